@@ -1,0 +1,174 @@
+/**
+ * From values to what a person reads: every sentence that the operator says in a room is made here. Knows nothing of
+ * when it is said, nor to whom.
+ *
+ * @module
+ */
+
+import { duration } from "./duration.ts";
+import { commandTable, type CommandWord } from "./table.ts";
+import { bold, code, joined, lines, quoted, type Text, text } from "./text.ts";
+
+/** A target's counts. */
+export interface Counts {
+  /** Pods wanted. */
+  readonly desired: number;
+  /** Pods that exist. */
+  readonly current: number;
+  /** Pods that are ready. */
+  readonly ready: number;
+  /** Pods that are available. */
+  readonly available: number;
+  /** The other counts speak of the pods wanted now. */
+  readonly settled: boolean;
+}
+
+/** Why something could not be done. */
+export type Why =
+  | { readonly kind: "not-permitted"; readonly verb: string; readonly resource: string }
+  | { readonly kind: "not-found"; readonly target: string }
+  | { readonly kind: "rejected"; readonly reason: string }
+  /** `who` did not answer; `perhapsDone`: a change was sent whose outcome nobody told. */
+  | { readonly kind: "unreachable"; readonly who: string; readonly triedMs: number; readonly perhapsDone: boolean };
+
+/** How a target is, in one word. */
+export function stateOf(counts: Counts): "running" | "starting" | "stopping" | "off" {
+  const { desired, current, ready, settled } = counts;
+  if (desired === 0) return settled && current === 0 ? "off" : "stopping";
+  return settled && ready >= desired ? "running" : "starting";
+}
+
+/** The first sign that a command was seen. */
+export function echo(typed: string): Text {
+  return text`🦞 ${typed}`;
+}
+
+/** A start that changed the count. */
+export function switchedOn(target: string, replicas: number): Text {
+  return text`${bold(target)} is now on (replicas: ${replicas}), starting…`;
+}
+
+/** A stop that changed the count. */
+export function switchedOff(target: string): Text {
+  return text`${bold(target)} is now off (replicas: 0)`;
+}
+
+/** A start of what is on. */
+export function alreadyOn(target: string, { ready, desired }: Pick<Counts, "ready" | "desired">): Text {
+  return text`${bold(target)} is already on (${ready}/${desired} ready)`;
+}
+
+/** A stop of what is off. */
+export function alreadyOff(target: string): Text {
+  return text`${bold(target)} is already off`;
+}
+
+/** How a target is. */
+export function status(target: string, counts: Counts): Text {
+  const { desired, ready, available } = counts;
+  return text`${bold(target)} is ${stateOf(counts)} (desired: ${desired}, ready: ${ready}, available: ${available})`;
+}
+
+/** What can be sent. */
+export function help(target: string): Text {
+  const rows = commandTable.map(({ word, aliases, meaning }) =>
+    text`${joined([word, ...aliases].map(code), " or ")}: ${meaning}`
+  );
+  return lines([text`I switch ${bold(target)} on and off. Send me`, ...rows]);
+}
+
+/** A message that is no command. */
+export function unknownCommand(typed: string): Text {
+  return text`Unknown command: ${quoted(typed)} (send ${code("help")} to see what I understand)`;
+}
+
+/** A command sent as a reply to some message. */
+export function replyIsNoCommand(typed: string): Text {
+  return text`I did nothing, because that was a reply. Send ${code(typed)} as a message of its own.`;
+}
+
+/** A command that has become too old. */
+export function away(typed: string, ageMs: number): Text {
+  return text`I was away when you sent ${code(typed)}, ${duration(ageMs)} ago. Send it again if you still want it.`;
+}
+
+/** A command that was tried and not done. */
+export function failed(word: CommandWord, target: string, why: Why): Text {
+  const doing = word === "start" || word === "stop" ? word : "look at";
+  return text`Cannot ${doing} ${bold(target)}: ${reasonOf(why, word)}`;
+}
+
+function reasonOf(why: Why, word: CommandWord): Text {
+  switch (why.kind) {
+    case "not-permitted":
+      return text`I am not permitted to ${code(why.verb)} ${code(why.resource)}.`;
+    case "not-found":
+      return text`there is no ${why.target}.`;
+    case "rejected":
+      return text`the Kubernetes API refused it (${quoted(why.reason)}).`;
+    case "unreachable": {
+      const tried = text`the ${why.who} did not answer properly for ${duration(why.triedMs)}.`;
+      if (word === "status" || word === "help") return tried;
+      const standing = why.perhapsDone
+        ? text`My last try may have got through all the same: ask for ${code("status")}.`
+        : text`Nothing was changed.`;
+      return text`${tried} ${standing} I will not try again by myself: send ${code(word)} again if you still want it.`;
+    }
+  }
+}
+
+/** A command that was cut short, and whose target somebody else has scaled before it could be taken up again. */
+export function overtaken(typed: string, target: string, was: { before: number; now: number }): Text {
+  const { before, now } = was;
+  const counts = text`replicas: ${before} when you sent ${code(typed)}, ${now} now`;
+  return text`Somebody else has changed ${bold(target)} meanwhile (${counts}). I leave it like that.`;
+}
+
+/** A command that was cut short, and whose target the configuration no longer names. */
+export function targetGone(typed: string, target: string): Text {
+  return text`I was interrupted at ${code(typed)}, and ${
+    bold(target)
+  } is no longer among my targets. I leave it as it is.`;
+}
+
+/** A command in clear text. */
+export function notEncrypted(roomEncrypted: boolean): Text {
+  return roomEncrypted
+    ? text`I did nothing: that message was not encrypted, though this room is.`
+    : text`I did nothing: this room is not encrypted, and I obey encrypted messages only. Turn its encryption on, or write to me in another room.`;
+}
+
+/** A command that decrypted, but not for certain from a device of its sender. */
+export function uncertainDevice(): Text {
+  return text`I did nothing: I cannot tell for certain which of your devices sent that message.`;
+}
+
+/** A command that was believed when it came, and is not any more when it is its turn. */
+export function noLongerSure(): Text {
+  return text`I did nothing: when its turn came, I could no longer be sure that this message is yours.`;
+}
+
+/** A command in a room that the configuration leaves out. */
+export function roomNotAllowed(): Text {
+  return text`I take no commands in this room: it is not among the rooms that I was set up for.`;
+}
+
+const withheldReasons: ReadonlyMap<string, string> = new Map([
+  ["m.blacklisted", "your app has blocked my device"],
+  ["m.unverified", "your app sends to verified devices only, and mine is not verified"],
+  ["m.unauthorised", "your app says that I may not read it"],
+  ["m.no_olm", "your app could not set up a secure channel to my device"],
+]);
+
+/**
+ * A message that cannot be decrypted.
+ *
+ * @param withheldCode why the sender's app kept the key from us, if it said so (Matrix spec v1.16, client-server API,
+ * 10.12.4.5, `m.room_key.withheld`)
+ */
+export function undecryptable(withheldCode: string | undefined): Text {
+  const reason = withheldCode === undefined
+    ? "I have no key for it (yet)"
+    : withheldReasons.get(withheldCode) ?? "your app kept the key from me";
+  return text`I cannot read your message: ${reason}.`;
+}

@@ -1,0 +1,12 @@
+/**
+ * Environment → one frozen {@linkcode Config}. One table of variables yields parsing, the README's table and `--help`.
+ *
+ * @module
+ */
+
+export { helpTable, markdownTable } from "./document.ts";
+export { parseDuration } from "./duration.ts";
+export type { Homeserver, HttpAddress } from "./parsers.ts";
+export { type Config, type Environment, readConfig } from "./read.ts";
+export { Secret } from "./secret.ts";
+export { type Context, type Settings, VARIABLES } from "./variables.ts";

@@ -1,0 +1,153 @@
+/**
+ * What the values of variables may be: a parser turns a text into a value, or throws {@linkcode Unfit}. Knows nothing of
+ * variables, and never repeats a secret.
+ *
+ * @module
+ */
+
+import { isIPv6 } from "node:net";
+import { parseDuration } from "./duration.ts";
+import { Secret } from "./secret.ts";
+
+/** Says what is wrong with a text that was given. */
+export class Unfit extends Error {}
+
+/** Turns a trimmed text that is not empty into a value, or throws {@linkcode Unfit}. */
+export type Parser<Value> = (text: string) => Value;
+
+/** Where the homeserver is: a base URL without a slash at its end, or a server name still to be looked up. */
+export type Homeserver =
+  | { readonly kind: "url"; readonly url: string }
+  | { readonly kind: "name"; readonly name: string };
+
+/** Where to listen: host name or IP address without brackets, and port, where 0 is any free one. */
+export interface HttpAddress {
+  /** Host name or IP address, without brackets. */
+  readonly hostname: string;
+  /** Port; 0 is any free one. */
+  readonly port: number;
+}
+
+/** A text in quotes for a message: cut short, credentials in a URL left out. */
+export function quoted(text: string): string {
+  const safe = text.replace(/:\/\/.*@/s, "://[redacted]@");
+  return JSON.stringify(safe.length > 80 ? `${safe.slice(0, 80)}…` : safe);
+}
+
+/** One of some words, in any case: each name of `choices` is what its words stand for. */
+export function oneOf<const Name extends string>(choices: Readonly<Record<Name, readonly string[]>>): Parser<Name> {
+  const names = Object.keys(choices) as Name[];
+  return (text) => {
+    const name = names.find((each) => choices[each].includes(text.toLowerCase()));
+    if (name === undefined) throw new Unfit(`${quoted(text)} is none of them`);
+    return name;
+  };
+}
+
+/** A text of some form. */
+export function textOf(what: string, fits: (text: string) => boolean): Parser<string> {
+  return (text) => {
+    if (!fits(text)) throw new Unfit(`${quoted(text)} is not ${what}`);
+    return text;
+  };
+}
+
+/** Items between commas, each checked; empty ones and repetitions are left out. */
+export function listOf(what: string, fits: (item: string) => boolean): Parser<readonly string[]> {
+  return (text) => {
+    const items = [...new Set(text.split(",").map((item) => item.trim()).filter((item) => item !== ""))];
+    const unfit = items.filter((item) => !fits(item));
+    if (unfit.length > 0) throw new Unfit(unfit.map((item) => `${quoted(item)} is not ${what}`).join(", "));
+    if (items.length === 0) throw new Unfit(`${quoted(text)} names nothing`);
+    return Object.freeze(items);
+  };
+}
+
+/** A whole number within bounds. */
+export function wholeNumber(least: number, most: number): Parser<number> {
+  return (text) => {
+    if (!/^\d+$/.test(text)) throw new Unfit(`${quoted(text)} is not a whole number`);
+    if (Number(text) < least || Number(text) > most) throw new Unfit(`${quoted(text)} is out of bounds`);
+    return Number(text);
+  };
+}
+
+/** A length of time longer than none, up to `mostMs` milliseconds. */
+export function duration(mostMs: number): Parser<number> {
+  return (text) => {
+    const milliseconds = parseDuration(text);
+    if (milliseconds === undefined) throw new Unfit(`${quoted(text)} is not a duration`);
+    if (milliseconds === 0 || milliseconds > mostMs) throw new Unfit(`${quoted(text)} is out of bounds`);
+    return milliseconds;
+  };
+}
+
+/** 32 bytes in base64, either alphabet, with or without padding, kept as a secret. */
+export function secretKey(text: string): Secret<Uint8Array> {
+  const base64 = text.replaceAll("-", "+").replaceAll("_", "/").replace(/={1,2}$/, "");
+  if (!/^[A-Za-z0-9+/]+$/.test(base64) || base64.length % 4 === 1) throw new Unfit("what was given is not base64");
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  if (bytes.length !== 32) throw new Unfit(`what was given is ${bytes.length} bytes long, not 32`);
+  return new Secret(bytes);
+}
+
+/** A Matrix server name: host or IP address, with or without a port (Matrix spec v1.16, appendices, 4.1). */
+export function isServerName(text: string): boolean {
+  const [, name = "", port] = /^(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?$/.exec(text) ?? [];
+  if (Number(port ?? 0) > 65_535) return false;
+  return name.startsWith("[") ? isIPv6(name.slice(1, -1)) : /^[A-Za-z0-9.-]{1,230}$/.test(name);
+}
+
+/**
+ * A full user id, historical ones included: anything but a colon, a space or a control character before the server
+ * name (Matrix spec v1.16, appendices, 4.2.1). A comma can't be in it: it parts the items of our lists.
+ */
+export function isUserId(text: string): boolean {
+  const [, server] = /^@[^:,\s\p{Cc}\p{Cs}]+:(.*)$/u.exec(text) ?? [];
+  return server !== undefined && isServerName(server) && isShortEnough(text);
+}
+
+/** A full user id, or the part of it that stands before the server name. */
+export function isUser(text: string): boolean {
+  return text.startsWith("@") ? isUserId(text) : isUserId(`@${text}:server`);
+}
+
+/** A room id, of room version 12 without a server name too, or an alias (Matrix spec v1.16, appendices, 4.2). */
+export function isRoom(text: string): boolean {
+  const [, server] = /^[!#][^:,\s\p{Cc}\p{Cs}]+:(.*)$/u.exec(text) ?? [];
+  if (server === undefined) return /^![\w-]{43}$/.test(text);
+  return isServerName(server) && isShortEnough(text);
+}
+
+/** Identifiers of users and rooms have at most 255 bytes. */
+function isShortEnough(identifier: string): boolean {
+  return new TextEncoder().encode(identifier).length <= 255;
+}
+
+/** The name of a namespace (Kubernetes, object names, RFC 1123 label). */
+export function isLabel(text: string): boolean {
+  return /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(text);
+}
+
+/** The name of a Deployment (Kubernetes, object names, RFC 1123 subdomain). */
+export function isSubdomain(text: string): boolean {
+  return text.length <= 253 && text.split(".").every((part) => /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(part));
+}
+
+/** An http or https URL without credentials, query and fragment; or a server name. */
+export function homeserver(text: string): Homeserver {
+  if (isServerName(text)) return Object.freeze({ kind: "name", name: text });
+  const url = /^https?:\/\//i.test(text) ? URL.parse(text) : null;
+  if (url === null) throw new Unfit(`${quoted(text)} is no such thing`);
+  if (url.username !== "" || url.password !== "") throw new Unfit("a user name or password stands in the URL");
+  if (/[?#]/.test(text)) throw new Unfit("a query or a fragment stands in the URL");
+  return Object.freeze({ kind: "url", url: url.href.replace(/\/+$/, "") });
+}
+
+/** `host:port`, `[IPv6]:port`, or `off`, which is undefined. */
+export function httpAddress(text: string): HttpAddress | undefined {
+  if (text.toLowerCase() === "off") return undefined;
+  const [, host, port] = /^(.+):(\d+)$/.exec(text) ?? [];
+  if (host === undefined || !isServerName(text)) throw new Unfit(`${quoted(text)} is no address to listen on`);
+  return Object.freeze({ hostname: host.replace(/^\[|\]$/g, ""), port: Number(port) });
+}

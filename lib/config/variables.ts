@@ -1,0 +1,190 @@
+/**
+ * The one table of variables: what each is called, what it may be, what it means, and how it is read. The type of the
+ * configuration, its parsing, the README's table and `--help` all come from here.
+ *
+ * @module
+ */
+
+import * as parsers from "./parsers.ts";
+import { Secret } from "./secret.ts";
+
+/** What is around the environment: where the program runs, and how it reads a file. */
+export interface Context {
+  /** The program runs in a pod. */
+  readonly inCluster: boolean;
+  /** The log goes to a terminal. */
+  readonly terminal: boolean;
+  /** Reads a text file; throws if it can't. */
+  readFile(path: string): string;
+}
+
+/** One row of the table. */
+export interface Variable<Value> {
+  /** Name in the environment. */
+  readonly name: string;
+  /** The Python operator's name for it, used where ours is not set. */
+  readonly otherName?: string;
+  /** It is never shown, and may be given as the path of a file in `NAME_FILE`. */
+  readonly secret?: true;
+  /** What holds when it is not set: a text that is read like a given one, or nothing. Without it: required. */
+  readonly default?: string | ((context: Context) => string) | "nothing";
+  /** The default in words, where it isn't simply the text. */
+  readonly defaultInWords?: string;
+  /** What may be given. */
+  readonly permitted: string;
+  /** What it is for. */
+  readonly meaning: string;
+  /** Reads a given text; for a default of nothing it is not called, and the value is undefined. */
+  readonly parse: parsers.Parser<Value>;
+}
+
+/** Methods of the Python operator are told apart from nonsense: a configuration may come from there. */
+function authMethod(text: string): "password" {
+  const method = text.toLowerCase();
+  if (method === "password") return method;
+  const known = ["token", "jwt", "sso"].includes(method);
+  throw new parsers.Unfit(`${parsers.quoted(text)} is ${known ? "not available in this version" : "no method"}`);
+}
+
+const rooms = parsers.listOf("a room id or alias", parsers.isRoom);
+const yes = ["true", "1", "yes"];
+const no = ["false", "0", "no"];
+
+/** The table. A key that ends in `Ms` is in milliseconds. */
+export const VARIABLES = {
+  homeserver: {
+    name: "MATRIX_HOMESERVER",
+    default: "http://synapse.matrix.svc.cluster.local:8008",
+    permitted: "an http or https URL, or a server name",
+    meaning: "base URL of the homeserver; a bare server name is resolved through .well-known",
+    parse: parsers.homeserver,
+  },
+  user: {
+    name: "MATRIX_USER",
+    permitted: "a localpart or a full user id",
+    meaning: "the operator's own account",
+    parse: parsers.textOf("a localpart or a full user id", parsers.isUser),
+  },
+  authMethod: {
+    name: "AUTH_METHOD",
+    default: "password",
+    permitted: "password",
+    meaning: "how to log in",
+    parse: authMethod,
+  },
+  password: {
+    name: "MATRIX_PASSWORD",
+    secret: true,
+    permitted: "any text",
+    meaning: "the account's password",
+    parse: (text: string) => new Secret(text),
+  },
+  allowedUsers: {
+    name: "ALLOWED_USERS",
+    permitted: "full user ids (@name:server), comma-separated",
+    meaning: "who may command, compared exactly",
+    parse: parsers.listOf("a full user id", parsers.isUserId),
+  },
+  allowedRooms: {
+    name: "ALLOWED_ROOMS",
+    default: "any",
+    permitted: "room ids or aliases, comma-separated; any",
+    meaning: "rooms in which commands are accepted",
+    parse: (text: string) => text.toLowerCase() === "any" ? "any" as const : rooms(text),
+  },
+  deploymentName: {
+    name: "DEPLOYMENT_NAME",
+    default: "clawdbot",
+    permitted: "a DNS subdomain as in RFC 1123",
+    meaning: "the Deployment that is switched",
+    parse: parsers.textOf("a DNS subdomain", parsers.isSubdomain),
+  },
+  deploymentNamespace: {
+    name: "DEPLOYMENT_NAMESPACE",
+    default: "clawdbot",
+    permitted: "a DNS label as in RFC 1123",
+    meaning: "its namespace",
+    parse: parsers.textOf("a DNS label", parsers.isLabel),
+  },
+  storePath: {
+    name: "CRYPTO_STORE_PATH",
+    default: "/data/crypto_store",
+    permitted: "a path",
+    meaning: "folder of all state that lasts",
+    parse: parsers.textOf("a path", (text) => !text.includes("\0")),
+  },
+  storeKey: {
+    name: "CRYPTO_STORE_KEY",
+    secret: true,
+    default: "nothing",
+    defaultInWords: "a random key file in that folder",
+    permitted: "32 bytes in base64",
+    meaning: "encrypts the store; where a key file is there, it must hold the same key",
+    parse: (text: string): Secret<Uint8Array> | undefined => parsers.secretKey(text),
+  },
+  echo: {
+    name: "ECHO_MODE",
+    default: "true",
+    permitted: "true, 1, yes; reaction; false, 0, no",
+    meaning: "repeat a command before it is carried out, or mark it with a reaction",
+    parse: parsers.oneOf({ message: yes, reaction: ["reaction"], off: no }),
+  },
+  requireEncryption: {
+    name: "REQUIRE_ENCRYPTION",
+    default: "true",
+    permitted: "true, 1, yes; false, 0, no",
+    meaning: "refuse commands in unencrypted rooms",
+    parse: (text: string) => parsers.oneOf({ yes, no })(text) === "yes",
+  },
+  maxCommandAgeMs: {
+    name: "MAX_COMMAND_AGE",
+    default: "5m",
+    permitted: "a duration such as 90s, 5m or 1h30m, up to 7d",
+    meaning: "older commands are answered, not acted on",
+    parse: parsers.duration(7 * 24 * 3_600_000),
+  },
+  maxRetries: {
+    name: "MAX_RETRIES",
+    default: "20",
+    permitted: "a whole number from 1 to 999999",
+    meaning: "failures in a row, spanning at least 15 minutes, before giving up",
+    parse: parsers.wholeNumber(1, 999_999),
+  },
+  httpAddress: {
+    name: "HTTP_ADDRESS",
+    default: ({ inCluster }: Context) => inCluster ? "[::]:8080" : "off",
+    defaultInWords: "[::]:8080 in a cluster, else off",
+    permitted: "host:port, [IPv6]:port (port 0: any free one), off",
+    meaning: "where /healthz and /readyz are served",
+    parse: parsers.httpAddress,
+  },
+  logLevel: {
+    name: "LOG_LEVEL",
+    otherName: "LOGURU_LEVEL",
+    default: "info",
+    permitted: "debug, info, warning, error; loguru's names too",
+    meaning: "how much is logged",
+    parse: parsers.oneOf({
+      debug: ["debug", "trace"],
+      info: ["info", "success"],
+      warning: ["warning"],
+      error: ["error", "critical"],
+    }),
+  },
+  logFormat: {
+    name: "LOG_FORMAT",
+    default: ({ terminal }: Context) => terminal ? "text" : "json",
+    defaultInWords: "text on a terminal, else json",
+    permitted: "text, json",
+    meaning: "form of the log",
+    parse: parsers.oneOf({ text: ["text"], json: ["json"] }),
+  },
+} as const satisfies Readonly<Record<string, Variable<unknown>>>;
+
+/** What the environment says, validated: a value for each row of {@linkcode VARIABLES}. */
+export type Settings = {
+  readonly [Key in keyof typeof VARIABLES]: ReturnType<(typeof VARIABLES)[Key]["parse"]>;
+};
+
+/** The rows in their order. */
+export const ROWS: readonly Variable<unknown>[] = Object.values(VARIABLES);

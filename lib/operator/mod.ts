@@ -1,0 +1,10 @@
+/**
+ * The core: who is believed, what is done, in which order, and what is answered.
+ *
+ * @module
+ */
+
+export type { Disbelief } from "./access.ts";
+export { Operator } from "./operator.ts";
+export type * from "./ports.ts";
+export type * from "./settings.ts";

@@ -1,0 +1,104 @@
+/**
+ * Which rooms the operator is in: accepts and declines invitations, leaves rooms that no allowed user is in. Knows
+ * nothing of messages.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { TransientError } from "../errors/mod.ts";
+import { hasAllowedUser, isInvited } from "./access.ts";
+import type { Accounts } from "./accounts.ts";
+import type { Lanes } from "./lanes.ts";
+import { isRefused, persistently } from "./patience.ts";
+import type { Invitation } from "./ports.ts";
+import type { Parts } from "./settings.ts";
+
+const logger = getLogger(["openclaw-toggle", "operator"]);
+
+/** Keeps the operator in the right rooms. */
+export class Rooms {
+  readonly #parts: Parts;
+  readonly #accounts: Accounts;
+  readonly #lanes: Lanes;
+  readonly #stop: AbortSignal;
+  /** Rooms and invitations where the homeserver has refused what we asked, until they are gone. */
+  readonly #hopeless = new Set<string>();
+  #waiting = false;
+
+  /**
+   * Looks at nothing yet.
+   *
+   * @param parts chat, settings and clock
+   * @param accounts who keeps the account
+   * @param lanes where the work takes turns
+   * @param stop ends requests and waits
+   */
+  constructor(parts: Parts, accounts: Accounts, lanes: Lanes, stop: AbortSignal) {
+    this.#parts = parts;
+    this.#accounts = accounts;
+    this.#lanes = lanes;
+    this.#stop = stop;
+  }
+
+  /** Looks at all invitations and rooms, now or as soon as the look under way is over. */
+  tidy(): void {
+    if (this.#waiting) return;
+    this.#waiting = true;
+    this.#lanes.run("rooms", () => {
+      this.#waiting = false;
+      return persistently("put the rooms in order", () => this.#tidyAll(), this.#parts, this.#stop);
+    });
+  }
+
+  async #tidyAll(): Promise<void> {
+    const { chat } = this.#parts;
+    const invitations = chat.invitations();
+    const joined = chat.joinedRooms();
+    const present = new Set([...invitations.map(({ roomId }) => `invited ${roomId}`), ...joined]);
+    for (const at of this.#hopeless) if (!present.has(at)) this.#hopeless.delete(at);
+
+    let last: TransientError | undefined;
+    const tryFor = async (at: string, work: () => Promise<void>): Promise<void> => {
+      if (this.#hopeless.has(at)) return;
+      try {
+        await work();
+      } catch (error) {
+        // One room's trouble must not keep the others waiting.
+        if (error instanceof TransientError) last = error;
+        else if (isRefused(error)) this.#giveUp(at, error.message);
+        else throw error;
+      }
+    };
+    for (const invitation of invitations) await tryFor(`invited ${invitation.roomId}`, () => this.#answer(invitation));
+    for (const roomId of joined) await tryFor(roomId, () => this.#leaveIfAlone(roomId));
+    if (last !== undefined) throw last;
+  }
+
+  async #answer(invitation: Invitation): Promise<void> {
+    const { chat, settings } = this.#parts;
+    const { roomId, inviters } = invitation;
+    if (isInvited(invitation, settings.allowedUsers)) {
+      await chat.join(roomId, this.#stop);
+      logger.info("Joined {room}, invited by {inviters}", { room: roomId, inviters });
+      return;
+    }
+    await chat.leave(roomId, this.#stop);
+    this.#accounts.declined(roomId, inviters);
+  }
+
+  async #leaveIfAlone(roomId: string): Promise<void> {
+    const { chat, settings } = this.#parts;
+    const room = await chat.room(roomId, this.#stop);
+    // A room whose members are told without us is not told in full.
+    if (room === undefined || !room.joined.includes(chat.self)) return;
+    if (hasAllowedUser(room, settings.allowedUsers, chat.self)) return;
+    await chat.leave(roomId, this.#stop);
+    logger.warn("Left {room}: no allowed user is in it", { room: roomId });
+  }
+
+  #giveUp(at: string, reason: string): void {
+    this.#hopeless.add(at);
+    logger.warn("Cannot join or leave {room}: {reason}", { room: at, reason });
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * What the operator is given besides its ports: the settings that concern it, the clock, and who wants to know what it
+ * does. Knows nothing of where they come from.
+ *
+ * @module
+ */
+
+import type { CommandWord } from "../commands/mod.ts";
+import type { Disbelief } from "./access.ts";
+import type { Chat, Journal, Scaler, Target } from "./ports.ts";
+
+/** The part of the configuration that concerns the operator. */
+export interface Settings {
+  /** Full user ids, compared exactly. */
+  readonly allowedUsers: ReadonlySet<string>;
+  /** Room ids or aliases in which commands are accepted; empty: in all. */
+  readonly allowedRooms: ReadonlySet<string>;
+  /** What is switched, the default one first; at least one. */
+  readonly targets: readonly Target[];
+  /** How a command is first answered. */
+  readonly echo: "message" | "reaction" | "off";
+  /** Commands in unencrypted rooms are refused. */
+  readonly requireEncryption: boolean;
+  /** Older commands are not acted on, milliseconds. */
+  readonly maxCommandAgeMs: number;
+}
+
+/** Time. */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Waits; rejects with the signal's reason as soon as that is aborted. */
+  sleep(ms: number, signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * How long to wait before the next try, milliseconds.
+ *
+ * @param failures failures in a row, 1 after the first
+ * @param retryAfterMs what the server asked for, 0 if it did not
+ */
+export type WaitAfter = (failures: number, retryAfterMs: number) => number;
+
+/** Why something was refused: the words of the log and of the counter. */
+export type Refusal =
+  | Disbelief
+  | "stranger"
+  | "invitation"
+  | "not-joined"
+  | "room-not-allowed"
+  | "unreadable"
+  | "repeat"
+  | "edit"
+  | "reply";
+
+/** What became of a command. */
+export type Outcome = "done" | "already" | "too-old" | "overtaken" | "failed" | "refused";
+
+/** The account of one command. */
+export interface CommandRecord {
+  /** Canonical word. */
+  readonly command: CommandWord;
+  /** Alias of the target; undefined for `help`. */
+  readonly target: string | undefined;
+  /** Who sent it. */
+  readonly sender: string;
+  /** Room id. */
+  readonly room: string;
+  /** Event id. */
+  readonly event: string;
+  /** What became of it. */
+  readonly outcome: Outcome;
+  /** Replicas before; undefined if they were not read. */
+  readonly before: number | undefined;
+  /** Replicas wanted afterwards; undefined if that is not known. */
+  readonly after: number | undefined;
+  /** From the moment it was taken up to its answer, milliseconds. */
+  readonly ms: number;
+}
+
+/** Who wants to count what happens. */
+export interface Observer {
+  /** Something was refused. */
+  refused(reason: Refusal): void;
+  /** A command has been dealt with. */
+  commanded(record: CommandRecord): void;
+  /** An allowed user's message could not be decrypted at first. */
+  undecryptable(): void;
+}
+
+/** Everything that an operator is made of. */
+export interface Parts {
+  /** Where people are. */
+  readonly chat: Chat;
+  /** Where the targets are. */
+  readonly scaler: Scaler;
+  /** What lasts. */
+  readonly journal: Journal;
+  /** The configuration's part. */
+  readonly settings: Settings;
+  /** Time. */
+  readonly clock: Clock;
+  /** How long to wait after failures. */
+  readonly waitAfter: WaitAfter;
+  /** Who counts. */
+  readonly observer: Observer;
+}

@@ -1,0 +1,84 @@
+/**
+ * Questions of the connection test: which server is this, who are we there, and what may we do. Nothing is changed.
+ *
+ * @module
+ */
+
+import type { V1SelfSubjectAccessReview, V1SelfSubjectReview } from "@kubernetes/client-node";
+import type { KubernetesApi } from "./api.ts";
+import { placeOf, PLURALS, type Target } from "./target.ts";
+
+/**
+ * Version of the API server, such as `v1.35.4`; empty if it does not say.
+ *
+ * @throws TransientError if it cannot be reached; CredentialError | PermissionError | RejectedError
+ */
+export async function serverVersion(api: KubernetesApi, signal: AbortSignal): Promise<string> {
+  const call = { verb: "get", resource: "the version", method: "GET", path: "/version" } as const;
+  const { gitVersion } = await api.request(call, signal);
+  return typeof gitVersion === "string" ? gitVersion : "";
+}
+
+/**
+ * User name that the API server knows us by, such as `system:serviceaccount:clawdbot:openclaw-toggle`
+ * (Kubernetes API, SelfSubjectReview, from 1.28); empty if it does not say.
+ *
+ * @throws NotFoundError on an older server; TransientError | CredentialError | PermissionError | RejectedError
+ */
+export async function whoAmI(api: KubernetesApi, signal: AbortSignal): Promise<string> {
+  const body: V1SelfSubjectReview = { apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" };
+  const { status } = await api.request({
+    verb: "create",
+    resource: "selfsubjectreviews.authentication.k8s.io",
+    method: "POST",
+    path: "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+    body,
+  }, signal) as V1SelfSubjectReview;
+  return status?.userInfo?.username ?? "";
+}
+
+/** An answer of {@linkcode canI}. */
+export interface Permission {
+  /** It is permitted. */
+  readonly allowed: boolean;
+  /** What was asked about, such as `deployments.apps/scale "clawdbot" in namespace "clawdbot"`. */
+  readonly resource: string;
+}
+
+/**
+ * Whether we hold a permission on a target (Kubernetes API, SelfSubjectAccessReview).
+ *
+ * @param verb such as `get`, `patch`, `watch`
+ * @param subresource `scale`, or undefined for the target itself
+ * @throws TransientError | CredentialError | PermissionError | RejectedError
+ */
+export async function canI(
+  api: KubernetesApi,
+  target: Target,
+  verb: string,
+  subresource: "scale" | undefined,
+  signal: AbortSignal,
+): Promise<Permission> {
+  const body: V1SelfSubjectAccessReview = {
+    apiVersion: "authorization.k8s.io/v1",
+    kind: "SelfSubjectAccessReview",
+    spec: {
+      resourceAttributes: {
+        group: "apps",
+        resource: PLURALS[target.kind],
+        ...(subresource === undefined ? {} : { subresource }),
+        namespace: target.namespace,
+        name: target.name,
+        verb,
+      },
+    },
+  };
+  const { status } = await api.request({
+    verb: "create",
+    resource: "selfsubjectaccessreviews.authorization.k8s.io",
+    method: "POST",
+    path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+    body,
+  }, signal) as Partial<V1SelfSubjectAccessReview>;
+  return { allowed: status?.allowed === true, resource: placeOf(target, subresource).resource };
+}

@@ -1,0 +1,75 @@
+/**
+ * Whether the program is alive and ready, from the marks that its parts set. Knows nothing of HTTP.
+ *
+ * @module
+ */
+
+/** A verdict and its reason in a few words. */
+export interface Verdict {
+  /** All is well. */
+  readonly ok: boolean;
+  /** Why, or why not. */
+  readonly reason: string;
+}
+
+/** A sync long-polls for 30 s; three times that without an answer is not fresh. */
+const freshForMs = 90_000;
+
+/** Without an answer and without a back-off for this long, nothing moves any more. */
+const aliveForMs = 180_000;
+
+/** Keeps the marks. It begins as starting; `ready()` and `stopping()` move it on. */
+export class Health {
+  readonly #now: () => number;
+  #phase: "starting" | "ready" | "stopping" = "starting";
+  #syncedAtMs: number;
+  #aliveUntilMs: number;
+
+  /**
+   * Begins as starting, with as much time for the first sync as for any other.
+   *
+   * @param now monotonic clock in milliseconds
+   */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+    this.#syncedAtMs = now();
+    this.#aliveUntilMs = now() + aliveForMs;
+  }
+
+  /** A sync answer was applied. */
+  synced(): void {
+    this.#syncedAtMs = this.#now();
+    this.#aliveUntilMs = this.#syncedAtMs + aliveForMs;
+  }
+
+  /** A wait of so many milliseconds begins: that nothing moves meanwhile is intended. */
+  backingOff(waitMs: number): void {
+    this.#aliveUntilMs = Math.max(this.#aliveUntilMs, this.#now() + waitMs + aliveForMs);
+  }
+
+  /** The start is complete. */
+  ready(): void {
+    if (this.#phase === "starting") this.#phase = "ready";
+  }
+
+  /** The end has begun: there is no way back. */
+  stopping(): void {
+    this.#phase = "stopping";
+  }
+
+  /** Syncing makes progress or backs off: else only a restart helps. */
+  alive(): Verdict {
+    return this.#now() <= this.#aliveUntilMs ? { ok: true, reason: "alive" } : { ok: false, reason: this.#stale() };
+  }
+
+  /** Commands are taken now. */
+  readiness(): Verdict {
+    if (this.#phase !== "ready") return { ok: false, reason: this.#phase };
+    const fresh = this.#now() - this.#syncedAtMs <= freshForMs;
+    return fresh ? { ok: true, reason: "ready" } : { ok: false, reason: this.#stale() };
+  }
+
+  #stale(): string {
+    return `no sync for ${Math.round((this.#now() - this.#syncedAtMs) / 1_000)} s`;
+  }
+}

@@ -1,0 +1,14 @@
+/**
+ * Staying up: back-off and retries, health over HTTP, logging, the graceful end, and the runner of the connection
+ * test's checks.
+ *
+ * @module
+ */
+
+export { Backoff, type BackoffPolicy, type NextTry, operatorPolicy, waitAfter } from "./backoff.ts";
+export { type Check, type CheckOptions, type Finding, runChecks } from "./checks.ts";
+export { Health, type Verdict } from "./health.ts";
+export { type LoggingOptions, startLogging } from "./logging.ts";
+export { retrying, type RetryOptions, sleep } from "./retry.ts";
+export { type HealthServer, serveHealth } from "./server.ts";
+export { type Process, Shutdown } from "./shutdown.ts";

@@ -1,0 +1,65 @@
+/**
+ * Serves health over HTTP: `/healthz` and `/readyz`, for Kubernetes' probes.
+ *
+ * @module
+ */
+
+import type { Health, Verdict } from "./health.ts";
+
+/** A server that listens until it is disposed of. */
+export interface HealthServer extends AsyncDisposable {
+  /** Port that it listens on. */
+  readonly port: number;
+}
+
+/**
+ * Listens. Disposing closes the port and every connection.
+ *
+ * @param address host name or IP address without brackets, and port, where 0 is any free one
+ * @throws Error naming the address and the cure if it can't be listened on
+ */
+export function serveHealth(
+  address: { readonly hostname: string; readonly port: number },
+  health: Health,
+): HealthServer {
+  const closing = new AbortController();
+  try {
+    const server = Deno.serve(
+      { ...address, signal: closing.signal, onListen: () => {} },
+      (request) => answer(request, health),
+    );
+    return {
+      port: server.addr.port,
+      async [Symbol.asyncDispose]() {
+        closing.abort();
+        await server.finished;
+      },
+    };
+  } catch (error) {
+    const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      `Cannot listen on ${host}:${address.port}: ${reason}. Set HTTP_ADDRESS to another address, or to off`,
+      { cause: error },
+    );
+  }
+}
+
+function answer(request: Request, health: Health): Response {
+  const verdicts = new Map<string, () => Verdict>([
+    ["/healthz", () => health.alive()],
+    ["/readyz", () => health.readiness()],
+  ]);
+  const judge = verdicts.get(new URL(request.url).pathname);
+  if (judge === undefined) return text(404, "not found");
+  if (request.method !== "GET" && request.method !== "HEAD") return text(405, "GET or HEAD", { allow: "GET, HEAD" });
+  const { ok, reason } = judge();
+  return text(ok ? 200 : 503, reason);
+}
+
+function text(status: number, body: string, headers: Record<string, string> = {}): Response {
+  return new Response(`${body}\n`, {
+    status,
+    headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store", ...headers },
+  });
+}

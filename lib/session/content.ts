@@ -1,0 +1,52 @@
+/**
+ * The content of what we say: `m.room.message` and `m.reaction` made from an answer. Knows nothing of encryption.
+ *
+ * @module
+ */
+
+import type { Answer } from "../operator/mod.ts";
+import type { Json } from "./json.ts";
+
+/** An event to be sent. */
+export interface OutgoingEvent {
+  /** Event type. */
+  readonly type: "m.room.message" | "m.reaction";
+  /** Its content before encryption. */
+  readonly content: Json;
+}
+
+/**
+ * Makes an answer's event.
+ *
+ * @param replaced event id of the message that an edit replaces
+ */
+export function outgoingEvent(answer: Answer, replaced: string | undefined): OutgoingEvent {
+  if (answer.form === "reaction") {
+    const annotation = { rel_type: "m.annotation", event_id: answer.eventId, key: answer.text.plain };
+    return { type: "m.reaction", content: { "m.relates_to": annotation } };
+  }
+  const message = body(answer, "");
+  if (replaced === undefined) {
+    const reply = answer.reply ? { "m.relates_to": { "m.in_reply_to": { event_id: answer.eventId } } } : {};
+    return { type: "m.room.message", content: { ...message, ...reply } };
+  }
+  // The outer body is for clients that show no edits (client-server API, 11.12.1, "Event replacements").
+  return {
+    type: "m.room.message",
+    content: {
+      ...body(answer, "* "),
+      "m.new_content": message,
+      "m.relates_to": { rel_type: "m.replace", event_id: replaced },
+    },
+  };
+}
+
+function body(answer: Answer, prefix: string): Json {
+  const { plain, html } = answer.text;
+  return {
+    msgtype: answer.form === "text" ? "m.text" : "m.notice",
+    body: prefix + plain,
+    ...(html === undefined ? {} : { format: "org.matrix.custom.html", formatted_body: prefix + html }),
+    "m.mentions": answer.mentions === undefined ? {} : { user_ids: answer.mentions },
+  };
+}

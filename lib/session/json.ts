@@ -1,0 +1,33 @@
+/**
+ * Looking into JSON that a server sent and that may be anything. Wrong kinds read as absent, never as an exception.
+ *
+ * @module
+ */
+
+/** A JSON object of unknown content. */
+export type Json = Readonly<Record<string, unknown>>;
+
+/** The value if it is a JSON object, else an empty one. */
+export function object(value: unknown): Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Json : {};
+}
+
+/** The value if it is a list, else an empty one. */
+export function list(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+/** The value if it is a string. */
+export function text(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+/** The value if it is a whole number that is safe to count with and not negative. */
+export function count(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+}
+
+/** The strings of a list. */
+export function texts(value: unknown): string[] {
+  return list(value).filter((item) => typeof item === "string");
+}

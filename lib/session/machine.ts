@@ -1,0 +1,177 @@
+/**
+ * The Rust crypto (OlmMachine), opened over the durable store, and the requests that it wants sent. Knows nothing of
+ * rooms; what it learns of senders is told in `trust.ts`, what it encrypts in `encryption.ts`.
+ *
+ * @module
+ */
+
+import {
+  DecryptionSettings,
+  DeviceId,
+  DeviceLists,
+  initAsync,
+  OlmMachine,
+  RequestType,
+  StoreHandle,
+  TrustRequirement,
+  UserId,
+} from "@matrix-org/matrix-sdk-crypto-wasm";
+import { getLogger } from "@logtape/logtape";
+import { RejectedError } from "../errors/mod.ts";
+import { count, type Json, object, texts } from "./json.ts";
+import { Lock } from "./lock.ts";
+import { path, type Request, type Requests } from "./request.ts";
+
+const log = getLogger(["openclaw-toggle", "session"]);
+const STORE_NAME = "openclaw-toggle";
+
+/** A request that the Rust crypto wants sent; `id` is missing on those that are not marked as sent. */
+interface OutgoingRequest {
+  readonly id?: string | undefined;
+  readonly type: RequestType;
+  readonly body: string;
+  readonly event_type?: string;
+  readonly txn_id?: string;
+}
+
+/** The Rust crypto and its requests, one at a time. */
+export class Machine implements Disposable {
+  /** The Rust crypto itself. */
+  readonly olm: OlmMachine;
+  readonly #requests: Requests;
+  readonly #outgoing = new Lock();
+  /** Users whose devices have changed since a query last told them, with the number of the sync that said so. */
+  readonly #stale = new Map<string, number>();
+  #syncs = 0;
+
+  private constructor(olm: OlmMachine, requests: Requests) {
+    this.olm = olm;
+    this.#requests = requests;
+  }
+
+  /**
+   * Opens the device's crypto; the store's IndexedDB must have been opened. A device that the store does not know is
+   * made anew.
+   */
+  static async open(requests: Requests, userId: string, deviceId: string, key: Uint8Array): Promise<Machine> {
+    await initAsync();
+    const handle = await StoreHandle.openWithKey(STORE_NAME, key);
+    const olm = await OlmMachine.initFromStore(new UserId(userId), new DeviceId(deviceId), handle);
+    olm.roomKeyRequestsEnabled = false;
+    return new Machine(olm, requests);
+  }
+
+  /** Hands over what a sync answer has for the crypto; durable when it returns. */
+  async receive(sync: Json): Promise<void> {
+    const changed = texts(object(sync["device_lists"])["changed"]);
+    this.#syncs += 1;
+    for (const user of changed) this.#stale.set(user, this.#syncs);
+    const counts = Object.entries(object(sync["device_one_time_keys_count"]))
+      .map(([algorithm, value]): [string, number] => [algorithm, count(value) ?? 0]);
+    const fallback = sync["device_unused_fallback_key_types"];
+    await this.olm.receiveSyncChanges(
+      JSON.stringify(object(sync["to_device"])["events"] ?? []),
+      new DeviceLists(userIds(changed), userIds(texts(object(sync["device_lists"])["left"]))),
+      new Map(counts),
+      fallback === undefined ? undefined : new Set(texts(fallback)),
+      new DecryptionSettings(TrustRequirement.Untrusted),
+    );
+  }
+
+  /**
+   * Sends what the crypto wants sent: keys, queries, and claims that mend broken Olm sessions.
+   *
+   * @throws TransientError if the homeserver did not take one of them; the crypto offers it again
+   */
+  sendOutgoing(signal: AbortSignal): Promise<void> {
+    return this.#outgoing.run(async () => {
+      const mend = await this.olm.getMissingSessions([]);
+      if (mend) await this.#send(mend, signal);
+      for (const request of await this.olm.outgoingRequests()) await this.#send(request, signal);
+    });
+  }
+
+  /** Sends requests of one piece of work, in order, between others. */
+  sendAll(requests: readonly OutgoingRequest[], signal: AbortSignal): Promise<void> {
+    return this.#outgoing.run(async () => {
+      for (const request of requests) await this.#send(request, signal);
+    });
+  }
+
+  /** The user's devices have changed and have not been queried since. */
+  isStale(userId: string): boolean {
+    return this.#stale.has(userId);
+  }
+
+  /**
+   * Asks the homeserver for a user's devices and identity, whatever we know.
+   *
+   * @throws TransientError if it was not answered
+   */
+  query(userId: string, signal: AbortSignal): Promise<void> {
+    return this.sendAll([this.olm.queryKeysForUsers([new UserId(userId)])], signal);
+  }
+
+  /** Follows the device lists of these users from now on. */
+  async track(users: Iterable<string>): Promise<void> {
+    await this.olm.updateTrackedUsers(userIds(users));
+  }
+
+  async #send(request: OutgoingRequest, signal: AbortSignal): Promise<void> {
+    const asked = this.#syncs;
+    try {
+      const { json, body } = await this.#requests.send(endpoint(request), signal);
+      if (request.id !== undefined) await this.olm.markRequestAsSent(request.id, request.type, body);
+      if (request.type !== RequestType.KeysQuery) return;
+      // A change that was told while the query was under way may not be in its answer.
+      for (const user of Object.keys(object(json["device_keys"]))) {
+        if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
+      }
+    } catch (error) {
+      // One refused request must not keep the others from being sent; the crypto will offer it again.
+      if (!(error instanceof RejectedError)) throw error;
+      log.error("the homeserver refused a request of the crypto: {reason}", { reason: error.message });
+    }
+  }
+
+  /** Closes the crypto. */
+  [Symbol.dispose](): void {
+    this.olm.close();
+  }
+}
+
+/** User ids as the Rust crypto takes them; made anew for each call, because a call consumes them. Invalid ones are left out. */
+export function userIds(users: Iterable<string>): UserId[] {
+  const valid: UserId[] = [];
+  for (const user of users) {
+    try {
+      valid.push(new UserId(user));
+    } catch (error) {
+      log.debug("not a user id: {reason}", { reason: String(error) });
+    }
+  }
+  return valid;
+}
+
+/** Where a request of the crypto goes (Matrix spec v1.16, client-server API, 11.10 to 11.12). */
+function endpoint(request: OutgoingRequest): Request {
+  const { body } = request;
+  switch (request.type) {
+    case RequestType.KeysUpload:
+      return { method: "POST", path: "/_matrix/client/v3/keys/upload", body };
+    case RequestType.KeysQuery:
+      return { method: "POST", path: "/_matrix/client/v3/keys/query", body };
+    case RequestType.KeysClaim:
+      return { method: "POST", path: "/_matrix/client/v3/keys/claim", body };
+    case RequestType.SignatureUpload:
+      return { method: "POST", path: "/_matrix/client/v3/keys/signatures/upload", body };
+    case RequestType.ToDevice:
+      return {
+        method: "PUT",
+        path: path`/_matrix/client/v3/sendToDevice/${request.event_type ?? ""}/${request.txn_id ?? ""}`,
+        body,
+      };
+    default:
+      throw new Error(`Cannot send a request of type ${RequestType[request.type]}: the operator makes none`);
+  }
+}

@@ -1,0 +1,13 @@
+/**
+ * Matrix: login, sync, encryption, rooms, sending. A {@linkcode Session} is the operator's chat.
+ *
+ * @module
+ */
+
+export type { Pace } from "./chores.ts";
+export type { Json } from "./json.ts";
+export { findHomeserver, type HomeserverAddress, homeserverVersions } from "./homeserver.ts";
+export { type Credentials, type LoggedIn, logIn, logOut, type Revealable } from "./login.ts";
+export { openSession, type SessionOptions } from "./open.ts";
+export { type Request, Requests, TokenRefused } from "./request.ts";
+export { Session, type SessionListener } from "./session.ts";

@@ -1,0 +1,153 @@
+/**
+ * Requests to the homeserver: one function, with a deadline over headers and body, and failures translated into the
+ * few kinds that the rest of the program tells apart. Knows nothing of what is asked.
+ *
+ * @module
+ */
+
+import { RejectedError, TransientError } from "../errors/mod.ts";
+import { count, type Json, object, text } from "./json.ts";
+
+/** Deadline of an ordinary request in milliseconds. */
+export const REQUEST_DEADLINE_MS = 30_000;
+
+/** The homeserver does not (or no longer) accept our access token. Matrix spec v1.16, client-server API, 5.7.3. */
+export class TokenRefused extends Error {
+  /** Tells it from other errors, also in logs. */
+  override readonly name = "TokenRefused";
+  /** The device still exists: log in again under the same device id. */
+  readonly soft: boolean;
+
+  /**
+   * Says how the login ended.
+   *
+   * @param soft `soft_logout` of the answer
+   */
+  constructor(soft: boolean) {
+    super(`the homeserver refused the access token (${soft ? "soft logout" : "the session has ended"})`);
+    this.soft = soft;
+  }
+}
+
+/** A request as {@linkcode Requests.send} takes it. */
+export interface Request {
+  /** HTTP method. */
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  /** Path after the base URL, already encoded: see {@linkcode path}. */
+  readonly path: string;
+  /** Query parameters; undefined ones are left out. */
+  readonly query?: Readonly<Record<string, string | undefined>>;
+  /** JSON body; a string is sent as it is. */
+  readonly body?: Json | string;
+  /** Deadline over headers and body, milliseconds; {@linkcode REQUEST_DEADLINE_MS} if left out. */
+  readonly deadlineMs?: number;
+}
+
+/** A path with its variable parts encoded: ``path`/rooms/${roomId}/join` ``. */
+export function path(parts: TemplateStringsArray, ...values: readonly string[]): string {
+  return parts.reduce((made, part, index) => made + part + encodeURIComponent(values[index] ?? ""), "");
+}
+
+/** Sends requests to one homeserver. */
+export class Requests {
+  /** Base URL without a trailing slash. */
+  readonly baseUrl: string;
+  /** Sent with every request once it is set. */
+  accessToken: string | undefined;
+
+  /**
+   * Makes no request yet.
+   *
+   * @param baseUrl of the homeserver, such as `https://matrix.example.org`
+   */
+  constructor(baseUrl: string) {
+    this.baseUrl = baseUrl.replace(/\/+$/, "");
+  }
+
+  /**
+   * Sends a request and reads its answer.
+   *
+   * @returns the answer's JSON object as text and parsed
+   * @throws TransientError if the server could not be reached in time, or asked to come back (429, 5xx)
+   * @throws TokenRefused if the access token is refused
+   * @throws RejectedError if the request itself is refused
+   */
+  async send(request: Request, signal: AbortSignal): Promise<{ readonly json: Json; readonly body: string }> {
+    signal.throwIfAborted();
+    const what = `${request.method} ${request.path}`;
+    const deadlineMs = request.deadlineMs ?? REQUEST_DEADLINE_MS;
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), deadlineMs);
+    try {
+      const response = await fetch(this.#url(request), {
+        method: request.method,
+        headers: this.#headers(request),
+        ...(request.body === undefined ? {} : {
+          body: typeof request.body === "string" ? request.body : JSON.stringify(request.body),
+        }),
+        redirect: "error",
+        signal: AbortSignal.any([signal, deadline.signal]),
+      });
+      const body = await response.text();
+      return { json: answer(what, response, body), body };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (deadline.signal.aborted) {
+        throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
+      }
+      // fetch says TypeError for everything below HTTP: name not found, refused, broken off.
+      if (error instanceof TypeError) throw new TransientError(`Cannot ${what}: ${error.message}`, { cause: error });
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #url(request: Request): URL {
+    const url = new URL(this.baseUrl + request.path);
+    for (const [name, value] of Object.entries(request.query ?? {})) {
+      if (value !== undefined) url.searchParams.set(name, value);
+    }
+    return url;
+  }
+
+  #headers(request: Request): Headers {
+    const headers = new Headers();
+    if (request.body !== undefined) headers.set("content-type", "application/json");
+    if (this.accessToken !== undefined) headers.set("authorization", `Bearer ${this.accessToken}`);
+    return headers;
+  }
+}
+
+function answer(what: string, response: Response, body: string): Json {
+  let json: Json | undefined;
+  try {
+    json = object(JSON.parse(body));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  if (response.ok && json !== undefined) return json;
+  const { status } = response;
+  if (response.ok) throw new TransientError(`Cannot ${what}: the answer is not JSON`);
+  const code = text(json?.["errcode"]) ?? "";
+  if (status === 401 && (code === "M_UNKNOWN_TOKEN" || code === "M_MISSING_TOKEN")) {
+    throw new TokenRefused(json?.["soft_logout"] === true);
+  }
+  if (status === 429 || status >= 500) {
+    throw new TransientError(`Cannot ${what}: ${status} ${code}`.trimEnd(), {
+      retryAfterMs: retryAfterMs(response.headers, json),
+    });
+  }
+  throw new RejectedError(`Cannot ${what}: ${status} ${code}`.trimEnd(), status, code);
+}
+
+/** The server's wish: the header in seconds or as a date, or `retry_after_ms` of older servers. */
+function retryAfterMs(headers: Headers, json: Json | undefined): number {
+  const header = headers.get("retry-after");
+  if (header !== null) {
+    if (/^\d+$/.test(header)) return Number(header) * 1_000;
+    const dateMs = Date.parse(header);
+    if (!Number.isNaN(dateMs)) return Math.max(0, dateMs - Date.now());
+  }
+  return count(json?.["retry_after_ms"]) ?? 0;
+}

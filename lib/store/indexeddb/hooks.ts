@@ -1,0 +1,231 @@
+/**
+ * The places inside fake-indexeddb where durability is hung in: what a transaction touches, and the moment before its
+ * `complete` event. Everything here leans on internals, so each one is looked for first, and if one is missing nothing
+ * is installed. Knows nothing of where the data goes.
+ *
+ * @module
+ */
+
+import {
+  IDBFactory as MemoryFactory,
+  IDBKeyRange as MemoryKeyRange,
+  IDBTransaction as MemoryTransaction,
+} from "fake-indexeddb";
+import type { Key } from "./keys.ts";
+
+const VERSION = "6.2.8";
+
+/** A record as fake-indexeddb keeps it. */
+export interface RawRecord {
+  readonly key: Key;
+  readonly value: unknown;
+}
+
+/** An index as fake-indexeddb keeps it. */
+export interface RawIndex {
+  readonly name: string;
+  readonly keyPath: string | readonly string[];
+  readonly multiEntry: boolean;
+  readonly unique: boolean;
+  readonly deleted: boolean;
+  initialized: boolean;
+  storeRecord(record: RawRecord): void;
+}
+
+/** An object store as fake-indexeddb keeps it. */
+export interface RawStore {
+  readonly rawDatabase: RawDatabase;
+  readonly name: string;
+  readonly keyPath: string | readonly string[] | null;
+  readonly autoIncrement: boolean;
+  readonly deleted: boolean;
+  readonly keyGenerator: { num: number } | null;
+  readonly records: {
+    get(key: Key): RawRecord | undefined;
+    put(record: RawRecord): void;
+    values(range?: unknown): Iterable<RawRecord>;
+  };
+  readonly rawIndexes: Map<string, RawIndex>;
+  storeRecord(record: { key?: Key; value: unknown }, noOverwrite: boolean, log?: RollbackLog): Key;
+  deleteRecord(keyOrRange: unknown, log?: RollbackLog): void;
+  clear(log?: RollbackLog): void;
+}
+
+/** A database as fake-indexeddb keeps it. */
+export interface RawDatabase {
+  readonly name: string;
+  readonly version: number;
+  readonly rawObjectStores: Map<string, RawStore>;
+}
+
+/** What undoes a transaction; its identity is the transaction's. */
+type RollbackLog = unknown[];
+
+interface RawTransaction {
+  readonly mode: "readonly" | "readwrite" | "versionchange";
+  readonly db: { readonly _rawDatabase: RawDatabase };
+  readonly _rollbackLog: RollbackLog;
+  _abort(errorName: string): void;
+}
+
+/** What one transaction touched in one store: all of it first, if `cleared`, and then these keys. */
+export interface Touched {
+  cleared: boolean;
+  keys: Key[];
+}
+
+/** Makes a transaction durable, or throws; called right before its `complete` event. */
+export type Commit = (
+  database: RawDatabase,
+  schemaChanged: boolean,
+  touched: ReadonlyMap<RawStore, Readonly<Touched>>,
+) => void;
+
+/** The classes that a stored database is built from again. */
+export interface Internals {
+  readonly newFactory: () => { _databases: Map<string, RawDatabase> };
+  readonly newDatabase: (name: string, version: number) => RawDatabase;
+  readonly newStore: (database: RawDatabase, name: string, keyPath: unknown, autoIncrement: boolean) => RawStore;
+  readonly newIndex: (
+    store: RawStore,
+    name: string,
+    keyPath: unknown,
+    multiEntry: boolean,
+    unique: boolean,
+  ) => RawIndex;
+}
+
+const commits = new WeakMap<RawDatabase, Commit>();
+const touchedBy = new WeakMap<RollbackLog, Map<RawStore, Touched>>();
+let installed: Promise<Internals> | undefined;
+
+/** Has `commit` called for the transactions of a database; those without one stay in memory. */
+export function setCommit(database: RawDatabase, commit: Commit): void {
+  commits.set(database, commit);
+}
+
+/**
+ * Installs the hooks, once in a process.
+ *
+ * @throws Error if fake-indexeddb is not built as expected; the message names the version that is
+ */
+export function installHooks(): Promise<Internals> {
+  return installed ??= install().catch((error) => {
+    installed = undefined;
+    throw error;
+  });
+}
+
+async function install(): Promise<Internals> {
+  const { store, index, transaction } = await specimen();
+  const storeClass = Object.getPrototypeOf(store);
+  const transactionClass = MemoryTransaction.prototype;
+  for (const [name, arity] of [["storeRecord", 3], ["deleteRecord", 2], ["clear", 1]] as const) {
+    demand(storeClass[name]?.length === arity, `ObjectStore.${name}() of ${arity} parameters`);
+  }
+  for (const name of ["get", "put", "values"] as const) {
+    demand(typeof store.records[name] === "function", `ObjectStore.records.${name}()`);
+  }
+  demand(typeof store.keyGenerator?.num === "number", "ObjectStore.keyGenerator.num");
+  demand(store.rawDatabase === transaction.db?._rawDatabase, "ObjectStore.rawDatabase");
+  demand(store.rawIndexes instanceof Map, "ObjectStore.rawIndexes");
+  demand(typeof index.storeRecord === "function" && "initialized" in index, "Index.storeRecord()");
+  demand(Array.isArray(transaction._rollbackLog), "Transaction._rollbackLog");
+  demand(typeof transactionClass._abort === "function", "Transaction._abort()");
+  demand(typeof transactionClass.dispatchEvent === "function", "Transaction.dispatchEvent()");
+
+  hookStore(storeClass);
+  hookTransaction(transactionClass);
+  return {
+    newFactory: () => new MemoryFactory(),
+    newDatabase: classOf(store.rawDatabase),
+    newStore: classOf(store),
+    newIndex: classOf(index),
+  };
+}
+
+function demand(condition: boolean, what: string): void {
+  if (!condition) {
+    throw new Error(`Cannot make IndexedDB durable: fake-indexeddb has no ${what}; version ${VERSION} is expected`);
+  }
+}
+
+// deno-lint-ignore no-explicit-any -- the caller states the parameters of a class that has no name outside
+function classOf<T>(specimen: T): (...parameters: any[]) => T {
+  const { constructor } = specimen as { constructor: new (...parameters: unknown[]) => T };
+  return (...parameters) => new constructor(...parameters);
+}
+
+/** One of each internal class, which fake-indexeddb does not export. */
+function specimen(): Promise<{ store: RawStore; index: RawIndex; transaction: RawTransaction }> {
+  return new Promise((resolve, reject) => {
+    const factory = new MemoryFactory();
+    demand(factory._databases instanceof Map, "Factory._databases");
+    const request = factory.open("specimen", 1);
+    request.onerror = () => reject(request.error);
+    request.onupgradeneeded = () => {
+      const objectStore = request.result.createObjectStore("store", { autoIncrement: true });
+      const index = objectStore.createIndex("index", "path");
+      try {
+        demand(typeof objectStore._rawObjectStore === "object", "IDBObjectStore._rawObjectStore");
+        demand(typeof index._rawIndex === "object", "IDBIndex._rawIndex");
+        resolve({ store: objectStore._rawObjectStore, index: index._rawIndex, transaction: request.transaction });
+      } catch (error) {
+        reject(error);
+      }
+    };
+  });
+}
+
+/** Notes the keys that a transaction touches. Rolling back passes no log and leaves no note. */
+function hookStore(storeClass: RawStore): void {
+  const { storeRecord, deleteRecord, clear } = storeClass;
+  storeClass.storeRecord = function (record, noOverwrite, log) {
+    try {
+      return storeRecord.call(this, record, noOverwrite, log);
+    } finally {
+      // A key generator has put the key into the record.
+      if (record.key !== undefined) touched(this, log)?.keys.push(record.key);
+    }
+  };
+  storeClass.deleteRecord = function (keyOrRange, log) {
+    const note = touched(this, log);
+    if (note && keyOrRange instanceof MemoryKeyRange) {
+      for (const { key } of this.records.values(keyOrRange)) note.keys.push(key);
+    } else note?.keys.push(keyOrRange as Key);
+    deleteRecord.call(this, keyOrRange, log);
+  };
+  storeClass.clear = function (log) {
+    const note = touched(this, log);
+    if (note) Object.assign(note, { cleared: true, keys: [] });
+    clear.call(this, log);
+  };
+}
+
+function touched(store: RawStore, log: RollbackLog | undefined): Touched | undefined {
+  if (!log || !commits.has(store.rawDatabase)) return undefined;
+  let stores = touchedBy.get(log);
+  if (!stores) touchedBy.set(log, stores = new Map());
+  let note = stores.get(store);
+  if (!note) stores.set(store, note = { cleared: false, keys: [] });
+  return note;
+}
+
+/** Commits before anybody is told that a transaction is complete; one that cannot be committed is aborted. */
+function hookTransaction(transactionClass: RawTransaction & { dispatchEvent(event: { type: string }): boolean }): void {
+  const { dispatchEvent } = transactionClass;
+  transactionClass.dispatchEvent = function (event) {
+    const { db, mode, _rollbackLog } = this;
+    const commit = event.type === "complete" ? commits.get(db._rawDatabase) : undefined;
+    const stores = touchedBy.get(_rollbackLog);
+    if (commit && (stores || mode === "versionchange")) {
+      try {
+        commit(db._rawDatabase, mode === "versionchange", stores ?? new Map());
+      } catch (error) {
+        this._abort(error instanceof TypeError ? "DataCloneError" : "UnknownError");
+        return true;
+      }
+    }
+    return dispatchEvent.call(this, event);
+  };
+}

@@ -1,0 +1,143 @@
+/**
+ * IndexedDB keys as bytes whose order (memcmp) is the order of the keys: number < date < string < binary < array.
+ * Numbers are doubles with their bits turned so that they sort; strings are UTF-16 code units, because IndexedDB
+ * compares those; whatever has no fixed length ends with a zero byte, which is escaped within.
+ *
+ * Source: Indexed Database API 3.0, 2.4 "Keys" and "compare two keys".
+ *
+ * @module
+ */
+
+/** A valid IndexedDB key, as IndexedDB normalises it. */
+export type Key = number | Date | string | ArrayBuffer | readonly Key[];
+
+const END = 0x00;
+/** After a zero byte: that one belongs to the content. Greater than every tag, so that the shorter key sorts first. */
+const ESCAPE = 0xff;
+const NUMBER = 0x10;
+const DATE = 0x20;
+const STRING = 0x30;
+const BINARY = 0x40;
+const ARRAY = 0x50;
+
+/**
+ * Encodes a key.
+ *
+ * @throws TypeError if it is no valid key
+ */
+export function encodeKey(key: Key): Uint8Array {
+  const bytes: number[] = [];
+  write(bytes, key);
+  return Uint8Array.from(bytes);
+}
+
+/**
+ * Decodes what {@linkcode encodeKey} made. Negative zero comes back as zero, its equal in IndexedDB.
+ *
+ * @throws RangeError if it is something else
+ */
+export function decodeKey(bytes: Uint8Array): Key {
+  const cursor = { bytes, at: 0 };
+  const key = read(cursor);
+  if (cursor.at !== bytes.length) throw new RangeError("a key has a tail");
+  return key;
+}
+
+function write(bytes: number[], key: Key): void {
+  if (typeof key === "number" && !Number.isNaN(key)) {
+    bytes.push(NUMBER, ...sortable(key));
+  } else if (key instanceof Date && !Number.isNaN(key.getTime())) {
+    bytes.push(DATE, ...sortable(key.getTime()));
+  } else if (typeof key === "string") {
+    bytes.push(STRING);
+    for (let i = 0; i < key.length; i++) writeUnit(bytes, key.charCodeAt(i));
+    bytes.push(END);
+  } else if (key instanceof ArrayBuffer) {
+    bytes.push(BINARY);
+    for (const byte of new Uint8Array(key)) writeEscaped(bytes, byte);
+    bytes.push(END);
+  } else if (Array.isArray(key)) {
+    bytes.push(ARRAY);
+    for (const part of key) write(bytes, part);
+    bytes.push(END);
+  } else {
+    throw new TypeError(`Cannot encode a key: ${Object.prototype.toString.call(key)} is none`);
+  }
+}
+
+/** The bits of a double, such that greater numbers have greater bytes. */
+function sortable(number: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(8));
+  view.setFloat64(0, number === 0 ? 0 : number);
+  const bits = view.getBigUint64(0);
+  view.setBigUint64(0, number < 0 ? ~bits : bits | (1n << 63n));
+  return new Uint8Array(view.buffer);
+}
+
+/** A code unit in the form of UTF-8, surrogates each on their own: this keeps the order of code units. */
+function writeUnit(bytes: number[], unit: number): void {
+  if (unit < 0x80) writeEscaped(bytes, unit);
+  else if (unit < 0x800) bytes.push(0xc0 | (unit >> 6), 0x80 | (unit & 0x3f));
+  else bytes.push(0xe0 | (unit >> 12), 0x80 | ((unit >> 6) & 0x3f), 0x80 | (unit & 0x3f));
+}
+
+function writeEscaped(bytes: number[], byte: number): void {
+  bytes.push(byte);
+  if (byte === END) bytes.push(ESCAPE);
+}
+
+interface Cursor {
+  readonly bytes: Uint8Array;
+  at: number;
+}
+
+function next(cursor: Cursor): number {
+  const byte = cursor.bytes[cursor.at++];
+  if (byte === undefined) throw new RangeError("a key ends too early");
+  return byte;
+}
+
+function read(cursor: Cursor): Key {
+  const tag = next(cursor);
+  if (tag === NUMBER) return readNumber(cursor);
+  if (tag === DATE) return new Date(readNumber(cursor));
+  if (tag === STRING) return readString(cursor);
+  if (tag === BINARY) {
+    const bytes: number[] = [];
+    for (let byte = readEscaped(cursor); byte !== undefined; byte = readEscaped(cursor)) bytes.push(byte);
+    return Uint8Array.from(bytes).buffer;
+  }
+  if (tag !== ARRAY) throw new RangeError(`a key has the unknown kind ${tag}`);
+  const parts: Key[] = [];
+  while (cursor.bytes[cursor.at] !== END) parts.push(read(cursor));
+  cursor.at += 1;
+  return parts;
+}
+
+function readNumber(cursor: Cursor): number {
+  const view = new DataView(new ArrayBuffer(8));
+  for (let i = 0; i < 8; i++) view.setUint8(i, next(cursor));
+  const bits = view.getBigUint64(0);
+  view.setBigUint64(0, bits >> 63n === 0n ? ~bits : bits & ~(1n << 63n));
+  return view.getFloat64(0);
+}
+
+function readString(cursor: Cursor): string {
+  let text = "";
+  for (let first = readEscaped(cursor); first !== undefined; first = readEscaped(cursor)) {
+    let unit = first;
+    if (first >= 0xe0) unit = ((first & 0x0f) << 12) | ((next(cursor) & 0x3f) << 6) | (next(cursor) & 0x3f);
+    else if (first >= 0x80) unit = ((first & 0x1f) << 6) | (next(cursor) & 0x3f);
+    text += String.fromCharCode(unit);
+  }
+  return text;
+}
+
+/** A byte of content; undefined at its end. */
+function readEscaped(cursor: Cursor): number | undefined {
+  const byte = next(cursor);
+  if (byte !== END) return byte;
+  if (cursor.bytes[cursor.at] !== ESCAPE) return undefined;
+  cursor.at += 1;
+  return END;
+}

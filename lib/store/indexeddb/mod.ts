@@ -1,0 +1,227 @@
+/**
+ * IndexedDB that lasts: fake-indexeddb gives the semantics, SQLite the durability. A transaction is on disk before its
+ * `complete` event is seen; one that cannot be written is aborted. Knows nothing of who stores what; how the SQLite
+ * database is locked and synchronised is its owner's choice.
+ *
+ * @module
+ */
+
+import {
+  IDBCursor,
+  IDBCursorWithValue,
+  IDBDatabase,
+  IDBFactory,
+  IDBIndex,
+  IDBKeyRange,
+  IDBObjectStore,
+  IDBOpenDBRequest,
+  IDBRequest,
+  IDBTransaction,
+  IDBVersionChangeEvent,
+} from "fake-indexeddb";
+import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
+import { installHooks, type Internals, type RawDatabase, type RawStore, setCommit, type Touched } from "./hooks.ts";
+import { decodeKey, encodeKey, type Key } from "./keys.ts";
+import { decodeValue, encodeValue } from "./values.ts";
+
+export { decodeKey, decodeValue, encodeKey, encodeValue };
+export type { Key };
+
+/** Steps that bring a SQLite database from one schema version to the next; all are to be done before it is used. */
+export const indexedDBSchema: readonly string[] = [`
+  CREATE TABLE databases (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, version INTEGER NOT NULL) STRICT;
+  CREATE TABLE stores (
+    id INTEGER PRIMARY KEY, database INTEGER NOT NULL, name TEXT NOT NULL, key_path TEXT NOT NULL,
+    auto_increment INTEGER NOT NULL, generator INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE indexes (
+    store INTEGER NOT NULL, name TEXT NOT NULL, key_path TEXT NOT NULL,
+    multi_entry INTEGER NOT NULL, is_unique INTEGER NOT NULL, PRIMARY KEY (store, name)
+  ) STRICT;
+  CREATE TABLE records (store INTEGER NOT NULL, key BLOB NOT NULL, value TEXT NOT NULL, PRIMARY KEY (store, key)) STRICT;
+`];
+
+/** An IDBFactory; Deno has no types for it, and those who use one bring their own. */
+export type DurableFactory = { readonly open: (name: string, version?: number) => object };
+
+/**
+ * Loads what a SQLite database holds and writes through to it from then on.
+ *
+ * @param database with {@linkcode indexedDBSchema}; nobody else writes to those tables
+ * @param transaction runs the writes in one SQL transaction that is durable when it returns; throws if it is not
+ * @throws RangeError if a key or a value cannot be read; Error if fake-indexeddb is not the version expected
+ */
+export async function openDurableIndexedDB(
+  database: DatabaseSync,
+  transaction: (writes: () => void) => void,
+): Promise<DurableFactory> {
+  const internals = await installHooks();
+  const factory = internals.newFactory();
+  factory._databases = new DurableDatabases(internals, database, transaction);
+  return factory as unknown as DurableFactory;
+}
+
+/** Makes a factory the global `indexedDB`, with the classes that code which uses it asks for by name. */
+export function installGlobals(factory: DurableFactory): void {
+  const globals = {
+    indexedDB: factory,
+    IDBCursor,
+    IDBCursorWithValue,
+    IDBDatabase,
+    IDBFactory,
+    IDBIndex,
+    IDBKeyRange,
+    IDBObjectStore,
+    IDBOpenDBRequest,
+    IDBRequest,
+    IDBTransaction,
+    IDBVersionChangeEvent,
+  };
+  for (const [name, value] of Object.entries(globals)) {
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true, enumerable: false });
+  }
+}
+
+type Row = Record<string, SQLOutputValue>;
+
+/** The factory's map of databases by name, with the SQLite tables behind it. */
+class DurableDatabases extends Map<string, RawDatabase> {
+  readonly #sql: DatabaseSync;
+  readonly #transaction: (writes: () => void) => void;
+  readonly #put;
+  readonly #remove;
+  /** Ids are given once and never change, so that renaming a store leaves its records alone. */
+  readonly #ids = new WeakMap<RawDatabase | RawStore, number>();
+  #lastId = 0;
+
+  constructor(internals: Internals, sql: DatabaseSync, transaction: (writes: () => void) => void) {
+    super();
+    this.#sql = sql;
+    this.#transaction = transaction;
+    this.#put = sql.prepare(
+      "INSERT INTO records VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+    );
+    this.#remove = sql.prepare("DELETE FROM records WHERE store = ? AND key = ?");
+    for (const row of sql.prepare("SELECT * FROM databases").all()) this.#load(internals, row);
+  }
+
+  /** A database that was opened for the first time; it is stored when its first version is complete. */
+  override set(name: string, database: RawDatabase): this {
+    setCommit(database, (...what) => this.#commit(...what));
+    return super.set(name, database);
+  }
+
+  /**
+   * Forgets a database, durably first. fake-indexeddb has no way to hear of a failure here, so it is thrown.
+   */
+  override delete(name: string): boolean {
+    const database = this.get(name);
+    if (!database) return false;
+    const id = this.#id(database);
+    this.#transaction(() => {
+      for (const row of this.#sql.prepare("SELECT id FROM stores WHERE database = ?").all(id)) this.#drop(row);
+      this.#sql.prepare("DELETE FROM databases WHERE id = ?").run(id);
+    });
+    return super.delete(name);
+  }
+
+  #commit(database: RawDatabase, schemaChanged: boolean, touched: ReadonlyMap<RawStore, Readonly<Touched>>): void {
+    this.#transaction(() => {
+      if (schemaChanged) this.#saveSchema(database);
+      for (const [store, { cleared, keys }] of touched) {
+        if (store.deleted) continue;
+        const id = this.#id(store);
+        if (cleared) this.#sql.prepare("DELETE FROM records WHERE store = ?").run(id);
+        for (const key of keys) {
+          const record = store.records.get(key);
+          if (record) this.#put.run(id, encodeKey(key), encodeValue(record.value));
+          else this.#remove.run(id, encodeKey(key));
+        }
+        if (store.keyGenerator) {
+          this.#sql.prepare("UPDATE stores SET generator = ? WHERE id = ?").run(store.keyGenerator.num, id);
+        }
+      }
+    });
+  }
+
+  #saveSchema(database: RawDatabase): void {
+    const id = this.#id(database);
+    this.#sql.prepare("INSERT OR REPLACE INTO databases (id, name, version) VALUES (?, ?, ?)")
+      .run(id, nameable(database.name), database.version);
+    const stores = [...database.rawObjectStores.values()];
+    const kept = new Set(stores.map((store) => this.#id(store)));
+    for (const row of this.#sql.prepare("SELECT id FROM stores WHERE database = ?").all(id)) {
+      if (!kept.has(Number(row.id))) this.#drop(row);
+    }
+    for (const store of stores) this.#saveStore(id, store);
+  }
+
+  #saveStore(database: number, store: RawStore): void {
+    const id = this.#id(store);
+    this.#sql.prepare("INSERT OR REPLACE INTO stores VALUES (?, ?, ?, ?, ?, ?)").run(
+      ...[id, database, nameable(store.name), encodeValue(store.keyPath)],
+      ...[Number(store.autoIncrement), store.keyGenerator?.num ?? 0],
+    );
+    this.#sql.prepare("DELETE FROM indexes WHERE store = ?").run(id);
+    for (const { name, keyPath, multiEntry, unique, deleted } of store.rawIndexes.values()) {
+      if (deleted) continue;
+      this.#sql.prepare("INSERT INTO indexes VALUES (?, ?, ?, ?, ?)")
+        .run(id, nameable(name), encodeValue(keyPath), Number(multiEntry), Number(unique));
+    }
+  }
+
+  #drop({ id }: Row): void {
+    for (const sql of ["records WHERE store = ?", "indexes WHERE store = ?", "stores WHERE id = ?"]) {
+      this.#sql.prepare(`DELETE FROM ${sql}`).run(Number(id));
+    }
+  }
+
+  #load(internals: Internals, row: Row): void {
+    const database = internals.newDatabase(String(row.name), Number(row.version));
+    this.#setId(database, row);
+    this.set(database.name, database);
+    for (const storeRow of this.#sql.prepare("SELECT * FROM stores WHERE database = ?").all(Number(row.id))) {
+      this.#loadStore(internals, database, storeRow);
+    }
+  }
+
+  #loadStore(internals: Internals, database: RawDatabase, row: Row): void {
+    const { newStore, newIndex } = internals;
+    const store = newStore(database, String(row.name), decodeValue(String(row.key_path)), Boolean(row.auto_increment));
+    this.#setId(store, row);
+    database.rawObjectStores.set(store.name, store);
+    if (store.keyGenerator) store.keyGenerator.num = Number(row.generator);
+    const records = this.#sql.prepare("SELECT key, value FROM records WHERE store = ? ORDER BY key");
+    for (const { key, value } of records.iterate(Number(row.id))) {
+      store.records.put({ key: decodeKey(key as Uint8Array), value: decodeValue(String(value)) });
+    }
+    for (const { name, key_path, multi_entry, is_unique } of this.#indexes(row)) {
+      const keyPath = decodeValue(String(key_path));
+      const index = newIndex(store, String(name), keyPath, Boolean(multi_entry), Boolean(is_unique));
+      index.initialized = true;
+      store.rawIndexes.set(index.name, index);
+      for (const record of store.records.values()) index.storeRecord(record);
+    }
+  }
+
+  #indexes(store: Row): Row[] {
+    return this.#sql.prepare("SELECT * FROM indexes WHERE store = ?").all(Number(store.id));
+  }
+
+  #id(thing: RawDatabase | RawStore): number {
+    let id = this.#ids.get(thing);
+    if (id === undefined) this.#ids.set(thing, id = ++this.#lastId);
+    return id;
+  }
+
+  #setId(thing: RawDatabase | RawStore, { id }: Row): void {
+    this.#ids.set(thing, Number(id));
+    this.#lastId = Math.max(this.#lastId, Number(id));
+  }
+}
+
+/** SQLite would silently change a name that UTF-8 cannot hold, or end it at a zero. */
+function nameable(name: string): string {
+  if (name.isWellFormed() && !name.includes("\0")) return name;
+  throw new TypeError(`Cannot store a name: ${JSON.stringify(name)} holds a zero or half a character`);
+}

@@ -1,0 +1,82 @@
+/**
+ * IndexedDB values as text, in a form of our own that no engine's update can change: JSON, with the kinds that JSON has
+ * not marked as `{"$": [kind, content]}`. Kinds that it does not know (Map, BigInt, Error …) are refused rather than
+ * lost; an object that occurs twice in a value comes back as two.
+ *
+ * @module
+ */
+
+const MARK = "$";
+
+/** Also ends the recursion into a value that holds itself. */
+const MOST_LEVELS = 200;
+
+/**
+ * Encodes a value that structuredClone has made.
+ *
+ * @throws TypeError if it holds something of an unknown kind
+ */
+export function encodeValue(value: unknown): string {
+  return JSON.stringify(toJson(value, 0));
+}
+
+/**
+ * Decodes what {@linkcode encodeValue} made.
+ *
+ * @throws SyntaxError | RangeError if it is something else
+ */
+export function decodeValue(text: string): unknown {
+  return fromJson(JSON.parse(text));
+}
+
+function toJson(value: unknown, level: number): unknown {
+  if (level > MOST_LEVELS) throw new TypeError("Cannot encode a value: it is nested too deeply");
+  if (value === null || typeof value === "string" || typeof value === "boolean") return value;
+  if (value === undefined) return { [MARK]: ["undefined"] };
+  if (typeof value === "number") {
+    return Number.isFinite(value) && !Object.is(value, -0) ? value : { [MARK]: ["number", numberName(value)] };
+  }
+  if (value instanceof Date) return { [MARK]: ["date", toJson(value.getTime(), level)] };
+  if (value instanceof ArrayBuffer) return { [MARK]: ["buffer", new Uint8Array(value).toBase64()] };
+  if (value instanceof Uint8Array) return { [MARK]: ["bytes", value.toBase64()] };
+  if (Array.isArray(value) && Object.keys(value).length === value.length) {
+    return value.map((part) => toJson(part, level + 1));
+  }
+  if (typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
+    const object = Object.fromEntries(Object.entries(value).map(([name, part]) => [name, toJson(part, level + 1)]));
+    return Object.hasOwn(object, MARK) ? { [MARK]: ["object", object] } : object;
+  }
+  throw new TypeError(`Cannot encode a value: its kind is unknown, ${Object.prototype.toString.call(value)}`);
+}
+
+function numberName(value: number): string {
+  return Object.is(value, -0) ? "-0" : String(value);
+}
+
+function fromJson(json: unknown): unknown {
+  if (Array.isArray(json)) return json.map(fromJson);
+  if (json === null || typeof json !== "object") return json;
+  if (!Object.hasOwn(json, MARK)) return fromEntries(json);
+  const [kind, content] = (json as { [MARK]: unknown[] })[MARK];
+  switch (kind) {
+    case "undefined":
+      return undefined;
+    case "number":
+      return Number(content);
+    case "date":
+      return new Date(fromJson(content) as number);
+    case "buffer":
+      return Uint8Array.fromBase64(String(content)).buffer;
+    case "bytes":
+      return Uint8Array.fromBase64(String(content));
+    case "object":
+      return fromEntries(content as object);
+    default:
+      throw new RangeError(`a value has the unknown kind ${kind}`);
+  }
+}
+
+/** Defines each property, so that one named `__proto__` stays one. */
+function fromEntries(object: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(object).map(([name, part]) => [name, fromJson(part)]));
+}

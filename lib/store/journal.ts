@@ -1,0 +1,235 @@
+/**
+ * The journal: where each event stands between its arrival and being settled, which ciphertexts were used, and the
+ * answers that are to be sent. Every call is on disk when it returns. It satisfies the operator's port of the same
+ * name, and knows nothing of what commands mean.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import type { Seal } from "./seal.ts";
+import type { Database, Row } from "./sqlite.ts";
+import type { NewEvent } from "./sync_state.ts";
+
+/** What is about to be done; written down before it is done. */
+export interface StoredIntent {
+  /** The command in its canonical word. */
+  readonly command: string;
+  /** Alias of the target. */
+  readonly target: string;
+  /** Replicas before. */
+  readonly before: number;
+  /** Replicas wanted. */
+  readonly after: number;
+  /** The resourceVersion that the PATCH carries. */
+  readonly resourceVersion: string;
+}
+
+/** Something to be said in a room about an event. */
+export interface StoredAnswer {
+  /** With `eventId` and `sequence` it makes the transaction id. */
+  readonly kind: "echo" | "answer" | "edit" | "alert" | "hint";
+  /** Counts answers of one kind to one event, from 0. */
+  readonly sequence: number;
+  /** Room id. */
+  readonly roomId: string;
+  /** The event that it is about. */
+  readonly eventId: string;
+  /** How it is said. */
+  readonly form: "notice" | "text" | "reaction";
+  /** What is said. */
+  readonly text: { readonly plain: string; readonly html?: string };
+  /** Shown as a reply to the event. */
+  readonly reply: boolean;
+  /** Transaction id of an earlier answer that it replaces. */
+  readonly replaces?: string;
+  /** User ids whose attention is wanted. */
+  readonly mentions?: readonly string[];
+}
+
+/** An event in its place. */
+export interface StoredEvent extends NewEvent {
+  /** Smaller is earlier. */
+  readonly seq: number;
+}
+
+/** An event that is not settled, with where it stands. */
+export interface StoredEntry {
+  /** The event. */
+  readonly inbox: StoredEvent;
+  /** Where it stands. */
+  readonly progress: { readonly state: "new" } | { readonly state: "undecryptable" } | {
+    readonly state: "acting";
+    readonly intent: StoredIntent;
+  };
+}
+
+/** How long settled events and sent answers are remembered. */
+const KEPT_MS = 7 * 24 * 3_600_000;
+/** How many settled events are remembered at most. */
+const KEPT_EVENTS = 10_000;
+
+/** The transaction id of an answer: the same answer always has the same one, so that it is never said twice. */
+export function transactionId(eventId: string, kind: string, sequence: number): string {
+  return "t" + createHash("sha256").update(JSON.stringify([eventId, kind, sequence])).digest("base64url");
+}
+
+/** The journal of a store. */
+export class Journal {
+  readonly #database: Database;
+  readonly #seal: Seal;
+  readonly #now: () => number;
+
+  /** Over an open database; `now` in milliseconds since the epoch. */
+  constructor(database: Database, seal: Seal, now: () => number) {
+    this.#database = database;
+    this.#seal = seal;
+    this.#now = now;
+  }
+
+  /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
+  unsettled(afterSeq: number): readonly StoredEntry[] {
+    return this.#database
+      .all("SELECT * FROM events WHERE state <> 'settled' AND state <> 'held' AND seq > ? ORDER BY seq", afterSeq)
+      .map((row) => this.#toEntry(row));
+  }
+
+  /** Unsettled, undecryptable events of a Megolm session, earliest first. */
+  awaitingKey(roomId: string, sessionId: string): readonly StoredEntry[] {
+    const sql = `SELECT * FROM events WHERE state <> 'settled' AND state = 'undecryptable'
+      AND room_id = ? AND session_id = ? ORDER BY seq`;
+    return this.#database.all(sql, roomId, sessionId).map((row) => this.#toEntry(row));
+  }
+
+  /**
+   * Notes that an event cannot be decrypted yet.
+   *
+   * @throws Error if the event is settled, held or unknown; so do the other calls with a `seq`
+   */
+  undecryptable(seq: number, sessionId: string | undefined): void {
+    this.#update(seq, "state = 'undecryptable', session_id = ?", sessionId ?? null);
+  }
+
+  /**
+   * Claims a ciphertext for an event; claiming it again for the same event is no repeat.
+   *
+   * @returns false if another event has claimed it before, or so long ago that it is only known that one has
+   */
+  claim(seq: number, { sessionId, messageIndex }: { sessionId: string; messageIndex: number }): boolean {
+    return this.#database.transaction(() => {
+      const row = this.#database.get("SELECT room_id, session_id, message_index FROM events WHERE seq = ?", seq);
+      const room = row?.room_id ?? null;
+      if (typeof row?.message_index === "number") {
+        return row.session_id === sessionId && row.message_index === messageIndex;
+      }
+      const repeat = this.#database.get(
+        `SELECT 1 FROM events WHERE room_id = ?1 AND session_id = ?2 AND message_index = ?3
+          UNION ALL SELECT 1 FROM floors WHERE room_id = ?1 AND session_id = ?2 AND message_index >= ?3`,
+        ...[room, sessionId, messageIndex],
+      );
+      if (repeat) return false;
+      this.#update(seq, "session_id = ?, message_index = ?", sessionId, messageIndex);
+      return true;
+    });
+  }
+
+  /** Writes down what is about to be done. */
+  acting(seq: number, intent: StoredIntent): void {
+    this.#database.transaction(() => {
+      const row = this.#database.get("SELECT room_id, event_id FROM events WHERE seq = ?", seq);
+      const sealed = this.#seal.close(intent, "intent", String(row?.room_id), String(row?.event_id));
+      this.#update(seq, "state = 'acting', intent = ?", sealed);
+    });
+  }
+
+  /** Settles an event, forgets its content, and queues its answers, all in one transaction. */
+  settle(seq: number, outcome: string, answers: readonly StoredAnswer[]): void {
+    this.#database.transaction(() => {
+      const change = "state = 'settled', content = NULL, intent = NULL, outcome = ?, settled_at_ms = ?";
+      this.#update(seq, change, outcome, this.#now());
+      for (const answer of answers) this.say(answer);
+    });
+  }
+
+  /** Queues an answer. One whose transaction id is known, sent or not, is left as it is. */
+  say(answer: StoredAnswer): void {
+    const id = transactionId(answer.eventId, answer.kind, answer.sequence);
+    this.#database.run(
+      `INSERT INTO answers (transaction_id, room_id, event_id, written_at_ms, content) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (transaction_id) DO NOTHING`,
+      ...[id, answer.roomId, answer.eventId, this.#now(), this.#seal.close(answer, "answer", id)],
+    );
+  }
+
+  /** Unsent answers, earliest first. */
+  unsent(): readonly { transactionId: string; answer: StoredAnswer; writtenAtMs: number }[] {
+    return this.#database.all("SELECT * FROM answers WHERE content IS NOT NULL ORDER BY id").map((row) => {
+      const id = String(row.transaction_id);
+      const answer = this.#seal.open(row.content, "answer", id) as StoredAnswer;
+      return { transactionId: id, answer, writtenAtMs: Number(row.written_at_ms) };
+    });
+  }
+
+  /** Notes that an answer was sent, and as which event. */
+  sent(transactionId: string, eventId: string): void {
+    const sql = "UPDATE answers SET sent_as = ?, content = NULL WHERE transaction_id = ?";
+    this.#database.run(sql, eventId, transactionId);
+  }
+
+  /** Gives an unsent answer up. It is not queued again. */
+  drop(transactionId: string): void {
+    this.#database.run("UPDATE answers SET content = NULL WHERE transaction_id = ?", transactionId);
+  }
+
+  /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
+  eventIdOf(transactionId: string): string | undefined {
+    const row = this.#database.get("SELECT sent_as FROM answers WHERE transaction_id = ?", transactionId);
+    return typeof row?.sent_as === "string" ? row.sent_as : undefined;
+  }
+
+  /** Forgets settled events older than a week or beyond 10,000, and their answers, but no ciphertext that was used. */
+  prune(): void {
+    const old = `state = 'settled' AND (settled_at_ms < ?1 OR seq <=
+      ifnull((SELECT seq FROM events WHERE state = 'settled' ORDER BY seq DESC LIMIT 1 OFFSET ${KEPT_EVENTS}), -1))`;
+    const before = this.#now() - KEPT_MS;
+    this.#database.transaction(() => {
+      this.#database.run(
+        `INSERT INTO floors SELECT room_id, session_id, max(message_index) FROM events
+          WHERE ${old} AND message_index IS NOT NULL GROUP BY room_id, session_id
+          ON CONFLICT DO UPDATE SET message_index = max(message_index, excluded.message_index)`,
+        before,
+      );
+      this.#database.run(`DELETE FROM events WHERE ${old}`, before);
+      this.#database.run(
+        `DELETE FROM answers WHERE content IS NULL AND written_at_ms < ? AND NOT EXISTS
+          (SELECT 1 FROM events WHERE events.room_id = answers.room_id AND events.event_id = answers.event_id)`,
+        before,
+      );
+    });
+  }
+
+  #update(seq: number, change: string, ...values: (string | number | null | Uint8Array)[]): void {
+    const sql = `UPDATE events SET ${change} WHERE seq = ? AND state <> 'settled' AND state <> 'held'`;
+    if (this.#database.run(sql, ...values, seq) === 0) {
+      throw new Error(`Cannot change the event in place ${seq}: it is settled, held behind a gap or unknown`);
+    }
+  }
+
+  #toEntry(row: Row): StoredEntry {
+    const [roomId, eventId] = [String(row.room_id), String(row.event_id)];
+    const inbox = {
+      seq: Number(row.seq),
+      roomId,
+      eventId,
+      sender: String(row.sender),
+      event: this.#seal.open(row.content, "event", roomId, eventId) as Record<string, unknown>,
+      receivedAtMs: Number(row.received_at_ms),
+      ageMs: row.age_ms === null ? undefined : Number(row.age_ms),
+    };
+    if (row.state === "acting") {
+      const intent = this.#seal.open(row.intent, "intent", roomId, eventId) as StoredIntent;
+      return { inbox, progress: { state: "acting", intent } };
+    }
+    return { inbox, progress: { state: row.state === "undecryptable" ? "undecryptable" : "new" } };
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * All state that lasts, in one folder held by one process: the account, the state of syncing, the journal, and the
+ * database of the Rust crypto. Whatever returns is on disk. Imports nothing else of this project.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { Account } from "./account.ts";
+import { Latch, StoreError } from "./error.ts";
+import { makeFolder, readFile, removeFile, writeFile } from "./files.ts";
+import { installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
+import { Journal } from "./journal.ts";
+import { obtainKey } from "./key.ts";
+import { cryptoSchema, stateSchema } from "./schema.ts";
+import { Seal } from "./seal.ts";
+import { type Database, openDatabase } from "./sqlite.ts";
+import { SyncState } from "./sync_state.ts";
+
+export { StoreError };
+export type { StoredSession } from "./account.ts";
+export { type StoredAnswer, type StoredEntry, type StoredEvent, type StoredIntent, transactionId } from "./journal.ts";
+export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
+export type { Account, Journal, SyncState };
+
+/** How a store is opened. */
+export interface StoreOptions {
+  /** The folder; made if there is none. */
+  readonly folder: string;
+  /** The key, 32 bytes; without it the folder's key file is used, or made. */
+  readonly key?: Uint8Array;
+  /** Who is to be named to a second operator. */
+  readonly holder: { readonly host: string; readonly pid: number };
+  /** Clock, milliseconds since the epoch. */
+  readonly now?: () => number;
+}
+
+/**
+ * Opens the store of a folder and keeps it locked until it is closed.
+ *
+ * @throws StoreError if another process holds it, or a file in it is missing, foreign, damaged or of a newer version,
+ * or the key is not the one it was made with; nothing is changed then
+ */
+// deno-lint-ignore require-await -- opening may come to need waiting; callers are not to depend on that
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { folder, holder, now = Date.now } = options;
+  makeFolder(folder);
+  const holderPath = join(folder, "holder.json");
+  const latch = new Latch();
+  const state = openDatabase(join(folder, "state.sqlite3"), stateSchema, {
+    mayCreate: !Array.from(Deno.readDirSync(folder)).some(({ name }) => /^crypto-\d+\.sqlite3$/.test(name)),
+    holder: () => describeHolder(holderPath),
+    latch,
+  });
+  try {
+    writeFile(holderPath, JSON.stringify({ ...holder, since: new Date(now()).toISOString() }));
+    const check = state.get("SELECT value FROM meta WHERE name = 'key_check'")?.value;
+    const keyPath = join(folder, "key");
+    const key = obtainKey(keyPath, options.key, check !== undefined);
+    const seal = new Seal(key, folder);
+    if (check === undefined) state.run("INSERT INTO meta VALUES ('key_check', ?)", seal.close("key", "key_check"));
+    else openKeyCheck(seal, check, keyPath);
+    return new Store({ folder, holderPath, latch, state, key, seal, now });
+  } catch (error) {
+    removeFile(holderPath);
+    state.close();
+    throw error;
+  }
+}
+
+/** Who wrote the holder's file: nothing else depends on it, so it may be missing or damaged. */
+function describeHolder(path: string): string {
+  try {
+    const { host, pid, since } = JSON.parse(readFile(path) ?? "");
+    return `host ${host}, pid ${pid}, since ${since}`;
+  } catch {
+    return "another process, which has left no name";
+  }
+}
+
+function openKeyCheck(seal: Seal, check: unknown, path: string): void {
+  try {
+    seal.open(check, "key_check");
+  } catch (error) {
+    throw new StoreError(
+      `Cannot read the store: it was made with another key than this one; give that one as CRYPTO_STORE_KEY, or as ${path}`,
+      path,
+      error,
+    );
+  }
+}
+
+/** What a store is made of. */
+interface Parts {
+  readonly folder: string;
+  readonly holderPath: string;
+  readonly latch: Latch;
+  readonly state: Database;
+  readonly key: Uint8Array;
+  readonly seal: Seal;
+  readonly now: () => number;
+}
+
+/** An open store. After a failure nothing is read or written any more: every call throws that StoreError. */
+export class Store implements AsyncDisposable {
+  /** 32 bytes, for the Rust crypto's own encryption of what it stores. */
+  readonly cryptoKey: Uint8Array;
+  /** The stored session. */
+  readonly account: Account;
+  /** The state of syncing. */
+  readonly sync: SyncState;
+  /** The journal. */
+  readonly journal: Journal;
+  readonly #parts: Parts;
+  #crypto: Database | undefined;
+  #closed = false;
+
+  /** Use {@linkcode openStore}. */
+  constructor(parts: Parts) {
+    const { state, key, seal, now } = parts;
+    this.#parts = parts;
+    this.cryptoKey = key;
+    this.account = new Account(state, seal);
+    this.sync = new SyncState(state, seal, now);
+    this.journal = new Journal(state, seal, now);
+  }
+
+  /** Resolves when the store has failed, never otherwise. */
+  get failed(): Promise<StoreError> {
+    return this.#parts.latch.failed;
+  }
+
+  /** Runs calls to account, sync and journal in one transaction; all is undone if `f` throws. */
+  transaction<T>(f: () => T): T {
+    return this.#parts.state.transaction(f);
+  }
+
+  /**
+   * Loads the database of the Rust crypto and makes it the global `indexedDB`.
+   *
+   * @throws StoreError if it is missing though it was begun, foreign, damaged or of a newer version
+   */
+  async openCrypto(): Promise<void> {
+    const { folder, latch, state, holderPath } = this.#parts;
+    const meta = (name: string) => Number(state.get("SELECT value FROM meta WHERE name = ?", name)?.value);
+    const number = meta("crypto");
+    const path = join(folder, `crypto-${number}.sqlite3`);
+    const crypto = openDatabase(path, cryptoSchema, {
+      mayCreate: meta("crypto_begun") < number,
+      holder: () => describeHolder(holderPath),
+      latch,
+    });
+    try {
+      state.run("UPDATE meta SET value = ? WHERE name = 'crypto_begun'", number);
+      installGlobals(await openDurableIndexedDB(crypto.raw, (writes) => crypto.transaction(writes)));
+      this.#crypto = crypto;
+    } catch (error) {
+      crypto.close();
+      if (error instanceof StoreError) throw error;
+      throw new StoreError(`Cannot read the store ${path}: ${(error as Error).message}`, path, error);
+    }
+  }
+
+  /** Moves everything into the main files and gives the lock back. What uses the crypto is to be closed before. */
+  // deno-lint-ignore require-await -- closing may come to need waiting; callers are not to depend on that
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const { folder, holderPath, latch, state } = this.#parts;
+    try {
+      this.#crypto?.close();
+    } finally {
+      // While the lock is still held: the file may be another's right after.
+      removeFile(holderPath);
+      state.close();
+      latch.close(folder);
+    }
+  }
+
+  /** Closes. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

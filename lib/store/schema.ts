@@ -1,0 +1,55 @@
+/**
+ * The tables of state.sqlite3, version by version. A step that has been released is never changed: a new one is added.
+ *
+ * @module
+ */
+
+import { indexedDBSchema } from "./indexeddb/mod.ts";
+import type { Schema } from "./sqlite.ts";
+
+/** Of state.sqlite3. Columns `content` and `intent` are sealed; `seq` is an event's place, given anew after a gap. */
+export const stateSchema: Schema = {
+  applicationId: 0x6f637431, // "oct1"
+  steps: [`
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('place', 0), ('crypto', 1), ('crypto_begun', 0);
+
+    -- Membership is null in a room that was forgotten; that it was encrypted is not forgotten.
+    CREATE TABLE rooms (
+      room_id TEXT PRIMARY KEY, membership TEXT, encryption TEXT, members_complete INTEGER NOT NULL,
+      inviters TEXT NOT NULL, aliases TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE members (
+      room_id TEXT NOT NULL, user_id TEXT NOT NULL, membership TEXT NOT NULL, PRIMARY KEY (room_id, user_id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE gaps (
+      id INTEGER PRIMARY KEY AUTOINCREMENT, room_id TEXT NOT NULL, from_token TEXT NOT NULL, to_token TEXT
+    ) STRICT;
+    CREATE TABLE events (
+      seq INTEGER PRIMARY KEY, room_id TEXT NOT NULL, event_id TEXT NOT NULL, sender TEXT NOT NULL,
+      received_at_ms INTEGER NOT NULL, age_ms INTEGER,
+      state TEXT NOT NULL CHECK (state IN ('new', 'held', 'undecryptable', 'acting', 'settled')),
+      gap INTEGER REFERENCES gaps (id), session_id TEXT, message_index INTEGER,
+      content BLOB, intent BLOB, outcome TEXT, settled_at_ms INTEGER,
+      UNIQUE (room_id, event_id)
+    ) STRICT;
+    CREATE INDEX unsettled ON events (seq) WHERE state <> 'settled';
+    CREATE INDEX held ON events (gap, seq) WHERE gap IS NOT NULL;
+    CREATE UNIQUE INDEX claims ON events (room_id, session_id, message_index) WHERE message_index IS NOT NULL;
+    -- Claims of rows that are gone: no index up to this one is accepted again.
+    CREATE TABLE floors (
+      room_id TEXT NOT NULL, session_id TEXT NOT NULL, message_index INTEGER NOT NULL, PRIMARY KEY (room_id, session_id)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Unsent while there is content; after that only the event id under which it was sent, or null if it was dropped.
+    CREATE TABLE answers (
+      id INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL UNIQUE, room_id TEXT NOT NULL, event_id TEXT NOT NULL,
+      written_at_ms INTEGER NOT NULL, content BLOB, sent_as TEXT
+    ) STRICT;
+    CREATE INDEX unsent ON answers (id) WHERE content IS NOT NULL;
+  `],
+};
+
+/** Of crypto-1.sqlite3 and those that follow it. */
+export const cryptoSchema: Schema = { applicationId: 0x6f636b31, /* "ock1" */ steps: indexedDBSchema };

@@ -1,0 +1,271 @@
+/**
+ * The program: arguments, environment, signals and exit codes; builds the parts and joins them.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { getLogger } from "@logtape/logtape";
+import project from "./deno.json" with { type: "json" };
+import { type Config, helpTable, readConfig } from "./lib/config/mod.ts";
+import { ConfigError } from "./lib/errors/mod.ts";
+import { type Observer, Operator, type Target } from "./lib/operator/mod.ts";
+import { KubernetesApi, KubernetesScaler, openCluster, SERVICE_ACCOUNT_FOLDER } from "./lib/scaler/mod.ts";
+import {
+  Backoff,
+  type BackoffPolicy,
+  Health,
+  operatorPolicy,
+  retrying,
+  serveHealth,
+  Shutdown,
+  sleep,
+  startLogging,
+  waitAfter,
+} from "./lib/service/mod.ts";
+import { openSession, type Pace, type Session } from "./lib/session/mod.ts";
+import { openStore, type Store } from "./lib/store/mod.ts";
+
+const USAGE =
+  `openclaw-toggle ${project.version}: switches a Kubernetes Deployment on and off from an encrypted Matrix chat
+
+usage: openclaw-toggle [--conntest | --version | --help]
+
+  (nothing)     run the operator
+  --conntest    check configuration, homeserver and login, and exit 0 or 1
+  --version     print the version
+  --help        print this
+
+exit codes: 0 ended well, 1 failed, 2 wrong configuration or usage
+
+configuration, from the environment:
+`;
+
+const log = getLogger(["openclaw-toggle", "main"]);
+/** How long the effect in hand may take to end, milliseconds. */
+const GRACE_MS = 5_000;
+
+async function main(args: readonly string[]): Promise<number> {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: { conntest: { type: "boolean" }, version: { type: "boolean" }, help: { type: "boolean" } },
+    });
+    if (values.help) return say(USAGE + helpTable());
+    if (values.version) return say(project.version);
+    if (values.conntest) return await (await import("./conntest.ts")).connectionTest();
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    console.error(`${error.message}\n\npermitted: --conntest, --version, --help, or nothing`);
+    return 2;
+  }
+  return await runOperator();
+}
+
+function say(text: string): number {
+  console.log(text);
+  return 0;
+}
+
+/** Runs until a signal or a failure ends it; never throws. */
+async function runOperator(): Promise<number> {
+  const env = Deno.env.toObject();
+  let config: Config;
+  try {
+    config = readConfig(env, {
+      inCluster: env["KUBERNETES_SERVICE_HOST"] !== undefined,
+      terminal: Deno.stderr.isTerminal(),
+      readFile: Deno.readTextFileSync,
+    });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    for (const problem of error.problems) console.error(problem);
+    return 2;
+  }
+  await startLogging({
+    level: config.logLevel,
+    format: config.logFormat,
+    colour: Deno.stderr.isTerminal() && env["NO_COLOR"] === undefined,
+    write: (line) => console.error(line),
+  });
+  for (const warning of config.warnings) log.warn("{warning}", { warning });
+  using shutdown = new Shutdown({
+    onSignal: (name, handler) => {
+      Deno.addSignalListener(name, handler);
+      return () => Deno.removeSignalListener(name, handler);
+    },
+    exit: (code, reason) => {
+      log.error("{reason}", { reason });
+      Deno.exit(code);
+    },
+    now: () => performance.now(),
+  });
+  try {
+    await operate(config, env, shutdown.stopping);
+  } catch (error) {
+    if (!shutdown.stopping.aborted || error !== shutdown.stopping.reason) {
+      log.error("{reason}", { reason: error instanceof Error ? error.message : String(error), error });
+      return error instanceof ConfigError ? 2 : 1;
+    }
+  }
+  log.info("Bye.");
+  return 0;
+}
+
+/** Builds the parts in the order in which they depend on each other; they are closed in the opposite order. */
+async function operate(config: Config, env: Readonly<Record<string, string>>, stopping: AbortSignal): Promise<void> {
+  const health = new Health();
+  await using server = config.httpAddress === undefined ? undefined : serveHealth(config.httpAddress, health);
+  if (server !== undefined) log.info("listening on port {port}", { port: server.port });
+  using cluster = await openCluster({
+    kubeconfig: env["KUBECONFIG"],
+    serviceHost: env["KUBERNETES_SERVICE_HOST"],
+    servicePort: env["KUBERNETES_SERVICE_PORT"],
+    serviceAccountFolder: SERVICE_ACCOUNT_FOLDER,
+    home: env["HOME"],
+  }, stopping);
+  const policy = operatorPolicy(config.maxRetries);
+  const key = config.storeKey?.reveal();
+  await using store = await openStore({
+    folder: config.storePath,
+    ...(key === undefined ? {} : { key }),
+    holder: { host: Deno.hostname(), pid: Deno.pid },
+  });
+  await store.openCrypto();
+  const pace = (): Pace => paceOf(policy, health);
+  using session = await retrying((signal) => startSession(config, store, signal), {
+    backoff: new Backoff(policy),
+    signal: stopping,
+    onFailure: (error, waitMs) => {
+      health.backingOff(waitMs);
+      log.warn("{reason}; trying again in {wait} s", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
+    },
+  });
+
+  const scaler = new KubernetesScaler(new KubernetesApi(cluster));
+  const targets: Target[] = [{
+    alias: config.deploymentName,
+    kind: "deployment",
+    namespace: config.deploymentNamespace,
+    name: config.deploymentName,
+  }];
+  await using operator = new Operator({
+    chat: session,
+    scaler,
+    journal: store.journal,
+    settings: {
+      allowedUsers: new Set(config.allowedUsers),
+      allowedRooms: await allowedRooms(config, session, stopping),
+      targets,
+      echo: config.echo,
+      requireEncryption: config.requireEncryption,
+      maxCommandAgeMs: config.maxCommandAgeMs,
+    },
+    clock: { now: Date.now, sleep },
+    waitAfter: (failures, retryAfterMs) => waitAfter(policy, failures, retryAfterMs),
+    observer: uncounted,
+  });
+
+  const tidyUp = hourly(() => store.journal.prune());
+  const firstSync = Promise.withResolvers<void>();
+  const broken = Promise.race([
+    session.run(
+      {
+        eventsArrived: () => operator.eventsArrived(),
+        keyArrived: (roomId, sessionId) => operator.keyArrived(roomId, sessionId),
+        roomsChanged: () => operator.roomsChanged(),
+        synced: () => {
+          health.synced();
+          firstSync.resolve();
+        },
+      },
+      pace,
+      stopping,
+    ),
+    store.failed.then((error) => Promise.reject(error)),
+  ]).catch((error) => ended(error, stopping));
+  stopping.addEventListener("abort", () => health.stopping());
+  await Promise.race([firstSync.promise, broken]);
+  const getReady = async (): Promise<void> => {
+    await Promise.all(targets.map((target) => checkTarget(scaler, target, stopping)));
+    health.ready();
+    log.info("Ready: {user} takes commands for {targets}", {
+      user: session.self,
+      targets: targets.map(({ alias }) => alias).join(", "),
+    });
+  };
+  await Promise.race([
+    operator.run(stopping),
+    getReady().then(() => new Promise<never>(() => {})).catch((error) => ended(error, stopping)),
+    broken,
+    graceOver(stopping),
+  ]);
+}
+
+function startSession(config: Config, store: Store, signal: AbortSignal): Promise<Session> {
+  return openSession({
+    homeserver: config.homeserver,
+    credentials: { user: config.user, password: config.password },
+    store,
+    allowedUsers: new Set(config.allowedUsers),
+    now: Date.now,
+  }, signal);
+}
+
+/** Back-off of one line of work; health knows that a wait is no standstill. */
+function paceOf(policy: BackoffPolicy, health: Health): Pace {
+  const backoff = new Backoff(policy);
+  return {
+    working: () => backoff.working(),
+    failed: (retryAfterMs) => {
+      const next = backoff.failed(retryAfterMs);
+      if (next.retry) health.backingOff(next.waitMs);
+      return next;
+    },
+    sleep,
+  };
+}
+
+/** The rooms in which commands are accepted, as ids; an alias counts as what it points to at the start. */
+async function allowedRooms(config: Config, session: Session, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  if (config.allowedRooms === "any") return new Set();
+  const rooms = config.allowedRooms.map((room) => room.startsWith("#") ? session.resolveAlias(room, signal) : room);
+  return new Set(await Promise.all(rooms));
+}
+
+/** A target that cannot be read is worth a warning with its cure, not an end: it may be there tomorrow. */
+async function checkTarget(scaler: KubernetesScaler, target: Target, signal: AbortSignal): Promise<void> {
+  try {
+    const { desired, ready } = await scaler.read(target, signal);
+    log.info("{target}: {ready}/{desired} ready", { target: target.alias, ready, desired });
+  } catch (error) {
+    signal.throwIfAborted();
+    const reason = error instanceof Error ? error.message : String(error);
+    log.warn("{reason}; see DEPLOYMENT_NAME, DEPLOYMENT_NAMESPACE and the Role", { reason });
+  }
+}
+
+/** Does something at the first call and then at most once an hour. */
+function hourly(work: () => void): () => void {
+  let nextMs = -Infinity;
+  return () => {
+    if (performance.now() < nextMs) return;
+    nextMs = performance.now() + 3_600_000;
+    work();
+  };
+}
+
+/** What ends because of the stop is no failure; the operator's own end is what counts then. */
+function ended(error: unknown, stopping: AbortSignal): Promise<never> {
+  return stopping.aborted ? new Promise<never>(() => {}) : Promise.reject(error);
+}
+
+async function graceOver(stopping: AbortSignal): Promise<void> {
+  await new Promise((resolve) => stopping.addEventListener("abort", resolve));
+  await sleep(GRACE_MS, new AbortController().signal);
+}
+
+/** Nobody counts yet. */
+const uncounted: Observer = { refused: () => {}, commanded: () => {}, undecryptable: () => {} };
+
+Deno.exit(await main(Deno.args));

@@ -1,0 +1,207 @@
+/**
+ * Users, their devices and access tokens, login, and user-interactive authentication. Knows nothing of rooms and keys.
+ *
+ * @module
+ */
+import { forbidden, type JsonObject, MatrixError, notFound, objectOf, randomId, Stream, textIn } from "./protocol.ts";
+
+/** A user of this homeserver. */
+export interface User {
+  /** Full user id. */
+  readonly userId: string;
+  /** Password in clear: this is a stand-in. */
+  password: string;
+  /** Display name. */
+  displayName: string;
+  /** Names of devices by their ids; empty for none. */
+  readonly devices: Map<string, string>;
+  /** Global account data by type, with the place of its last change. */
+  readonly accountData: Map<string, { content: JsonObject; place: number }>;
+  /** Stored filters; the index is the filter id. */
+  readonly filters: JsonObject[];
+}
+
+/** Who makes a request. */
+export interface Session {
+  /** The user. */
+  readonly user: User;
+  /** Device id. */
+  readonly deviceId: string;
+  /** Access token. */
+  readonly token: string;
+}
+
+/** The users of a homeserver and their tokens. */
+export class Accounts {
+  readonly #serverName: string;
+  readonly #jwtSecret: string;
+  readonly #stream: Stream;
+  readonly #users = new Map<string, User>();
+  readonly #tokens = new Map<string, { userId: string; deviceId: string }>();
+  readonly #softlyRevoked = new Set<string>();
+  readonly #loginTokens = new Map<string, string>();
+  readonly #authSessions = new Map<string, string>();
+
+  /**
+   * @param serverName the domain of all user ids
+   * @param jwtSecret shared HS256 secret of JWT login
+   * @param stream where account data takes its places
+   */
+  constructor(serverName: string, jwtSecret: string, stream: Stream) {
+    this.#serverName = serverName;
+    this.#jwtSecret = jwtSecret;
+    this.#stream = stream;
+  }
+
+  /** Adds a user; the display name is the localpart, as on Synapse. */
+  register(localpart: string, password: string): User {
+    const userId = `@${localpart}:${this.#serverName}`;
+    if (this.#users.has(userId)) throw new MatrixError(400, "M_USER_IN_USE", "User ID already taken.");
+    const empty = { devices: new Map(), accountData: new Map(), filters: [] };
+    const user: User = { userId, password, displayName: localpart, ...empty };
+    this.#users.set(userId, user);
+    return user;
+  }
+
+  /** The user of that id; undefined if there is none. */
+  find(userId: string): User | undefined {
+    return this.#users.get(userId);
+  }
+
+  /** The user of that id.
+   *
+   * @throws MatrixError 404 if there is none
+   */
+  get(userId: string): User {
+    const user = this.#users.get(userId);
+    if (user === undefined) throw notFound("User not found");
+    return user;
+  }
+
+  /** A token for one m.login.token login, as a single sign-on would hand it out. */
+  issueLoginToken(userId: string): string {
+    const token = randomId(20);
+    this.#loginTokens.set(token, this.get(userId).userId);
+    return token;
+  }
+
+  /** POST /login (Matrix spec v1.16, client-server API, 5.4.1). */
+  async login(body: JsonObject): Promise<JsonObject> {
+    const user = await this.#identify(body);
+    const deviceId = typeof body["device_id"] === "string" ? body["device_id"] : randomId(10).toUpperCase();
+    const name = user.devices.get(deviceId) ?? String(body["initial_device_display_name"] ?? "");
+    user.devices.set(deviceId, name);
+    const token = `syt_${randomId(24)}`;
+    this.#tokens.set(token, { userId: user.userId, deviceId });
+    return { user_id: user.userId, access_token: token, home_server: this.#serverName, device_id: deviceId };
+  }
+
+  async #identify(body: JsonObject): Promise<User> {
+    switch (body["type"]) {
+      case "m.login.password":
+        return this.#byPassword(body);
+      case "m.login.token": {
+        const token = textIn(body, "token");
+        const userId = this.#loginTokens.get(token);
+        this.#loginTokens.delete(token);
+        if (userId === undefined) throw forbidden("Invalid login token");
+        return this.get(userId);
+      }
+      case "org.matrix.login.jwt": {
+        const subject = await jwtSubject(textIn(body, "token"), this.#jwtSecret);
+        return this.#users.get(`@${subject}:${this.#serverName}`) ?? this.register(subject, randomId(20));
+      }
+      default:
+        throw new MatrixError(400, "M_INVALID_PARAM", "Invalid login submission");
+    }
+  }
+
+  #byPassword(body: JsonObject): User {
+    const name = String(objectOf(body["identifier"])["user"] ?? body["user"] ?? "");
+    const user = this.#users.get(name.startsWith("@") ? name : `@${name}:${this.#serverName}`);
+    if (user === undefined || user.password !== body["password"]) throw forbidden("Invalid username or password");
+    return user;
+  }
+
+  /**
+   * Whose request this is.
+   *
+   * @throws MatrixError 401 M_MISSING_TOKEN, or M_UNKNOWN_TOKEN with `soft_logout`
+   */
+  authenticate(request: Request): Session {
+    const token = request.headers.get("authorization")?.replace(/^Bearer /, "");
+    if (token === undefined) throw new MatrixError(401, "M_MISSING_TOKEN", "Missing access token");
+    const owner = this.#tokens.get(token);
+    if (owner === undefined) {
+      throw new MatrixError(401, "M_UNKNOWN_TOKEN", "Invalid access token passed.", {
+        soft_logout: this.#softlyRevoked.has(token),
+      });
+    }
+    return { user: this.get(owner.userId), deviceId: owner.deviceId, token };
+  }
+
+  /**
+   * Takes tokens back.
+   *
+   * @param soft the device stays, and its owner is told to log in again under the same id
+   */
+  revoke(userId: string, deviceId: string, soft: boolean): void {
+    for (const [token, owner] of [...this.#tokens]) {
+      if (owner.userId !== userId || owner.deviceId !== deviceId) continue;
+      this.#tokens.delete(token);
+      if (soft) this.#softlyRevoked.add(token);
+    }
+  }
+
+  /** Removes a device with its tokens. */
+  deleteDevice(userId: string, deviceId: string): void {
+    this.get(userId).devices.delete(deviceId);
+    this.revoke(userId, deviceId, false);
+  }
+
+  /** Stores global account data. */
+  setAccountData(user: User, type: string, content: JsonObject): void {
+    user.accountData.set(type, { content, place: this.#stream.advance() });
+  }
+
+  /**
+   * User-interactive authentication by password (Matrix spec v1.16, client-server API, 5.5).
+   *
+   * @throws MatrixError 401 with flows and session until the password is given
+   */
+  requirePassword(user: User, body: JsonObject): void {
+    const auth = objectOf(body["auth"]);
+    const known = this.#authSessions.get(String(auth["session"])) === user.userId;
+    const session = known ? String(auth["session"]) : randomId(24);
+    this.#authSessions.set(session, user.userId);
+    const challenge = { session, flows: [{ stages: ["m.login.password"] }], params: {} };
+    if (auth["type"] !== "m.login.password" || !known) throw new MatrixError(401, "", "Authentication", challenge);
+    const identifier = objectOf(auth["identifier"])["user"] ?? auth["user"] ?? user.userId;
+    const named = identifier === user.userId || `@${identifier}:${this.#serverName}` === user.userId;
+    if (!named || auth["password"] !== user.password) {
+      throw new MatrixError(401, "M_FORBIDDEN", "Invalid username or password", { ...challenge, completed: [] });
+    }
+  }
+}
+
+/** The subject of a valid HS256 token.
+ *
+ * @throws MatrixError 403 if it is not valid
+ */
+async function jwtSubject(token: string, secret: string): Promise<string> {
+  const [header = "", payload = "", signature = ""] = token.split(".");
+  try {
+    const bytes = new TextEncoder();
+    const algorithm = { name: "HMAC", hash: "SHA-256" };
+    const key = await crypto.subtle.importKey("raw", bytes.encode(secret), algorithm, false, ["verify"]);
+    const signed = bytes.encode(`${header}.${payload}`);
+    const options = { alphabet: "base64url" } as const;
+    const valid = await crypto.subtle.verify("HMAC", key, Uint8Array.fromBase64(signature, options), signed);
+    const read = (part: string) => JSON.parse(new TextDecoder().decode(Uint8Array.fromBase64(part, options)));
+    const { sub, exp } = read(payload);
+    if (valid && read(header).alg === "HS256" && typeof sub === "string" && !(exp < Date.now() / 1_000)) return sub;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw forbidden("JWT validation failed");
+}

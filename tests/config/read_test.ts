@@ -1,0 +1,268 @@
+import assert from "node:assert/strict";
+import { inspect } from "node:util";
+import { type Context, readConfig, Secret, VARIABLES } from "../../lib/config/mod.ts";
+import { ConfigError } from "../../lib/errors/mod.ts";
+
+const least = { MATRIX_USER: "toggle", MATRIX_PASSWORD: "hunter2", ALLOWED_USERS: "@ann:example.org" };
+const key = new Uint8Array(32).map((_, index) => index * 8);
+const keyText = btoa(String.fromCharCode(...key));
+
+function context(files: Record<string, string> = {}, where: Partial<Context> = {}): Context {
+  const readFile = (path: string) => {
+    const content = files[path];
+    if (content === undefined) throw new Error("No such file");
+    return content;
+  };
+  return { inCluster: false, terminal: false, readFile, ...where };
+}
+
+/** The lines of complaint about an environment. */
+function problems(env: Record<string, string>, files?: Record<string, string>): readonly string[] {
+  try {
+    readConfig(env, context(files));
+  } catch (error) {
+    assert.ok(error instanceof ConfigError);
+    return error.problems;
+  }
+  return [];
+}
+
+Deno.test("readConfig() yields the defaults where only the required is set", () => {
+  const { password, ...rest } = readConfig(least, context());
+  assert.equal(password.reveal(), "hunter2");
+  assert.deepEqual(rest, {
+    homeserver: { kind: "url", url: "http://synapse.matrix.svc.cluster.local:8008" },
+    user: "toggle",
+    authMethod: "password",
+    allowedUsers: ["@ann:example.org"],
+    allowedRooms: "any",
+    deploymentName: "clawdbot",
+    deploymentNamespace: "clawdbot",
+    storePath: "/data/crypto_store",
+    storeKey: undefined,
+    echo: "message",
+    requireEncryption: true,
+    maxCommandAgeMs: 300_000,
+    maxRetries: 20,
+    httpAddress: undefined,
+    logLevel: "info",
+    logFormat: "json",
+    warnings: [],
+  });
+});
+
+Deno.test("readConfig() looks at where it runs for defaults", () => {
+  const config = readConfig(least, context({}, { inCluster: true, terminal: true }));
+  assert.deepEqual(config.httpAddress, { hostname: "::", port: 8080 });
+  assert.equal(config.logFormat, "text");
+});
+
+Deno.test("readConfig() reads what is permitted", async (t) => {
+  const room12 = `!${"aZ0-_".repeat(9).slice(2)}`;
+  const rows: [name: string, text: string, key: keyof typeof VARIABLES, value: unknown][] = [
+    ["MATRIX_HOMESERVER", "https://m.example.org/", "homeserver", { kind: "url", url: "https://m.example.org" }],
+    ["MATRIX_HOMESERVER", "HTTP://h:1/base//", "homeserver", { kind: "url", url: "http://h:1/base" }],
+    ["MATRIX_HOMESERVER", "http://[::1]:8008", "homeserver", { kind: "url", url: "http://[::1]:8008" }],
+    ["MATRIX_HOMESERVER", "example.org", "homeserver", { kind: "name", name: "example.org" }],
+    ["MATRIX_HOMESERVER", "localhost:8008", "homeserver", { kind: "name", name: "localhost:8008" }],
+    ["MATRIX_USER", " @toggle:example.org\n", "user", "@toggle:example.org"],
+    ["ALLOWED_USERS", "@a=b/c:h, @OldUser's:h", "allowedUsers", ["@a=b/c:h", "@OldUser's:h"]],
+    ["ALLOWED_USERS", "@a:[::1]:8448,, @é:h , @a:[::1]:8448,", "allowedUsers", ["@a:[::1]:8448", "@é:h"]],
+    ["ALLOWED_ROOMS", `!r:h,#alias:h:1,${room12}`, "allowedRooms", ["!r:h", "#alias:h:1", room12]],
+    ["ALLOWED_ROOMS", "Any", "allowedRooms", "any"],
+    ["AUTH_METHOD", "PASSWORD", "authMethod", "password"],
+    ["DEPLOYMENT_NAME", "agent-1.blue", "deploymentName", "agent-1.blue"],
+    ["DEPLOYMENT_NAMESPACE", "a".repeat(63), "deploymentNamespace", "a".repeat(63)],
+    ["CRYPTO_STORE_PATH", "./state", "storePath", "./state"],
+    ["ECHO_MODE", "TRUE", "echo", "message"],
+    ["ECHO_MODE", "1", "echo", "message"],
+    ["ECHO_MODE", "Yes", "echo", "message"],
+    ["ECHO_MODE", "Reaction", "echo", "reaction"],
+    ["ECHO_MODE", "False", "echo", "off"],
+    ["ECHO_MODE", "0", "echo", "off"],
+    ["ECHO_MODE", "no", "echo", "off"],
+    ["ECHO_MODE", "  ", "echo", "message"],
+    ["REQUIRE_ENCRYPTION", "no", "requireEncryption", false],
+    ["MAX_COMMAND_AGE", "7d", "maxCommandAgeMs", 604_800_000],
+    ["MAX_RETRIES", "1", "maxRetries", 1],
+    ["HTTP_ADDRESS", "OFF", "httpAddress", undefined],
+    ["HTTP_ADDRESS", "127.0.0.1:0", "httpAddress", { hostname: "127.0.0.1", port: 0 }],
+    ["HTTP_ADDRESS", "[::1]:65535", "httpAddress", { hostname: "::1", port: 65_535 }],
+    ["LOG_LEVEL", "WARNING", "logLevel", "warning"],
+    ["LOGURU_LEVEL", "TRACE", "logLevel", "debug"],
+    ["LOGURU_LEVEL", "SUCCESS", "logLevel", "info"],
+    ["LOGURU_LEVEL", "CRITICAL", "logLevel", "error"],
+    ["LOG_FORMAT", "Text", "logFormat", "text"],
+  ];
+  for (const [name, text, field, value] of rows) {
+    await t.step(`${name}=${JSON.stringify(text)}`, () => {
+      assert.deepEqual(readConfig({ ...least, [name]: text }, context())[field], value);
+    });
+  }
+});
+
+Deno.test("readConfig() prefers LOG_LEVEL to LOGURU_LEVEL", () => {
+  assert.equal(readConfig({ ...least, LOG_LEVEL: "error", LOGURU_LEVEL: "DEBUG" }, context()).logLevel, "error");
+});
+
+Deno.test("readConfig() reads a key of 32 bytes in either base64 alphabet, padded or not", async (t) => {
+  const web = keyText.replaceAll("+", "-").replaceAll("/", "_");
+  for (const text of [keyText, keyText.replace("=", ""), web]) {
+    await t.step(text, () => {
+      assert.deepEqual(readConfig({ ...least, CRYPTO_STORE_KEY: text }, context()).storeKey?.reveal(), key);
+    });
+  }
+});
+
+Deno.test("readConfig() refuses what is not permitted, in one line that names and quotes it", async (t) => {
+  const rows: [name: string, text: string, wrong: string][] = [
+    ["MATRIX_HOMESERVER", "ftp://h", '"ftp://h" is no such thing'],
+    ["MATRIX_HOMESERVER", "example.org/path", '"example.org/path" is no such thing'],
+    ["MATRIX_HOMESERVER", "h:99999", '"h:99999" is no such thing'],
+    ["MATRIX_HOMESERVER", "https://u:hunter2@h", "a user name or password stands in the URL"],
+    ["MATRIX_HOMESERVER", "https://u:hunter2@h h", '"https://[redacted]@h h" is no such thing'],
+    ["MATRIX_HOMESERVER", "https://h/?access_token=hunter2", "a query or a fragment stands in the URL"],
+    ["MATRIX_USER", "a:b", '"a:b" is not a localpart or a full user id'],
+    ["MATRIX_USER", "@a", '"@a" is not a localpart or a full user id'],
+    ["ALLOWED_USERS", "ann, @b:h,#c:h", '"ann" is not a full user id, "#c:h" is not a full user id'],
+    ["ALLOWED_USERS", `@${"a".repeat(255)}:h`, `"@${"a".repeat(79)}…" is not a full user id`],
+    ["ALLOWED_USERS", "@:h", '"@:h" is not a full user id'],
+    ["ALLOWED_USERS", "@a:h:x", '"@a:h:x" is not a full user id'],
+    ["ALLOWED_USERS", ", ,", '", ," names nothing'],
+    ["ALLOWED_ROOMS", "!short,#alias", '"!short" is not a room id or alias, "#alias" is not a room id or alias'],
+    ["AUTH_METHOD", "jwt", '"jwt" is not available in this version'],
+    ["AUTH_METHOD", "oauth", '"oauth" is no method'],
+    ["DEPLOYMENT_NAME", "Agent", '"Agent" is not a DNS subdomain'],
+    ["DEPLOYMENT_NAME", "a..b", '"a..b" is not a DNS subdomain'],
+    ["DEPLOYMENT_NAMESPACE", "a.b", '"a.b" is not a DNS label'],
+    ["DEPLOYMENT_NAMESPACE", "a".repeat(64), `"${"a".repeat(64)}" is not a DNS label`],
+    ["ECHO_MODE", "maybe", '"maybe" is none of them'],
+    ["REQUIRE_ENCRYPTION", "off", '"off" is none of them'],
+    ["MAX_COMMAND_AGE", "8d", '"8d" is out of bounds'],
+    ["MAX_COMMAND_AGE", "0s", '"0s" is out of bounds'],
+    ["MAX_COMMAND_AGE", "5", '"5" is not a duration'],
+    ["MAX_RETRIES", "0", '"0" is out of bounds'],
+    ["MAX_RETRIES", "-1", '"-1" is not a whole number'],
+    ["HTTP_ADDRESS", "8080", '"8080" is no address to listen on'],
+    ["HTTP_ADDRESS", "::1:8080", '"::1:8080" is no address to listen on'],
+    ["HTTP_ADDRESS", "h:65536", '"h:65536" is no address to listen on'],
+    ["LOG_LEVEL", "loud", '"loud" is none of them'],
+    ["LOGURU_LEVEL", "loud", '"loud" is none of them'],
+    ["LOG_FORMAT", "xml", '"xml" is none of them'],
+    ["CRYPTO_STORE_KEY", "hunter2!", "what was given is not base64"],
+    ["CRYPTO_STORE_KEY", keyText.slice(4), "what was given is 29 bytes long, not 32"],
+  ];
+  const permitted = new Map(Object.values(VARIABLES).map((row) => [row.name as string, row.permitted]));
+  permitted.set("LOGURU_LEVEL", VARIABLES.logLevel.permitted);
+  for (const [name, text, wrong] of rows) {
+    await t.step(`${name}=${text.slice(0, 40)}`, () => {
+      assert.deepEqual(problems({ ...least, [name]: text }), [`${name}: ${wrong}; permitted: ${permitted.get(name)}`]);
+    });
+  }
+});
+
+Deno.test("readConfig() reports every problem at once and shows no secret", () => {
+  const lines = problems({ CRYPTO_STORE_KEY: "hunter2", ECHO_MODE: "x", MATRIX_PASWORD: "hunter2", MAX_RETRIES: "x" });
+  assert.deepEqual(lines.map((line) => line.split(":")[0]), [
+    "MATRIX_USER",
+    "MATRIX_PASSWORD",
+    "ALLOWED_USERS",
+    "CRYPTO_STORE_KEY",
+    "ECHO_MODE",
+    "MAX_RETRIES",
+    "MATRIX_PASWORD",
+  ]);
+  assert.doesNotMatch(lines.join("\n"), /hunter2/);
+});
+
+Deno.test("readConfig() reads every secret from a file too", async (t) => {
+  const files = { "/s/password": " spaced out \r\n", "/s/key": `${keyText}\n`, "/s/empty": "\n" };
+  const { MATRIX_PASSWORD: _, ...withoutPassword } = least;
+  await t.step("only the newline at the end is cut off", () => {
+    const env = { ...withoutPassword, MATRIX_PASSWORD_FILE: "/s/password", CRYPTO_STORE_KEY_FILE: "/s/key" };
+    const config = readConfig(env, context(files));
+    assert.equal(config.password.reveal(), " spaced out ");
+    assert.deepEqual(config.storeKey?.reveal(), key);
+  });
+  await t.step("an empty variable doesn't stand in its way", () => {
+    const env = { ...least, MATRIX_PASSWORD: " ", MATRIX_PASSWORD_FILE: "/s/password" };
+    assert.equal(readConfig(env, context(files)).password.reveal(), " spaced out ");
+  });
+  const rows: [name: string, env: Record<string, string>, line: string][] = [
+    ["both set", least, "MATRIX_PASSWORD_FILE: set together with MATRIX_PASSWORD, one too many"],
+    ["unreadable", withoutPassword, 'MATRIX_PASSWORD_FILE: cannot read "/s/none": No such file'],
+    ["empty", withoutPassword, 'MATRIX_PASSWORD_FILE: "/s/empty" is empty'],
+  ];
+  for (const [name, env, line] of rows) {
+    await t.step(name, () => {
+      const path = name === "empty" ? "/s/empty" : "/s/none";
+      assert.deepEqual(problems({ ...env, MATRIX_PASSWORD_FILE: path }, files), [`${line}; permitted: any text`]);
+    });
+  }
+  await t.step("a problem with its content names the file's variable", () => {
+    const [line] = problems({ ...least, CRYPTO_STORE_KEY_FILE: "/s/password" }, files);
+    assert.match(line ?? "", /^CRYPTO_STORE_KEY_FILE: what was given is not base64;/);
+  });
+});
+
+Deno.test("readConfig() points out names that are nearly ours", async (t) => {
+  const rows: [given: string, right: string][] = [
+    ["MATRIX_USR", "MATRIX_USER"],
+    ["MAX_RETRYES", "MAX_RETRIES"],
+    ["ECHOMODE", "ECHO_MODE"],
+    ["echo_mode", "ECHO_MODE"],
+    ["LOG_LEVLE", "LOG_LEVEL"],
+    ["CRYPTO_STORE_KEY_FIEL", "CRYPTO_STORE_KEY_FILE"],
+    ["REQUIRE_ENCRPTON", "REQUIRE_ENCRYPTION"],
+  ];
+  for (const [given, right] of rows) {
+    await t.step(`${given} instead of ${right}`, () => {
+      const { [right]: _, ...env } = { ...least, [given]: "1" } as Record<string, string>;
+      assert.ok(problems(env).includes(`${given}: no variable of ours; did you mean ${right}?`));
+    });
+  }
+});
+
+Deno.test("readConfig() only warns of a name nearly ours where ours is set", () => {
+  const { warnings } = readConfig({ ...least, ALLOWED_USER: "@eve:h" }, context());
+  assert.deepEqual(warnings, ["ALLOWED_USER is no variable of ours; ALLOWED_USERS is set and counts"]);
+});
+
+Deno.test("readConfig() leaves other people's variables alone", () => {
+  const others = [
+    ...[
+      "ALLOWED_HOSTS",
+      "ALLOWED_ORIGINS",
+      "MATRIX_FOO",
+      "MATRIX_PORT",
+      "MATRIX_SERVICE_HOST",
+      "LOG_FILE",
+      "HTTP_PROXY",
+    ],
+    ...["DEPLOYMENT_ID", "PATH", "HOME", "LANG", "LC_ALL", "MAX_RETRY_DELAY", "AUTH_TOKEN", "KUBERNETES_SERVICE_HOST"],
+    ...["ECHO_NODES", "MATRIX_URL", "MATRIX_TOKEN", "CRYPTO_KEY", "ECHO", "POD_NAMESPACE", ""],
+  ];
+  const env = { ...least, ...Object.fromEntries(others.map((name) => [name, "x"])), ECHOMODE: "" };
+  assert.deepEqual(readConfig(env, context()).warnings, []);
+});
+
+Deno.test("readConfig() yields what can't be changed", () => {
+  const config = readConfig({ ...least, ALLOWED_ROOMS: "!r:h", HTTP_ADDRESS: "h:1" }, context());
+  for (const part of [config, config.allowedUsers, config.allowedRooms, config.homeserver, config.httpAddress]) {
+    assert.ok(Object.isFrozen(part));
+  }
+});
+
+Deno.test("Secret shows [redacted] in every form", () => {
+  const secret = new Secret("hunter2");
+  const holder = { list: [secret], map: new Map([["key", secret]]) };
+  assert.equal(String(secret), "[redacted]");
+  assert.equal(`${secret}` + secret, "[redacted][redacted]");
+  assert.equal(JSON.stringify({ secret }), '{"secret":"[redacted]"}');
+  for (const shown of [Deno.inspect(holder), inspect(holder, { showHidden: true }), inspect(secret)]) {
+    assert.match(shown, /\[redacted\]/);
+    assert.doesNotMatch(shown, /hunter2/);
+  }
+  assert.deepEqual(Object.entries(structuredClone({ ...secret })), []);
+  assert.equal(secret.reveal(), "hunter2");
+});

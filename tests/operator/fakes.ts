@@ -1,0 +1,436 @@
+/**
+ * A world for the operator, in memory: a clock that the test moves, a journal, a chat and a scaler. The journal, what
+ * was said and the cluster outlive an operator; a life of an operator can be ended at any call of a port.
+ *
+ * @module
+ */
+
+import { ConflictError } from "../../lib/errors/mod.ts";
+import { Operator } from "../../lib/operator/mod.ts";
+import type {
+  Answer,
+  Chat,
+  Clock,
+  CommandRecord,
+  Entry,
+  InboxEvent,
+  Invitation,
+  Journal,
+  Parts,
+  Payload,
+  Progress,
+  RoomFacts,
+  Scale,
+  Scaler,
+  SenderFacts,
+  Settings,
+  Target,
+} from "../../lib/operator/mod.ts";
+
+export const self = "@claw:example.org";
+export const alice = "@alice:example.org";
+export const mallory = "@mallory:example.org";
+export const room = "!room:example.org";
+
+export const clawdbot: Target = { alias: "clawdbot", kind: "deployment", namespace: "clawdbot", name: "clawdbot" };
+
+export const settings: Settings = {
+  allowedUsers: new Set([alice, "@bob:example.org"]),
+  allowedRooms: new Set(),
+  targets: [clawdbot],
+  echo: "off",
+  requireEncryption: true,
+  maxCommandAgeMs: 300_000,
+};
+
+/** What the crypto says of a device that nothing is wrong with. */
+export const goodSender: SenderFacts = {
+  deviceId: "PHONE",
+  mismatchedSender: false,
+  authenticityNotGuaranteed: false,
+  forwardedBy: undefined,
+  device: { ed25519: "key", deleted: false, sameKeysAsSession: true, crossSignedByOwner: true },
+  identity: { masterKey: "master" },
+};
+
+/** Fakes do nothing but promises, so that after one turn of the event loop all of them have come to rest. */
+export function rest(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+/** A clock that stands still until it is moved. */
+export class FakeClock implements Clock {
+  nowMs = 1_000_000_000;
+  /** How long was waited, in the order of beginning. */
+  readonly waits: number[] = [];
+  #sleepers: { readonly untilMs: number; readonly wake: () => void }[] = [];
+
+  now(): number {
+    return this.nowMs;
+  }
+
+  sleep(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      this.waits.push(ms);
+      const sleeper = { untilMs: this.nowMs + ms, wake: resolve };
+      this.#sleepers.push(sleeper);
+      signal.addEventListener("abort", () => {
+        this.#sleepers = this.#sleepers.filter((other) => other !== sleeper);
+        reject(signal.reason);
+      });
+    });
+  }
+
+  /** Sleepers that nobody has woken: none must be left when all is done. */
+  get sleeping(): number {
+    return this.#sleepers.length;
+  }
+
+  /** Moves on, waking everyone in their order. */
+  async advance(ms: number): Promise<void> {
+    const untilMs = this.nowMs + ms;
+    for (;;) {
+      await rest();
+      const [next] = this.#sleepers.toSorted((one, other) => one.untilMs - other.untilMs);
+      if (next === undefined || next.untilMs > untilMs) break;
+      this.#sleepers = this.#sleepers.filter((other) => other !== next);
+      this.nowMs = Math.max(this.nowMs, next.untilMs);
+      next.wake();
+    }
+    this.nowMs = untilMs;
+  }
+}
+
+/** The process is gone. */
+export class Killed extends Error {}
+
+/** One life of an operator. Ends at a call of a port, `before` or `after` which it is killed. */
+class Life {
+  readonly #killAt: string | undefined;
+  #dead = false;
+
+  constructor(killAt: string | undefined) {
+    this.#killAt = killAt;
+  }
+
+  get dead(): boolean {
+    return this.#dead;
+  }
+
+  sync<T>(name: string, call: () => T): T {
+    this.#pass(`before ${name}`);
+    const result = call();
+    this.#pass(`after ${name}`);
+    return result;
+  }
+
+  async async<T>(name: string, call: () => T | Promise<T>): Promise<T> {
+    this.#pass(`before ${name}`);
+    await Promise.resolve();
+    const result = await call();
+    this.#pass(`after ${name}`);
+    return result;
+  }
+
+  #pass(point: string): void {
+    if (point === this.#killAt) this.#dead = true;
+    if (this.#dead) throw new Killed(`killed ${point}`);
+  }
+}
+
+interface Row {
+  readonly inbox: InboxEvent;
+  progress: Progress;
+  sessionId: string | undefined;
+  outcome: string | undefined;
+}
+
+interface Said {
+  readonly answer: Answer;
+  readonly writtenAtMs: number;
+  state: "unsent" | "sent" | "dropped";
+  eventId: string | undefined;
+}
+
+/** What was said in a room. */
+export interface Saying {
+  readonly roomId: string;
+  readonly kind: Answer["kind"];
+  readonly about: string;
+  readonly plain: string;
+  readonly answer: Answer;
+  readonly replaces: string | undefined;
+}
+
+export class World {
+  readonly clock = new FakeClock();
+  readonly settings: Settings;
+
+  readonly rows = new Map<number, Row>();
+  /** Places of events that stand behind a gap. */
+  readonly held = new Set<number>();
+  readonly claims = new Map<string, number>();
+  readonly answers = new Map<string, Said>();
+
+  readonly rooms = new Map<string, RoomFacts>();
+  readonly payloads = new Map<string, Payload>();
+  invitations: Invitation[] = [];
+  /** What was said, each transaction once. */
+  readonly said = new Map<string, Saying>();
+  readonly membershipCalls: string[] = [];
+
+  scale: Scale = { desired: 0, current: 0, ready: 0, available: 0, settled: true, resourceVersion: "1" };
+  /** Changes of the scale that got through. */
+  readonly effects: number[] = [];
+
+  readonly refusals: string[] = [];
+  readonly records: CommandRecord[] = [];
+  /** Called before a port does something; may throw, wait, or change the world. */
+  before: (call: string, detail: string, signal: AbortSignal | undefined) => void | Promise<void> = () => {};
+  /** Called when an event has been read, and nobody knows yet what came of it. */
+  afterRead: (eventId: string) => void | Promise<void> = () => {};
+
+  constructor(changes: Partial<Settings> = {}) {
+    this.settings = { ...settings, ...changes };
+    this.room(room);
+  }
+
+  /** Makes or changes a room; by default encrypted, with Alice and us in it. */
+  room(roomId: string, changes: Partial<RoomFacts> = {}): void {
+    const plain = { roomId, membership: "join", encrypted: true, joined: [alice, self], aliases: [] } as const;
+    this.rooms.set(roomId, { ...plain, ...this.rooms.get(roomId), ...changes });
+  }
+
+  /** Puts a message into the inbox; by default encrypted, by Alice, from a good device. */
+  receive(body: string, how: Partial<InboxEvent> & { payload?: Payload } = {}): InboxEvent {
+    const seq = this.rows.size + 1;
+    const { payload, ...changes } = how;
+    const encrypted = payload?.kind !== "clear";
+    const inbox: InboxEvent = {
+      seq,
+      roomId: room,
+      eventId: `$event${seq}`,
+      sender: alice,
+      event: { type: encrypted ? "m.room.encrypted" : "m.room.message", content: { body: "…" } },
+      receivedAtMs: this.clock.nowMs,
+      ageMs: 0,
+      ...changes,
+    };
+    this.rows.set(seq, { inbox, progress: { state: "new" }, sessionId: undefined, outcome: undefined });
+    this.payloads.set(inbox.eventId, payload ?? decrypted(body, { sessionId: "session", messageIndex: seq }));
+    return inbox;
+  }
+
+  /** What became of an event, by its place. */
+  outcome(seq: number): string | undefined {
+    return this.rows.get(seq)?.outcome;
+  }
+
+  /** Plain texts said so far, in order. */
+  get texts(): string[] {
+    return [...this.said.values()].map(({ plain }) => plain);
+  }
+
+  /** Starts an operator, which lives until it is ended or killed. */
+  start(killAt?: string): Running {
+    const life = new Life(killAt);
+    return new Running(this, {
+      chat: this.#chat(life),
+      scaler: this.#scaler(life),
+      journal: this.#journal(life),
+      settings: this.settings,
+      clock: this.clock,
+      waitAfter: (failures, retryAfterMs) => Math.max(retryAfterMs, Math.min(16_000, 1_000 * 2 ** (failures - 1))),
+      observer: {
+        refused: (reason) => void this.refusals.push(reason),
+        commanded: (record) => void this.records.push(record),
+        undecryptable: () => void this.refusals.push("(undecryptable)"),
+      },
+    });
+  }
+
+  #journal(life: Life): Journal {
+    const row = (seq: number): Row => {
+      const found = this.rows.get(seq);
+      if (found === undefined || found.outcome !== undefined) throw new Error(`Cannot change event ${seq}: settled`);
+      return found;
+    };
+    const queue = (answer: Answer): void => {
+      const transactionId = transactionIdOf(answer);
+      if (this.answers.has(transactionId)) return;
+      this.answers.set(transactionId, {
+        answer,
+        writtenAtMs: this.clock.nowMs,
+        state: "unsent",
+        eventId: undefined,
+      });
+    };
+    const open = (wanted: (row: Row) => boolean): Entry[] =>
+      [...this.rows.values()].filter((row) => row.outcome === undefined && !this.held.has(row.inbox.seq) && wanted(row))
+        .map(({ inbox, progress }) => ({ inbox, progress }));
+    const said = (transactionId: string): Said => {
+      const found = this.answers.get(transactionId);
+      if (found === undefined) throw new Error(`Cannot find answer ${transactionId}`);
+      return found;
+    };
+    return {
+      unsettled: (afterSeq) => life.sync("unsettled", () => open(({ inbox }) => inbox.seq > afterSeq).slice(0, 3)),
+      awaitingKey: (roomId, sessionId) =>
+        open((row) =>
+          row.progress.state === "undecryptable" && row.inbox.roomId === roomId && row.sessionId === sessionId
+        ),
+      undecryptable: (seq, sessionId) => {
+        row(seq).progress = { state: "undecryptable" };
+        row(seq).sessionId = sessionId;
+      },
+      claim: (seq, { sessionId, messageIndex }) =>
+        life.sync("claim", () => {
+          const key = `${sessionId} ${messageIndex}`;
+          if (!this.claims.has(key)) this.claims.set(key, seq);
+          return this.claims.get(key) === seq;
+        }),
+      acting: (seq, intent) => life.sync("acting", () => void (row(seq).progress = { state: "acting", intent })),
+      settle: (seq, outcome, answers) =>
+        life.sync("settle", () => {
+          row(seq).outcome = outcome;
+          answers.forEach(queue);
+        }),
+      say: (answer) => life.sync("say", () => queue(answer)),
+      unsent: () =>
+        life.sync("unsent", () =>
+          [...this.answers].filter(([, { state }]) => state === "unsent")
+            .map(([transactionId, { answer, writtenAtMs }]) => ({ transactionId, answer, writtenAtMs }))),
+      sent: (transactionId, eventId) =>
+        life.sync("sent", () => void Object.assign(said(transactionId), { state: "sent", eventId })),
+      drop: (transactionId) => life.sync("drop", () => void (said(transactionId).state = "dropped")),
+      eventIdOf: (transactionId) => this.answers.get(transactionId)?.eventId,
+    };
+  }
+
+  #chat(life: Life): Chat {
+    const membership = (name: "join" | "leave") => (roomId: string, signal: AbortSignal): Promise<void> =>
+      life.async(name, async () => {
+        this.membershipCalls.push(`${name} ${roomId}`);
+        await this.before(name, roomId, signal);
+        this.invitations = this.invitations.filter((invitation) => invitation.roomId !== roomId);
+        this.room(roomId, { membership: name });
+      });
+    return {
+      self,
+      names: [self, "Claw"],
+      read: (event, signal) =>
+        life.async("read", async () => {
+          await this.before("read", event.eventId, signal);
+          const payload = this.payloads.get(event.eventId);
+          if (payload === undefined) throw new Error(`Cannot read ${event.eventId}`);
+          await this.afterRead(event.eventId);
+          return payload;
+        }),
+      room: (roomId, signal) =>
+        life.async("room", async () => {
+          await this.before("room", roomId, signal);
+          return this.rooms.get(roomId);
+        }),
+      joinedRooms: () =>
+        [...this.rooms.values()].filter(({ membership }) => membership === "join").map(({ roomId }) => roomId),
+      invitations: () => this.invitations,
+      join: membership("join"),
+      leave: membership("leave"),
+      send: (transactionId, answer, replaces, signal) =>
+        life.async("send", async () => {
+          await this.before("send", answer.roomId, signal);
+          const { roomId, kind, eventId: about, text: { plain } } = answer;
+          if (!this.said.has(transactionId)) {
+            this.said.set(transactionId, { roomId, kind, about, plain, answer, replaces });
+          }
+          return `$${transactionId}`;
+        }),
+    };
+  }
+
+  #scaler(life: Life): Scaler {
+    return {
+      read: (target, signal) =>
+        life.async("scaler.read", async () => {
+          await this.before("scaler.read", target.alias, signal);
+          return this.scale;
+        }),
+      scale: (target, replicas, resourceVersion, signal) =>
+        life.async("scale", async () => {
+          await this.before("scale", `${target.alias} ${replicas}`, signal);
+          if (resourceVersion !== this.scale.resourceVersion) throw new ConflictError("Cannot scale: it has changed");
+          this.setScale(replicas);
+          this.effects.push(replicas);
+        }),
+    };
+  }
+
+  /** Changes the count, as the API server does; the pods follow at once. */
+  setScale(desired: number): void {
+    const resourceVersion = `${Number(this.scale.resourceVersion) + 1}`;
+    this.scale = { desired, current: desired, ready: desired, available: desired, settled: true, resourceVersion };
+  }
+}
+
+/** An operator at work. */
+export class Running implements AsyncDisposable {
+  readonly operator: Operator;
+  readonly #stop = new AbortController();
+  readonly #ended: Promise<unknown>;
+  readonly #world: World;
+
+  constructor(world: World, parts: Parts) {
+    this.#world = world;
+    this.operator = new Operator(parts);
+    this.#ended = this.operator.run(this.#stop.signal).then(() => undefined, (error: unknown) => error);
+  }
+
+  /** Puts a message into the inbox, tells the operator, and waits for it to come to rest. */
+  async receive(body: string, how: Parameters<World["receive"]>[1] = {}): Promise<InboxEvent> {
+    const inbox = this.#world.receive(body, how);
+    this.operator.eventsArrived();
+    await rest();
+    return inbox;
+  }
+
+  /** Tells it to end, without waiting. */
+  tellToEnd(): void {
+    this.#stop.abort();
+  }
+
+  /** Resolves when it has ended, with its error if it had one. */
+  get ended(): Promise<unknown> {
+    return this.#ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.operator[Symbol.asyncDispose]();
+    await this.#ended;
+  }
+}
+
+export function transactionIdOf({ kind, sequence, eventId }: Answer): string {
+  return `${eventId}/${kind}/${sequence}`;
+}
+
+/** A decrypted text message. */
+export function decrypted(
+  body: string,
+  ciphertext: { sessionId: string; messageIndex: number },
+  changes: { content?: Record<string, unknown>; outerRelation?: unknown; senderFacts?: Partial<SenderFacts> } = {},
+): Payload {
+  return {
+    kind: "decrypted",
+    type: "m.room.message",
+    content: { msgtype: "m.text", body, ...changes.content },
+    outerRelation: changes.outerRelation,
+    ciphertext,
+    senderFacts: { ...goodSender, ...changes.senderFacts },
+  };
+}
+
+/** A clear text message. */
+export function clear(body: string): Payload {
+  return { kind: "clear", type: "m.room.message", content: { msgtype: "m.text", body } };
+}

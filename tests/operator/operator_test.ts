@@ -1,0 +1,183 @@
+import assert from "node:assert/strict";
+import { ConfigError, TransientError } from "../../lib/errors/mod.ts";
+import { Killed, rest, World } from "./fakes.ts";
+
+const on = "clawdbot is now on (replicas: 1), starting…";
+const off = "clawdbot is now off (replicas: 0)";
+
+const calls = ["unsettled", "room", "read", "claim", "say", "scaler.read", "acting", "scale", "settle"];
+const points = [...calls, "unsent", "send", "sent"].flatMap((call) => [`before ${call}`, `after ${call}`]);
+
+Deno.test("Operator killed anywhere has one effect and one answer per command in its next life", async (t) => {
+  for (const point of points) {
+    await t.step(`killed ${point}`, async () => {
+      const world = new World({ echo: "message" });
+      world.receive("start");
+      {
+        await using running = world.start(point);
+        await rest();
+        assert.ok(await running.ended instanceof Killed);
+      }
+      {
+        await using _running = world.start();
+        await rest();
+      }
+      assert.deepEqual(world.effects, [1]);
+      assert.deepEqual(world.texts, ["🦞 start", on]);
+      assert.equal(world.outcome(1), "done");
+      assert.ok([...world.answers.values()].every(({ state }) => state === "sent"));
+    });
+  }
+});
+
+Deno.test("Operator killed at every point in turn still gets through a conversation", async () => {
+  const world = new World({ echo: "message" });
+  for (const body of ["start", "hello", "stop", "help", "on"]) world.receive(body);
+  let killed = 0;
+  for (const point of points) {
+    await using running = world.start(point);
+    await rest();
+    running.tellToEnd();
+    if (await running.ended instanceof Killed) killed += 1;
+  }
+  assert.ok(killed > 5, `killed ${killed} times`);
+  {
+    await using _running = world.start();
+    await rest();
+  }
+  assert.deepEqual(world.effects, [1, 0, 1]);
+  const answers = [...world.said.values()].filter(({ kind }) => kind === "answer");
+  assert.deepEqual(answers.map(({ about }) => about).toSorted(), [
+    "$event1",
+    "$event2",
+    "$event3",
+    "$event4",
+    "$event5",
+  ]);
+  assert.deepEqual(world.texts.filter((words) => words === on || words === off), [on, off, on]);
+  assert.equal([...world.said.values()].filter(({ kind }) => kind === "echo").length, 4);
+});
+
+Deno.test("Operator.run() lets a repeat pass no second time, also across lives", async () => {
+  const world = new World();
+  const { eventId } = world.receive("start");
+  for (let life = 0; life < 2; life += 1) {
+    await using running = world.start();
+    await rest();
+    world.setScale(0);
+    await running.receive("start", { payload: world.payloads.get(eventId) ?? assert.fail() });
+  }
+  assert.deepEqual(world.effects, [1]);
+  assert.deepEqual(world.refusals, ["repeat", "repeat"]);
+});
+
+Deno.test("Operator.run() finishes a change that has been begun, answers it, and begins nothing more", async () => {
+  const world = new World();
+  const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
+  world.before = (call, _detail, signal) => {
+    if (call !== "scale") return;
+    signal?.addEventListener("abort", () => assert.fail("the change was cut short"));
+    return hanging;
+  };
+  await using running = world.start();
+  await running.receive("start");
+  await running.receive("stop");
+  running.tellToEnd();
+  await running.receive("help");
+  goOn();
+  assert.equal(await running.ended, undefined);
+  assert.deepEqual(world.effects, [1]);
+  assert.deepEqual(world.texts, [on]);
+  assert.deepEqual([1, 2, 3].map((seq) => world.outcome(seq)), ["done", undefined, undefined]);
+  assert.equal(world.clock.sleeping, 0);
+});
+
+Deno.test("Operator.run() begins no change after it was told to end", async () => {
+  const world = new World();
+  let reads = 0;
+  await using running = world.start();
+  world.afterRead = () => {
+    reads += 1;
+    // The second time is right before acting.
+    if (reads === 2) running.tellToEnd();
+  };
+  await running.receive("start");
+  assert.equal(await running.ended, undefined);
+  assert.equal(reads, 2);
+  assert.deepEqual(world.effects, []);
+  assert.equal(world.rows.get(1)?.progress.state, "new");
+});
+
+Deno.test("Operator.run() ends at once while it waits", async (t) => {
+  for (const call of ["read", "scaler.read", "scale", "send", "room"]) {
+    for (const how of ["fails", "hangs"]) {
+      // A change under way is finished; all else is not waited for.
+      if (how === "hangs" && (call === "scale" || call === "send")) continue;
+      await t.step(`${call} ${how}`, async () => {
+        const world = new World();
+        world.before = (name, _detail, signal) => {
+          if (name !== call) return;
+          if (how === "fails") throw new TransientError("Cannot reach it: timeout");
+          return new Promise<void>((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+        };
+        await using running = world.start();
+        await running.receive("start");
+        running.tellToEnd();
+        assert.equal(await running.ended, undefined);
+        assert.equal(world.clock.sleeping, 0);
+
+        world.before = () => {};
+        await using _again = world.start();
+        await rest();
+        assert.deepEqual(world.texts, [on]);
+        assert.deepEqual(world.effects, [1]);
+      });
+    }
+  }
+});
+
+Deno.test("Operator disposed of gives a hanging change up, and takes it up in its next life", async () => {
+  const world = new World();
+  world.before = (name, _detail, signal) => {
+    if (name !== "scale") return;
+    return new Promise<void>((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+  };
+  {
+    await using running = world.start();
+    await running.receive("start");
+    running.tellToEnd();
+  }
+  assert.equal(world.rows.get(1)?.progress.state, "acting");
+  assert.equal(world.clock.sleeping, 0);
+  world.before = () => {};
+  await using _again = world.start();
+  await rest();
+  assert.deepEqual(world.effects, [1]);
+  assert.deepEqual(world.texts, [on]);
+});
+
+Deno.test("Operator.run() throws what it cannot deal with, and does nothing any more", async () => {
+  const world = new World();
+  const broken = new Error("disk full");
+  world.before = (call) => {
+    if (call === "read") throw broken;
+  };
+  await using running = world.start();
+  await running.receive("start");
+  assert.equal(await running.ended, broken);
+  await running.receive("help");
+  assert.equal(world.outcome(2), undefined);
+});
+
+Deno.test("Operator.run() does nothing when it is told to end at once", async () => {
+  const world = new World();
+  world.receive("start");
+  await using running = world.start();
+  running.tellToEnd();
+  await running.ended;
+  assert.deepEqual(world.effects, []);
+});
+
+Deno.test("Operator wants a target", () => {
+  assert.throws(() => new World({ targets: [] }).start(), ConfigError);
+});

@@ -1,0 +1,102 @@
+import assert from "node:assert/strict";
+import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import type { Answer } from "../../lib/operator/mod.ts";
+import { rest, room, transactionIdOf, World } from "./fakes.ts";
+
+const second = "!second:example.org";
+
+/** Writes an answer down as an earlier run would have left it. */
+function leave(world: World, changes: Partial<Answer>): string {
+  const text = { plain: `${changes.kind} ${changes.eventId}` };
+  const plain: Answer = {
+    kind: "answer",
+    sequence: 0,
+    roomId: room,
+    eventId: "$a",
+    form: "notice",
+    text,
+    reply: true,
+  };
+  const answer = { ...plain, ...changes };
+  const transactionId = transactionIdOf(answer);
+  world.answers.set(transactionId, { answer, writtenAtMs: world.clock.nowMs, state: "unsent", eventId: undefined });
+  return transactionId;
+}
+
+Deno.test("Operator sends what an earlier run has left, in order within a room, rooms independently", async () => {
+  const world = new World();
+  world.before = (call, roomId) => {
+    if (call === "send" && roomId === room && world.clock.nowMs < 1_000_003_000) throw new TransientError("502");
+  };
+  for (const eventId of ["$1", "$2"]) {
+    leave(world, { kind: "answer", eventId });
+    leave(world, { kind: "answer", eventId, roomId: second, sequence: 1 });
+  }
+  await using _running = world.start();
+  await rest();
+  assert.deepEqual([...world.said.values()].map(({ roomId, about }) => `${roomId} ${about}`), [
+    `${second} $1`,
+    `${second} $2`,
+  ]);
+  await world.clock.advance(3_000);
+  await rest();
+  assert.deepEqual(world.clock.waits, [1_000, 2_000]);
+  assert.deepEqual([...world.said.values()].slice(2).map(({ roomId, about }) => `${roomId} ${about}`), [
+    `${room} $1`,
+    `${room} $2`,
+  ]);
+});
+
+Deno.test("Operator waits as long as the homeserver asks", async () => {
+  const world = new World();
+  world.before = (call) => {
+    world.before = () => {};
+    if (call === "send") throw new TransientError("429", { retryAfterMs: 7_000 });
+  };
+  world.rooms.clear();
+  leave(world, {});
+  await using _running = world.start();
+  await rest();
+  assert.deepEqual(world.clock.waits, [7_000]);
+});
+
+Deno.test("Operator edits by the event id of what was said", async () => {
+  const world = new World();
+  const first = leave(world, { kind: "answer", eventId: "$1" });
+  leave(world, { kind: "edit", eventId: "$1", replaces: first });
+  leave(world, { kind: "edit", eventId: "$2", replaces: "of long ago" });
+  await using _running = world.start();
+  await rest();
+  assert.deepEqual([...world.said.values()].map(({ replaces }) => replaces), [undefined, `$${first}`, undefined]);
+});
+
+Deno.test("Operator drops answers that are refused, and goes on", async () => {
+  const world = new World();
+  world.before = (call) => {
+    if (call !== "send") return;
+    world.before = () => {};
+    throw new RejectedError("Cannot send: 403", 403, "M_FORBIDDEN");
+  };
+  const refused = leave(world, { eventId: "$1" });
+  const next = leave(world, { eventId: "$2" });
+  await using _running = world.start();
+  await rest();
+  assert.equal(world.answers.get(refused)?.state, "dropped");
+  assert.equal(world.answers.get(next)?.state, "sent");
+});
+
+Deno.test("Operator drops answers that could not be sent for 24 h", async () => {
+  const world = new World();
+  world.before = (call) => {
+    if (call === "send") throw new TransientError("502", { retryAfterMs: 3_600_000 });
+  };
+  const transactionId = leave(world, {});
+  await using _running = world.start();
+  await world.clock.advance(86_400_000);
+  await rest();
+  assert.equal(world.answers.get(transactionId)?.state, "unsent");
+  await world.clock.advance(3_600_000);
+  await rest();
+  assert.equal(world.answers.get(transactionId)?.state, "dropped");
+  assert.equal(world.said.size, 0);
+});

@@ -1,0 +1,323 @@
+import assert from "node:assert/strict";
+import { NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import type { Intent, Scale } from "../../lib/operator/mod.ts";
+import { alice, clawdbot, decrypted, goodSender, rest, room, World } from "./fakes.ts";
+
+const on = "clawdbot is now on (replicas: 1), starting…";
+const off = "clawdbot is now off (replicas: 0)";
+const timeout = () => new TransientError("Cannot reach the API server: timeout");
+const nothing = "Nothing was changed. I will not try again by myself: send `start` again if you still want it.";
+
+Deno.test("Operator switches a target and says so", async (t) => {
+  const rows: [before: number, command: string, after: number, said: string, outcome: string][] = [
+    [0, "start", 1, on, "done"],
+    [1, "start", 1, "clawdbot is already on (1/1 ready)", "already"],
+    [3, "on", 3, "clawdbot is already on (3/3 ready)", "already"],
+    [1, "stop", 0, off, "done"],
+    [3, "off", 0, off, "done"],
+    [0, "stop", 0, "clawdbot is already off", "already"],
+    [2, "status", 2, "clawdbot is running (desired: 2, ready: 2, available: 2)", "done"],
+  ];
+  for (const [before, command, after, said, outcome] of rows) {
+    await t.step(`${command} at ${before}: ${said}`, async () => {
+      const world = new World();
+      world.setScale(before);
+      await using running = world.start();
+      const { eventId } = await running.receive(command);
+      assert.equal(world.scale.desired, after);
+      assert.equal(world.effects.length, before === after ? 0 : 1);
+      assert.deepEqual(world.texts, [said]);
+      assert.equal(world.outcome(1), outcome);
+      const [{ answer } = assert.fail()] = world.said.values();
+      assert.equal(answer.form, "notice");
+      assert.equal(answer.reply, true);
+      assert.equal(answer.eventId, eventId);
+      assert.deepEqual(world.records, [{
+        command: command === "on" ? "start" : command === "off" ? "stop" : command,
+        target: "clawdbot",
+        sender: alice,
+        room,
+        event: eventId,
+        outcome,
+        before: command === "status" ? undefined : before,
+        after,
+        ms: 0,
+      }]);
+      assert.equal(world.clock.sleeping, 0);
+    });
+  }
+});
+
+Deno.test("Operator tells at once what is refused for good", async (t) => {
+  const rows: [error: Error, said: string][] = [
+    [new PermissionError("patch", "deployments.apps/scale"), "I am not permitted to `patch` `deployments.apps/scale`."],
+    [new NotFoundError("Cannot read"), "there is no deployment clawdbot in namespace clawdbot."],
+    [new RejectedError("Cannot scale", 422, "Invalid"), "the Kubernetes API refused it (Invalid)."],
+    [new RejectedError("Cannot scale", 418, ""), "the Kubernetes API refused it (418)."],
+  ];
+  for (const [error, said] of rows) {
+    for (const call of ["scaler.read", "scale"]) {
+      await t.step(`${error.name} at ${call}: ${said}`, async () => {
+        const world = new World();
+        world.before = (name) => {
+          if (name === call) throw error;
+        };
+        await using running = world.start();
+        await running.receive("start");
+        assert.deepEqual(world.texts, [`Cannot start clawdbot: ${said}`]);
+        assert.equal(world.outcome(1), "failed");
+        assert.deepEqual(world.effects, []);
+      });
+    }
+  }
+});
+
+Deno.test("Operator tries for 30 s, says that it failed, and does nothing later", async (t) => {
+  const rows: [command: string, call: string, said: string][] = [
+    ["start", "scaler.read", `Cannot start clawdbot: the Kubernetes API did not answer properly for 30 s. ${nothing}`],
+    [
+      "start",
+      "scale",
+      "Cannot start clawdbot: the Kubernetes API did not answer properly for 30 s. My last try may have got through " +
+      "all the same: ask for `status`. I will not try again by myself: send `start` again if you still want it.",
+    ],
+    ["status", "scaler.read", "Cannot look at clawdbot: the Kubernetes API did not answer properly for 30 s."],
+  ];
+  for (const [command, call, said] of rows) {
+    await t.step(`${command}, ${call} fails`, async () => {
+      const world = new World();
+      world.before = (name) => {
+        if (name === call) throw timeout();
+      };
+      await using running = world.start();
+      await running.receive(command);
+      await world.clock.advance(29_999);
+      assert.deepEqual(world.texts, []);
+      await world.clock.advance(1);
+      await rest();
+      assert.deepEqual(world.texts, [said]);
+      assert.deepEqual(world.clock.waits.filter((ms) => ms < 30_000), [1_000, 2_000, 4_000, 8_000, 16_000]);
+      world.before = () => {};
+      await world.clock.advance(600_000);
+      assert.deepEqual(world.effects, []);
+      assert.equal(world.clock.sleeping, 0);
+    });
+  }
+});
+
+Deno.test("Operator gives up after 30 s when a call hangs, and cannot know what came of a change", async (t) => {
+  const hang = (signal: AbortSignal | undefined) =>
+    new Promise<void>((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+  for (const [call, part] of [["scaler.read", "Nothing was changed."], ["scale", "may have got through"]] as const) {
+    await t.step(`${call} hangs`, async () => {
+      const world = new World();
+      world.before = (name, _detail, signal) => name === call ? hang(signal) : undefined;
+      await using running = world.start();
+      await running.receive("start");
+      await world.clock.advance(30_000);
+      await rest();
+      assert.equal(world.outcome(1), "failed");
+      assert.ok(world.texts[0]?.includes(part), String(world.texts[0]));
+    });
+  }
+});
+
+Deno.test("Operator tells what came of a change whose answer was lost", async (t) => {
+  const status: Scale = { desired: 0, current: 0, ready: 0, available: 0, settled: true, resourceVersion: "9" };
+  const rows: [name: string, meanwhile: (world: World) => void, said: string, effects: number[]][] = [
+    ["it got through", (world) => world.setScale(1), on, []],
+    ["it did not", () => {}, on, [1]],
+    ["it did not, and the status changed", (world) => void (world.scale = status), on, [1]],
+    [
+      "somebody else set another count",
+      (world) => world.setScale(5),
+      "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 5 now). I leave it like that.",
+      [],
+    ],
+  ];
+  for (const [name, meanwhile, said, effects] of rows) {
+    await t.step(`${name}: ${said}`, async () => {
+      const world = new World();
+      world.before = (call) => {
+        if (call !== "scale") return;
+        world.before = () => {};
+        meanwhile(world);
+        throw timeout();
+      };
+      await using running = world.start();
+      await running.receive("start");
+      await world.clock.advance(1_000);
+      await rest();
+      assert.deepEqual(world.texts, [said]);
+      assert.deepEqual(world.effects, effects);
+    });
+  }
+});
+
+Deno.test("Operator decides anew when the target changes between reading and writing", async (t) => {
+  const rows: [name: string, then: number, said: string, effects: number[]][] = [
+    ["status only", 1, off, [0]],
+    ["another count", 4, off, [0]],
+    ["switched off by somebody else", 0, "clawdbot is already off", []],
+  ];
+  for (const [name, then, said, effects] of rows) {
+    await t.step(`${name}: ${said}`, async () => {
+      const world = new World();
+      world.setScale(1);
+      world.before = (call) => {
+        if (call !== "scale") return;
+        world.before = () => {};
+        world.setScale(then);
+      };
+      await using running = world.start();
+      await running.receive("stop");
+      assert.deepEqual(world.texts, [said]);
+      assert.deepEqual(world.effects, effects);
+      assert.equal(world.clock.waits.filter((ms) => ms < 30_000).length, 0);
+    });
+  }
+});
+
+Deno.test("Operator waits when the target changes all the time", async () => {
+  const world = new World();
+  let tries = 0;
+  world.before = (call) => {
+    if (call !== "scale") return;
+    tries += 1;
+    world.setScale(0);
+  };
+  await using running = world.start();
+  await running.receive("start");
+  assert.equal(tries, 5);
+  await world.clock.advance(30_000);
+  await rest();
+  assert.equal(world.outcome(1), "failed");
+  assert.ok(world.texts[0]?.includes("Nothing was changed."));
+});
+
+Deno.test("Operator judges again right before acting", async (t) => {
+  const device = { ed25519: "key", deleted: true, sameKeysAsSession: true, crossSignedByOwner: true };
+  const rows: [name: string, change: (world: World) => void, reason: string][] = [
+    [
+      "device deleted",
+      (world) =>
+        void world.payloads.set(
+          "$event1",
+          decrypted("start", { sessionId: "session", messageIndex: 1 }, { senderFacts: { ...goodSender, device } }),
+        ),
+      "deleted-device",
+    ],
+    ["room left", (world) => world.room(room, { membership: "leave" }), "not-joined"],
+  ];
+  for (const [name, change, reason] of rows) {
+    await t.step(`${name}: ${reason}`, async () => {
+      const world = new World();
+      world.before = (call) => {
+        if (call === "scaler.read") change(world);
+      };
+      await using running = world.start();
+      await running.receive("start");
+      assert.equal(world.outcome(1), reason);
+      assert.deepEqual(world.refusals, [reason]);
+      assert.deepEqual(world.effects, []);
+      assert.deepEqual(world.texts, [
+        "I did nothing: when its turn came, I could no longer be sure that this message is yours.",
+      ]);
+    });
+  }
+});
+
+Deno.test("Operator carries out one command at a time, in their order; status waits for nobody", async () => {
+  const world = new World();
+  const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
+  world.before = (call) => call === "scale" && world.effects.length === 0 ? hanging : undefined;
+  world.room("!second:example.org");
+  await using running = world.start();
+  await running.receive("start");
+  await running.receive("stop", { roomId: "!second:example.org" });
+  await running.receive("start");
+  await running.receive("status");
+  await running.receive("help");
+  assert.deepEqual([1, 2, 3, 4, 5].map((seq) => world.outcome(seq)), [undefined, undefined, undefined, "done", "done"]);
+  goOn();
+  await rest();
+  assert.deepEqual(world.effects, [1, 0, 1]);
+});
+
+Deno.test("Operator does not act on a command that has become too old while it waited for its turn", async () => {
+  const world = new World({ maxCommandAgeMs: 20_000 });
+  world.before = (call) => {
+    if (call === "scaler.read" && world.clock.nowMs < 1_000_025_000) throw timeout();
+  };
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(40_000);
+  assert.equal(world.outcome(1), "failed");
+
+  await running.receive("stop", { ageMs: 10_000 });
+  assert.equal(world.outcome(2), "already");
+  world.setScale(1);
+  world.before = (call) => call === "scaler.read" ? void (world.clock.nowMs += 11_000) : undefined;
+  await running.receive("stop", { ageMs: 10_000 });
+  assert.equal(world.outcome(3), "too-old");
+  assert.deepEqual(world.effects, []);
+});
+
+Deno.test("Operator takes up what it was about to do", async (t) => {
+  const intent: Intent = { command: "start", target: "clawdbot", before: 0, after: 1, resourceVersion: "1" };
+  const rows: [name: string, now: number, ageMs: number, intent: Intent, said: string, effects: number[]][] = [
+    ["as intended", 1, 0, intent, on, []],
+    ["as intended, long ago", 1, 9_000_000, intent, on, []],
+    ["as before, young", 0, 300_000, intent, on, [1]],
+    [
+      "as before, old",
+      0,
+      42 * 60_000,
+      intent,
+      "I was away when you sent `start`, 42 min ago. Send it again if you still want it.",
+      [],
+    ],
+    [
+      "neither",
+      3,
+      0,
+      intent,
+      "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 3 now). I leave it like that.",
+      [],
+    ],
+    [
+      "another target",
+      0,
+      0,
+      { ...intent, target: "ollama" },
+      "I was interrupted at `start`, and ollama is no longer among my targets. I leave it as it is.",
+      [],
+    ],
+  ];
+  for (const [name, now, ageMs, intent, said, effects] of rows) {
+    await t.step(`${name}: ${said}`, async () => {
+      const world = new World();
+      world.setScale(now);
+      const { seq } = world.receive("start", { ageMs });
+      const row = world.rows.get(seq) ?? assert.fail();
+      row.progress = { state: "acting", intent };
+      await using _running = world.start();
+      await rest();
+      assert.deepEqual(world.texts, [said]);
+      assert.deepEqual(world.effects, effects);
+    });
+  }
+});
+
+Deno.test("Operator finishes what it was about to do before anything else is done to that target", async () => {
+  const world = new World();
+  world.receive("stop", { roomId: "!second:example.org" });
+  world.room("!second:example.org");
+  const { seq } = world.receive("start");
+  const row = world.rows.get(seq) ?? assert.fail();
+  const intent = { command: "start", target: clawdbot.alias, before: 0, after: 1, resourceVersion: "1" };
+  row.progress = { state: "acting", intent };
+  await using _running = world.start();
+  await rest();
+  assert.deepEqual(world.effects, [1, 0]);
+});

@@ -1,0 +1,376 @@
+import assert from "node:assert/strict";
+import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import type { InboxEvent, Payload, RoomFacts, Settings } from "../../lib/operator/mod.ts";
+import { alice, clear, decrypted, mallory, rest, room, self, World } from "./fakes.ts";
+
+const larger = { joined: [alice, mallory, self] };
+const direct = {};
+const mention = { "m.mentions": { user_ids: [self] } };
+const key = { sessionId: "session", messageIndex: 99 };
+const unknown = "Unknown command: hello (send `help` to see what I understand)";
+const noKey = "I cannot read your message: I have no key for it (yet).";
+const unencryptedText =
+  "I did nothing: this room is not encrypted, and I obey encrypted messages only. Turn its encryption on, or write to me in another room.";
+
+interface Case {
+  readonly name: string;
+  readonly body?: string;
+  readonly how?: Partial<InboxEvent> & { payload?: Payload };
+  readonly room?: Partial<RoomFacts>;
+  readonly settings?: Partial<Settings>;
+  readonly outcome: string;
+  readonly said?: string[];
+  readonly refused?: string[];
+}
+
+const text = (body: string, content: Record<string, unknown> = {}) => ({
+  payload: decrypted(body, key, { content }),
+});
+const broken = (senderFacts: Parameters<typeof decrypted>[2]) => ({ payload: decrypted("start", key, senderFacts) });
+const reply = { "m.relates_to": { "m.in_reply_to": { event_id: "$other" } } };
+
+const cases: Case[] = [
+  { name: "a command", outcome: "done", said: ["clawdbot is now on (replicas: 1), starting…"] },
+  {
+    name: "a command in a larger room",
+    room: larger,
+    outcome: "done",
+    said: [
+      "clawdbot is now on (replicas: 1), starting…",
+    ],
+  },
+  { name: "a stranger's command", how: { sender: mallory }, outcome: "stranger", refused: ["stranger"] },
+  {
+    name: "a user whose id differs in case",
+    how: { sender: "@Alice:example.org" },
+    outcome: "stranger",
+    refused: [
+      "stranger",
+    ],
+  },
+  { name: "our own message", how: { sender: self }, outcome: "own" },
+  { name: "a reaction", how: { event: { type: "m.reaction", content: { a: 1 } } }, outcome: "no-message" },
+  { name: "a redacted message", how: { event: { type: "m.room.encrypted", content: {} } }, outcome: "no-message" },
+  { name: "an event of no shape", how: { event: {} }, outcome: "no-message" },
+  { name: "a room that we have left", room: { membership: "leave" }, outcome: "not-joined", refused: ["not-joined"] },
+  {
+    name: "clear text in an encrypted room",
+    how: { payload: clear("start") },
+    outcome: "clear-in-encrypted-room",
+    said: [
+      "I did nothing: that message was not encrypted, though this room is.",
+    ],
+    refused: ["clear-in-encrypted-room"],
+  },
+  {
+    name: "clear text in an unencrypted room",
+    how: { payload: clear("start") },
+    room: { encrypted: false },
+    outcome: "unencrypted-room",
+    said: [unencryptedText],
+    refused: ["unencrypted-room"],
+  },
+  {
+    name: "clear chatter in a larger unencrypted room",
+    how: { payload: clear("hello") },
+    room: { encrypted: false, ...larger },
+    outcome: "unencrypted-room",
+    refused: ["unencrypted-room"],
+  },
+  {
+    name: "clear text where that is permitted",
+    how: { payload: clear("start") },
+    room: { encrypted: false },
+    settings: { requireEncryption: false },
+    outcome: "done",
+    said: ["clawdbot is now on (replicas: 1), starting…"],
+  },
+  {
+    name: "a forged sender",
+    how: broken({ senderFacts: { mismatchedSender: true } }),
+    outcome: "mismatched-sender",
+    refused: ["mismatched-sender"],
+  },
+  {
+    name: "an unknown device",
+    how: broken({ senderFacts: { device: undefined } }),
+    outcome: "unknown-device",
+    said: ["I did nothing: I cannot tell for certain which of your devices sent that message."],
+    refused: ["unknown-device"],
+  },
+  {
+    name: "an edit",
+    how: text("* start", { "m.new_content": { body: "start" } }),
+    outcome: "edit",
+    refused: ["edit"],
+  },
+  { name: "an edit of chatter", how: text("* hello", { "m.new_content": { body: "hello" } }), outcome: "edit" },
+  {
+    name: "a reply",
+    how: text("start", reply),
+    outcome: "reply",
+    said: ["I did nothing, because that was a reply. Send `start` as a message of its own."],
+    refused: ["reply"],
+  },
+  { name: "a reply in a larger room", how: text("start", reply), room: larger, outcome: "reply", refused: ["reply"] },
+  { name: "a reply that is chatter", how: text("hello", reply), outcome: "reply" },
+  { name: "an image", how: text("start", { msgtype: "m.image" }), outcome: "no-text" },
+  { name: "chatter in a direct room", body: "hello", room: direct, outcome: "no-command", said: [unknown] },
+  { name: "chatter in a larger room", body: "hello", room: larger, outcome: "no-command" },
+  {
+    name: "chatter that mentions us in a larger room",
+    how: text("hello", mention),
+    room: larger,
+    outcome: "no-command",
+    said: [unknown],
+  },
+  { name: "chatter with our name first", body: "claw: hello", room: larger, outcome: "no-command", said: [unknown] },
+  { name: "old chatter", body: "hello", how: { ageMs: 300_001 }, outcome: "no-command" },
+  {
+    name: "an old command",
+    body: "On",
+    how: { ageMs: 42 * 60_000 },
+    settings: { echo: "message" },
+    outcome: "too-old",
+    said: ["I was away when you sent `On`, 42 min ago. Send it again if you still want it."],
+  },
+  {
+    name: "a command just young enough",
+    how: { ageMs: 300_000 },
+    outcome: "done",
+    said: [
+      "clawdbot is now on (replicas: 1), starting…",
+    ],
+  },
+  {
+    name: "an echoed command",
+    body: "STATUS",
+    settings: { echo: "message" },
+    outcome: "done",
+    said: ["🦞 STATUS", "clawdbot is off (desired: 0, ready: 0, available: 0)"],
+  },
+  {
+    name: "a command with a reaction",
+    body: "status",
+    settings: { echo: "reaction" },
+    outcome: "done",
+    said: ["🦞", "clawdbot is off (desired: 0, ready: 0, available: 0)"],
+  },
+  {
+    name: "a command in a room left out",
+    settings: { allowedRooms: new Set(["#other:example.org"]) },
+    outcome: "room-not-allowed",
+    said: ["I take no commands in this room: it is not among the rooms that I was set up for."],
+    refused: ["room-not-allowed"],
+  },
+  {
+    name: "a command in a room named by its alias",
+    room: { aliases: ["#ops:example.org"] },
+    settings: { allowedRooms: new Set(["#ops:example.org"]) },
+    outcome: "done",
+    said: ["clawdbot is now on (replicas: 1), starting…"],
+  },
+  {
+    name: "an undecryptable message in a room left out",
+    how: { payload: { kind: "undecryptable", why: { kind: "no-key" }, sessionId: "late" } },
+    settings: { allowedRooms: new Set(["#other:example.org"]) },
+    outcome: "room-not-allowed",
+    refused: ["room-not-allowed"],
+  },
+  {
+    name: "a ciphertext that no key would help",
+    how: { payload: { kind: "undecryptable", why: { kind: "broken", reason: "x" }, sessionId: undefined } },
+    outcome: "unreadable",
+    said: [noKey],
+    refused: ["unreadable"],
+  },
+];
+
+Deno.test("Operator settles a message", async (t) => {
+  for (const { name, body, how, settings, outcome, said, refused, room: facts } of cases) {
+    await t.step(`${name}: ${outcome}`, async () => {
+      const world = new World(settings);
+      world.room(room, facts);
+      await using running = world.start();
+      await running.receive(body ?? "start", how);
+      assert.equal(world.outcome(1), outcome);
+      assert.deepEqual(world.texts, said ?? []);
+      assert.deepEqual(world.refusals, refused ?? []);
+      assert.deepEqual(world.effects, said?.some((words) => words.includes("now on")) ? [1] : []);
+      assert.equal(world.clock.sleeping, 0);
+    });
+  }
+});
+
+Deno.test("Operator never reads what a stranger sends", async () => {
+  const world = new World();
+  world.before = (call) => assert.notEqual(call, "read");
+  await using running = world.start();
+  await running.receive("start", { sender: mallory });
+  assert.equal(world.outcome(1), "stranger");
+});
+
+Deno.test("Operator refuses a ciphertext under a second event id, commands and chatter alike", async (t) => {
+  for (const body of ["start", "hello"]) {
+    await t.step(body, async () => {
+      const world = new World();
+      await using running = world.start();
+      await running.receive(body, text(body));
+      world.setScale(0);
+      await running.receive(body, text(body));
+      assert.equal(world.outcome(2), "repeat");
+      assert.deepEqual(world.refusals, ["repeat"]);
+      assert.equal(world.texts.length, 1);
+      assert.equal(world.scale.desired, 0);
+    });
+  }
+});
+
+Deno.test("Operator does not let a refused copy use a ciphertext up", async () => {
+  const world = new World();
+  await using running = world.start();
+  await running.receive("start", { payload: decrypted("start", key, { senderFacts: { mismatchedSender: true } }) });
+  await running.receive("start", text("start"));
+  assert.equal(world.outcome(2), "done");
+});
+
+Deno.test("Operator tells a room why it refuses clear text once an hour", async () => {
+  const world = new World();
+  world.room(room, { encrypted: false });
+  world.room("!second:example.org", { encrypted: false });
+  await using running = world.start();
+  const send = () => running.receive("start", { payload: clear("start") });
+  await send();
+  await send();
+  await running.receive("start", { payload: clear("start"), roomId: "!second:example.org" });
+  assert.deepEqual(world.texts, [unencryptedText, unencryptedText]);
+  await world.clock.advance(3_599_999);
+  await send();
+  assert.equal(world.texts.length, 2);
+  await world.clock.advance(1);
+  await send();
+  assert.equal(world.texts.length, 3);
+  assert.equal(world.refusals.length, 5);
+});
+
+Deno.test("Operator tells once that a room is left out, also after a restart", async () => {
+  const world = new World({ allowedRooms: new Set(["!other:example.org"]) });
+  for (let life = 0; life < 2; life += 1) {
+    await using running = world.start();
+    await running.receive("start");
+    await running.receive("start");
+  }
+  assert.equal(world.texts.length, 1);
+});
+
+const locked = (code?: string): Payload => ({
+  kind: "undecryptable",
+  why: code === undefined ? { kind: "no-key" } : { kind: "withheld", code },
+  sessionId: "late",
+});
+
+Deno.test("Operator carries a command out when its key comes, without a hint if that is soon", async () => {
+  const world = new World();
+  await using running = world.start();
+  const { eventId } = await running.receive("start", { payload: locked() });
+  assert.equal(world.outcome(1), undefined);
+  await world.clock.advance(4_999);
+  world.payloads.set(eventId, decrypted("start", { sessionId: "late", messageIndex: 0 }));
+  running.operator.keyArrived(room, "late");
+  await world.clock.advance(60_000);
+  assert.equal(world.outcome(1), "done");
+  assert.deepEqual(world.texts, ["clawdbot is now on (replicas: 1), starting…"]);
+});
+
+Deno.test("Operator does not miss a key that comes while its message is being read", async () => {
+  const world = new World();
+  await using running = world.start();
+  world.afterRead = (eventId) => {
+    world.afterRead = () => {};
+    world.payloads.set(eventId, decrypted("start", { sessionId: "late", messageIndex: 0 }));
+    running.operator.keyArrived(room, "late");
+  };
+  await running.receive("start", { payload: locked() });
+  assert.equal(world.outcome(1), "done");
+});
+
+Deno.test("Operator hints at undecryptable messages once per room in ten minutes, only to allowed users", async () => {
+  const world = new World();
+  await using running = world.start();
+  await running.receive("start", { payload: locked("m.unverified") });
+  await running.receive("start", { payload: locked() });
+  await running.receive("start", { payload: locked(), sender: mallory });
+  await world.clock.advance(5_000);
+  assert.deepEqual(world.texts, [
+    "I cannot read your message: your app sends to verified devices only, and mine is not verified.",
+  ]);
+  assert.deepEqual(world.refusals, ["(undecryptable)", "(undecryptable)", "stranger"]);
+  await world.clock.advance(600_000);
+  await running.receive("start", { payload: locked() });
+  await world.clock.advance(5_000);
+  assert.equal(world.texts.length, 2);
+  assert.equal(world.texts[1], noKey);
+});
+
+Deno.test("Operator reads undecryptable messages again at its next start, and does not hint again", async () => {
+  const world = new World();
+  {
+    await using running = world.start();
+    await running.receive("start", { payload: locked() });
+    await world.clock.advance(5_000);
+  }
+  {
+    await using _running = world.start();
+    await world.clock.advance(60_000);
+    assert.deepEqual(world.refusals, ["(undecryptable)"]);
+  }
+  world.payloads.set("$event1", decrypted("start", { sessionId: "late", messageIndex: 0 }));
+  {
+    await using _running = world.start();
+    await rest();
+  }
+  assert.deepEqual(world.texts, [noKey, "clawdbot is now on (replicas: 1), starting…"]);
+});
+
+Deno.test("Operator reads again after a passing failure, in the order of the room, beside other rooms", async () => {
+  const world = new World({ echo: "message" });
+  world.room("!second:example.org");
+  let failures = 3;
+  world.before = (call, eventId) => {
+    if (call !== "read" || eventId !== "$event1" || failures === 0) return;
+    failures -= 1;
+    throw new TransientError("Cannot query keys: timeout", { retryAfterMs: failures === 0 ? 9_000 : 0 });
+  };
+  await using running = world.start();
+  await running.receive("start");
+  await running.receive("status");
+  await running.receive("help", { roomId: "!second:example.org" });
+  assert.deepEqual([1, 2, 3].map((seq) => world.outcome(seq)), [undefined, undefined, "done"]);
+  await world.clock.advance(60_000);
+  assert.deepEqual(world.clock.waits.slice(0, 3), [1_000, 2_000, 9_000]);
+  assert.deepEqual([1, 2].map((seq) => world.outcome(seq)), ["done", "done"]);
+  assert.deepEqual(world.texts.filter((words) => words.startsWith("🦞")), ["🦞 help", "🦞 start", "🦞 status"]);
+});
+
+Deno.test("Operator settles what the homeserver refuses to tell about", async () => {
+  const world = new World();
+  world.before = (call) => {
+    if (call === "read") throw new RejectedError("Cannot query keys: 403", 403, "M_FORBIDDEN");
+  };
+  await using running = world.start();
+  await running.receive("start");
+  assert.equal(world.outcome(1), "unreadable");
+});
+
+Deno.test("Operator takes events that a gap has kept back", async () => {
+  const world = new World();
+  await using running = world.start();
+  world.held.add(1);
+  await running.receive("help");
+  await running.receive("help");
+  assert.deepEqual([1, 2].map((seq) => world.outcome(seq)), [undefined, "done"]);
+  world.held.clear();
+  running.operator.eventsArrived();
+  await rest();
+  assert.equal(world.outcome(1), "done");
+});

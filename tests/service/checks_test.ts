@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { type Check, type Finding, runChecks } from "../../lib/service/mod.ts";
+
+/** A timer, a connection or a listener left behind fails the test. */
+const leavesNothing = { sanitizeOps: true, sanitizeResources: true };
+
+/** Runs checks and hands back the verdict and the lines. */
+async function run(checks: Check[], changes: { colour?: boolean; deadlineMs?: number; signal?: AbortSignal } = {}) {
+  const lines: string[] = [];
+  const print = (line: string) => lines.push(line);
+  const signal = new AbortController().signal;
+  return { ok: await runChecks(checks, { print, colour: false, signal, ...changes }), lines };
+}
+
+function check(name: string, finding: Finding | Error, needs?: string[]): Check {
+  const run = () => finding instanceof Error ? Promise.reject(finding) : Promise.resolve(finding);
+  return needs === undefined ? { name, run } : { name, run, needs };
+}
+
+Deno.test(
+  "runChecks() prints what was found and how to mend it, and tells whether all is well",
+  leavesNothing,
+  async (t) => {
+    const well = check("configuration", { ok: true, found: "complete" });
+    const rows: [name: string, checks: Check[], ok: boolean, lines: string[]][] = [
+      ["passed", [well], true, ["✔ configuration: complete"]],
+      [
+        "failed with a cure",
+        [check("login", { ok: false, found: "wrong password", cure: "set MATRIX_PASSWORD" }), well],
+        false,
+        ["✘ login: wrong password → set MATRIX_PASSWORD", "✔ configuration: complete"],
+      ],
+      ["thrown", [check("login", new Error("two\nlines"))], false, ["✘ login: two\n    lines"]],
+      ["skipped by itself", [check("store", { ok: "skipped", found: "no store" })], true, ["– store: no store"]],
+      [
+        "skipped for want of another",
+        [
+          check("homeserver", new Error("refused")),
+          check("login", new Error("never run"), ["homeserver"]),
+          check("logout", new Error("never run"), ["login"]),
+          check("store", { ok: true, found: "writable" }, []),
+        ],
+        false,
+        ["✘ homeserver: refused", "– login: needs homeserver", "– logout: needs login", "✔ store: writable"],
+      ],
+      [
+        "a need met",
+        [well, check("homeserver", { ok: true, found: "there" }, ["configuration"])],
+        true,
+        ["✔ configuration: complete", "✔ homeserver: there"],
+      ],
+    ];
+    for (const [name, checks, ok, lines] of rows) {
+      await t.step(name, async () => assert.deepEqual(await run(checks), { ok, lines }));
+    }
+  },
+);
+
+Deno.test("runChecks() colours only the marks", leavesNothing, async () => {
+  const checks = [check("a", { ok: true, found: "x" }), check("b", new Error("y")), check("c", new Error("z"), ["b"])];
+  const { lines } = await run(checks, { colour: true });
+  assert.deepEqual(lines, ["\x1b[32m✔\x1b[0m a: x", "\x1b[31m✘\x1b[0m b: y", "\x1b[90m–\x1b[0m c: needs b"]);
+});
+
+Deno.test(
+  "runChecks() ends a check that hangs at its deadline, and tells it by its signal",
+  leavesNothing,
+  async () => {
+    const told = Promise.withResolvers<void>();
+    const hanging: Check = {
+      name: "homeserver",
+      run: (signal) => {
+        signal.addEventListener("abort", () => told.resolve());
+        return new Promise(() => {});
+      },
+    };
+    const { ok, lines } = await run([hanging, check("store", { ok: true, found: "writable" })], { deadlineMs: 5 });
+    await told.promise;
+    assert.equal(ok, false);
+    assert.deepEqual(lines, ["✘ homeserver: no end after 0.005 s", "✔ store: writable"]);
+  },
+);
+
+Deno.test("runChecks() ends when it is stopped, before and during a check", leavesNothing, async () => {
+  const unheard = check("a", new Error("never run"));
+  await assert.rejects(run([unheard], { signal: AbortSignal.abort(new Error("stop")) }), { message: "stop" });
+  const controller = new AbortController();
+  const hanging: Check = {
+    name: "a",
+    run: () => {
+      controller.abort(new Error("stop"));
+      return new Promise(() => {});
+    },
+  };
+  await assert.rejects(run([hanging], { signal: controller.signal }), { message: "stop" });
+});

@@ -1,0 +1,226 @@
+import assert from "node:assert/strict";
+import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import type { Payload } from "../../lib/operator/mod.ts";
+import { openStore } from "../../lib/store/mod.ts";
+import { never, World } from "./world.ts";
+
+function body(payload: Payload | undefined): unknown {
+  return payload?.kind === "undecryptable" ? payload.why : payload?.content.body;
+}
+
+Deno.test("Session reads what an allowed user says, encrypted, with the facts of the device", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.joined(roomId);
+  await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
+  await alice.say(roomId, "start");
+  const [payload] = await running.read(1);
+  assert.ok(payload?.kind === "decrypted");
+  assert.equal(payload.content.body, "start");
+  assert.equal(payload.ciphertext.messageIndex, 0);
+  const { device, ...facts } = payload.senderFacts;
+  assert.deepEqual(facts, {
+    deviceId: alice.deviceId,
+    mismatchedSender: false,
+    authenticityNotGuaranteed: false,
+    forwardedBy: undefined,
+    identity: undefined,
+  });
+  assert.equal(device?.sameKeysAsSession, true);
+  assert.equal(device?.deleted, false);
+  assert.equal(device?.crossSignedByOwner, false);
+});
+
+Deno.test("Session.send() is read by everyone in the room, and costs one request once keys are shared", async () => {
+  await using world = new World();
+  const [alice, bob] = [await world.person("alice"), await world.person("bob")];
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost", "@bob:localhost"]);
+  await bob.until(() => bob.invitations.has(roomId) || undefined);
+  await bob.join(roomId);
+  await running.joined(roomId);
+  await running.until(() => running.store.sync.members(roomId).get(bob.userId) === "join" || undefined);
+  const heard = [alice, bob].map((person) => person.next((message) => message.body === "hello"));
+  await running.say(roomId, "hello");
+  for (const message of await Promise.all(heard)) assert.equal(message.encrypted, true);
+
+  const mine = (): number =>
+    world.homeserver.requests.entries.filter(({ userId, template }) =>
+      userId === "@toggle:localhost" && !template.endsWith("/sync")
+    ).length;
+  const before = mine();
+  await running.say(roomId, "again");
+  assert.equal(mine() - before, 1);
+});
+
+Deno.test("Session.send() with the same transaction id says it once", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.joined(roomId);
+  assert.equal(await running.say(roomId, "once", "t1"), await running.say(roomId, "once", "t1"));
+});
+
+Deno.test("Session never sends in clear into a room that was encrypted", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  {
+    await using running = (await world.open()).sync();
+    await running.joined(roomId);
+    world.homeserver.attacks.inject(roomId, {
+      type: "m.room.encryption",
+      sender: alice.userId,
+      state_key: "",
+      content: { algorithm: "none" },
+    });
+    await running.until(() => running.store.sync.room(roomId)?.encryption?.algorithm === "none" || undefined);
+    await assert.rejects(running.say(roomId, "secret"), RejectedError);
+  }
+  await using again = (await world.open()).sync();
+  await assert.rejects(again.say(roomId, "secret"), RejectedError);
+});
+
+Deno.test("Session hands over what was said after its own join, and nothing from before", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"], { encrypted: false });
+  await alice.say(roomId, "before");
+  await running.joined(roomId);
+  await alice.say(roomId, "after 1");
+  await alice.say(roomId, "after 2");
+  assert.deepEqual((await running.read(2)).map(body), ["after 1", "after 2"]);
+});
+
+Deno.test("Session settles what was said before its store existed", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  const roomId = await alice.createRoom(["@toggle:localhost"], { encrypted: false });
+  {
+    await using running = (await world.open()).sync();
+    await running.joined(roomId);
+    await alice.say(roomId, "old");
+    await running.read(1);
+  }
+  await Deno.remove(world.folder, { recursive: true });
+  await using anew = (await world.open()).sync();
+  await anew.until(() => anew.session.joinedRooms().includes(roomId) || undefined);
+  await alice.say(roomId, "new");
+  assert.deepEqual((await anew.read(1)).map(body), ["new"]);
+});
+
+Deno.test("Session fills a gap from the room's history, in order, also when that fails at first", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  const roomId = await alice.createRoom(["@toggle:localhost"], { encrypted: false });
+  {
+    await using running = (await world.open()).sync();
+    await running.joined(roomId);
+    await alice.say(roomId, "0");
+    await running.read(1);
+    for (const event of running.events()) running.store.journal.settle(event.seq, "done", []);
+  }
+  const sent = Array.from({ length: 230 }, (_, index) => String(index + 1));
+  for (const text of sent) await alice.say(roomId, text);
+  using _fault = world.homeserver.fault({ path: /\/messages$/, times: 2, answer: { status: 502 } });
+  await using running = (await world.open()).sync();
+  const read = await running.read(sent.length);
+  assert.deepEqual(read.map(body), sent);
+});
+
+Deno.test("Session is the same device after a restart and reads what was sent meanwhile", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  let device: string | undefined;
+  {
+    await using running = (await world.open()).sync();
+    await running.joined(roomId);
+    device = running.store.account.load()?.deviceId;
+  }
+  await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
+  await alice.say(roomId, "meanwhile");
+  await using again = (await world.open()).sync();
+  assert.equal(again.store.account.load()?.deviceId, device);
+  assert.deepEqual((await again.read(1)).map(body), ["meanwhile"]);
+});
+
+Deno.test("Session says of a message whose key it does not have that there is none", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.joined(roomId);
+  await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
+  {
+    using _held = world.homeserver.fault({ path: /\/sendToDevice\//, times: 1, answer: { status: 200 } });
+    await alice.say(roomId, "start");
+  }
+  const [unread] = await running.read(1);
+  assert.deepEqual(unread, {
+    kind: "undecryptable",
+    why: { kind: "no-key" },
+    sessionId: unread?.kind === "undecryptable" ? unread.sessionId : "",
+  });
+});
+
+Deno.test("openSession() says what is wrong with a login", async (t) => {
+  await using world = new World();
+  await using store = await openStore({ folder: world.folder, holder: { host: "test", pid: 1 } });
+  await store.openCrypto();
+  await t.step("a wrong password", async () => {
+    await assert.rejects(world.openSession(store, "toggle", "wrong"), (error) => {
+      assert.ok(error instanceof CredentialError);
+      assert.match(error.message, /refuses user or password; see MATRIX_USER, MATRIX_PASSWORD/);
+      assert.doesNotMatch(error.message, /wrong/);
+      return true;
+    });
+    assert.equal(store.account.load(), undefined);
+  });
+  await t.step("a homeserver that is away", async () => {
+    await world.homeserver.offline();
+    await assert.rejects(world.openSession(store), TransientError);
+    world.homeserver.online();
+  });
+  await t.step("a store of another account", async () => {
+    store.account.save({
+      homeserver: world.homeserver.url,
+      userId: "@other:localhost",
+      deviceId: "D",
+      accessToken: "t",
+    });
+    await assert.rejects(world.openSession(store), (error) => {
+      assert.ok(error instanceof ConfigError);
+      assert.match(error.message, /MATRIX_USER: "toggle" is not @other:localhost/);
+      return true;
+    });
+  });
+});
+
+Deno.test("openSession() logs in again as the same device after a soft logout", async () => {
+  await using world = new World();
+  const device = await (async () => {
+    await using running = await world.open();
+    return running.store.account.load()?.deviceId;
+  })();
+  world.homeserver.attacks.revokeTokens("@toggle:localhost", device ?? "", true);
+  await using running = await world.open();
+  assert.equal(running.store.account.load()?.deviceId, device);
+});
+
+Deno.test("Session.leave() declines an invitation", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  const [invitation] = await running.until(() =>
+    running.session.invitations().length === 1 ? running.session.invitations() : undefined
+  );
+  assert.deepEqual(invitation, { roomId, inviters: [alice.userId] });
+  await running.session.leave(roomId, never);
+  assert.deepEqual(running.session.invitations(), []);
+});

@@ -1,0 +1,159 @@
+/**
+ * What the session's tests stand on: a homeserver of the sandbox, a person, and a session over a store in a folder of
+ * its own, opened and closed as often as a test likes.
+ *
+ * @module
+ */
+
+import type { Answer, InboxEvent, Payload } from "../../lib/operator/mod.ts";
+import { openSession, type Pace, type Session } from "../../lib/session/mod.ts";
+import { openStore, type Store } from "../../lib/store/mod.ts";
+import { Homeserver } from "../../sandbox/homeserver/mod.ts";
+import { Person } from "../../sandbox/person/mod.ts";
+
+export const never: AbortSignal = new AbortController().signal;
+
+/** A homeserver with an account for the operator, `@toggle:localhost`, and a folder for its store. */
+export class World implements AsyncDisposable {
+  readonly homeserver = new Homeserver();
+  readonly folder: string = Deno.makeTempDirSync();
+  readonly #people: Person[] = [];
+
+  constructor() {
+    this.homeserver.register("toggle", "secret");
+  }
+
+  async person(name: string, options: { crossSigning?: boolean } = {}): Promise<Person> {
+    this.homeserver.register(name, "pw");
+    const person = await Person.login({ url: this.homeserver.url, user: name, password: "pw", ...options });
+    this.#people.push(person);
+    return person;
+  }
+
+  /** Opens the store and a session over it, without syncing yet. */
+  async open(): Promise<Running> {
+    const store = await openStore({ folder: this.folder, holder: { host: "test", pid: Deno.pid } });
+    try {
+      await store.openCrypto();
+      return new Running(store, await this.openSession(store));
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+  }
+
+  openSession(store: Store, user = "toggle", password = "secret"): Promise<Session> {
+    return openSession({
+      homeserver: { kind: "url", url: this.homeserver.url },
+      credentials: { user, password: { reveal: () => password } },
+      store,
+      allowedUsers: new Set(["@alice:localhost"]),
+      now: Date.now,
+    }, never);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const person of this.#people) await person[Symbol.asyncDispose]();
+    await this.homeserver[Symbol.asyncDispose]();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+/** A session that may sync, with what it says of itself. */
+export class Running implements AsyncDisposable {
+  readonly store: Store;
+  readonly session: Session;
+  readonly #end = new AbortController();
+  readonly #watchers = new Set<() => void>();
+  /** Rooms and sessions for which keys were announced. */
+  readonly keys: [roomId: string, sessionId: string][] = [];
+  #running: Promise<void> | undefined;
+
+  constructor(store: Store, session: Session) {
+    this.store = store;
+    this.session = session;
+  }
+
+  /** Begins to sync; failures are waited out without waiting. */
+  sync(): this {
+    const changed = (): void => this.#watchers.forEach((look) => look());
+    const pace = (): Pace => ({
+      working: () => {},
+      failed: () => ({ retry: true, waitMs: 0 }),
+      sleep: (_, signal) => new Promise((resolve) => setTimeout(resolve, 1)).then(() => signal.throwIfAborted()),
+    });
+    this.#running = this.session.run(
+      {
+        eventsArrived: changed,
+        roomsChanged: changed,
+        synced: changed,
+        keyArrived: (roomId, sessionId) => {
+          this.keys.push([roomId, sessionId]);
+          changed();
+        },
+      },
+      pace,
+      this.#end.signal,
+    );
+    this.#running.catch((error) => this.#watchers.forEach((look) => (this.#failure = error, look())));
+    return this;
+  }
+  #failure: unknown;
+
+  /** Waits until `look` finds something, after each time that the session tells of a change. */
+  until<T>(look: () => T | undefined): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const tooLate = setTimeout(() => reject(new Error("it did not come about within 10 s")), 10_000);
+    const watcher = (): void => {
+      if (this.#failure !== undefined) return reject(this.#failure);
+      const found = look();
+      if (found !== undefined) resolve(found);
+    };
+    this.#watchers.add(watcher);
+    watcher();
+    return promise.finally(() => {
+      clearTimeout(tooLate);
+      this.#watchers.delete(watcher);
+    });
+  }
+
+  /** Waits until the room is joined and its history since then is known. */
+  async joined(roomId: string): Promise<void> {
+    await this.until(() => this.session.invitations().some((each) => each.roomId === roomId) || undefined);
+    await this.session.join(roomId, never);
+    await this.until(() => this.session.joinedRooms().includes(roomId) || undefined);
+  }
+
+  /** Events that may be handled now. */
+  events(): InboxEvent[] {
+    return this.store.journal.unsettled(0).map(({ inbox }) => inbox);
+  }
+
+  /** Waits for so many events and reads them. */
+  async read(howMany: number): Promise<Payload[]> {
+    const events = await this.until(() => this.events().length >= howMany ? this.events() : undefined);
+    return await Promise.all(events.map((event) => this.session.read(event, never)));
+  }
+
+  say(roomId: string, text: string, transactionId: string = crypto.randomUUID()): Promise<string> {
+    const answer: Answer = {
+      kind: "answer",
+      sequence: 0,
+      roomId,
+      eventId: "$command",
+      form: "notice",
+      text: { plain: text },
+      reply: false,
+    };
+    return this.session.send(transactionId, answer, undefined, never);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort(new DOMException("end of the test", "AbortError"));
+    await this.#running?.catch((error) => {
+      if (error?.name !== "AbortError") throw error;
+    });
+    this.session[Symbol.dispose]();
+    await this.store.close();
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * What the tests of the store share: a folder of its own for each, events, and a clock that is set by hand.
+ *
+ * @module
+ */
+
+import { type NewEvent, openStore, type Store } from "../../lib/store/mod.ts";
+
+/** A folder that is removed in the end. The store in it is opened with `life`, as often as the test needs. */
+export class Folder implements AsyncDisposable {
+  /** The store's folder, which does not exist at first. */
+  readonly path: string;
+  /** What the store's clock shows, milliseconds since the epoch. */
+  nowMs = Date.UTC(2026, 0, 1);
+  readonly #parent = Deno.makeTempDirSync({ prefix: "store-" });
+  #last: Store | undefined;
+
+  constructor() {
+    this.path = `${this.#parent}/store`;
+  }
+
+  /** Ends the life before, if there was one, and begins another. */
+  async life(key?: Uint8Array): Promise<Store> {
+    await this.#last?.close();
+    this.#last = undefined;
+    return this.#last = await openStore({
+      folder: this.path,
+      holder: { host: "h", pid: 1 },
+      now: () => this.nowMs,
+      ...key && { key },
+    });
+  }
+
+  /** Ends the life. */
+  async end(): Promise<void> {
+    await this.#last?.close();
+    this.#last = undefined;
+  }
+
+  /** Path of a file in the folder. */
+  file(name: string): string {
+    return `${this.path}/${name}`;
+  }
+
+  /** Names of the files in the folder, sorted. */
+  files(): string[] {
+    return Array.from(Deno.readDirSync(this.path), ({ name }) => name).sort();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
+    await Deno.remove(this.#parent, { recursive: true });
+  }
+}
+
+/** An event of room !r. */
+export function event(eventId: string, roomId = "!r"): NewEvent {
+  const content = { msgtype: "m.text", body: `text of ${eventId}` };
+  return { roomId, eventId, sender: "@ann:x", event: { event_id: eventId, content }, receivedAtMs: 1_000, ageMs: 5 };
+}

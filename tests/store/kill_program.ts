@@ -1,0 +1,66 @@
+/**
+ * What the kill test kills: it writes numbers through the real IndexedDB and through the journal, one after the other,
+ * and tells each on standard output once it is acknowledged. First it tells which it has found.
+ *
+ * With `late` it takes durability away for the control: what is acknowledged is written 30 ms later.
+ *
+ * @module
+ */
+
+import { IDBTransaction } from "fake-indexeddb";
+import { type NewEvent, openStore } from "../../lib/store/mod.ts";
+import { type Connection, open, result, write } from "./indexeddb/driver.ts";
+
+const LATE_MS = 30;
+const [folder = "", mode] = Deno.args;
+const late = mode === "late";
+
+await using store = await openStore({ folder, holder: { host: "h", pid: Deno.pid } });
+await store.openCrypto();
+if (late) completeBeforeWriting();
+const connection = await open(Reflect.get(globalThis, "indexedDB"), "numbers", 1, (c) => c.createObjectStore("all"));
+let number = await highest(connection);
+let place = Number(store.sync.token() ?? 0);
+tell(`found ${number} ${place}`);
+
+while (true) {
+  number += 1;
+  await write(connection, "all", (all) => {
+    all.put({ version: number, ciphertext: "x".repeat(500) }, number);
+    all.put(number, "highest");
+  });
+  tell(`number ${number}`);
+
+  place += 1;
+  const event: NewEvent = { roomId: "!r", eventId: `$${place}`, sender: "@a:x", event: {}, receivedAtMs: 0, ageMs: 0 };
+  if (late) setTimeout(add, LATE_MS, event, place);
+  else add(event, place);
+  tell(`event ${place}`);
+}
+
+function add(event: NewEvent, token: number): void {
+  store.transaction(() => {
+    store.sync.addEvent(event, { state: "new" });
+    store.sync.setToken(String(token));
+  });
+}
+
+async function highest(connection: Connection): Promise<number> {
+  const found = await result(connection.transaction("all").objectStore("all").get("highest"));
+  return typeof found === "number" ? found : 0;
+}
+
+function tell(line: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(line + "\n"));
+}
+
+/** Lets everybody see `complete` at once, and the store's own hook only later. */
+function completeBeforeWriting(): void {
+  const { dispatchEvent } = IDBTransaction.prototype;
+  const plain = Object.getPrototypeOf(IDBTransaction.prototype).dispatchEvent;
+  IDBTransaction.prototype.dispatchEvent = function (event: { type: string }) {
+    if (event.type !== "complete" || this.mode !== "readwrite") return dispatchEvent.call(this, event);
+    setTimeout(() => dispatchEvent.call(this, event), LATE_MS);
+    return plain.call(this, event);
+  };
+}

@@ -1,0 +1,272 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { DatabaseSync } from "node:sqlite";
+import { openStore, type Store, StoreError } from "../../lib/store/mod.ts";
+import { event, Folder } from "./folder.ts";
+import { open, result } from "./indexeddb/driver.ts";
+
+const program = new URL("open_program.ts", import.meta.url).pathname;
+const session = { homeserver: "https://x", userId: "@me:x", deviceId: "D", accessToken: "secret token" };
+
+/** Runs the other operator; `prefix` is a shell that runs what follows it. */
+function other(folder: Folder, ...more: string[]): Deno.Command {
+  const args = ["run", "--no-prompt", `--allow-read`, `--allow-write`, program, folder.path, ...more];
+  return new Deno.Command(Deno.execPath(), { args, stdin: "piped", stdout: "piped", stderr: "inherit" });
+}
+
+async function firstLine(child: Deno.ChildProcess): Promise<string> {
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const { value = "" } = await reader.read();
+  await reader.cancel();
+  return value.trim();
+}
+
+/** A digest of each file in the folder. To be taken only between two lives. */
+function digests(folder: Folder): string[] {
+  return folder.files().filter((name) => Deno.statSync(folder.file(name)).isFile).map((name) => {
+    const digest = createHash("sha256").update(Deno.readFileSync(folder.file(name))).digest("hex");
+    return `${name} ${digest}`;
+  });
+}
+
+Deno.test("openStore() keeps a session from one life to the next, and it can be cleared", async () => {
+  await using folder = new Folder();
+  const first = await folder.life();
+  assert.equal(first.account.load(), undefined);
+  first.account.save({ ...session, refreshToken: "r" });
+  first.account.save(session);
+  const second = await folder.life();
+  assert.deepEqual(second.account.load(), session);
+  second.account.clear();
+  assert.equal((await folder.life()).account.load(), undefined);
+});
+
+Deno.test("openStore() makes files for the owner alone, and leaves nothing but them", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  await store.openCrypto();
+  const mode = (path: string) => ((Deno.statSync(path).mode ?? 0) & 0o7777).toString(8);
+  assert.equal(mode(folder.path), "700");
+  for (const name of folder.files()) assert.equal(mode(folder.file(name)), "600", name);
+  await folder.end();
+  assert.deepEqual(folder.files(), ["crypto-1.sqlite3", "key", "state.sqlite3"]);
+});
+
+Deno.test("openStore() accepts what a mount makes of modes", async () => {
+  await using folder = new Folder();
+  (await folder.life()).account.save(session);
+  await folder.end();
+  Deno.chmodSync(folder.path, 0o2770);
+  for (const name of folder.files()) Deno.chmodSync(folder.file(name), 0o660);
+  assert.deepEqual((await folder.life()).account.load(), session);
+});
+
+Deno.test("a store holds no content in clear", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  store.account.save(session);
+  store.sync.addEvent(event("$1"), { state: "new" });
+  const intent = { command: "start", target: "hidden target", before: 0, after: 1, resourceVersion: "17" };
+  store.journal.acting(1, intent);
+  const text = { plain: "hidden answer" };
+  store.journal.say({ kind: "answer", sequence: 0, roomId: "!r", eventId: "$1", form: "notice", text, reply: true });
+  await folder.end();
+  const all = folder.files().map((name) => Buffer.from(Deno.readFileSync(folder.file(name))).toString("latin1")).join();
+  assert.ok(all.includes("@ann:x"), "the test looks at the right bytes");
+  for (const hidden of ["secret token", "text of $1", "hidden target", "hidden answer"]) {
+    assert.equal(all.includes(hidden), false, hidden);
+  }
+});
+
+Deno.test("openStore() refuses a store that another process holds, and says who does", async () => {
+  await using folder = new Folder();
+  const child = other(folder).spawn();
+  assert.equal(await firstLine(child), "opened");
+  const error = await refusal(folder);
+  assert.match(error.message, /held by host other-host, pid 4711, since 20\d\d-.*Z; end that operator first/);
+  child.kill("SIGKILL");
+  await child.status;
+  await child.stdin.close().catch(() => {});
+
+  // The dead one has left holder.json behind, which holds nothing.
+  (await folder.life()).account.save(session);
+  const second = other(folder).spawn();
+  assert.match(await firstLine(second), /^StoreError .*held by host h, pid 1, since 2026-01-01T00:00:00.000Z/);
+  await second.stdin.close();
+  await second.status;
+  assert.deepEqual((await folder.life()).account.load(), session);
+});
+
+Deno.test("openStore() refuses a store that this process holds", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  assert.match((await refusal(folder)).message, /held by host h, pid 1/);
+  store.account.save(session);
+});
+
+Deno.test("openStore() refuses keys that do not fit, and changes nothing", async (t) => {
+  const [ours, wrong] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
+  const inFile = (folder: Folder, text: string) => Deno.writeTextFileSync(folder.file("key"), text);
+  const without = (folder: Folder) => Deno.removeSync(folder.file("key"));
+  const rows: [
+    name: string,
+    made: "file" | "given",
+    spoil: (f: Folder) => void,
+    given: Uint8Array | undefined,
+    RegExp,
+  ][] = [
+    ["given, differs from the file", "file", () => {}, wrong, /it is not the key in .*\/key, which is in use/],
+    ["file gone", "file", without, undefined, /Cannot find the key file .*\/key: .*bring a backup/],
+    ["file gone, another given", "file", without, wrong, /made with another key/],
+    ["file replaced", "file", (f) => inFile(f, wrong.toBase64()), undefined, /made with another key/],
+    ["file damaged", "file", (f) => inFile(f, "c2hvcnQ="), undefined, /does not hold 32 bytes in base64/],
+    ["file empty", "file", (f) => inFile(f, ""), undefined, /does not hold 32 bytes in base64/],
+    ["given too short", "file", () => {}, ours.subarray(1), /has 31 bytes; give 32/],
+    ["given before, none now", "given", () => {}, undefined, /Cannot find the key file/],
+    ["given before, another now", "given", () => {}, wrong, /made with another key/],
+  ];
+  for (const [name, made, spoil, given, message] of rows) {
+    await t.step(name, async () => {
+      await using folder = new Folder();
+      (await folder.life(made === "given" ? ours : undefined)).account.save(session);
+      await folder.end();
+      const key = made === "given" ? ours : Uint8Array.fromBase64(Deno.readTextFileSync(folder.file("key")).trim());
+      spoil(folder);
+      const before = digests(folder);
+      const error = await refusal(folder, given);
+      assert.match(error.message, message);
+      for (const one of [key, wrong]) assert.equal(error.message.includes(one.toBase64()), false, "tells a key");
+      assert.deepEqual(digests(folder), before);
+      if (made === "file") inFile(folder, key.toBase64());
+      assert.deepEqual((await folder.life(key)).account.load(), session);
+    });
+  }
+});
+
+Deno.test("openStore() refuses files that it cannot read, and leaves them as they are", async (t) => {
+  const state = (folder: Folder) => folder.file("state.sqlite3");
+  const crypto = (folder: Folder) => folder.file("crypto-1.sqlite3");
+  const sql = (path: string, sql: string) => {
+    using database = new DatabaseSync(path);
+    database.exec(sql);
+  };
+  const overwrite = (path: string, at: number) => {
+    const bytes = Deno.readFileSync(path);
+    bytes.fill(0xa5, at);
+    Deno.writeFileSync(path, bytes);
+  };
+  const rows: [name: string, spoil: (folder: Folder) => void, message: RegExp][] = [
+    ["state truncated in the middle", (f) => Deno.truncateSync(state(f), 20_000), /state\.sqlite3: it is damaged/],
+    ["state truncated to nothing", (f) => Deno.truncateSync(state(f)), /state\.sqlite3: it is empty; bring a backup/],
+    ["state gone", (f) => Deno.removeSync(state(f)), /state\.sqlite3: the file is missing/],
+    ["state overwritten from its second page", (f) => overwrite(state(f), 4_096), /state\.sqlite3: it is damaged/],
+    ["state no database", (f) => Deno.writeTextFileSync(state(f), "x".repeat(9_000)), /file is not a database/],
+    ["state of another program", (f) => {
+      Deno.removeSync(state(f));
+      sql(state(f), "CREATE TABLE t (a); INSERT INTO t VALUES (1)");
+    }, /a database of something else; give the operator a folder of its own/],
+    ["state of a later version", (f) => sql(state(f), "PRAGMA user_version = 999"), /999 is newer than this program's/],
+    ["crypto truncated in the middle", (f) => Deno.truncateSync(crypto(f), 9_000), /crypto-1\.sqlite3: it is damaged/],
+    ["crypto truncated to nothing", (f) => Deno.truncateSync(crypto(f)), /crypto-1\.sqlite3: it is empty/],
+    ["crypto gone", (f) => Deno.removeSync(crypto(f)), /crypto-1\.sqlite3: the file is missing/],
+    ["crypto swapped for state", (f) => Deno.copyFileSync(state(f), crypto(f)), /a database of something else/],
+    ["crypto with a value that is none", (f) => {
+      sql(crypto(f), "INSERT INTO databases VALUES (1, 'd', 1); INSERT INTO stores VALUES (2, 1, 's', 'x', 0, 0)");
+    }, /Cannot read the store .*crypto-1\.sqlite3/],
+  ];
+  for (const [name, spoil, message] of rows) {
+    await t.step(name, async () => {
+      await using folder = new Folder();
+      await (await folder.life()).openCrypto();
+      await folder.end();
+      spoil(folder);
+      const before = digests(folder);
+      assert.match((await refusal(folder)).message, message);
+      assert.deepEqual(digests(folder), before);
+    });
+  }
+});
+
+Deno.test("openStore() refuses a folder that is a file, or a file that is a folder", async () => {
+  await using folder = new Folder();
+  Deno.writeTextFileSync(folder.path, "");
+  assert.match((await refusal(folder)).message, /Cannot open the store .*name a folder that the operator may write to/);
+  Deno.removeSync(folder.path);
+  Deno.mkdirSync(folder.file("state.sqlite3"), { recursive: true });
+  assert.match((await refusal(folder)).message, /Cannot open the store .*state\.sqlite3/);
+});
+
+Deno.test("a store goes on after a death at any point of its first opening", async (t) => {
+  const rows: [name: string, leave: (folder: Folder) => void][] = [
+    ["nothing", () => {}],
+    ["the folder", (f) => Deno.mkdirSync(f.path)],
+    ["an empty state", (f) => (Deno.mkdirSync(f.path), Deno.writeTextFileSync(f.file("state.sqlite3"), ""))],
+    ["half a key", (f) => (Deno.mkdirSync(f.path), Deno.writeTextFileSync(f.file("key.new"), "AAA"))],
+  ];
+  for (const [name, leave] of rows) {
+    await t.step(name, async () => {
+      await using folder = new Folder();
+      leave(folder);
+      const store = await folder.life();
+      store.account.save(session);
+      await folder.end();
+      // Begun, but nothing in it yet.
+      Deno.writeTextFileSync(folder.file("crypto-1.sqlite3"), "");
+      const next = await folder.life();
+      assert.deepEqual(next.account.load(), session);
+      await next.openCrypto();
+    });
+  }
+});
+
+Deno.test("a store that has failed writes nothing more, tells why, and has kept what it acknowledged", async (t) => {
+  const rows = [["fill", "StoreError", "state"], ["fill-crypto", "UnknownError", "crypto-1"]] as const;
+  for (const [what, name, database] of rows) {
+    await t.step(what, async () => {
+      await using folder = new Folder();
+      await folder.life();
+      await folder.end();
+      // A limit on the length of files stands for a full disk; the signal that comes with it is ignored.
+      const limited = ["-c", `trap '' XFSZ; ulimit -f 1000; exec "$@"`, "sh"];
+      const args = [...limited, Deno.execPath(), "run", "--allow-read", "--allow-write", program, folder.path, what];
+      const { stdout } = await new Deno.Command("sh", { args, stderr: "inherit" }).output();
+      const lines = new TextDecoder().decode(stdout).trim().split("\n");
+      const failure = JSON.parse(lines.pop() ?? "");
+      assert.deepEqual([failure.name, failure.latched], [name, true]);
+      const why = `Cannot use the store .*/${database}\\.sqlite3: (disk I/O error|database or disk is full)`;
+      assert.match(failure.message, new RegExp(why));
+
+      assert.ok(lines.length > 10, `${lines.length} were written before`);
+      const store = await folder.life();
+      assert.equal(store.sync.token(), undefined);
+      if (what === "fill") return assert.equal(store.journal.unsettled(0).length, lines.length);
+      await store.openCrypto();
+      const connection = await open(Reflect.get(globalThis, "indexedDB"), "d");
+      const keys = await result(connection.transaction("s").objectStore("s").getAllKeys());
+      assert.deepEqual(keys, Array.from(lines, (_, i) => i));
+    });
+  }
+});
+
+Deno.test("a store that is closed says so", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  await store.close();
+  await store.close();
+  assert.throws(() => store.account.load(), { name: "StoreError", message: /it is closed/ });
+});
+
+/** The error with which opening the folder, and the crypto in it, is refused. */
+async function refusal(folder: Folder, key?: Uint8Array): Promise<StoreError> {
+  let store: Store | undefined;
+  try {
+    store = await openStore({ folder: folder.path, holder: { host: "third", pid: 3 }, ...key && { key } });
+    await store.openCrypto();
+  } catch (error) {
+    if (error instanceof StoreError) return error;
+    throw error;
+  } finally {
+    await store?.close();
+  }
+  throw new Error("It was not refused");
+}
