@@ -176,6 +176,7 @@ async function operate(config: Config, env: Readonly<Record<string, string>>, st
         roomsChanged: () => operator.roomsChanged(),
         synced: () => {
           health.synced();
+          tidyUp();
           firstSync.resolve();
         },
       },
