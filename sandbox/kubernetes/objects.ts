@@ -1,0 +1,147 @@
+/**
+ * The objects of a cluster in memory, with what makes them Kubernetes: one counter that gives each change its
+ * resourceVersion, generations, and a history that watches are served from. Knows nothing of requests.
+ *
+ * @module
+ */
+
+/** A Kubernetes object, as far as this sandbox looks into it. */
+export interface KubernetesObject {
+  /** Such as `Deployment`. */
+  kind: string;
+  /** Such as `apps/v1`. */
+  apiVersion: string;
+  /** What every object has. */
+  // deno-lint-ignore no-explicit-any
+  metadata: Record<string, any>;
+  /** What is wanted. */
+  // deno-lint-ignore no-explicit-any
+  spec?: Record<string, any>;
+  /** What is. */
+  // deno-lint-ignore no-explicit-any
+  status?: Record<string, any>;
+}
+
+/** One change, as watches tell it. */
+export interface Change {
+  /** What happened. */
+  readonly type: "ADDED" | "MODIFIED" | "DELETED";
+  /** Plural name, such as `deployments`. */
+  readonly resource: string;
+  /** The object after the change. */
+  readonly object: KubernetesObject;
+}
+
+/** Changes that are remembered for watches that begin in the past. */
+const REMEMBERED = 1_000;
+
+/** All objects of a cluster. What goes in and out is copied. */
+export class ObjectStore {
+  readonly #objects = new Map<string, { resource: string; object: KubernetesObject }>();
+  readonly #history: Change[] = [];
+  readonly #listeners = new Set<(change: Change) => void>();
+  #version = 100;
+
+  /** The latest resourceVersion. */
+  get version(): string {
+    return String(this.#version);
+  }
+
+  /** An object; undefined if there is none. */
+  get(resource: string, namespace: string, name: string): KubernetesObject | undefined {
+    return structuredClone(this.#objects.get(`${resource}/${namespace}/${name}`)?.object);
+  }
+
+  /** Objects of one kind in a namespace, oldest first. */
+  list(resource: string, namespace: string): KubernetesObject[] {
+    return this.all(resource).filter(({ metadata }) => metadata.namespace === namespace);
+  }
+
+  /** Objects of one kind in all namespaces, oldest first. */
+  all(resource: string): KubernetesObject[] {
+    return [...this.#objects.values()].filter((each) => each.resource === resource)
+      .map(({ object }) => structuredClone(object));
+  }
+
+  /** Creates or replaces an object and returns it as it stands then. A write that changes nothing is none. */
+  put(resource: string, object: KubernetesObject): KubernetesObject {
+    const next = structuredClone(object);
+    const key = `${resource}/${next.metadata.namespace}/${next.metadata.name}`;
+    const before = this.#objects.get(key)?.object;
+    if (before === undefined) {
+      Object.assign(next.metadata, { uid: crypto.randomUUID(), creationTimestamp: now() });
+      if (next.spec !== undefined) next.metadata.generation = 1;
+    } else {
+      next.metadata.resourceVersion = before.metadata.resourceVersion;
+      if (same(before, next)) return next;
+      if (!same(before.spec, next.spec)) next.metadata.generation = before.metadata.generation + 1;
+    }
+    next.metadata.resourceVersion = String(++this.#version);
+    this.#objects.set(key, { resource, object: next });
+    this.#tell({ type: before === undefined ? "ADDED" : "MODIFIED", resource, object: next });
+    return structuredClone(next);
+  }
+
+  /** Removes an object, if it is there. */
+  remove(resource: string, object: KubernetesObject): void {
+    const key = `${resource}/${object.metadata.namespace}/${object.metadata.name}`;
+    const last = this.#objects.get(key)?.object;
+    if (last === undefined) return;
+    this.#objects.delete(key);
+    const metadata = { ...last.metadata, resourceVersion: String(++this.#version) };
+    this.#tell({ type: "DELETED", resource, object: { ...last, metadata } });
+  }
+
+  /** Changes after a resourceVersion, oldest first; undefined if they are not remembered any more. */
+  since(version: number): Change[] | undefined {
+    const oldest = this.#history[0];
+    if (oldest !== undefined && this.#history.length === REMEMBERED && version < versionOf(oldest) - 1) {
+      return undefined;
+    }
+    return this.#history.filter((change) => versionOf(change) > version);
+  }
+
+  /** Calls a listener with every change from now on. */
+  listen(listener: (change: Change) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  #tell(change: Change): void {
+    this.#history.push(change);
+    if (this.#history.length > REMEMBERED) this.#history.shift();
+    for (const listener of [...this.#listeners]) listener(change);
+  }
+}
+
+/** The present second, as Kubernetes writes times. */
+export function now(): string {
+  return new Date().toISOString().replace(/\.\d+Z$/, "Z");
+}
+
+/** Applies a merge patch (RFC 7386). */
+export function mergePatch(target: unknown, patch: unknown): unknown {
+  if (!isRecord(patch)) return patch;
+  const merged: Record<string, unknown> = isRecord(target) ? { ...target } : {};
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) delete merged[key];
+    else merged[key] = mergePatch(merged[key], value);
+  }
+  return merged;
+}
+
+/** It is an object with fields. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Two values are equal as JSON, their fields in whatever order. */
+function same(one: unknown, other: unknown): boolean {
+  const sorted = (_: string, value: unknown) =>
+    isRecord(value) ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1)) : value;
+  return JSON.stringify(one, sorted) === JSON.stringify(other, sorted);
+}
+
+function versionOf(change: Change): number {
+  return Number(change.object.metadata.resourceVersion);
+}

@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { CredentialError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { KubernetesApi } from "../../lib/scaler/mod.ts";
+import type { Effect } from "../../sandbox/kubernetes/mod.ts";
+import { atSandbox, patient, target } from "./at_sandbox.ts";
+
+Deno.test("KubernetesApi.request() looks at the signal before anything else", async () => {
+  await using at = await atSandbox();
+  const reason = new Error("the program ends");
+  await assert.rejects(at.scaler.read(target, AbortSignal.abort(reason)), reason);
+  assert.deepEqual(at.sandbox.requests, []);
+});
+
+Deno.test("KubernetesApi.request() ends at once when the signal is aborted, whatever the server does", async (t) => {
+  for (const effect of ["silence", "stall"] as const) {
+    await t.step(effect, async () => {
+      await using at = await atSandbox();
+      at.sandbox.fault({ effect });
+      const controller = new AbortController();
+      const reason = new Error("the program ends");
+      const reading = at.scaler.read(target, controller.signal);
+      queueMicrotask(() => controller.abort(reason));
+      await assert.rejects(reading, reason);
+    });
+  }
+});
+
+Deno.test("KubernetesApi.request() makes a TransientError of what time may cure", async (t) => {
+  const html = { answer: 200, body: "<html>Please log in</html>" };
+  const rows: [effect: Effect, says: RegExp, retryAfterMs: number][] = [
+    ["silence", /has not answered within 0\.1 s$/, 0],
+    ["stall", /has not answered within 0\.1 s$/, 0],
+    ["drop", /cannot reach http:\/\/127\.0\.0\.1:\d+: \w+/, 0],
+    [{ answer: 429, headers: { "retry-after": "3" } }, /answered 429 \(SandboxFault\)$/, 3_000],
+    [{ answer: 503, body: "no healthy upstream" }, /answered 503$/, 0],
+    [html, /is no Kubernetes object$/, 0],
+    [{ answer: 200, body: "[" }, /is no Kubernetes object$/, 0],
+    [{ answer: 200, body: "null" }, /is no Kubernetes object$/, 0],
+    [{ answer: 200, body: '{"kind":"Deployment"}' }, /is no deployment$/, 0],
+  ];
+  for (const [effect, says, retryAfterMs] of rows) {
+    await t.step(JSON.stringify(effect), async () => {
+      await using at = await atSandbox({ deadlineMs: 100 });
+      at.sandbox.fault({ effect, times: 1 });
+      await assert.rejects(at.scaler.read(target, patient), (error: Error) => {
+        assert.ok(error instanceof TransientError, error.name);
+        assert.match(error.message, says);
+        assert.match(error.message, /^Cannot get deployments\.apps "clawdbot" in namespace "agents": /);
+        assert.equal(error.retryAfterMs, retryAfterMs);
+        return true;
+      });
+      assert.equal((await at.scaler.read(target, patient)).desired, 0);
+    });
+  }
+});
+
+Deno.test("KubernetesApi.request() names why there is no connection", async () => {
+  await using at = await atSandbox();
+  await at.sandbox[Symbol.asyncDispose]();
+  await assert.rejects(at.scaler.read(target, patient), (error: Error) => {
+    assert.ok(error instanceof TransientError);
+    assert.match(error.message, /: cannot reach http:\/\/127\.0\.0\.1:\d+: tcp connect error: Connection refused$/);
+    return true;
+  });
+});
+
+Deno.test("KubernetesApi.request() takes nothing from a redirection", async () => {
+  await using at = await atSandbox();
+  at.sandbox.fault({ times: 1, effect: { answer: 307, headers: { location: "/version" } } });
+  await assert.rejects(at.scaler.read(target, patient), RejectedError);
+  assert.equal(at.sandbox.requests.length, 1);
+});
+
+Deno.test("KubernetesApi.request() takes a refused credential from its source anew, once", async (t) => {
+  await t.step("and goes on where there is a new one", async () => {
+    await using at = await atSandbox();
+    const { resourceVersion } = await at.scaler.read(target, patient);
+    await at.sandbox.writeKubeconfig(at.kubeconfig, at.sandbox.adminToken);
+    at.sandbox.revoke(at.token);
+    await at.scaler.scale(target, 1, resourceVersion, patient);
+    await at.scaler.read(target, patient);
+    const users = at.sandbox.requests.map(({ user }) => user);
+    assert.deepEqual(users, ["system:serviceaccount:agents:operator", "", "admin", "admin"]);
+  });
+  await t.step("and says so where it is the same", async () => {
+    await using at = await atSandbox();
+    at.sandbox.revoke(at.token);
+    await assert.rejects(at.scaler.read(target, patient), (error: Error) => {
+      assert.ok(error instanceof CredentialError);
+      assert.match(error.message, /refused the credentials of sandbox: they are wrong or have expired$/);
+      assert.ok(!error.message.includes(at.token));
+      return true;
+    });
+    assert.equal(at.sandbox.requests.length, 1);
+  });
+  await t.step("and says so where the new one is refused too", async () => {
+    await using at = await atSandbox();
+    at.sandbox.revoke(at.token);
+    await at.sandbox.writeKubeconfig(at.kubeconfig, "nonsense");
+    await assert.rejects(at.scaler.read(target, patient), CredentialError);
+    assert.equal(at.sandbox.requests.length, 2);
+  });
+});
+
+Deno.test({
+  name: "KubernetesApi.request() leaves no timer and no connection behind",
+  sanitizeOps: true,
+  sanitizeResources: true,
+  fn: async () => {
+    await using at = await atSandbox();
+    await at.scaler.read(target, patient);
+  },
+});
+
+Deno.test("KubernetesApi tells server and context for display", async () => {
+  await using at = await atSandbox();
+  const api = new KubernetesApi(at.cluster);
+  assert.deepEqual([api.server, api.context], [at.sandbox.url, "sandbox"]);
+});

@@ -1,0 +1,103 @@
+import assert from "node:assert/strict";
+import { ConfigError, CredentialError } from "../../lib/errors/mod.ts";
+import { type ClusterPlaces, openCluster } from "../../lib/scaler/mod.ts";
+import { nowhere, patient } from "./at_sandbox.ts";
+
+/** A folder with a ServiceAccount's files, and a home with a kubeconfig. The certificate is of nobody. */
+async function places() {
+  const folder = await Deno.makeTempDir();
+  await Deno.mkdir(`${folder}/account`);
+  await Deno.mkdir(`${folder}/home/.kube`, { recursive: true });
+  await Deno.writeTextFile(`${folder}/account/token`, "first\n");
+  await Deno.writeTextFile(`${folder}/account/ca.crt`, "");
+  await Deno.writeTextFile(`${folder}/home/.kube/config`, kubeconfig("at-home"));
+  await Deno.writeTextFile(`${folder}/named`, kubeconfig("named"));
+  return { folder, [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }) };
+}
+
+function kubeconfig(name: string): string {
+  return JSON.stringify({
+    "current-context": name,
+    clusters: [{ name, cluster: { server: `https://${name}.example:6443/` } }],
+    users: [{ name, user: { token: "t" } }],
+    contexts: [{ name, context: { cluster: name, user: name } }],
+  });
+}
+
+Deno.test("openCluster() takes KUBECONFIG, else the pod's own cluster, else ~/.kube/config", async (t) => {
+  await using at = await places();
+  const account = { serviceHost: "10.0.0.1", servicePort: "443", serviceAccountFolder: `${at.folder}/account` };
+  const home = `${at.folder}/home`;
+  const named = `${at.folder}/named`;
+  const rows: [name: string, places: Partial<ClusterPlaces>, context: string, server: string][] = [
+    ["all three", { kubeconfig: named, ...account, home }, "named", "https://named.example:6443"],
+    ["no KUBECONFIG", { ...account, home }, "in-cluster", "https://10.0.0.1:443"],
+    ["an IPv6 cluster", { ...account, serviceHost: "fd00::1" }, "in-cluster", "https://[fd00::1]:443"],
+    ["a cluster without a port", { ...account, servicePort: undefined }, "in-cluster", "https://10.0.0.1:443"],
+    ["no token", { ...account, serviceAccountFolder: "/nonexistent", home }, "at-home", "https://at-home.example:6443"],
+    ["home only", { home }, "at-home", "https://at-home.example:6443"],
+    [
+      "several files",
+      { kubeconfig: `/nonexistent:${named}:${home}/.kube/config` },
+      "named",
+      "https://named.example:6443",
+    ],
+  ];
+  for (const [name, given, context, server] of rows) {
+    await t.step(name, async () => {
+      using cluster = await openCluster({ ...nowhere, ...given }, patient);
+      assert.deepEqual([cluster.context, cluster.server], [context, server]);
+    });
+  }
+});
+
+Deno.test("openCluster() names all three places where there is no cluster", async () => {
+  await assert.rejects(openCluster({ ...nowhere, home: "/nonexistent" }, patient), (error: Error) => {
+    assert.ok(error instanceof ConfigError);
+    for (const place of ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "/nonexistent/.kube/config"]) {
+      assert.ok(error.message.includes(place), error.message);
+    }
+    return true;
+  });
+});
+
+Deno.test("openCluster() looks at the signal first", async () => {
+  const reason = new Error("the program ends");
+  await assert.rejects(openCluster(nowhere, AbortSignal.abort(reason)), reason);
+});
+
+Deno.test("a cluster of a pod reads its token again when it changes", async () => {
+  await using at = await places();
+  const account = { serviceHost: "10.0.0.1", serviceAccountFolder: `${at.folder}/account` };
+  using cluster = await openCluster({ ...nowhere, ...account }, patient);
+  const seen = async () => (await cluster.credential(patient)).headers.get("authorization");
+  assert.equal(await seen(), "Bearer first");
+  await Deno.writeTextFile(`${at.folder}/account/token`, "second");
+  assert.equal(await seen(), "Bearer second");
+});
+
+Deno.test("a cluster of a pod says what is wrong with its files, never what is in them", async (t) => {
+  const rows: [name: string, spoil: (account: string) => Promise<void>, says: RegExp][] = [
+    ["no token", (account) => Deno.remove(`${account}/token`), /Cannot read the ServiceAccount's token .*: NotFound$/],
+    ["a token of two lines", (account) => Deno.writeTextFile(`${account}/token`, "a\nb"), /characters that a header/],
+  ];
+  for (const [name, spoil, says] of rows) {
+    await t.step(name, async () => {
+      await using at = await places();
+      const account = { serviceHost: "10.0.0.1", serviceAccountFolder: `${at.folder}/account` };
+      using cluster = await openCluster({ ...nowhere, ...account }, patient);
+      await spoil(`${at.folder}/account`);
+      await assert.rejects(cluster.credential(patient), (error: Error) => {
+        assert.ok(error instanceof CredentialError);
+        assert.match(error.message, says);
+        return true;
+      });
+    });
+  }
+  await t.step("no certificate authority", async () => {
+    await using at = await places();
+    await Deno.remove(`${at.folder}/account/ca.crt`);
+    const account = { serviceHost: "10.0.0.1", serviceAccountFolder: `${at.folder}/account` };
+    await assert.rejects(openCluster({ ...nowhere, ...account }, patient), ConfigError);
+  });
+});
