@@ -1,0 +1,171 @@
+/**
+ * What is relied on of login, tokens, devices, account data and profiles.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { type Body, Client, type ContractCase, password } from "./homeserver_client.ts";
+
+function passwordLogin(user: string, secret: string) {
+  return { type: "m.login.password", identifier: { type: "m.id.user", user }, password: secret };
+}
+
+/** A JWT for a localpart, as an identity provider would sign it. */
+async function jwt(sub: string, secret: string): Promise<string> {
+  const encode = (part: string | Uint8Array) => {
+    const bytes = typeof part === "string" ? new TextEncoder().encode(part) : part;
+    return bytes.toBase64({ alphabet: "base64url", omitPadding: true });
+  };
+  const signed = `${encode('{"alg":"HS256","typ":"JWT"}')}.${encode(JSON.stringify({ sub }))}`;
+  const algorithm = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", new TextEncoder().encode(secret), algorithm, false, ["sign"]);
+  return `${signed}.${encode(new Uint8Array(await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(signed))))}`;
+}
+
+/** Passes the user-interactive authentication of a request. */
+async function withPassword(client: Client, method: string, path: string): Promise<void> {
+  const challenge = await client.ask(method, path, {});
+  assert.equal(challenge.status, 401);
+  assert.ok(challenge.body.flows.some(({ stages }: Body) => stages.join() === "m.login.password"));
+  const identifier = { type: "m.id.user", user: client.userId };
+  const auth = { type: "m.login.password", session: challenge.body.session, identifier, password: "wrong" };
+  const wrong = await client.ask(method, path, { auth });
+  assert.deepEqual([wrong.status, wrong.body.errcode], [401, "M_FORBIDDEN"]);
+  assert.equal(wrong.body.session, challenge.body.session);
+  await client.get(method, path, { auth: { ...auth, password } });
+}
+
+/** The cases. */
+export const accountCases: readonly ContractCase[] = [
+  {
+    name: "versions are told to anybody, and login flows name password and JWT",
+    run: async (world) => {
+      const { versions } = await world.nobody().get("GET", "/_matrix/client/versions");
+      assert.ok(versions.includes("v1.11"));
+      const { flows } = await world.nobody().get("GET", "/login");
+      const types = flows.map(({ type }: Body) => type);
+      assert.ok(types.includes("m.login.password") && types.includes("org.matrix.login.jwt"));
+    },
+  },
+  {
+    name: "a password login gives a token, and whoami names its user and device",
+    run: async (world) => {
+      const user = await world.user();
+      const { user_id, device_id } = await user.get("GET", "/account/whoami");
+      assert.deepEqual([user_id, device_id], [user.userId, user.deviceId]);
+      assert.ok(user.userId.endsWith(`:${world.server.serverName}`));
+      await world.login(user.userId);
+    },
+  },
+  {
+    name: "a wrong password and an unknown user are 403 M_FORBIDDEN, an unknown login type is 400",
+    run: async (world) => {
+      const { userId } = await world.user();
+      const nobody = world.nobody();
+      await nobody.refused(403, "M_FORBIDDEN", "POST", "/login", passwordLogin(userId, "wrong"));
+      await nobody.refused(403, "M_FORBIDDEN", "POST", "/login", passwordLogin("nobody-here", "wrong"));
+      assert.equal((await nobody.ask("POST", "/login", { type: "made.up" })).status, 400);
+    },
+  },
+  {
+    name: "a JWT login makes the user, and a JWT signed by another is 403 M_FORBIDDEN",
+    run: async (world) => {
+      const localpart = `jwt-${crypto.randomUUID().slice(0, 8)}`;
+      const body = async (secret: string) => ({
+        type: "org.matrix.login.jwt",
+        token: await jwt(localpart, secret),
+        device_id: "JWTDEVICE",
+      });
+      await world.nobody().refused(403, "M_FORBIDDEN", "POST", "/login", await body("another"));
+      const session = await world.nobody().get("POST", "/login", await body("for-tests"));
+      assert.equal(session.user_id, `@${localpart}:${world.server.serverName}`);
+      assert.equal(session.device_id, "JWTDEVICE");
+    },
+  },
+  {
+    name: "a login with a known device id is that device, and leaves its other token alone",
+    run: async (world) => {
+      const first = await world.user();
+      const second = await world.login(first.userId, { device_id: first.deviceId });
+      assert.equal(second.deviceId, first.deviceId);
+      assert.notEqual(second.token, first.token);
+      await first.get("GET", "/account/whoami");
+      const ids = (await first.get("GET", "/devices")).devices.map(({ device_id }: Body) => device_id);
+      assert.equal(ids.filter((id: string) => id === first.deviceId).length, 1);
+    },
+  },
+  {
+    name: "no token is 401 M_MISSING_TOKEN, a wrong one 401 M_UNKNOWN_TOKEN without soft_logout",
+    run: async (world) => {
+      await world.nobody().refused(401, "M_MISSING_TOKEN", "GET", "/sync");
+      const forged = new Client(world.server, { access_token: "made-up" });
+      const body = await forged.refused(401, "M_UNKNOWN_TOKEN", "GET", "/sync");
+      assert.ok(!body.soft_logout);
+    },
+  },
+  {
+    name: "logout ends the token and removes the device",
+    run: async (world) => {
+      const first = await world.user();
+      const second = await world.login(first.userId);
+      await second.get("POST", "/logout", {});
+      await second.refused(401, "M_UNKNOWN_TOKEN", "GET", "/account/whoami");
+      const ids = (await first.get("GET", "/devices")).devices.map(({ device_id }: Body) => device_id);
+      assert.deepEqual([ids.includes(first.deviceId), ids.includes(second.deviceId)], [true, false]);
+      await first.refused(404, "M_NOT_FOUND", "GET", `/devices/${second.deviceId}`);
+    },
+  },
+  {
+    name: "deleting a device asks for the password, then ends its token",
+    run: async (world) => {
+      const first = await world.user();
+      const second = await world.login(first.userId);
+      await withPassword(first, "DELETE", `/devices/${second.deviceId}`);
+      const body = await second.refused(401, "M_UNKNOWN_TOKEN", "GET", "/account/whoami");
+      assert.ok(!body.soft_logout);
+    },
+  },
+  {
+    name: "an unknown path is 404 M_UNRECOGNIZED, broken JSON is 400 M_NOT_JSON",
+    run: async (world) => {
+      const user = await world.user();
+      await user.refused(404, "M_UNRECOGNIZED", "GET", "/made/up");
+      await user.refused(400, "M_NOT_JSON", "POST", "/createRoom", "{broken");
+    },
+  },
+  {
+    name: "account data not there is 404 M_NOT_FOUND; stored, it is read back and comes once in sync",
+    run: async (world) => {
+      const user = await world.user();
+      const path = `/user/${encodeURIComponent(user.userId)}/account_data/org.example.test`;
+      await user.refused(404, "M_NOT_FOUND", "GET", path);
+      const { next_batch: since } = await user.sync();
+      await user.get("PUT", path, { a: 1 });
+      assert.deepEqual(await user.get("GET", path), { a: 1 });
+      const news = await user.sync({ since });
+      assert.deepEqual(news.account_data.events, [{ type: "org.example.test", content: { a: 1 } }]);
+      assert.equal((await user.sync({ since: news.next_batch })).account_data, undefined);
+      const other = await world.user();
+      await other.refused(403, "M_FORBIDDEN", "GET", path);
+    },
+  },
+  {
+    name: "the display name is the localpart at first, and a new one comes as a member event",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      const profile = `/profile/${encodeURIComponent(guest.userId)}`;
+      assert.equal((await owner.get("GET", profile)).displayname, guest.userId.slice(1).split(":")[0]);
+      const { next_batch: since } = await owner.sync();
+      await guest.get("PUT", `${profile}/displayname`, { displayname: "Guest" });
+      assert.equal((await owner.get("GET", `${profile}/displayname`)).displayname, "Guest");
+      const { found } = await owner.syncUntil(since, (body) => body.rooms?.join?.[roomId]?.timeline.events[0]);
+      assert.deepEqual([found.type, found.state_key, found.content.displayname, found.content.membership], [
+        "m.room.member",
+        guest.userId,
+        "Guest",
+        "join",
+      ]);
+      assert.equal(found.unsigned.prev_content.membership, "join");
+    },
+  },
+];

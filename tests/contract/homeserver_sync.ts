@@ -1,0 +1,201 @@
+/**
+ * What is relied on of syncing: tokens, long polls, filters, ages and to-device messages.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { type Body, type ContractCase, textsIn } from "./homeserver_client.ts";
+
+/** Stored filter of a client that does not want to hear itself. */
+const withoutSender = (userId: string) => ({ room: { timeline: { not_senders: [userId], limit: 20 } } });
+
+/** The cases. */
+export const syncCases: readonly ContractCase[] = [
+  {
+    name: "a token or a filter that was never given out is 400",
+    run: async (world) => {
+      const user = await world.user();
+      assert.equal((await user.ask("GET", "/sync?since=made-up")).status, 400);
+      assert.equal((await user.ask("GET", "/sync?filter=999")).status, 400);
+      await user.refused(404, "M_NOT_FOUND", "GET", `/user/${encodeURIComponent(user.userId)}/filter/999`);
+    },
+  },
+  {
+    name: "a first sync shows the joined rooms: at most ten events, all state before them, one-time key counts",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      for (let count = 0; count < 12; count++) await owner.say(roomId, `early ${count}`);
+      const body = await guest.sync();
+      const { timeline, state } = body.rooms.join[roomId];
+      assert.deepEqual([timeline.events.length, timeline.limited], [10, true]);
+      assert.ok(state.events.some(({ type }: Body) => type === "m.room.create"));
+      assert.equal(state.events.filter(({ type }: Body) => type === "m.room.member").length, 2);
+      assert.deepEqual(body.device_one_time_keys_count, { signed_curve25519: 0 });
+      assert.deepEqual(body.device_unused_fallback_key_types, []);
+    },
+  },
+  {
+    name: "a token brings what came after it, again and again, and its successor brings nothing",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      const { next_batch: since } = await guest.sync();
+      await owner.say(roomId, "a");
+      await guest.say(roomId, "b");
+      // Synapse may answer an identical request from its cache: ask a little differently each time.
+      for (const timeout of [0, 1, 2]) {
+        const { rooms, next_batch } = await guest.sync({ since, timeout });
+        assert.deepEqual(textsIn(rooms.join[roomId].timeline.events), ["a", "b"]);
+        assert.equal(rooms.join[roomId].timeline.limited, false);
+        assert.deepEqual(rooms.join[roomId].state.events, []);
+        assert.equal((await guest.sync({ since: next_batch })).rooms, undefined);
+      }
+    },
+  },
+  {
+    name: "a long poll wakes with the event, and without one ends at its time",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      const { next_batch: since } = await guest.sync();
+      const before = performance.now();
+      const poll = guest.sync({ since, timeout: 20_000 });
+      await owner.say(roomId, "wake up");
+      const { rooms, next_batch } = await poll;
+      assert.deepEqual(textsIn(rooms.join[roomId].timeline.events), ["wake up"]);
+      assert.ok(performance.now() - before < 5_000);
+      const quietFrom = performance.now();
+      const quiet = await guest.sync({ since: next_batch, timeout: 400 });
+      const tookMs = performance.now() - quietFrom;
+      assert.equal(quiet.rooms, undefined);
+      assert.ok(tookMs > 350 && tookMs < 3_000, `${tookMs} ms`);
+    },
+  },
+  {
+    name: "events are whole: id, sender, time, age in milliseconds that grows, and no room id",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      const { next_batch: since } = await guest.sync();
+      const eventId = await owner.say(roomId, "x");
+      const look = async () => (await guest.sync({ since })).rooms.join[roomId].timeline.events[0];
+      const event = await look();
+      assert.deepEqual([event.event_id, event.sender, event.type], [eventId, owner.userId, "m.room.message"]);
+      assert.equal(event.room_id, undefined);
+      assert.ok(Math.abs(event.origin_server_ts - Date.now()) < 60_000);
+      assert.ok(event.unsigned.age >= 0 && event.unsigned.age < 60_000);
+      await guest.sync({ since: (await guest.sync({ since })).next_batch, timeout: 150 });
+      assert.ok((await look()).unsigned.age >= event.unsigned.age + 100);
+    },
+  },
+  {
+    name: "a stored filter is read back and honoured: not_senders neither shows nor wakes",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      const path = `/user/${encodeURIComponent(guest.userId)}/filter`;
+      const { filter_id: filter } = await guest.get("POST", path, withoutSender(guest.userId));
+      assert.deepEqual(await guest.get("GET", `${path}/${filter}`), withoutSender(guest.userId));
+      const { next_batch: since } = await guest.sync({ filter });
+      const poll = guest.sync({ since, filter, timeout: 20_000 });
+      await guest.say(roomId, "to myself");
+      await owner.say(roomId, "to you");
+      assert.deepEqual(textsIn((await poll).rooms.join[roomId].timeline.events), ["to you"]);
+      const { rooms } = await guest.sync({ since, filter });
+      assert.deepEqual(textsIn(rooms.join[roomId].timeline.events), ["to you"]);
+      assert.equal(rooms.join[roomId].timeline.limited, false);
+    },
+  },
+  {
+    name: "a filter by type lets through what it names",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      const filter = { room: { timeline: { types: ["m.room.message"], not_types: ["m.room.mess"] } } };
+      const { next_batch: since } = await guest.sync({ filter });
+      await owner.get("PUT", `/rooms/${encodeURIComponent(roomId)}/state/m.room.topic/`, { topic: "t" });
+      await owner.say(roomId, "x");
+      const { timeline } = (await guest.sync({ since, filter })).rooms.join[roomId];
+      assert.deepEqual(timeline.events.map(({ type }: Body) => type), ["m.room.message"]);
+    },
+  },
+  {
+    name: "full_state answers at once with the state of every joined room",
+    run: async (world) => {
+      const { guest, roomId } = await world.together();
+      const { next_batch: since } = await guest.sync();
+      const before = performance.now();
+      const { rooms } = await guest.sync({ since, full_state: true, timeout: 20_000 });
+      assert.ok(performance.now() - before < 5_000);
+      assert.deepEqual(rooms.join[roomId].timeline.events, []);
+      assert.ok(rooms.join[roomId].state.events.some(({ type }: Body) => type === "m.room.create"));
+      const alone = await world.user();
+      const { next_batch } = await alone.sync();
+      await alone.sync({ since: next_batch, full_state: true, timeout: 20_000 });
+      assert.ok(performance.now() - before < 5_000);
+    },
+  },
+  {
+    name: "a to-device message comes until it is acknowledged by a later token, and then never again",
+    run: async (world) => {
+      const [sender, receiver] = [await world.user(), await world.user()];
+      const { next_batch: since } = await receiver.sync();
+      const messages = { [receiver.userId]: { [receiver.deviceId]: { a: 1 } } };
+      await sender.get("PUT", "/sendToDevice/org.example.test/txn", { messages });
+      const expected = [{ type: "org.example.test", sender: sender.userId, content: { a: 1 } }];
+      const first = await receiver.sync({ since });
+      assert.deepEqual(first.to_device.events, expected);
+      // Synapse may answer an identical request from its cache: ask a little differently each time.
+      assert.deepEqual((await receiver.sync({ since, timeout: 1 })).to_device.events, expected);
+      assert.equal((await receiver.sync({ since: first.next_batch })).to_device, undefined);
+      assert.equal((await receiver.sync({ since, timeout: 2 })).to_device, undefined);
+    },
+  },
+  {
+    name: "a to-device message wakes a long poll, and is sent once for each transaction id",
+    run: async (world) => {
+      const [sender, receiver] = [await world.user(), await world.user()];
+      const { next_batch: since } = await receiver.sync();
+      const poll = receiver.sync({ since, timeout: 20_000 });
+      const send = (a: number) =>
+        sender.get("PUT", "/sendToDevice/org.example.test/txn", {
+          messages: { [receiver.userId]: { [receiver.deviceId]: { a } } },
+        });
+      await send(1);
+      const body = await poll;
+      assert.equal(body.to_device.events[0].content.a, 1);
+      await send(2);
+      assert.equal((await receiver.sync({ since: body.next_batch })).to_device, undefined);
+    },
+  },
+  {
+    name: "a to-device message to all devices comes to each; to an unknown device or user it is lost",
+    run: async (world) => {
+      const [sender, first] = [await world.user(), await world.user()];
+      const second = await world.login(first.userId);
+      const messages = {
+        [first.userId]: { "*": { a: 1 } },
+        [sender.userId]: { UNKNOWN: { a: 2 } },
+        [`@nobody-here:${world.server.serverName}`]: { "*": { a: 3 } },
+      };
+      await sender.get("PUT", "/sendToDevice/org.example.test/txn", { messages });
+      for (const device of [first, second]) {
+        assert.deepEqual((await device.sync()).to_device.events.map(({ content }: Body) => content), [{ a: 1 }]);
+      }
+    },
+  },
+  {
+    name: "more than a hundred to-device messages come in several syncs, in order, none twice",
+    run: async (world) => {
+      const [sender, receiver] = [await world.user(), await world.user()];
+      let { next_batch: since } = await receiver.sync();
+      for (let count = 0; count < 105; count++) {
+        const messages = { [receiver.userId]: { [receiver.deviceId]: { count } } };
+        await sender.get("PUT", `/sendToDevice/org.example.test/${count}`, { messages });
+      }
+      const pages: number[][] = [];
+      for (let count = 0; count < 3; count++) {
+        const body = await receiver.sync({ since });
+        pages.push((body.to_device?.events ?? []).map(({ content }: Body) => content.count));
+        since = body.next_batch;
+      }
+      assert.deepEqual(pages.map((page) => page.length), [100, 5, 0]);
+      assert.deepEqual(pages.flat(), Array.from({ length: 105 }, (_, count) => count));
+    },
+  },
+];
