@@ -1,0 +1,168 @@
+/**
+ * A real Synapse on this machine, or one that was given. Knows how to start and stop it and to make users on it.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { freePort, httpJson } from "./network.ts";
+import { Child } from "./process.ts";
+
+const registrationSecret = "for-tests";
+
+/** A homeserver to test against. */
+export interface Homeserver extends AsyncDisposable {
+  /** Base URL. */
+  readonly url: string;
+  /** The part of user ids after the colon. */
+  readonly serverName: string;
+  /** Log with one line for each request; undefined for a homeserver that was given. */
+  readonly logFile: string | undefined;
+  /**
+   * Makes a user. On a homeserver that was given the name gets a suffix of this run.
+   *
+   * @returns user id and localpart
+   */
+  register(
+    name: string,
+    password: string,
+    options?: { admin?: boolean },
+  ): Promise<{ userId: string; localpart: string }>;
+  /** Stops it. Throws if it was given. */
+  stop(): Promise<void>;
+  /** Starts it again, with the same data on the same port. Throws if it was given. */
+  start(): Promise<void>;
+}
+
+/**
+ * A homeserver that somebody else runs.
+ *
+ * @param url base URL
+ * @param secret its `registration_shared_secret`
+ */
+export async function givenHomeserver(url: string, secret: string): Promise<Homeserver> {
+  const suffix = `-${Date.now().toString(36)}`;
+  const refuse = () => Promise.reject(new Error(`Cannot stop or start ${url}: it was given`));
+  const base = url.replace(/\/+$/, "");
+  const probe = await register(base, secret, `probe${suffix}`, crypto.randomUUID());
+  return {
+    url: base,
+    serverName: probe.slice(probe.indexOf(":") + 1),
+    logFile: undefined,
+    register: async (name, password, options) => {
+      const localpart = `${name}${suffix}`;
+      return { userId: await register(base, secret, localpart, password, options?.admin), localpart };
+    },
+    stop: refuse,
+    start: refuse,
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+/**
+ * Starts a Synapse of our own.
+ *
+ * @param python interpreter of an environment with Synapse
+ * @param folder empty folder for its data
+ */
+export async function startHomeserver(python: string, folder: string): Promise<Homeserver> {
+  const port = freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const logFile = join(folder, "homeserver.log");
+  await writeConfiguration(folder, port, logFile);
+  let child: Child | undefined;
+  const start = async () => {
+    child = new Child({
+      name: "Synapse",
+      command: [python, join(import.meta.dirname ?? ".", "homeserver.py"), "-c", join(folder, "homeserver.yaml")],
+      logFile: join(folder, "output.log"),
+    });
+    await child.untilReady(() => answers(`${url}/_matrix/client/versions`), 60_000);
+  };
+  await start();
+  return {
+    url,
+    serverName: "localhost",
+    logFile,
+    register: async (name, password, options) => ({
+      userId: await register(url, registrationSecret, name, password, options?.admin),
+      localpart: name,
+    }),
+    stop: async () => void await child?.stop(),
+    start,
+    [Symbol.asyncDispose]: async () => void await child?.stop(),
+  };
+}
+
+async function answers(url: string): Promise<boolean> {
+  // Refused connections are what there is until it listens.
+  return await fetch(url, { signal: AbortSignal.timeout(2_000) }).then(async (response) => {
+    await response.body?.cancel();
+    return response.ok;
+  }, () => false);
+}
+
+/** Makes a user by Synapse's admin API for shared-secret registration. */
+async function register(
+  url: string,
+  secret: string,
+  username: string,
+  password: string,
+  admin = false,
+): Promise<string> {
+  const endpoint = `${url}/_synapse/admin/v1/register`;
+  const { nonce } = await httpJson("GET", endpoint);
+  const utf8 = new TextEncoder();
+  const key = await crypto.subtle.importKey("raw", utf8.encode(secret), { name: "HMAC", hash: "SHA-1" }, false, [
+    "sign",
+  ]);
+  const signed = utf8.encode([nonce, username, password, admin ? "admin" : "notadmin"].join("\0"));
+  const mac = new Uint8Array(await crypto.subtle.sign("HMAC", key, signed)).toHex();
+  return (await httpJson("POST", endpoint, { body: { nonce, username, password, admin, mac } })).user_id;
+}
+
+/** JSON is YAML too. */
+async function writeConfiguration(folder: string, port: number, logFile: string): Promise<void> {
+  const file = (name: string) => join(folder, name);
+  const unlimited = { per_second: 100_000, burst_count: 100_000 };
+  const configuration = {
+    server_name: "localhost",
+    public_baseurl: `http://127.0.0.1:${port}/`,
+    signing_key_path: file("signing.key"),
+    log_config: file("log.yaml"),
+    media_store_path: file("media"),
+    report_stats: false,
+    macaroon_secret_key: "for-tests",
+    form_secret: "for-tests",
+    registration_shared_secret: registrationSecret,
+    suppress_key_server_warning: true,
+    trusted_key_servers: [],
+    federation_domain_whitelist: [],
+    presence: { enabled: false },
+    database: { name: "sqlite3", args: { database: file("homeserver.db") } },
+    listeners: [
+      { port, type: "http", tls: false, bind_addresses: ["127.0.0.1"], resources: [{ names: ["client"] }] },
+    ],
+    jwt_config: { enabled: true, secret: "for-tests", algorithm: "HS256" },
+    bcrypt_rounds: 4,
+    rc_message: unlimited,
+    rc_registration: unlimited,
+    rc_login: { address: unlimited, account: unlimited, failed_attempts: unlimited },
+    rc_joins: { local: unlimited, remote: unlimited },
+    rc_joins_per_room: unlimited,
+    rc_invites: { per_room: unlimited, per_user: unlimited, per_issuer: unlimited },
+    rc_key_requests: unlimited,
+    rc_room_creation: unlimited,
+  };
+  const log = {
+    version: 1,
+    formatters: { line: { format: "%(asctime)s %(name)s %(levelname)s %(request)s %(message)s" } },
+    handlers: { file: { class: "logging.FileHandler", formatter: "line", filename: logFile } },
+    root: { level: "WARNING", handlers: ["file"] },
+    loggers: { "synapse.access": { level: "INFO" } },
+  };
+  const seed = crypto.getRandomValues(new Uint8Array(32)).toBase64({ omitPadding: true });
+  await Deno.writeTextFile(file("homeserver.yaml"), JSON.stringify(configuration, null, 2));
+  await Deno.writeTextFile(file("log.yaml"), JSON.stringify(log, null, 2));
+  await Deno.writeTextFile(file("signing.key"), `ed25519 a_test ${seed}\n`);
+}

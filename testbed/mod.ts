@@ -1,0 +1,128 @@
+/**
+ * Real servers on this machine for the end-to-end suite: Synapse, a Kubernetes control plane, and people with phones.
+ * Everything is set up by itself under `.cache/testbed`, listens on free ports, and ends with this process.
+ *
+ * Servers that are already there are used instead where the environment names them: `KUBECONFIG` (credentials that may
+ * create namespaces, roles and tokens), `MATRIX_HOMESERVER` with `E2E_REGISTRATION_SECRET` (its
+ * `registration_shared_secret`).
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { type ControlPlane, givenControlPlane, type PodDelays, startControlPlane } from "./cluster.ts";
+import { givenHomeserver, type Homeserver, startHomeserver } from "./homeserver.ts";
+import { type Person, Phones } from "./person.ts";
+import { cacheFolder, setUp } from "./setup.ts";
+import { Workloads } from "./workloads.ts";
+
+export type { ControlPlane, PodDelays } from "./cluster.ts";
+export type { Homeserver } from "./homeserver.ts";
+export { freePort, HttpError, httpJson, type HttpOptions } from "./network.ts";
+export { Person, Phones, type RawOptions, type TextOptions } from "./person.ts";
+export { type Content, type SeenEvent, Watch } from "./watch.ts";
+export { Child, type ChildOptions } from "./process.ts";
+export {
+  baseRules,
+  type Rule,
+  type ScaleWrite,
+  type ServiceAccount,
+  type TargetOptions,
+  type TargetState,
+  Workloads,
+} from "./workloads.ts";
+
+/** Pods that start and stop fast, but not at once. */
+const quickPods: PodDelays = { startMs: 300, stopMs: 100 };
+
+/** The servers, and the people. Disposing ends everything that was started. */
+export interface Testbed extends AsyncDisposable {
+  /** The homeserver. */
+  readonly homeserver: Homeserver;
+  /** The Kubernetes API. */
+  readonly cluster: ControlPlane;
+  /** What is put into the cluster. */
+  readonly workloads: Workloads;
+  /** Folder for files of this run; removed at its end. */
+  readonly folder: string;
+  /** Someone new, with an account and a phone. */
+  person(name: string): Promise<Person>;
+}
+
+/**
+ * Sets up what is missing on this machine and starts the servers.
+ *
+ * @param delays how pods behave on a control plane of ours
+ * @throws Error if something needed is missing; its message says what
+ */
+export async function startTestbed(delays: PodDelays = quickPods): Promise<Testbed> {
+  await using resources = new AsyncDisposableStack();
+  const givenCluster = Deno.env.get("KUBECONFIG");
+  const givenUrl = Deno.env.get("MATRIX_HOMESERVER");
+  const { python, controlPlane } = await setUp({ controlPlane: !givenCluster });
+
+  await removeLeftovers();
+  const folder = await Deno.makeTempDir({ dir: cacheFolder, prefix: "run-" });
+  resources.defer(() => Deno.remove(folder, { recursive: true }));
+  const within = async (name: string) => {
+    await Deno.mkdir(join(folder, name));
+    return join(folder, name);
+  };
+  const [homeserver, cluster] = await allOrNone([
+    givenUrl ? givenHomeserver(givenUrl, registrationSecret()) : startHomeserver(python, await within("homeserver")),
+    controlPlane
+      ? startControlPlane(controlPlane, await within("cluster"), delays)
+      : givenControlPlane(givenCluster ?? ""),
+  ]);
+  resources.use(homeserver);
+  resources.use(cluster);
+  const workloads = resources.use(new Workloads(cluster, await within("credentials")));
+  const phones = resources.use(new Phones(python, homeserver.url, join(folder, "phones.log")));
+  const started = resources.move();
+  return {
+    homeserver,
+    cluster,
+    workloads,
+    folder,
+    person: async (name) => {
+      const password = crypto.randomUUID();
+      const { localpart } = await homeserver.register(name, password);
+      return await phones.login(localpart, password);
+    },
+    [Symbol.asyncDispose]: () => started.disposeAsync(),
+  };
+}
+
+/** Removes what runs that were killed have left; one that still goes on is younger than a day. */
+async function removeLeftovers(): Promise<void> {
+  for await (const { name } of Deno.readDir(cacheFolder)) {
+    if (!name.startsWith("run-")) continue;
+    const { mtime } = await Deno.stat(join(cacheFolder, name));
+    const ageMs = Date.now() - (mtime?.getTime() ?? 0);
+    if (ageMs > 24 * 3_600_000) await Deno.remove(join(cacheFolder, name), { recursive: true });
+  }
+}
+
+/** Waits for both; when one fails, the other is ended. */
+async function allOrNone<A extends AsyncDisposable, B extends AsyncDisposable>(
+  starting: readonly [Promise<A>, Promise<B>],
+): Promise<[A, B]> {
+  try {
+    return await Promise.all(starting);
+  } catch (error) {
+    for (const end of await Promise.allSettled<AsyncDisposable>(starting)) {
+      if (end.status === "fulfilled") await end.value[Symbol.asyncDispose]();
+    }
+    throw error;
+  }
+}
+
+function registrationSecret(): string {
+  const secret = Deno.env.get("E2E_REGISTRATION_SECRET");
+  if (!secret) {
+    throw new Error(
+      "Cannot use MATRIX_HOMESERVER: E2E_REGISTRATION_SECRET (its registration_shared_secret) is not set",
+    );
+  }
+  return secret;
+}

@@ -1,0 +1,168 @@
+"""
+People with phones, on matrix-nio: each has a device of their own and syncs all the time. One process hosts them all.
+
+Lines of JSON on standard input are requests, {"id", "op", "person", ...}; each is answered by a line
+{"id", "result"} or {"id", "error"}. What people see in their rooms comes in between, as {"person", "event"}.
+The process ends with its standard input. Knows nothing of what the messages mean.
+"""
+
+import asyncio
+import json
+import sys
+import traceback
+from typing import Any
+
+import aiohttp
+from nio import AsyncClient, AsyncClientConfig, ErrorResponse, MegolmEvent, SyncResponse
+from nio.exceptions import EncryptionError
+from nio.store import SqliteMemoryStore
+
+LONG_POLL_MS = 30_000
+EVENTS_PER_SYNC = 500
+
+
+def tell(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+class Phone(AsyncClient):
+    """A client that tells every event of a timeline, decrypted, with what stood outside the ciphertext."""
+
+    def __init__(self, name: str, homeserver: str, user: str) -> None:
+        config = AsyncClientConfig(store=SqliteMemoryStore, request_timeout=60, max_timeouts=1)
+        super().__init__(homeserver, user, config=config)
+        self.name = name
+        self.crypto = asyncio.Lock()  # one key request or encryption at a time
+        self.news = asyncio.Condition()  # a sync has been applied
+        self.syncing: asyncio.Task[None] | None = None
+
+    def _handle_timeline_event(self, event, room_id, room, encrypted_rooms):  # type: ignore[no-untyped-def]
+        decrypted = super()._handle_timeline_event(event, room_id, room, encrypted_rooms)
+        source = event.source
+        told = {
+            "roomId": room_id,
+            "eventId": source["event_id"],
+            "sender": source["sender"],
+            "stateKey": source.get("state_key"),
+            "type": source["type"],
+            "content": source["content"],
+            "outerContent": source["content"],
+            "how": "clear",
+        }
+        if source["type"] == "m.room.encrypted":
+            payload = self.payload(event) if decrypted else None
+            told["how"] = "decrypted" if payload else "undecryptable"
+            if payload:
+                told |= {"type": payload["type"], "content": payload["content"]}
+        tell({"person": self.name, "event": told})
+        return decrypted
+
+    def payload(self, event: MegolmEvent) -> dict[str, Any] | None:
+        """What stood in the ciphertext and nothing else: nio copies the outer relation into it."""
+        session = self.olm.inbound_group_store.get(event.room_id, event.sender_key, event.session_id)
+        return json.loads(session.decrypt(event.ciphertext)[0]) if session else None
+
+    async def keep_syncing(self) -> None:
+        while True:
+            try:
+                response = await self.sync(LONG_POLL_MS, {"room": {"timeline": {"limit": EVENTS_PER_SYNC}}})
+                if not isinstance(response, SyncResponse):
+                    raise ConnectionError(str(response))
+                async with self.news:
+                    self.news.notify_all()
+                async with self.crypto:
+                    await self.settle()
+            except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
+                print(f"{self.name}: {error!r}", file=sys.stderr, flush=True)
+                await asyncio.sleep(0.2)
+
+    async def settle(self) -> None:
+        """Uploads, queries and claims the keys that are due."""
+        if self.should_upload_keys:
+            check(await self.keys_upload())
+        if self.should_query_keys:
+            check(await self.keys_query())
+        if self.should_claim_keys:
+            check(await self.keys_claim(self.get_users_for_key_claiming()))
+        await self.send_to_device_messages()
+
+    def sees(self, room_id: str, users: list[str]) -> bool:
+        room = self.rooms.get(room_id)
+        return room is not None and all(user in room.users and not room.users[user].invited for user in users)
+
+
+def check(response: Any) -> Any:
+    if isinstance(response, ErrorResponse):
+        raise RuntimeError(str(response))
+    return response
+
+
+phones: dict[str, Phone] = {}
+
+
+async def login(person: str, homeserver: str, user: str, password: str) -> dict[str, Any]:
+    phone = Phone(person, homeserver, user)
+    check(await phone.login(password, device_name=f"phone of {person}"))
+    check(await phone.sync(0))
+    await phone.settle()
+    phone.syncing = asyncio.create_task(phone.keep_syncing())
+    phone.syncing.add_done_callback(end_on_failure)
+    phones[person] = phone
+    return {"userId": phone.user_id, "deviceId": phone.device_id, "accessToken": phone.access_token}
+
+
+async def wait_joined(person: str, roomId: str, users: list[str], deadlineMs: int) -> None:
+    phone = phones[person]
+    async with phone.news:
+        await asyncio.wait_for(phone.news.wait_for(lambda: phone.sees(roomId, users)), deadlineMs / 1000)
+
+
+async def encrypt(person: str, roomId: str, type: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The event as it is to be sent, for all devices of everybody in the room."""
+    phone = phones[person]
+    async with phone.crypto:
+        if not phone.rooms[roomId].encrypted:
+            raise EncryptionError(f"{roomId} is not encrypted")
+        if not phone.rooms[roomId].members_synced:
+            check(await phone.joined_members(roomId))
+        await phone.settle()
+        if phone.olm.should_share_group_session(roomId):
+            check(await phone.share_group_session(roomId, ignore_unverified_devices=True))
+        encrypted_type, encrypted = phone.encrypt(roomId, type, content)
+        return {"type": encrypted_type, "content": encrypted}
+
+
+OPERATIONS = {"login": login, "waitJoined": wait_joined, "encrypt": encrypt}
+
+
+async def answer(id: int, op: str, arguments: dict[str, Any]) -> None:
+    try:
+        tell({"id": id, "result": await OPERATIONS[op](**arguments)})
+    except Exception as error:
+        traceback.print_exc()
+        tell({"id": id, "error": f"{type(error).__name__}: {error}"})
+
+
+def end_on_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        traceback.print_exception(error)
+        sys.exit(1)
+
+
+async def main() -> None:
+    reader = asyncio.StreamReader(limit=2**24)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    running: set[asyncio.Task[None]] = set()
+    while line := await reader.readline():
+        request = json.loads(line)
+        task = asyncio.create_task(answer(request.pop("id"), request.pop("op"), request))
+        running.add(task)
+        task.add_done_callback(running.discard)
+    for phone in phones.values():
+        if phone.syncing:
+            phone.syncing.cancel()
+        await phone.close()
+
+
+asyncio.run(main())

@@ -1,0 +1,233 @@
+/**
+ * People with phones, for tests: they chat through matrix-nio, an implementation of Matrix's encryption that shares
+ * nothing with the operator's. `person.py` does the encryption; what needs none goes straight to the homeserver.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { httpJson } from "./network.ts";
+import { Child } from "./process.ts";
+import { type Content, type SeenEvent, Watch } from "./watch.ts";
+
+/** How an event is sent. */
+export interface RawOptions {
+  /** Encrypted, as is the room's way, unless this is false. */
+  readonly encrypted?: boolean;
+  /** Content added outside the ciphertext, such as `m.relates_to`. */
+  readonly outside?: Content;
+}
+
+/** How a text is sent. */
+export interface TextOptions {
+  /** Encrypted, as is the room's way, unless this is false. */
+  readonly encrypted?: boolean;
+  /** User ids that are mentioned (`m.mentions`). */
+  readonly mentions?: readonly string[];
+  /** HTML of the same text. */
+  readonly formatted?: string;
+  /** Event id that it replies to. */
+  readonly replyTo?: string;
+  /** Event id that it replaces. */
+  readonly edit?: string;
+}
+
+/** The process that hosts the phones. */
+export class Phones implements AsyncDisposable {
+  readonly #child: Child;
+  readonly #homeserver: string;
+  readonly #persons = new Map<string, Person>();
+  readonly #requests = new Map<number, PromiseWithResolvers<unknown>>();
+  readonly #reading: Promise<void>;
+  #lastId = 0;
+
+  /**
+   * Starts it; nobody is logged in yet.
+   *
+   * @param python interpreter of an environment with matrix-nio
+   * @param homeserver base URL
+   * @param logFile where it writes what goes wrong
+   */
+  constructor(python: string, homeserver: string, logFile: string) {
+    this.#homeserver = homeserver;
+    this.#child = new Child({
+      name: "the phones",
+      command: [python, join(import.meta.dirname ?? ".", "person.py")],
+      logFile,
+      pipeOutput: true,
+    });
+    this.#reading = this.#read();
+  }
+
+  /** Logs a person in, on a new device that syncs from then on. */
+  async login(localpart: string, password: string): Promise<Person> {
+    const homeserver = this.#homeserver;
+    const name = `${localpart}#${this.#lastId + 1}`;
+    const session = await this.request("login", { person: name, homeserver, user: localpart, password }) as Session;
+    const person = new Person(this, name, homeserver, session);
+    this.#persons.set(name, person);
+    return person;
+  }
+
+  /**
+   * Asks the process for something.
+   *
+   * @param op name of the operation
+   * @param parameters what it takes
+   * @throws Error with what went wrong there
+   */
+  async request(op: string, parameters: Content): Promise<unknown> {
+    const id = ++this.#lastId;
+    const answer = Promise.withResolvers<unknown>();
+    this.#requests.set(id, answer);
+    await this.#child.write(JSON.stringify({ ...parameters, id, op }));
+    return await answer.promise;
+  }
+
+  /** Ends the process. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#child.kill();
+    await this.#reading;
+  }
+
+  async #read(): Promise<void> {
+    let rest = "";
+    for await (const text of this.#child.output.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) this.#take(JSON.parse(line));
+    }
+    const ended = new Error(`Cannot ask the phones: their process has ended\n${await this.#child.tail()}`);
+    for (const request of this.#requests.values()) request.reject(ended);
+  }
+
+  #take(line: { person: string; event: SeenEvent } | { id: number; result?: unknown; error?: string }): void {
+    if ("event" in line) return this.#persons.get(line.person)?.see(line.event);
+    const request = this.#requests.get(line.id);
+    this.#requests.delete(line.id);
+    if (line.error === undefined) request?.resolve(line.result);
+    else request?.reject(new Error(`Cannot do what the phone was asked for: ${line.error}`));
+  }
+}
+
+interface Session {
+  readonly userId: string;
+  readonly deviceId: string;
+  readonly accessToken: string;
+}
+
+/** Someone with a phone. */
+export class Person {
+  /** User id. */
+  readonly userId: string;
+  /** Device id of the phone. */
+  readonly deviceId: string;
+  readonly #phones: Phones;
+  readonly #name: string;
+  readonly #api: string;
+  readonly #authorization: string;
+  readonly #watches = new Set<Watch>();
+
+  /** Made by {@linkcode Phones.login}. */
+  constructor(phones: Phones, name: string, homeserver: string, session: Session) {
+    this.userId = session.userId;
+    this.deviceId = session.deviceId;
+    this.#phones = phones;
+    this.#name = name;
+    this.#api = `${homeserver}/_matrix/client/v3`;
+    this.#authorization = `Bearer ${session.accessToken}`;
+  }
+
+  /**
+   * Sends a request to the homeserver.
+   *
+   * @param path below `/_matrix/client/v3`
+   * @throws HttpError if the answer is no success
+   */
+  // deno-lint-ignore no-explicit-any
+  request(method: string, path: string, body?: unknown): Promise<any> {
+    return httpJson(method, `${this.#api}${path}`, { authorization: this.#authorization, body });
+  }
+
+  /** Makes a room that others are invited to; encrypted unless told otherwise. Returns its id. */
+  async createRoom(options: { invite?: readonly string[]; encrypted?: boolean; name?: string } = {}): Promise<string> {
+    const encryption = { type: "m.room.encryption", content: { algorithm: "m.megolm.v1.aes-sha2" } };
+    const { room_id } = await this.request("POST", "/createRoom", {
+      preset: "private_chat",
+      invite: options.invite ?? [],
+      initial_state: options.encrypted === false ? [] : [encryption],
+      ...(options.name ? { name: options.name } : {}),
+    });
+    await this.untilJoined(room_id, [this.userId]);
+    return room_id;
+  }
+
+  /** Invites somebody. */
+  async invite(roomId: string, userId: string): Promise<void> {
+    await this.request("POST", `/rooms/${encodeURIComponent(roomId)}/invite`, { user_id: userId });
+  }
+
+  /** Joins a room. */
+  async join(roomId: string): Promise<void> {
+    await this.request("POST", `/rooms/${encodeURIComponent(roomId)}/join`, {});
+    await this.untilJoined(roomId, [this.userId]);
+  }
+
+  /** Leaves a room. */
+  async leave(roomId: string): Promise<void> {
+    await this.request("POST", `/rooms/${encodeURIComponent(roomId)}/leave`, {});
+  }
+
+  /** Waits until the phone shows all of these users as joined; only then does it encrypt for them. */
+  async untilJoined(roomId: string, users: readonly string[], deadlineMs = 10_000): Promise<void> {
+    try {
+      await this.#phones.request("waitJoined", { person: this.#name, roomId, users, deadlineMs });
+    } catch (cause) {
+      throw new Error(`${this.userId} does not see ${users.join(", ")} join within ${deadlineMs} ms`, { cause });
+    }
+  }
+
+  /** Sends an event, encrypted unless told otherwise. Returns its event id. */
+  async sendRaw(roomId: string, type: string, content: Content, options: RawOptions = {}): Promise<string> {
+    const event = options.encrypted === false ? { type, content } : await this.encrypt(roomId, type, content);
+    const path = `/rooms/${encodeURIComponent(roomId)}/send/${event.type}/${crypto.randomUUID()}`;
+    return (await this.request("PUT", path, { ...event.content, ...options.outside })).event_id;
+  }
+
+  /** Encrypts an event for everybody in the room, to be sent by {@linkcode Person.sendRaw} as it is. */
+  async encrypt(roomId: string, type: string, content: Content): Promise<{ type: string; content: Content }> {
+    const event = await this.#phones.request("encrypt", { person: this.#name, roomId, type, content });
+    return event as { type: string; content: Content };
+  }
+
+  /** Sends a text. Returns its event id. */
+  async sendText(roomId: string, body: string, options: TextOptions = {}): Promise<string> {
+    const text = {
+      msgtype: "m.text",
+      body,
+      ...(options.formatted ? { format: "org.matrix.custom.html", formatted_body: options.formatted } : {}),
+      ...(options.mentions ? { "m.mentions": { user_ids: options.mentions } } : {}),
+    };
+    const content = options.edit
+      ? {
+        ...text,
+        body: `* ${body}`,
+        "m.new_content": text,
+        "m.relates_to": { rel_type: "m.replace", event_id: options.edit },
+      }
+      : { ...text, ...(options.replyTo ? { "m.relates_to": { "m.in_reply_to": { event_id: options.replyTo } } } : {}) };
+    return await this.sendRaw(roomId, "m.room.message", content, { encrypted: options.encrypted ?? true });
+  }
+
+  /** Looks at a room from now on. */
+  watch(roomId: string): Watch {
+    const watch = new Watch(`${this.userId} in ${roomId}`, roomId, () => this.#watches.delete(watch));
+    this.#watches.add(watch);
+    return watch;
+  }
+
+  /** Takes an event that the phone shows; called by {@linkcode Phones}. */
+  see(event: SeenEvent): void {
+    for (const watch of this.#watches) watch.see(event);
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * What the testbed needs on this machine: a Python environment with Synapse and matrix-nio, and the control plane
+ * built from its Go sources. Both are made once, under `.cache/testbed`, and made anew when what they are made from
+ * changes: `requirements.txt` pins everything from PyPI, `kubernetes/go.mod` everything from Go's module proxy.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+
+const here = import.meta.dirname ?? ".";
+
+/** Folder that all of the testbed's files are made in; git ignores it. */
+export const cacheFolder: string = join(here, "..", ".cache", "testbed");
+
+const requirements = join(here, "requirements.txt");
+const sources = join(here, "kubernetes");
+
+/** Oldest Python that the pinned versions support. */
+const oldestPython = [3, 11];
+
+/** What is needed, ready for use. */
+export interface Tools {
+  /** Interpreter of a Python environment with everything in `requirements.txt`. */
+  readonly python: string;
+  /** The control plane's program; undefined if it was not asked for. */
+  readonly controlPlane: string | undefined;
+}
+
+/**
+ * Makes what isn't there yet. That Python and Go are there is looked at first, before anything takes minutes.
+ *
+ * @param options `controlPlane`: it is needed, too
+ * @throws Error if there is no suitable Python or Go, or something cannot be installed or built
+ */
+export async function setUp(options: { controlPlane: boolean }): Promise<Tools> {
+  const python = await findPython();
+  const folder = join(cacheFolder, `python-${await digest([requirements], python.version)}`);
+  const interpreter = join(folder, "bin", "python");
+  const program = options.controlPlane ? await programPath() : undefined;
+  if (program && !(await exists(program))) {
+    await run("find Go (the control plane is built with it: https://go.dev/dl)", ["go", "version"]);
+  }
+  if (!(await exists(interpreter))) await making(folder, "Python environment", (path) => install(python.path, path));
+  if (program && !(await exists(program))) {
+    await making(program, "Kubernetes control plane (minutes the first time)", async (path) => {
+      await run("build the control plane", [join(sources, "build.sh"), path]);
+    });
+  }
+  return { python: interpreter, controlPlane: program };
+}
+
+async function install(python: string, folder: string): Promise<void> {
+  await run("make a Python environment (on Debian and Ubuntu: apt install python3-venv)", [
+    ...[python, "-m", "venv", folder],
+  ]);
+  await run("install the Python packages", [
+    ...[join(folder, "bin", "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"],
+    ...["--only-binary", ":all:", "-r", requirements],
+  ]);
+}
+
+/** Its name changes with its sources. */
+async function programPath(): Promise<string> {
+  const files = [];
+  for await (const { name } of Deno.readDir(sources)) {
+    if (/\.go$|^go\.(mod|sum)$|^build\.sh$/.test(name)) files.push(join(sources, name));
+  }
+  return join(cacheFolder, `kube-testbed-${await digest(files.sort())}`);
+}
+
+async function findPython(): Promise<{ path: string; version: string }> {
+  const seen: string[] = [];
+  for (const path of ["python3", "python3.13", "python3.12", "python3.11"]) {
+    const question = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
+    const { code, stdout } = await output([path, "-c", question]);
+    if (code !== 0) continue;
+    const version = stdout.trim();
+    const [major = 0, minor = 0] = version.split(".").map(Number);
+    if (major === oldestPython[0] && minor >= (oldestPython[1] ?? 0)) return { path, version };
+    seen.push(`${path} is ${version}`);
+  }
+  const found = seen.length > 0 ? seen.join(", ") : "there is none";
+  throw new Error(`Cannot set up the testbed: it needs Python ${oldestPython.join(".")} or newer, and ${found}`);
+}
+
+/** Makes a file or folder under another name first, so that what stands under its own name is complete. */
+async function making(path: string, what: string, make: (unfinished: string) => Promise<void>): Promise<void> {
+  await Deno.mkdir(cacheFolder, { recursive: true });
+  const begin = performance.now();
+  console.error(`testbed: making the ${what} …`);
+  const unfinished = `${path}.${Deno.pid}.unfinished`;
+  try {
+    await make(unfinished);
+    await Deno.rename(unfinished, path);
+  } catch (error) {
+    if (await exists(unfinished)) await Deno.remove(unfinished, { recursive: true });
+    if (!(await exists(path))) throw error; // else another process was faster
+  }
+  console.error(`testbed: made it in ${((performance.now() - begin) / 1000).toFixed(1)} s`);
+}
+
+async function run(what: string, command: readonly string[]): Promise<void> {
+  const { code, stdout, stderr } = await output(command);
+  if (code !== 0) throw new Error(`Cannot ${what}: ${command.join(" ")}\n${stdout}${stderr}`);
+}
+
+async function output(command: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const [program = "", ...args] = command;
+  try {
+    const { code, stdout, stderr } = await new Deno.Command(program, { args, stdin: "null" }).output();
+    const text = new TextDecoder();
+    return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return { code: 127, stdout: "", stderr: `${program}: not found` };
+    throw error;
+  }
+}
+
+async function digest(files: readonly string[], ...more: readonly string[]): Promise<string> {
+  const contents = await Promise.all(files.map((file) => Deno.readTextFile(file)));
+  const bytes = new TextEncoder().encode(JSON.stringify([contents, more]));
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return hash.toHex().slice(0, 16);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, (error) => {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  });
+}

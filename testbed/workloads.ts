@@ -1,0 +1,261 @@
+/**
+ * What tests put into a cluster: a Deployment to be switched, a ServiceAccount that may do little, and what became of
+ * both. Works on any control plane.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import type { ControlPlane } from "./cluster.ts";
+import { HttpError } from "./network.ts";
+
+/** A rule of a Role (Kubernetes API, rbac.authorization.k8s.io/v1 PolicyRule). */
+export interface Rule {
+  /** API groups; "" is the core. */
+  readonly apiGroups: readonly string[];
+  /** Resources, such as `deployments/scale`. */
+  readonly resources: readonly string[];
+  /** Names that it is limited to. */
+  readonly resourceNames?: readonly string[];
+  /** What may be done. */
+  readonly verbs: readonly string[];
+}
+
+/** Everything that the operator may do with its target, unless more is granted. */
+export function baseRules(target: string): Rule[] {
+  const limits = { apiGroups: ["apps"], resourceNames: [target] };
+  return [
+    { ...limits, resources: ["deployments"], verbs: ["get"] },
+    { ...limits, resources: ["deployments/scale"], verbs: ["get", "patch"] },
+  ];
+}
+
+/** A Deployment to be made. */
+export interface TargetOptions {
+  /** Its namespace, made if it isn't there. */
+  readonly namespace: string;
+  /** Its name. */
+  readonly name: string;
+  /** Image; on a control plane of ours its name decides what the pods do (`kubernetes/README.md`). */
+  readonly image?: string;
+  /** How many to begin with; 0 if left out. */
+  readonly replicas?: number;
+  /** How long a pod takes to be ready on a control plane of ours, in milliseconds. */
+  readonly startDelayMs?: number;
+}
+
+/** What a Deployment says of itself. */
+export interface TargetState {
+  /** `spec.replicas`. */
+  readonly replicas: number;
+  /** Pods that exist. */
+  readonly current: number;
+  /** Pods that are ready. */
+  readonly ready: number;
+  /** Grows by one with each change of the spec. */
+  readonly generation: number;
+}
+
+/** A ServiceAccount, in the two forms that programs take one. */
+export interface ServiceAccount {
+  /** Bearer token. */
+  readonly token: string;
+  /** Kubeconfig with that token and nothing else. */
+  readonly kubeconfig: string;
+  /** Folder with `token`, `ca.crt` and `namespace`, as a pod finds it. */
+  readonly folder: string;
+}
+
+/** A write to a scale, as the API server has answered it. */
+export interface ScaleWrite {
+  /** User name, such as `system:serviceaccount:namespace:name`. */
+  readonly user: string;
+  /** HTTP status. */
+  readonly status: number;
+  /** Replicas that were asked for. */
+  readonly replicas: number;
+}
+
+/** Makes and reads workloads; what it made on a cluster that was given is removed at its end. */
+export class Workloads implements AsyncDisposable {
+  readonly #plane: ControlPlane;
+  readonly #folder: string;
+  readonly #namespaces = new Set<string>();
+
+  /**
+   * Makes nothing yet.
+   *
+   * @param plane the cluster
+   * @param folder where credentials of ServiceAccounts are written
+   */
+  constructor(plane: ControlPlane, folder: string) {
+    this.#plane = plane;
+    this.#folder = folder;
+  }
+
+  /** Makes a Deployment, and waits until its controller has seen it. */
+  async createTarget(options: TargetOptions): Promise<void> {
+    const { namespace, name } = options;
+    await this.#createNamespace(namespace);
+    const labels = { app: name };
+    const annotations = options.startDelayMs === undefined
+      ? {}
+      : { "kube-testbed/start-delay": `${options.startDelayMs}ms` };
+    const containers = [{ name: "agent", image: options.image ?? "registry.k8s.io/pause:3.10" }];
+    await this.#plane.request("POST", `/apis/apps/v1/namespaces/${namespace}/deployments`, {
+      metadata: { name },
+      spec: {
+        replicas: options.replicas ?? 0,
+        selector: { matchLabels: labels },
+        template: { metadata: { labels, annotations }, spec: { terminationGracePeriodSeconds: 0, containers } },
+      },
+    });
+    await this.until(namespace, name, () => true, 10_000);
+  }
+
+  /** What a Deployment says of itself now; undefined while its controller lags behind its spec. */
+  async targetState(namespace: string, name: string): Promise<TargetState | undefined> {
+    const { metadata, spec, status } = await this.#plane.request("GET", path(namespace, name));
+    if (status.observedGeneration !== metadata.generation) return undefined;
+    return {
+      replicas: spec.replicas,
+      current: status.replicas ?? 0,
+      ready: status.readyReplicas ?? 0,
+      generation: metadata.generation,
+    };
+  }
+
+  /**
+   * Waits until a Deployment is as wanted.
+   *
+   * @param deadlineMs longest wait in milliseconds
+   * @throws Error with what it last was
+   */
+  async until(
+    namespace: string,
+    name: string,
+    wanted: (state: TargetState) => boolean,
+    deadlineMs: number,
+  ): Promise<TargetState> {
+    const deadline = performance.now() + deadlineMs;
+    for (;;) {
+      const state = await this.targetState(namespace, name);
+      if (state && wanted(state)) return state;
+      if (performance.now() > deadline) {
+        throw new Error(`Deployment ${namespace}/${name} after ${deadlineMs} ms: ${JSON.stringify(state)}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** Sets a Deployment's replicas as administrator. */
+  async scaleTarget(namespace: string, name: string, replicas: number): Promise<void> {
+    await this.#plane.request("PATCH", `${path(namespace, name)}/scale`, { spec: { replicas } });
+  }
+
+  /** Writes to a Deployment's scale, earliest first; undefined on a cluster that was given. */
+  async scaleWrites(namespace: string, name: string): Promise<ScaleWrite[] | undefined> {
+    if (!this.#plane.auditLog) return undefined;
+    const log = await Deno.readTextFile(this.#plane.auditLog);
+    return log.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line)).filter(({ objectRef }) =>
+      objectRef.namespace === namespace && objectRef.name === name && objectRef.subresource === "scale"
+    ).map(({ user, responseStatus, requestObject }) => ({
+      user: user.username,
+      status: responseStatus.code,
+      replicas: requestObject.spec.replicas,
+    }));
+  }
+
+  /**
+   * Makes a ServiceAccount with a Role of its own, and waits until the API server heeds it.
+   *
+   * @param rules what it may do in its namespace
+   */
+  async serviceAccount(namespace: string, name: string, rules: readonly Rule[]): Promise<ServiceAccount> {
+    await this.#createNamespace(namespace);
+    const { request } = this.#plane;
+    const core = `/api/v1/namespaces/${namespace}/serviceaccounts`;
+    const rbac = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
+    const metadata = { name };
+    await request("POST", core, { metadata });
+    await request("POST", `${rbac}/roles`, { metadata, rules });
+    await request("POST", `${rbac}/rolebindings`, {
+      metadata,
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name },
+      subjects: [{ kind: "ServiceAccount", namespace, name }],
+    });
+    await this.#untilAllowed(namespace, `system:serviceaccount:${namespace}:${name}`, rules);
+    const { status } = await request("POST", `${core}/${name}/token`, { spec: { expirationSeconds: 3_600 } });
+    return await this.#writeCredentials(namespace, name, status.token);
+  }
+
+  /** Removes what was made on a cluster that was given. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#plane.auditLog) return;
+    for (const namespace of this.#namespaces) await this.#plane.request("DELETE", `/api/v1/namespaces/${namespace}`);
+  }
+
+  async #createNamespace(name: string): Promise<void> {
+    if (this.#namespaces.has(name)) return;
+    await this.#plane.request("POST", "/api/v1/namespaces", { metadata: { name } });
+    this.#namespaces.add(name);
+    // Pods are refused until the namespace has its own ServiceAccount.
+    await eventually(() => this.#plane.request("GET", `/api/v1/namespaces/${name}/serviceaccounts/default`));
+  }
+
+  async #untilAllowed(namespace: string, user: string, rules: readonly Rule[]): Promise<void> {
+    for (const { apiGroups, resources, resourceNames, verbs } of rules) {
+      const [resource, subresource] = (resources[0] ?? "").split("/");
+      const resourceAttributes = {
+        ...{ namespace, group: apiGroups[0], resource, subresource, name: resourceNames?.[0], verb: verbs[0] },
+      };
+      await eventually(async () => {
+        const review = { spec: { user, resourceAttributes } };
+        const { status } = await this.#plane.request(
+          "POST",
+          "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+          review,
+        );
+        if (!status.allowed) throw new HttpError(`${user} ${verbs[0]} ${resources[0]}`, 403, status.reason ?? "");
+      });
+    }
+  }
+
+  async #writeCredentials(namespace: string, name: string, token: string): Promise<ServiceAccount> {
+    const folder = join(this.#folder, `${namespace}-${name}`);
+    await Deno.mkdir(folder, { recursive: true });
+    const kubeconfig = join(this.#folder, `${namespace}-${name}.kubeconfig`);
+    const { authority, url: server } = this.#plane;
+    const cluster = { server, ...(authority ? { "certificate-authority-data": btoa(authority) } : {}) };
+    const config = {
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [{ name: "cluster", cluster }],
+      users: [{ name, user: { token } }],
+      contexts: [{ name, context: { cluster: "cluster", user: name, namespace } }],
+      "current-context": name,
+    };
+    await Deno.writeTextFile(kubeconfig, JSON.stringify(config, null, 2), { mode: 0o600 });
+    await Deno.writeTextFile(join(folder, "token"), token, { mode: 0o600 });
+    await Deno.writeTextFile(join(folder, "ca.crt"), authority);
+    await Deno.writeTextFile(join(folder, "namespace"), namespace);
+    return { token, kubeconfig, folder };
+  }
+}
+
+function path(namespace: string, name: string): string {
+  return `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`;
+}
+
+/** Repeats a request that the API server may not be able to answer yet. */
+async function eventually(request: () => Promise<unknown>): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    try {
+      return void await request();
+    } catch (error) {
+      if (!(error instanceof HttpError) || performance.now() > deadline) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}

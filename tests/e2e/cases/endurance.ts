@@ -1,0 +1,156 @@
+/** What outlives the process: the device, what was sent meanwhile, and what was being done when it was killed. */
+
+import assert from "node:assert/strict";
+import type { ScaleWrite } from "../../../testbed/mod.ts";
+import { bodyOf } from "../conversation.ts";
+import { Operator } from "../operator.ts";
+import { median } from "../report.ts";
+import type { World } from "../world.ts";
+import type { Case } from "./case.ts";
+
+const answers = {
+  start: "clawdbot is now on (replicas: 1), starting…",
+  stop: "clawdbot is now off (replicas: 0)",
+} as const;
+type Command = keyof typeof answers;
+
+async function restart(world: World): Promise<void> {
+  const { talk, report } = world;
+  const device = await operatorDevice(world);
+  const before = await world.state();
+  assert.equal(await world.operator.stop(), 0, "exit code after SIGTERM");
+  assert.match(await world.operatorLog(), /Bye\./);
+
+  const start = await talk.send("start");
+  const stop = await talk.send("stop");
+  const begin = performance.now();
+  await world.startOperator();
+  const { readyMs } = world.operator;
+  const back = [await talk.answerTo(start), await talk.answerTo(stop)].map(bodyOf);
+  const ms = performance.now() - begin;
+  const after = await world.state(({ current }) => current === 0);
+  report.add({
+    ...{ case: "sent while it was away", sent: "start, stop", back: back.join(" / ") },
+    ...{ before: before.replicas, after: after.replicas, ms },
+  });
+  report.fact(`Ready after ${readyMs.toFixed(0)} ms, restarted on its store.`);
+  assert.deepEqual(back, [answers.start, answers.stop]);
+  assert.equal(after.generation, before.generation + 2);
+
+  // Once more: what was carried out stays carried out.
+  assert.equal(await world.operator.stop(), 0);
+  await world.startOperator();
+  await talk.ask("status");
+  assert.equal((await world.state()).generation, after.generation);
+  for (const eventId of [start, stop]) assert.equal(talk.answersTo(eventId).length, 1);
+  assert.deepEqual(await operatorDevice(world), device);
+}
+
+/** Id and keys of the operator's only device. */
+async function operatorDevice({ alice, operatorId }: World): Promise<unknown> {
+  const { device_keys } = await alice.request("POST", "/keys/query", { device_keys: { [operatorId]: [] } });
+  const devices = Object.values<{ device_id: string; keys: unknown }>(device_keys[operatorId]);
+  assert.equal(devices.length, 1, "the operator must have one device");
+  return devices.map(({ device_id, keys }) => ({ device_id, keys }));
+}
+
+/** Kills spread evenly over the time that a command takes, and a bit beyond it; then some over the start. */
+const killsDuringCommand = 20;
+const killsDuringStart = 4;
+
+/** A command, and whether it had been carried out and answered when the operator was killed. */
+interface Struck {
+  readonly eventId: string;
+  readonly command: Command;
+  readonly done: boolean;
+  readonly answered: boolean;
+}
+
+async function killAgainAndAgain(world: World): Promise<void> {
+  const { talk, report } = world;
+  const before = await world.state();
+  const writesBefore = await writes(world);
+  const undisturbed: number[] = [];
+  const quiet: readonly Command[] = ["start", "stop", "start", "stop"];
+  for (const command of quiet) undisturbed.push((await talk.ask(command)).answeringMs);
+  const commandMs = median(undisturbed) * 1.3;
+  const startMs = world.operator.readyMs;
+  const struck: Struck[] = [];
+  const readyMs: number[] = [];
+
+  for (let round = 0; round < killsDuringCommand + killsDuringStart; round++) {
+    const command = round % 2 === 0 ? "start" : "stop";
+    const overStart = round - killsDuringCommand;
+    const strike = overStart < 0
+      ? killDuringCommand(world, command, commandMs * round / (killsDuringCommand - 1))
+      : killDuringStart(world, command, startMs * (overStart + 1) / killsDuringStart);
+    const eventId = await strike;
+    const generation = before.generation + undisturbed.length + round;
+    const done = (await world.state()).generation > generation;
+    struck.push({ eventId, command, done, answered: talk.answersTo(eventId).length > 0 });
+
+    await world.startOperator();
+    readyMs.push(world.operator.readyMs);
+    assert.equal(bodyOf(await talk.answerTo(eventId)), answers[command], `after kill ${round + 1}`);
+    assert.equal((await world.state()).generation, generation + 1, `effects after kill ${round + 1}`);
+  }
+
+  await talk.ask("status"); // anything said twice would have been said before this
+  const after = await world.state(({ current }) => current === 0);
+  report.add({
+    ...{ case: `killed ${struck.length} times around commands`, sent: "start, stop, start, …" },
+    ...{ back: `${struck.length} answers`, before: before.replicas, after: after.replicas, ms: undefined },
+  });
+  const count = (accept: (one: Struck) => boolean) => struck.filter(accept).length;
+  const early = count(({ done }) => !done);
+  const between = count(({ done, answered }) => done && !answered);
+  const late = count(({ answered }) => answered);
+  report.fact(
+    `Killed ${early} times before the effect, ${between} between effect and answer, ${late} after the answer.`,
+  );
+  assert.ok(early > 0 && between > 0, "the kills have missed what they were meant for");
+  report.fact(`Ready after ${median(readyMs).toFixed(0)} ms (median), restarted after a kill.`);
+  for (const { eventId } of struck) {
+    assert.equal(talk.answersTo(eventId).length, 1, "each command has one answer");
+    const echoes = talk.saidAbout(eventId).filter((event) => bodyOf(event).startsWith("🦞"));
+    assert.ok(echoes.length <= 1, "each command has at most one echo");
+  }
+  assert.ok(talk.seen.events.every(({ how }) => how !== "undecryptable"), "something could not be decrypted");
+  const commands = [...quiet, ...struck.map(({ command }) => command)];
+  assertWrites(world, commands, (await writes(world))?.slice(writesBefore?.length));
+}
+
+async function killDuringCommand(world: World, command: Command, afterMs: number): Promise<string> {
+  const eventId = await world.talk.send(command);
+  await new Promise((resolve) => setTimeout(resolve, afterMs));
+  await world.operator.kill();
+  return eventId;
+}
+
+async function killDuringStart(world: World, command: Command, afterMs: number): Promise<string> {
+  await world.operator.kill();
+  const eventId = await world.talk.send(command);
+  await Operator.startAndKill(world.options, afterMs);
+  return eventId;
+}
+
+/** Writes to the target's scale, by the API server's own audit log; a cluster that was given keeps that to itself. */
+function writes(world: World): Promise<ScaleWrite[] | undefined> {
+  return world.testbed.workloads.scaleWrites(world.namespace, "clawdbot");
+}
+
+/** Each command once, and nobody else's; a conflict is no effect. */
+function assertWrites(world: World, commands: readonly Command[], seen: readonly ScaleWrite[] | undefined): void {
+  if (seen === undefined) return;
+  const done = seen.filter(({ status }) => status === 200);
+  assert.deepEqual(done.map(({ replicas }) => replicas), commands.map((command) => command === "start" ? 1 : 0));
+  const user = `system:serviceaccount:${world.namespace}:openclaw-toggle`;
+  assert.ok(seen.every((write) => write.user === user), "somebody else has scaled");
+  assert.ok(seen.every(({ status }) => status === 200 || status === 409), "a write was refused");
+}
+
+/** Cases about what lasts. */
+export const enduranceCases: readonly Case[] = [
+  { name: "restarted, it is the same device and does once what was sent meanwhile", run: restart },
+  { name: "killed at any moment, each command has one effect and one answer", run: killAgainAndAgain },
+];

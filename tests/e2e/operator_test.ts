@@ -1,0 +1,30 @@
+/** The main job, on real servers: an encrypted chat message scales a Deployment, and the answer comes back encrypted. */
+
+import { commandCases } from "./cases/commands.ts";
+import { enduranceCases } from "./cases/endurance.ts";
+import { footprintCases } from "./cases/footprint.ts";
+import { refusalCases } from "./cases/refusals.ts";
+import { createWorld, type World } from "./world.ts";
+
+const cases = [...commandCases, ...refusalCases, ...enduranceCases, ...footprintCases];
+
+Deno.test("the operator", async (t) => {
+  await using world = await createWorld();
+  try {
+    for (const { name, run } of cases) {
+      const passed = await t.step(name, () => run(world));
+      if (!passed) await recover(world);
+    }
+  } finally {
+    console.log(`\n${world.report}`);
+  }
+});
+
+/** Shows what the operator has logged, and brings things back to where the next case expects them. */
+async function recover(world: World): Promise<void> {
+  const lines = (await world.operatorLog()).trimEnd().split("\n").slice(-80);
+  console.log(`the end of the operator's log:\n${lines.join("\n")}`);
+  if (!world.operator.running) await world.startOperator();
+  await world.testbed.workloads.scaleTarget(world.namespace, "clawdbot", 0);
+  await world.state(({ current }) => current === 0);
+}
