@@ -1,0 +1,60 @@
+#!/bin/sh
+# Sums up what steps have printed: summary.sh FOLDER STEP...
+# A step is suite:NAME, which must show tests that ran and none that were left out, or gate:NAME, of which only the end
+# counts. FOLDER/NAME.log is what it printed, FOLDER/NAME.status its exit code. The last line is "N passed, N failed".
+set -eu
+folder=$1
+shift
+
+# Adds up the summary lines of deno test: passed, failed, left out (ignored, filtered out, or steps ignored).
+counts() {
+  awk '
+    { gsub(/\033\[[0-9;]*m/, "") }
+    /^(ok|FAILED) \| [0-9]+ passed/ {
+      for (field = 1; field <= NF; field++) {
+        if ($(field + 1) == "passed") passed += $field
+        if ($(field + 1) == "failed") failed += $field
+        if ($(field + 1) == "filtered") left += $field
+        if ($(field + 1) == "ignored") left += $field
+        if ($(field + 1) == "ignored" && $(field + 3) ~ /^steps?\)/) left += substr($(field + 2), 2)
+      }
+    }
+    END { print passed + 0, failed + 0, left + 0 }
+  ' "$1"
+}
+
+all_passed=0
+all_failed=0
+echo
+for step in "$@"; do
+  kind=${step%%:*}
+  name=${step#*:}
+  passed=0 failed=0 left=0 status=none
+  if [ -f "$folder/$name.status" ]; then
+    status=$(cat "$folder/$name.status")
+    read -r passed failed left <<COUNTS
+$(counts "$folder/$name.log")
+COUNTS
+  fi
+
+  wrong=
+  if [ "$status" = none ]; then wrong="did not run"
+  elif [ "$left" -gt 0 ]; then wrong="left out $left"
+  elif [ "$kind" = suite ] && [ $((passed + failed)) -eq 0 ]; then wrong="ran no tests"
+  elif [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then wrong="ended with $status"
+  fi
+  # The gate runs tests that a suite has counted already.
+  if [ "$kind" = gate ]; then
+    passed=0
+    [ "$failed" -eq 0 ] || wrong="$failed failed"
+    failed=0
+  fi
+  [ -z "$wrong" ] || failed=$((failed + 1))
+  all_passed=$((all_passed + passed))
+  all_failed=$((all_failed + failed))
+  if [ "$kind" = gate ]; then echo "$name: ${wrong:-passed}"
+  else echo "$name: $passed passed, $failed failed${wrong:+ ($wrong)}"
+  fi
+done
+echo "$all_passed passed, $all_failed failed"
+[ "$all_failed" -eq 0 ]

@@ -1,0 +1,255 @@
+/**
+ * Holds the house to its plan: who may import whom, through which doors, and who touches the process.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+
+/** The project's folder. */
+const root = new URL("../", import.meta.url);
+
+/** One file imports another. Paths are relative to the project's folder; packages keep their `npm:` or `node:`. */
+interface Edge {
+  readonly from: string;
+  readonly to: string;
+  /** Only types are imported: nothing of it is there at run time. */
+  readonly typeOnly: boolean;
+}
+
+/** Which rooms a room may import. `store` knows nothing of ours, so that it could be a package of its own. */
+const may: Readonly<Record<string, { readonly all: readonly string[]; readonly types: readonly string[] }>> = {
+  errors: { all: [], types: [] },
+  store: { all: [], types: [] },
+  config: { all: ["errors"], types: [] },
+  commands: { all: ["errors"], types: [] },
+  operator: { all: ["commands", "errors"], types: ["config"] },
+  // What satisfies a port may name its types: they are the operator's.
+  session: { all: ["store", "errors"], types: ["config", "operator"] },
+  scaler: { all: ["errors"], types: ["config", "operator"] },
+  service: { all: ["errors"], types: [] },
+};
+
+const entries = ["main.ts", "conntest.ts"];
+const longestFile = 300;
+
+/** What is wrong with one import; undefined if nothing is. */
+function wrongWith({ from, to, typeOnly }: Edge): string | undefined {
+  const [fromTop = "", fromRoom = ""] = from.split("/");
+  const [toTop = "", toRoom = ""] = to.split("/");
+  if (/^(npm|node):/.test(to)) return undefined;
+  if (/^[a-z]+:/.test(to)) return "neither ours nor an npm package";
+  if (fromTop === "sandbox" || fromTop === "testbed") {
+    return toTop === "lib" || entries.includes(to) ? `${fromTop} knows nothing of ours` : undefined;
+  }
+  if (fromTop === "lib" && toTop !== "lib") return "lib imports only lib";
+  if (toTop !== "lib" || (fromTop === "lib" && fromRoom === toRoom)) return undefined;
+  if (to !== `lib/${toRoom}/mod.ts`) return `not the door of ${toRoom}`;
+  if (fromTop !== "lib") return undefined;
+  const permitted = may[fromRoom];
+  if (permitted === undefined) return `no rule for ${fromRoom}: give it one in this test`;
+  if (permitted.all.includes(toRoom)) return undefined;
+  if (!permitted.types.includes(toRoom)) return `${fromRoom} may not import ${toRoom}`;
+  return typeOnly ? undefined : `${fromRoom} may import only types of ${toRoom}`;
+}
+
+function wrongImports(edges: readonly Edge[]): string[] {
+  return edges.flatMap((edge) => {
+    const wrong = wrongWith(edge);
+    return wrong === undefined ? [] : [`${edge.from} imports ${edge.to}: ${wrong}`];
+  });
+}
+
+/** Where a text reaches for the process: its arguments, environment, signals or end. Comments don't count. */
+function reachesForProcess(text: string): string[] {
+  const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/(^|\s)\/\/.*$/gm, "");
+  const patterns = [
+    /\bDeno\s*(?:\?\.|\.|\[\s*["'`])\s*(?:args|env|addSignalListener|removeSignalListener|exit|exitCode)\b/g,
+    /\bprocess\s*\.\s*(?:argv|env|exit|exitCode|on|once|kill|abort)\b/g,
+    /\bfrom\s*["'](?:node:)?process["']/g,
+    /\}\s*=\s*(?:globalThis\s*\.\s*)?(?:Deno|process)\b/g,
+  ];
+  return patterns.flatMap((pattern) => code.match(pattern) ?? []);
+}
+
+/** TypeScript files in a folder and below it, as paths relative to the project's folder. */
+function sources(folder: string): string[] {
+  return [...Deno.readDirSync(new URL(`${folder}/`, root))].flatMap(({ name, isDirectory }) => {
+    const path = `${folder}/${name}`;
+    return isDirectory ? sources(path) : name.endsWith(".ts") ? [path] : [];
+  });
+}
+
+/** Every import of every source, as `deno info` sees it. */
+async function imports(): Promise<Edge[]> {
+  const files = [...entries, ...["lib", "sandbox", "testbed"].flatMap(sources)];
+  const folder = await Deno.makeTempDir();
+  try {
+    const all = `${folder}/all.ts`;
+    await Deno.writeTextFile(
+      all,
+      files.map((file) => `import ${JSON.stringify(new URL(file, root).href)};\n`).join(""),
+    );
+    const config = fileURLToPath(new URL("deno.json", root));
+    const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["info", "--json", "--no-npm", "--no-remote", "--no-lock", "--config", config, all],
+    }).output();
+    assert.ok(success, new TextDecoder().decode(stderr));
+    const graph: Graph = JSON.parse(new TextDecoder().decode(stdout));
+    return edgesOf(graph).filter(({ from }) => files.includes(from));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** What we read of the answer of `deno info --json`. */
+interface Graph {
+  readonly modules: readonly {
+    readonly specifier: string;
+    readonly error?: string;
+    readonly dependencies?: readonly {
+      readonly specifier: string;
+      readonly code?: { readonly specifier?: string; readonly error?: string };
+      readonly type?: { readonly specifier?: string; readonly error?: string };
+    }[];
+  }[];
+}
+
+function edgesOf({ modules }: Graph): Edge[] {
+  return modules.flatMap(({ specifier, error, dependencies = [] }) => {
+    // Packages are not loaded, so that this needs no network, and are told as errors: only ours have to be there.
+    if (specifier.startsWith(root.href)) assert.equal(error, undefined, `${specifier}: ${error}`);
+    return dependencies.map(({ specifier: written, code, type }) => ({
+      from: ours(specifier),
+      to: ours(code?.specifier ?? type?.specifier ?? written),
+      typeOnly: code === undefined,
+    }));
+  });
+}
+
+function ours(specifier: string): string {
+  return specifier.startsWith(root.href) ? specifier.slice(root.href.length) : specifier;
+}
+
+Deno.test("imports keep to the plan", async () => {
+  const edges = await imports();
+  assert.ok(edges.some(({ from }) => from === "main.ts"), "deno info shows no imports");
+  assert.deepEqual(wrongImports(edges), []);
+});
+
+Deno.test("no file in lib reaches for arguments, environment, signals or the end of the process", async () => {
+  const reaching = await Promise.all(
+    sources("lib").map(async (file) => {
+      const text = await Deno.readTextFile(new URL(file, root));
+      return reachesForProcess(text).map((found) => `${file}: ${found}`);
+    }),
+  );
+  assert.deepEqual(reaching.flat(), []);
+});
+
+Deno.test(`no file in lib has more than ${longestFile} lines`, async () => {
+  const lengths = await Promise.all(
+    sources("lib").map(async (file) => {
+      const text = await Deno.readTextFile(new URL(file, root));
+      return { file, lines: text.trimEnd().split("\n").length };
+    }),
+  );
+  assert.deepEqual(lengths.filter(({ lines }) => lines > longestFile), []);
+});
+
+Deno.test("every room has a door and a rule", () => {
+  const files = sources("lib");
+  const rooms = [...new Set(files.map((file) => file.split("/")[1] ?? ""))];
+  assert.deepEqual(rooms.filter((room) => !files.includes(`lib/${room}/mod.ts`)), []);
+  assert.deepEqual(rooms.filter((room) => may[room] === undefined), []);
+});
+
+Deno.test("wrongImports() permits what the plan permits", async (t) => {
+  const rows: [from: string, to: string, typeOnly?: boolean][] = [
+    ["main.ts", "lib/session/mod.ts"],
+    ["main.ts", "conntest.ts"],
+    ["main.ts", "deno.json"],
+    ["conntest.ts", "lib/scaler/mod.ts"],
+    ["lib/store/mod.ts", "lib/store/indexeddb/mod.ts"],
+    ["lib/store/sqlite.ts", "node:sqlite"],
+    ["lib/session/login.ts", "lib/store/mod.ts"],
+    ["lib/session/login.ts", "lib/errors/mod.ts"],
+    ["lib/session/login.ts", "lib/config/mod.ts", true],
+    ["lib/operator/queue.ts", "lib/commands/mod.ts"],
+    ["lib/operator/queue.ts", "lib/config/mod.ts", true],
+    ["lib/scaler/types.ts", "npm:@kubernetes/client-node@2.0.1"],
+    ["sandbox/mod.ts", "sandbox/person/mod.ts"],
+  ];
+  for (const [from, to, typeOnly = false] of rows) {
+    await t.step(`${from} → ${to}`, () => assert.deepEqual(wrongImports([{ from, to, typeOnly }]), []));
+  }
+});
+
+Deno.test("wrongImports() names what the plan forbids", async (t) => {
+  const rows: [from: string, to: string, wrong: string, typeOnly?: boolean][] = [
+    ["main.ts", "lib/session/sync.ts", "not the door of session"],
+    ["conntest.ts", "lib/config/secret.ts", "not the door of config", true],
+    ["lib/session/sync.ts", "lib/store/sqlite.ts", "not the door of store"],
+    ["lib/session/sync.ts", "lib/store/indexeddb/mod.ts", "not the door of store"],
+    ["lib/operator/mod.ts", "lib/session/mod.ts", "operator may not import session", true],
+    ["lib/operator/mod.ts", "lib/scaler/mod.ts", "operator may not import scaler"],
+    ["lib/operator/mod.ts", "lib/store/mod.ts", "operator may not import store"],
+    ["lib/operator/mod.ts", "lib/config/mod.ts", "operator may import only types of config"],
+    ["lib/session/mod.ts", "lib/config/mod.ts", "session may import only types of config"],
+    ["lib/session/mod.ts", "lib/scaler/mod.ts", "session may not import scaler"],
+    ["lib/session/mod.ts", "lib/operator/mod.ts", "session may import only types of operator"],
+    ["lib/scaler/mod.ts", "lib/session/mod.ts", "scaler may not import session"],
+    ["lib/store/mod.ts", "lib/errors/mod.ts", "store may not import errors"],
+    ["lib/errors/mod.ts", "lib/config/mod.ts", "errors may not import config"],
+    ["lib/service/mod.ts", "lib/config/mod.ts", "service may not import config", true],
+    ["lib/attic/mod.ts", "lib/errors/mod.ts", "no rule for attic: give it one in this test"],
+    ["lib/session/mod.ts", "sandbox/mod.ts", "lib imports only lib"],
+    ["lib/session/mod.ts", "testbed/mod.ts", "lib imports only lib"],
+    ["lib/config/mod.ts", "main.ts", "lib imports only lib"],
+    ["sandbox/mod.ts", "lib/errors/mod.ts", "sandbox knows nothing of ours", true],
+    ["testbed/mod.ts", "lib/operator/ports.ts", "testbed knows nothing of ours"],
+    ["testbed/mod.ts", "main.ts", "testbed knows nothing of ours"],
+    ["lib/config/mod.ts", "https://example.org/mod.ts", "neither ours nor an npm package"],
+    ["main.ts", "jsr:@std/async", "neither ours nor an npm package"],
+  ];
+  for (const [from, to, wrong, typeOnly = false] of rows) {
+    await t.step(`${from} → ${to}`, () => {
+      assert.deepEqual(wrongImports([{ from, to, typeOnly }]), [`${from} imports ${to}: ${wrong}`]);
+    });
+  }
+});
+
+Deno.test("edgesOf() tells imports of types from others", () => {
+  const [specifier, a, b] = ["lib/session/mod.ts", "lib/a/mod.ts", "lib/b/mod.ts"].map((path) => root.href + path);
+  assert.ok(specifier && a && b);
+  const dependencies = [
+    { specifier: "../a/mod.ts", code: { specifier: a } },
+    { specifier: "../b/mod.ts", type: { specifier: b } },
+    { specifier: "node:fs", code: { specifier: "node:fs" } },
+  ];
+  assert.deepEqual(edgesOf({ modules: [{ specifier, dependencies }] }), [
+    { from: "lib/session/mod.ts", to: "lib/a/mod.ts", typeOnly: false },
+    { from: "lib/session/mod.ts", to: "lib/b/mod.ts", typeOnly: true },
+    { from: "lib/session/mod.ts", to: "node:fs", typeOnly: false },
+  ]);
+});
+
+Deno.test("reachesForProcess() finds every way, and leaves comments and the like alone", async (t) => {
+  const rows: [text: string, found: number][] = [
+    ["const a = Deno.args;", 1],
+    ["Deno.env.get('X')", 1],
+    ["Deno\n  .exit(1)", 1],
+    ['Deno["env"].toObject()', 1],
+    ["Deno?.addSignalListener('SIGTERM', f)", 1],
+    ["const { env } = Deno;", 1],
+    ["const { exit } = globalThis.Deno;", 1],
+    ["process.exit(1); process.env.X", 2],
+    ['import { env } from "node:process"; const url = "http://h"; Deno.exit(); // Deno.exit', 2],
+    ["/** Deno.exit is main's. */ // so is Deno.env", 0],
+    ["Deno.serve({}); Deno.environment; this.process.exiting", 0],
+  ];
+  for (const [text, found] of rows) {
+    await t.step(text, () => assert.equal(reachesForProcess(text).length, found));
+  }
+});
