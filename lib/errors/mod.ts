@@ -91,6 +91,7 @@ export class RejectedError extends Error {
   readonly status: number;
   /** The server's own code, such as Matrix `M_FORBIDDEN` or Kubernetes `Invalid`; empty if it gave none. */
   readonly code: string;
+  readonly #answer: Readonly<Record<string, unknown>>;
 
   /**
    * Says what failed.
@@ -98,10 +99,17 @@ export class RejectedError extends Error {
    * @param message what was tried and what came back, without bodies and secrets
    * @param status HTTP status
    * @param code the server's own code
+   * @param answer the answer's JSON
    */
-  constructor(message: string, status: number, code: string) {
+  constructor(message: string, status: number, code: string, answer: Readonly<Record<string, unknown>> = {}) {
     super(message);
     this.status = status;
     this.code = code;
+    this.#answer = answer;
+  }
+
+  /** The answer's JSON, for protocols that go on after a refusal; it is kept out of logs. */
+  get answer(): Readonly<Record<string, unknown>> {
+    return this.#answer;
   }
 }

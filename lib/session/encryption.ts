@@ -33,12 +33,17 @@ const HOUR_MS = 3_600_000;
 /** Encrypts for rooms, renewing their sessions where they must not be used any longer. */
 export class Encryption {
   readonly #machine: Machine;
+  readonly #onlySignedDevices: boolean;
   /** Rooms whose session was made by this process, or renewed since it started. */
   readonly #fresh = new Set<string>();
 
-  /** @param machine the Rust crypto */
-  constructor(machine: Machine) {
+  /**
+   * @param machine the Rust crypto
+   * @param onlySignedDevices keys go to devices that their owners have signed, and to no others
+   */
+  constructor(machine: Machine, onlySignedDevices: boolean) {
     this.#machine = machine;
+    this.#onlySignedDevices = onlySignedDevices;
   }
 
   /**
@@ -77,19 +82,21 @@ export class Encryption {
     await this.#machine.sendOutgoing(signal);
     const claim = await olm.getMissingSessions(userIds(joined));
     if (claim) await this.#machine.sendAll([claim], signal);
-    const shares = await olm.shareRoomKey(new RoomId(roomId), userIds(joined), settings(encryption));
+    const shares = await olm.shareRoomKey(new RoomId(roomId), userIds(joined), this.#settings(encryption));
     await this.#machine.sendAll(shares, signal);
     return await olm.encryptRoomEvent(new RoomId(roomId), type, JSON.stringify(content));
   }
-}
 
-function settings(encryption: RoomEncryption): EncryptionSettings {
-  const made = new EncryptionSettings();
-  made.algorithm = EncryptionAlgorithm.MegolmV1AesSha2;
-  made.historyVisibility = HistoryVisibility.Joined;
-  made.sharingStrategy = CollectStrategy.allDevices();
-  const periodMs = Math.min(Math.max(encryption.rotationPeriodMs ?? WEEK_MS, HOUR_MS), WEEK_MS);
-  made.rotationPeriod = BigInt(periodMs) * 1_000n;
-  made.rotationPeriodMessages = BigInt(Math.min(Math.max(encryption.rotationPeriodMessages ?? 100, 1), 10_000));
-  return made;
+  #settings(encryption: RoomEncryption): EncryptionSettings {
+    const made = new EncryptionSettings();
+    made.algorithm = EncryptionAlgorithm.MegolmV1AesSha2;
+    made.historyVisibility = HistoryVisibility.Joined;
+    made.sharingStrategy = this.#onlySignedDevices
+      ? CollectStrategy.identityBasedStrategy()
+      : CollectStrategy.allDevices();
+    const periodMs = Math.min(Math.max(encryption.rotationPeriodMs ?? WEEK_MS, HOUR_MS), WEEK_MS);
+    made.rotationPeriod = BigInt(periodMs) * 1_000n;
+    made.rotationPeriodMessages = BigInt(Math.min(Math.max(encryption.rotationPeriodMessages ?? 100, 1), 10_000));
+    return made;
+  }
 }

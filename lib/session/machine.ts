@@ -26,13 +26,23 @@ const log = getLogger(["openclaw-toggle", "session"]);
 const STORE_NAME = "openclaw-toggle";
 
 /** A request that the Rust crypto wants sent; `id` is missing on those that are not marked as sent. */
-interface OutgoingRequest {
+export interface OutgoingRequest {
+  /** Given back when it has been sent. */
   readonly id?: string | undefined;
+  /** Which endpoint it is for. */
   readonly type: RequestType;
+  /** JSON. */
   readonly body: string;
+  /** Event type of to-device messages and of messages in a room. */
   readonly event_type?: string;
+  /** Transaction id of the same. */
   readonly txn_id?: string;
+  /** Room of a message in a room. */
+  readonly room_id?: string;
 }
+
+/** Says something in a room for the crypto; returns the answer's body. */
+export type RoomSpeaker = (request: OutgoingRequest, signal: AbortSignal) => Promise<string>;
 
 /** The Rust crypto and its requests, one at a time. */
 export class Machine implements Disposable {
@@ -43,6 +53,9 @@ export class Machine implements Disposable {
   /** Users whose devices have changed since a query last told them, with the number of the sync that said so. */
   readonly #stale = new Map<string, number>();
   #syncs = 0;
+  /** Messages in rooms that are being said: saying one comes by here again. */
+  readonly #speaking = new Set<string>();
+  #speak: RoomSpeaker | undefined;
 
   private constructor(olm: OlmMachine, requests: Requests) {
     this.olm = olm;
@@ -78,24 +91,46 @@ export class Machine implements Disposable {
     );
   }
 
+  /** Says from now on what the crypto wants said in rooms: its part of verifications. */
+  speakThrough(speak: RoomSpeaker): void {
+    this.#speak = speak;
+  }
+
   /**
    * Sends what the crypto wants sent: keys, queries, and claims that mend broken Olm sessions.
    *
    * @throws TransientError if the homeserver did not take one of them; the crypto offers it again
    */
-  sendOutgoing(signal: AbortSignal): Promise<void> {
-    return this.#outgoing.run(async () => {
+  async sendOutgoing(signal: AbortSignal): Promise<void> {
+    await this.sendAll(async () => {
       const mend = await this.olm.getMissingSessions([]);
-      if (mend) await this.#send(mend, signal);
-      for (const request of await this.olm.outgoingRequests()) await this.#send(request, signal);
-    });
+      return [...mend ? [mend] : [], ...await this.olm.outgoingRequests()];
+    }, signal);
   }
 
   /** Sends requests of one piece of work, in order, between others. */
-  sendAll(requests: readonly OutgoingRequest[], signal: AbortSignal): Promise<void> {
-    return this.#outgoing.run(async () => {
-      for (const request of requests) await this.#send(request, signal);
+  async sendAll(
+    requests: readonly OutgoingRequest[] | (() => Promise<readonly OutgoingRequest[]>),
+    signal: AbortSignal,
+  ): Promise<void> {
+    const messages = await this.#outgoing.run(async () => {
+      const all = typeof requests === "function" ? await requests() : requests;
+      for (const request of all) if (request.type !== RequestType.RoomMessage) await this.#send(request, signal);
+      return all.filter((request) => request.type === RequestType.RoomMessage);
     });
+    // Saying something encrypts it, and that sends requests in turn: not while others wait for the lock.
+    for (const message of messages) await this.#say(message, signal);
+  }
+
+  async #say(message: OutgoingRequest, signal: AbortSignal): Promise<void> {
+    const id = message.id ?? "";
+    if (this.#speak === undefined || this.#speaking.has(id)) return;
+    this.#speaking.add(id);
+    try {
+      await this.olm.markRequestAsSent(id, message.type, await this.#speak(message, signal));
+    } finally {
+      this.#speaking.delete(id);
+    }
   }
 
   /** The user's devices have changed and have not been queried since. */
@@ -106,10 +141,11 @@ export class Machine implements Disposable {
   /**
    * Asks the homeserver for a user's devices and identity, whatever we know.
    *
+   * @returns the homeserver's answer
    * @throws TransientError if it was not answered
    */
-  query(userId: string, signal: AbortSignal): Promise<void> {
-    return this.sendAll([this.olm.queryKeysForUsers([new UserId(userId)])], signal);
+  query(userId: string, signal: AbortSignal): Promise<Json> {
+    return this.#outgoing.run(() => this.#send(this.olm.queryKeysForUsers([new UserId(userId)]), signal));
   }
 
   /** Follows the device lists of these users from now on. */
@@ -117,20 +153,27 @@ export class Machine implements Disposable {
     await this.olm.updateTrackedUsers(userIds(users));
   }
 
-  async #send(request: OutgoingRequest, signal: AbortSignal): Promise<void> {
+  async #send(request: OutgoingRequest, signal: AbortSignal): Promise<Json> {
     const asked = this.#syncs;
+    if (request.type === RequestType.SignatureUpload && request.id !== undefined) {
+      // Made by a verification: our signature would give that person a standing in others' eyes.
+      await this.olm.markRequestAsSent(request.id, request.type, JSON.stringify({ failures: {} }));
+      return {};
+    }
     try {
       const { json, body } = await this.#requests.send(endpoint(request), signal);
       if (request.id !== undefined) await this.olm.markRequestAsSent(request.id, request.type, body);
-      if (request.type !== RequestType.KeysQuery) return;
+      if (request.type !== RequestType.KeysQuery) return json;
       // A change that was told while the query was under way may not be in its answer.
       for (const user of Object.keys(object(json["device_keys"]))) {
         if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
       }
+      return json;
     } catch (error) {
       // One refused request must not keep the others from being sent; the crypto will offer it again.
       if (!(error instanceof RejectedError)) throw error;
       log.error("the homeserver refused a request of the crypto: {reason}", { reason: error.message });
+      return {};
     }
   }
 
@@ -163,8 +206,6 @@ function endpoint(request: OutgoingRequest): Request {
       return { method: "POST", path: "/_matrix/client/v3/keys/query", body };
     case RequestType.KeysClaim:
       return { method: "POST", path: "/_matrix/client/v3/keys/claim", body };
-    case RequestType.SignatureUpload:
-      return { method: "POST", path: "/_matrix/client/v3/keys/signatures/upload", body };
     case RequestType.ToDevice:
       return {
         method: "PUT",

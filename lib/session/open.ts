@@ -25,6 +25,8 @@ export interface SessionOptions {
   readonly store: Store;
   /** People whose device lists are followed from the start. */
   readonly allowedUsers: ReadonlySet<string>;
+  /** Keys go only to devices that their owners have signed. */
+  readonly onlySignedDevices: boolean;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
@@ -63,7 +65,10 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
     store,
     machine,
     self: account.userId,
+    deviceId: account.deviceId,
+    password: options.credentials.password,
     allowedUsers: options.allowedUsers,
+    onlySignedDevices: options.onlySignedDevices,
     now: options.now,
   });
 }

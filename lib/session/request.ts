@@ -138,7 +138,7 @@ function answer(what: string, response: Response, body: string): Json {
       retryAfterMs: retryAfterMs(response.headers, json),
     });
   }
-  throw new RejectedError(`Cannot ${what}: ${status} ${code}`.trimEnd(), status, code);
+  throw new RejectedError(`Cannot ${what}: ${status} ${code}`.trimEnd(), status, code, json);
 }
 
 /** The server's wish: the header in seconds or as a date, or `retry_after_ms` of older servers. */

@@ -5,20 +5,22 @@
  * @module
  */
 
-import type { RoomKeyInfo, RoomKeyWithheldInfo } from "@matrix-org/matrix-sdk-crypto-wasm";
+import { RoomId, type RoomKeyInfo, type RoomKeyWithheldInfo } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { NotFoundError, RejectedError, TransientError } from "../errors/mod.ts";
-import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, RoomFacts } from "../operator/mod.ts";
+import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "../operator/mod.ts";
 import type { Store } from "../store/mod.ts";
 import { Chores, type Pace, persist } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
-import { Encryption } from "./encryption.ts";
 import { GapFiller } from "./gaps.ts";
-import { type Json, text } from "./json.ts";
-import { Locks } from "./lock.ts";
+import { ensureIdentity, type IdentityState } from "./identity.ts";
+import { type Json, object, text } from "./json.ts";
+import type { Revealable } from "./login.ts";
 import type { Machine } from "./machine.ts";
 import { path, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
+import { Speaker } from "./speaker.ts";
 import { SyncApplier, type SyncEffect, syncFilter } from "./sync.ts";
-import { readEvent } from "./trust.ts";
+import { published, readEvent } from "./trust.ts";
+import { Verifier } from "./verification.ts";
 
 /** How long the homeserver may hold a sync without news, milliseconds. */
 const LONG_POLL_MS = 30_000;
@@ -40,8 +42,14 @@ export interface SessionParts {
   readonly machine: Machine;
   /** Our own user id. */
   readonly self: string;
-  /** People whose device lists are followed from the start. */
+  /** Our device id. */
+  readonly deviceId: string;
+  /** Password of the account, for a homeserver that asks for it before it takes an identity. */
+  readonly password: Revealable | undefined;
+  /** The people whose verification requests are accepted. */
   readonly allowedUsers: Iterable<string>;
+  /** Keys go only to devices that their owners have signed. */
+  readonly onlySignedDevices: boolean;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
@@ -53,13 +61,15 @@ export class Session implements Chat, Disposable {
   readonly #requests: Requests;
   readonly #store: Store;
   readonly #machine: Machine;
-  readonly #encryption: Encryption;
+  readonly #parts: SessionParts;
+  readonly #verifier: Verifier;
+  readonly #speaker: Speaker;
   readonly #applier: SyncApplier;
   readonly #gaps: GapFiller;
-  readonly #roomLocks = new Locks();
   /** Invitations that were answered and that sync has not confirmed yet. */
   readonly #answeredInvitations = new Set<string>();
   #hasSynced = false;
+  #advanceVerifications = (): void => {};
 
   /**
    * Use `openSession`. Does nothing before {@linkcode Session.run}; owns the machine from now on.
@@ -73,7 +83,9 @@ export class Session implements Chat, Disposable {
     this.#requests = parts.requests;
     this.#store = parts.store;
     this.#machine = parts.machine;
-    this.#encryption = new Encryption(parts.machine);
+    this.#parts = parts;
+    this.#verifier = new Verifier(parts.machine, parts.allowedUsers, parts.now);
+    this.#speaker = new Speaker(parts.requests, parts.store, parts.machine, parts.onlySignedDevices);
     this.#applier = new SyncApplier(parts.store, parts.self, parts.now);
     this.#gaps = new GapFiller(parts.requests, parts.store, parts.self, parts.now);
   }
@@ -86,7 +98,11 @@ export class Session implements Chat, Disposable {
   async run(listener: SessionListener, pace: () => Pace, signal: AbortSignal): Promise<void> {
     this.#listenForKeys(listener);
     const chores = new Chores(signal);
-    const outgoing = chores.add((now) => this.#machine.sendOutgoing(now), pace());
+    const outgoing = chores.add(async (now) => {
+      await this.#machine.sendOutgoing(now);
+      await this.#verifier.advance(now);
+    }, pace());
+    this.#advanceVerifications = () => outgoing.wake();
     const gaps = chores.add(async (now) => {
       if (await this.#gaps.fillAll(now)) listener.eventsArrived();
     }, pace());
@@ -124,7 +140,7 @@ export class Session implements Chat, Disposable {
     await this.#machine.receive(json);
     const effect = this.#applier.apply(json);
     this.#hasSynced = true;
-    for (const roomId of effect.renew) this.#encryption.renew(roomId);
+    for (const roomId of effect.renew) this.#speaker.renew(roomId);
     for (const roomId of this.#answeredInvitations) {
       if (this.#store.sync.room(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
     }
@@ -142,26 +158,48 @@ export class Session implements Chat, Disposable {
     this.#machine.olm.registerRoomKeysWithheldCallback(tell);
   }
 
-  read(event: InboxEvent, signal: AbortSignal): Promise<Payload> {
+  /** Reads an event; what belongs to a verification goes its way. */
+  async read(event: InboxEvent, signal: AbortSignal): Promise<Payload> {
     signal.throwIfAborted();
-    return readEvent(this.#machine, event.roomId, event.sender, event.event, signal);
+    const payload = await readEvent(this.#machine, event.roomId, event.sender, event.event, signal);
+    if (payload.kind !== "undecryptable" && isVerification(payload)) {
+      const { type, content } = payload;
+      const clear = JSON.stringify({ ...event.event, type, content });
+      await this.#machine.olm.receiveVerificationEvent(clear, new RoomId(event.roomId));
+      this.#advanceVerifications();
+    }
+    return payload;
   }
 
-  room(roomId: string): Promise<RoomFacts | undefined> {
+  /**
+   * Brings the operator's own cross-signing identity into order.
+   *
+   * @param recoveryKey 32 bytes; undefined if none is configured
+   * @param reset makes a new identity whatever there is
+   * @throws ConfigError if the recovery key does not fit; TransientError if the homeserver did not answer
+   */
+  ensureIdentity(
+    recoveryKey: Uint8Array<ArrayBuffer> | undefined,
+    reset: boolean,
+    signal: AbortSignal,
+  ): Promise<IdentityState> {
+    const { requests, machine, self, deviceId, password } = this.#parts;
+    return ensureIdentity({ requests, machine, self, deviceId, password, recoveryKey }, reset, signal);
+  }
+
+  published(userId: string, signal: AbortSignal): Promise<Published> {
+    signal.throwIfAborted();
+    return published(this.#machine, userId, signal);
+  }
+
+  room(roomId: string): RoomFacts | undefined {
     const room = this.#store.sync.room(roomId);
-    return Promise.resolve(
-      room && {
-        roomId,
-        membership: room.membership,
-        encrypted: room.encryption !== undefined,
-        joined: this.#joined(roomId),
-        aliases: room.aliases,
-      },
-    );
-  }
-
-  #joined(roomId: string): string[] {
-    return [...this.#store.sync.members(roomId)].flatMap(([user, membership]) => membership === "join" ? [user] : []);
+    return room && {
+      roomId,
+      membership: room.membership,
+      encrypted: room.encryption !== undefined,
+      joined: this.#speaker.joined(roomId),
+    };
   }
 
   joinedRooms(): readonly string[] {
@@ -195,37 +233,15 @@ export class Session implements Chat, Disposable {
     });
   }
 
-  send(
+  async send(
     transactionId: string,
     answer: Answer,
     replacesEventId: string | undefined,
     signal: AbortSignal,
   ): Promise<string> {
-    return this.#roomLocks.run(answer.roomId, async () => {
-      const { type, content } = outgoingEvent(answer, replacesEventId);
-      const room = this.#store.sync.room(answer.roomId);
-      if (room?.membership !== "join") throw new RejectedError(`Cannot speak in ${answer.roomId}: not joined`, 0, "");
-      const sent = room.encryption === undefined ? { type, body: content } : {
-        type: "m.room.encrypted",
-        body: await this.#encrypt(answer.roomId, room.encryption, type, content, signal),
-      };
-      const { json } = await this.#requests.send({
-        method: "PUT",
-        path: path`/_matrix/client/v3/rooms/${answer.roomId}/send/${sent.type}/${transactionId}`,
-        body: sent.body,
-      }, signal);
-      return text(json["event_id"]) ?? "";
-    });
-  }
-
-  #encrypt(
-    roomId: string,
-    encryption: Parameters<Encryption["encrypt"]>[1],
-    type: string,
-    content: Json,
-    signal: AbortSignal,
-  ): Promise<string> {
-    return this.#encryption.encrypt(roomId, encryption, this.#joined(roomId), type, content, signal);
+    const { type, content } = outgoingEvent(answer, replacesEventId);
+    const body = await this.#speaker.put(answer.roomId, transactionId, type, content, signal);
+    return text(object(JSON.parse(body))["event_id"]) ?? "";
   }
 
   /**
@@ -250,4 +266,10 @@ export class Session implements Chat, Disposable {
   [Symbol.dispose](): void {
     this.#machine[Symbol.dispose]();
   }
+}
+
+/** Belongs to a verification in a room (Matrix spec v1.16, client-server API, 11.12.2.2, "Key verification framework"). */
+function isVerification(payload: { readonly type: string; readonly content: Json }): boolean {
+  const kind = payload.type === "m.room.message" ? text(payload.content["msgtype"]) : payload.type;
+  return kind?.startsWith("m.key.verification.") ?? false;
 }

@@ -9,7 +9,7 @@ import type { NewEvent, Store, StoredRoom } from "../store/mod.ts";
 import { count, type Json, list, object, text } from "./json.ts";
 
 const STATE_TYPES = ["m.room.member", "m.room.encryption", "m.room.create"];
-const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message"];
+const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m.key.verification.*"];
 /** What a timeline may bring before the server says `limited` and the rest is fetched. */
 const TIMELINE_LIMIT = 50;
 
@@ -177,12 +177,15 @@ export function timelineEvent(roomId: string, event: Json, self: string, nowMs: 
   const eventId = text(event["event_id"]);
   const sender = text(event["sender"]);
   if (eventId === undefined || sender === undefined || sender === self || "state_key" in event) return undefined;
-  if (event["type"] !== "m.room.encrypted" && event["type"] !== "m.room.message") return undefined;
+  const type = text(event["type"]) ?? "";
+  if (!["m.room.encrypted", "m.room.message"].includes(type) && !type.startsWith("m.key.verification.")) {
+    return undefined;
+  }
   return { roomId, eventId, sender, event, receivedAtMs: nowMs, ageMs: count(object(event["unsigned"])["age"]) };
 }
 
 function blank(roomId: string): StoredRoom {
-  return { roomId, membership: "leave", encryption: undefined, membersComplete: true, inviters: [], aliases: [] };
+  return { roomId, membership: "leave", encryption: undefined, inviters: [] };
 }
 
 function encryption(content: Json): NonNullable<StoredRoom["encryption"]> {

@@ -9,8 +9,6 @@ import {
   type DecryptedRoomEvent,
   DecryptionErrorCode,
   DecryptionSettings,
-  type Device,
-  DeviceId,
   MegolmDecryptionError,
   RoomId,
   ShieldStateCode,
@@ -18,7 +16,7 @@ import {
   UserId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { TransientError } from "../errors/mod.ts";
-import type { Payload, SenderFacts, Undecryptable } from "../operator/mod.ts";
+import type { ListedDevice, Payload, Published, SenderFacts, Undecryptable } from "../operator/mod.ts";
 import { type Json, object, text } from "./json.ts";
 import type { Machine } from "./machine.ts";
 import { ciphertextKey } from "./megolm.ts";
@@ -69,6 +67,7 @@ async function decrypt(machine: Machine, roomId: string, event: Json): Promise<D
     // What the crypto cannot even parse is somebody's malformed event; it must not end the operator.
     if (!(error instanceof MegolmDecryptionError)) return { kind: "broken", reason: "malformed" };
     using failure = error;
+    if (failure.code === DecryptionErrorCode.MismatchedSender) return { kind: "forged" };
     if (failure.withheldCode !== undefined) return { kind: "withheld", code: failure.withheldCode };
     if (
       failure.code === DecryptionErrorCode.MissingRoomKey || failure.code === DecryptionErrorCode.UnknownMessageIndex
@@ -85,42 +84,91 @@ async function senderFacts(
   message: DecryptedRoomEvent,
   signal: AbortSignal,
 ): Promise<SenderFacts> {
-  if (machine.isStale(sender)) await machine.sendOutgoing(signal);
-  let device = await findDevice(machine, sender, message);
-  if (device === undefined) {
-    // Unknown is pending, not refused, until the homeserver has been asked.
-    await machine.query(sender, signal);
-    device = await findDevice(machine, sender, message);
-  }
-  if (machine.isStale(sender)) {
-    throw new TransientError(`Cannot judge a message of ${sender}: the homeserver did not tell their devices`);
-  }
-  using identity = await machine.olm.getIdentity(new UserId(sender));
+  const named = message.senderDevice?.toString();
+  // By the id that the crypto names, or, where it names none, by the key that made the session.
+  const isSenders = ({ deviceId, curve25519 }: KnownDevice): boolean =>
+    named === undefined ? curve25519 === message.senderCurve25519Key : deviceId === named;
+  const { identity, devices } = await known(machine, sender, (listed) => listed.some(isSenders), signal);
+  const device = devices.find(isSenders);
   const code = message.shieldState(false).code;
-  const facts: SenderFacts = {
-    deviceId: device?.deviceId.toString() ?? message.senderDevice?.toString(),
+  return {
+    deviceId: device?.deviceId ?? named,
     mismatchedSender: code === ShieldStateCode.MismatchedSender,
     authenticityNotGuaranteed: code === ShieldStateCode.AuthenticityNotGuaranteed,
     forwardedBy: message.forwarder?.toString(),
-    device: device === undefined ? undefined : {
-      ed25519: device.ed25519Key?.toBase64() ?? "",
-      deleted: device.isDeleted(),
-      sameKeysAsSession: device.curve25519Key?.toBase64() === message.senderCurve25519Key &&
-        device.ed25519Key?.toBase64() === message.senderClaimedEd25519Key,
-      crossSignedByOwner: device.isCrossSignedByOwner(),
+    device: device && {
+      ...listed(device),
+      deleted: device.deleted,
+      sameKeysAsSession: device.curve25519 === message.senderCurve25519Key &&
+        device.ed25519 === message.senderClaimedEd25519Key,
     },
-    identity: identity === undefined ? undefined : { masterKey: publicKey(identity.masterKey) },
+    identity,
+    devices: devices.map(listed),
   };
-  device?.free();
-  return facts;
 }
 
-/** The device by the id that the crypto names, or, where it names none, by the key that made the session. */
-async function findDevice(machine: Machine, sender: string, message: DecryptedRoomEvent): Promise<Device | undefined> {
-  const named = message.senderDevice?.toString();
-  if (named !== undefined) return await machine.olm.getDevice(new UserId(sender), new DeviceId(named));
-  using devices = await machine.olm.getUserDevices(new UserId(sender));
-  return devices.devices().find((device) => device.curve25519Key?.toBase64() === message.senderCurve25519Key);
+/**
+ * What is published of a user.
+ *
+ * @throws TransientError if it is not known as it is now, and could not be asked for
+ */
+export async function published(machine: Machine, userId: string, signal: AbortSignal): Promise<Published> {
+  const { identity, devices } = await known(machine, userId, (all) => all.length > 0, signal);
+  return { identity, devices: devices.map(listed) };
+}
+
+type KnownDevice = ListedDevice & { readonly curve25519: string | undefined; readonly deleted: boolean };
+
+function listed({ deviceId, ed25519, crossSignedByOwner }: KnownDevice): ListedDevice {
+  return { deviceId, ed25519, crossSignedByOwner };
+}
+
+/** A user's identity and devices as they are now; asked for anew if they have changed or what is sought is not there. */
+async function known(
+  machine: Machine,
+  userId: string,
+  suffices: (devices: readonly KnownDevice[]) => boolean,
+  signal: AbortSignal,
+): Promise<{ readonly identity: Published["identity"]; readonly devices: readonly KnownDevice[] }> {
+  if (machine.isStale(userId)) await machine.sendOutgoing(signal);
+  let found = await snapshot(machine, userId);
+  if (!suffices(found.devices)) {
+    // Unknown is pending, not refused, until the homeserver has been asked.
+    await machine.query(userId, signal);
+    found = await snapshot(machine, userId);
+  }
+  if (machine.isStale(userId)) {
+    throw new TransientError(`Cannot judge a message of ${userId}: the homeserver did not tell their devices`);
+  }
+  return found;
+}
+
+/** Identity and devices of one moment: both may change while we look at one of them. */
+async function snapshot(
+  machine: Machine,
+  userId: string,
+): Promise<{ readonly identity: Published["identity"]; readonly devices: readonly KnownDevice[] }> {
+  for (;;) {
+    const before = await masterKeyOf(machine, userId);
+    using list = await machine.olm.getUserDevices(new UserId(userId));
+    const devices = list.devices().map((each) => {
+      using device = each;
+      return {
+        deviceId: device.deviceId.toString(),
+        ed25519: device.ed25519Key?.toBase64() ?? "",
+        curve25519: device.curve25519Key?.toBase64(),
+        crossSignedByOwner: device.isCrossSignedByOwner(),
+        deleted: device.isDeleted(),
+      };
+    });
+    const after = await masterKeyOf(machine, userId);
+    if (before === after) return { identity: after === undefined ? undefined : { masterKey: after }, devices };
+  }
+}
+
+async function masterKeyOf(machine: Machine, userId: string): Promise<string | undefined> {
+  using identity = await machine.olm.getIdentity(new UserId(userId));
+  return identity && publicKey(identity.masterKey);
 }
 
 /** The one public key in a cross-signing key's JSON (Matrix spec v1.16, client-server API, 11.12.3, "CrossSigningKey"). */

@@ -20,7 +20,7 @@ Deno.test("Session reads what an allowed user says, encrypted, with the facts of
   assert.ok(payload?.kind === "decrypted");
   assert.equal(payload.content.body, "start");
   assert.equal(payload.ciphertext.messageIndex, 0);
-  const { device, ...facts } = payload.senderFacts;
+  const { device, devices, ...facts } = payload.senderFacts;
   assert.deepEqual(facts, {
     deviceId: alice.deviceId,
     mismatchedSender: false,
@@ -29,6 +29,7 @@ Deno.test("Session reads what an allowed user says, encrypted, with the facts of
     identity: undefined,
   });
   assert.equal(device?.sameKeysAsSession, true);
+  assert.deepEqual(devices, [{ deviceId: alice.deviceId, ed25519: device?.ed25519, crossSignedByOwner: false }]);
   assert.equal(device?.deleted, false);
   assert.equal(device?.crossSignedByOwner, false);
 });

@@ -48,6 +48,7 @@ export class World implements AsyncDisposable {
       credentials: { user, password: { reveal: () => password } },
       store,
       allowedUsers: new Set(["@alice:localhost"]),
+      onlySignedDevices: false,
       now: Date.now,
     }, never);
   }
@@ -86,6 +87,7 @@ export class Running implements AsyncDisposable {
       {
         eventsArrived: changed,
         roomsChanged: changed,
+        devicesChanged: changed,
         synced: changed,
         keyArrived: (roomId, sessionId) => {
           this.keys.push([roomId, sessionId]);

@@ -1,0 +1,181 @@
+/**
+ * The operator's own cross-signing identity: made at the first start, kept in secret storage where there is a recovery
+ * key, and used to sign the device, so that clients which ignore unsigned devices keep talking to it. An identity that
+ * the account already has is never replaced silently.
+ *
+ * @module
+ */
+
+import {
+  DeviceId,
+  type OlmMachine,
+  type OtherUserIdentity,
+  type OwnUserIdentity,
+  UserId,
+} from "@matrix-org/matrix-sdk-crypto-wasm";
+import { getLogger } from "@logtape/logtape";
+import { RejectedError } from "../errors/mod.ts";
+import { type Json, list, object, text } from "./json.ts";
+import type { Revealable } from "./login.ts";
+import type { Machine } from "./machine.ts";
+import type { Requests } from "./request.ts";
+import { SecretStorage } from "./secret_storage.ts";
+import { publicKey } from "./trust.ts";
+
+const log = getLogger(["openclaw-toggle", "session"]);
+const MASTER = "m.cross_signing.master";
+const SELF_SIGNING = "m.cross_signing.self_signing";
+const USER_SIGNING = "m.cross_signing.user_signing";
+
+/** What the identity needs. */
+export interface IdentityParts {
+  /** Requests with the access token set. */
+  readonly requests: Requests;
+  /** The Rust crypto. */
+  readonly machine: Machine;
+  /** Our own user id. */
+  readonly self: string;
+  /** Our device id. */
+  readonly deviceId: string;
+  /** Password of the account, for homeservers that ask for it. */
+  readonly password: Revealable | undefined;
+  /** The 32 bytes of the recovery key. */
+  readonly recoveryKey: Uint8Array<ArrayBuffer> | undefined;
+}
+
+/** How the identity stands afterwards. */
+export type IdentityState = { readonly signed: true; readonly masterKey: string } | {
+  readonly signed: false;
+  /** Why, and what to do, in a sentence. */
+  readonly reason: string;
+};
+
+/**
+ * Brings the identity into order: made where the account has none, restored where the recovery key opens it, completed
+ * where a crash left it half-done. Safe to call at every start.
+ *
+ * @param reset makes a new identity whatever there is
+ * @throws ConfigError if the recovery key does not fit the account's secret storage; TransientError
+ */
+export async function ensureIdentity(
+  parts: IdentityParts,
+  reset: boolean,
+  signal: AbortSignal,
+): Promise<IdentityState> {
+  const { machine, self } = parts;
+  // The crypto takes an identity that it has made for published, whether or not that ever got through.
+  const published = object((await machine.query(self, signal))["master_keys"])[self] !== undefined;
+  const storage = parts.recoveryKey && await SecretStorage.open(parts.requests, self, parts.recoveryKey, signal);
+  if (reset || !published) {
+    await makeIdentity(parts, reset, signal);
+  } else if (!await holdsPrivateKeys(machine.olm) && !await restore(parts, storage, signal)) {
+    return {
+      signed: false,
+      reason: storage === undefined
+        ? "the account has a cross-signing identity, and its private keys are not here: give RECOVERY_KEY, or make a new " +
+          "identity with --reset-identity"
+        : "the account's secret storage does not hold its cross-signing identity: make a new one with --reset-identity",
+    };
+  }
+  await signDevice(parts, signal);
+  if (storage !== undefined) await keep(machine.olm, storage, signal);
+  return { signed: true, masterKey: await ownMasterKey(machine.olm, self) ?? "" };
+}
+
+async function ownMasterKey(olm: OlmMachine, self: string): Promise<string | undefined> {
+  using identity: OwnUserIdentity | OtherUserIdentity | undefined = await olm.getIdentity(new UserId(self));
+  return identity === undefined ? undefined : publicKey(identity.masterKey);
+}
+
+async function holdsPrivateKeys(olm: OlmMachine): Promise<boolean> {
+  using status = await olm.crossSigningStatus();
+  return status.hasMaster && status.hasSelfSigning;
+}
+
+/** Keys first, then their signatures; a crash between the two is mended by the next start, which holds the keys. */
+async function makeIdentity(parts: IdentityParts, reset: boolean, signal: AbortSignal): Promise<void> {
+  const { machine, requests } = parts;
+  const made = await machine.olm.bootstrapCrossSigning(reset);
+  if (made.uploadKeysRequest) await machine.sendAll([made.uploadKeysRequest], signal);
+  const keys = object(JSON.parse(made.uploadSigningKeysRequest.body));
+  await uploadSigningKeys(parts, keys, signal);
+  await uploadSignatures(requests, made.uploadSignaturesRequest.body, signal);
+  await machine.query(parts.self, signal);
+  log.info("made a cross-signing identity for {user}", { user: parts.self });
+}
+
+/** Uploads cross-signing keys; asked for the password, gives it (client-server API, 5.5 and 11.12.3). */
+async function uploadSigningKeys(parts: IdentityParts, keys: Json, signal: AbortSignal): Promise<void> {
+  const upload = (auth: Json | undefined): Promise<unknown> =>
+    parts.requests.send({
+      method: "POST",
+      path: "/_matrix/client/v3/keys/device_signing/upload",
+      body: auth === undefined ? keys : { ...keys, auth },
+    }, signal);
+  try {
+    await upload(undefined);
+  } catch (error) {
+    if (!(error instanceof RejectedError) || error.status !== 401 || parts.password === undefined) throw error;
+    const stages = list(error.answer["flows"]).map((flow) => list(object(flow)["stages"]));
+    if (!stages.some((flow) => flow.length === 1 && flow[0] === "m.login.password")) throw error;
+    await upload({
+      type: "m.login.password",
+      identifier: { type: "m.id.user", user: parts.self },
+      password: parts.password.reveal(),
+      session: text(error.answer["session"]),
+    });
+  }
+}
+
+async function restore(
+  parts: IdentityParts,
+  storage: SecretStorage | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (storage === undefined) return false;
+  const [master, selfSigning, userSigning] = await Promise.all(
+    [MASTER, SELF_SIGNING, USER_SIGNING].map((name) => storage.get(name, signal)),
+  );
+  if (master === undefined || selfSigning === undefined) return false;
+  await parts.machine.olm.importCrossSigningKeys(master, selfSigning, userSigning);
+  if (!await holdsPrivateKeys(parts.machine.olm)) return false;
+  log.info("restored the cross-signing identity of {user}", { user: parts.self });
+  return true;
+}
+
+async function signDevice(parts: IdentityParts, signal: AbortSignal): Promise<void> {
+  const { olm } = parts.machine;
+  using device = await olm.getDevice(new UserId(parts.self), new DeviceId(parts.deviceId));
+  if (device === undefined || device.isCrossSignedByOwner()) return;
+  const request = await device.verify();
+  await uploadSignatures(parts.requests, request.body, signal);
+  await parts.machine.query(parts.self, signal);
+}
+
+async function uploadSignatures(requests: Requests, body: string, signal: AbortSignal): Promise<void> {
+  const { json } = await requests.send(
+    { method: "POST", path: "/_matrix/client/v3/keys/signatures/upload", body },
+    signal,
+  );
+  const failures = Object.keys(object(json["failures"]));
+  if (failures.length > 0) {
+    throw new RejectedError(
+      `Cannot upload signatures: the homeserver refused those of ${failures.join(", ")}`,
+      200,
+      "",
+    );
+  }
+}
+
+/** Puts into secret storage what is missing there. */
+async function keep(olm: OlmMachine, storage: SecretStorage, signal: AbortSignal): Promise<void> {
+  using keys = await olm.exportCrossSigningKeys();
+  if (keys === undefined) return;
+  const secrets = [[MASTER, keys.masterKey], [SELF_SIGNING, keys.self_signing_key], [
+    USER_SIGNING,
+    keys.userSigningKey,
+  ]] as const;
+  for (const [name, secret] of secrets) {
+    if (secret !== undefined && await storage.get(name, signal) !== secret) await storage.set(name, secret, signal);
+  }
+}

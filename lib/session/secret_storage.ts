@@ -1,0 +1,165 @@
+/**
+ * Secret storage: secrets kept in the account's data, encrypted under the recovery key (Matrix spec v1.16,
+ * client-server API, 11.12.2, "Secrets", `m.secret_storage.v1.aes-hmac-sha2`). Knows nothing of what the secrets are.
+ *
+ * @module
+ */
+
+import { ConfigError, RejectedError } from "../errors/mod.ts";
+import { type Json, object, text } from "./json.ts";
+import { path, type Requests } from "./request.ts";
+
+const ALGORITHM = "m.secret_storage.v1.aes-hmac-sha2";
+const DEFAULT_KEY = "m.secret_storage.default_key";
+
+/** One account's secret storage, opened with its key. */
+export class SecretStorage {
+  readonly #requests: Requests;
+  readonly #self: string;
+  readonly #key: Uint8Array<ArrayBuffer>;
+  readonly #keyId: string;
+
+  private constructor(requests: Requests, self: string, key: Uint8Array<ArrayBuffer>, keyId: string) {
+    this.#requests = requests;
+    this.#self = self;
+    this.#key = key;
+    this.#keyId = keyId;
+  }
+
+  /**
+   * Opens the account's secret storage, or makes it where the account has none.
+   *
+   * @throws ConfigError if the account's storage belongs to another key: nothing is changed then
+   */
+  static async open(
+    requests: Requests,
+    self: string,
+    key: Uint8Array<ArrayBuffer>,
+    signal: AbortSignal,
+  ): Promise<SecretStorage> {
+    const data = new AccountData(requests, self);
+    const known = text((await data.get(DEFAULT_KEY, signal))?.["key"]);
+    if (known !== undefined) {
+      const description = await data.get(keyType(known), signal);
+      if (description?.["algorithm"] !== ALGORITHM || !await matches(key, description)) {
+        throw new ConfigError([
+          "RECOVERY_KEY: it does not open the secret storage of " + self +
+          "; give the key with which that was made (nothing was changed)",
+        ]);
+      }
+      return new SecretStorage(requests, self, key, known);
+    }
+    const keyId = crypto.getRandomValues(new Uint8Array(16)).toHex();
+    const check = await seal(key, "", new Uint8Array(32));
+    await data.put(keyType(keyId), { algorithm: ALGORITHM, iv: check.iv, mac: check.mac }, signal);
+    await data.put(DEFAULT_KEY, { key: keyId }, signal);
+    return new SecretStorage(requests, self, key, keyId);
+  }
+
+  /** Reads a secret; undefined if it is not stored under this key or was tampered with. */
+  async get(name: string, signal: AbortSignal): Promise<string | undefined> {
+    const stored = await new AccountData(this.#requests, this.#self).get(name, signal);
+    const sealed = object(object(stored?.["encrypted"])[this.#keyId]);
+    const [iv, ciphertext, mac] = [text(sealed["iv"]), text(sealed["ciphertext"]), text(sealed["mac"])];
+    if (iv === undefined || ciphertext === undefined || mac === undefined) return undefined;
+    return await open(this.#key, name, { iv, ciphertext, mac });
+  }
+
+  /** Writes a secret, encrypted. */
+  async set(name: string, secret: string, signal: AbortSignal): Promise<void> {
+    const sealed = await seal(this.#key, name, new TextEncoder().encode(secret));
+    await new AccountData(this.#requests, this.#self).put(name, { encrypted: { [this.#keyId]: sealed } }, signal);
+  }
+}
+
+interface Sealed {
+  readonly iv: string;
+  readonly ciphertext: string;
+  readonly mac: string;
+}
+
+class AccountData {
+  readonly #requests: Requests;
+  readonly #self: string;
+
+  constructor(requests: Requests, self: string) {
+    this.#requests = requests;
+    this.#self = self;
+  }
+
+  async get(type: string, signal: AbortSignal): Promise<Json | undefined> {
+    try {
+      return (await this.#requests.send({ method: "GET", path: this.#path(type) }, signal)).json;
+    } catch (error) {
+      if (error instanceof RejectedError && error.status === 404) return undefined;
+      throw error;
+    }
+  }
+
+  async put(type: string, body: Json, signal: AbortSignal): Promise<void> {
+    await this.#requests.send({ method: "PUT", path: this.#path(type), body }, signal);
+  }
+
+  #path(type: string): string {
+    return path`/_matrix/client/v3/user/${this.#self}/account_data/${type}`;
+  }
+}
+
+function keyType(keyId: string): string {
+  return `m.secret_storage.key.${keyId}`;
+}
+
+/** A key is known by the MAC that it makes over 32 zero bytes. */
+async function matches(key: Uint8Array<ArrayBuffer>, description: Json): Promise<boolean> {
+  const [iv, mac] = [text(description["iv"]), text(description["mac"])];
+  if (iv === undefined || mac === undefined) return false;
+  const check = await seal(key, "", new Uint8Array(32), Uint8Array.fromBase64(iv));
+  return unpadded(check.mac) === unpadded(mac);
+}
+
+async function seal(
+  key: Uint8Array<ArrayBuffer>,
+  name: string,
+  plain: Uint8Array<ArrayBuffer>,
+  iv: Uint8Array<ArrayBuffer> = initialCounter(),
+): Promise<Sealed> {
+  const { aes, hmac } = await keys(key, name);
+  const ciphertext = new Uint8Array(
+    await crypto.subtle.encrypt({ name: "AES-CTR", counter: iv, length: 64 }, aes, plain),
+  );
+  const mac = new Uint8Array(await crypto.subtle.sign("HMAC", hmac, ciphertext));
+  return { iv: iv.toBase64(), ciphertext: ciphertext.toBase64(), mac: mac.toBase64() };
+}
+
+async function open(key: Uint8Array<ArrayBuffer>, name: string, sealed: Sealed): Promise<string | undefined> {
+  const { aes, hmac } = await keys(key, name);
+  const ciphertext = Uint8Array.fromBase64(sealed.ciphertext);
+  if (!await crypto.subtle.verify("HMAC", hmac, Uint8Array.fromBase64(sealed.mac), ciphertext)) return undefined;
+  const counter = Uint8Array.fromBase64(sealed.iv);
+  const plain = await crypto.subtle.decrypt({ name: "AES-CTR", counter, length: 64 }, aes, ciphertext);
+  return new TextDecoder().decode(plain);
+}
+
+/** Bit 63 is 0, so that implementations whose counter overflows differently agree. */
+function initialCounter(): Uint8Array<ArrayBuffer> {
+  const iv = crypto.getRandomValues(new Uint8Array(16));
+  iv[8] = (iv[8] ?? 0) & 0x7f;
+  return iv;
+}
+
+async function keys(key: Uint8Array<ArrayBuffer>, name: string): Promise<{ aes: CryptoKey; hmac: CryptoKey }> {
+  const material = await crypto.subtle.importKey("raw", key, "HKDF", false, ["deriveBits"]);
+  const hkdf = { name: "HKDF", hash: "SHA-256", salt: new Uint8Array(32), info: new TextEncoder().encode(name) };
+  const bits = await crypto.subtle.deriveBits(hkdf, material, 512);
+  return {
+    aes: await crypto.subtle.importKey("raw", bits.slice(0, 32), "AES-CTR", false, ["encrypt", "decrypt"]),
+    hmac: await crypto.subtle.importKey("raw", bits.slice(32), { name: "HMAC", hash: "SHA-256" }, false, [
+      "sign",
+      "verify",
+    ]),
+  };
+}
+
+function unpadded(base64: string): string {
+  return base64.replace(/=+$/, "");
+}

@@ -1,0 +1,113 @@
+/**
+ * Being verified by emoji: accepts the requests of allowed users, shows the emojis in the log, and confirms. That lets
+ * people make sure of the operator; it gives them no standing here, so what the crypto notes of them is undone and
+ * what it would publish of them is not sent (see `machine.ts`).
+ *
+ * @module
+ */
+
+import {
+  DeviceId,
+  LocalTrust,
+  OtherUserIdentity,
+  Sas,
+  UserId,
+  VerificationMethod,
+  type VerificationRequest,
+  VerificationRequestPhase,
+} from "@matrix-org/matrix-sdk-crypto-wasm";
+import { getLogger } from "@logtape/logtape";
+import type { Machine, OutgoingRequest } from "./machine.ts";
+
+const log = getLogger(["openclaw-toggle", "session"]);
+/** A person verifies once in a while; whoever asks more often than this is a program. */
+const MOST_REQUESTS = 5;
+const PER_MS = 10 * 60_000;
+
+/** Answers verification requests, to-device and in-room alike. */
+export class Verifier {
+  readonly #machine: Machine;
+  readonly #allowedUsers: readonly string[];
+  readonly #now: () => number;
+  readonly #accepted = new Map<string, number[]>();
+  readonly #ended = new Set<string>();
+
+  /**
+   * @param machine the Rust crypto
+   * @param allowedUsers whose requests are accepted; nobody else's are looked at
+   * @param now milliseconds since the epoch
+   */
+  constructor(machine: Machine, allowedUsers: Iterable<string>, now: () => number) {
+    this.#machine = machine;
+    this.#allowedUsers = [...allowedUsers];
+    this.#now = now;
+  }
+
+  /**
+   * Takes every verification one step further, as far as the other side has come.
+   *
+   * @throws TransientError if the homeserver did not take an answer
+   */
+  async advance(signal: AbortSignal): Promise<void> {
+    for (const user of this.#allowedUsers) {
+      for (const request of this.#machine.olm.getVerificationRequests(new UserId(user))) {
+        await this.#step(user, request, signal);
+      }
+    }
+  }
+
+  async #step(user: string, request: VerificationRequest, signal: AbortSignal): Promise<void> {
+    const flow = `${user} ${request.flowId}`;
+    if (this.#ended.has(flow)) return;
+    if (request.isCancelled()) return void this.#ended.add(flow);
+    if (request.isDone()) {
+      this.#ended.add(flow);
+      return await this.#forget(user, request.otherDeviceId?.toString());
+    }
+    if (request.phase() === VerificationRequestPhase.Requested && !request.weStarted()) {
+      return await this.#answer(user, request, signal);
+    }
+    const verification = request.getVerification();
+    if (verification instanceof Sas) await this.#compare(user, verification, signal);
+  }
+
+  async #answer(user: string, request: VerificationRequest, signal: AbortSignal): Promise<void> {
+    const recent = (this.#accepted.get(user) ?? []).filter((atMs) => this.#now() - atMs < PER_MS);
+    const accepts = recent.length < MOST_REQUESTS;
+    this.#accepted.set(user, accepts ? [...recent, this.#now()] : recent);
+    log[accepts ? "info" : "warning"](
+      accepts ? "{user} verifies this device" : "{user} asks to verify this device too often: refused",
+      { user },
+    );
+    await this.#send(
+      accepts ? request.acceptWithMethods([VerificationMethod.SasV1]) : request.cancel(),
+      signal,
+    );
+  }
+
+  async #compare(user: string, sas: Sas, signal: AbortSignal): Promise<void> {
+    if (!sas.hasBeenAccepted()) await this.#send(sas.accept(), signal);
+    if (!sas.canBePresented() || sas.haveWeConfirmed()) return;
+    const emojis = sas.emoji()?.map(({ symbol, description }) => `${symbol} ${description}`).join(", ");
+    log.info("{user} should see these emojis, in this order: {emojis}", {
+      user,
+      emojis: emojis ?? sas.decimals()?.join(" ") ?? "",
+    });
+    for (const request of await sas.confirm()) await this.#send(request, signal);
+  }
+
+  async #send(request: OutgoingRequest | undefined, signal: AbortSignal): Promise<void> {
+    if (request !== undefined) await this.#machine.sendAll([request], signal);
+  }
+
+  /** Sets back what the crypto has noted of the user's device and identity. */
+  async #forget(user: string, deviceId: string | undefined): Promise<void> {
+    log.info("{user} has verified this device", { user });
+    if (deviceId !== undefined) {
+      using device = await this.#machine.olm.getDevice(new UserId(user), new DeviceId(deviceId));
+      await device?.setLocalTrust(LocalTrust.Unset);
+    }
+    using identity = await this.#machine.olm.getIdentity(new UserId(user));
+    if (identity instanceof OtherUserIdentity) await identity.withdrawVerification();
+  }
+}
