@@ -1,0 +1,107 @@
+/**
+ * What demo and dev have in common as programs: options, signals, exit codes, and a clear line for what goes wrong.
+ * Knows nothing of what they do.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+
+/** Something that the person at the terminal can mend: told without a trace. */
+export class Problem extends Error {
+  /** Tells it from other errors. */
+  override readonly name = "Problem";
+}
+
+/** The person, or the system, wants it to end. */
+export class Interrupted extends Error {
+  /** Tells it from other errors. */
+  override readonly name = "Interrupted";
+}
+
+/** A task runner passes Ctrl-C on to us though the terminal has sent it already: within this time it is the same one. */
+const sameSignalMs = 500;
+
+/**
+ * Runs a program and ends the process: with the code that it returns, or 1 if it throws.
+ *
+ * @param main is given a signal that aborts when it is to end; what it returns or throws then is what counts
+ */
+export async function runProgram(main: (stop: AbortSignal) => Promise<number>): Promise<never> {
+  const stop = new AbortController();
+  let stoppedAtMs = Infinity;
+  const onSignal = () => {
+    // What is left is ended by the operator's watchdog.
+    if (performance.now() - stoppedAtMs > sameSignalMs) Deno.exit(1);
+    stoppedAtMs = Math.min(stoppedAtMs, performance.now());
+    stop.abort(new Interrupted("Interrupted"));
+  };
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const name of signals) Deno.addSignalListener(name, onSignal);
+  globalThis.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    stop.abort(event.reason);
+  });
+  // Servers on this machine are not asked through a proxy.
+  for (const name of ["NO_PROXY", "no_proxy"]) {
+    Deno.env.set(name, [Deno.env.get(name) ?? "", "127.0.0.1"].filter((part) => part !== "").join(","));
+  }
+  try {
+    Deno.exit(await main(stop.signal));
+  } catch (error) {
+    console.error(error instanceof Problem || error instanceof Interrupted ? error.message : error);
+    Deno.exit(1);
+  }
+}
+
+/**
+ * Reads ports given as `--name N`.
+ *
+ * @param names permitted names
+ * @returns ports by name; 0, any free one, where none was given
+ * @throws Problem if anything else is given
+ */
+export function readPorts<Name extends string>(names: readonly Name[]): Record<Name, number> {
+  const permitted = names.map((name) => `--${name} N`).join(", ");
+  const options = Object.fromEntries(names.map((name) => [name, { type: "string" } as const]));
+  try {
+    const { values } = parseArgs({ args: Deno.args, options });
+    return Object.fromEntries(names.map((name) => [name, portOf(name, values[name])])) as Record<Name, number>;
+  } catch (error) {
+    if (error instanceof TypeError) throw new Problem(`${error.message} (permitted: ${permitted || "no options"})`);
+    throw error;
+  }
+}
+
+function portOf(name: string, given: unknown): number {
+  const port = given === undefined ? 0 : Number(given);
+  if (Number.isInteger(port) && port >= 0 && port < 65_536 && given !== "") return port;
+  throw new Problem(`Cannot use --${name} ${given}: a port is a number from 0 (any free one) to 65535`);
+}
+
+/**
+ * Starts a server; says it clearly if its port is taken.
+ *
+ * @param what named in the error
+ * @param option with which another port is chosen; empty if there is none
+ * @throws Problem if the port is taken, or may not be used
+ */
+export async function listening<T>(
+  what: string,
+  port: number,
+  option: string,
+  start: () => T | Promise<T>,
+): Promise<T> {
+  try {
+    return await start();
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    const why = error instanceof Deno.errors.AddrInUse || code === "EADDRINUSE"
+      ? "is taken"
+      : error instanceof Deno.errors.PermissionDenied || code === "EACCES"
+      ? "is not for you to use"
+      : undefined;
+    if (why === undefined) throw error;
+    throw new Problem(`Cannot start ${what}: port ${port} ${why}; --${option} N chooses another, 0 any free one`);
+  }
+}

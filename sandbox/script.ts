@@ -1,0 +1,131 @@
+/**
+ * The demo's conversation for where nobody can type: said line by line, each answer and the cluster's state checked.
+ *
+ * @module
+ */
+
+import type { Homeserver } from "./homeserver/mod.ts";
+import type { KubernetesSandbox, WorkloadView } from "./kubernetes/mod.ts";
+import type { Message, Person } from "./person/mod.ts";
+import { Problem } from "./program.ts";
+import { isEcho, nameOf, timeOf } from "./stage.ts";
+
+/** Who takes part, and where. */
+export interface Cast {
+  /** Whom the operator obeys. */
+  readonly person: Person;
+  /** Whom it does not; in the same room. */
+  readonly stranger: Person;
+  /** User id of the operator. */
+  readonly operatorId: string;
+  /** An encrypted room of the three. */
+  readonly roomId: string;
+  /** Where they talk. */
+  readonly homeserver: Homeserver;
+  /** What is switched. */
+  readonly kubernetes: KubernetesSandbox;
+}
+
+const answerWithinMs = 5_000;
+const readyWithinMs = 8_000;
+
+/**
+ * Plays the conversation and prints it.
+ *
+ * @throws Problem at the first answer, or state of the cluster, that is not as it should be
+ */
+export async function playScript(cast: Cast): Promise<void> {
+  const { person, stranger, operatorId, roomId, kubernetes } = cast;
+  using _listening = person.listen((message) => console.log(lineOf(message)));
+  using _watching = printChanges(kubernetes);
+
+  await ask("status", /is off /, 0);
+  await ask("start", /is now on \(replicas: 1\)/, 1);
+  await ask("status", /is starting \(desired: 1, ready: 0/, 1);
+  await untilReady(kubernetes);
+  await ask("status", /is running \(desired: 1, ready: 1/, 1);
+  await ignores("stop");
+  await ask("status", /is running /, 1);
+  await ask("stop", /is now off \(replicas: 0\)/, 0);
+  await ignores("start");
+  await ask("status", /is (off|stopping) /, 0);
+  checkStranger();
+  checkWire(cast.homeserver);
+
+  async function ask(text: string, expected: RegExp, replicas: number): Promise<void> {
+    const said = await person.say(roomId, text);
+    const answer = await person.until(() => answersTo(said)[0], answerWithinMs).catch(() => {
+      throw new Problem(`✘ "${text}" was not answered within ${answerWithinMs / 1_000} s`);
+    });
+    const first = answer.earlier[0] ?? answer.body;
+    if (!expected.test(first)) throw new Problem(`✘ "${text}" was answered with "${first}", not with ${expected}`);
+    const { desired } = workload(kubernetes);
+    if (desired !== replicas) throw new Problem(`✘ after "${text}" the replicas are ${desired}, not ${replicas}`);
+  }
+
+  /** Commands are taken in the order of the room: with the next answer it is clear that there is none to this. */
+  async function ignores(text: string): Promise<void> {
+    const { desired } = workload(kubernetes);
+    const said = await stranger.say(roomId, text);
+    await person.until(() => person.messages(roomId).find(({ eventId }) => eventId === said), answerWithinMs);
+    if (workload(kubernetes).desired !== desired) throw new Problem(`✘ the stranger's "${text}" was obeyed`);
+  }
+
+  function checkStranger(): void {
+    const said = person.messages(roomId).filter(({ sender }) => sender === stranger.userId);
+    const answered = said.find(({ eventId }) => person.messages(roomId).some(({ about }) => about === eventId));
+    if (answered !== undefined) throw new Problem(`✘ the stranger's "${answered.body}" was answered`);
+    console.log(`✔ ${nameOf(stranger.userId)}, whom the operator does not know, was ignored ${said.length} times`);
+  }
+
+  function answersTo(eventId: string): Message[] {
+    return person.messages(roomId).filter((message) =>
+      message.sender === operatorId && message.about === eventId && message.kind === "notice" && !isEcho(message)
+    );
+  }
+}
+
+/** What the homeserver was given to see. */
+function checkWire({ requests }: Homeserver): void {
+  const types = requests.entries.filter(({ method, status }) => method === "PUT" && status === 200)
+    .flatMap(({ path }) => /\/rooms\/[^/]+\/send\/([^/]+)\//.exec(path)?.[1] ?? []);
+  const clear = types.filter((type) => type !== "m.room.encrypted");
+  const encrypted = types.length - clear.length;
+  if (clear.length > 0 || encrypted === 0) {
+    throw new Problem(`✘ on the wire: ${encrypted} messages encrypted, ${clear.length} in clear (${clear.join(", ")})`);
+  }
+  console.log(`✔ the homeserver saw ${encrypted} messages, ${encrypted} of them m.room.encrypted, 0 in clear`);
+}
+
+async function untilReady(kubernetes: KubernetesSandbox): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const look = () => workload(kubernetes).ready === 1 && resolve();
+  const late = new Problem(`✘ the Deployment is not ready after ${readyWithinMs / 1_000} s`);
+  const timer = setTimeout(() => reject(late), readyWithinMs);
+  using _watching = kubernetes.onChange(look);
+  look();
+  await promise.finally(() => clearTimeout(timer));
+}
+
+function printChanges(kubernetes: KubernetesSandbox): Disposable {
+  let last = "";
+  return kubernetes.onChange(() => {
+    const { name, desired, ready, pods } = workload(kubernetes);
+    const states = pods.map(({ state }) => state).join(", ") || "none";
+    const line = `         cluster  ${name} ${ready}/${desired} ready, pods: ${states}`;
+    if (line !== last) console.log(line);
+    last = line;
+  });
+}
+
+function workload(kubernetes: KubernetesSandbox): WorkloadView {
+  const [only] = kubernetes.workloads();
+  if (only === undefined) throw new Error("Cannot look at the Deployment: there is none");
+  return only;
+}
+
+function lineOf(message: Message): string {
+  const sign = message.earlier.length > 0 ? "✎ " : "";
+  const name = nameOf(message.sender).padEnd(8);
+  return `${timeOf(message)} ${message.encrypted ? "🔒" : "!!"} ${name} ${sign}${message.body}`;
+}

@@ -1,0 +1,112 @@
+/**
+ * The line that a person types: from the bytes of a terminal in raw mode to keys, and from keys to the edited line.
+ * Knows nothing of where it is shown.
+ *
+ * @module
+ */
+
+import { graphemes, harmless } from "./text.ts";
+
+/** A key, or text that was typed or pasted. */
+export type Key =
+  | { readonly text: string }
+  | "enter"
+  | "backspace"
+  | "delete"
+  | "left"
+  | "right"
+  | "home"
+  | "end"
+  | "clear"
+  | "clear-word"
+  | "leave";
+
+/** What has been typed, as characters, and before which of them the cursor stands. */
+export interface Typed {
+  /** Characters. */
+  readonly characters: readonly string[];
+  /** From 0 to their number. */
+  readonly cursor: number;
+}
+
+/** Nothing typed. */
+export const nothingTyped: Typed = { characters: [], cursor: 0 };
+
+const keys: Readonly<Record<string, Key>> = {
+  "\r": "enter",
+  "\n": "enter",
+  "\x7f": "backspace",
+  "\b": "backspace",
+  "\x01": "home",
+  "\x05": "end",
+  "\x03": "leave",
+  "\x04": "leave",
+  "\x15": "clear",
+  "\x17": "clear-word",
+  "\x1b[D": "left",
+  "\x1b[C": "right",
+  "\x1b[H": "home",
+  "\x1b[F": "end",
+  "\x1b[1~": "home",
+  "\x1b[4~": "end",
+  "\x1b[3~": "delete",
+};
+
+/** One key, a complete escape sequence (ECMA-48, 5.4) of an unknown key, or text. */
+// deno-lint-ignore no-control-regex -- control characters are what this is about
+const token = /\x1b[[O][0-?]*[ -/]*[@-~]|\x1b(?=[^[O])|[\x00-\x1a\x1c-\x1f\x7f]|[^\x00-\x1f\x7f]+/y;
+
+/** Reads keys from what a terminal sends; a sequence that is cut off waits for its rest. */
+export class KeyReader {
+  readonly #decoder = new TextDecoder();
+  #rest = "";
+
+  /** Takes in what was read. */
+  read(bytes: Uint8Array): Key[] {
+    const all = this.#rest + this.#decoder.decode(bytes, { stream: true });
+    const found: Key[] = [];
+    token.lastIndex = 0;
+    let end = 0;
+    for (let match = token.exec(all); match !== null; match = token.exec(all)) {
+      end = token.lastIndex;
+      const [whole] = match;
+      const key = keys[whole.replace("\x1bO", "\x1b[")];
+      if (key !== undefined) found.push(key);
+      else if (whole >= " " && whole !== "\x7f") found.push({ text: whole });
+    }
+    this.#rest = all.slice(end);
+    return found;
+  }
+}
+
+/** The line after a key; keys that don't edit leave it as it is. */
+export function edit({ characters, cursor }: Typed, key: Key): Typed {
+  const before = characters.slice(0, cursor);
+  const after = characters.slice(cursor);
+  const join = (left: readonly string[], right: readonly string[]): Typed => {
+    // Joined anew: what was typed may have become one character with its neighbour.
+    const start = graphemes(left.join(""));
+    return { characters: [...start, ...right], cursor: start.length };
+  };
+  if (typeof key === "object") return join([...before, harmless(key.text)], after);
+  switch (key) {
+    case "backspace":
+      return join(before.slice(0, -1), after);
+    case "delete":
+      return join(before, after.slice(1));
+    case "clear":
+      return join([], after);
+    case "clear-word":
+      return join([before.join("").replace(/\S*\s*$/, "")], after);
+    case "left":
+      return { characters, cursor: Math.max(0, cursor - 1) };
+    case "right":
+      return { characters, cursor: Math.min(characters.length, cursor + 1) };
+    case "home":
+      return { characters, cursor: 0 };
+    case "end":
+      return { characters, cursor: characters.length };
+    default:
+      return { characters, cursor };
+  }
+}

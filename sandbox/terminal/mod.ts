@@ -1,0 +1,142 @@
+/**
+ * A chat in the terminal: shows a view on the alternate screen, redraws it as it changes, and hands out the lines that
+ * are typed. The terminal is as it was before when it is disposed of, or when the process ends otherwise.
+ *
+ * @module
+ */
+
+import { edit, type Key, KeyReader, nothingTyped } from "./input.ts";
+import { draw, type Screen, type Style, type View } from "./view.ts";
+
+export type { Typed } from "./input.ts";
+export type { Bubble, View, Workload } from "./view.ts";
+
+const codes: Readonly<Record<Style, string>> = {
+  plain: "",
+  bold: "1",
+  dim: "2",
+  mine: "36",
+  theirs: "35",
+  good: "32",
+  waiting: "33",
+};
+/** Alternate screen; lines are not wrapped by the terminal (xterm control sequences, DECSET). */
+const enter = "\x1b[?1049h\x1b[?7l";
+const leave = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
+
+/** A chat that has the terminal to itself. */
+export class TerminalChat implements Disposable {
+  readonly #coloured: boolean;
+  readonly #restore: () => void;
+  readonly #redraw = () => this.#paint();
+  #view: View;
+  #due = false;
+  #over = false;
+
+  /**
+   * Takes the terminal over.
+   *
+   * @param view what is shown first
+   * @param coloured colours and other looks are welcome
+   */
+  constructor(view: Omit<View, "typed">, coloured: boolean) {
+    this.#view = { ...view, typed: nothingTyped };
+    this.#coloured = coloured;
+    this.#restore = () => this[Symbol.dispose]();
+    globalThis.addEventListener("unload", this.#restore);
+    Deno.stdin.setRaw(true);
+    write(enter);
+    if (Deno.build.os !== "windows") Deno.addSignalListener("SIGWINCH", this.#redraw);
+    this.#paint();
+  }
+
+  /** Shows something else from now on. */
+  show(change: Partial<Omit<View, "typed">>): void {
+    this.#change(change);
+  }
+
+  /**
+   * Lines as they are entered, without those that are empty. Ends when the person leaves, or the terminal goes away.
+   *
+   * @throws the signal's reason when it aborts
+   */
+  async *lines(signal: AbortSignal): AsyncGenerator<string, void> {
+    signal.throwIfAborted();
+    const reader = new KeyReader();
+    const input = Deno.stdin.readable.getReader();
+    const { promise: aborted, reject } = Promise.withResolvers<never>();
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    while (true) {
+      const { value: bytes } = await Promise.race([input.read(), aborted]);
+      if (bytes === undefined) return;
+      for (const key of reader.read(bytes)) {
+        if (key === "leave") return;
+        const line = this.#press(key);
+        if (line !== undefined) yield line;
+      }
+    }
+  }
+
+  /** Gives the terminal back. */
+  [Symbol.dispose](): void {
+    if (this.#over) return;
+    this.#over = true;
+    globalThis.removeEventListener("unload", this.#restore);
+    if (Deno.build.os !== "windows") Deno.removeSignalListener("SIGWINCH", this.#redraw);
+    write(leave);
+    try {
+      Deno.stdin.setRaw(false);
+    } catch {
+      // The terminal has gone: there is nothing to restore.
+    }
+  }
+
+  #press(key: Key): string | undefined {
+    const { typed } = this.#view;
+    if (key !== "enter") return this.#change({ typed: edit(typed, key) });
+    this.#change({ typed: nothingTyped });
+    return typed.characters.join("").trim() || undefined;
+  }
+
+  /** Draws once for all changes of one turn. */
+  #change(change: Partial<View>): undefined {
+    this.#view = { ...this.#view, ...change };
+    if (this.#due) return;
+    this.#due = true;
+    setTimeout(() => this.#paint());
+  }
+
+  #paint(): void {
+    this.#due = false;
+    if (this.#over) return;
+    let size = { columns: 80, rows: 24 };
+    try {
+      size = Deno.consoleSize();
+    } catch {
+      // The terminal has gone; whoever reads the keys notices.
+    }
+    write(paint(draw(this.#view, size), this.#coloured));
+  }
+}
+
+/** The control sequences that put a screen onto a terminal, in one frame where the terminal knows how. */
+function paint({ rows, cursor }: Screen, coloured: boolean): string {
+  const lines = rows.map((row, index) => {
+    const spans = row.map(({ text, style, column }) => {
+      const code = coloured ? codes[style] : "";
+      const start = column === undefined ? "" : `\x1b[${column + 1}G`;
+      return start + (code === "" ? text : `\x1b[${code}m${text}\x1b[0m`);
+    });
+    return `\x1b[${index + 1};1H${spans.join("")}\x1b[K`;
+  });
+  return `\x1b[?2026h\x1b[?25l${lines.join("")}\x1b[${cursor.row + 1};${cursor.column + 1}H\x1b[?25h\x1b[?2026l`;
+}
+
+function write(text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
+  } catch {
+    // The terminal has gone; whoever reads the keys notices.
+  }
+}
