@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 import { getLogger } from "@logtape/logtape";
 import project from "./deno.json" with { type: "json" };
 import { type Config, helpTable, readConfig } from "./lib/config/mod.ts";
-import { ConfigError } from "./lib/errors/mod.ts";
+import { ConfigError, NotFoundError, TransientError } from "./lib/errors/mod.ts";
 import { type Observer, Operator, type Target } from "./lib/operator/mod.ts";
 import { KubernetesApi, KubernetesScaler, openCluster, SERVICE_ACCOUNT_FOLDER } from "./lib/scaler/mod.ts";
 import {
@@ -23,18 +23,20 @@ import {
   startLogging,
   waitAfter,
 } from "./lib/service/mod.ts";
-import { openSession, type Pace, type Session } from "./lib/session/mod.ts";
+import { openSession, type Pace, type Session, TokenRefused } from "./lib/session/mod.ts";
 import { openStore, type Store } from "./lib/store/mod.ts";
 
 const USAGE =
   `openclaw-toggle ${project.version}: switches a Kubernetes Deployment on and off from an encrypted Matrix chat
 
-usage: openclaw-toggle [--conntest | --version | --help]
+usage: openclaw-toggle [--conntest | --reset-identity | --version | --help]
 
-  (nothing)     run the operator
-  --conntest    check configuration, homeserver and login, and exit 0 or 1
-  --version     print the version
-  --help        print this
+  (nothing)           run the operator
+  --conntest          check configuration, homeserver, login and cluster, and exit 0 or 1
+  --reset-identity    make a new cross-signing identity for the operator's account, and exit; for when both the
+                      volume and the recovery key are lost
+  --version           print the version
+  --help              print this
 
 exit codes: 0 ended well, 1 failed, 2 wrong configuration or usage
 
@@ -46,20 +48,38 @@ const log = getLogger(["openclaw-toggle", "main"]);
 const GRACE_MS = 5_000;
 
 async function main(args: readonly string[]): Promise<number> {
+  const purpose = purposeOf(args);
+  switch (purpose) {
+    case "help":
+      return say(USAGE + helpTable());
+    case "version":
+      return say(project.version);
+    case "conntest":
+      return await (await import("./conntest.ts")).connectionTest();
+    case undefined:
+      return 2;
+    default:
+      return await runOperator(purpose);
+  }
+}
+
+type Purpose = "operate" | "reset identity";
+
+/** What the arguments ask for; undefined if that is not clear, and has been said. */
+function purposeOf(args: readonly string[]): Purpose | "help" | "version" | "conntest" | undefined {
+  const flag = { type: "boolean" } as const;
+  const options = { conntest: flag, "reset-identity": flag, version: flag, help: flag };
   try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: { conntest: { type: "boolean" }, version: { type: "boolean" }, help: { type: "boolean" } },
-    });
-    if (values.help) return say(USAGE + helpTable());
-    if (values.version) return say(project.version);
-    if (values.conntest) return await (await import("./conntest.ts")).connectionTest();
+    const { values } = parseArgs({ args: [...args], options });
+    if (values.help) return "help";
+    if (values.version) return "version";
+    if (values.conntest) return "conntest";
+    return values["reset-identity"] ? "reset identity" : "operate";
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    console.error(`${error.message}\n\npermitted: --conntest, --version, --help, or nothing`);
-    return 2;
+    console.error(`${error.message}\npermitted: --conntest, --reset-identity, --version, --help, or nothing`);
+    return undefined;
   }
-  return await runOperator();
 }
 
 function say(text: string): number {
@@ -68,7 +88,7 @@ function say(text: string): number {
 }
 
 /** Runs until a signal or a failure ends it; never throws. */
-async function runOperator(): Promise<number> {
+async function runOperator(purpose: Purpose): Promise<number> {
   const env = Deno.env.toObject();
   let config: Config;
   try {
@@ -101,7 +121,13 @@ async function runOperator(): Promise<number> {
     now: () => performance.now(),
   });
   try {
-    await operate(config, env, shutdown.stopping);
+    await retrying(() => operate(config, env, purpose, shutdown.stopping).catch(loggedOut), {
+      backoff: new Backoff(operatorPolicy(config.maxRetries)),
+      signal: shutdown.stopping,
+      onFailure: ({ message }, waitMs) => {
+        log.warn("{reason}; starting over in {wait} s", { reason: message, wait: Math.ceil(waitMs / 1_000) });
+      },
+    });
   } catch (error) {
     if (!shutdown.stopping.aborted || error !== shutdown.stopping.reason) {
       log.error("{reason}", { reason: error instanceof Error ? error.message : String(error), error });
@@ -112,8 +138,19 @@ async function runOperator(): Promise<number> {
   return 0;
 }
 
+/** A login that ends while we run is made anew by starting over; everything else ends the program. */
+function loggedOut(error: unknown): never {
+  if (error instanceof TokenRefused) throw new TransientError(error.message, { cause: error });
+  throw error instanceof TransientError ? new Error(error.message, { cause: error }) : error;
+}
+
 /** Builds the parts in the order in which they depend on each other; they are closed in the opposite order. */
-async function operate(config: Config, env: Readonly<Record<string, string>>, stopping: AbortSignal): Promise<void> {
+async function operate(
+  config: Config,
+  env: Readonly<Record<string, string>>,
+  purpose: Purpose,
+  stopping: AbortSignal,
+): Promise<void> {
   const health = new Health();
   await using server = config.httpAddress === undefined ? undefined : serveHealth(config.httpAddress, health);
   if (server !== undefined) log.info("listening on port {port}", { port: server.port });
@@ -133,14 +170,16 @@ async function operate(config: Config, env: Readonly<Record<string, string>>, st
   });
   await store.openCrypto();
   const pace = (): Pace => paceOf(policy, health);
-  using session = await retrying((signal) => startSession(config, store, signal), {
-    backoff: new Backoff(policy),
-    signal: stopping,
-    onFailure: (error, waitMs) => {
-      health.backingOff(waitMs);
-      log.warn("{reason}; trying again in {wait} s", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
-    },
-  });
+  const patiently = <Value>(work: (signal: AbortSignal) => Promise<Value>): Promise<Value> =>
+    retrying(work, {
+      backoff: new Backoff(policy),
+      signal: stopping,
+      onFailure: (error, waitMs) => {
+        health.backingOff(waitMs);
+        log.warn("{reason}; trying again in {wait} s", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
+      },
+    });
+  using session = await patiently((signal) => startSession(config, store, signal));
 
   const scaler = new KubernetesScaler(new KubernetesApi(cluster));
   const targets: Target[] = [{
@@ -153,12 +192,15 @@ async function operate(config: Config, env: Readonly<Record<string, string>>, st
     chat: session,
     scaler,
     journal: store.journal,
+    pins: store.pins,
     settings: {
       allowedUsers: new Set(config.allowedUsers),
-      allowedRooms: await allowedRooms(config, session, stopping),
+      allowedRooms: await patiently((signal) => allowedRooms(config, session, signal)),
       targets,
       echo: config.echo,
       requireEncryption: config.requireEncryption,
+      senderTrust: config.senderTrust,
+      trustedIdentities: new Map(config.trustedIdentities),
       maxCommandAgeMs: config.maxCommandAgeMs,
     },
     clock: { now: Date.now, sleep },
@@ -174,6 +216,7 @@ async function operate(config: Config, env: Readonly<Record<string, string>>, st
         eventsArrived: () => operator.eventsArrived(),
         keyArrived: (roomId, sessionId) => operator.keyArrived(roomId, sessionId),
         roomsChanged: () => operator.roomsChanged(),
+        devicesChanged: (userIds) => operator.devicesChanged(userIds),
         synced: () => {
           health.synced();
           tidyUp();
@@ -187,7 +230,9 @@ async function operate(config: Config, env: Readonly<Record<string, string>>, st
   ]).catch((error) => ended(error, stopping));
   stopping.addEventListener("abort", () => health.stopping());
   await Promise.race([firstSync.promise, broken]);
+  if (purpose === "reset identity") return await patiently((signal) => ownIdentity(config, session, true, signal));
   const getReady = async (): Promise<void> => {
+    await patiently((signal) => ownIdentity(config, session, false, signal));
     await Promise.all(targets.map((target) => checkTarget(scaler, target, stopping)));
     health.ready();
     log.info("Ready: {user} takes commands for {targets}", {
@@ -209,6 +254,7 @@ function startSession(config: Config, store: Store, signal: AbortSignal): Promis
     credentials: { user: config.user, password: config.password },
     store,
     allowedUsers: new Set(config.allowedUsers),
+    onlySignedDevices: config.senderTrust === "cross-signed",
     now: Date.now,
   }, signal);
 }
@@ -230,8 +276,25 @@ function paceOf(policy: BackoffPolicy, health: Health): Pace {
 /** The rooms in which commands are accepted, as ids; an alias counts as what it points to at the start. */
 async function allowedRooms(config: Config, session: Session, signal: AbortSignal): Promise<ReadonlySet<string>> {
   if (config.allowedRooms === "any") return new Set();
-  const rooms = config.allowedRooms.map((room) => room.startsWith("#") ? session.resolveAlias(room, signal) : room);
-  return new Set(await Promise.all(rooms));
+  const rooms = new Set<string>();
+  for (const room of config.allowedRooms) {
+    try {
+      rooms.add(room.startsWith("#") ? await session.resolveAlias(room, signal) : room);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error;
+      log.warn("{reason}; see ALLOWED_ROOMS", { reason: error.message });
+      // It still counts as named: without any room, commands would be taken in all of them.
+      rooms.add(room);
+    }
+  }
+  return rooms;
+}
+
+/** Brings the operator's own identity into order; that it cannot be signed is worth a warning, not an end. */
+async function ownIdentity(config: Config, session: Session, reset: boolean, signal: AbortSignal): Promise<void> {
+  const state = await session.ensureIdentity(config.recoveryKey?.reveal(), reset, signal);
+  if (state.signed) log.info("own cross-signing identity: {masterKey}", { masterKey: state.masterKey });
+  else log.warn("this device is not signed, so some clients may ignore it: {reason}", { reason: state.reason });
 }
 
 /** A target that cannot be read is worth a warning with its cure, not an end: it may be there tomorrow. */

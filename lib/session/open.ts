@@ -9,6 +9,7 @@ import { ConfigError, CredentialError } from "../errors/mod.ts";
 import type { Store, StoredSession } from "../store/mod.ts";
 import { findHomeserver, type HomeserverAddress } from "./homeserver.ts";
 import { type Credentials, logIn } from "./login.ts";
+import { object, text } from "./json.ts";
 import { Machine } from "./machine.ts";
 import { Requests, TokenRefused } from "./request.ts";
 import { Session } from "./session.ts";
@@ -40,36 +41,68 @@ export interface SessionOptions {
 export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
   const { store } = options;
   const requests = new Requests(await findHomeserver(options.homeserver, signal));
-  let account = store.account.load();
-  if (account !== undefined) mustBeOurs(account, requests.baseUrl, options.credentials.user);
-  account ??= await newLogin(requests, options, undefined, signal);
-  requests.accessToken = account.accessToken;
-  const machine = await Machine.open(requests, account.userId, account.deviceId, store.cryptoKey);
+  const stored = store.account.load();
+  if (stored !== undefined) mustBeOurs(stored, requests.baseUrl, options.credentials.user);
+  const account = stored ?? await newLogin(requests, options, undefined, signal);
   try {
-    await machine.track(options.allowedUsers);
+    return await begin(requests, options, account, signal);
+  } catch (error) {
+    if (!(error instanceof DeviceLost)) throw error;
+    // A device made anew under its old id would never be sent keys again: the crypto takes them for uploaded.
+    log.warning(
+      "device {device} of {user} is gone ({reason}): going on as a new device; the old one's keys are set aside",
+      { device: account.deviceId, user: account.userId, reason: error.message },
+    );
+    await store.setCryptoAside();
+    return await begin(requests, options, await newLogin(requests, options, undefined, signal), signal);
+  }
+}
+
+/** The homeserver does not know our device any more, or knows it by other keys. */
+class DeviceLost extends CredentialError {}
+
+async function begin(
+  requests: Requests,
+  options: SessionOptions,
+  account: StoredSession,
+  signal: AbortSignal,
+): Promise<Session> {
+  const { store, credentials, allowedUsers, onlySignedDevices, now } = options;
+  const { userId: self, deviceId } = account;
+  requests.accessToken = account.accessToken;
+  const machine = await Machine.open(requests, self, deviceId, store.cryptoKey);
+  try {
+    await machine.track(allowedUsers);
     try {
       await machine.sendOutgoing(signal);
     } catch (error) {
-      if (!(error instanceof TokenRefused) || !error.soft) throw error;
-      // The device is still there: only its token has ended (client-server API, 5.7.3, "Soft logout").
+      if (!(error instanceof TokenRefused)) throw error;
+      if (!error.soft) throw new DeviceLost(error.message, { cause: error });
+      // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
       log.warning("the homeserver has ended the access token; logging in again as the same device");
-      account = await newLogin(requests, options, account.deviceId, signal);
+      await newLogin(requests, options, deviceId, signal);
       await machine.sendOutgoing(signal);
+    }
+    const published = object(object((await machine.query(self, signal))["device_keys"])[self])[deviceId];
+    if (
+      text(object(object(published)["keys"])[`ed25519:${deviceId}`]) !== machine.olm.identityKeys.ed25519.toBase64()
+    ) {
+      throw new DeviceLost("the homeserver does not list its keys");
     }
   } catch (error) {
     machine[Symbol.dispose]();
-    throw error instanceof TokenRefused ? ended(account, error) : error;
+    throw error;
   }
   return new Session({
     requests,
     store,
     machine,
-    self: account.userId,
-    deviceId: account.deviceId,
-    password: options.credentials.password,
-    allowedUsers: options.allowedUsers,
-    onlySignedDevices: options.onlySignedDevices,
-    now: options.now,
+    self,
+    deviceId,
+    password: credentials.password,
+    allowedUsers,
+    onlySignedDevices,
+    now,
   });
 }
 
@@ -104,12 +137,4 @@ function mustBeOurs(account: StoredSession, homeserver: string, user: string): v
     );
   }
   if (problems.length > 0) throw new ConfigError(problems);
-}
-
-function ended(account: StoredSession, cause: TokenRefused): CredentialError {
-  return new CredentialError(
-    `Cannot go on as device ${account.deviceId} of ${account.userId}: ${cause.message}; give another CRYPTO_STORE_PATH ` +
-      "to log in as a new device",
-    { cause },
-  );
 }

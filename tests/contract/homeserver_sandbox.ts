@@ -4,7 +4,7 @@
  * @module
  */
 import type { Homeserver } from "../../sandbox/homeserver/mod.ts";
-import { type ContractRow, type HomeserverUnderTest, runHomeserverContract } from "./homeserver.ts";
+import type { HomeserverUnderTest } from "./homeserver.ts";
 
 /** A running sandbox homeserver, to be tested. */
 export function sandboxHomeserver(homeserver: Homeserver): HomeserverUnderTest {
@@ -14,9 +14,4 @@ export function sandboxHomeserver(homeserver: Homeserver): HomeserverUnderTest {
     return Promise.resolve();
   };
   return { url, serverName, register };
-}
-
-/** Runs the suite on a sandbox homeserver. */
-export async function runOnSandbox(homeserver: Homeserver): Promise<ContractRow[]> {
-  return await runHomeserverContract("sandbox", sandboxHomeserver(homeserver));
 }

@@ -9,39 +9,21 @@ import assert from "node:assert/strict";
 import { accessCases } from "./kubernetes_access.ts";
 import { call, type ContractCase, deployment, type KubernetesUnderTest, workloads } from "./kubernetes_http.ts";
 import { rolloutCases } from "./kubernetes_rollout.ts";
+import { type ContractRow, runCases } from "./results.ts";
 
 export type { ContractCase, ContractRule, KubernetesUnderTest } from "./kubernetes_http.ts";
 
-/** How a case ended. */
-export interface ContractRow {
-  readonly case: string;
-  readonly server: KubernetesUnderTest["server"];
-  readonly ok: boolean;
-  /** Why it failed; empty if it did not. */
-  readonly why: string;
-}
-
-/** Runs one case. */
-export async function runKubernetesCase(cluster: KubernetesUnderTest, each: ContractCase): Promise<ContractRow> {
-  const row = { case: each.name, server: cluster.server };
-  try {
-    const name = `case-${crypto.randomUUID().slice(0, 8)}`;
-    assert.equal(
-      (await call(cluster, { method: "POST", path: workloads(cluster), body: deployment(name, 0) })).status,
-      201,
-    );
-    await each.run(cluster, name);
-    return { ...row, ok: true, why: "" };
-  } catch (error) {
-    return { ...row, ok: false, why: error instanceof Error ? error.message : String(error) };
-  }
+/** Runs one case, on a workload of its own. */
+export async function runKubernetesCase(cluster: KubernetesUnderTest, { run }: ContractCase): Promise<void> {
+  const name = `case-${crypto.randomUUID().slice(0, 8)}`;
+  const made = await call(cluster, { method: "POST", path: workloads(cluster), body: deployment(name, 0) });
+  assert.equal(made.status, 201);
+  await run(cluster, name);
 }
 
 /** Runs all cases, one after the other. */
-export async function runKubernetesContract(cluster: KubernetesUnderTest): Promise<ContractRow[]> {
-  const rows: ContractRow[] = [];
-  for (const each of kubernetesCases) rows.push(await runKubernetesCase(cluster, each));
-  return rows;
+export function runKubernetesContract(cluster: KubernetesUnderTest): Promise<ContractRow[]> {
+  return runCases(cluster.server, kubernetesCases, (each) => runKubernetesCase(cluster, each));
 }
 
 /** Everything that the operator relies on. */

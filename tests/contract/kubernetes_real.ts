@@ -1,14 +1,12 @@
 /**
- * The contract's cases against a real API server: by kubeconfig, in a namespace of their own that is deleted at the
- * end. As a program: `deno run -A tests/contract/kubernetes_real.ts KUBECONFIG` prints the sandbox's results beside it.
+ * A real API server as the contract's cases see it: by kubeconfig, in a namespace of their own that is deleted at the
+ * end.
  *
  * @module
  */
 
 import { KubeConfig } from "@kubernetes/client-node";
-import { KubernetesSandbox } from "../../sandbox/kubernetes/mod.ts";
-import { type ContractRow, type KubernetesUnderTest, runKubernetesContract } from "./kubernetes.ts";
-import { sandboxUnderTest } from "./kubernetes_sandbox.ts";
+import type { KubernetesUnderTest } from "./kubernetes.ts";
 
 /** A real server as the contract's cases see it. The kubeconfig's user has a token and may do everything. */
 export async function realUnderTest(kubeconfig: string): Promise<KubernetesUnderTest & AsyncDisposable> {
@@ -60,28 +58,4 @@ export async function realUnderTest(kubeconfig: string): Promise<KubernetesUnder
       client.close();
     },
   };
-}
-
-/** Results of several servers, a line for each case. */
-export function sideBySide(rows: readonly ContractRow[]): string {
-  const servers = [...new Set(rows.map(({ server }) => server))];
-  const cases = [...new Set(rows.map((row) => row.case))];
-  const mark = (name: string, server: string) => {
-    const row = rows.find((each) => each.case === name && each.server === server);
-    return (row === undefined ? "-" : row.ok ? "ok" : "FAILED").padEnd(8);
-  };
-  return [
-    `${servers.map((server) => server.padEnd(8)).join("")}case`,
-    ...cases.map((name) => servers.map((server) => mark(name, server)).join("") + name),
-    ...rows.filter(({ ok }) => !ok).map((row) => `${row.server}, ${row.case}: ${row.why}`),
-  ].join("\n");
-}
-
-if (import.meta.main) {
-  const [kubeconfig = ""] = Deno.args;
-  await using sandbox = await KubernetesSandbox.start({ startMs: 60, stopMs: 30, observeMs: 5 });
-  await using real = await realUnderTest(kubeconfig);
-  const rows = [...await runKubernetesContract(sandboxUnderTest(sandbox)), ...await runKubernetesContract(real)];
-  console.log(sideBySide(rows));
-  Deno.exitCode = rows.every(({ ok }) => ok) ? 0 : 1;
 }

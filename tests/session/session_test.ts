@@ -213,6 +213,49 @@ Deno.test("openSession() logs in again as the same device after a soft logout", 
   assert.equal(running.store.account.load()?.deviceId, device);
 });
 
+Deno.test("openSession() goes on as a new device when the old one is gone", async (t) => {
+  const losses: [how: string, lose: (world: World, device: string) => void][] = [
+    ["its token is refused for good", (world, device) => {
+      world.homeserver.attacks.deleteDevice("@toggle:localhost", device);
+    }],
+    ["it was deleted, and its token ended softly", (world, device) => {
+      world.homeserver.attacks.revokeTokens("@toggle:localhost", device, true);
+      world.homeserver.attacks.deleteDevice("@toggle:localhost", device);
+      world.softly = true;
+    }],
+  ];
+  for (const [how, lose] of losses) {
+    await t.step(how, async () => {
+      await using world = new World();
+      const alice = await world.person("alice");
+      const roomId = await alice.createRoom(["@toggle:localhost"]);
+      let old: string;
+      {
+        await using running = (await world.open()).sync();
+        await running.joined(roomId);
+        old = running.store.account.load()?.deviceId ?? "";
+      }
+      lose(world, old);
+      using _soft = world.softly
+        ? world.homeserver.fault({
+          path: "/keys/query",
+          times: 1,
+          answer: { status: 401, body: { errcode: "M_UNKNOWN_TOKEN", soft_logout: true } },
+        })
+        : undefined;
+      await using running = (await world.open()).sync();
+      assert.notEqual(running.store.account.load()?.deviceId, old);
+      await running.until(() => running.session.joinedRooms().includes(roomId) || undefined);
+      await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
+      alice.crypto.forgetSession(roomId);
+      await alice.say(roomId, "start");
+      const payload = (await running.read(1)).at(-1);
+      assert.equal(body(payload), "start");
+      assert.ok(Array.from(Deno.readDirSync(world.folder)).some(({ name }) => name === "crypto-1.sqlite3"));
+    });
+  }
+});
+
 Deno.test("Session.leave() declines an invitation", async () => {
   await using world = new World();
   const alice = await world.person("alice");

@@ -17,6 +17,8 @@ export const never: AbortSignal = new AbortController().signal;
 export class World implements AsyncDisposable {
   readonly homeserver = new Homeserver();
   readonly folder: string = Deno.makeTempDirSync();
+  /** A lost device's login ends softly first. */
+  softly = false;
   readonly #people: Person[] = [];
 
   constructor() {

@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { Homeserver } from "../../sandbox/homeserver/mod.ts";
+import { KubernetesSandbox } from "../../sandbox/kubernetes/mod.ts";
+import { startTestbed } from "../../testbed/mod.ts";
+import { runHomeserverContract } from "../contract/homeserver.ts";
+import { sandboxHomeserver } from "../contract/homeserver_sandbox.ts";
+import { runKubernetesContract } from "../contract/kubernetes.ts";
+import { realUnderTest } from "../contract/kubernetes_real.ts";
+import { sandboxUnderTest } from "../contract/kubernetes_sandbox.ts";
+import { type ContractRow, sideBySide } from "../contract/results.ts";
+
+Deno.test("the sandbox and the real servers keep the same contract", async (t) => {
+  await using testbed = await startTestbed();
+
+  await t.step("homeserver", async () => {
+    const { url, serverName, register } = testbed.homeserver;
+    const synapse = {
+      url,
+      serverName,
+      register: async (localpart: string, password: string) => {
+        await register.call(testbed.homeserver, localpart, password);
+      },
+    };
+    await using homeserver = new Homeserver();
+    judge([
+      ...await runHomeserverContract("sandbox", sandboxHomeserver(homeserver)),
+      ...await runHomeserverContract("synapse", synapse),
+    ]);
+  });
+
+  await t.step("Kubernetes API", async () => {
+    await using sandbox = await KubernetesSandbox.start({ startMs: 60, stopMs: 30, observeMs: 5 });
+    await using real = await realUnderTest(testbed.cluster.kubeconfig);
+    judge([...await runKubernetesContract(sandboxUnderTest(sandbox)), ...await runKubernetesContract(real)]);
+  });
+});
+
+function judge(rows: readonly ContractRow[]): void {
+  console.log(`\n${sideBySide(rows)}\n`);
+  assert.deepEqual(rows.filter(({ why }) => why !== ""), []);
+}
