@@ -6,6 +6,7 @@
 
 import { type Config, readConfig } from "./lib/config/mod.ts";
 import { ConfigError } from "./lib/errors/mod.ts";
+import type { Target } from "./lib/operator/mod.ts";
 import {
   canI,
   KubernetesApi,
@@ -13,7 +14,6 @@ import {
   openCluster,
   serverVersion,
   SERVICE_ACCOUNT_FOLDER,
-  type Target,
   whoAmI,
 } from "./lib/scaler/mod.ts";
 import { type Check, type Finding, runChecks } from "./lib/service/mod.ts";

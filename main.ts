@@ -7,7 +7,7 @@
 import { parseArgs } from "node:util";
 import { getLogger } from "@logtape/logtape";
 import project from "./deno.json" with { type: "json" };
-import { type Config, helpTable, readConfig } from "./lib/config/mod.ts";
+import { type Config, encodeRecoveryKey, helpTable, readConfig } from "./lib/config/mod.ts";
 import { ConfigError, NotFoundError, TransientError } from "./lib/errors/mod.ts";
 import { type Observer, Operator, type Target } from "./lib/operator/mod.ts";
 import { KubernetesApi, KubernetesScaler, openCluster, SERVICE_ACCOUNT_FOLDER } from "./lib/scaler/mod.ts";
@@ -29,10 +29,11 @@ import { openStore, type Store } from "./lib/store/mod.ts";
 const USAGE =
   `openclaw-toggle ${project.version}: switches a Kubernetes Deployment on and off from an encrypted Matrix chat
 
-usage: openclaw-toggle [--conntest | --reset-identity | --version | --help]
+usage: openclaw-toggle [--conntest | --new-recovery-key | --reset-identity | --version | --help]
 
   (nothing)           run the operator
   --conntest          check configuration, homeserver, login and cluster, and exit 0 or 1
+  --new-recovery-key  print a new recovery key for RECOVERY_KEY, and exit
   --reset-identity    make a new cross-signing identity for the operator's account, and exit; for when both the
                       volume and the recovery key are lost
   --version           print the version
@@ -54,6 +55,8 @@ async function main(args: readonly string[]): Promise<number> {
       return say(USAGE + helpTable());
     case "version":
       return say(project.version);
+    case "recovery key":
+      return say(encodeRecoveryKey(crypto.getRandomValues(new Uint8Array(32))));
     case "conntest":
       return await (await import("./conntest.ts")).connectionTest();
     case undefined:
@@ -66,18 +69,21 @@ async function main(args: readonly string[]): Promise<number> {
 type Purpose = "operate" | "reset identity";
 
 /** What the arguments ask for; undefined if that is not clear, and has been said. */
-function purposeOf(args: readonly string[]): Purpose | "help" | "version" | "conntest" | undefined {
+function purposeOf(args: readonly string[]): Purpose | "help" | "version" | "recovery key" | "conntest" | undefined {
   const flag = { type: "boolean" } as const;
-  const options = { conntest: flag, "reset-identity": flag, version: flag, help: flag };
+  const options = { conntest: flag, "new-recovery-key": flag, "reset-identity": flag, version: flag, help: flag };
   try {
     const { values } = parseArgs({ args: [...args], options });
     if (values.help) return "help";
     if (values.version) return "version";
+    if (values["new-recovery-key"]) return "recovery key";
     if (values.conntest) return "conntest";
     return values["reset-identity"] ? "reset identity" : "operate";
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    console.error(`${error.message}\npermitted: --conntest, --reset-identity, --version, --help, or nothing`);
+    console.error(
+      `${error.message}\npermitted: --conntest, --new-recovery-key, --reset-identity, --version, --help, or nothing`,
+    );
     return undefined;
   }
 }

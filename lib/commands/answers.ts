@@ -6,7 +6,7 @@
  */
 
 import { duration } from "./duration.ts";
-import { commandTable, type CommandWord } from "./table.ts";
+import { type CommandRow, commandTable, type CommandWord } from "./table.ts";
 import { bold, code, joined, lines, quoted, type Text, text } from "./text.ts";
 
 /** A target's counts. */
@@ -71,9 +71,10 @@ export function status(target: string, counts: Counts): Text {
 
 /** What can be sent. */
 export function help(target: string): Text {
-  const rows = commandTable.map(({ word, aliases, meaning }) =>
-    text`${joined([word, ...aliases].map(code), " or ")}: ${meaning}`
-  );
+  const rows = commandTable.map(({ word, aliases, argument, meaning }: CommandRow) => {
+    const names = [word, ...aliases].map((name) => code(argument === undefined ? name : `${name} <${argument}>`));
+    return text`${joined(names, " or ")}: ${meaning}`;
+  });
   return lines([text`I switch ${bold(target)} on and off. Send me`, ...rows]);
 }
 
@@ -129,18 +130,6 @@ export function targetGone(typed: string, target: string): Text {
   return text`I was interrupted at ${code(typed)}, and ${
     bold(target)
   } is no longer among my targets. I leave it as it is.`;
-}
-
-/** A command in clear text. */
-export function notEncrypted(roomEncrypted: boolean): Text {
-  return roomEncrypted
-    ? text`I did nothing: that message was not encrypted, though this room is.`
-    : text`I did nothing: this room is not encrypted, and I obey encrypted messages only. Turn its encryption on, or write to me in another room.`;
-}
-
-/** A command that decrypted, but not for certain from a device of its sender. */
-export function uncertainDevice(): Text {
-  return text`I did nothing: I cannot tell for certain which of your devices sent that message.`;
 }
 
 /** A command that was believed when it came, and is not any more when it is its turn. */

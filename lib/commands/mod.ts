@@ -9,3 +9,4 @@ export { duration } from "./duration.ts";
 export { type Command, type NotACommand, parse } from "./parse.ts";
 export { commandTable, type CommandWord } from "./table.ts";
 export type { Text } from "./text.ts";
+export * from "./trust.ts";

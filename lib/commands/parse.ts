@@ -12,6 +12,8 @@ export interface Command {
   readonly kind: "command";
   /** The canonical word, whichever alias was used. */
   readonly word: CommandWord;
+  /** What stands behind the word; empty if nothing does. */
+  readonly argument: string;
   /** What was typed, trimmed and without the mention. */
   readonly text: string;
 }
@@ -48,8 +50,10 @@ export function parse(text: string, names: readonly string[]): Command | NotACom
 }
 
 function commandIn(text: string): Command | undefined {
-  const word = findCommand(text.toLowerCase());
-  return word === undefined ? undefined : { kind: "command", word, text };
+  const [, name = "", argument = ""] = /^(\S+)(?:\s+(\S+))?$/.exec(text) ?? [];
+  const row = findCommand(name.toLowerCase());
+  if (row === undefined || (argument !== "" && row.argument === undefined)) return undefined;
+  return { kind: "command", word: row.word, argument, text };
 }
 
 /** `plain`: nobody would begin like this without meaning the operator. */

@@ -9,6 +9,8 @@
 interface Row {
   readonly word: string;
   readonly aliases: readonly string[];
+  /** What may stand behind it, as help names it. */
+  readonly argument?: string;
   readonly meaning: string;
 }
 
@@ -17,14 +19,18 @@ export const commandTable = [
   { word: "start", aliases: ["on"], meaning: "switch it on" },
   { word: "stop", aliases: ["off"], meaning: "switch it off" },
   { word: "status", aliases: [], meaning: "tell how it is" },
+  { word: "trust", aliases: [], argument: "id", meaning: "believe a new device or identity of yours" },
   { word: "help", aliases: [], meaning: "tell these commands" },
 ] as const satisfies readonly Row[];
 
 /** A command's canonical word. */
 export type CommandWord = typeof commandTable[number]["word"];
 
-const wordOf: ReadonlyMap<string, CommandWord> = new Map(
-  commandTable.flatMap(({ word, aliases }) => [word, ...aliases].map((name) => [name, word] as const)),
+/** A row of the table. */
+export type CommandRow = Row & { readonly word: CommandWord };
+
+const rowOf: ReadonlyMap<string, CommandRow> = new Map(
+  commandTable.flatMap((row) => [row.word, ...row.aliases].map((name) => [name, row] as const)),
 );
 
 /**
@@ -32,6 +38,6 @@ const wordOf: ReadonlyMap<string, CommandWord> = new Map(
  *
  * @param name a word or an alias, in lower case
  */
-export function findCommand(name: string): CommandWord | undefined {
-  return wordOf.get(name);
+export function findCommand(name: string): CommandRow | undefined {
+  return rowOf.get(name);
 }

@@ -7,6 +7,7 @@
 
 import { isIPv6 } from "node:net";
 import { parseDuration } from "./duration.ts";
+import { decodeRecoveryKey } from "./recovery_key.ts";
 import { Secret } from "./secret.ts";
 
 /** Says what is wrong with a text that was given. */
@@ -89,6 +90,32 @@ export function secretKey(text: string): Secret<Uint8Array> {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   if (bytes.length !== 32) throw new Unfit(`what was given is ${bytes.length} bytes long, not 32`);
   return new Secret(bytes);
+}
+
+/** A recovery key, kept as a secret. */
+export function recoveryKey(text: string): Secret<Uint8Array<ArrayBuffer>> {
+  const key = decodeRecoveryKey(text);
+  if ("wrong" in key) throw new Unfit(`what was given is no recovery key: ${key.wrong}`);
+  return new Secret(key);
+}
+
+/** A master key by user id. A user id may contain `=` too: what stands behind the last one that is no padding is the key. */
+export type TrustedIdentity = readonly [userId: string, masterKey: string];
+
+/** Users and their public master keys (unpadded base64, each 32 bytes), each user once; of nothing, none. */
+export function trustedIdentities(text: string): readonly TrustedIdentity[] {
+  const identities = new Map<string, string>();
+  for (const item of text === "" ? [] : listOf("@user:server=<key>", (each) => identityOf(each) !== undefined)(text)) {
+    const [userId, masterKey] = identityOf(item) ?? [item, item];
+    if ((identities.get(userId) ?? masterKey) !== masterKey) throw new Unfit(`${quoted(userId)} is given two keys`);
+    identities.set(userId, masterKey);
+  }
+  return Object.freeze([...identities].map((identity) => Object.freeze(identity)));
+}
+
+function identityOf(item: string): TrustedIdentity | undefined {
+  const [, userId = "", masterKey = ""] = /^(.*)=([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048])=?$/.exec(item) ?? [];
+  return isUserId(userId) ? [userId, masterKey] : undefined;
 }
 
 /** A Matrix server name: host or IP address, with or without a port (Matrix spec v1.16, appendices, 4.1). */

@@ -7,7 +7,7 @@
 
 import { ConfigError } from "../errors/mod.ts";
 import { meant } from "./misspelt.ts";
-import { Unfit } from "./parsers.ts";
+import { quoted, Unfit } from "./parsers.ts";
 import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./variables.ts";
 
 /** The whole configuration, frozen. Times are milliseconds, and their names end in `Ms`. */
@@ -35,11 +35,21 @@ export function readConfig(env: Environment, context: Context): Config {
       return [key, undefined];
     }
   });
+  // A value for each row, of the type that the row's parser yields: this is how Settings is defined.
+  const read = Object.fromEntries(settings) as Settings;
+  problems.push(...strangers(read));
   const misspelt = misspellings(env);
   problems.push(...misspelt.problems);
   if (problems.length > 0) throw new ConfigError(problems);
-  // A value for each row, of the type that the row's parser yields: this is how Settings is defined.
-  return Object.freeze({ ...Object.fromEntries(settings) as Settings, warnings: Object.freeze(misspelt.warnings) });
+  return Object.freeze({ ...read, warnings: Object.freeze(misspelt.warnings) });
+}
+
+/** Identities of people who may not command; looked for only where both rows could be read. */
+function strangers({ trustedIdentities, allowedUsers }: Partial<Settings>): string[] {
+  const { trustedIdentities: { name, permitted } } = VARIABLES;
+  return (allowedUsers === undefined ? [] : trustedIdentities ?? [])
+    .filter(([userId]) => !allowedUsers?.includes(userId))
+    .map(([userId]) => `${name}: ${quoted(userId)} is not among ALLOWED_USERS; permitted: ${permitted}`);
 }
 
 function valueOf(variable: Variable<unknown>, env: Environment, context: Context): unknown {

@@ -129,6 +129,31 @@ export const VARIABLES = {
     meaning: "repeat a command before it is carried out, or mark it with a reaction",
     parse: parsers.oneOf({ message: yes, reaction: ["reaction"], off: no }),
   },
+  senderTrust: {
+    name: "SENDER_TRUST",
+    default: "tofu",
+    permitted: "tofu, cross-signed, any",
+    meaning: "which devices of an allowed user are believed: " +
+      "those of first sight and what the user vouches for, only those signed by their owner, or all",
+    parse: parsers.oneOf({ "tofu": ["tofu"], "cross-signed": ["cross-signed"], "any": ["any"] }),
+  },
+  trustedIdentities: {
+    name: "TRUSTED_IDENTITIES",
+    default: "",
+    defaultInWords: "first sight",
+    permitted: "@user:server=<public master key, 43 characters of base64>, comma-separated; users of ALLOWED_USERS",
+    meaning: "users who are believed with this identity only",
+    parse: parsers.trustedIdentities,
+  },
+  recoveryKey: {
+    name: "RECOVERY_KEY",
+    secret: true,
+    default: "nothing",
+    defaultInWords: "none",
+    permitted: "a secret-storage recovery key",
+    meaning: "keeps the operator's own identity in the account's secret storage, so that it survives a lost volume",
+    parse: (text: string): Secret<Uint8Array<ArrayBuffer>> | undefined => parsers.recoveryKey(text),
+  },
   requireEncryption: {
     name: "REQUIRE_ENCRYPTION",
     default: "true",

@@ -12,9 +12,10 @@ import { Lanes } from "./lanes.ts";
 import { Outbox } from "./outbox.ts";
 import type { Listener } from "./ports.ts";
 import { Rooms } from "./rooms.ts";
-import type { Parts } from "./settings.ts";
+import type { Inside, Parts, Settings } from "./settings.ts";
 import { Switch } from "./target.ts";
 import { Triage } from "./triage.ts";
+import { Vouching } from "./vouching.ts";
 
 /** Takes commands, carries them out, answers. */
 export class Operator implements Listener, AsyncDisposable {
@@ -24,7 +25,9 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #lanes: Lanes;
   readonly #rooms: Rooms;
   readonly #outbox: Outbox;
+  readonly #vouching: Vouching;
   readonly #intake: Intake;
+  readonly #settings: Settings;
   #running = false;
   #failure: { readonly error: unknown } | undefined;
 
@@ -36,16 +39,20 @@ export class Operator implements Listener, AsyncDisposable {
   constructor(parts: Parts) {
     const [target] = parts.settings.targets;
     if (target === undefined) throw new ConfigError(["Cannot operate: no target is given"]);
-    const stop = this.#stop.signal;
-    const abandon = this.#abandon.signal;
-    const accounts = new Accounts(parts.observer);
-    this.#lanes = new Lanes(stop, (error) => this.#fail(error));
-    this.#rooms = new Rooms(parts, accounts, this.#lanes, stop);
-    const outbox = new Outbox(parts, this.#lanes, stop, abandon);
-    const triage = new Triage(parts, target, outbox, accounts, this.#lanes, stop);
-    const worker = new Switch(parts, outbox, accounts, stop, abandon);
-    this.#outbox = outbox;
-    this.#intake = new Intake(parts, { outbox, triage, worker, accounts }, this.#lanes);
+    this.#lanes = new Lanes(this.#stop.signal, (error) => this.#fail(error));
+    const inside: Inside = {
+      ...parts,
+      accounts: new Accounts(parts.observer),
+      lanes: this.#lanes,
+      stop: this.#stop.signal,
+      abandon: this.#abandon.signal,
+    };
+    this.#settings = parts.settings;
+    this.#rooms = new Rooms(inside);
+    this.#outbox = new Outbox(inside);
+    this.#vouching = new Vouching(inside, this.#outbox);
+    const triage = new Triage(inside, target, this.#outbox, this.#vouching);
+    this.#intake = new Intake(inside, this.#outbox, triage, new Switch(inside, this.#outbox));
   }
 
   /**
@@ -64,6 +71,7 @@ export class Operator implements Listener, AsyncDisposable {
       this.#running = true;
       this.#look(() => {
         this.#rooms.tidy();
+        this.#vouching.devicesChanged(this.#settings.allowedUsers);
         this.#intake.resume();
         this.#outbox.drain();
       });
@@ -90,6 +98,11 @@ export class Operator implements Listener, AsyncDisposable {
   /** Invitations or memberships have changed. */
   roomsChanged(): void {
     this.#look(() => this.#rooms.tidy());
+  }
+
+  /** The homeserver says that these users' devices or identities have changed. */
+  devicesChanged(userIds: readonly string[]): void {
+    this.#look(() => this.#vouching.devicesChanged(userIds));
   }
 
   /** Ends at once, also what is under way; what was not finished is taken up at the next start. */

@@ -8,10 +8,9 @@
 import { getLogger } from "@logtape/logtape";
 import type { Text } from "../commands/mod.ts";
 import { TransientError } from "../errors/mod.ts";
-import type { Lanes } from "./lanes.ts";
 import { isRefused, persistently } from "./patience.ts";
 import type { Answer, InboxEvent, Unsent } from "./ports.ts";
-import type { Parts } from "./settings.ts";
+import type { Inside } from "./settings.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -25,45 +24,33 @@ export function replyTo({ roomId, eventId }: InboxEvent, kind: Answer["kind"], t
 
 /** What is to be said. */
 export class Outbox {
-  readonly #parts: Parts;
-  readonly #lanes: Lanes;
-  readonly #stop: AbortSignal;
-  readonly #abandon: AbortSignal;
+  readonly #inside: Inside;
   readonly #sending = new Set<string>();
 
-  /**
-   * Says nothing yet.
-   *
-   * @param parts journal, chat and clock
-   * @param lanes where rooms take turns
-   * @param stop ends waiting and retrying
-   * @param abandon ends a request under way, too
-   */
-  constructor(parts: Parts, lanes: Lanes, stop: AbortSignal, abandon: AbortSignal) {
-    this.#parts = parts;
-    this.#lanes = lanes;
-    this.#stop = stop;
-    this.#abandon = abandon;
+  /** Says nothing yet. */
+  constructor(inside: Inside) {
+    this.#inside = inside;
   }
 
   /** Settles an event and says what is to be said of it. */
   settle(seq: number, outcome: string, answers: readonly Answer[] = []): void {
-    this.#parts.journal.settle(seq, outcome, answers);
+    this.#inside.journal.settle(seq, outcome, answers);
     if (answers.length > 0) this.drain();
   }
 
   /** Says something without settling anything. */
   say(answer: Answer): void {
-    this.#parts.journal.say(answer);
+    this.#inside.journal.say(answer);
     this.drain();
   }
 
   /** Starts to send what is unsent. */
   drain(): void {
+    const { lanes, stop } = this.#inside;
     for (const roomId of this.#roomsToAnswer()) {
       if (this.#sending.has(roomId)) continue;
       this.#sending.add(roomId);
-      this.#lanes.run(`say ${roomId}`, () => this.#sendAll(roomId, this.#stop));
+      lanes.run(`say ${roomId}`, () => this.#sendAll(roomId, stop));
     }
   }
 
@@ -73,7 +60,7 @@ export class Outbox {
       try {
         await this.#sendAll(roomId, undefined);
       } catch (error) {
-        if (!(error instanceof TransientError) && !this.#abandon.aborted) throw error;
+        if (!(error instanceof TransientError) && !this.#inside.abandon.aborted) throw error;
         logger.info("Answers for {room} are kept for the next start", { room: roomId });
       }
     }));
@@ -81,21 +68,21 @@ export class Outbox {
 
   async #sendAll(roomId: string, retryUntil: AbortSignal | undefined): Promise<void> {
     for (;;) {
-      const next = this.#parts.journal.unsent().find(({ answer }) => answer.roomId === roomId);
+      const next = this.#inside.journal.unsent().find(({ answer }) => answer.roomId === roomId);
       if (next === undefined) return void this.#sending.delete(roomId);
       const attempt = () => this.#send(next);
-      await (retryUntil === undefined ? attempt() : persistently("answer", attempt, this.#parts, retryUntil));
+      await (retryUntil === undefined ? attempt() : persistently("answer", attempt, this.#inside, retryUntil));
     }
   }
 
   async #send(unsent: Unsent): Promise<void> {
-    const { chat, journal, clock } = this.#parts;
+    const { chat, journal, clock, abandon } = this.#inside;
     const { transactionId, answer } = unsent;
     if (clock.now() - unsent.writtenAtMs > keptForMs) return this.#drop(unsent, "it could not be sent for a day");
 
     const replaced = answer.replaces === undefined ? undefined : journal.eventIdOf(answer.replaces);
     try {
-      journal.sent(transactionId, await chat.send(transactionId, answer, replaced, this.#abandon));
+      journal.sent(transactionId, await chat.send(transactionId, answer, replaced, abandon));
     } catch (error) {
       if (!isRefused(error)) throw error;
       this.#drop(unsent, error.message);
@@ -103,12 +90,12 @@ export class Outbox {
   }
 
   #drop({ transactionId, answer }: Unsent, reason: string): void {
-    this.#parts.journal.drop(transactionId);
+    this.#inside.journal.drop(transactionId);
     const { roomId: room, eventId: event, kind } = answer;
     logger.warn("Dropped an answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });
   }
 
   #roomsToAnswer(): Set<string> {
-    return new Set(this.#parts.journal.unsent().map(({ answer }) => answer.roomId));
+    return new Set(this.#inside.journal.unsent().map(({ answer }) => answer.roomId));
   }
 }

@@ -8,7 +8,7 @@
 import { getLogger } from "@logtape/logtape";
 import { judge, type Readable, type Verdict } from "./access.ts";
 import { isRefused } from "./patience.ts";
-import type { InboxEvent, RoomFacts, Undecryptable } from "./ports.ts";
+import type { InboxEvent, Payload, RoomFacts } from "./ports.ts";
 import type { Parts } from "./settings.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
@@ -16,34 +16,41 @@ const logger = getLogger(["openclaw-toggle", "operator"]);
 /** What came of reading an event. */
 export type Reading =
   | { readonly kind: "refused"; readonly reason: "not-joined" | "unreadable" }
-  | {
-    readonly kind: "undecryptable";
-    readonly room: RoomFacts;
-    readonly why: Undecryptable;
-    readonly sessionId: string | undefined;
-  }
+  | Extract<Payload, { kind: "undecryptable" }>
   | { readonly kind: "readable"; readonly room: RoomFacts; readonly payload: Readable; readonly verdict: Verdict };
 
 /**
- * Reads and judges an event of an allowed user.
+ * Reads and judges an event of an allowed user. Whom the user is taken for at first sight is written down before
+ * anything is done.
  *
  * @throws TransientError if the homeserver had to be asked and did not answer; nothing is decided then
  */
 export async function readAndJudge(
   inbox: InboxEvent,
-  { chat, settings }: Pick<Parts, "chat" | "settings">,
+  { chat, pins, settings, clock }: Pick<Parts, "chat" | "pins" | "settings" | "clock">,
   signal: AbortSignal,
 ): Promise<Reading> {
+  const { roomId, eventId: event, sender } = inbox;
   try {
-    const room = await chat.room(inbox.roomId, signal);
-    if (room?.membership !== "join") return { kind: "refused", reason: "not-joined" };
+    if (chat.room(roomId)?.membership !== "join") return { kind: "refused", reason: "not-joined" };
     const payload = await chat.read(inbox, signal);
-    if (payload.kind === "undecryptable") return { ...payload, room };
-    return { kind: "readable", room, payload, verdict: judge(payload, room, settings.requireEncryption) };
+    const room = chat.room(roomId);
+    if (room?.membership !== "join") return { kind: "refused", reason: "not-joined" };
+    if (payload.kind === "undecryptable") return payload;
+    const { requireEncryption, senderTrust, trustedIdentities } = settings;
+    const verdict = judge(payload, {
+      encrypted: room.encrypted,
+      requireEncryption,
+      senderTrust,
+      named: trustedIdentities.get(sender),
+      pin: pins.get(sender),
+      nowMs: clock.now(),
+    });
+    if (verdict.pin !== undefined) pins.set(sender, verdict.pin);
+    return { kind: "readable", room, payload, verdict };
   } catch (error) {
     if (!isRefused(error)) throw error;
-    const { roomId: room, eventId: event } = inbox;
-    logger.warn("Cannot read {event} in {room}: {reason}", { room, event, reason: error.message });
+    logger.warn("Cannot read {event} in {room}: {reason}", { room: roomId, event, reason: error.message });
     return { kind: "refused", reason: "unreadable" };
   }
 }

@@ -8,51 +8,37 @@
 import { getLogger } from "@logtape/logtape";
 import { TransientError } from "../errors/mod.ts";
 import { hasAllowedUser, isInvited } from "./access.ts";
-import type { Accounts } from "./accounts.ts";
-import type { Lanes } from "./lanes.ts";
 import { isRefused, persistently } from "./patience.ts";
 import type { Invitation } from "./ports.ts";
-import type { Parts } from "./settings.ts";
+import type { Inside } from "./settings.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
 /** Keeps the operator in the right rooms. */
 export class Rooms {
-  readonly #parts: Parts;
-  readonly #accounts: Accounts;
-  readonly #lanes: Lanes;
-  readonly #stop: AbortSignal;
+  readonly #inside: Inside;
   /** Rooms and invitations where the homeserver has refused what we asked, until they are gone. */
   readonly #hopeless = new Set<string>();
   #waiting = false;
 
-  /**
-   * Looks at nothing yet.
-   *
-   * @param parts chat, settings and clock
-   * @param accounts who keeps the account
-   * @param lanes where the work takes turns
-   * @param stop ends requests and waits
-   */
-  constructor(parts: Parts, accounts: Accounts, lanes: Lanes, stop: AbortSignal) {
-    this.#parts = parts;
-    this.#accounts = accounts;
-    this.#lanes = lanes;
-    this.#stop = stop;
+  /** Looks at nothing yet. */
+  constructor(inside: Inside) {
+    this.#inside = inside;
   }
 
   /** Looks at all invitations and rooms, now or as soon as the look under way is over. */
   tidy(): void {
     if (this.#waiting) return;
     this.#waiting = true;
-    this.#lanes.run("rooms", () => {
+    const { lanes, stop } = this.#inside;
+    lanes.run("rooms", () => {
       this.#waiting = false;
-      return persistently("put the rooms in order", () => this.#tidyAll(), this.#parts, this.#stop);
+      return persistently("put the rooms in order", () => this.#tidyAll(), this.#inside, stop);
     });
   }
 
   async #tidyAll(): Promise<void> {
-    const { chat } = this.#parts;
+    const { chat } = this.#inside;
     const invitations = chat.invitations();
     const joined = chat.joinedRooms();
     const present = new Set([...invitations.map(({ roomId }) => `invited ${roomId}`), ...joined]);
@@ -76,24 +62,24 @@ export class Rooms {
   }
 
   async #answer(invitation: Invitation): Promise<void> {
-    const { chat, settings } = this.#parts;
+    const { chat, settings, accounts, stop } = this.#inside;
     const { roomId, inviters } = invitation;
     if (isInvited(invitation, settings.allowedUsers)) {
-      await chat.join(roomId, this.#stop);
+      await chat.join(roomId, stop);
       logger.info("Joined {room}, invited by {inviters}", { room: roomId, inviters });
       return;
     }
-    await chat.leave(roomId, this.#stop);
-    this.#accounts.declined(roomId, inviters);
+    await chat.leave(roomId, stop);
+    accounts.declined(roomId, inviters);
   }
 
   async #leaveIfAlone(roomId: string): Promise<void> {
-    const { chat, settings } = this.#parts;
-    const room = await chat.room(roomId, this.#stop);
+    const { chat, settings, stop } = this.#inside;
+    const room = chat.room(roomId);
     // A room whose members are told without us is not told in full.
     if (room === undefined || !room.joined.includes(chat.self)) return;
     if (hasAllowedUser(room, settings.allowedUsers, chat.self)) return;
-    await chat.leave(roomId, this.#stop);
+    await chat.leave(roomId, stop);
     logger.warn("Left {room}: no allowed user is in it", { room: roomId });
   }
 

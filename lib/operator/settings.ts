@@ -7,13 +7,15 @@
 
 import type { CommandWord } from "../commands/mod.ts";
 import type { Disbelief } from "./access.ts";
-import type { Chat, Journal, Scaler, Target } from "./ports.ts";
+import type { Accounts } from "./accounts.ts";
+import type { Lanes } from "./lanes.ts";
+import type { Chat, Journal, Pins, Scaler, Target } from "./ports.ts";
 
 /** The part of the configuration that concerns the operator. */
 export interface Settings {
   /** Full user ids, compared exactly. */
   readonly allowedUsers: ReadonlySet<string>;
-  /** Room ids or aliases in which commands are accepted; empty: in all. */
+  /** Room ids in which commands are accepted; empty: in all. */
   readonly allowedRooms: ReadonlySet<string>;
   /** What is switched, the default one first; at least one. */
   readonly targets: readonly Target[];
@@ -21,9 +23,16 @@ export interface Settings {
   readonly echo: "message" | "reaction" | "off";
   /** Commands in unencrypted rooms are refused. */
   readonly requireEncryption: boolean;
+  /** Which devices of an allowed user are believed (SPEC 4d). */
+  readonly senderTrust: SenderTrust;
+  /** Master keys set by hand, by user id: such a user is believed with that identity only. */
+  readonly trustedIdentities: ReadonlyMap<string, string>;
   /** Older commands are not acted on, milliseconds. */
   readonly maxCommandAgeMs: number;
 }
+
+/** Which devices of an allowed user are believed: those of first sight, only signed ones, or all. */
+export type SenderTrust = "tofu" | "cross-signed" | "any";
 
 /** Time. */
 export interface Clock {
@@ -96,6 +105,8 @@ export interface Parts {
   readonly scaler: Scaler;
   /** What lasts. */
   readonly journal: Journal;
+  /** Whom users are believed to be. */
+  readonly pins: Pins;
   /** The configuration's part. */
   readonly settings: Settings;
   /** Time. */
@@ -104,4 +115,16 @@ export interface Parts {
   readonly waitAfter: WaitAfter;
   /** Who counts. */
   readonly observer: Observer;
+}
+
+/** What the operator's own parts share. */
+export interface Inside extends Parts {
+  /** Who keeps the account. */
+  readonly accounts: Accounts;
+  /** Where work takes turns. */
+  readonly lanes: Lanes;
+  /** Ends everything but a change or an answer that has been begun. */
+  readonly stop: AbortSignal;
+  /** Ends that, too. */
+  readonly abandon: AbortSignal;
 }

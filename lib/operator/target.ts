@@ -9,13 +9,12 @@ import { getLogger } from "@logtape/logtape";
 import { alreadyOff, alreadyOn, away, failed, noLongerSure, overtaken } from "../commands/mod.ts";
 import { status, switchedOff, switchedOn, type Text, type Why } from "../commands/mod.ts";
 import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../errors/mod.ts";
-import type { Accounts } from "./accounts.ts";
 import { ageOf } from "./message.ts";
 import { type Outbox, replyTo } from "./outbox.ts";
 import { Deadline, isRefused, persistently } from "./patience.ts";
 import type { InboxEvent, Intent, Scale, Target } from "./ports.ts";
 import { readAndJudge } from "./reading.ts";
-import type { Outcome, Parts, Refusal } from "./settings.ts";
+import type { Inside, Outcome, Refusal } from "./settings.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -50,45 +49,27 @@ const mostConflicts = 5;
 
 /** Carries out orders. */
 export class Switch {
-  readonly #parts: Parts;
+  readonly #inside: Inside;
   readonly #outbox: Outbox;
-  readonly #accounts: Accounts;
-  readonly #stop: AbortSignal;
-  readonly #abandon: AbortSignal;
 
-  /**
-   * Does nothing yet.
-   *
-   * @param parts ports, settings, clock
-   * @param outbox where the answer goes
-   * @param accounts who keeps the account
-   * @param stop ends everything but a change that has been begun: the order is left for the next start
-   * @param abandon ends that, too
-   */
-  constructor(parts: Parts, outbox: Outbox, accounts: Accounts, stop: AbortSignal, abandon: AbortSignal) {
-    this.#parts = parts;
+  /** Does nothing yet. */
+  constructor(inside: Inside, outbox: Outbox) {
+    this.#inside = inside;
     this.#outbox = outbox;
-    this.#accounts = accounts;
-    this.#stop = stop;
-    this.#abandon = abandon;
   }
 
   /** Carries an order out and settles its event; tries for 30 s, then says that it failed. */
   async carryOut(order: Order): Promise<void> {
-    const { clock } = this.#parts;
+    const { clock, accounts, stop, abandon } = this.#inside;
     const takenAtMs = clock.now();
-    using patience = new Deadline(triedForMs, clock, this.#stop);
-    using grip = new Deadline(triedForMs, clock, this.#abandon);
-    const attempt = new Attempt(order, this.#parts, patience.signal, grip.signal);
+    using patience = new Deadline(triedForMs, clock, stop);
+    using grip = new Deadline(triedForMs, clock, abandon);
+    const attempt = new Attempt(order, this.#inside, patience.signal, grip.signal);
 
     let end: End;
     try {
-      end = await persistently(
-        `${order.word} ${order.target.alias}`,
-        () => attempt.make(),
-        this.#parts,
-        patience.signal,
-      );
+      const what = `${order.word} ${order.target.alias}`;
+      end = await persistently(what, () => attempt.make(), this.#inside, patience.signal);
     } catch (error) {
       const isOver = patience.expired || grip.expired;
       const why = whyNot(error, order.target) ?? (isOver ? attempt.unreachable() : undefined);
@@ -98,9 +79,9 @@ export class Switch {
       end = { outcome: "failed", text: failed(order.word, order.target.alias, why) };
     }
 
-    if (end.refusal !== undefined) this.#accounts.refused(order.inbox, end.refusal);
+    if (end.refusal !== undefined) accounts.refused(order.inbox, end.refusal);
     this.#outbox.settle(order.inbox.seq, end.refusal ?? end.outcome, [replyTo(order.inbox, "answer", end.text)]);
-    this.#accounts.commanded(order.inbox, {
+    accounts.commanded(order.inbox, {
       command: order.word,
       target: order.target.alias,
       outcome: end.outcome,
@@ -114,16 +95,16 @@ export class Switch {
 /** One order's tries. Remembers a change whose outcome is unknown, so that it is not taken for somebody else's. */
 class Attempt {
   readonly #order: Order;
-  readonly #parts: Parts;
+  readonly #inside: Inside;
   readonly #signal: AbortSignal;
   readonly #grip: AbortSignal;
   #pending: Intent | undefined;
   /** Whose answer was waited for last. */
   #asked: "Kubernetes API" | "homeserver" = "Kubernetes API";
 
-  constructor(order: Order, parts: Parts, signal: AbortSignal, grip: AbortSignal) {
+  constructor(order: Order, inside: Inside, signal: AbortSignal, grip: AbortSignal) {
     this.#order = order;
-    this.#parts = parts;
+    this.#inside = inside;
     this.#signal = signal;
     this.#grip = grip;
     this.#pending = order.pending;
@@ -147,7 +128,7 @@ class Attempt {
 
   async #once(): Promise<End> {
     const { word, target } = this.#order;
-    const scale = await this.#parts.scaler.read(target, this.#signal);
+    const scale = await this.#inside.scaler.read(target, this.#signal);
     if (word === "status") return { outcome: "done", text: status(target.alias, scale), after: scale.desired };
     return this.#endOfPending(scale) ?? this.#endWithoutActing(word, scale) ?? await this.#refusal() ??
       await this.#act(word, scale);
@@ -171,14 +152,14 @@ class Attempt {
       const text = isOn ? alreadyOn(target.alias, scale) : alreadyOff(target.alias);
       return { outcome: "already", text, ...counts };
     }
-    const ageMs = ageOf(inbox, this.#parts.clock.now());
-    if (ageMs <= this.#parts.settings.maxCommandAgeMs) return undefined;
+    const ageMs = ageOf(inbox, this.#inside.clock.now());
+    if (ageMs <= this.#inside.settings.maxCommandAgeMs) return undefined;
     return { outcome: "too-old", text: away(typed, ageMs), ...counts };
   }
 
   async #refusal(): Promise<End | undefined> {
     this.#asked = "homeserver";
-    const reading = await readAndJudge(this.#order.inbox, this.#parts, this.#signal);
+    const reading = await readAndJudge(this.#order.inbox, this.#inside, this.#signal);
     this.#asked = "Kubernetes API";
     if (reading.kind !== "readable") {
       return {
@@ -202,9 +183,9 @@ class Attempt {
       resourceVersion,
     };
     this.#signal.throwIfAborted();
-    this.#parts.journal.acting(inbox.seq, intent);
+    this.#inside.journal.acting(inbox.seq, intent);
     try {
-      await this.#parts.scaler.scale(target, intent.after, resourceVersion, this.#grip);
+      await this.#inside.scaler.scale(target, intent.after, resourceVersion, this.#grip);
     } catch (error) {
       if (!(error instanceof ConflictError) && !isRefused(error)) this.#pending = intent;
       throw error;

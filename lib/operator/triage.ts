@@ -5,26 +5,21 @@
  * @module
  */
 
-import { away, type Command, echo, help, notEncrypted, parse } from "../commands/mod.ts";
-import { replyIsNoCommand, roomNotAllowed, uncertainDevice, undecryptable, unknownCommand } from "../commands/mod.ts";
-import { isRoomAllowed, type Verdict } from "./access.ts";
-import type { Accounts } from "./accounts.ts";
-import type { Lanes } from "./lanes.ts";
+import { away, type Command, disbelieved, echo, help, parse, replyIsNoCommand } from "../commands/mod.ts";
+import { roomNotAllowed, type Text, trustInClear, undecryptable, unknownCommand } from "../commands/mod.ts";
+import { isRoomAllowed, type Tell } from "./access.ts";
 import { ageOf, messageOf } from "./message.ts";
 import { type Outbox, replyTo } from "./outbox.ts";
 import { persistently } from "./patience.ts";
 import type { Answer, Entry, InboxEvent, RoomFacts, Target } from "./ports.ts";
 import { readAndJudge, type Reading } from "./reading.ts";
-import type { Parts, Refusal } from "./settings.ts";
+import type { Inside, Outcome, Refusal } from "./settings.ts";
 import type { Order } from "./target.ts";
+import type { Vouching } from "./vouching.ts";
 
 const minuteMs = 60_000;
 /** How often a room is told the same thing, at most (SPEC 4c, 4h). */
-const hintEveryMs = {
-  "not-encrypted": 60 * minuteMs,
-  "uncertain-device": 10 * minuteMs,
-  "undecryptable": 10 * minuteMs,
-};
+const hintEveryMs = (what: Tell | "undecryptable"): number => (what === "not-encrypted" ? 60 : 10) * minuteMs;
 /** A key often comes a little later than its message: nobody is told before. */
 const keyGraceMs = 5_000;
 
@@ -33,34 +28,21 @@ type Undecryptable = Extract<Reading, { kind: "undecryptable" }>;
 
 /** Turns messages into orders. */
 export class Triage {
-  readonly #parts: Parts;
+  readonly #inside: Inside;
   readonly #target: Target;
   readonly #outbox: Outbox;
-  readonly #accounts: Accounts;
-  readonly #lanes: Lanes;
-  readonly #stop: AbortSignal;
+  readonly #vouching: Vouching;
   /** When a room was last told something. */
   readonly #toldAtMs = new Map<string, number>();
   /** Places of the events that wait for a key. */
   readonly #locked = new Set<number>();
 
-  /**
-   * Handles nothing yet.
-   *
-   * @param parts ports, settings, clock
-   * @param target what commands are about
-   * @param outbox where answers go
-   * @param accounts who keeps the account
-   * @param lanes where waiting is done
-   * @param stop ends it
-   */
-  constructor(parts: Parts, target: Target, outbox: Outbox, accounts: Accounts, lanes: Lanes, stop: AbortSignal) {
-    this.#parts = parts;
+  /** Handles nothing yet; `target` is what commands are about. */
+  constructor(inside: Inside, target: Target, outbox: Outbox, vouching: Vouching) {
+    this.#inside = inside;
     this.#target = target;
     this.#outbox = outbox;
-    this.#accounts = accounts;
-    this.#lanes = lanes;
-    this.#stop = stop;
+    this.#vouching = vouching;
   }
 
   /**
@@ -69,21 +51,24 @@ export class Triage {
    * @returns what is to be carried out; or that the message is settled, or waits for a key
    */
   async handle({ inbox, progress }: Entry): Promise<Order | "settled" | "locked"> {
+    const { stop } = this.#inside;
     this.#locked.delete(inbox.seq);
-    const reading = await persistently(
-      "read a message",
-      () => readAndJudge(inbox, this.#parts, this.#stop),
-      this.#parts,
-      this.#stop,
-    );
+    const read = () => readAndJudge(inbox, this.#inside, stop);
+    const reading = await persistently("read a message", read, this.#inside, stop);
     if (reading.kind === "refused") return this.#refuse(inbox, reading.reason);
     if (reading.kind === "undecryptable") return this.#lock(inbox, reading, progress.state === "new");
-    return this.#consider(inbox, reading);
+    const { believed } = reading.verdict;
+    const isAnnounced = !believed && this.#announce(inbox, reading);
+    const next = this.#consider(inbox, reading, isAnnounced);
+    // Not before: a word for what was not shown yet must count for nothing.
+    if (believed) this.#announce(inbox, reading);
+    return next;
   }
 
-  #lock(inbox: InboxEvent, { room, why, sessionId }: Undecryptable, isNew: boolean): "settled" | "locked" {
-    const { journal, settings, clock } = this.#parts;
-    if (!isRoomAllowed(room, settings.allowedRooms)) return this.#refuse(inbox, "room-not-allowed");
+  #lock(inbox: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): "settled" | "locked" {
+    const { journal, settings, clock, accounts, lanes, stop } = this.#inside;
+    if (why.kind === "forged") return this.#refuse(inbox, "mismatched-sender");
+    if (!isRoomAllowed(inbox.roomId, settings.allowedRooms)) return this.#refuse(inbox, "room-not-allowed");
     const hint = replyTo(inbox, "hint", undecryptable(why.kind === "withheld" ? why.code : undefined));
     if (why.kind === "broken") {
       return this.#refuse(inbox, "unreadable", this.#isDue("undecryptable", inbox) ? [hint] : []);
@@ -92,16 +77,23 @@ export class Triage {
     journal.undecryptable(inbox.seq, sessionId);
     this.#locked.add(inbox.seq);
     if (!isNew) return "locked";
-    this.#accounts.undecryptable(inbox, why.kind === "withheld" ? why.code : why.kind);
-    this.#lanes.run(`hint ${inbox.seq}`, async () => {
-      await clock.sleep(keyGraceMs, this.#stop);
+    accounts.undecryptable(inbox, why.kind === "withheld" ? why.code : why.kind);
+    lanes.run(`hint ${inbox.seq}`, async () => {
+      await clock.sleep(keyGraceMs, stop);
       if (this.#locked.has(inbox.seq) && this.#isDue("undecryptable", inbox)) this.#outbox.say(hint);
     });
     return "locked";
   }
 
-  #consider(inbox: InboxEvent, { room, payload, verdict }: Readable): Order | "settled" {
-    const { chat, clock, journal, settings } = this.#parts;
+  /** Announces what has appeared in the sender's account; a forger must not bring that about. */
+  #announce({ sender, roomId }: InboxEvent, { payload, verdict }: Readable): boolean {
+    if (payload.kind !== "decrypted" || (!verdict.believed && verdict.tell === "nothing")) return false;
+    return this.#vouching.look(sender, payload.senderFacts, roomId);
+  }
+
+  #consider(inbox: InboxEvent, reading: Readable, isAnnounced: boolean): Order | "settled" {
+    const { chat, clock, journal, settings } = this.#inside;
+    const { room, payload, verdict } = reading;
     const message = messageOf(payload, chat.self);
     if (message === undefined) return this.#settle(inbox, "no-text");
     const parsed = parse(message.text, chat.names);
@@ -112,9 +104,10 @@ export class Triage {
     const isAnswered = !isOld && (isAddressed || parsed.kind === "command");
 
     if (!verdict.believed) {
-      return this.#refuse(inbox, verdict.reason, isAnswered ? this.#told(inbox, room, verdict) : []);
+      const isTold = isAnswered && !isAnnounced && verdict.tell !== "nothing" && this.#isDue(verdict.tell, inbox);
+      return this.#refuse(inbox, verdict.reason, isTold ? [replyTo(inbox, "hint", this.#whyNot(inbox, reading))] : []);
     }
-    if (!isRoomAllowed(room, settings.allowedRooms)) {
+    if (!isRoomAllowed(inbox.roomId, settings.allowedRooms)) {
       if (isAnswered) this.#outbox.say(roomNotAllowedIn(room));
       return this.#refuse(inbox, "room-not-allowed");
     }
@@ -126,42 +119,53 @@ export class Triage {
       const isTold = message.form === "reply" && isAnswered && isAddressed;
       return this.#refuse(inbox, message.form, isTold ? [replyTo(inbox, "answer", replyIsNoCommand(parsed.text))] : []);
     }
-    if (parsed.kind === "command") return this.#command(inbox, parsed, isOld ? ageMs : undefined);
+    if (parsed.kind === "command") return this.#command(inbox, parsed, payload, isOld ? ageMs : undefined);
     return this.#settle(inbox, "no-command", isAnswered ? [replyTo(inbox, "answer", unknownCommand(parsed.text))] : []);
   }
 
-  #command(inbox: InboxEvent, { word, text: typed }: Command, tooOldMs: number | undefined): Order | "settled" {
-    const target = this.#target;
-    const without = { target: target.alias, before: undefined, after: undefined, ms: 0 };
-    if (tooOldMs !== undefined) {
-      this.#accounts.commanded(inbox, { ...without, command: word, outcome: "too-old" });
-      return this.#settle(inbox, "too-old", [replyTo(inbox, "answer", away(typed, tooOldMs))]);
-    }
-    const { echo: form } = this.#parts.settings;
+  #command(inbox: InboxEvent, command: Command, payload: Readable["payload"], tooOldMs?: number): Order | "settled" {
+    const { word, text: typed } = command;
+    if (tooOldMs !== undefined) return this.#answer(inbox, word, "too-old", away(typed, tooOldMs));
+    const { echo: form } = this.#inside.settings;
     if (form === "message") this.#outbox.say(replyTo(inbox, "echo", echo(typed)));
     if (form === "reaction") {
       this.#outbox.say({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
     }
-    if (word !== "help") return { inbox, word, typed, target, pending: undefined };
-    this.#accounts.commanded(inbox, { ...without, target: undefined, command: word, outcome: "done" });
-    return this.#settle(inbox, "done", [replyTo(inbox, "answer", help(target.alias))]);
+    // Clear text, where it is taken, is nobody's for certain: it moves no announcements, and vouches for nothing.
+    if (payload.kind === "decrypted") this.#vouching.commandedIn(inbox.roomId, inbox.sender);
+    if (word === "help") return this.#answer(inbox, word, "done", help(this.#target.alias));
+    if (word !== "trust") return { inbox, word, typed, target: this.#target, pending: undefined };
+    if (payload.kind !== "decrypted") return this.#answer(inbox, word, "refused", trustInClear());
+    const { outcome, text } = this.#vouching.trust(inbox.sender, payload.senderFacts, command.argument);
+    return this.#answer(inbox, word, outcome, text);
   }
 
-  #told(inbox: InboxEvent, room: RoomFacts, { tell }: Extract<Verdict, { believed: false }>): Answer[] {
-    if (tell === "nothing" || !this.#isDue(tell, inbox)) return [];
-    return [replyTo(inbox, "hint", tell === "not-encrypted" ? notEncrypted(room.encrypted) : uncertainDevice())];
+  #whyNot({ sender }: InboxEvent, { room, payload, verdict }: Readable): Text {
+    const device = payload.kind === "decrypted" ? payload.senderFacts.device : undefined;
+    return disbelieved(verdict.believed ? "nothing" : verdict.tell, {
+      encrypted: room.encrypted,
+      deviceId: device?.deviceId,
+      shownId: this.#vouching.shownIdOf(sender, device),
+    });
   }
 
-  #isDue(what: keyof typeof hintEveryMs, { roomId }: InboxEvent): boolean {
-    const nowMs = this.#parts.clock.now();
+  /** A command that is over as soon as it is seen. */
+  #answer(inbox: InboxEvent, command: Command["word"], outcome: Outcome, text: Text): "settled" {
+    const target = command === "help" || command === "trust" ? undefined : this.#target.alias;
+    this.#inside.accounts.commanded(inbox, { command, target, outcome, before: undefined, after: undefined, ms: 0 });
+    return this.#settle(inbox, outcome, [replyTo(inbox, "answer", text)]);
+  }
+
+  #isDue(what: Tell | "undecryptable", { roomId }: InboxEvent): boolean {
+    const nowMs = this.#inside.clock.now();
     const key = `${what} ${roomId}`;
-    if (nowMs - (this.#toldAtMs.get(key) ?? -Infinity) < hintEveryMs[what]) return false;
+    if (nowMs - (this.#toldAtMs.get(key) ?? -Infinity) < hintEveryMs(what)) return false;
     this.#toldAtMs.set(key, nowMs);
     return true;
   }
 
   #refuse(inbox: InboxEvent, reason: Refusal, answers: readonly Answer[] = []): "settled" {
-    this.#accounts.refused(inbox, reason);
+    this.#inside.accounts.refused(inbox, reason);
     return this.#settle(inbox, reason, answers);
   }
 

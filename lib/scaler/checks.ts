@@ -6,7 +6,8 @@
 
 import type { V1SelfSubjectAccessReview, V1SelfSubjectReview } from "@kubernetes/client-node";
 import type { KubernetesApi } from "./api.ts";
-import { placeOf, PLURALS, type Target } from "./target.ts";
+import type { Target } from "../operator/mod.ts";
+import { placeOf, PLURALS } from "./target.ts";
 
 /**
  * Version of the API server, such as `v1.35.4`; empty if it does not say.

@@ -10,4 +10,3 @@ export { canI, type Permission, serverVersion, whoAmI } from "./checks.ts";
 export { type Cluster, type ClusterPlaces, type Credential, openCluster, SERVICE_ACCOUNT_FOLDER } from "./cluster.ts";
 export type { Attempt } from "./failure.ts";
 export { FIELD_MANAGER, KubernetesScaler } from "./scaler.ts";
-export type { Scale, Target } from "./target.ts";

@@ -7,13 +7,14 @@
 
 import { TransientError } from "../errors/mod.ts";
 import type { KubernetesApi } from "./api.ts";
-import { placeOf, type Scale, type Target } from "./target.ts";
+import type { Scale, Scaler, Target } from "../operator/mod.ts";
+import { placeOf } from "./target.ts";
 
 /** Under which name the API server notes our changes (Kubernetes API, field management). */
 export const FIELD_MANAGER = "openclaw-toggle";
 
 /** Workloads of one cluster. */
-export class KubernetesScaler {
+export class KubernetesScaler implements Scaler {
   readonly #api: KubernetesApi;
 
   /**

@@ -154,8 +154,17 @@ export class Session implements Chat, Disposable {
       queueMicrotask(() => sessions.forEach(([roomId, sessionId]) => listener.keyArrived(roomId, sessionId)));
       return Promise.resolve();
     };
-    this.#machine.olm.registerRoomKeyUpdatedCallback(tell);
-    this.#machine.olm.registerRoomKeysWithheldCallback(tell);
+    const { olm } = this.#machine;
+    olm.registerRoomKeyUpdatedCallback(tell);
+    olm.registerRoomKeysWithheldCallback(tell);
+    const allowed = new Set(this.#parts.allowedUsers);
+    const tellOfDevices = (users: readonly string[]): Promise<void> => {
+      const concerned = users.filter((user) => allowed.has(user));
+      if (concerned.length > 0) queueMicrotask(() => listener.devicesChanged(concerned));
+      return Promise.resolve();
+    };
+    olm.registerDevicesUpdatedCallback(tellOfDevices);
+    olm.registerUserIdentityUpdatedCallback((user) => tellOfDevices([user.toString()]));
   }
 
   /** Reads an event; what belongs to a verification goes its way. */

@@ -12,6 +12,7 @@ import { makeFolder, readFile, removeFile, writeFile } from "./files.ts";
 import { installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
 import { Journal } from "./journal.ts";
 import { obtainKey } from "./key.ts";
+import { Pins } from "./pins.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
 import { Seal } from "./seal.ts";
 import { type Database, openDatabase } from "./sqlite.ts";
@@ -20,8 +21,9 @@ import { SyncState } from "./sync_state.ts";
 export { StoreError };
 export type { StoredSession } from "./account.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, type StoredIntent, transactionId } from "./journal.ts";
+export type { StoredPin } from "./pins.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
-export type { Account, Journal, SyncState };
+export type { Account, Journal, Pins, SyncState };
 
 /** How a store is opened. */
 export interface StoreOptions {
@@ -111,6 +113,8 @@ export class Store implements AsyncDisposable {
   readonly sync: SyncState;
   /** The journal. */
   readonly journal: Journal;
+  /** Whom users are believed to be. */
+  readonly pins: Pins;
   readonly #parts: Parts;
   #crypto: Database | undefined;
   #closed = false;
@@ -123,6 +127,7 @@ export class Store implements AsyncDisposable {
     this.account = new Account(state, seal);
     this.sync = new SyncState(state, seal, now);
     this.journal = new Journal(state, seal, now);
+    this.pins = new Pins(state, seal);
   }
 
   /** Resolves when the store has failed, never otherwise. */
@@ -130,7 +135,7 @@ export class Store implements AsyncDisposable {
     return this.#parts.latch.failed;
   }
 
-  /** Runs calls to account, sync and journal in one transaction; all is undone if `f` throws. */
+  /** Runs calls to account, sync, journal and pins in one transaction; all is undone if `f` throws. */
   transaction<T>(f: () => T): T {
     return this.#parts.state.transaction(f);
   }
@@ -159,6 +164,21 @@ export class Store implements AsyncDisposable {
       if (error instanceof StoreError) throw error;
       throw new StoreError(`Cannot read the store ${path}: ${(error as Error).message}`, path, error);
     }
+  }
+
+  /**
+   * Begins anew: the account is forgotten, and the Rust crypto's database is set aside for an empty one. Journal, pins
+   * and what is known of rooms stay. What uses the crypto is to be closed before.
+   */
+  async setCryptoAside(): Promise<void> {
+    const { state } = this.#parts;
+    state.transaction(() => {
+      state.run("UPDATE meta SET value = value + 1 WHERE name = 'crypto'");
+      this.account.clear();
+    });
+    this.#crypto?.close();
+    this.#crypto = undefined;
+    await this.openCrypto();
   }
 
   /** Moves everything into the main files and gives the lock back. What uses the crypto is to be closed before. */

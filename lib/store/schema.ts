@@ -10,7 +10,8 @@ import type { Schema } from "./sqlite.ts";
 /** Of state.sqlite3. Columns `content` and `intent` are sealed; `seq` is an event's place, given anew after a gap. */
 export const stateSchema: Schema = {
   applicationId: 0x6f637431, // "oct1"
-  steps: [`
+  steps: [
+    `
     CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('place', 0), ('crypto', 1), ('crypto_begun', 0);
 
@@ -48,7 +49,14 @@ export const stateSchema: Schema = {
       written_at_ms INTEGER NOT NULL, content BLOB, sent_as TEXT
     ) STRICT;
     CREATE INDEX unsent ON answers (id) WHERE content IS NOT NULL;
-  `],
+  `,
+    `
+    ALTER TABLE rooms DROP COLUMN members_complete;
+    ALTER TABLE rooms DROP COLUMN aliases;
+
+    CREATE TABLE pins (user_id TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
+  `,
+  ],
 };
 
 /** Of crypto-1.sqlite3 and those that follow it. */

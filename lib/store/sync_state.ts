@@ -20,12 +20,8 @@ export interface StoredRoom {
     readonly rotationPeriodMs?: number;
     readonly rotationPeriodMessages?: number;
   } | undefined;
-  /** All members are known, not only those that were seen. */
-  readonly membersComplete: boolean;
   /** Sender of each member event for us in an invitation. */
   readonly inviters: readonly string[];
-  /** Canonical alias and alternatives that the room claims. */
-  readonly aliases: readonly string[];
 }
 
 /** An event as it arrives. */
@@ -98,13 +94,11 @@ export class SyncState {
   }
 
   /** Writes a room. Encryption is sticky: without it, what was known stays, even from before the room was forgotten. */
-  saveRoom({ roomId, membership, encryption, membersComplete, inviters, aliases }: StoredRoom): void {
+  saveRoom({ roomId, membership, encryption, inviters }: StoredRoom): void {
     this.#database.run(
-      `INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-        membership = excluded.membership, encryption = ifnull(excluded.encryption, encryption),
-        members_complete = excluded.members_complete, inviters = excluded.inviters, aliases = excluded.aliases`,
-      ...[roomId, membership, encryption ? JSON.stringify(encryption) : null, Number(membersComplete)],
-      ...[JSON.stringify(inviters), JSON.stringify(aliases)],
+      `INSERT INTO rooms VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET membership = excluded.membership,
+        encryption = ifnull(excluded.encryption, encryption), inviters = excluded.inviters`,
+      ...[roomId, membership, encryption ? JSON.stringify(encryption) : null, JSON.stringify(inviters)],
     );
   }
 
@@ -112,7 +106,7 @@ export class SyncState {
   forgetRoom(roomId: string): void {
     this.#database.transaction(() => {
       this.#database.run(
-        "UPDATE rooms SET membership = NULL, members_complete = 0, inviters = '[]', aliases = '[]' WHERE room_id = ?",
+        "UPDATE rooms SET membership = NULL, inviters = '[]' WHERE room_id = ?",
         roomId,
       );
       this.#database.run("DELETE FROM members WHERE room_id = ?", roomId);
@@ -231,8 +225,6 @@ function toRoom(row: Row): StoredRoom {
     roomId: String(row.room_id),
     membership: String(row.membership) as StoredRoom["membership"],
     encryption: row.encryption === null ? undefined : JSON.parse(String(row.encryption)),
-    membersComplete: row.members_complete === 1,
     inviters: JSON.parse(String(row.inviters)),
-    aliases: JSON.parse(String(row.aliases)),
   };
 }

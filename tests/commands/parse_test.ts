@@ -18,6 +18,10 @@ Deno.test("parse() reads whole messages", async (t) => {
     ["Off", "stop"],
     ["status", "status"],
     ["help", "help"],
+    ["trust ABCDEF", "trust"],
+    ["trust", "trust"],
+    ["trust me not", "? trust me not"],
+    ["help me", "? help me"],
     ["", "? "],
     ["start now", "? start now"],
     ["start.", "? start."],
@@ -65,12 +69,28 @@ Deno.test("parse() takes a mention off", async (t) => {
 });
 
 Deno.test("parse() obeys an operator that is named like a command", () => {
-  assert.deepEqual(parse("start", ["@start:example.org"]), { kind: "command", word: "start", text: "start" });
-  assert.deepEqual(parse("start: stop", ["@start:example.org"]), { kind: "command", word: "stop", text: "stop" });
+  assert.deepEqual(parse("start", ["@start:example.org"]), {
+    kind: "command",
+    word: "start",
+    argument: "",
+    text: "start",
+  });
+  assert.deepEqual(parse("start: stop", ["@start:example.org"]), {
+    kind: "command",
+    word: "stop",
+    argument: "",
+    text: "stop",
+  });
 });
 
 Deno.test("parse() keeps what was typed", () => {
-  assert.deepEqual(parse("claw: ON", names), { kind: "command", word: "start", text: "ON" });
+  assert.deepEqual(parse("claw: ON", names), { kind: "command", word: "start", argument: "", text: "ON" });
+  assert.deepEqual(parse("@claw Trust  aBc ", names), {
+    kind: "command",
+    word: "trust",
+    argument: "aBc",
+    text: "Trust  aBc",
+  });
 });
 
 Deno.test("commandTable has every word once", () => {

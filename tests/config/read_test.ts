@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import { inspect } from "node:util";
 import { type Context, readConfig, Secret, VARIABLES } from "../../lib/config/mod.ts";
+import { encodeRecoveryKey } from "../../lib/config/recovery_key.ts";
 import { ConfigError } from "../../lib/errors/mod.ts";
 
 const least = { MATRIX_USER: "toggle", MATRIX_PASSWORD: "hunter2", ALLOWED_USERS: "@ann:example.org" };
 const key = new Uint8Array(32).map((_, index) => index * 8);
+/** A public key as Matrix writes it. */
+const master = "RCo/FCAgV7sALZ07B05I+L1GtbZbyjDC5CNVRhTmDRc";
 const keyText = btoa(String.fromCharCode(...key));
 
 function context(files: Record<string, string> = {}, where: Partial<Context> = {}): Context {
@@ -40,6 +43,9 @@ Deno.test("readConfig() yields the defaults where only the required is set", () 
     deploymentNamespace: "clawdbot",
     storePath: "/data/crypto_store",
     storeKey: undefined,
+    senderTrust: "tofu",
+    trustedIdentities: [],
+    recoveryKey: undefined,
     echo: "message",
     requireEncryption: true,
     maxCommandAgeMs: 300_000,
@@ -83,6 +89,10 @@ Deno.test("readConfig() reads what is permitted", async (t) => {
     ["ECHO_MODE", "no", "echo", "off"],
     ["ECHO_MODE", "  ", "echo", "message"],
     ["REQUIRE_ENCRYPTION", "no", "requireEncryption", false],
+    ["SENDER_TRUST", "Cross-Signed", "senderTrust", "cross-signed"],
+    ["SENDER_TRUST", "any", "senderTrust", "any"],
+    ["TRUSTED_IDENTITIES", `@ann:example.org=${master}`, "trustedIdentities", [["@ann:example.org", master]]],
+    ["TRUSTED_IDENTITIES", `@ann:example.org=${master}=, ,`, "trustedIdentities", [["@ann:example.org", master]]],
     ["MAX_COMMAND_AGE", "7d", "maxCommandAgeMs", 604_800_000],
     ["MAX_RETRIES", "1", "maxRetries", 1],
     ["HTTP_ADDRESS", "OFF", "httpAddress", undefined],
@@ -114,6 +124,17 @@ Deno.test("readConfig() reads a key of 32 bytes in either base64 alphabet, padde
   }
 });
 
+Deno.test("readConfig() parts a user id from its identity where no part of either is cut off", () => {
+  const env = { ...least, ALLOWED_USERS: "@a=b:h,@c:h", TRUSTED_IDENTITIES: `@a=b:h=${master}=,@c:h=${master}` };
+  assert.deepEqual(readConfig(env, context()).trustedIdentities, [["@a=b:h", master], ["@c:h", master]]);
+});
+
+Deno.test("readConfig() reads a recovery key, and keeps it to itself", () => {
+  const config = readConfig({ ...least, RECOVERY_KEY: encodeRecoveryKey(key) }, context());
+  assert.deepEqual(config.recoveryKey?.reveal(), key);
+  assert.match(Deno.inspect(config), /recoveryKey: \[redacted\]/);
+});
+
 Deno.test("readConfig() refuses what is not permitted, in one line that names and quotes it", async (t) => {
   const rows: [name: string, text: string, wrong: string][] = [
     ["MATRIX_HOMESERVER", "ftp://h", '"ftp://h" is no such thing'],
@@ -138,6 +159,22 @@ Deno.test("readConfig() refuses what is not permitted, in one line that names an
     ["DEPLOYMENT_NAMESPACE", "a".repeat(64), `"${"a".repeat(64)}" is not a DNS label`],
     ["ECHO_MODE", "maybe", '"maybe" is none of them'],
     ["REQUIRE_ENCRYPTION", "off", '"off" is none of them'],
+    ["SENDER_TRUST", "all", '"all" is none of them'],
+    ["TRUSTED_IDENTITIES", `@ann:example.org:${master}`, `"@ann:example.org:${master}" is not @user:server=<key>`],
+    ["TRUSTED_IDENTITIES", `ann=${master}`, `"ann=${master}" is not @user:server=<key>`],
+    ["TRUSTED_IDENTITIES", "@ann:example.org=abc", '"@ann:example.org=abc" is not @user:server=<key>'],
+    [
+      "TRUSTED_IDENTITIES",
+      `@ann:h=${master.slice(0, -1)}d`,
+      `"@ann:h=${master.slice(0, -1)}d" is not @user:server=<key>`,
+    ],
+    ["TRUSTED_IDENTITIES", `@bob:h=${master}`, '"@bob:h" is not among ALLOWED_USERS'],
+    [
+      "TRUSTED_IDENTITIES",
+      `@ann:example.org=${master},@ann:example.org=${"A".repeat(43)}`,
+      '"@ann:example.org" is given two keys',
+    ],
+    ["RECOVERY_KEY", "hunter2", "what was given is no recovery key: not as long as one"],
     ["MAX_COMMAND_AGE", "8d", '"8d" is out of bounds'],
     ["MAX_COMMAND_AGE", "0s", '"0s" is out of bounds'],
     ["MAX_COMMAND_AGE", "5", '"5" is not a duration'],
@@ -247,8 +284,23 @@ Deno.test("readConfig() leaves other people's variables alone", () => {
 });
 
 Deno.test("readConfig() yields what can't be changed", () => {
-  const config = readConfig({ ...least, ALLOWED_ROOMS: "!r:h", HTTP_ADDRESS: "h:1" }, context());
-  for (const part of [config, config.allowedUsers, config.allowedRooms, config.homeserver, config.httpAddress]) {
+  const identity = `@ann:example.org=${master}`;
+  const config = readConfig(
+    { ...least, ALLOWED_ROOMS: "!r:h", HTTP_ADDRESS: "h:1", TRUSTED_IDENTITIES: identity },
+    context(),
+  );
+  const { trustedIdentities } = config;
+  for (
+    const part of [
+      config,
+      trustedIdentities,
+      trustedIdentities[0],
+      config.allowedUsers,
+      config.allowedRooms,
+      config.homeserver,
+      config.httpAddress,
+    ]
+  ) {
     assert.ok(Object.isFrozen(part));
   }
 });

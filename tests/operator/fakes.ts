@@ -16,9 +16,13 @@ import type {
   InboxEvent,
   Invitation,
   Journal,
+  ListedDevice,
   Parts,
   Payload,
+  Pin,
+  Pins,
   Progress,
+  Published,
   RoomFacts,
   Scale,
   Scaler,
@@ -41,7 +45,12 @@ export const settings: Settings = {
   echo: "off",
   requireEncryption: true,
   maxCommandAgeMs: 300_000,
+  senderTrust: "tofu",
+  trustedIdentities: new Map(),
 };
+
+/** Alice's signed device. */
+export const phone: ListedDevice = { deviceId: "PHONE", ed25519: "key of PHONE", crossSignedByOwner: true };
 
 /** What the crypto says of a device that nothing is wrong with. */
 export const goodSender: SenderFacts = {
@@ -49,8 +58,9 @@ export const goodSender: SenderFacts = {
   mismatchedSender: false,
   authenticityNotGuaranteed: false,
   forwardedBy: undefined,
-  device: { ed25519: "key", deleted: false, sameKeysAsSession: true, crossSignedByOwner: true },
+  device: { ...phone, deleted: false, sameKeysAsSession: true },
   identity: { masterKey: "master" },
+  devices: [phone],
 };
 
 /** Fakes do nothing but promises, so that after one turn of the event loop all of them have come to rest. */
@@ -172,6 +182,9 @@ export class World {
   readonly held = new Set<number>();
   readonly claims = new Map<string, number>();
   readonly answers = new Map<string, Said>();
+  readonly pins = new Map<string, Pin>();
+  /** What the homeserver publishes of users. */
+  readonly published = new Map<string, Published>();
 
   readonly rooms = new Map<string, RoomFacts>();
   readonly payloads = new Map<string, Payload>();
@@ -198,7 +211,7 @@ export class World {
 
   /** Makes or changes a room; by default encrypted, with Alice and us in it. */
   room(roomId: string, changes: Partial<RoomFacts> = {}): void {
-    const plain = { roomId, membership: "join", encrypted: true, joined: [alice, self], aliases: [] } as const;
+    const plain = { roomId, membership: "join", encrypted: true, joined: [alice, self] } as const;
     this.rooms.set(roomId, { ...plain, ...this.rooms.get(roomId), ...changes });
   }
 
@@ -239,6 +252,7 @@ export class World {
       chat: this.#chat(life),
       scaler: this.#scaler(life),
       journal: this.#journal(life),
+      pins: this.#pins(life),
       settings: this.settings,
       clock: this.clock,
       waitAfter: (failures, retryAfterMs) => Math.max(retryAfterMs, Math.min(16_000, 1_000 * 2 ** (failures - 1))),
@@ -308,6 +322,13 @@ export class World {
     };
   }
 
+  #pins(life: Life): Pins {
+    return {
+      get: (userId) => this.pins.get(userId),
+      set: (userId, pin) => life.sync("pin", () => void this.pins.set(userId, pin)),
+    };
+  }
+
   #chat(life: Life): Chat {
     const membership = (name: "join" | "leave") => (roomId: string, signal: AbortSignal): Promise<void> =>
       life.async(name, async () => {
@@ -327,11 +348,12 @@ export class World {
           await this.afterRead(event.eventId);
           return payload;
         }),
-      room: (roomId, signal) =>
-        life.async("room", async () => {
-          await this.before("room", roomId, signal);
-          return this.rooms.get(roomId);
+      published: (userId, signal) =>
+        life.async("published", async () => {
+          await this.before("published", userId, signal);
+          return this.published.get(userId) ?? { identity: undefined, devices: [] };
         }),
+      room: (roomId) => this.rooms.get(roomId),
       joinedRooms: () =>
         [...this.rooms.values()].filter(({ membership }) => membership === "join").map(({ roomId }) => roomId),
       invitations: () => this.invitations,

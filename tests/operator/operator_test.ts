@@ -5,7 +5,7 @@ import { Killed, rest, World } from "./fakes.ts";
 const on = "clawdbot is now on (replicas: 1), starting…";
 const off = "clawdbot is now off (replicas: 0)";
 
-const calls = ["unsettled", "room", "read", "claim", "say", "scaler.read", "acting", "scale", "settle"];
+const calls = ["unsettled", "read", "pin", "claim", "say", "scaler.read", "acting", "scale", "settle"];
 const points = [...calls, "unsent", "send", "sent"].flatMap((call) => [`before ${call}`, `after ${call}`]);
 
 Deno.test("Operator killed anywhere has one effect and one answer per command in its next life", async (t) => {
@@ -109,7 +109,7 @@ Deno.test("Operator.run() begins no change after it was told to end", async () =
 });
 
 Deno.test("Operator.run() ends at once while it waits", async (t) => {
-  for (const call of ["read", "scaler.read", "scale", "send", "room"]) {
+  for (const call of ["read", "scaler.read", "scale", "send"]) {
     for (const how of ["fails", "hangs"]) {
       // A change under way is finished; all else is not waited for.
       if (how === "hangs" && (call === "scale" || call === "send")) continue;

@@ -56,6 +56,32 @@ Deno.test("Operator leaves rooms that no allowed user is in", async (t) => {
   }
 });
 
+Deno.test("Operator follows no room's upgrade, but an allowed user's own invitation to the new room", async () => {
+  const world = emptyWorld();
+  world.room("!old");
+  await using running = world.start();
+  const content = { body: "This room has been replaced", replacement_room: "!new" };
+  await running.receive("", { roomId: "!old", event: { type: "m.room.tombstone", state_key: "", content } });
+  running.operator.roomsChanged();
+  await rest();
+  assert.deepEqual(world.membershipCalls, []);
+  world.invitations = [{ roomId: "!new", inviters: [alice] }];
+  running.operator.roomsChanged();
+  await rest();
+  assert.deepEqual(world.membershipCalls, ["join !new"]);
+});
+
+Deno.test("Operator leaves a room that it has joined and that turns out to have no allowed user in it", async () => {
+  const world = emptyWorld();
+  world.invitations = [{ roomId: "!new", inviters: [alice] }];
+  await using running = world.start();
+  await rest();
+  world.room("!new", { joined: [self, mallory] });
+  running.operator.roomsChanged();
+  await rest();
+  assert.deepEqual(world.membershipCalls, ["join !new", "leave !new"]);
+});
+
 Deno.test("Operator tries again after passing failures, and does not keep other rooms waiting", async () => {
   const world = emptyWorld();
   world.invitations = [{ roomId: "!1", inviters: [alice] }, { roomId: "!2", inviters: [alice] }];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
 import type { Intent, Scale } from "../../lib/operator/mod.ts";
-import { alice, clawdbot, decrypted, goodSender, rest, room, World } from "./fakes.ts";
+import { alice, clawdbot, decrypted, goodSender, phone, rest, room, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";
 const off = "clawdbot is now off (replicas: 0)";
@@ -196,7 +196,7 @@ Deno.test("Operator waits when the target changes all the time", async () => {
 });
 
 Deno.test("Operator judges again right before acting", async (t) => {
-  const device = { ed25519: "key", deleted: true, sameKeysAsSession: true, crossSignedByOwner: true };
+  const device = { ...phone, deleted: true, sameKeysAsSession: true };
   const rows: [name: string, change: (world: World) => void, reason: string][] = [
     [
       "device deleted",

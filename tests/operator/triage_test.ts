@@ -92,6 +92,25 @@ const cases: Case[] = [
     refused: ["mismatched-sender"],
   },
   {
+    name: "a forged sender that the crypto refuses to decrypt",
+    how: { payload: { kind: "undecryptable", why: { kind: "forged" }, sessionId: "s" } },
+    outcome: "mismatched-sender",
+    refused: ["mismatched-sender"],
+  },
+  {
+    name: "a step of a verification",
+    how: {
+      event: { type: "m.key.verification.start", content: { a: 1 } },
+      payload: { kind: "clear", type: "m.key.verification.start", content: { msgtype: "m.text", body: "start" } },
+    },
+    outcome: "no-text",
+  },
+  {
+    name: "a room that was upgraded",
+    how: { event: { type: "m.room.tombstone", state_key: "", content: { replacement_room: "!new" } } },
+    outcome: "no-message",
+  },
+  {
     name: "an unknown device",
     how: broken({ senderFacts: { device: undefined } }),
     outcome: "unknown-device",
@@ -158,22 +177,21 @@ const cases: Case[] = [
   },
   {
     name: "a command in a room left out",
-    settings: { allowedRooms: new Set(["#other:example.org"]) },
+    settings: { allowedRooms: new Set(["!other:example.org"]) },
     outcome: "room-not-allowed",
     said: ["I take no commands in this room: it is not among the rooms that I was set up for."],
     refused: ["room-not-allowed"],
   },
   {
-    name: "a command in a room named by its alias",
-    room: { aliases: ["#ops:example.org"] },
-    settings: { allowedRooms: new Set(["#ops:example.org"]) },
+    name: "a command in one of the rooms given",
+    settings: { allowedRooms: new Set([room]) },
     outcome: "done",
     said: ["clawdbot is now on (replicas: 1), starting…"],
   },
   {
     name: "an undecryptable message in a room left out",
     how: { payload: { kind: "undecryptable", why: { kind: "no-key" }, sessionId: "late" } },
-    settings: { allowedRooms: new Set(["#other:example.org"]) },
+    settings: { allowedRooms: new Set(["!other:example.org"]) },
     outcome: "room-not-allowed",
     refused: ["room-not-allowed"],
   },
@@ -226,12 +244,50 @@ Deno.test("Operator refuses a ciphertext under a second event id, commands and c
   }
 });
 
-Deno.test("Operator does not let a refused copy use a ciphertext up", async () => {
-  const world = new World();
-  await using running = world.start();
-  await running.receive("start", { payload: decrypted("start", key, { senderFacts: { mismatchedSender: true } }) });
-  await running.receive("start", text("start"));
-  assert.equal(world.outcome(2), "done");
+Deno.test("Operator does not let a refused copy use a ciphertext up", async (t) => {
+  const copies: [name: string, payload: Payload][] = [
+    ["forged", decrypted("start", key, { senderFacts: { mismatchedSender: true } })],
+    ["from a device without standing", decrypted("start", key, { senderFacts: { device: undefined } })],
+    ["not decrypted", { kind: "undecryptable", why: { kind: "forged" }, sessionId: key.sessionId }],
+  ];
+  for (const [name, payload] of copies) {
+    await t.step(name, async () => {
+      const world = new World();
+      await using running = world.start();
+      await running.receive("start", { payload });
+      await running.receive("start", text("start"));
+      assert.equal(world.outcome(2), "done");
+    });
+  }
+});
+
+Deno.test("Operator refuses a copy while the first is being acted on, and while the first waits for its key", async (t) => {
+  await t.step("being acted on", async () => {
+    const world = new World();
+    const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
+    world.before = (call) => call === "scale" ? hanging : undefined;
+    await using running = world.start();
+    await running.receive("start", text("start"));
+    await running.receive("start", text("start"));
+    assert.equal(world.outcome(2), "repeat");
+    goOn();
+    await rest();
+    assert.deepEqual(world.effects, [1]);
+  });
+  await t.step("waiting for its key", async () => {
+    const world = new World();
+    await using running = world.start();
+    const copies = [
+      await running.receive("start", { payload: locked() }),
+      await running.receive("start", { payload: locked() }),
+    ];
+    for (const { eventId } of copies) world.payloads.set(eventId, text("start").payload);
+    running.operator.keyArrived(room, "late");
+    await rest();
+    assert.deepEqual([1, 2].map((seq) => world.outcome(seq)), ["done", "repeat"]);
+    assert.deepEqual(world.effects, [1]);
+    assert.deepEqual(world.refusals, ["(undecryptable)", "(undecryptable)", "repeat"]);
+  });
 });
 
 Deno.test("Operator tells a room why it refuses clear text once an hour", async () => {

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Cluster, KubernetesApi, KubernetesScaler, openCluster, type Target } from "../../lib/scaler/mod.ts";
+import type { Target } from "../../lib/operator/mod.ts";
+import { type Cluster, KubernetesApi, KubernetesScaler, openCluster } from "../../lib/scaler/mod.ts";
 import { KubernetesSandbox, type Rule } from "../../sandbox/kubernetes/mod.ts";
 
 /** The target of these tests: a Deployment, which the sandbox has at 0. */

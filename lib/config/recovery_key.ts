@@ -1,0 +1,40 @@
+/**
+ * The recovery key as people keep it: 32 bytes in base58, with a prefix and a parity byte (Matrix spec v1.16,
+ * client-server API, appendix "Cryptographic key representation").
+ *
+ * @module
+ */
+
+const ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+const PREFIX = [0x8b, 0x01] as const;
+const KEY_BYTES = 32;
+
+/**
+ * Reads a recovery key; spaces don't matter.
+ *
+ * @returns the 32 bytes, or what is wrong with the text (which is not repeated)
+ */
+export function decodeRecoveryKey(text: string): Uint8Array<ArrayBuffer> | { readonly wrong: string } {
+  let number = 0n;
+  for (const character of text.replace(/\s/g, "")) {
+    const digit = ALPHABET.indexOf(character);
+    if (digit < 0) return { wrong: "a character that base58 does not have" };
+    number = number * 58n + BigInt(digit);
+  }
+  const hex = number.toString(16);
+  const bytes = Uint8Array.fromHex(hex.padStart(hex.length + hex.length % 2, "0"));
+  if (bytes.length !== PREFIX.length + KEY_BYTES + 1) return { wrong: "not as long as one" };
+  if (bytes[0] !== PREFIX[0] || bytes[1] !== PREFIX[1]) return { wrong: "it does not begin as one does" };
+  if (bytes.reduce((parity, byte) => parity ^ byte, 0) !== 0) return { wrong: "mistyped: its parity is wrong" };
+  return bytes.slice(PREFIX.length, -1);
+}
+
+/** Writes 32 bytes as a recovery key, in groups of four. */
+export function encodeRecoveryKey(key: Uint8Array): string {
+  const bytes = [...PREFIX, ...key];
+  const parity = bytes.reduce((all, byte) => all ^ byte, 0);
+  let number = BigInt("0x" + Uint8Array.from([...bytes, parity]).toHex());
+  let text = "";
+  for (; number > 0n; number /= 58n) text = ALPHABET.charAt(Number(number % 58n)) + text;
+  return text.replace(/.{4}(?=.)/g, "$& ");
+}

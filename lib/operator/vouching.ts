@@ -1,0 +1,158 @@
+/**
+ * Tells users of devices and identities that have appeared in their accounts, and takes their word for them. Knows
+ * nothing of how messages are judged.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { appeared, identityChanged, nothingTrusted, nothingWaits, type Text, trusted } from "../commands/mod.ts";
+import { isSameDevice } from "./access.ts";
+import { isStillThere, newcomers, pendingUnder, vouched } from "./newcomers.ts";
+import type { Outbox } from "./outbox.ts";
+import { isRefused, persistently } from "./patience.ts";
+import type { ListedDevice, Pin, Published, SenderFacts } from "./ports.ts";
+import type { Inside, Outcome } from "./settings.ts";
+
+const logger = getLogger(["openclaw-toggle", "operator"]);
+
+/** Watches over what is published of the allowed users. */
+export class Vouching {
+  readonly #inside: Inside;
+  readonly #outbox: Outbox;
+  /** Users who are to be looked at. */
+  readonly #waiting = new Set<string>();
+  /** Identities that the log has told of. */
+  readonly #logged = new Set<string>();
+
+  /** Looks at nobody yet. */
+  constructor(inside: Inside, outbox: Outbox) {
+    this.#inside = inside;
+    this.#outbox = outbox;
+  }
+
+  /** Looks at what is published of those among the users who are known. */
+  devicesChanged(userIds: Iterable<string>): void {
+    const { pins, settings, lanes } = this.#inside;
+    for (const user of userIds) {
+      const isKnown = settings.allowedUsers.has(user) &&
+        (settings.trustedIdentities.has(user) || pins.get(user) !== undefined);
+      if (!isKnown || this.#waiting.has(user)) continue;
+      this.#waiting.add(user);
+      lanes.run(`devices ${user}`, () => {
+        this.#waiting.delete(user);
+        return this.#query(user);
+      });
+    }
+  }
+
+  async #query(user: string): Promise<void> {
+    const { chat, stop } = this.#inside;
+    try {
+      const ask = () => chat.published(user, stop);
+      this.look(user, await persistently("look at a user's devices", ask, this.#inside, stop), undefined);
+    } catch (error) {
+      if (!isRefused(error)) throw error;
+      logger.warn("Cannot look at the devices of {user}: {reason}", { user, reason: error.message });
+    }
+  }
+
+  /**
+   * Announces what has appeared since first sight, once: in the room where the user last gave a command, else in the
+   * given one.
+   *
+   * @returns whether a device or an identity that waits for the user's word was announced in the given room
+   */
+  look(user: string, published: Published, roomId: string | undefined): boolean {
+    const { pins, settings: { senderTrust, trustedIdentities } } = this.#inside;
+    const named = trustedIdentities.get(user);
+    if (named === undefined && senderTrust === "any") return false;
+
+    const pin = pins.get(user);
+    const room = [pin?.roomId, roomId].find((id) => id !== undefined && this.#isThere(user, id));
+    const known = named ?? (pin?.kind === "identity" ? pin.masterKey : undefined);
+    if (known !== undefined || (pin !== undefined && senderTrust === "cross-signed")) {
+      const masterKey = published.identity?.masterKey;
+      if (masterKey !== undefined && masterKey !== known) this.#changed(user, masterKey, room);
+      return false;
+    }
+    if (pin?.kind !== "devices" || room === undefined) return false;
+    const news = newcomers(pin, published);
+    if (news.length === 0) return false;
+    for (const each of news) {
+      const { deviceId: device, key } = each;
+      logger.warn("A new device or identity of {user} appeared: {device} {key}", { user, device, key });
+      const isNamesake = pin.devices.some(({ deviceId }) => deviceId === device);
+      this.#announce(user, `${device ?? ""} ${key}`, room, appeared(user, each, isNamesake));
+    }
+    pins.set(user, { ...pin, pending: [...pin.pending, ...news] });
+    return room === roomId;
+  }
+
+  /**
+   * Takes a user's word for what waits under an id.
+   *
+   * @param facts of the message that says so, which is believed
+   */
+  trust(user: string, facts: SenderFacts, given: string): { readonly outcome: Outcome; readonly text: Text } {
+    const { pins, clock } = this.#inside;
+    const pin = pins.get(user);
+    // With all devices believed the word may come from one that has no standing among the pinned ones.
+    if (pin?.kind !== "devices" || !pin.devices.some((each) => isSameDevice(each, facts.device))) {
+      return { outcome: "failed", text: nothingWaits(given, []) };
+    }
+    const shown = pendingUnder(given, pin);
+    if (shown === undefined) {
+      return { outcome: "failed", text: nothingWaits(given, pin.pending.filter((each) => isStillThere(each, facts))) };
+    }
+    // It keeps its id: under an id that was shown once, nothing else is ever believed.
+    if (!isStillThere(shown, facts)) return { outcome: "failed", text: nothingTrusted(shown) };
+    pins.set(user, vouched(shown, pin, clock.now()));
+    const { deviceId: device, key } = shown;
+    logger.warn("{user} vouches for the device or identity {device} {key}", { user, device, key });
+    return { outcome: "done", text: trusted(shown) };
+  }
+
+  /** Remembers where a user gives commands: that is where announcements are made. */
+  commandedIn(roomId: string, user: string): void {
+    const { pins } = this.#inside;
+    const pin: Pin | undefined = pins.get(user);
+    if (pin !== undefined && pin.roomId !== roomId) pins.set(user, { ...pin, roomId });
+  }
+
+  /** Id under which the user was told of a device; undefined if it does not wait. */
+  shownIdOf(user: string, device: ListedDevice | undefined): string | undefined {
+    const pin = this.#inside.pins.get(user);
+    if (pin?.kind !== "devices" || device === undefined) return undefined;
+    return pin.pending.find(({ deviceId, key }) => deviceId === device.deviceId && key === device.ed25519)?.shownId;
+  }
+
+  #changed(user: string, masterKey: string, room: string | undefined): void {
+    if (!this.#logged.has(`${user} ${masterKey}`)) {
+      this.#logged.add(`${user} ${masterKey}`);
+      const setting = `TRUSTED_IDENTITIES=${user}=${masterKey}`;
+      logger.warn("{user} has another identity than the one known; this accepts it: {setting}", { user, setting });
+    }
+    if (room !== undefined) this.#announce(user, masterKey, room, identityChanged(user));
+  }
+
+  /** Said but once: what it is about makes its transaction id. */
+  #announce(user: string, about: string, roomId: string, text: Text): void {
+    const eventId = `${user} ${about}`;
+    this.#outbox.say({
+      kind: "alert",
+      sequence: 0,
+      roomId,
+      eventId,
+      form: "text",
+      text,
+      reply: false,
+      mentions: [user],
+    });
+  }
+
+  #isThere(user: string, roomId: string): boolean {
+    const room = this.#inside.chat.room(roomId);
+    return room?.membership === "join" && room.joined.includes(user);
+  }
+}
