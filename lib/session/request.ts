@@ -74,7 +74,7 @@ export class Requests {
    */
   async send(request: Request, signal: AbortSignal): Promise<{ readonly json: Json; readonly body: string }> {
     signal.throwIfAborted();
-    const what = `${request.method} ${request.path}`;
+    const what = `${request.method} ${this.baseUrl}${request.path}`;
     const deadlineMs = request.deadlineMs ?? REQUEST_DEADLINE_MS;
     const deadline = new AbortController();
     const timer = setTimeout(() => deadline.abort(), deadlineMs);
