@@ -220,6 +220,24 @@ Deno.test("Operator settles a message", async (t) => {
   }
 });
 
+Deno.test("Operator goes by the room as it is after reading", async (t) => {
+  const rows: [change: Partial<RoomFacts>, payload: Payload, outcome: string][] = [
+    [{ membership: "leave" }, decrypted("help", key), "not-joined"],
+    [{ encrypted: true }, clear("start"), "clear-in-encrypted-room"],
+  ];
+  for (const [change, payload, outcome] of rows) {
+    await t.step(outcome, async () => {
+      const world = new World({ requireEncryption: false });
+      world.room(room, { encrypted: false });
+      world.afterRead = () => world.room(room, change);
+      await using running = world.start();
+      await running.receive("start", { payload });
+      assert.equal(world.outcome(1), outcome);
+      assert.deepEqual(world.effects, []);
+    });
+  }
+});
+
 Deno.test("Operator never reads what a stranger sends", async () => {
   const world = new World();
   world.before = (call) => assert.notEqual(call, "read");

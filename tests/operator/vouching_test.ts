@@ -163,6 +163,31 @@ Deno.test("Operator believes the very key that it has shown, and no other", asyn
   assert.deepEqual(world.effects, []);
 });
 
+Deno.test("Operator believes the very identity that it has shown, and no other", async () => {
+  const world = await acquainted();
+  await using running = world.start();
+  await running.receive("", from(phone, signed("one master", phone), "status"));
+  const shownId = /send `trust ([A-Z]+)` from/.exec(world.texts.join("\n"))?.[1] ?? "";
+  for (const published of [signed("another master", phone), bare(phone)]) {
+    await running.receive("", from(phone, published, `trust ${shownId}`));
+    assert.ok(world.texts.includes(`I did nothing: \`${shownId}\` is gone, or has another key now.`));
+    world.said.clear();
+    assert.deepEqual(devicesOf(world), ["MYPHONE"]);
+  }
+});
+
+Deno.test("Operator that believes all devices takes no word for those that count when it does not any more", async () => {
+  const world = new World({ senderTrust: "any" });
+  const pending = [{ shownId: "TABLET", deviceId: "TABLET", key: tablet.ed25519 }];
+  world.pins.set(alice, { kind: "devices", devices: [phone], pending, sinceMs: 0 });
+  await using running = world.start();
+  await running.receive("", from(tablet, bare(phone, tablet), "trust TABLET"));
+  assert.deepEqual(world.texts, ["Nothing waits under TABLET. Nothing waits for your word."]);
+  assert.deepEqual(devicesOf(world), ["MYPHONE"]);
+  await running.receive("", from(phone, bare(phone, tablet), "trust TABLET"));
+  assert.deepEqual(devicesOf(world), ["MYPHONE", "TABLET"]);
+});
+
 Deno.test("Operator shows a device that bears a known one's id by its key", async () => {
   const world = await acquainted();
   const again = device("MYPHONE", "another key");
