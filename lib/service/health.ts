@@ -12,7 +12,7 @@ export interface Verdict {
   readonly reason: string;
 }
 
-/** A sync long-polls for 30 s; three times that without an answer is not fresh. */
+/** A poll has been answered or given up after 30 s; three times that without an answer is not fresh. */
 const freshForMs = 90_000;
 
 /** Without an answer and without a back-off for this long, nothing moves any more. */

@@ -9,7 +9,7 @@ import { ConfigError, CredentialError } from "../errors/mod.ts";
 import type { Store, StoredSession } from "../store/mod.ts";
 import { findHomeserver, type HomeserverAddress } from "./homeserver.ts";
 import { type Credentials, logIn } from "./login.ts";
-import { object, text } from "./json.ts";
+import { type Json, object, text } from "./json.ts";
 import { Machine } from "./machine.ts";
 import { Requests, TokenRefused } from "./request.ts";
 import { Session } from "./session.ts";
@@ -73,17 +73,19 @@ async function begin(
   const machine = await Machine.open(requests, self, deviceId, store.cryptoKey);
   try {
     await machine.track(allowedUsers);
-    try {
+    const publish = async (): Promise<Json> => {
       await machine.sendOutgoing(signal);
-    } catch (error) {
+      return await machine.query(self, signal);
+    };
+    const answer = await publish().catch(async (error) => {
       if (!(error instanceof TokenRefused)) throw error;
       if (!error.soft) throw new DeviceLost(error.message, { cause: error });
       // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
       log.warning("the homeserver has ended the access token; logging in again as the same device");
       await newLogin(requests, options, deviceId, signal);
-      await machine.sendOutgoing(signal);
-    }
-    const published = object(object((await machine.query(self, signal))["device_keys"])[self])[deviceId];
+      return await publish();
+    });
+    const published = object(object(answer["device_keys"])[self])[deviceId];
     if (
       text(object(object(published)["keys"])[`ed25519:${deviceId}`]) !== machine.olm.identityKeys.ed25519.toBase64()
     ) {

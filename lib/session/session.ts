@@ -6,6 +6,7 @@
  */
 
 import { RoomId, type RoomKeyInfo, type RoomKeyWithheldInfo } from "@matrix-org/matrix-sdk-crypto-wasm";
+import { getLogger } from "@logtape/logtape";
 import { NotFoundError, RejectedError, TransientError } from "../errors/mod.ts";
 import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "../operator/mod.ts";
 import type { Store } from "../store/mod.ts";
@@ -16,15 +17,14 @@ import { ensureIdentity, type IdentityState } from "./identity.ts";
 import { type Json, object, text } from "./json.ts";
 import type { Revealable } from "./login.ts";
 import type { Machine } from "./machine.ts";
-import { path, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
+import { Polls } from "./poll.ts";
+import { path, type Requests } from "./request.ts";
 import { Speaker } from "./speaker.ts";
 import { SyncApplier, type SyncEffect, syncFilter } from "./sync.ts";
 import { published, readEvent } from "./trust.ts";
 import { Verifier } from "./verification.ts";
 
-/** How long the homeserver may hold a sync without news, milliseconds. */
-const LONG_POLL_MS = 30_000;
-const FIRST_SYNC_DEADLINE_MS = 120_000;
+const log = getLogger(["openclaw-toggle", "session"]);
 
 /** Whom a running session tells. */
 export interface SessionListener extends Listener {
@@ -68,7 +68,7 @@ export class Session implements Chat, Disposable {
   readonly #gaps: GapFiller;
   /** Invitations that were answered and that sync has not confirmed yet. */
   readonly #answeredInvitations = new Set<string>();
-  #hasSynced = false;
+  readonly #polls = new Polls();
   #advanceVerifications = (): void => {};
 
   /**
@@ -127,19 +127,17 @@ export class Session implements Chat, Disposable {
   /** One poll: to-device messages and device lists first, durably, then everything else with the token. */
   async #sync(signal: AbortSignal): Promise<SyncEffect> {
     const since = this.#store.sync.token();
-    // The first answer tells that all is well: the server must not hold it until there is news.
-    const timeoutMs = this.#hasSynced ? LONG_POLL_MS : 0;
+    const { heldMs, deadlineMs } = this.#polls.next(since !== undefined);
     const { json } = await this.#requests.send({
       method: "GET",
       path: "/_matrix/client/v3/sync",
-      query: { filter: syncFilter(this.self), since, timeout: String(timeoutMs) },
-      // Without a token the answer is everything there is, and takes its time.
-      deadlineMs: timeoutMs + (since === undefined ? FIRST_SYNC_DEADLINE_MS : REQUEST_DEADLINE_MS),
+      query: { filter: syncFilter(this.self), since, timeout: String(heldMs) },
+      deadlineMs,
     }, signal);
     if (text(json["next_batch"]) === undefined) throw new TransientError("Cannot sync: the answer has no next_batch");
     await this.#machine.receive(json);
     const effect = this.#applier.apply(json);
-    this.#hasSynced = true;
+    this.#polls.wentWell();
     for (const roomId of effect.renew) this.#speaker.renew(roomId);
     for (const roomId of this.#answeredInvitations) {
       if (this.#store.sync.room(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
@@ -172,12 +170,24 @@ export class Session implements Chat, Disposable {
     signal.throwIfAborted();
     const payload = await readEvent(this.#machine, event.roomId, event.sender, event.event, signal);
     if (payload.kind !== "undecryptable" && isVerification(payload)) {
-      const { type, content } = payload;
-      const clear = JSON.stringify({ ...event.event, type, content });
-      await this.#machine.olm.receiveVerificationEvent(clear, new RoomId(event.roomId));
-      this.#advanceVerifications();
+      await this.#takeVerification(event, payload);
     }
     return payload;
+  }
+
+  async #takeVerification(
+    { event, roomId }: InboxEvent,
+    { type, content }: { type: string; content: Json },
+  ): Promise<void> {
+    try {
+      const clear = JSON.stringify({ ...event, type, content });
+      await this.#machine.olm.receiveVerificationEvent(clear, new RoomId(roomId));
+    } catch (error) {
+      if (error instanceof WebAssembly.RuntimeError) throw error;
+      // What the crypto cannot even parse is somebody's malformed event; it must not end the operator.
+      return log.debug("not a step of a verification: {reason}", { reason: String(error) });
+    }
+    this.#advanceVerifications();
   }
 
   /**

@@ -1,0 +1,204 @@
+/**
+ * Stands between a program and a server, and has things go wrong on demand. Counts the requests that arrive. Knows HTTP,
+ * nothing of what is asked; TLS only towards the server.
+ *
+ * @module
+ */
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { freePort } from "./network.ts";
+
+/** What goes wrong. */
+export type Fault =
+  /** Nobody listens. */
+  | { readonly kind: "refuse" }
+  /** Requests are taken and not answered. `forGood`: these connections stay silent also when the fault is over. */
+  | (Selection & { readonly kind: "silent"; readonly forGood?: boolean })
+  /** Headers and half of the body come, and then nothing. `forGood` as above. */
+  | (Selection & { readonly kind: "stall"; readonly forGood?: boolean })
+  /** The server does what it is asked for, and the connection breaks before its answer is through. */
+  | (Selection & { readonly kind: "drop" })
+  /** Everything takes so much longer, in milliseconds. */
+  | (Selection & { readonly kind: "delay"; readonly ms: number })
+  /** An answer that is not the server's; it isn't asked. A body that is no text is sent as JSON. */
+  | (Selection & {
+    readonly kind: "answer";
+    readonly status: number;
+    readonly headers?: Readonly<Record<string, string>>;
+    readonly body?: unknown;
+  });
+
+interface Selection {
+  /** Only for these requests. */
+  readonly when?: (request: Asked) => boolean;
+}
+
+/** A request as far as a fault may look at it. */
+export interface Asked {
+  /** HTTP method. */
+  readonly method: string;
+  /** Path without its query. */
+  readonly path: string;
+  /** Value of the Authorization header; empty without one. */
+  readonly authorization: string;
+}
+
+/** Where requests go. */
+export interface Upstream {
+  /** Base URL. */
+  readonly url: string;
+  /** Certificates of the authority to be trusted, PEM; for a server with TLS. */
+  readonly authority?: string;
+}
+
+/** Headers that are about one connection, or about an encoding that is undone on the way. */
+const ownHeaders = ["accept-encoding", "connection", "content-encoding", "content-length", "host", "transfer-encoding"];
+
+/** A proxy that listens until it is disposed of. */
+export class FaultProxy implements AsyncDisposable {
+  /** Base URL, the same for as long as it lives. */
+  readonly url: string;
+  readonly #port = freePort();
+  readonly #upstream: string;
+  readonly #client: Deno.HttpClient;
+  readonly #arrivals: number[] = [];
+  readonly #sockets = new Set<Socket>();
+  /** Connections that a fault has silenced until it is over. */
+  readonly #hung = new Set<Socket>();
+  #server: Server | undefined;
+  #fault: Fault | undefined;
+
+  private constructor(upstream: Upstream) {
+    this.url = `http://127.0.0.1:${this.#port}`;
+    this.#upstream = upstream.url.replace(/\/+$/, "");
+    this.#client = Deno.createHttpClient(upstream.authority ? { caCerts: [upstream.authority] } : {});
+  }
+
+  /** Listens from now on, with nothing going wrong. */
+  static async start(upstream: Upstream): Promise<FaultProxy> {
+    const proxy = new FaultProxy(upstream);
+    await proxy.#listen();
+    return proxy;
+  }
+
+  /** Begins a fault. What is under way breaks, unless the fault is silence, or is selective. */
+  async begin(fault: Fault): Promise<void> {
+    this.#fault = fault;
+    const keeps = fault.kind === "silent" || fault.kind === "stall" || ("when" in fault);
+    if (fault.kind === "refuse") await this.#stopListening();
+    else if (!keeps) { for (const socket of this.#sockets) socket.destroy(); }
+  }
+
+  /** Ends the fault. What it has kept waiting breaks, as it does when a server comes back from a restart. */
+  async heal(): Promise<void> {
+    const { kind } = this.#fault ?? {};
+    this.#fault = undefined;
+    if (kind === "refuse") await this.#listen();
+    for (const socket of this.#hung) socket.destroy();
+  }
+
+  /** Requests that have arrived since a moment of `performance.now()`. */
+  arrivedSince(beginMs: number): number {
+    return this.#arrivals.filter((atMs) => atMs >= beginMs).length;
+  }
+
+  /** Stops listening; what is under way breaks. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stopListening();
+    this.#client.close();
+  }
+
+  async #listen(): Promise<void> {
+    const server = createServer((request, response) => void this.#answer(request, response));
+    server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.on("close", () => this.#sockets.delete(socket) && this.#hung.delete(socket));
+    });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    server.once("error", reject);
+    server.listen(this.#port, "127.0.0.1", resolve);
+    await promise;
+    this.#server = server;
+  }
+
+  async #stopListening(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    const closed = Promise.withResolvers<void>();
+    if (server === undefined) closed.resolve();
+    else server.close(() => closed.resolve());
+    for (const socket of this.#sockets) socket.destroy();
+    await closed.promise;
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#arrivals.push(performance.now());
+    const fault = this.#striking(request);
+    if (fault?.kind === "answer") return answerWith(response, fault);
+    if (fault?.kind === "silent") return this.#silence(request, fault.forGood);
+    try {
+      if (fault?.kind === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
+      await this.#pass(request, response);
+    } catch {
+      // One of the two ends has broken off; so the other one gets to see it.
+      request.socket.destroy();
+    }
+  }
+
+  #striking(request: IncomingMessage): Exclude<Fault, { kind: "refuse" }> | undefined {
+    const fault = this.#fault;
+    if (fault === undefined || fault.kind === "refuse") return undefined;
+    const { method = "", url = "", headers: { authorization = "" } } = request;
+    const path = url.replace(/\?.*$/, "");
+    return fault.when?.({ method, path, authorization }) ?? true ? fault : undefined;
+  }
+
+  async #pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const broken = new AbortController();
+    response.once("close", () => broken.abort());
+    const { method = "GET", url = "/" } = request;
+    const body = await bodyOf(request);
+    const answer = await fetch(this.#upstream + url, {
+      method,
+      headers: without(Object.entries(request.headers).map(([name, value]) => [name, String(value)])),
+      body: body.length === 0 && (method === "GET" || method === "HEAD") ? null : body,
+      redirect: "manual",
+      client: this.#client,
+      signal: broken.signal,
+    });
+    // What was asked before a fault began is answered during it.
+    const fault = this.#striking(request);
+    const head = () => response.writeHead(answer.status, without([...answer.headers]));
+    if (fault === undefined || fault.kind === "answer" || fault.kind === "delay") {
+      head();
+      for await (const chunk of answer.body ?? []) response.write(chunk);
+      return void response.end();
+    }
+    const bytes = await answer.bytes();
+    if (fault.kind === "drop") return void request.socket.destroy();
+    if (fault.kind === "stall") head().write(bytes.subarray(0, bytes.length / 2));
+    this.#silence(request, fault.forGood);
+  }
+
+  #silence({ socket }: IncomingMessage, forGood = false): void {
+    if (!forGood) this.#hung.add(socket);
+  }
+}
+
+function answerWith(response: ServerResponse, fault: Extract<Fault, { kind: "answer" }>): void {
+  const { status, headers, body } = fault;
+  const isText = typeof body === "string";
+  response.writeHead(status, { "content-type": isText ? "text/html" : "application/json", ...headers });
+  response.end(isText ? body : JSON.stringify(body ?? {}));
+}
+
+async function bodyOf(request: IncomingMessage): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  for await (const chunk of request) chunks.push(chunk);
+  return await new Blob(chunks).bytes();
+}
+
+function without(headers: readonly (readonly [string, string])[]): Record<string, string> {
+  return Object.fromEntries(headers.filter(([name]) => !ownHeaders.includes(name)));
+}

@@ -1,0 +1,75 @@
+/** The Kubernetes API fails, and comes back. */
+
+import assert from "node:assert/strict";
+import type { Asked, Fault } from "../../../testbed/proxy.ts";
+import { elapsed, type Ground, Subject } from "./subject.ts";
+import type { Measured, Row } from "./table.ts";
+
+/** Well within the 30 s for which a command is tried. */
+const briefMs = 8_000;
+/** Longer than that. */
+const lastingMs = 35_000;
+
+const isPatch = ({ method }: Asked) => method === "PATCH";
+
+function refusal(code: number, reason: string, headers: Readonly<Record<string, string>> = {}) {
+  const body = { kind: "Status", apiVersion: "v1", status: "Failure", reason, code };
+  return { kind: "answer", status: code, headers, body } as const;
+}
+
+/** A command is given while the API fails; what failed for good, or for too long, is given again. */
+async function ride(subject: Subject, ms: number, begins: () => Promise<void>, ends: () => Promise<void>) {
+  const { kubernetes } = subject;
+  const begin = performance.now();
+  await begins();
+  const start = await subject.send("start", 1);
+  await elapsed(ms);
+  const requests = kubernetes.arrivedSince(begin) || await subject.failedAttempts();
+  await ends();
+  const over = performance.now();
+  const answer = await subject.answerTo(start);
+  if (answer.startsWith("Cannot")) {
+    subject.wasRefused(start);
+    assert.equal((await subject.state()).replicas, 0, "refused, but done");
+    assert.match(await subject.ask("start", 1), /is now on/);
+  }
+  const recoveredMs = performance.now() - over;
+  return { answer, measured: { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() } };
+}
+
+function row(name: string, fault: Fault, ms: number, answers: RegExp): Row<Ground> {
+  return {
+    fault: `Kubernetes: ${name}`,
+    run: async (ground): Promise<Measured> => {
+      await using subject = await Subject.ready(ground);
+      const { kubernetes } = subject;
+      const { answer, measured } = await ride(subject, ms, () => kubernetes.begin(fault), () => kubernetes.heal());
+      assert.match(answer, answers);
+      return measured;
+    },
+  };
+}
+
+async function stopControlPlane(ground: Ground): Promise<Measured> {
+  const { cluster } = ground.testbed;
+  await using subject = await Subject.ready(ground, { direct: true });
+  return (await ride(subject, briefMs, () => cluster.stop(), () => cluster.start())).measured;
+}
+
+const done = /is now on/;
+const tooLong = /Cannot start .* did not answer properly for 30 s/;
+
+/** All of them. */
+export const kubernetesRows: readonly Row<Ground>[] = [
+  { fault: "Kubernetes: control plane stopped", alone: true, run: stopControlPlane },
+  row("connection refused", { kind: "refuse" }, briefMs, done),
+  row("hanging", { kind: "silent" }, briefMs, done),
+  row("hanging, connections lost", { kind: "silent", forGood: true }, briefMs, done),
+  row("hanging for longer than a command is tried", { kind: "silent" }, lastingMs, tooLong),
+  row("the change is made, its answer is lost", { kind: "drop", when: isPatch }, briefMs, done),
+  row("403", refusal(403, "Forbidden"), 1_000, /Cannot start .* not permitted to .?get/),
+  row("404", refusal(404, "NotFound"), 1_000, /Cannot start .* there is no deployment/),
+  row("409 at each change", { ...refusal(409, "Conflict"), when: isPatch }, lastingMs, tooLong),
+  row("429, Retry-After 2", refusal(429, "TooManyRequests", { "retry-after": "2" }), briefMs, done),
+  row("500", refusal(500, "InternalError"), briefMs, done),
+];

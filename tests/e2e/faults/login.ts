@@ -1,0 +1,94 @@
+/** The login ends while the operator runs. */
+
+import assert from "node:assert/strict";
+import { httpJson } from "../../../testbed/mod.ts";
+import { eventually, type Ground, Subject } from "./subject.ts";
+import type { Measured, Row } from "./table.ts";
+
+/** Ids of the operator's devices that have keys. */
+async function devices({ alice }: Ground, { operatorId }: Subject): Promise<string[]> {
+  const { device_keys } = await alice.request("POST", "/keys/query", { device_keys: { [operatorId]: [] } });
+  return Object.keys(device_keys[operatorId] ?? {});
+}
+
+/** A homeserver doesn't end a poll when it ends the login, but with the next event. */
+async function stir({ alice }: Ground, { talk }: Subject): Promise<void> {
+  const path = `/rooms/${encodeURIComponent(talk.roomId)}/state/m.room.member/${encodeURIComponent(alice.userId)}`;
+  await alice.request("PUT", path, { membership: "join", displayname: `Alice ${crypto.randomUUID()}` });
+}
+
+/** The device is gone: the operator goes on as another one, and obeys. */
+async function loseDevice(
+  ground: Ground,
+  lose: (subject: Subject, deviceId: string) => Promise<unknown>,
+): Promise<Measured> {
+  await using subject = await Subject.ready(ground);
+  const [old = ""] = await devices(ground, subject);
+  const begin = performance.now();
+  await lose(subject, old);
+  await stir(ground, subject);
+  await eventually("a new device", async () => {
+    const now = await devices(ground, subject);
+    return now.length === 1 && now[0] !== old;
+  });
+  assert.match(await subject.ask("start", 1), /is now on/);
+  const ms = performance.now() - begin;
+  const requests = subject.homeserver.arrivedSince(begin);
+  assert.match(await subject.log(), /going on as a new device/);
+  return { lastedMs: ms, recoveredMs: ms, requests, ...await subject.finish() };
+}
+
+async function logOutEverywhere(ground: Ground, { operatorId, password }: Subject): Promise<void> {
+  const api = `${ground.testbed.homeserver.url}/_matrix/client/v3`;
+  const identifier = { type: "m.id.user", user: operatorId };
+  const body = { type: "m.login.password", identifier, password };
+  const { access_token } = await httpJson("POST", `${api}/login`, { body });
+  await httpJson("POST", `${api}/logout/all`, { authorization: `Bearer ${access_token}`, body: {} });
+}
+
+async function deleteDevice(ground: Ground, { operatorId }: Subject, deviceId: string): Promise<void> {
+  const { url, register } = ground.testbed.homeserver;
+  const password = crypto.randomUUID();
+  const { userId } = await register(`admin-${crypto.randomUUID()}`, password, { admin: true });
+  const identifier = { type: "m.id.user", user: userId };
+  const body = { type: "m.login.password", identifier, password };
+  const { access_token } = await httpJson("POST", `${url}/_matrix/client/v3/login`, { body });
+  const path = `/_synapse/admin/v2/users/${encodeURIComponent(operatorId)}/devices/${deviceId}`;
+  await httpJson("DELETE", url + path, { authorization: `Bearer ${access_token}` });
+}
+
+/** Each token is refused that was there before: the operator logs in again as the same device. */
+async function softLogout(ground: Ground): Promise<Measured> {
+  await using subject = await Subject.ready(ground);
+  const before = await devices(ground, subject);
+  let old: string | undefined;
+  const begin = performance.now();
+  await subject.homeserver.begin({
+    kind: "answer",
+    status: 401,
+    body: { errcode: "M_UNKNOWN_TOKEN", error: "Soft logged out", soft_logout: true },
+    when: ({ authorization }) => {
+      if (authorization !== "") old ??= authorization;
+      return authorization !== "" && authorization === old;
+    },
+  });
+  assert.match(await subject.ask("start", 1), /is now on/);
+  const ms = performance.now() - begin;
+  const requests = subject.homeserver.arrivedSince(begin);
+  assert.match(await subject.log(), /logging in again as the same device/);
+  assert.deepEqual(await devices(ground, subject), before);
+  return { lastedMs: ms, recoveredMs: ms, requests, ...await subject.finish() };
+}
+
+/** All of them. */
+export const loginRows: readonly Row<Ground>[] = [
+  {
+    fault: "login: token revoked (logged out everywhere)",
+    run: (ground) => loseDevice(ground, (subject) => logOutEverywhere(ground, subject)),
+  },
+  {
+    fault: "login: device deleted by an administrator",
+    run: (ground) => loseDevice(ground, (subject, deviceId) => deleteDevice(ground, subject, deviceId)),
+  },
+  { fault: "login: soft logout", run: softLogout },
+];

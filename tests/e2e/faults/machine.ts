@@ -1,0 +1,142 @@
+/** The machine fails: names, clock, disk; and the process is killed. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { elapsed, type Ground, Subject, type SubjectOptions } from "./subject.ts";
+import type { Measured, Row } from "./table.ts";
+
+/** A name for the homeserver that resolves only when it stands in `hosts`, and nothing else that could be asked. */
+export function ownNames(ground: Ground): { hosts: string; given: SubjectOptions } {
+  const folder = Deno.makeTempDirSync({ dir: ground.testbed.folder });
+  const hosts = join(folder, "hosts");
+  const resolver = join(folder, "resolv.conf");
+  Deno.writeTextFileSync(hosts, "");
+  Deno.writeTextFileSync(resolver, "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n");
+  const surroundings = [
+    "set -e",
+    `mount --bind '${hosts}' /etc/hosts`,
+    `[ ! -e /etc/resolv.conf ] || mount --bind '${resolver}' "$(readlink -f /etc/resolv.conf)"`,
+    'exec "$@"',
+  ].join("\n");
+  return { hosts, given: { surroundings, homeserverName: "homeserver.invalid" } };
+}
+
+async function unknownName(ground: Ground): Promise<Measured> {
+  const { hosts, given } = ownNames(ground);
+  await using subject = await Subject.create(ground, given);
+  const begin = performance.now();
+  const starting = subject.start();
+  starting.catch(() => {}); // it is awaited below, unless something else fails first
+  await elapsed(6_000);
+  const requests = await subject.failedAttempts();
+  assert.ok(requests > 1, await subject.log());
+  await Deno.writeTextFile(hosts, "127.0.0.1 homeserver.invalid\n");
+  const over = performance.now();
+  await starting;
+  const recoveredMs = performance.now() - over;
+  await subject.meet();
+  assert.match(await subject.ask("start", 1), /is now on/);
+  return { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() };
+}
+
+/** Where Debian and others put libfaketime. */
+async function fakeTime(): Promise<string | undefined> {
+  for await (const { name } of Deno.readDir("/usr/lib")) {
+    const path = join("/usr/lib", name, "faketime", "libfaketimeMT.so.1");
+    if (await Deno.stat(path).then(() => true, () => false)) return path;
+  }
+  return undefined;
+}
+
+/** The wall clock jumps, as it does when a board without a battery finds its time server. */
+async function clockJumps(ground: Ground): Promise<Measured> {
+  const library = await fakeTime();
+  if (library === undefined) {
+    return { lastedMs: 0, requests: 0, lost: 0, doubled: 0, end: "not run: there is no libfaketime here" };
+  }
+  const clock = join(await Deno.makeTempDir({ dir: ground.testbed.folder }), "clock");
+  const jump = (seconds: string) => Deno.writeTextFile(clock, `${seconds}\n`);
+  await jump("+0");
+  await using subject = await Subject.ready(ground, {
+    environment: {
+      LD_PRELOAD: library,
+      FAKETIME_TIMESTAMP_FILE: clock,
+      FAKETIME_NO_CACHE: "1",
+      FAKETIME_DONT_FAKE_MONOTONIC: "1",
+      DONT_FAKE_MONOTONIC: "1",
+    },
+  });
+  const begin = performance.now();
+  for (const [seconds, word, effect] of [["+7200", "start", "on"], ["-7200", "stop", "off"], ["+0", "start", "on"]]) {
+    await jump(seconds ?? "");
+    assert.match(await subject.ask(word ?? "", 1), new RegExp(`is now ${effect}`), `after a jump to ${seconds} s`);
+  }
+  const ms = performance.now() - begin;
+  const requests = subject.homeserver.arrivedSince(begin) + subject.kubernetes.arrivedSince(begin);
+  return { lastedMs: ms, requests, ...await subject.finish() };
+}
+
+/** The store's disk fills up: it ends, and with space it goes on where it was. */
+async function diskFull(ground: Ground): Promise<Measured> {
+  const folder = await Deno.makeTempDir({ dir: ground.testbed.folder });
+  const [full, saved] = [join(folder, "full"), join(folder, "saved")];
+  const surroundings = [
+    'mkdir -p "$CRYPTO_STORE_PATH" && mount -t tmpfs -o size=16m,mode=700 tmpfs "$CRYPTO_STORE_PATH" || exit 99',
+    `(while kill -0 $$ && [ ! -e '${full}' ]; do sleep 0.1; done; cat /dev/zero >"$CRYPTO_STORE_PATH/other") &`,
+    '"$@"',
+    "code=$?",
+    'rm -f "$CRYPTO_STORE_PATH/other"',
+    `cp -a "$CRYPTO_STORE_PATH" '${saved}'`,
+    "exit $code",
+  ].join("\n");
+  await using subject = await Subject.ready(ground, { surroundings });
+  const begin = performance.now();
+  await Deno.writeTextFile(full, "");
+  const ended = subject.running.ended();
+  // Space that the store has already taken lasts for a few commands.
+  for (let round = 0; subject.running.running && round < 40; round += 1) {
+    const command = await subject.send(round % 2 === 0 ? "start" : "stop", 1);
+    // An answer that is missing now is waited for after the restart.
+    await Promise.race([ended, subject.answerTo(command).catch(() => {})]);
+  }
+  const { code } = await ended;
+  assert.equal(code, 1, "exit code with a full disk");
+  assert.match(await subject.log(), /Cannot use the store .*disk is full/);
+  const over = performance.now();
+  const requests = subject.homeserver.arrivedSince(begin) + subject.kubernetes.arrivedSince(begin);
+  const { surroundings: _, ...options } = subject.options;
+  await subject.start({ ...options, environment: { ...options.environment, CRYPTO_STORE_PATH: saved } });
+  const counts = await subject.tallyAll();
+  const recoveredMs = performance.now() - over;
+  await subject.endBySignal();
+  return { lastedMs: over - begin, recoveredMs, requests, ...counts, end: `by itself: ${code}` };
+}
+
+const kills = 8;
+
+/** Killed at moments spread over a command, and started again. */
+async function killed(ground: Ground): Promise<Measured> {
+  await using subject = await Subject.ready(ground);
+  const begin = performance.now();
+  let longest = 0;
+  for (let round = 0; round < kills; round += 1) {
+    const command = await subject.send(round % 2 === 0 ? "start" : "stop", 1);
+    await elapsed(round * 25);
+    await subject.running.kill();
+    const over = performance.now();
+    await subject.start();
+    await subject.answerTo(command);
+    longest = Math.max(longest, performance.now() - over);
+  }
+  const lastedMs = performance.now() - begin;
+  assert.match(await subject.ask("start", 1), /is now on/);
+  return { lastedMs, recoveredMs: longest, requests: 0, ...await subject.finish() };
+}
+
+/** All of them. */
+export const machineRows: readonly Row<Ground>[] = [
+  { fault: "machine: the homeserver's name does not resolve at the start", run: unknownName },
+  { fault: "machine: clock 2 h ahead, 2 h behind, right again", run: clockJumps },
+  { fault: "machine: disk full", run: diskFull },
+  { fault: `machine: kill -9, ${kills} times around commands`, run: killed },
+];

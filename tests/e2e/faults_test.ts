@@ -1,0 +1,48 @@
+/**
+ * Everything that can go wrong around the operator does, on real servers; what it makes of that is printed as a table.
+ * Arguments after `--`: `--long` adds outages of minutes; anything else selects the rows that contain it.
+ */
+
+import { startTestbed } from "../../testbed/mod.ts";
+import { endingRows } from "./faults/endings.ts";
+import { homeserverRows } from "./faults/homeserver.ts";
+import { kubernetesRows } from "./faults/kubernetes.ts";
+import { loginRows } from "./faults/login.ts";
+import { machineRows } from "./faults/machine.ts";
+import type { Ground, Subject } from "./faults/subject.ts";
+import { judge, type Row, runRows, tableOf } from "./faults/table.ts";
+
+const long = Deno.args.includes("--long");
+const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
+const rows = [...homeserverRows, ...kubernetesRows, ...loginRows, ...machineRows, ...endingRows]
+  .filter((row) => (long || !row.long) && row.fault.includes(wanted));
+
+/** Each has an operator of its own, that mostly waits. */
+const atOnce = 8;
+
+Deno.test("faults", async (t) => {
+  await using testbed = await startTestbed();
+  const mayStop = testbed.homeserver.logFile !== undefined && testbed.cluster.auditLog !== undefined;
+  const alice = await testbed.person("alice");
+  const ground = { testbed, alice, made: () => {} };
+  const outcomes = await runRows(rows.filter((row) => mayStop || !row.alone).map(withLog), ground, atOnce);
+  console.log(`\n${tableOf(outcomes)}\n`);
+  for (const outcome of outcomes) await t.step(outcome.fault, () => judge(outcome));
+});
+
+/** What its operator has logged is printed if a row fails. */
+function withLog(row: Row<Ground>): Row<Ground> {
+  return {
+    ...row,
+    run: async (ground) => {
+      const subjects: Subject[] = [];
+      try {
+        return await row.run({ ...ground, made: (subject) => void subjects.push(subject) });
+      } catch (error) {
+        const logs = await Promise.all(subjects.map((subject) => subject.log()));
+        console.log(`${row.fault}: the end of the operator's log:\n${logs.join("\n").slice(-6_000)}`);
+        throw error;
+      }
+    },
+  };
+}
