@@ -17,9 +17,9 @@ export function list(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
 }
 
-/** The value if it is a string. */
+/** The value if it is a string that comes back from the store as it was: SQLite keeps no NUL, UTF-8 no half a pair. */
 export function text(value: unknown): string | undefined {
-  return typeof value === "string" ? value : undefined;
+  return typeof value === "string" && value.isWellFormed() && !value.includes("\0") ? value : undefined;
 }
 
 /** The value if it is a whole number that is safe to count with and not negative. */
@@ -30,4 +30,10 @@ export function count(value: unknown): number | undefined {
 /** The strings of a list. */
 export function texts(value: unknown): string[] {
   return list(value).filter((item) => typeof item === "string");
+}
+
+/** Objects by name; a name that is no {@linkcode text} is left out. */
+export function objects(value: unknown): [name: string, value: Json][] {
+  return Object.entries(object(value)).filter(([name]) => text(name) !== undefined)
+    .map(([name, each]) => [name, object(each)]);
 }

@@ -6,7 +6,7 @@
  */
 
 import type { NewEvent, Store, StoredRoom } from "../store/mod.ts";
-import { count, type Json, list, object, text } from "./json.ts";
+import { count, type Json, list, object, objects, text } from "./json.ts";
 
 const STATE_TYPES = ["m.room.member", "m.room.encryption", "m.room.create"];
 const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m.key.verification.*"];
@@ -68,10 +68,10 @@ export class SyncApplier {
     const effect = { events: false, rooms: false, gaps: false, renew: [] as string[] };
     this.#store.transaction(() => {
       const rooms = object(answer["rooms"]);
-      for (const [roomId, room] of Object.entries(object(rooms["invite"]))) this.#invited(roomId, object(room), effect);
-      for (const [roomId, room] of Object.entries(object(rooms["leave"]))) this.#left(roomId, object(room), effect);
-      for (const [roomId, room] of Object.entries(object(rooms["join"]))) {
-        this.#joined(roomId, object(room), before, text(answer["next_batch"]), effect);
+      for (const [roomId, room] of objects(rooms["invite"])) this.#invited(roomId, room, effect);
+      for (const [roomId, room] of objects(rooms["leave"])) this.#left(roomId, room, effect);
+      for (const [roomId, room] of objects(rooms["join"])) {
+        this.#joined(roomId, room, before, text(answer["next_batch"]), effect);
       }
       const token = text(answer["next_batch"]);
       if (token !== undefined) this.#store.sync.setToken(token);
@@ -151,6 +151,8 @@ export class SyncApplier {
       if (stateKey === undefined) continue;
       const content = object(event["content"]);
       if (event["type"] === "m.room.member") {
+        // Ours is told by where the room stands in the answer; the event that is shown may be the invitation.
+        if (stateKey === this.#self) continue;
         const membership = text(content["membership"]) ?? "leave";
         const was = this.#store.sync.members(roomId).get(stateKey);
         if (was === membership) continue;

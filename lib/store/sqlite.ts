@@ -34,7 +34,11 @@ export type Row = Record<string, SQLOutputValue>;
 
 // SQLite result codes, https://sqlite.org/rescode.html
 const BUSY = 5;
+const READ_ONLY = 8;
+const IO_ERROR = 10;
 const CORRUPT = 11;
+const FULL = 13;
+const CANNOT_OPEN = 14;
 const NOT_A_DATABASE = 26;
 /** Wrong use of SQL or a constraint: the database itself is well. */
 const HARMLESS = new Set([1, 18, 19, 20, 21, 25]);
@@ -207,6 +211,11 @@ function reason(error: unknown, { holder }: Opening): string {
       return `${message}; give the operator a folder of its own, or bring a backup back`;
     case CORRUPT:
       return `it is damaged (${message}); bring a backup of the whole folder back`;
+    case READ_ONLY:
+    case IO_ERROR:
+    case FULL:
+    case CANNOT_OPEN:
+      return `${message}; see that the operator may write to the folder, and that the disk is well and not full`;
     default:
       return message;
   }

@@ -98,7 +98,10 @@ Deno.test("Requests.send() says what is not reachable", async () => {
   const { port } = listener.addr as Deno.NetAddr;
   listener.close();
   const sent = new Requests(`http://127.0.0.1:${port}`).send({ method: "GET", path: "/versions" }, never);
-  await assert.rejects(sent, (error) => error instanceof TransientError && /GET http:\/\/127\.0\.0\.1:\d+\/versions: /.test(error.message));
+  await assert.rejects(
+    sent,
+    (error) => error instanceof TransientError && /GET http:\/\/127\.0\.0\.1:\d+\/versions: /.test(error.message),
+  );
 });
 
 Deno.test("Requests.send() ends with the signal's reason", async () => {

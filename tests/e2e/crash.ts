@@ -1,0 +1,133 @@
+/**
+ * The crash suite's ground on real servers: Synapse, a control plane with its audit log, and a phone.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { baseRules, type Person, type SeenEvent, startTestbed, type Watch } from "../../testbed/mod.ts";
+import { systemEnvironment } from "../../sandbox/operator.ts";
+import { crash, type Ground, type Life, type Room, type Said, told } from "../faults/crash.ts";
+import { OperatorProcess } from "../faults/process.ts";
+import type { Sent } from "../faults/wire.ts";
+
+const DEPLOYMENT = "clawdbot";
+/** No machine is so slow that something which comes at all has not come by then. */
+const PATIENCE_MS = 120_000;
+
+/**
+ * Kills the operator again and again on real servers, and prints what came of it.
+ *
+ * @throws AssertionError if anything was lost, done twice, or cannot be read
+ */
+export async function crashOnRealServers(kills: number): Promise<void> {
+  await using testbed = await startTestbed();
+  const namespace = `crash-${crypto.randomUUID().slice(0, 8)}`;
+  await testbed.workloads.createTarget({ namespace, name: DEPLOYMENT });
+  const account = await testbed.workloads.serviceAccount(namespace, "openclaw-toggle", baseRules(DEPLOYMENT));
+  const anna = await testbed.person("anna");
+  const password = crypto.randomUUID();
+  const { userId: operatorId, localpart } = await testbed.homeserver.register("toggle", password);
+  const environment = {
+    ...systemEnvironment(),
+    NO_PROXY: "127.0.0.1",
+    MATRIX_HOMESERVER: testbed.homeserver.url,
+    MATRIX_USER: localpart,
+    MATRIX_PASSWORD: password,
+    ALLOWED_USERS: anna.userId,
+    DEPLOYMENT_NAME: DEPLOYMENT,
+    DEPLOYMENT_NAMESPACE: namespace,
+    CRYPTO_STORE_PATH: join(testbed.folder, "store"),
+    MAX_COMMAND_AGE: "1h",
+    KUBECONFIG: account.kubeconfig,
+    LOG_FORMAT: "text",
+    LOG_LEVEL: "info",
+  };
+  let last: OperatorProcess | undefined;
+  const ground: Ground = {
+    operatorId,
+    live: async (): Promise<Life> => {
+      const process = last = await OperatorProcess.start({ environment });
+      return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
+    },
+    invite: async () => {
+      const roomId = await anna.createRoom({ invite: [operatorId] });
+      return roomOf(anna, roomId, operatorId);
+    },
+    effects: async () => {
+      const writes = await testbed.workloads.scaleWrites(namespace, DEPLOYMENT);
+      if (writes === undefined) throw new Error("Cannot count effects: the cluster that was given has no audit log");
+      return writes.filter(({ status }) => status === 200).map(({ replicas }) => replicas);
+    },
+  };
+  const begin = performance.now();
+  const progress = (done: number) => done % 100 === 0 && console.log(`${done} kills, ${minutes(begin)}`);
+  try {
+    const figures = await crash(ground, { kills, progress });
+    console.log(told(figures));
+    const { lost, doubled, unreadable, turnedBack } = figures;
+    assert.deepEqual({ lost, doubled, unreadable, turnedBack }, { lost: 0, doubled: 0, unreadable: 0, turnedBack: 0 });
+  } catch (error) {
+    console.log(`the end of the operator's last log:\n${last?.lines.slice(-40).join("\n")}`);
+    throw error;
+  } finally {
+    await last?.kill();
+  }
+}
+
+function minutes(begin: number): string {
+  return `${((performance.now() - begin) / 60_000).toFixed(1)} min`;
+}
+
+function roomOf(anna: Person, roomId: string, operatorId: string): Room {
+  const watch = anna.watch(roomId);
+  const said = () => watch.events.filter((event) => !isEdit(event)).map(saidOf);
+  return {
+    said,
+    say: (text) => anna.sendText(roomId, text),
+    murmur: async (edit) => void await anna.sendText(roomId, "never mind", { edit }),
+    until: (look, what) => until(watch, look, what),
+    joined: () => anna.untilJoined(roomId, [operatorId], PATIENCE_MS),
+    caughtUp: async () => {
+      const [last] = await page(anna, roomId, "b", 1);
+      const isThere = () => last === undefined || watch.events.some(({ eventId }) => eventId === last.eventId);
+      await until(watch, isThere, "the last message");
+    },
+    sent: async () => await page(anna, roomId, "f", Infinity),
+  };
+}
+
+async function until(watch: Watch, look: () => boolean, what: string): Promise<void> {
+  if (!look()) await watch.first(what, () => look(), PATIENCE_MS);
+}
+
+function saidOf({ eventId, sender, content, outerContent, how }: SeenEvent): Said {
+  const relation = outerContent["m.relates_to"] ?? content["m.relates_to"];
+  const about = relation?.["m.in_reply_to"]?.event_id;
+  const [text, quiet] = [String(content["body"] ?? ""), content["msgtype"] === "m.notice"];
+  return { eventId, sender, about, text, quiet, readable: how !== "undecryptable" };
+}
+
+function isEdit({ content, outerContent }: SeenEvent): boolean {
+  return (outerContent["m.relates_to"] ?? content["m.relates_to"])?.rel_type === "m.replace";
+}
+
+/** Encrypted events of a room, from its beginning or backwards from its end. */
+async function page(
+  anna: Person,
+  roomId: string,
+  direction: "f" | "b",
+  most: number,
+): Promise<(Sent & { eventId: string })[]> {
+  const filter = encodeURIComponent(JSON.stringify({ types: ["m.room.encrypted"] }));
+  const found: (Sent & { eventId: string })[] = [];
+  for (let from = ""; found.length < most;) {
+    const path = `/rooms/${encodeURIComponent(roomId)}/messages?dir=${direction}&limit=${Math.min(most, 500)}`;
+    const { chunk, end } = await anna.request("GET", `${path}&filter=${filter}${from}`);
+    for (const { event_id: eventId, sender, content } of chunk) found.push({ eventId, sender, content });
+    if (end === undefined) break;
+    from = `&from=${encodeURIComponent(end)}`;
+  }
+  return found;
+}

@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { PATIENCE_MS, Place } from "./place.ts";
+import { printTable } from "./table.ts";
+
+/** The steps of a first start that leave something behind with the homeserver. */
+const steps: readonly [name: string, method: string, path: string][] = [
+  ["logged in", "POST", "/login"],
+  ["device keys uploaded", "POST", "/keys/upload"],
+  ["identity uploaded", "POST", "/keys/device_signing/upload"],
+  ["device signed", "POST", "/keys/signatures/upload"],
+];
+
+interface PublishedDevice {
+  readonly device_id: string;
+  readonly signatures: Readonly<Record<string, Readonly<Record<string, string>>>>;
+}
+
+Deno.test("killed at each step of its first start, before it hears of it, the operator comes up whole", async (t) => {
+  const table: string[][] = [];
+  for (const [name, method, path] of steps) {
+    await t.step(name, async () => {
+      await using place = await Place.open();
+      const { anna, homeserver, operatorId } = place;
+      {
+        using _held = homeserver.fault({ method, path, times: 1, after: true, delayMs: Infinity });
+        const asked = homeserver.requests.next((entry) => {
+          return entry.method === method && entry.template === path && entry.userId !== anna.userId;
+        }, AbortSignal.timeout(PATIENCE_MS));
+        await using first = await place.start();
+        await asked;
+        // Whatever else is asked now is answered after it.
+        for (let i = 0; i < 5; i += 1) await anna.api.request("GET", "/account/whoami");
+        await first.kill();
+      }
+      await using second = await place.start();
+      await second.ready;
+      const roomId = await place.invite();
+      await place.joined(roomId);
+      const eventId = await anna.say(roomId, "start");
+      const isAnswer = ({ about, kind, body }: { about: string | undefined; kind: string; body: string }) =>
+        about === eventId && kind === "notice" && !body.startsWith("🦞");
+      await anna.until(() => anna.messages(roomId).some(isAnswer) || undefined, PATIENCE_MS);
+      assert.deepEqual(place.effects, [1]);
+
+      const query = await anna.api.request("POST", "/keys/query", { device_keys: { [operatorId]: [] } });
+      const published = (query["device_keys"] as Record<string, Record<string, PublishedDevice>>)[operatorId] ?? {};
+      const devices = Object.values(published);
+      const signed = devices.filter(({ device_id, signatures }) => {
+        return Object.keys(signatures[operatorId] ?? {}).some((key) => key !== `ed25519:${device_id}`);
+      });
+      table.push([name, String(devices.length), String(signed.length)]);
+      assert.deepEqual([devices.length, signed.length], [1, 1]);
+      assert.equal(await second.stop(), 0);
+    });
+  }
+  printTable(["killed once it was", "devices with keys", "of them signed"], table);
+});

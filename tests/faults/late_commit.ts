@@ -1,0 +1,56 @@
+/**
+ * Takes a durability step away from the operator, for the controls: to be loaded before the program. What it writes to
+ * the database that LATE_DATABASE names is told to be committed, and is so only 400 ms later; or, with LATE_FROM set to
+ * `signal`, nothing is committed any more after SIGUSR2, which it says on standard error.
+ *
+ * @module
+ */
+
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+
+const LATE_MS = 400;
+const name = Deno.env.get("LATE_DATABASE") ?? "";
+const fromSignal = Deno.env.get("LATE_FROM") === "signal";
+
+/** The first SQL of a database that is open and checked, and the last before it is closed. */
+const FIRST = { "state.sqlite3": "name = 'key_check'", "crypto-1.sqlite3": "SELECT * FROM databases" }[name] ?? "";
+const LAST = "wal_checkpoint";
+/** A transaction is only a part of the one that is committed late. */
+const PARTS: Readonly<Record<string, string>> = {
+  "BEGIN IMMEDIATE": "SAVEPOINT early",
+  COMMIT: "RELEASE early",
+  ROLLBACK: "ROLLBACK TO early; RELEASE early",
+};
+
+const { prepare, exec } = DatabaseSync.prototype;
+/** What is held, and what commits it. */
+const held = new Map<DatabaseSync, ReturnType<typeof setInterval> | undefined>();
+
+DatabaseSync.prototype.prepare = function (this: DatabaseSync, sql: string): StatementSync {
+  if (sql.includes(FIRST) && !held.has(this) && this.location()?.endsWith(`/${name}`)) begin(this);
+  if (sql.includes(LAST) && held.has(this)) {
+    clearInterval(held.get(this));
+    held.delete(this);
+    exec.call(this, "COMMIT");
+  }
+  const statement = prepare.call(this, sql);
+  // Statements are kept: which one it stands for is decided when it is run.
+  if (sql in PARTS) Object.assign(statement, { run: () => (this.exec(sql), { changes: 0, lastInsertRowid: 0 }) });
+  return statement;
+};
+DatabaseSync.prototype.exec = function (this: DatabaseSync, sql: string): void {
+  exec.call(this, held.has(this) ? PARTS[sql] ?? sql : sql);
+};
+
+function begin(database: DatabaseSync): void {
+  if (!fromSignal) return hold(database, setInterval(() => exec.call(database, "COMMIT; BEGIN IMMEDIATE"), LATE_MS));
+  Deno.addSignalListener("SIGUSR2", () => {
+    hold(database, undefined);
+    console.error("nothing is committed any more");
+  });
+}
+
+function hold(database: DatabaseSync, commits: ReturnType<typeof setInterval> | undefined): void {
+  exec.call(database, "BEGIN IMMEDIATE");
+  held.set(database, commits);
+}

@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { PATIENCE_MS, Place } from "./place.ts";
+
+Deno.test("killed while acting, with others acting meanwhile: the next life tells, and does nothing", async (t) => {
+  await using place = await Place.open();
+  const roomId = await place.invite();
+  let operator = await place.start();
+  await operator.ready;
+  await place.joined(roomId);
+
+  const said = (eventId: string) =>
+    place.anna.messages(roomId).filter(({ about, kind, body }) =>
+      about === eventId && kind === "notice" && !body.startsWith("🦞")
+    ).map(({ body, earlier }) => earlier[0] ?? body);
+  const answered = async (eventId: string) => {
+    await place.anna.until(() => said(eventId).length > 0 || undefined, PATIENCE_MS, () => `an answer to ${eventId}`);
+    return said(eventId);
+  };
+
+  const rows: readonly [
+    name: string,
+    command: "start" | "stop",
+    meanwhile: readonly number[],
+    answer: RegExp,
+    effects: readonly number[],
+  ][] = [
+    ["nobody has", "start", [], /is now on \(replicas: 1\)/, [1]],
+    ["scaled to another count", "stop", [3], /Somebody|changed|3/, [3]],
+    ["scaled to what was wanted", "stop", [0], /is now off \(replicas: 0\)/, [0]],
+    ["scaled there and back", "start", [2, 0], /is now on \(replicas: 1\)/, [2, 0, 1]],
+    ["scaled to another count, from one", "stop", [5], /5/, [5]],
+  ];
+  for (const [name, command, meanwhile, answer, effects] of rows) {
+    await t.step(name, async () => {
+      await operator.ready;
+      const before = place.effects.length;
+      {
+        const { promise: acting, resolve } = Promise.withResolvers<void>();
+        class Telling extends RegExp {
+          override test(path: string): boolean {
+            const matches = super.test(path);
+            if (matches) resolve();
+            return matches;
+          }
+        }
+        // The PATCH arrives, and nothing comes of it: the journal says that it was about to be done.
+        using _silent = place.kubernetes.fault({
+          method: "PATCH",
+          path: new Telling(/fieldManager=openclaw-toggle/),
+          times: 1,
+          effect: "silence",
+        });
+        const eventId = await place.anna.say(roomId, command);
+        await acting;
+        await operator.kill();
+        for (const replicas of meanwhile) await place.scaleByHand(replicas);
+        operator = await place.start();
+        const answers = await answered(eventId);
+        assert.equal(answers.length, 1);
+        assert.match(answers[0] ?? "", answer);
+        assert.deepEqual(place.effects.slice(before), effects);
+      }
+      // Nothing comes later either.
+      await answered(await place.anna.say(roomId, "status"));
+      assert.deepEqual(place.effects.slice(before), effects);
+    });
+  }
+  assert.equal(await operator.stop(), 0);
+});

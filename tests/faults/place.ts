@@ -1,0 +1,141 @@
+/**
+ * Where the real operator is killed and started again: the sandbox's homeserver and cluster in this process, Anna with
+ * her phone, and the operator as a process over one folder.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { Homeserver } from "../../sandbox/homeserver/mod.ts";
+import { KubernetesSandbox } from "../../sandbox/kubernetes/mod.ts";
+import { systemEnvironment } from "../../sandbox/operator.ts";
+import { Person } from "../../sandbox/person/mod.ts";
+import { OperatorProcess, type ProcessOptions } from "./process.ts";
+
+/** No machine is so slow that something which comes at all has not come by then. */
+export const PATIENCE_MS = 120_000;
+
+const target = { namespace: "clawdbot", name: "clawdbot" };
+/** What the base Role permits. */
+const permissions = [
+  { ...named("deployments"), verbs: ["get"] },
+  { ...named("deployments/scale"), verbs: ["get", "patch"] },
+];
+
+function named(resource: string) {
+  return { namespace: target.namespace, resources: [resource], resourceNames: [target.name] };
+}
+
+/** Servers, a person, a folder. */
+export class Place implements AsyncDisposable {
+  /** The homeserver. */
+  readonly homeserver: Homeserver;
+  /** The cluster. */
+  readonly kubernetes: KubernetesSandbox;
+  /** Whom the operator obeys. */
+  readonly anna: Person;
+  /** The operator's user id. */
+  readonly operatorId: string;
+  /** Folder of the operator's store; not there before the first start. */
+  readonly store: string;
+  /** Counts that the target was set to, in order. */
+  readonly effects: number[] = [];
+  /** The operator's environment. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly #resources: AsyncDisposableStack;
+
+  private constructor(
+    parts: Pick<Place, "homeserver" | "kubernetes" | "anna" | "operatorId" | "store" | "environment">,
+    resources: AsyncDisposableStack,
+  ) {
+    ({
+      homeserver: this.homeserver,
+      kubernetes: this.kubernetes,
+      anna: this.anna,
+      operatorId: this.operatorId,
+      store: this.store,
+      environment: this.environment,
+    } = parts);
+    this.#resources = resources;
+    resources.use(this.kubernetes.onChange(() => this.#look()));
+  }
+
+  /** Sets it up; the target is off. */
+  static async open(): Promise<Place> {
+    await using resources = new AsyncDisposableStack();
+    const folder = await Deno.makeTempDir({ prefix: "faults-" });
+    resources.defer(() => Deno.remove(folder, { recursive: true }));
+    const homeserver = resources.use(new Homeserver());
+    const kubernetes = resources.use(await KubernetesSandbox.start({ startMs: 20, stopMs: 10, observeMs: 2 }));
+    kubernetes.create(target);
+    const kubeconfig = join(folder, "kubeconfig");
+    await kubernetes.writeKubeconfig(kubeconfig, kubernetes.token("openclaw-toggle", permissions));
+    const operatorId = homeserver.register("toggle", "secret");
+    homeserver.register("anna", "pw");
+    const login = { url: homeserver.url, user: "anna", password: "pw", crossSigning: true };
+    const anna = resources.use(await Person.login(login));
+    const store = join(folder, "store");
+    const environment = {
+      ...systemEnvironment(),
+      NO_PROXY: "127.0.0.1",
+      MATRIX_HOMESERVER: homeserver.url,
+      MATRIX_USER: "toggle",
+      MATRIX_PASSWORD: "secret",
+      ALLOWED_USERS: anna.userId,
+      CRYPTO_STORE_PATH: store,
+      // A slow machine is no reason to find a command too old.
+      MAX_COMMAND_AGE: "1h",
+      KUBECONFIG: kubeconfig,
+      LOG_FORMAT: "text",
+      LOG_LEVEL: "info",
+    };
+    return new Place({ homeserver, kubernetes, anna, operatorId, store, environment }, resources.move());
+  }
+
+  /** Starts the operator. */
+  start(options: Partial<ProcessOptions> = {}): Promise<OperatorProcess> {
+    const environment = { ...this.environment, ...options.environment };
+    return OperatorProcess.start({ ...options, environment });
+  }
+
+  /** Makes an encrypted room and invites the operator. */
+  async invite(): Promise<string> {
+    return await this.anna.createRoom([this.operatorId]);
+  }
+
+  /** Returns when Anna sees the operator in the room. */
+  async joined(roomId: string): Promise<void> {
+    const isThere = () => this.anna.members(roomId).includes(this.operatorId) || undefined;
+    await this.anna.until(isThere, PATIENCE_MS, () => "the operator to join");
+  }
+
+  /** What the target is set to. */
+  get replicas(): number {
+    return this.kubernetes.workloads()[0]?.desired ?? -1;
+  }
+
+  /** Somebody else sets the count. */
+  async scaleByHand(replicas: number): Promise<void> {
+    const path = `/apis/apps/v1/namespaces/${target.namespace}/deployments/${target.name}/scale`;
+    const response = await fetch(`${this.kubernetes.url}${path}`, {
+      method: "PATCH",
+      headers: {
+        authorization: `Bearer ${this.kubernetes.adminToken}`,
+        "content-type": "application/merge-patch+json",
+      },
+      body: JSON.stringify({ spec: { replicas } }),
+    });
+    await response.body?.cancel();
+    if (!response.ok) throw new Error(`Cannot scale by hand: ${response.status}`);
+  }
+
+  #look(): void {
+    const now = this.replicas;
+    if (now !== (this.effects.at(-1) ?? 0)) this.effects.push(now);
+  }
+
+  /** Ends everything but the operator. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#resources.disposeAsync();
+  }
+}

@@ -1,0 +1,172 @@
+import assert from "node:assert/strict";
+import type { Fault } from "../../sandbox/homeserver/mod.ts";
+import { PATIENCE_MS, Place } from "./place.ts";
+import { roomOf } from "./sandbox_ground.ts";
+import { printTable } from "./table.ts";
+
+const SEND = "/rooms/{roomId}/send/{type}/{transactionId}";
+const SHARE = "/sendToDevice/{type}/{transactionId}";
+const JOIN = "/rooms/{roomId}/join";
+
+/** Waits until the point is reached, once what leads there has been done in the room. */
+type Reached = (roomId: string) => Promise<unknown>;
+
+/** Where the operator is killed. */
+interface Point {
+  readonly name: string;
+  /** The operator is invited, instead of being given a command. */
+  readonly joining?: boolean;
+  /** The operator has said nothing since its start. */
+  readonly silent?: boolean;
+  /** Makes the servers hold still at the point; `roomId` is where the command will be given. */
+  readonly arrange: (place: Place, faults: DisposableStack, roomId: string) => Reached | Promise<Reached>;
+}
+
+/** The homeserver takes a request, and that is all. */
+function held(method: string, path: string, skip = 0): Point["arrange"] {
+  return (place, faults) => {
+    // Were it carried out when the fault is over, it would not have been lost.
+    const answer = { status: 503 };
+    const reached = strike(place, faults, { method, path, skip, times: 1, delayMs: Infinity, answer }, skip);
+    return () => reached;
+  };
+}
+
+/** The homeserver does what it is asked for, and its answer does not arrive. */
+function lost(method: string, path: string, skip: number, isDone: (place: Place, roomId: string) => Reached) {
+  return (place: Place, faults: DisposableStack, roomId: string): Reached => {
+    const done = isDone(place, roomId);
+    strike(place, faults, { method, path, skip, times: 1, after: true, delayMs: Infinity }, skip);
+    return done;
+  };
+}
+
+function strike(place: Place, faults: DisposableStack, fault: Fault, skip = 0): Promise<unknown> {
+  faults.use(place.homeserver.fault({ ...fault, userId: place.operatorId }));
+  let left = skip;
+  return place.homeserver.requests.next(({ method, template, userId }) => {
+    return method === fault.method && template === fault.path && userId === place.operatorId && left-- === 0;
+  }, AbortSignal.timeout(PATIENCE_MS));
+}
+
+/** The cluster takes a request, and that is all. */
+function unheard(method: string, path: RegExp): Point["arrange"] {
+  return (place, faults) => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    class Telling extends RegExp {
+      override test(text: string): boolean {
+        const matches = super.test(text);
+        if (matches) resolve();
+        return matches;
+      }
+    }
+    faults.use(place.kubernetes.fault({ method, path: new Telling(path), times: 1, effect: "silence" }));
+    return () => promise;
+  };
+}
+
+/** The count has changed: killed within that same moment, before the cluster can answer. */
+function scaled(place: Place, faults: DisposableStack): Reached {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const before = place.effects.length;
+  faults.use(place.kubernetes.onChange(() => place.effects.length > before && resolve()));
+  return () => promise;
+}
+
+/** Anna sees so many messages of the operator more than now. */
+function seen(howMany: number): (place: Place, roomId: string) => Reached {
+  return (place, roomId) => {
+    const count = () => place.anna.messages(roomId).filter(({ sender }) => sender === place.operatorId).length;
+    const wanted = count() + howMany;
+    return () => place.anna.until(() => count() >= wanted || undefined, PATIENCE_MS);
+  };
+}
+
+/** The sync answer that holds the command breaks off half-way. */
+async function brokenSync(place: Place, faults: DisposableStack, roomId: string): Promise<Reached> {
+  const next = strike(place, faults, { method: "GET", path: "/sync", times: 1, after: true, body: "drop" });
+  // The poll that is under way ends with this; the next one will be hit.
+  await roomOf(place, roomId).murmur(place.anna.messages(roomId)[0]?.eventId ?? "");
+  await next;
+  return () => roomOf(place, roomId).caughtUp();
+}
+
+const points: readonly Point[] = [
+  { name: "the sync answer broke off half-way", arrange: brokenSync },
+  { name: "the event is stored, the next sync begun", arrange: held("GET", "/sync") },
+  { name: "reading the target, unanswered", arrange: unheard("GET", /\/deployments\/clawdbot$/) },
+  { name: "sharing the room key, not taken yet", silent: true, arrange: held("PUT", SHARE) },
+  { name: "the echo not taken yet", arrange: held("PUT", SEND) },
+  { name: "the echo taken, unanswered", arrange: lost("PUT", SEND, 0, seen(1)) },
+  { name: "PATCH not carried out yet", arrange: unheard("PATCH", /\/scale/) },
+  { name: "PATCH carried out, unanswered", arrange: scaled },
+  { name: "the answer not taken yet", arrange: held("PUT", SEND, 1) },
+  { name: "the answer taken, unanswered", arrange: lost("PUT", SEND, 1, seen(2)) },
+  { name: "the answer seen", arrange: (place, _, roomId) => seen(2)(place, roomId) },
+  { name: "joining, not carried out yet", joining: true, arrange: held("POST", JOIN) },
+  {
+    name: "joined, unanswered",
+    joining: true,
+    arrange: lost("POST", JOIN, 0, (place) => (roomId) => place.joined(roomId)),
+  },
+  {
+    name: "reading what was said since the join",
+    joining: true,
+    arrange: held("GET", "/rooms/{roomId}/messages"),
+  },
+];
+
+Deno.test("killed at each point of a command's way, it has one effect, one echo and one answer", async (t) => {
+  await using place = await Place.open();
+  let roomId = await place.invite();
+  let operator = await place.start();
+  await operator.ready;
+  await place.joined(roomId);
+  const table: string[][] = [];
+  let commands = 0;
+  const command = async () => {
+    const word = commands % 2 === 0 ? "start" : "stop";
+    const eventId = await place.anna.say(roomId, word);
+    commands += 1;
+    return eventId;
+  };
+  const about = (eventId: string) =>
+    place.anna.messages(roomId).filter((message) => message.about === eventId && message.sender === place.operatorId);
+  const answered = (eventId: string) => place.anna.until(() => about(eventId).length >= 2 || undefined, PATIENCE_MS);
+  await answered(await command());
+
+  for (const { name, joining = false, silent = false, arrange } of points) {
+    await t.step(name, async () => {
+      if (silent) {
+        assert.equal(await operator.stop(), 0);
+        operator = await place.start();
+      }
+      await operator.ready;
+      const effects = place.effects.length;
+      let eventId: string | undefined;
+      {
+        using faults = new DisposableStack();
+        const reached = await arrange(place, faults, roomId);
+        if (joining) roomId = await place.invite();
+        else eventId = await command();
+        await reached(roomId);
+        await operator.kill();
+      }
+      operator = await place.start();
+      await operator.ready;
+      if (joining) await place.joined(roomId);
+      eventId ??= await command();
+      await answered(eventId);
+      // Whatever is said twice has been said before this is answered.
+      await answered(await place.anna.say(roomId, "status"));
+      const texts = about(eventId).map(({ body, earlier }) => earlier[0] ?? body);
+      const echoes = texts.filter((text) => text.startsWith("🦞")).length;
+      const [count, answers] = [place.effects.length - effects, texts.length - echoes];
+      table.push([name, String(count), String(echoes), String(answers), texts.at(-1) ?? ""]);
+      assert.deepEqual({ count, echoes, answers }, { count: 1, echoes: 1, answers: 1 });
+      assert.match(texts.at(-1) ?? "", / is now (on|off)\b/);
+    });
+  }
+  assert.equal(await operator.stop(), 0);
+  printTable(["killed at", "effects", "echoes", "answers", "the answer"], table);
+});

@@ -1,0 +1,69 @@
+/**
+ * The crash suite's ground on the sandbox: servers and person in this process, the operator as a process.
+ *
+ * @module
+ */
+
+import type { Message, Person } from "../../sandbox/person/mod.ts";
+import type { Ground, Life, Room, Said } from "./crash.ts";
+import { PATIENCE_MS, type Place } from "./place.ts";
+import type { ProcessOptions } from "./process.ts";
+import type { Sent } from "./wire.ts";
+
+/** The ground that a place is. */
+export function sandboxGround(place: Place, options: Partial<ProcessOptions> = {}): Ground {
+  return {
+    operatorId: place.operatorId,
+    live: async (): Promise<Life> => {
+      const process = await place.start(options);
+      return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
+    },
+    invite: async () => roomOf(place, await place.invite()),
+    effects: () => Promise.resolve(place.effects),
+  };
+}
+
+/** A room of the place. */
+export function roomOf(place: Place, roomId: string): Room {
+  const { anna } = place;
+  const said = () => anna.messages(roomId).map(saidOf);
+  return {
+    said,
+    say: async (text) => {
+      // Each command needs a key of its own, so that a key that is lost is missed.
+      await anna.crypto.forgetSession(roomId);
+      return await anna.say(roomId, text);
+    },
+    murmur: async (edits) => void await anna.say(roomId, "never mind", { edits }),
+    until: async (look, what) => await anna.until(() => look() || undefined, PATIENCE_MS, () => what).then(() => {}),
+    joined: () => place.joined(roomId),
+    caughtUp: async () => {
+      const last = (await page(anna, roomId, "b"))[0];
+      const isThere = () => last === undefined || said().some(({ eventId }) => eventId === last.eventId) || undefined;
+      // An edit is shown where the first text stood.
+      await anna.until(() => isThere() || isEdit(last) || undefined, PATIENCE_MS, () => "the last message");
+    },
+    sent: () => page(anna, roomId, "f"),
+  };
+}
+
+function saidOf({ eventId, sender, about, body, kind, earlier }: Message): Said {
+  const readable = kind !== "undecryptable";
+  return { eventId, sender, about, text: earlier[0] ?? body, quiet: kind === "notice", readable };
+}
+
+/** Encrypted events of a room, from its beginning or backwards from its end. */
+async function page(anna: Person, roomId: string, direction: "f" | "b"): Promise<(Sent & { eventId: string })[]> {
+  const filter = encodeURIComponent(JSON.stringify({ types: ["m.room.encrypted"] }));
+  const limit = direction === "f" ? 1_000_000 : 1;
+  const path = `/rooms/${encodeURIComponent(roomId)}/messages?dir=${direction}&limit=${limit}&filter=${filter}`;
+  const { chunk } = await anna.api.request("GET", path, undefined, PATIENCE_MS) as {
+    chunk: { event_id: string; sender: string; content: Record<string, unknown> }[];
+  };
+  return chunk.map(({ event_id: eventId, sender, content }) => ({ eventId, sender, content }));
+}
+
+function isEdit(event: Sent | undefined): boolean {
+  const relation = event?.content["m.relates_to"] as { rel_type?: string } | undefined;
+  return relation?.rel_type === "m.replace";
+}

@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type { JsonObject } from "../../sandbox/person/mod.ts";
+import { spoilt } from "./mutation.ts";
+import { PATIENCE_MS, Place } from "./place.ts";
+
+const EVENTS = 300;
+
+Deno.test(`${EVENTS} spoilt copies of commands have no effect, and the operator goes on`, async () => {
+  await using place = await Place.open();
+  const { anna, homeserver, operatorId } = place;
+  await using operator = await place.start();
+  const roomId = await place.invite();
+  await place.joined(roomId);
+  const answered = async (eventId: string) => {
+    const isThere = () =>
+      anna.messages(roomId).some(({ about, kind, body }) => {
+        return about === eventId && kind === "notice" && !body.startsWith("🦞");
+      });
+    await anna.until(() => isThere() || undefined, PATIENCE_MS, () => `an answer\n${operator.lines.join("\n")}`);
+  };
+  const said = [await anna.say(roomId, "start"), await anna.say(roomId, "stop")];
+  for (const eventId of said) await answered(eventId);
+  const replicas = [1, 0];
+  assert.deepEqual(place.effects, replicas);
+
+  const path = `/rooms/${encodeURIComponent(roomId)}/messages?dir=b&limit=100`;
+  const { chunk } = await anna.api.request("GET", path) as { chunk: JsonObject[] };
+  const originals = chunk.filter((event) => said.includes(String(event["event_id"])))
+    .map(({ type, content }) => ({ type, content: content as JsonObject }));
+  assert.equal(originals.length, 2);
+  const clear = { type: "m.room.message", content: { msgtype: "m.text", body: "start" } };
+  // Copies of both are carried out again, or clear text is, if anything is believed that should not be.
+  for (
+    const { type, content } of fc.sample(spoilt<{ type: unknown; content: unknown }>([...originals, clear]), EVENTS)
+  ) {
+    if (typeof type !== "string" || typeof content !== "object" || content === null) continue;
+    homeserver.attacks.inject(roomId, { type, sender: anna.userId, content: content as JsonObject });
+  }
+  await answered(await anna.say(roomId, "status"));
+  assert.deepEqual(place.effects, replicas);
+  assert.ok(
+    anna.messages(roomId).filter(({ sender }) => sender === operatorId).length < 30,
+    "it has been talked into talking",
+  );
+  assert.equal(await operator.stop(), 0);
+});
