@@ -18,7 +18,7 @@ import {
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import { RejectedError } from "../errors/mod.ts";
-import { count, type Json, object, texts } from "./json.ts";
+import { count, type Json, object, text, texts } from "./json.ts";
 import { Lock } from "./lock.ts";
 import { path, type Request, type Requests } from "./request.ts";
 
@@ -41,6 +41,14 @@ export interface OutgoingRequest {
   readonly room_id?: string;
 }
 
+/** Public keys of a device as the homeserver lists them, unpadded base64; unchecked, so good for doubts alone. */
+export interface ListedKeys {
+  /** Of signatures. */
+  readonly ed25519: string | undefined;
+  /** Of encryption. */
+  readonly curve25519: string | undefined;
+}
+
 /** Says something in a room for the crypto; returns the answer's body. */
 export type RoomSpeaker = (request: OutgoingRequest, signal: AbortSignal) => Promise<string>;
 
@@ -52,6 +60,8 @@ export class Machine implements Disposable {
   readonly #outgoing = new Lock();
   /** Users whose devices have changed since a query last told them, with the number of the sync that said so. */
   readonly #stale = new Map<string, number>();
+  /** Devices by user and device id, as the homeserver has listed them last since we started. */
+  readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
   #syncs = 0;
   /** Messages in rooms that are being said: saying one comes by here again. */
   readonly #speaking = new Set<string>();
@@ -133,6 +143,14 @@ export class Machine implements Disposable {
     }
   }
 
+  /**
+   * A user's devices as the homeserver listed them last; undefined if it has not done so since we started. The crypto
+   * goes by the keys that it has seen first where those of a device have changed.
+   */
+  listed(userId: string): ReadonlyMap<string, ListedKeys> | undefined {
+    return this.#listed.get(userId);
+  }
+
   /** The user's devices have changed and have not been queried since. */
   isStale(userId: string): boolean {
     return this.#stale.has(userId);
@@ -164,8 +182,9 @@ export class Machine implements Disposable {
       const { json, body } = await this.#requests.send(endpoint(request), signal);
       if (request.id !== undefined) await this.olm.markRequestAsSent(request.id, request.type, body);
       if (request.type !== RequestType.KeysQuery) return json;
-      // A change that was told while the query was under way may not be in its answer.
-      for (const user of Object.keys(object(json["device_keys"]))) {
+      for (const [user, devices] of Object.entries(object(json["device_keys"]))) {
+        this.#listed.set(user, listedKeys(object(devices)));
+        // A change that was told while the query was under way may not be in its answer.
         if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
       }
       return json;
@@ -181,6 +200,19 @@ export class Machine implements Disposable {
   [Symbol.dispose](): void {
     this.olm.close();
   }
+}
+
+/** Keys of devices in an answer to a query (Matrix spec v1.16, client-server API, 11.12.1, "DeviceKeys"). */
+function listedKeys(devices: Json): ReadonlyMap<string, ListedKeys> {
+  return new Map(
+    Object.entries(devices).map(([deviceId, device]) => {
+      const keys = object(object(device)["keys"]);
+      return [deviceId, {
+        ed25519: text(keys[`ed25519:${deviceId}`]),
+        curve25519: text(keys[`curve25519:${deviceId}`]),
+      }];
+    }),
+  );
 }
 
 /** User ids as the Rust crypto takes them; made anew for each call, because a call consumes them. Invalid ones are left out. */

@@ -18,7 +18,7 @@ import {
 import { TransientError } from "../errors/mod.ts";
 import type { ListedDevice, Payload, Published, SenderFacts, Undecryptable } from "../operator/mod.ts";
 import { type Json, object, text } from "./json.ts";
-import type { Machine } from "./machine.ts";
+import type { ListedKeys, Machine } from "./machine.ts";
 import { ciphertextKey } from "./megolm.ts";
 
 /**
@@ -132,7 +132,7 @@ async function known(
 ): Promise<{ readonly identity: Published["identity"]; readonly devices: readonly KnownDevice[] }> {
   if (machine.isStale(userId)) await machine.sendOutgoing(signal);
   let found = await snapshot(machine, userId);
-  if (!suffices(found.devices)) {
+  if (!suffices(found.devices) || machine.listed(userId) === undefined) {
     // Unknown is pending, not refused, until the homeserver has been asked.
     await machine.query(userId, signal);
     found = await snapshot(machine, userId);
@@ -153,17 +153,24 @@ async function snapshot(
     using list = await machine.olm.getUserDevices(new UserId(userId));
     const devices = list.devices().map((each) => {
       using device = each;
-      return {
+      const held = {
         deviceId: device.deviceId.toString(),
         ed25519: device.ed25519Key?.toBase64() ?? "",
         curve25519: device.curve25519Key?.toBase64(),
         crossSignedByOwner: device.isCrossSignedByOwner(),
         deleted: device.isDeleted(),
       };
+      return asListed(held, machine.listed(userId)?.get(held.deviceId));
     });
     const after = await masterKeyOf(machine, userId);
     if (before === after) return { identity: after === undefined ? undefined : { masterKey: after }, devices };
   }
+}
+
+/** A device as it is listed now. Under other keys than the crypto holds it is another device, and nobody's word for it counts. */
+function asListed(held: KnownDevice, now: ListedKeys | undefined): KnownDevice {
+  if (now === undefined || (now.ed25519 === held.ed25519 && now.curve25519 === held.curve25519)) return held;
+  return { ...held, ed25519: now.ed25519 ?? "", curve25519: now.curve25519, crossSignedByOwner: false };
 }
 
 async function masterKeyOf(machine: Machine, userId: string): Promise<string | undefined> {

@@ -1,0 +1,126 @@
+/** What whoever runs the homeserver can do to the people on it, on a real Synapse: none of it switches anything. */
+
+import assert from "node:assert/strict";
+import type { Phone } from "../../../testbed/phone.ts";
+import { bodyOf, type Client, type Outgoing, put, Room } from "./people.ts";
+import { command } from "./senders.ts";
+import { type Case, commandOf, type Story, tries } from "./story.ts";
+import type { World } from "./world.ts";
+
+async function isTold(story: Story, room: Room, done: string, what: RegExp, since = 0): Promise<string> {
+  const body = bodyOf(await room.told(what, since));
+  story.add(done, "the owner is told", body);
+  return body;
+}
+
+/** A password reset and a new device; then an identity in the place of the owner's. */
+async function takesAccountOver(world: World, story: Story): Promise<void> {
+  const { administrator, erin, operatorId } = world;
+  const room = await Room.create(erin, operatorId, []);
+  await room.ask("start");
+  const password = `never to be logged ${crypto.randomUUID()}`;
+  world.secrets.add(password);
+  await administrator.resetPassword(erin.userId, password);
+  const thief = await world.login("erin", { password });
+  await thief.untilJoined(room.roomId, [operatorId]);
+
+  const stop = (who: Client) => commandOf(world, who, room, "stop");
+  await tries(world, story, "resets Erin's password, logs in, sends `stop`", stop(thief), "unsigned-device");
+  await isTold(story, room, "(the same)", /device that you have not verified/);
+  const since = room.seen.events.length;
+  await thief.makeIdentity();
+  await isTold(story, room, "replaces Erin's identity", /has another identity/, since);
+  await tries(world, story, "sends `stop` from the device signed by it", stop(thief), "other-identity");
+  await tries(world, story, "(Erin's own phone, by now signed by nobody)", stop(erin), "other-identity");
+  await world.switchOff();
+}
+
+/** An identity for somebody who has none, and a device signed by it. */
+async function givesIdentity(world: World, story: Story): Promise<void> {
+  const { administrator, frank, operatorId } = world;
+  const room = await Room.create(frank, operatorId, []);
+  await room.ask("start");
+  const password = `never to be logged ${crypto.randomUUID()}`;
+  world.secrets.add(password);
+  await administrator.resetPassword(frank.userId, password);
+  const thief = await world.login(frank.userId, { password });
+  await thief.untilJoined(room.roomId, [operatorId]);
+  await isTold(story, room, "logs in as Frank, who has no identity", /new device .* appeared/i);
+  await thief.makeIdentity();
+  const announced = await isTold(story, room, "makes an identity for Frank", /has an identity \(cross-signing\) now/);
+  const shownId = /trust (\S+?)[ ,.`]/.exec(announced)?.[1] ?? "";
+  assert.match(shownId, /^[A-Z0-9]{6,}$/, announced);
+
+  const say = (who: Client, word: string) => commandOf(world, who, room, word);
+  await tries(world, story, "sends `stop` from the device signed by it", say(thief, "stop"), "new-device");
+  await tries(world, story, `sends \`trust ${shownId}\` from it`, say(thief, `trust ${shownId}`), "new-device");
+  await tries(
+    world,
+    story,
+    `(Frank himself sends \`trust ${shownId}\`)`,
+    say(frank, `trust ${shownId}`),
+    "trust: done",
+  );
+  await tries(world, story, "(the device signed by the identity sends `stop`)", say(thief, "stop"), "stop: done");
+  await tries(world, story, "(Frank's unsigned phone sends `start`)", say(frank, "start"), "unsigned-device");
+}
+
+/** What was obeyed once, from the homeserver's own database, in the owner's name. */
+async function sendsAgain(world: World, story: Story): Promise<void> {
+  const { administrator, alice, mallory, operatorId } = world;
+  const room = await Room.create(alice, operatorId, []);
+  const start = await room.say("start");
+  await room.answerTo(start);
+  await room.ask("stop");
+  const { type, content } = await alice.request("GET", `/rooms/${encodeURIComponent(room.roomId)}/event/${start}`);
+  const again = () => administrator.sendAs(alice.userId, room.roomId, { type, content });
+  await tries(world, story, "sends Alice's old `start` again, in her name", again, "repeat");
+  await tries(world, story, "and again", again, "repeat");
+  const [device] = (await alice.look(mallory.userId)).devices;
+  const changed = { ...content, device_id: device?.deviceId, sender_key: device?.curve25519, "org.example.more": 1 };
+  const disguised = () => administrator.sendAs(alice.userId, room.roomId, { type, content: changed });
+  await tries(world, story, "and again, with all else around the ciphertext changed", disguised, "repeat");
+}
+
+/** A session whose device is, all of a sudden, another one under the same id; then one whose device is gone. */
+async function usesOldSessions(world: World, story: Story): Promise<void> {
+  const { administrator, alice, grace, operatorId } = world;
+  const tablet = await world.login("grace");
+  await grace.signDevice(tablet.deviceId);
+  const room = await Room.create(alice, operatorId, [grace]);
+  await tablet.untilJoined(room.roomId, [operatorId]);
+  const encrypt = (phone: Phone, word: string) => phone.encrypt(room.roomId, ...parts(command(world, word)));
+  await room.answerTo(await put(grace, room.roomId, await encrypt(grace, "status")));
+  await room.answerTo(await put(tablet, room.roomId, await encrypt(tablet, "status")));
+
+  world.operator.pause(); // so that it never sees the account without the device
+  await administrator.deleteDevice(tablet.userId, tablet.deviceId);
+  const anew = await world.login("grace", { deviceId: tablet.deviceId });
+  world.operator.resume();
+  const old = await encrypt(tablet, "start");
+  const replaced = () => put(anew, room.roomId, old);
+  await tries(
+    world,
+    story,
+    "replaces Grace's tablet, sends `start` under the old one's session",
+    replaced,
+    "other-keys",
+  );
+
+  const stolen = await encrypt(grace, "start");
+  await world.untilAsked(() => administrator.deleteDevice(grace.userId, grace.deviceId));
+  const gone = () => administrator.sendAs(grace.userId, room.roomId, stolen);
+  await tries(world, story, "deletes Grace's phone, sends `start` under its session", gone, "unknown-device");
+}
+
+function parts({ type, content }: Outgoing): [string, Outgoing["content"]] {
+  return [type, content];
+}
+
+/** Attacks by whoever runs the homeserver. */
+export const attackCases: readonly Case[] = [
+  { name: "an account taken over by its administrator is not obeyed, and its owner is told", run: takesAccountOver },
+  { name: "an identity given to somebody who had none counts for nothing until it is vouched for", run: givesIdentity },
+  { name: "a ciphertext sent again is refused", run: sendsAgain },
+  { name: "a session whose device was replaced, or is gone, is refused", run: usesOldSessions },
+];

@@ -1,0 +1,67 @@
+/** The operator's log, read as it grows. */
+
+/** A line of it. */
+export interface LogLine {
+  /** INFO, WARN and so on. */
+  readonly level: string;
+  /** Text. */
+  readonly message: string;
+  /** What was put into the text. */
+  readonly properties: Readonly<Record<string, unknown>>;
+}
+
+/** A log file of JSON lines. */
+export class OperatorLog {
+  readonly #path: string;
+
+  /** @param path where the operator writes it */
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** All complete lines so far. What is no JSON, as the runtime itself may print, is left out. */
+  async lines(): Promise<LogLine[]> {
+    const text = await Deno.readTextFile(this.#path);
+    return text.split("\n").slice(0, -1).filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+  }
+
+  /**
+   * The first line that is accepted, whether it is there already or comes in time.
+   *
+   * @param from how many lines are not looked at
+   */
+  async first(what: string, accept: (line: LogLine) => boolean, from = 0, deadlineMs = 10_000): Promise<LogLine> {
+    const deadline = performance.now() + deadlineMs;
+    for (;;) {
+      const lines = (await this.lines()).slice(from);
+      const found = lines.find(accept);
+      if (found) return found;
+      if (performance.now() > deadline) {
+        const end = lines.slice(-15).map(({ message }) => message).join("\n");
+        throw new Error(`The log says nothing of ${what} within ${deadlineMs} ms; its end:\n${end}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 15));
+    }
+  }
+
+  /** What became of an event, in the log's own words; undefined where the log does not mention it. */
+  async verdictOn(eventId: string): Promise<string | undefined> {
+    const about = (await this.lines()).filter(({ properties }) => properties["event"] === eventId);
+    const words = about.map(({ message, properties: { reason, command, outcome, why } }) => {
+      if (message.startsWith("Refused")) return String(reason);
+      if (message.startsWith("Cannot decrypt")) return `undecryptable: ${why}`;
+      return `${command}: ${outcome}`;
+    });
+    return words.length === 0 ? undefined : words.join(", ");
+  }
+
+  /** How often something was refused for a reason. */
+  async refusals(): Promise<Map<string, number>> {
+    const counts = new Map<string, number>();
+    for (const { message, properties: { reason } } of await this.lines()) {
+      if (!/^(Refused|Declined)\b/.test(message)) continue;
+      counts.set(String(reason), (counts.get(String(reason)) ?? 0) + 1);
+    }
+    return counts;
+  }
+}

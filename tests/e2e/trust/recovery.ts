@@ -1,0 +1,215 @@
+/** The operator's own identity: it survives a lost volume with the recovery key, and nothing ever replaces it silently. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { Sight } from "../../../testbed/phone.ts";
+import { Run } from "./process.ts";
+import type { Case, Story } from "./story.ts";
+import type { World } from "./world.ts";
+
+const secretTypes = ["master", "self_signing", "user_signing"].map((name) => `m.cross_signing.${name}`);
+
+/** An account for an operator with a recovery key. */
+class Keeper {
+  readonly userId: string;
+  readonly recoveryKey: string;
+  readonly name: string;
+  readonly #world: World;
+  readonly #environment: Readonly<Record<string, string>>;
+
+  private constructor(
+    world: World,
+    name: string,
+    userId: string,
+    recoveryKey: string,
+    environment: Record<string, string>,
+  ) {
+    this.#world = world;
+    this.name = name;
+    this.userId = userId;
+    this.recoveryKey = recoveryKey;
+    this.#environment = environment;
+  }
+
+  static async create(world: World, name: string): Promise<Keeper> {
+    const { userId, localpart, password } = await world.account(name);
+    const recoveryKey = await world.newRecoveryKey();
+    return new Keeper(world, name, userId, recoveryKey, {
+      MATRIX_USER: localpart,
+      MATRIX_PASSWORD: password,
+      CRYPTO_STORE_PATH: join(world.testbed.folder, `store-${name}`),
+      CRYPTO_STORE_KEY: "", // a key file
+      RECOVERY_KEY: recoveryKey,
+    });
+  }
+
+  start(more: Readonly<Record<string, string>> = {}, args: readonly string[] = []): Promise<Run> {
+    return Run.start(this.#world, { ...this.#environment, ...more }, args);
+  }
+
+  /** Starts it, waits until it is ready, and stops it. Returns what it has printed that is of interest. */
+  async runOnce(what: RegExp, more: Readonly<Record<string, string>> = {}): Promise<string> {
+    await using run = await this.start(more);
+    await run.untilReady();
+    assert.equal(await run.stop(), 0);
+    return await run.line(what) ?? "";
+  }
+
+  async loseVolume(): Promise<void> {
+    await Deno.remove(this.#environment["CRYPTO_STORE_PATH"] ?? "", { recursive: true });
+  }
+
+  /** What Alice's phone shows of it. */
+  seen(): Promise<Sight> {
+    return this.#world.alice.look(this.userId);
+  }
+
+  /** Which of the secrets stand in the account's data, and as what. */
+  async stored(): Promise<string[]> {
+    const ask = await this.#world.administrator.as(this.userId);
+    const types = ["m.secret_storage.default_key", ...secretTypes];
+    return await Promise.all(
+      types.map((type) =>
+        ask("GET", `/user/${encodeURIComponent(this.userId)}/account_data/${type}`)
+          .then((data) => JSON.stringify(data), () => "")
+      ),
+    );
+  }
+
+  /** mautrix-go opens the account's secret storage with the recovery key. Returns the master key that it finds. */
+  async restoredElsewhere(): Promise<string> {
+    const phone = await this.#world.login(this.name);
+    return await phone.restoreIdentity(this.recoveryKey);
+  }
+}
+
+async function losesVolume(world: World, story: Story): Promise<void> {
+  const keeper = await Keeper.create(world, "keeper");
+  await keeper.runOnce(/identity/);
+  const first = await keeper.seen();
+  const [device] = first.devices;
+  story.add("first start with RECOVERY_KEY", show(first), "");
+  assert.ok(first.masterKey && first.devices.length === 1 && device?.signedByOwner);
+
+  await keeper.loseVolume();
+  const line = await keeper.runOnce(/restored/);
+  const second = await keeper.seen();
+  const fresh = second.devices.filter(({ deviceId }) => deviceId !== device.deviceId);
+  story.add("volume lost, start with RECOVERY_KEY", show(second), line);
+  assert.equal(second.masterKey, first.masterKey);
+  assert.deepEqual(fresh.map(({ signedByOwner }) => signedByOwner), [true]);
+
+  const elsewhere = await keeper.restoredElsewhere();
+  story.add(
+    "another client opens the secret storage",
+    elsewhere === first.masterKey ? "the same identity" : elsewhere,
+    "",
+  );
+  assert.equal(elsewhere, first.masterKey);
+
+  await refusesWrongKey(world, story, keeper, first);
+  await goesOnWithoutKey(story, keeper, first);
+  await resets(story, keeper, first);
+}
+
+async function refusesWrongKey(world: World, story: Story, keeper: Keeper, first: Sight): Promise<void> {
+  const before = await keeper.stored();
+  for (const lost of [false, true]) {
+    if (lost) await keeper.loseVolume();
+    await using run = await keeper.start({ RECOVERY_KEY: await world.newRecoveryKey() });
+    const code = await run.ended();
+    const line = await run.line(/RECOVERY_KEY/) ?? "";
+    story.add(`${lost ? "volume lost, " : ""}another RECOVERY_KEY`, `exit code ${code}`, line);
+    assert.equal(code, 2);
+    assert.match(line, /RECOVERY_KEY.*does not open the secret storage/);
+    assert.equal((await keeper.seen()).masterKey, first.masterKey);
+    assert.deepEqual(await keeper.stored(), before, "something was replaced");
+  }
+}
+
+async function goesOnWithoutKey(story: Story, keeper: Keeper, first: Sight): Promise<void> {
+  await keeper.loseVolume();
+  const known = (await keeper.seen()).devices.map(({ deviceId }) => deviceId);
+  const line = await keeper.runOnce(/not signed/, { RECOVERY_KEY: "" });
+  const sight = await keeper.seen();
+  const fresh = sight.devices.filter(({ deviceId }) => !known.includes(deviceId));
+  story.add("volume lost, no RECOVERY_KEY", show(sight), line);
+  assert.match(line, /warn/i);
+  assert.equal(sight.masterKey, first.masterKey);
+  assert.deepEqual(fresh.map(({ signedByOwner }) => signedByOwner), [false]);
+}
+
+async function resets(story: Story, keeper: Keeper, first: Sight): Promise<void> {
+  await using run = await keeper.start({ RECOVERY_KEY: "" }, ["--reset-identity"]);
+  const code = await run.ended();
+  const sight = await keeper.seen();
+  story.add("--reset-identity", `exit code ${code}; ${show(sight)}`, await run.line(/identity/) ?? "");
+  assert.equal(code, 0);
+  assert.ok(sight.masterKey !== undefined && sight.masterKey !== first.masterKey);
+}
+
+function show({ masterKey, devices }: Sight): string {
+  const signed = devices.filter(({ signedByOwner }) => signedByOwner).length;
+  return `identity ${masterKey?.slice(0, 8) ?? "(none)"}…, ${signed} of ${devices.length} devices signed`;
+}
+
+/** Requests after which a first start is killed, as the homeserver logs them; and moments, in milliseconds. */
+const requests = [
+  /\/keys\/upload/,
+  /\/keys\/device_signing\/upload/,
+  /\/keys\/signatures\/upload/,
+  /default_key/,
+  /m\.cross_signing\.master/,
+  /m\.cross_signing\.self_signing/,
+];
+const moments = [500, 1_000];
+
+async function isKilled(world: World, story: Story): Promise<void> {
+  const points: (RegExp | number)[] = [...world.testbed.homeserver.logFile === undefined ? [] : requests, ...moments];
+  const outcomes = points.map((_, index) => index);
+  // Two at a time: most of a start is waiting.
+  const next = async () => {
+    for (let index = outcomes.shift(); index !== undefined; index = outcomes.shift()) {
+      await isKilledAt(world, story, `keeper${index}`, points[index] ?? 0);
+    }
+  };
+  await Promise.all([next(), next()]);
+}
+
+async function isKilledAt(world: World, story: Story, name: string, point: RegExp | number): Promise<void> {
+  const keeper = await Keeper.create(world, name);
+  {
+    await using run = await keeper.start();
+    await (typeof point === "number"
+      ? new Promise((resolve) => setTimeout(resolve, point))
+      : untilRequested(world, keeper.userId, point));
+    await run.kill();
+  }
+  const left = show(await keeper.seen());
+  const secrets = (await keeper.stored()).filter((data) => data !== "").length;
+  await keeper.runOnce(/identity/);
+  const sight = await keeper.seen();
+  const at = typeof point === "number" ? `${point} ms after its start` : `after ${point.source.replaceAll("\\", "")}`;
+  story.add(`first start killed ${at}`, show(sight), `at the kill: ${left}, ${secrets} of 4 secrets stored`);
+  assert.ok(sight.masterKey !== undefined);
+  assert.deepEqual(sight.devices.filter(({ signedByOwner }) => !signedByOwner), []);
+  assert.equal(await keeper.restoredElsewhere(), sight.masterKey);
+}
+
+async function untilRequested({ testbed }: World, userId: string, request: RegExp): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  for (;;) {
+    const lines = (await Deno.readTextFile(testbed.homeserver.logFile ?? "")).split("\n");
+    const wanted = (line: string) =>
+      line.includes(`{${userId}} Processed request`) && /"(POST|PUT) /.test(line) && request.test(line);
+    if (lines.some(wanted)) return;
+    if (performance.now() > deadline) throw new Error(`${userId} has not requested ${request} within 20 s`);
+    await new Promise((resolve) => setTimeout(resolve, 3));
+  }
+}
+
+/** Cases about the operator's own identity. */
+export const recoveryCases: readonly Case[] = [
+  { name: "its identity survives a lost volume, and is replaced by nothing but --reset-identity", run: losesVolume },
+  { name: "killed while it makes its identity, it completes it at the next start", run: isKilled },
+];

@@ -1,0 +1,53 @@
+/**
+ * Who is believed, on real servers: every way in as every sender, what those who run the homeserver can do, the operator's
+ * own identity. The people use two other implementations of Matrix's encryption.
+ */
+
+import assert from "node:assert/strict";
+import { attackCases } from "./trust/attacks.ts";
+import { discretionCases } from "./trust/discretion.ts";
+import { allWays, Matrix } from "./trust/matrix.ts";
+import { phoneCases } from "./trust/phones.ts";
+import { recoveryCases } from "./trust/recovery.ts";
+import { roomCases } from "./trust/rooms.ts";
+import { gather } from "./trust/senders.ts";
+import { stagedCases } from "./trust/staged.ts";
+import { type Case, Story } from "./trust/story.ts";
+import { verificationCases } from "./trust/verifying.ts";
+import { createWorld } from "./trust/world.ts";
+
+Deno.test("who is believed", async (t) => {
+  await using world = await createWorld();
+  const printed: (Story | Matrix)[] = [];
+  const runAll = async (title: string, cases: readonly Case[]) => {
+    const story = new Story(title);
+    printed.push(story);
+    for (const { name, run } of cases) await t.step(name, () => run(world, story));
+  };
+  try {
+    await runAll("the phones", phoneCases);
+    const matrix = new Matrix(world, await gather(world));
+    printed.push(matrix);
+    for (const way of allWays) {
+      await t.step(`${way.name}, as every sender`, async () => {
+        await matrix.try(way);
+        matrix.check(way.name);
+      });
+    }
+    await t.step("invitation while down, as every sender", async () => {
+      await matrix.tryInvitationsWhileDown();
+      matrix.check("invitation while down");
+    });
+    await t.step("every refusal is counted once", async () => {
+      assert.deepEqual(await world.log.refusals(), matrix.reasons);
+    });
+    await runAll("whoever runs the homeserver …", attackCases);
+    await runAll("a homeserver that forges …", stagedCases);
+    await runAll("emojis", verificationCases);
+    await runAll("rooms, and ways back", roomCases);
+    await runAll("the operator's own identity", recoveryCases);
+    await runAll("what is left behind", discretionCases);
+  } finally {
+    for (const each of printed) console.log(`\n${each}\n`);
+  }
+});
