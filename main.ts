@@ -223,6 +223,7 @@ async function operate(
         keyArrived: (roomId, sessionId) => operator.keyArrived(roomId, sessionId),
         roomsChanged: () => operator.roomsChanged(),
         devicesChanged: (userIds) => operator.devicesChanged(userIds),
+        verificationAsked: (userId) => operator.verificationAsked(userId),
         synced: () => {
           health.synced();
           tidyUp();

@@ -32,6 +32,13 @@ export class Accounts {
     this.#observer.refused(reason);
   }
 
+  /** A stranger has asked to verify us. */
+  verificationRefused(user: string): void {
+    const reason: Refusal = "stranger";
+    logger.info("Refused to be verified by {user}: {reason}", { user, reason });
+    this.#observer.refused(reason);
+  }
+
   /** A command is over. */
   commanded(
     { roomId: room, eventId: event, sender }: InboxEvent,

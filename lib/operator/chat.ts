@@ -208,4 +208,6 @@ export interface Listener {
   roomsChanged(): void;
   /** The homeserver says that these users' devices or identities have changed. */
   devicesChanged(userIds: readonly string[]): void;
+  /** Somebody asks, device to device, to verify us. Allowed users are answered by the chat itself. */
+  verificationAsked(userId: string): void;
 }

@@ -28,6 +28,7 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #vouching: Vouching;
   readonly #intake: Intake;
   readonly #settings: Settings;
+  readonly #accounts: Accounts;
   #running = false;
   #failure: { readonly error: unknown } | undefined;
 
@@ -39,10 +40,11 @@ export class Operator implements Listener, AsyncDisposable {
   constructor(parts: Parts) {
     const [target] = parts.settings.targets;
     if (target === undefined) throw new ConfigError(["Cannot operate: no target is given"]);
+    this.#accounts = new Accounts(parts.observer);
     this.#lanes = new Lanes(this.#stop.signal, (error) => this.#fail(error));
     const inside: Inside = {
       ...parts,
-      accounts: new Accounts(parts.observer),
+      accounts: this.#accounts,
       lanes: this.#lanes,
       stop: this.#stop.signal,
       abandon: this.#abandon.signal,
@@ -103,6 +105,11 @@ export class Operator implements Listener, AsyncDisposable {
   /** The homeserver says that these users' devices or identities have changed. */
   devicesChanged(userIds: readonly string[]): void {
     this.#look(() => this.#vouching.devicesChanged(userIds));
+  }
+
+  /** Somebody asks to verify us; strangers are not answered. */
+  verificationAsked(userId: string): void {
+    if (!this.#settings.allowedUsers.has(userId)) this.#accounts.verificationRefused(userId);
   }
 
   /** Ends at once, also what is under way; what was not finished is taken up at the next start. */

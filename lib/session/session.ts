@@ -116,6 +116,7 @@ export class Session implements Chat, Disposable {
           if (effect.gaps) gaps.wake();
           if (effect.events) listener.eventsArrived();
           if (effect.rooms) listener.roomsChanged();
+          for (const user of effect.verifiers) listener.verificationAsked(user);
           listener.synced();
         },
         pace(),

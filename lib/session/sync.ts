@@ -6,7 +6,7 @@
  */
 
 import type { NewEvent, Store, StoredRoom } from "../store/mod.ts";
-import { count, type Json, list, object, objects, text } from "./json.ts";
+import { count, type Json, list, object, objects, text, texts } from "./json.ts";
 
 const STATE_TYPES = ["m.room.member", "m.room.encryption", "m.room.create"];
 const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m.key.verification.*"];
@@ -41,6 +41,8 @@ export interface SyncEffect {
   readonly rooms: boolean;
   /** Timelines have gaps that are to be filled. */
   readonly gaps: boolean;
+  /** Who asks, device to device, to verify us. */
+  readonly verifiers: ReadonlySet<string>;
   /** Rooms whose session is not to be used again: a member has left, or the policy has changed. */
   readonly renew: readonly string[];
 }
@@ -65,7 +67,13 @@ export class SyncApplier {
   /** Applies one answer; all of it is on disk when it returns, or nothing. */
   apply(answer: Json): SyncEffect {
     const before = this.#store.sync.token();
-    const effect = { events: false, rooms: false, gaps: false, renew: [] as string[] };
+    const effect = {
+      events: false,
+      rooms: false,
+      gaps: false,
+      verifiers: this.#verifiers(answer),
+      renew: [] as string[],
+    };
     this.#store.transaction(() => {
       const rooms = object(answer["rooms"]);
       for (const [roomId, room] of objects(rooms["invite"])) this.#invited(roomId, room, effect);
@@ -77,6 +85,12 @@ export class SyncApplier {
       if (token !== undefined) this.#store.sync.setToken(token);
     });
     return effect;
+  }
+
+  #verifiers(answer: Json): Set<string> {
+    const requests = list(object(answer["to_device"])["events"]).map(object)
+      .filter((event) => event["type"] === "m.key.verification.request");
+    return new Set(texts(requests.map((event) => event["sender"])).filter((sender) => sender !== this.#self));
   }
 
   /** Every member event for us counts: the stripped state of an invitation may be forged. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { ConfigError, TransientError } from "../../lib/errors/mod.ts";
-import { Killed, rest, World } from "./fakes.ts";
+import { alice, Killed, rest, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";
 const off = "clawdbot is now off (replicas: 0)";
@@ -180,4 +180,11 @@ Deno.test("Operator.run() does nothing when it is told to end at once", async ()
 
 Deno.test("Operator wants a target", () => {
   assert.throws(() => new World({ targets: [] }).start(), ConfigError);
+});
+
+Deno.test("Operator counts strangers who ask to verify it, and no allowed user", async () => {
+  const world = new World();
+  await using running = world.start();
+  for (const user of ["@mallory:x", alice]) running.operator.verificationAsked(user);
+  assert.deepEqual(world.refusals, ["stranger"]);
 });

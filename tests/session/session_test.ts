@@ -256,6 +256,30 @@ Deno.test("openSession() goes on as a new device when the old one is gone", asyn
   }
 });
 
+Deno.test("Session leaves a room's membership of its own to where the room stands in the answer", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.joined(roomId);
+  assert.ok(running.session.room(roomId)?.joined.includes("@toggle:localhost"));
+});
+
+Deno.test("Session tells who asks, device to device, to verify it, once in an answer", async () => {
+  await using world = new World();
+  await using running = (await world.open()).sync();
+  const device = running.store.account.load()?.deviceId ?? "";
+  for (const _ of [1, 2]) {
+    world.homeserver.attacks.sendToDevice("@toggle:localhost", device, {
+      type: "m.key.verification.request",
+      sender: "@mallory:localhost",
+      content: { from_device: "M", methods: ["m.sas.v1"], transaction_id: "t", timestamp: Date.now() },
+    });
+  }
+  await running.until(() => running.askedToVerify.length > 0 || undefined);
+  assert.deepEqual(new Set(running.askedToVerify), new Set(["@mallory:localhost"]));
+});
+
 Deno.test("Session.leave() declines an invitation", async () => {
   await using world = new World();
   const alice = await world.person("alice");

@@ -70,6 +70,8 @@ export class Running implements AsyncDisposable {
   readonly #watchers = new Set<() => void>();
   /** Rooms and sessions for which keys were announced. */
   readonly keys: [roomId: string, sessionId: string][] = [];
+  /** Who asked to verify us. */
+  readonly askedToVerify: string[] = [];
   #running: Promise<void> | undefined;
 
   constructor(store: Store, session: Session) {
@@ -90,6 +92,7 @@ export class Running implements AsyncDisposable {
         eventsArrived: changed,
         roomsChanged: changed,
         devicesChanged: changed,
+        verificationAsked: (user) => this.askedToVerify.push(user),
         synced: changed,
         keyArrived: (roomId, sessionId) => {
           this.keys.push([roomId, sessionId]);

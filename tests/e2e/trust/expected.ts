@@ -93,6 +93,7 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
   "verification request": (sender) => {
     switch (sender) {
       case "stranger":
+        return { ...nothing, log: "stranger" };
       case "self":
       case "allowed, another's session":
         return nothing;

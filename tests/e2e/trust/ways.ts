@@ -114,7 +114,8 @@ async function verify(world: World, sender: Sender): Promise<Attempt> {
     const isReady = isPhone
       ? (speaker as Phone).isReady(transaction)
       : room.seen.events.some((event) => isReadyFor(event, transaction));
-    return { effect: isReady ? "accepted" : "none", log: about?.message };
+    const { reason } = about?.properties ?? {};
+    return { effect: isReady ? "accepted" : "none", log: typeof reason === "string" ? reason : about?.message };
   }
   if (isPhone) await (speaker as Phone).untilReady(transaction);
   else await room.seen.first("ready", (event) => isReadyFor(event, transaction));
