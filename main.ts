@@ -236,7 +236,8 @@ async function operate(
     store.failed.then((error) => Promise.reject(error)),
   ]).catch((error) => ended(error, stopping));
   stopping.addEventListener("abort", () => health.stopping());
-  await Promise.race([firstSync.promise, broken]);
+  await Promise.race([firstSync.promise, broken, aborted(stopping)]);
+  stopping.throwIfAborted();
   if (purpose === "reset identity") return await patiently((signal) => ownIdentity(config, session, true, signal));
   const getReady = async (): Promise<void> => {
     await patiently((signal) => ownIdentity(config, session, false, signal));
@@ -331,8 +332,12 @@ function ended(error: unknown, stopping: AbortSignal): Promise<never> {
   return stopping.aborted ? new Promise<never>(() => {}) : Promise.reject(error);
 }
 
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.aborted ? resolve() : signal.addEventListener("abort", () => resolve()));
+}
+
 async function graceOver(stopping: AbortSignal): Promise<void> {
-  await new Promise((resolve) => stopping.addEventListener("abort", resolve));
+  await aborted(stopping);
   await sleep(GRACE_MS, new AbortController().signal);
 }
 

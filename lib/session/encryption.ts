@@ -79,7 +79,7 @@ export class Encryption {
       this.#fresh.add(roomId);
     }
     await this.#machine.track(joined);
-    await this.#machine.sendOutgoing(signal);
+    await this.#machine.sendKeys(signal);
     const claim = await olm.getMissingSessions(userIds(joined));
     if (claim) await this.#machine.sendAll([claim], signal);
     const shares = await olm.shareRoomKey(new RoomId(roomId), userIds(joined), this.#settings(encryption));

@@ -14,7 +14,7 @@ import {
   UserId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import { RejectedError } from "../errors/mod.ts";
+import { RejectedError, TransientError } from "../errors/mod.ts";
 import { type Json, list, object, text } from "./json.ts";
 import type { Revealable } from "./login.ts";
 import type { Machine } from "./machine.ts";
@@ -64,7 +64,11 @@ export async function ensureIdentity(
 ): Promise<IdentityState> {
   const { machine, self } = parts;
   // The crypto takes an identity that it has made for published, whether or not that ever got through.
-  const published = object((await machine.query(self, signal))["master_keys"])[self] !== undefined;
+  const answer = await machine.query(self, signal);
+  if (object(answer["device_keys"])[self] === undefined) {
+    throw new TransientError("Cannot look after the own identity: the homeserver does not tell our own keys");
+  }
+  const published = object(answer["master_keys"])[self] !== undefined;
   const storage = parts.recoveryKey && await SecretStorage.open(parts.requests, self, parts.recoveryKey, signal);
   if (reset || !published) {
     await makeIdentity(parts, reset, signal);

@@ -112,10 +112,20 @@ export class Machine implements Disposable {
    * @throws TransientError if the homeserver did not take one of them; the crypto offers it again
    */
   async sendOutgoing(signal: AbortSignal): Promise<void> {
-    await this.sendAll(async () => {
-      const mend = await this.olm.getMissingSessions([]);
-      return [...mend ? [mend] : [], ...await this.olm.outgoingRequests()];
-    }, signal);
+    await this.sendAll(() => this.#wanted(), signal);
+  }
+
+  /** The same without what it wants said in rooms: for whoever holds a room's lock, under which that would be said. */
+  async sendKeys(signal: AbortSignal): Promise<void> {
+    await this.sendAll(
+      async () => (await this.#wanted()).filter((request) => request.type !== RequestType.RoomMessage),
+      signal,
+    );
+  }
+
+  async #wanted(): Promise<OutgoingRequest[]> {
+    const mend = await this.olm.getMissingSessions([]);
+    return [...mend ? [mend] : [], ...await this.olm.outgoingRequests()];
   }
 
   /** Sends requests of one piece of work, in order, between others. */
@@ -125,7 +135,7 @@ export class Machine implements Disposable {
   ): Promise<void> {
     const messages = await this.#outgoing.run(async () => {
       const all = typeof requests === "function" ? await requests() : requests;
-      for (const request of all) if (request.type !== RequestType.RoomMessage) await this.#send(request, signal);
+      for (const request of all) if (request.type !== RequestType.RoomMessage) await this.#sendOrLog(request, signal);
       return all.filter((request) => request.type === RequestType.RoomMessage);
     });
     // Saying something encrypts it, and that sends requests in turn: not while others wait for the lock.
@@ -138,6 +148,11 @@ export class Machine implements Disposable {
     this.#speaking.add(id);
     try {
       await this.olm.markRequestAsSent(id, message.type, await this.#speak(message, signal));
+    } catch (error) {
+      if (!(error instanceof RejectedError)) throw error;
+      // We are not in that room any more, say: the verification is over, and must not hold up anything else.
+      log.warning("a step of a verification could not be said: {reason}", { reason: error.message });
+      await this.olm.markRequestAsSent(id, message.type, JSON.stringify({ event_id: "$unsent" }));
     } finally {
       this.#speaking.delete(id);
     }
@@ -171,6 +186,16 @@ export class Machine implements Disposable {
     await this.olm.updateTrackedUsers(userIds(users));
   }
 
+  /** One refused request must not keep the others from being sent; the crypto will offer it again. */
+  async #sendOrLog(request: OutgoingRequest, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#send(request, signal);
+    } catch (error) {
+      if (!(error instanceof RejectedError)) throw error;
+      log.error("the homeserver refused a request of the crypto: {reason}", { reason: error.message });
+    }
+  }
+
   async #send(request: OutgoingRequest, signal: AbortSignal): Promise<Json> {
     const asked = this.#syncs;
     if (request.type === RequestType.SignatureUpload && request.id !== undefined) {
@@ -178,22 +203,15 @@ export class Machine implements Disposable {
       await this.olm.markRequestAsSent(request.id, request.type, JSON.stringify({ failures: {} }));
       return {};
     }
-    try {
-      const { json, body } = await this.#requests.send(endpoint(request), signal);
-      if (request.id !== undefined) await this.olm.markRequestAsSent(request.id, request.type, body);
-      if (request.type !== RequestType.KeysQuery) return json;
-      for (const [user, devices] of Object.entries(object(json["device_keys"]))) {
-        this.#listed.set(user, listedKeys(object(devices)));
-        // A change that was told while the query was under way may not be in its answer.
-        if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
-      }
-      return json;
-    } catch (error) {
-      // One refused request must not keep the others from being sent; the crypto will offer it again.
-      if (!(error instanceof RejectedError)) throw error;
-      log.error("the homeserver refused a request of the crypto: {reason}", { reason: error.message });
-      return {};
+    const { json, body } = await this.#requests.send(endpoint(request), signal);
+    if (request.id !== undefined) await this.olm.markRequestAsSent(request.id, request.type, body);
+    if (request.type !== RequestType.KeysQuery) return json;
+    for (const [user, devices] of Object.entries(object(json["device_keys"]))) {
+      this.#listed.set(user, listedKeys(object(devices)));
+      // A change that was told while the query was under way may not be in its answer.
+      if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
     }
+    return json;
   }
 
   /** Closes the crypto. */

@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { ConfigError, CredentialError } from "../errors/mod.ts";
+import { ConfigError, CredentialError, TransientError } from "../errors/mod.ts";
 import type { Store, StoredSession } from "../store/mod.ts";
 import { findHomeserver, type HomeserverAddress } from "./homeserver.ts";
 import { type Credentials, logIn } from "./login.ts";
@@ -85,7 +85,9 @@ async function begin(
       await newLogin(requests, options, deviceId, signal);
       return await publish();
     });
-    const published = object(object(answer["device_keys"])[self])[deviceId];
+    const listed = object(answer["device_keys"])[self];
+    if (listed === undefined) throw new TransientError("Cannot go on: the homeserver does not tell our own devices");
+    const published = object(listed)[deviceId];
     if (
       text(object(object(published)["keys"])[`ed25519:${deviceId}`]) !== machine.olm.identityKeys.ed25519.toBase64()
     ) {

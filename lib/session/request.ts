@@ -89,7 +89,7 @@ export class Requests {
         signal: AbortSignal.any([signal, deadline.signal]),
       });
       const body = await response.text();
-      return { json: answer(what, response, body), body };
+      return { json: answer(what, request.path, response, body), body };
     } catch (error) {
       signal.throwIfAborted();
       if (deadline.signal.aborted) {
@@ -119,7 +119,7 @@ export class Requests {
   }
 }
 
-function answer(what: string, response: Response, body: string): Json {
+function answer(what: string, path: string, response: Response, body: string): Json {
   let json: Json | undefined;
   try {
     json = object(JSON.parse(body));
@@ -133,7 +133,9 @@ function answer(what: string, response: Response, body: string): Json {
   if (status === 401 && (code === "M_UNKNOWN_TOKEN" || code === "M_MISSING_TOKEN")) {
     throw new TokenRefused(json?.["soft_logout"] === true);
   }
-  if (status === 429 || status >= 500) {
+  // A homeserver gives a code with every refusal, or flows of authentication; what has neither comes from a proxy.
+  const isFromProxy = code === "" && json?.["flows"] === undefined && path.startsWith("/_matrix/");
+  if (status === 429 || status >= 500 || isFromProxy) {
     throw new TransientError(`Cannot ${what}: ${status} ${code}`.trimEnd(), {
       retryAfterMs: retryAfterMs(response.headers, json),
     });

@@ -96,7 +96,6 @@ export class SyncApplier {
   /** Every member event for us counts: the stripped state of an invitation may be forged. */
   #invited(roomId: string, room: Json, effect: Effect): void {
     const known = this.#store.sync.room(roomId);
-    if (known?.membership === "join") return;
     const inviters = list(object(room["invite_state"])["events"]).map(object)
       .filter((event) => event["type"] === "m.room.member" && event["state_key"] === this.#self)
       .map((event) => text(event["sender"]) ?? "");
