@@ -1,6 +1,6 @@
 /**
- * What the operator needs from the world, declared here and satisfied elsewhere: a chat (in a file of its own), a
- * scaler, a journal and the pins.
+ * What the operator needs from the world, declared here and satisfied elsewhere: a chat and a cluster (in files of their
+ * own), a journal and the pins.
  *
  * @module
  */
@@ -8,6 +8,7 @@
 import type { Answer, CiphertextKey, InboxEvent, ListedDevice } from "./chat.ts";
 
 export type * from "./chat.ts";
+export type * from "./cluster.ts";
 
 /** Whom a user is believed to be: an identity, or devices. */
 export type Pin = IdentityPin | DevicesPin;
@@ -54,52 +55,6 @@ export interface Pins {
   get(userId: string): Pin | undefined;
   /** Sets the user's pin. */
   set(userId: string, pin: Pin): void;
-}
-
-/** A workload that is switched on and off. */
-export interface Target {
-  /** The name that people use. */
-  readonly alias: string;
-  /** What kind of workload it is. */
-  readonly kind: "deployment" | "statefulset";
-  /** Namespace. */
-  readonly namespace: string;
-  /** Name. */
-  readonly name: string;
-}
-
-/** A workload's counts as the cluster tells them. */
-export interface Scale {
-  /** `spec.replicas`: what is wanted. */
-  readonly desired: number;
-  /** Pods that exist, by a status that is current. */
-  readonly current: number;
-  /** Pods that are ready. */
-  readonly ready: number;
-  /** Pods that are available. */
-  readonly available: number;
-  /** The status speaks of the present spec (`observedGeneration` has caught up). */
-  readonly settled: boolean;
-  /** For the PATCH that is to change exactly what was read. */
-  readonly resourceVersion: string;
-}
-
-/** The cluster: reads and sets counts. */
-export interface Scaler {
-  /**
-   * Reads a target.
-   *
-   * @throws TransientError | PermissionError | NotFoundError
-   */
-  read(target: Target, signal: AbortSignal): Promise<Scale>;
-
-  /**
-   * Sets the count, if the target is still as it was read.
-   *
-   * @returns the count before, as the API server had it, is what `resourceVersion` stands for
-   * @throws ConflictError if it has changed since; TransientError | PermissionError | NotFoundError
-   */
-  scale(target: Target, replicas: number, resourceVersion: string, signal: AbortSignal): Promise<void>;
 }
 
 /** Where a command stands. */
