@@ -21,7 +21,9 @@ export type { Homeserver } from "./homeserver.ts";
 export { freePort, HttpError, httpJson, type HttpOptions } from "./network.ts";
 export { Person, Phones, type RawOptions, type TextOptions } from "./person.ts";
 export { type Content, type SeenEvent, Watch } from "./watch.ts";
+export { containment } from "./pod.ts";
 export { Child, type ChildOptions } from "./process.ts";
+export { installPythonOperator, PythonOperator, type PythonOperatorOptions } from "./python_operator.ts";
 export {
   baseRules,
   type Rule,

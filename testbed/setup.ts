@@ -1,12 +1,13 @@
 /**
- * What the testbed needs on this machine: a Python environment with Synapse and matrix-nio, and the control plane
- * built from its Go sources. Both are made once, under `.cache/testbed`, and made anew when what they are made from
- * changes: `requirements.txt` pins everything from PyPI, `kubernetes/go.mod` everything from Go's module proxy.
+ * What the testbed needs on this machine: a Python environment with Synapse and matrix-nio, others where they are asked
+ * for, and the control plane built from its Go sources. They are made once, under `.cache/testbed`, and made anew when
+ * what they are made from changes: `requirements.txt` pins everything from PyPI, `kubernetes/go.mod` everything from
+ * Go's module proxy.
  *
  * @module
  */
 
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 const here = import.meta.dirname ?? ".";
 
@@ -35,13 +36,11 @@ export interface Tools {
  */
 export async function setUp(options: { controlPlane: boolean }): Promise<Tools> {
   const python = await findPython();
-  const folder = join(cacheFolder, `python-${await digest([requirements], python.version)}`);
-  const interpreter = join(folder, "bin", "python");
   const program = options.controlPlane ? await programPath() : undefined;
   if (program && !(await exists(program))) {
     await run("find Go (the control plane is built with it: https://go.dev/dl)", ["go", "version"]);
   }
-  if (!(await exists(interpreter))) await making(folder, "Python environment", (path) => install(python.path, path));
+  const interpreter = await pythonEnvironment(requirements, ["--only-binary", ":all:"], python);
   if (program && !(await exists(program))) {
     await making(program, "Kubernetes control plane (minutes the first time)", async (path) => {
       await run("build the control plane", [join(sources, "build.sh"), path]);
@@ -50,14 +49,41 @@ export async function setUp(options: { controlPlane: boolean }): Promise<Tools> 
   return { python: interpreter, controlPlane: program };
 }
 
-async function install(python: string, folder: string): Promise<void> {
-  await run("make a Python environment (on Debian and Ubuntu: apt install python3-venv)", [
-    ...[python, "-m", "venv", folder],
-  ]);
-  await run("install the Python packages", [
-    ...[join(folder, "bin", "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"],
-    ...["--only-binary", ":all:", "-r", requirements],
-  ]);
+/**
+ * Makes a Python environment with what is required, if it isn't there yet.
+ *
+ * @param requirements file with pinned packages
+ * @param pipOptions options of `pip install`
+ * @param python interpreter to make it with; the first suitable one if left out
+ * @returns its interpreter
+ * @throws Error if there is no suitable Python, or something cannot be installed
+ */
+export async function pythonEnvironment(
+  requirements: string,
+  pipOptions: readonly string[],
+  python?: Python,
+): Promise<string> {
+  const { path, version } = python ?? await findPython();
+  const folder = join(cacheFolder, `python-${await digest([requirements], version)}`);
+  const interpreter = join(folder, "bin", "python");
+  if (!(await exists(interpreter))) {
+    await making(folder, `Python environment of ${basename(requirements)}`, async (unfinished) => {
+      await run("make a Python environment (on Debian and Ubuntu: apt install python3-venv)", [
+        ...[path, "-m", "venv", unfinished],
+      ]);
+      await run("install the Python packages", [
+        ...[join(unfinished, "bin", "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"],
+        ...[...pipOptions, "-r", requirements],
+      ]);
+    });
+  }
+  return interpreter;
+}
+
+/** An interpreter, and which it is. */
+interface Python {
+  readonly path: string;
+  readonly version: string;
 }
 
 /** Its name changes with its sources. */
@@ -69,7 +95,7 @@ async function programPath(): Promise<string> {
   return join(cacheFolder, `kube-testbed-${await digest(files.sort())}`);
 }
 
-async function findPython(): Promise<{ path: string; version: string }> {
+async function findPython(): Promise<Python> {
   const seen: string[] = [];
   for (const path of ["python3", "python3.13", "python3.12", "python3.11"]) {
     const question = "import sys; print('%d.%d.%d' % sys.version_info[:3])";

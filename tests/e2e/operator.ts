@@ -6,7 +6,7 @@
  */
 
 import { join } from "node:path";
-import { Child, freePort } from "../../testbed/mod.ts";
+import { Child, containment, freePort } from "../../testbed/mod.ts";
 
 const root = join(import.meta.dirname ?? ".", "..", "..");
 
@@ -111,22 +111,6 @@ export class Operator implements AsyncDisposable {
     });
     return { child, port };
   }
-}
-
-/** What comes before Deno on the command line: the operator dies with us, and in a pod finds its ServiceAccount. */
-function containment(serviceAccountFolder: string | undefined): [string, ...string[]] {
-  const dieWithUs: [string, ...string[]] = ["setpriv", "--pdeathsig", "KILL", "--"];
-  if (serviceAccountFolder === undefined) return dieWithUs;
-  const mount = [
-    "set -e",
-    "run=$(readlink -f /var/run)",
-    'mount -t tmpfs tmpfs "$run"',
-    'mkdir -p "$run/secrets/kubernetes.io/serviceaccount"',
-    'mount --bind "$0" "$run/secrets/kubernetes.io/serviceaccount"',
-    'exec "$@"',
-  ].join("\n");
-  const unshare = ["unshare", Deno.uid() === 0 ? "-m" : "-rm"] as const;
-  return [...unshare, "/bin/sh", "-c", mount, serviceAccountFolder, ...dieWithUs];
 }
 
 /** Arguments of the task `start`. */

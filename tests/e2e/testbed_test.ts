@@ -1,7 +1,19 @@
 /** The ground that the end-to-end suite stands on: people who can chat in private, a cluster that heeds its roles. */
 
 import assert from "node:assert/strict";
-import { baseRules, Child, HttpError, httpJson, type Person, startTestbed, type Testbed } from "../../testbed/mod.ts";
+import { join } from "node:path";
+import {
+  baseRules,
+  Child,
+  HttpError,
+  httpJson,
+  installPythonOperator,
+  type Person,
+  PythonOperator,
+  type SeenEvent,
+  startTestbed,
+  type Testbed,
+} from "../../testbed/mod.ts";
 
 Deno.test("testbed", async (t) => {
   await using testbed = await startTestbed();
@@ -13,6 +25,8 @@ Deno.test("testbed", async (t) => {
   await t.step("Person.untilJoined() says who has not joined", () => nobodyComes(alice, bob));
   await t.step("Workloads.serviceAccount() may do what its rules say", () => scaleWithBaseRules(testbed));
   await t.step("Workloads.createTarget() waits as long for readiness as is asked", () => startSlowly(testbed));
+
+  await t.step("PythonOperator takes a command in an encrypted room", () => switchWithPython(testbed, alice));
 
   const mayStop = testbed.homeserver.logFile !== undefined && testbed.cluster.auditLog !== undefined;
   await t.step({
@@ -134,6 +148,38 @@ async function startSlowly({ workloads }: Testbed): Promise<void> {
   await workloads.scaleTarget(namespace, name, 1);
   await workloads.until(namespace, name, ({ ready }) => ready === 1, 10_000);
   assert.ok(performance.now() - begin >= 800);
+}
+
+async function switchWithPython({ homeserver, workloads, cluster, folder }: Testbed, alice: Person): Promise<void> {
+  const [namespace, name] = ["python", "clawdbot"];
+  await workloads.createTarget({ namespace, name });
+  const account = await workloads.serviceAccount(namespace, "operator", baseRules(name));
+  const password = crypto.randomUUID();
+  const { userId, localpart } = await homeserver.register("python-operator", password);
+  await using operator = new PythonOperator({
+    python: await installPythonOperator(),
+    environment: {
+      MATRIX_HOMESERVER: homeserver.url,
+      MATRIX_USER: localpart,
+      MATRIX_PASSWORD: password,
+      ALLOWED_USERS: alice.userId,
+      DEPLOYMENT_NAME: name,
+      DEPLOYMENT_NAMESPACE: namespace,
+      CRYPTO_STORE_PATH: join(folder, "python-store"),
+    },
+    serviceAccountFolder: account.folder,
+    kubernetes: cluster.url,
+    logFile: join(folder, "python-operator.log"),
+  });
+  await operator.untilReady();
+  const roomId = await alice.createRoom({ invite: [userId] });
+  await alice.untilJoined(roomId, [userId]);
+  using atAlice = alice.watch(roomId);
+  await alice.sendText(roomId, "start");
+  const isAnswer = ({ sender, content }: SeenEvent) => sender === userId && /is now on/.test(String(content["body"]));
+  const answer = await atAlice.first("answer", isAnswer);
+  assert.equal(answer.how, "decrypted");
+  assert.equal((await workloads.until(namespace, name, () => true, 10_000)).replicas, 1);
 }
 
 async function restart(testbed: Testbed, alice: Person, bob: Person): Promise<void> {
