@@ -90,14 +90,10 @@ function matrixChecks(config: Config): Check[] {
 
 function kubernetesChecks(config: Config, env: Readonly<Record<string, string>>): Check[] {
   let api: KubernetesApi;
-  const target: Target = {
-    alias: config.deploymentName,
-    kind: "deployment",
-    namespace: config.deploymentNamespace,
-    name: config.deploymentName,
-  };
-  const permission = (verb: string, subresource: "scale" | undefined): Check => ({
-    name: `permission to ${verb} deployments${subresource === undefined ? "" : `/${subresource}`}`,
+  // One target needs no naming; of several each has checks of its own.
+  const of = ({ alias }: Target): string => config.targets.length === 1 ? "" : ` of ${alias}`;
+  const permission = (target: Target, verb: string, subresource: "scale" | undefined): Check => ({
+    name: `permission to ${verb} ${target.kind}s${subresource === undefined ? "" : `/${subresource}`}${of(target)}`,
     needs: ["kubernetes"],
     run: async (signal): Promise<Finding> => {
       const { allowed, resource } = await canI(api, target, verb, subresource, signal);
@@ -126,16 +122,18 @@ function kubernetesChecks(config: Config, env: Readonly<Record<string, string>>)
         return { ok: true, found: `${version} at ${api.server}, context ${api.context}, as ${who}` };
       },
     },
-    {
-      name: "target",
-      needs: ["kubernetes"],
-      run: async (signal) => {
-        const { desired, ready } = await new KubernetesScaler(api).read(target, signal);
-        return { ok: true, found: `${target.namespace}/${target.name}: ${ready}/${desired} ready` };
+    ...config.targets.flatMap((target): Check[] => [
+      {
+        name: config.targets.length === 1 ? "target" : `target ${target.alias}`,
+        needs: ["kubernetes"],
+        run: async (signal) => {
+          const { desired, ready } = await new KubernetesScaler(api).read(target, signal);
+          return { ok: true, found: `${target.namespace}/${target.name}: ${ready}/${desired} ready` };
+        },
       },
-    },
-    permission("get", undefined),
-    permission("get", "scale"),
-    permission("patch", "scale"),
+      permission(target, "get", undefined),
+      permission(target, "get", "scale"),
+      permission(target, "patch", "scale"),
+    ]),
   ];
 }

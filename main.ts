@@ -188,12 +188,6 @@ async function operate(
   using session = await patiently((signal) => startSession(config, store, signal));
 
   const scaler = new KubernetesScaler(new KubernetesApi(cluster));
-  const targets: Target[] = [{
-    alias: config.deploymentName,
-    kind: "deployment",
-    namespace: config.deploymentNamespace,
-    name: config.deploymentName,
-  }];
   await using operator = new Operator({
     chat: session,
     scaler,
@@ -202,7 +196,7 @@ async function operate(
     settings: {
       allowedUsers: new Set(config.allowedUsers),
       allowedRooms: await patiently((signal) => allowedRooms(config, session, signal)),
-      targets,
+      targets: config.targets,
       echo: config.echo,
       requireEncryption: config.requireEncryption,
       senderTrust: config.senderTrust,
@@ -241,11 +235,11 @@ async function operate(
   if (purpose === "reset identity") return await patiently((signal) => ownIdentity(config, session, true, signal));
   const getReady = async (): Promise<void> => {
     await patiently((signal) => ownIdentity(config, session, false, signal));
-    await Promise.all(targets.map((target) => checkTarget(scaler, target, stopping)));
+    await Promise.all(config.targets.map((target) => checkTarget(scaler, target, stopping)));
     health.ready();
     log.info("Ready: {user} takes commands for {targets}", {
       user: session.self,
-      targets: targets.map(({ alias }) => alias).join(", "),
+      targets: config.targets.map(({ alias }) => alias).join(", "),
     });
   };
   await Promise.race([
@@ -313,7 +307,7 @@ async function checkTarget(scaler: KubernetesScaler, target: Target, signal: Abo
   } catch (error) {
     signal.throwIfAborted();
     const reason = error instanceof Error ? error.message : String(error);
-    log.warn("{reason}; see DEPLOYMENT_NAME, DEPLOYMENT_NAMESPACE and the Role", { reason });
+    log.warn("{reason}; see TARGETS or DEPLOYMENT_NAME, and the Role", { reason });
   }
 }
 
@@ -342,6 +336,13 @@ async function graceOver(stopping: AbortSignal): Promise<void> {
 }
 
 /** Nobody counts yet. */
-const uncounted: Observer = { refused: () => {}, commanded: () => {}, undecryptable: () => {} };
+const uncounted: Observer = {
+  refused: () => {},
+  commanded: () => {},
+  undecryptable: () => {},
+  scaled: () => {},
+  ready: () => {},
+  replicas: () => {},
+};
 
 Deno.exit(await main(Deno.args));

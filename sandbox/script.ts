@@ -39,16 +39,16 @@ export async function playScript(cast: Cast): Promise<void> {
   using _listening = person.listen((message) => console.log(lineOf(message)));
   using _watching = printChanges(kubernetes);
 
-  await ask("status", /is off /, 0);
+  await ask("status", /is off: /, 0);
   await ask("start", /is now on \(replicas: 1\)/, 1);
-  await ask("status", /is starting \(desired: 1, ready: 0/, 1);
+  await ask("status", /is starting: 0\/1 ready/, 1);
   await untilReady(kubernetes);
-  await ask("status", /is running \(desired: 1, ready: 1/, 1);
+  await ask("status", /is running: 1\/1 ready/, 1);
   await ignores("stop");
-  await ask("status", /is running /, 1);
+  await ask("status", /is running: /, 1);
   await ask("stop", /is now off \(replicas: 0\)/, 0);
   await ignores("start");
-  await ask("status", /is (off|stopping) /, 0);
+  await ask("status", /is (off|stopping): /, 0);
   checkStranger();
   checkWire(cast.homeserver);
 

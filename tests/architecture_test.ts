@@ -22,7 +22,8 @@ interface Edge {
 const may: Readonly<Record<string, { readonly all: readonly string[]; readonly types: readonly string[] }>> = {
   errors: { all: [], types: [] },
   store: { all: [], types: [] },
-  config: { all: ["errors"], types: [] },
+  // The words of commands are no names for anything else; and durations are written alike everywhere.
+  config: { all: ["commands", "errors"], types: [] },
   commands: { all: ["errors"], types: [] },
   operator: { all: ["commands", "errors"], types: ["config"] },
   // What satisfies a port may name its types: they are the operator's.

@@ -6,6 +6,7 @@
  */
 
 import { duration } from "./duration.ts";
+import type { Misuse } from "./parse.ts";
 import { type CommandRow, commandTable, type CommandWord } from "./table.ts";
 import { bold, code, joined, lines, quoted, type Text, text } from "./text.ts";
 
@@ -63,19 +64,35 @@ export function alreadyOff(target: string): Text {
   return text`${bold(target)} is already off`;
 }
 
-/** How a target is. */
-export function status(target: string, counts: Counts): Text {
+/** How a target is: one alone in a sentence, one of several in a row of a table. */
+export function status(target: string, counts: Counts, isAlone: boolean): Text {
   const { desired, ready, available } = counts;
-  return text`${bold(target)} is ${stateOf(counts)} (desired: ${desired}, ready: ${ready}, available: ${available})`;
+  const state = stateOf(counts);
+  const told = `${ready}/${desired} ready, ${available} available`;
+  return isAlone ? text`${bold(target)} is ${state}: ${told}` : text`${bold(target)} · ${state} · ${told}`;
 }
 
 /** What can be sent. */
-export function help(target: string): Text {
-  const rows = commandTable.map(({ word, aliases, argument, meaning }: CommandRow) => {
-    const names = [word, ...aliases].map((name) => code(argument === undefined ? name : `${name} <${argument}>`));
+export function help(targets: readonly string[]): Text {
+  const isOne = targets.length === 1;
+  const rows = commandTable.map(({ word, aliases, takes, meaning }: CommandRow) => {
+    const behind = takes.filter((each) => each !== "target" || !isOne).map((each) => ` <${each}>`).join("");
+    const names = [word, ...aliases].map((name) => code(name + behind));
     return text`${joined(names, " or ")}: ${meaning}`;
   });
-  return lines([text`I switch ${bold(target)} on and off. Send me`, ...rows]);
+  const which = isOne ? [] : [
+    text`A target is one of these, or ${code("all")}. Without one I take ${bold(targets[0] ?? "")}; ${
+      code("status")
+    } tells of all.`,
+  ];
+  return lines([text`I switch ${joined(targets.map(bold), ", ")} on and off. Send me`, ...rows, ...which]);
+}
+
+/** A command that makes no sense as it stands. */
+export function misused({ given }: Misuse, targets: readonly string[]): Text {
+  return text`I know no target ${quoted(given)}. Mine are ${joined(targets.map(bold), ", ")}; ${
+    code("all")
+  } is all of them.`;
 }
 
 /** A message that is no command. */

@@ -12,7 +12,9 @@ export interface Command {
   readonly kind: "command";
   /** The canonical word, whichever alias was used. */
   readonly word: CommandWord;
-  /** What stands behind the word; empty if nothing does. */
+  /** Alias of a target, or `all`; undefined if none was named. */
+  readonly target: string | undefined;
+  /** The id behind the word; empty if there is none. */
   readonly argument: string;
   /** What was typed, trimmed and without the mention. */
   readonly text: string;
@@ -26,6 +28,16 @@ export interface NotACommand {
   readonly text: string;
   /** The operator's name stands first, so that an answer is expected. */
   readonly addressed: boolean;
+  /** It would be a command but for this. */
+  readonly misuse?: Misuse;
+}
+
+/** What is wrong with a message that begins like a command. */
+export interface Misuse {
+  /** A target that is none of ours. */
+  readonly kind: "alias";
+  /** What was typed. */
+  readonly given: string;
 }
 
 /**
@@ -34,26 +46,42 @@ export interface NotACommand {
  *
  * @param text body of the message
  * @param names what the operator is called: user ids and display names
+ * @param aliases of the targets
  */
-export function parse(text: string, names: readonly string[]): Command | NotACommand {
+export function parse(text: string, names: readonly string[], aliases: readonly string[]): Command | NotACommand {
   const whole = text.trim();
-  const unmentioned = commandIn(whole);
-  if (unmentioned !== undefined) return unmentioned;
+  const unmentioned = commandIn(whole, aliases);
+  if (unmentioned?.kind === "command") return unmentioned;
 
   const mention = mentionIn(whole, names);
-  if (mention === undefined) return { kind: "unknown", text: whole, addressed: false };
-  return commandIn(mention.rest) ?? {
+  if (mention === undefined) return { kind: "unknown", text: whole, addressed: false, ...misuseIn(unmentioned) };
+  const mentioned = commandIn(mention.rest, aliases);
+  return mentioned?.kind === "command" ? mentioned : {
     kind: "unknown",
     text: mention.rest === "" ? whole : mention.rest,
     addressed: mention.plain,
+    ...misuseIn(mentioned),
   };
 }
 
-function commandIn(text: string): Command | undefined {
-  const [, name = "", argument = ""] = /^(\S+)(?:\s+(\S+))?$/.exec(text) ?? [];
+function misuseIn(misuse: Misuse | undefined): Pick<NotACommand, "misuse"> {
+  return misuse === undefined ? {} : { misuse };
+}
+
+function commandIn(text: string, aliases: readonly string[]): Command | Misuse | undefined {
+  const [name = "", ...words] = text.split(/\s+/);
   const row = findCommand(name.toLowerCase());
-  if (row === undefined || (argument !== "" && row.argument === undefined)) return undefined;
-  return { kind: "command", word: row.word, argument, text };
+  if (row === undefined) return undefined;
+  const known = [...aliases, "all"].find((alias) => alias === words[0]?.toLowerCase());
+  const target = row.takes.includes("target") && known !== undefined ? known : undefined;
+  if (target !== undefined) words.shift();
+  const argument = (row.takes.includes("id") ? words.shift() : undefined) ?? "";
+  if (words.length === 0) return { kind: "command", word: row.word, target, argument, text };
+
+  const [given = ""] = words;
+  // With one target nobody speaks of others: "start now" is no command then.
+  const isAlias = aliases.length > 1 && target === undefined && row.takes.includes("target") && words.length === 1;
+  return isAlias ? { kind: "alias", given } : undefined;
 }
 
 /** `plain`: nobody would begin like this without meaning the operator. */

@@ -9,18 +9,18 @@
 interface Row {
   readonly word: string;
   readonly aliases: readonly string[];
-  /** What may stand behind it, as help names it. */
-  readonly argument?: string;
+  /** What may stand behind it, in this order. */
+  readonly takes: readonly ("target" | "id")[];
   readonly meaning: string;
 }
 
 /** Every command, in the order in which help tells them. */
 export const commandTable = [
-  { word: "start", aliases: ["on"], meaning: "switch it on" },
-  { word: "stop", aliases: ["off"], meaning: "switch it off" },
-  { word: "status", aliases: [], meaning: "tell how it is" },
-  { word: "trust", aliases: [], argument: "id", meaning: "believe a new device or identity of yours" },
-  { word: "help", aliases: [], meaning: "tell these commands" },
+  { word: "start", aliases: ["on"], takes: ["target"], meaning: "switch it on" },
+  { word: "stop", aliases: ["off"], takes: ["target"], meaning: "switch it off" },
+  { word: "status", aliases: [], takes: ["target"], meaning: "tell how it is" },
+  { word: "trust", aliases: [], takes: ["id"], meaning: "believe a new device or identity of yours" },
+  { word: "help", aliases: [], takes: [], meaning: "tell these commands" },
 ] as const satisfies readonly Row[];
 
 /** A command's canonical word. */

@@ -5,9 +5,9 @@
  */
 
 export { helpTable, markdownTable } from "./document.ts";
-export { parseDuration } from "./duration.ts";
 export type { Homeserver, HttpAddress } from "./parsers.ts";
 export { type Config, type Environment, readConfig } from "./read.ts";
 export { encodeRecoveryKey } from "./recovery_key.ts";
 export { Secret } from "./secret.ts";
+export type { ConfiguredTarget } from "./targets.ts";
 export { type Context, type Settings, VARIABLES } from "./variables.ts";

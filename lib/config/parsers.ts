@@ -6,12 +6,21 @@
  */
 
 import { isIPv6 } from "node:net";
-import { parseDuration } from "./duration.ts";
+import { parseDuration } from "../commands/mod.ts";
 import { decodeRecoveryKey } from "./recovery_key.ts";
 import { Secret } from "./secret.ts";
 
 /** Says what is wrong with a text that was given. */
-export class Unfit extends Error {}
+export class Unfit extends Error {
+  /** Everything that is wrong, each to be a line of its own. */
+  readonly problems: readonly string[];
+
+  /** @param problems at least one */
+  constructor(...problems: readonly string[]) {
+    super(problems.join("; "));
+    this.problems = problems;
+  }
+}
 
 /** Turns a trimmed text that is not empty into a value, or throws {@linkcode Unfit}. */
 export type Parser<Value> = (text: string) => Value;

@@ -8,10 +8,13 @@
 import { ConfigError } from "../errors/mod.ts";
 import { meant } from "./misspelt.ts";
 import { quoted, Unfit } from "./parsers.ts";
+import type { ConfiguredTarget } from "./targets.ts";
 import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./variables.ts";
 
 /** The whole configuration, frozen. Times are milliseconds, and their names end in `Ms`. */
-export type Config = Settings & {
+export type Config = Omit<Settings, "targets" | "deploymentName" | "deploymentNamespace"> & {
+  /** What is switched, the default one first; at least one. */
+  readonly targets: readonly ConfiguredTarget[];
   /** What is odd but no error, one line each: to be logged. */
   readonly warnings: readonly string[];
 };
@@ -31,17 +34,31 @@ export function readConfig(env: Environment, context: Context): Config {
       return [key, valueOf(variable, env, context)];
     } catch (error) {
       if (!(error instanceof Unfit)) throw error;
-      problems.push(`${error.message}; permitted: ${variable.permitted}`);
+      problems.push(...error.problems.map((problem) => `${problem}; permitted: ${variable.permitted}`));
       return [key, undefined];
     }
   });
   // A value for each row, of the type that the row's parser yields: this is how Settings is defined.
   const read = Object.fromEntries(settings) as Settings;
-  problems.push(...strangers(read));
+  problems.push(...strangers(read), ...rivals(env));
   const misspelt = misspellings(env);
   problems.push(...misspelt.problems);
   if (problems.length > 0) throw new ConfigError(problems);
-  return Object.freeze({ ...read, warnings: Object.freeze(misspelt.warnings) });
+  const { targets, deploymentName: name, deploymentNamespace: namespace, ...rest } = read;
+  const only = { alias: name, kind: "deployment", namespace, name } as const;
+  return Object.freeze({
+    ...rest,
+    targets: targets ?? Object.freeze([Object.freeze(only)]),
+    warnings: Object.freeze(misspelt.warnings),
+  });
+}
+
+/** Two ways to name what is switched, used at once. */
+function rivals(env: Environment): string[] {
+  const { targets, deploymentName, deploymentNamespace } = VARIABLES;
+  if (trimmed(env, targets.name) === "") return [];
+  return [deploymentName, deploymentNamespace].filter(({ name }) => trimmed(env, name) !== "")
+    .map(({ name }) => `${name}: set together with ${targets.name}, one too many; permitted: either of them`);
 }
 
 /** Identities of people who may not command; looked for only where both rows could be read. */
@@ -61,7 +78,8 @@ function valueOf(variable: Variable<unknown>, env: Environment, context: Context
   try {
     return parse(text);
   } catch (error) {
-    throw error instanceof Unfit ? new Unfit(`${given?.name ?? name}: ${error.message}`) : error;
+    if (!(error instanceof Unfit)) throw error;
+    throw new Unfit(...error.problems.map((problem) => `${given?.name ?? name}: ${problem}`));
   }
 }
 

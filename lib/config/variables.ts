@@ -7,6 +7,7 @@
 
 import * as parsers from "./parsers.ts";
 import { Secret } from "./secret.ts";
+import { type ConfiguredTarget, targets } from "./targets.ts";
 
 /** What is around the environment: where the program runs, and how it reads a file. */
 export interface Context {
@@ -105,6 +106,15 @@ export const VARIABLES = {
     permitted: "a DNS label as in RFC 1123",
     meaning: "its namespace",
     parse: parsers.textOf("a DNS label", parsers.isLabel),
+  },
+  targets: {
+    name: "TARGETS",
+    default: "nothing",
+    defaultInWords: "from the two above",
+    permitted: "alias=namespace/name or alias=statefulset/namespace/name, comma-separated; " +
+      "an alias is [a-z][a-z0-9-]*, unique, and neither `all` nor a word of a command",
+    meaning: "several workloads instead, the default one first",
+    parse: (text: string): readonly ConfiguredTarget[] | undefined => targets(text),
   },
   storePath: {
     name: "CRYPTO_STORE_PATH",

@@ -5,11 +5,10 @@
  * @module
  */
 
-import { targetGone } from "../commands/mod.ts";
-import { type Outbox, replyTo } from "./outbox.ts";
-import type { Entry, InboxEvent, Intent } from "./ports.ts";
+import type { Outbox } from "./outbox.ts";
+import type { Entry, InboxEvent } from "./ports.ts";
 import type { Inside } from "./settings.ts";
-import type { Order, Switch } from "./target.ts";
+import { type Order, resumed, type Switch } from "./target.ts";
 import type { Triage } from "./triage.ts";
 
 /** Takes events. */
@@ -64,7 +63,7 @@ export class Intake {
     const { inbox, progress } = entry;
     const { chat, settings, accounts, lanes } = this.#inside;
     if (this.#inHand.has(inbox.seq)) return;
-    if (progress.state === "acting") return this.#resumeActing(inbox, progress.intent);
+    if (progress.state === "acting") return this.#carryOut(resumed(inbox, progress.acting));
     if (!isMessage(inbox)) return this.#outbox.settle(inbox.seq, "no-message");
     if (inbox.sender === chat.self) return this.#outbox.settle(inbox.seq, "own");
     if (!settings.allowedUsers.has(inbox.sender)) {
@@ -86,24 +85,17 @@ export class Intake {
     if (mayHaveIt) this.#takeOne({ inbox: entry.inbox, progress: { state: "undecryptable" } });
   }
 
-  #resumeActing(inbox: InboxEvent, intent: Intent): void {
-    const typed = intent.command;
-    const target = this.#inside.settings.targets.find(({ alias }) => alias === intent.target);
-    if (target !== undefined && (typed === "start" || typed === "stop")) {
-      return this.#carryOut({ inbox, word: typed, typed, target, pending: intent });
-    }
-    this.#outbox.settle(inbox.seq, "failed", [replyTo(inbox, "answer", targetGone(typed, intent.target))]);
-  }
-
   #carryOut(order: Order): void {
     const { seq } = order.inbox;
     this.#inHand.add(seq);
-    // A status waits for nobody.
-    const lane = order.word === "status" ? `status ${seq}` : `target ${order.target.alias}`;
-    this.#inside.lanes.run(lane, async () => {
-      await this.#worker.carryOut(order);
-      this.#inHand.delete(seq);
-    });
+    for (const { target, end } of [...order.parts.values()]) {
+      if (end !== undefined) continue;
+      // A status waits for nobody.
+      const lane = order.word === "status" ? `status ${seq} ${target}` : `target ${target}`;
+      this.#inside.lanes.run(lane, async () => {
+        if (await this.#worker.carryOut(order, target)) this.#inHand.delete(seq);
+      });
+    }
   }
 }
 

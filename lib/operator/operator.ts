@@ -38,8 +38,7 @@ export class Operator implements Listener, AsyncDisposable {
    * @throws ConfigError if there is no target
    */
   constructor(parts: Parts) {
-    const [target] = parts.settings.targets;
-    if (target === undefined) throw new ConfigError(["Cannot operate: no target is given"]);
+    if (parts.settings.targets.length === 0) throw new ConfigError(["Cannot operate: no target is given"]);
     this.#accounts = new Accounts(parts.observer);
     this.#lanes = new Lanes(this.#stop.signal, (error) => this.#fail(error));
     const inside: Inside = {
@@ -53,7 +52,7 @@ export class Operator implements Listener, AsyncDisposable {
     this.#rooms = new Rooms(inside);
     this.#outbox = new Outbox(inside);
     this.#vouching = new Vouching(inside, this.#outbox);
-    const triage = new Triage(inside, target, this.#outbox, this.#vouching);
+    const triage = new Triage(inside, this.#outbox, this.#vouching);
     this.#intake = new Intake(inside, this.#outbox, triage, new Switch(inside, this.#outbox));
   }
 

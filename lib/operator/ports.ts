@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Answer, CiphertextKey, InboxEvent, ListedDevice } from "./chat.ts";
+import type { Answer, CiphertextKey, InboxEvent, ListedDevice, Text } from "./chat.ts";
 
 export type * from "./chat.ts";
 export type * from "./cluster.ts";
@@ -61,14 +61,40 @@ export interface Pins {
 export type Progress =
   | { readonly state: "new" }
   | { readonly state: "undecryptable" }
-  | { readonly state: "acting"; readonly intent: Intent };
+  | { readonly state: "acting"; readonly acting: Acting };
+
+/** A command that is being carried out. */
+export interface Acting {
+  /** The command in its canonical word: `start`, `stop`. */
+  readonly command: string;
+  /** What has become of it at each of its targets. */
+  readonly parts: readonly Part[];
+}
+
+/** A command at one of its targets. */
+export interface Part {
+  /** Alias of the target. */
+  readonly target: string;
+  /** What is about to be done; undefined if nothing is yet. */
+  readonly intent?: Intent;
+  /** What came of it; undefined if that is not known yet. */
+  readonly end?: End;
+}
+
+/** What came of a command at a target, and what is said of it. */
+export interface End {
+  /** A word for the log and for counting, such as `done`. */
+  readonly outcome: string;
+  /** What is said. */
+  readonly text: Required<Text>;
+  /** Replicas before; undefined if they were not read. */
+  readonly before?: number;
+  /** Replicas wanted afterwards; undefined if that is not known. */
+  readonly after?: number;
+}
 
 /** What is about to be done; written down before it is done. */
 export interface Intent {
-  /** The command in its canonical word: `start`, `stop`. */
-  readonly command: string;
-  /** Alias of the target. */
-  readonly target: string;
   /** Replicas before. */
   readonly before: number;
   /** Replicas wanted. */
@@ -114,7 +140,7 @@ export interface Journal {
   claim(seq: number, ciphertext: CiphertextKey): boolean;
 
   /** Writes down what is about to be done. */
-  acting(seq: number, intent: Intent): void;
+  acting(seq: number, acting: Acting): void;
 
   /**
    * Settles an event and queues its answers in one transaction.

@@ -69,7 +69,7 @@ export type Outcome = "done" | "already" | "too-old" | "overtaken" | "failed" | 
 export interface CommandRecord {
   /** Canonical word. */
   readonly command: CommandWord;
-  /** Alias of the target; undefined for `help`. */
+  /** Alias of the target; undefined where none is concerned, or it was not named and nothing was done. */
   readonly target: string | undefined;
   /** Who sent it. */
   readonly sender: string;
@@ -95,6 +95,12 @@ export interface Observer {
   commanded(record: CommandRecord): void;
   /** An allowed user's message could not be decrypted at first. */
   undecryptable(): void;
+  /** A target's count was changed; so long the cluster took to accept it. */
+  scaled(target: string, ms: number): void;
+  /** A target became ready, so long after its count was changed by a command. */
+  ready(target: string, ms: number): void;
+  /** A target's replicas as they were last seen. */
+  replicas(target: string, counts: { readonly desired: number; readonly ready: number }): void;
 }
 
 /** Everything that an operator is made of. */

@@ -6,13 +6,13 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { alreadyOff, alreadyOn, away, failed, noLongerSure, overtaken } from "../commands/mod.ts";
-import { status, switchedOff, switchedOn, type Text, type Why } from "../commands/mod.ts";
+import { alreadyOff, alreadyOn, away, failed, lines, noLongerSure, overtaken } from "../commands/mod.ts";
+import { status, switchedOff, switchedOn, targetGone, type Why } from "../commands/mod.ts";
 import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../errors/mod.ts";
 import { ageOf } from "./message.ts";
 import { type Outbox, replyTo } from "./outbox.ts";
 import { Deadline, isRefused, persistently } from "./patience.ts";
-import type { InboxEvent, Intent, Scale, Target } from "./ports.ts";
+import type { Acting, End, InboxEvent, Intent, Part, Scale, Target } from "./ports.ts";
 import { readAndJudge } from "./reading.ts";
 import type { Inside, Outcome, Refusal } from "./settings.ts";
 
@@ -26,19 +26,20 @@ export interface Order {
   readonly word: "start" | "stop" | "status";
   /** What was typed. */
   readonly typed: string;
-  /** What it is about. */
-  readonly target: Target;
-  /** A change that was under way when the operator was interrupted: whether it got through is not known. */
-  readonly pending: Intent | undefined;
+  /** Its targets by alias, and what has become of it at each. */
+  readonly parts: Map<string, Part>;
 }
 
-/** What became of an order, and what is said of it. */
-interface End {
+/** An order that was under way when the operator was interrupted: whether a change got through is not known. */
+export function resumed(inbox: InboxEvent, { command, parts }: Acting): Order {
+  const word = command === "stop" ? "stop" : "start";
+  return { inbox, word, typed: command, parts: new Map(parts.map((part) => [part.target, part])) };
+}
+
+/** What came of a try. */
+interface Tried extends End {
   readonly outcome: Outcome;
-  readonly text: Text;
   readonly refusal?: Refusal;
-  readonly before?: number;
-  readonly after?: number;
 }
 
 /** For how long a command is tried (SPEC 3f). */
@@ -58,43 +59,65 @@ export class Switch {
     this.#outbox = outbox;
   }
 
-  /** Carries an order out and settles its event; tries for 30 s, then says that it failed. */
-  async carryOut(order: Order): Promise<void> {
-    const { clock, accounts, stop, abandon } = this.#inside;
+  /**
+   * Carries an order out at one of its targets; tries for 30 s, then says that it failed. The last of its targets
+   * settles the event.
+   *
+   * @returns whether the event is settled
+   */
+  async carryOut(order: Order, alias: string): Promise<boolean> {
+    const { clock, accounts, journal } = this.#inside;
     const takenAtMs = clock.now();
+    const { refusal, ...end } = await this.#try(order, alias);
+    const { inbox, word: command, parts } = order;
+    const { outcome, before, after } = end;
+    const ends = [...parts.values()].flatMap((part) => part.end ?? []);
+    const isFirstRefusal = refusal !== undefined && !ends.some((other) => other.outcome === refusal);
+    parts.set(alias, { target: alias, end: { ...end, outcome: refusal ?? outcome } });
+    if (isFirstRefusal) accounts.refused(inbox, refusal);
+    const isLast = ends.length + 1 === parts.size;
+    if (isLast) this.#settle(order);
+    else if (command !== "status") journal.acting(inbox.seq, actingOf(order));
+    accounts.commanded(inbox, { command, target: alias, outcome, before, after, ms: clock.now() - takenAtMs });
+    return isLast;
+  }
+
+  /** One answer for all of its targets, in which nothing is said twice. */
+  #settle({ inbox, parts }: Order): void {
+    const ends = [...parts.values()].flatMap(({ end }) => end ?? []);
+    const outcomes = new Set(ends.map(({ outcome }) => outcome));
+    const texts = new Map(ends.map(({ text }) => [text.plain, text]));
+    this.#outbox.settle(inbox.seq, [...outcomes].join("+"), [replyTo(inbox, "answer", lines([...texts.values()]))]);
+  }
+
+  async #try(order: Order, alias: string): Promise<Tried> {
+    const { clock, stop, abandon, settings } = this.#inside;
+    const { word, typed } = order;
+    const target = settings.targets.find((each) => each.alias === alias);
+    if (target === undefined) return { outcome: "failed", text: targetGone(typed, alias) };
     using patience = new Deadline(triedForMs, clock, stop);
     using grip = new Deadline(triedForMs, clock, abandon);
-    const attempt = new Attempt(order, this.#inside, patience.signal, grip.signal);
-
-    let end: End;
+    const attempt = new Attempt(order, target, this.#inside, patience.signal, grip.signal);
     try {
-      const what = `${order.word} ${order.target.alias}`;
-      end = await persistently(what, () => attempt.make(), this.#inside, patience.signal);
+      return await persistently(`${word} ${alias}`, () => attempt.make(), this.#inside, patience.signal);
     } catch (error) {
       const isOver = patience.expired || grip.expired;
-      const why = whyNot(error, order.target) ?? (isOver ? attempt.unreachable() : undefined);
+      const why = whyNot(error, target) ?? (isOver ? attempt.unreachable() : undefined);
       if (why === undefined) throw error;
-      const { word: command, target: { alias: target } } = order;
-      logger.warn("Cannot {command} {target}: {reason}", { command, target, reason: String(error) });
-      end = { outcome: "failed", text: failed(order.word, order.target.alias, why) };
+      logger.warn("Cannot {command} {target}: {reason}", { command: word, target: alias, reason: String(error) });
+      return { outcome: "failed", text: failed(word, alias, why) };
     }
-
-    if (end.refusal !== undefined) accounts.refused(order.inbox, end.refusal);
-    this.#outbox.settle(order.inbox.seq, end.refusal ?? end.outcome, [replyTo(order.inbox, "answer", end.text)]);
-    accounts.commanded(order.inbox, {
-      command: order.word,
-      target: order.target.alias,
-      outcome: end.outcome,
-      before: end.before,
-      after: end.after,
-      ms: clock.now() - takenAtMs,
-    });
   }
 }
 
-/** One order's tries. Remembers a change whose outcome is unknown, so that it is not taken for somebody else's. */
+function actingOf({ word: command, parts }: Order): Acting {
+  return { command, parts: [...parts.values()] };
+}
+
+/** One order's tries at one target. Remembers a change whose outcome is unknown, so that it is not taken for somebody else's. */
 class Attempt {
   readonly #order: Order;
+  readonly #target: Target;
   readonly #inside: Inside;
   readonly #signal: AbortSignal;
   readonly #grip: AbortSignal;
@@ -102,12 +125,13 @@ class Attempt {
   /** Whose answer was waited for last. */
   #asked: "Kubernetes API" | "homeserver" = "Kubernetes API";
 
-  constructor(order: Order, inside: Inside, signal: AbortSignal, grip: AbortSignal) {
+  constructor(order: Order, target: Target, inside: Inside, signal: AbortSignal, grip: AbortSignal) {
     this.#order = order;
+    this.#target = target;
     this.#inside = inside;
     this.#signal = signal;
     this.#grip = grip;
-    this.#pending = order.pending;
+    this.#pending = order.parts.get(target.alias)?.intent;
   }
 
   unreachable(): Why {
@@ -115,7 +139,7 @@ class Attempt {
   }
 
   /** One try; a target that changes between reading and writing is read again at once. */
-  async make(): Promise<End> {
+  async make(): Promise<Tried> {
     for (let conflicts = 0; conflicts < mostConflicts; conflicts += 1) {
       try {
         return await this.#once();
@@ -123,33 +147,36 @@ class Attempt {
         if (!(error instanceof ConflictError)) throw error;
       }
     }
-    throw new TransientError(`Cannot scale ${this.#order.target.alias}: it changes all the time`);
+    throw new TransientError(`Cannot scale ${this.#target.alias}: it changes all the time`);
   }
 
-  async #once(): Promise<End> {
-    const { word, target } = this.#order;
-    const scale = await this.#inside.scaler.read(target, this.#signal);
-    if (word === "status") return { outcome: "done", text: status(target.alias, scale), after: scale.desired };
+  async #once(): Promise<Tried> {
+    const { word, parts } = this.#order;
+    const scale = await this.#inside.scaler.read(this.#target, this.#signal);
+    this.#inside.observer.replicas(this.#target.alias, scale);
+    if (word === "status") {
+      return { outcome: "done", text: status(this.#target.alias, scale, parts.size === 1), after: scale.desired };
+    }
     return this.#endOfPending(scale) ?? this.#endWithoutActing(word, scale) ?? await this.#refusal() ??
       await this.#act(word, scale);
   }
 
   /** ARCHITECTURE, the way of a command, step 4: as intended, somebody else's doing, or not done yet. */
-  #endOfPending({ desired }: Scale): End | undefined {
+  #endOfPending({ desired }: Scale): Tried | undefined {
     const pending = this.#pending;
     if (pending === undefined || desired === pending.before) return undefined;
     if (desired === pending.after) return this.#done(pending);
-    const { typed, target } = this.#order;
-    const text = overtaken(typed, target.alias, { before: pending.before, now: desired });
+    const text = overtaken(this.#order.typed, this.#target.alias, { before: pending.before, now: desired });
     return { outcome: "overtaken", text, before: pending.before, after: desired };
   }
 
-  #endWithoutActing(word: "start" | "stop", scale: Scale): End | undefined {
-    const { inbox, typed, target } = this.#order;
+  #endWithoutActing(word: "start" | "stop", scale: Scale): Tried | undefined {
+    const { inbox, typed } = this.#order;
+    const { alias } = this.#target;
     const counts = { before: scale.desired, after: scale.desired };
     const isOn = scale.desired > 0;
     if (isOn === (word === "start")) {
-      const text = isOn ? alreadyOn(target.alias, scale) : alreadyOff(target.alias);
+      const text = isOn ? alreadyOn(alias, scale) : alreadyOff(alias);
       return { outcome: "already", text, ...counts };
     }
     const ageMs = ageOf(inbox, this.#inside.clock.now());
@@ -157,7 +184,7 @@ class Attempt {
     return { outcome: "too-old", text: away(typed, ageMs), ...counts };
   }
 
-  async #refusal(): Promise<End | undefined> {
+  async #refusal(): Promise<Tried | undefined> {
     this.#asked = "homeserver";
     const reading = await readAndJudge(this.#order.inbox, this.#inside, this.#signal);
     this.#asked = "Kubernetes API";
@@ -172,29 +199,27 @@ class Attempt {
     return verdict.believed ? undefined : { outcome: "refused", text: noLongerSure(), refusal: verdict.reason };
   }
 
-  async #act(word: "start" | "stop", scale: Scale): Promise<End> {
-    const { inbox, target } = this.#order;
+  async #act(word: "start" | "stop", scale: Scale): Promise<Tried> {
+    const { inbox, parts } = this.#order;
+    const { alias } = this.#target;
     const { desired: before, resourceVersion } = scale;
-    const intent: Intent = {
-      command: word,
-      target: target.alias,
-      before,
-      after: word === "start" ? 1 : 0,
-      resourceVersion,
-    };
+    const intent: Intent = { before, after: word === "start" ? 1 : 0, resourceVersion };
     this.#signal.throwIfAborted();
-    this.#inside.journal.acting(inbox.seq, intent);
+    parts.set(alias, { target: alias, intent });
+    this.#inside.journal.acting(inbox.seq, actingOf(this.#order));
+    const askedAtMs = this.#inside.clock.now();
     try {
-      await this.#inside.scaler.scale(target, intent.after, resourceVersion, this.#grip);
+      await this.#inside.scaler.scale(this.#target, intent.after, resourceVersion, this.#grip);
     } catch (error) {
       if (!(error instanceof ConflictError) && !isRefused(error)) this.#pending = intent;
       throw error;
     }
+    this.#inside.observer.scaled(alias, this.#inside.clock.now() - askedAtMs);
     return this.#done(intent);
   }
 
-  #done({ before, after }: Intent): End {
-    const { alias } = this.#order.target;
+  #done({ before, after }: Intent): Tried {
+    const { alias } = this.#target;
     return { outcome: "done", text: after > 0 ? switchedOn(alias, after) : switchedOff(alias), before, after };
   }
 }

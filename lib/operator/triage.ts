@@ -6,12 +6,12 @@
  */
 
 import { away, type Command, disbelieved, echo, help, parse, replyIsNoCommand } from "../commands/mod.ts";
-import { roomNotAllowed, type Text, trustInClear, undecryptable, unknownCommand } from "../commands/mod.ts";
+import { misused, roomNotAllowed, type Text, trustInClear, undecryptable, unknownCommand } from "../commands/mod.ts";
 import { isRoomAllowed, type Tell } from "./access.ts";
 import { ageOf, messageOf } from "./message.ts";
 import { type Outbox, replyTo } from "./outbox.ts";
 import { persistently } from "./patience.ts";
-import type { Answer, Entry, InboxEvent, RoomFacts, Target } from "./ports.ts";
+import type { Answer, Entry, InboxEvent, RoomFacts } from "./ports.ts";
 import { readAndJudge, type Reading } from "./reading.ts";
 import type { Inside, Outcome, Refusal } from "./settings.ts";
 import type { Order } from "./target.ts";
@@ -29,7 +29,6 @@ type Undecryptable = Extract<Reading, { kind: "undecryptable" }>;
 /** Turns messages into orders. */
 export class Triage {
   readonly #inside: Inside;
-  readonly #target: Target;
   readonly #outbox: Outbox;
   readonly #vouching: Vouching;
   /** When a room was last told something. */
@@ -37,10 +36,9 @@ export class Triage {
   /** Places of the events that wait for a key. */
   readonly #locked = new Set<number>();
 
-  /** Handles nothing yet; `target` is what commands are about. */
-  constructor(inside: Inside, target: Target, outbox: Outbox, vouching: Vouching) {
+  /** Handles nothing yet. */
+  constructor(inside: Inside, outbox: Outbox, vouching: Vouching) {
     this.#inside = inside;
-    this.#target = target;
     this.#outbox = outbox;
     this.#vouching = vouching;
   }
@@ -96,7 +94,8 @@ export class Triage {
     const { room, payload, verdict } = reading;
     const message = messageOf(payload, chat.self);
     if (message === undefined) return this.#settle(inbox, "no-text");
-    const parsed = parse(message.text, chat.names);
+    const aliases = settings.targets.map(({ alias }) => alias);
+    const parsed = parse(message.text, chat.names, aliases);
     const ageMs = ageOf(inbox, clock.now());
     const isOld = ageMs > settings.maxCommandAgeMs;
     const isAddressed = message.mentionsUs || (parsed.kind === "unknown" && parsed.addressed) ||
@@ -120,12 +119,16 @@ export class Triage {
       return this.#refuse(inbox, message.form, isTold ? [replyTo(inbox, "answer", replyIsNoCommand(parsed.text))] : []);
     }
     if (parsed.kind === "command") return this.#command(inbox, parsed, payload, isOld ? ageMs : undefined);
-    return this.#settle(inbox, "no-command", isAnswered ? [replyTo(inbox, "answer", unknownCommand(parsed.text))] : []);
+    const { misuse } = parsed;
+    const words = misuse === undefined ? unknownCommand(parsed.text) : misused(misuse, aliases);
+    return this.#settle(inbox, "no-command", isAnswered ? [replyTo(inbox, "answer", words)] : []);
   }
 
   #command(inbox: InboxEvent, command: Command, payload: Readable["payload"], tooOldMs?: number): Order | "settled" {
     const { word, text: typed } = command;
-    if (tooOldMs !== undefined) return this.#answer(inbox, word, "too-old", away(typed, tooOldMs));
+    const aliases = this.#inside.settings.targets.map(({ alias }) => alias);
+    const targets = targetsOf(command, aliases);
+    if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
     const { echo: form } = this.#inside.settings;
     if (form === "message") this.#outbox.say(replyTo(inbox, "echo", echo(typed)));
     if (form === "reaction") {
@@ -133,11 +136,11 @@ export class Triage {
     }
     // Clear text, where it is taken, is nobody's for certain: it moves no announcements, and vouches for nothing.
     if (payload.kind === "decrypted") this.#vouching.commandedIn(inbox.roomId, inbox.sender);
-    if (word === "help") return this.#answer(inbox, word, "done", help(this.#target.alias));
-    if (word !== "trust") return { inbox, word, typed, target: this.#target, pending: undefined };
-    if (payload.kind !== "decrypted") return this.#answer(inbox, word, "refused", trustInClear());
+    if (word === "help") return this.#answer(inbox, command, "done", help(aliases));
+    if (word !== "trust") return { inbox, word, typed, parts: new Map(targets.map((target) => [target, { target }])) };
+    if (payload.kind !== "decrypted") return this.#answer(inbox, command, "refused", trustInClear());
     const { outcome, text } = this.#vouching.trust(inbox.sender, payload.senderFacts, command.argument);
-    return this.#answer(inbox, word, outcome, text);
+    return this.#answer(inbox, command, outcome, text);
   }
 
   #whyNot({ sender }: InboxEvent, { room, payload, verdict }: Readable): Text {
@@ -150,8 +153,7 @@ export class Triage {
   }
 
   /** A command that is over as soon as it is seen. */
-  #answer(inbox: InboxEvent, command: Command["word"], outcome: Outcome, text: Text): "settled" {
-    const target = command === "help" || command === "trust" ? undefined : this.#target.alias;
+  #answer(inbox: InboxEvent, { word: command, target }: Command, outcome: Outcome, text: Text): "settled" {
     this.#inside.accounts.commanded(inbox, { command, target, outcome, before: undefined, after: undefined, ms: 0 });
     return this.#settle(inbox, outcome, [replyTo(inbox, "answer", text)]);
   }
@@ -173,6 +175,12 @@ export class Triage {
     this.#outbox.settle(seq, outcome, answers);
     return "settled";
   }
+}
+
+/** What a command is about: without a name, `status` tells of all, anything else is done to the default one. */
+function targetsOf({ word, target }: Command, aliases: readonly string[]): readonly string[] {
+  if (target === "all" || (target === undefined && word === "status")) return aliases;
+  return [target ?? aliases[0]].filter((alias) => alias !== undefined);
 }
 
 /** Nobody but the sender and us is there: whatever is said is said to us. */

@@ -11,20 +11,6 @@ import type { Seal } from "./seal.ts";
 import type { Database, Row } from "./sqlite.ts";
 import type { NewEvent } from "./sync_state.ts";
 
-/** What is about to be done; written down before it is done. */
-export interface StoredIntent {
-  /** The command in its canonical word. */
-  readonly command: string;
-  /** Alias of the target. */
-  readonly target: string;
-  /** Replicas before. */
-  readonly before: number;
-  /** Replicas wanted. */
-  readonly after: number;
-  /** The resourceVersion that the PATCH carries. */
-  readonly resourceVersion: string;
-}
-
 /** Something to be said in a room about an event. */
 export interface StoredAnswer {
   /** With `eventId` and `sequence` it makes the transaction id. */
@@ -53,14 +39,14 @@ export interface StoredEvent extends NewEvent {
   readonly seq: number;
 }
 
-/** An event that is not settled, with where it stands. */
-export interface StoredEntry {
+/** An event that is not settled, with where it stands. What `Acting` is made of, only its writer knows. */
+export interface StoredEntry<Acting> {
   /** The event. */
   readonly inbox: StoredEvent;
   /** Where it stands. */
   readonly progress: { readonly state: "new" } | { readonly state: "undecryptable" } | {
     readonly state: "acting";
-    readonly intent: StoredIntent;
+    readonly acting: Acting;
   };
 }
 
@@ -88,17 +74,17 @@ export class Journal {
   }
 
   /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
-  unsettled(afterSeq: number): readonly StoredEntry[] {
+  unsettled<Acting>(afterSeq: number): readonly StoredEntry<Acting>[] {
     return this.#database
       .all("SELECT * FROM events WHERE state <> 'settled' AND state <> 'held' AND seq > ? ORDER BY seq", afterSeq)
-      .map((row) => this.#toEntry(row));
+      .map((row) => this.#toEntry<Acting>(row));
   }
 
   /** Unsettled, undecryptable events of a Megolm session, earliest first. */
-  awaitingKey(roomId: string, sessionId: string): readonly StoredEntry[] {
+  awaitingKey<Acting>(roomId: string, sessionId: string): readonly StoredEntry<Acting>[] {
     const sql = `SELECT * FROM events WHERE state <> 'settled' AND state = 'undecryptable'
       AND room_id = ? AND session_id = ? ORDER BY seq`;
-    return this.#database.all(sql, roomId, sessionId).map((row) => this.#toEntry(row));
+    return this.#database.all(sql, roomId, sessionId).map((row) => this.#toEntry<Acting>(row));
   }
 
   /**
@@ -133,11 +119,11 @@ export class Journal {
     });
   }
 
-  /** Writes down what is about to be done. */
-  acting(seq: number, intent: StoredIntent): void {
+  /** Writes down what is being done: JSON, kept until the event is settled. */
+  acting(seq: number, acting: object): void {
     this.#database.transaction(() => {
       const row = this.#database.get("SELECT room_id, event_id FROM events WHERE seq = ?", seq);
-      const sealed = this.#seal.close(intent, "intent", String(row?.room_id), String(row?.event_id));
+      const sealed = this.#seal.close(acting, "intent", String(row?.room_id), String(row?.event_id));
       this.#update(seq, "state = 'acting', intent = ?", sealed);
     });
   }
@@ -215,7 +201,7 @@ export class Journal {
     }
   }
 
-  #toEntry(row: Row): StoredEntry {
+  #toEntry<Acting>(row: Row): StoredEntry<Acting> {
     const [roomId, eventId] = [String(row.room_id), String(row.event_id)];
     const inbox = {
       seq: Number(row.seq),
@@ -227,8 +213,8 @@ export class Journal {
       ageMs: row.age_ms === null ? undefined : Number(row.age_ms),
     };
     if (row.state === "acting") {
-      const intent = this.#seal.open(row.intent, "intent", roomId, eventId) as StoredIntent;
-      return { inbox, progress: { state: "acting", intent } };
+      const acting = this.#seal.open(row.intent, "intent", roomId, eventId) as Acting;
+      return { inbox, progress: { state: "acting", acting } };
     }
     return { inbox, progress: { state: row.state === "undecryptable" ? "undecryptable" : "new" } };
   }

@@ -20,7 +20,7 @@ import { SyncState } from "./sync_state.ts";
 
 export { StoreError };
 export type { StoredSession } from "./account.ts";
-export { type StoredAnswer, type StoredEntry, type StoredEvent, type StoredIntent, transactionId } from "./journal.ts";
+export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./journal.ts";
 export type { StoredPin } from "./pins.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
 export type { Account, Journal, Pins, SyncState };

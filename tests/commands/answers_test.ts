@@ -25,9 +25,19 @@ Deno.test("answers say what the specification says", async (t) => {
     ],
     [answers.alreadyOff("clawdbot"), "clawdbot is already off", "<b>clawdbot</b> is already off"],
     [
-      answers.status("clawdbot", running),
-      "clawdbot is running (desired: 1, ready: 1, available: 1)",
-      "<b>clawdbot</b> is running (desired: 1, ready: 1, available: 1)",
+      answers.status("clawdbot", running, true),
+      "clawdbot is running: 1/1 ready, 1 available",
+      "<b>clawdbot</b> is running: 1/1 ready, 1 available",
+    ],
+    [
+      answers.status("clawdbot", running, false),
+      "clawdbot · running · 1/1 ready, 1 available",
+      "<b>clawdbot</b> · running · 1/1 ready, 1 available",
+    ],
+    [
+      answers.misused({ kind: "alias", given: "<i>" }, ["clawdbot", "ollama"]),
+      "I know no target <i>. Mine are clawdbot, ollama; `all` is all of them.",
+      "I know no target &#60;i&#62;. Mine are <b>clawdbot</b>, <b>ollama</b>; <code>all</code> is all of them.",
     ],
     [
       answers.unknownCommand("make  coffee\n& <b>tea</b>"),
@@ -104,12 +114,21 @@ Deno.test("failed() tells why in few words", async (t) => {
 });
 
 Deno.test("help() tells every word of the table", () => {
-  const { plain, html } = answers.help("clawdbot");
+  const { plain, html } = answers.help(["clawdbot"]);
   for (const { word, aliases, meaning } of answers.commandTable) {
     const argument = word === "trust" ? " &#60;id&#62;" : "";
     for (const name of [word, ...aliases]) assert.ok(html.includes(`<code>${name}${argument}</code>`), name);
     assert.ok(plain.includes(meaning));
   }
+});
+
+Deno.test("help() speaks of targets only where there are several", () => {
+  assert.ok(!answers.help(["clawdbot"]).plain.includes("target"));
+  const { plain } = answers.help(["clawdbot", "ollama"]);
+  for (const part of ["clawdbot, ollama on and off", "`start <target>` or `on <target>`", "`help`", "`trust <id>`"]) {
+    assert.ok(plain.includes(part), part);
+  }
+  assert.ok(plain.endsWith("A target is one of these, or `all`. Without one I take clawdbot; `status` tells of all."));
 });
 
 Deno.test("undecryptable() names what the sender's app gave as the reason", async (t) => {

@@ -5,7 +5,7 @@ const names = ["@claw:example.org", "Claw Bot", "🦞 (boss)"];
 
 /** What became of a text: `word` of a command, `?` for an unknown text, `!` before it if the operator was addressed. */
 function reading(text: string): string {
-  const parsed = parse(text, names);
+  const parsed = parse(text, names, ["clawdbot"]);
   return parsed.kind === "command" ? parsed.word : `${parsed.addressed ? "!" : "?"} ${parsed.text}`;
 }
 
@@ -32,6 +32,37 @@ Deno.test("parse() reads whole messages", async (t) => {
   ];
   for (const [text, expected] of rows) {
     await t.step(JSON.stringify(text), () => assert.equal(reading(text), expected));
+  }
+});
+
+Deno.test("parse() reads targets", async (t) => {
+  const rows: [text: string, aliases: string[], reading: string][] = [
+    ["start clawdbot", ["clawdbot"], "start clawdbot"],
+    ["start all", ["clawdbot"], "start all"],
+    ["start now", ["clawdbot"], "? start now"],
+    ["start", ["clawdbot", "ollama"], "start -"],
+    ["ON  Ollama", ["clawdbot", "ollama"], "start ollama"],
+    ["stop all", ["clawdbot", "ollama"], "stop all"],
+    ["status ollama", ["clawdbot", "ollama"], "status ollama"],
+    ["status olama", ["clawdbot", "ollama"], "? status olama (no target olama)"],
+    ["claw, stop it", ["clawdbot", "ollama"], "! stop it (no target it)"],
+    ["stop it now", ["clawdbot", "ollama"], "? stop it now"],
+    ["start ollama clawdbot", ["clawdbot", "ollama"], "? start ollama clawdbot"],
+    ["ollama start", ["clawdbot", "ollama"], "? ollama start"],
+    ["help ollama", ["clawdbot", "ollama"], "? help ollama"],
+    ["trust ollama", ["clawdbot", "ollama"], "trust -"],
+  ];
+  for (const [text, aliases, expected] of rows) {
+    await t.step(`${text} of ${aliases.join(", ")}: ${expected}`, () => {
+      const parsed = parse(text, names, aliases);
+      const misuse = parsed.kind === "unknown" && parsed.misuse ? ` (no target ${parsed.misuse.given})` : "";
+      assert.equal(
+        parsed.kind === "command"
+          ? `${parsed.word} ${parsed.target ?? "-"}`
+          : `${parsed.addressed ? "!" : "?"} ${parsed.text}${misuse}`,
+        expected,
+      );
+    });
   }
 });
 
@@ -69,25 +100,34 @@ Deno.test("parse() takes a mention off", async (t) => {
 });
 
 Deno.test("parse() obeys an operator that is named like a command", () => {
-  assert.deepEqual(parse("start", ["@start:example.org"]), {
+  assert.deepEqual(parse("start", ["@start:example.org"], []), {
     kind: "command",
     word: "start",
+    target: undefined,
     argument: "",
     text: "start",
   });
-  assert.deepEqual(parse("start: stop", ["@start:example.org"]), {
+  assert.deepEqual(parse("start: stop", ["@start:example.org"], []), {
     kind: "command",
     word: "stop",
+    target: undefined,
     argument: "",
     text: "stop",
   });
 });
 
 Deno.test("parse() keeps what was typed", () => {
-  assert.deepEqual(parse("claw: ON", names), { kind: "command", word: "start", argument: "", text: "ON" });
-  assert.deepEqual(parse("@claw Trust  aBc ", names), {
+  assert.deepEqual(parse("claw: ON", names, []), {
+    kind: "command",
+    word: "start",
+    target: undefined,
+    argument: "",
+    text: "ON",
+  });
+  assert.deepEqual(parse("@claw Trust  aBc ", names, []), {
     kind: "command",
     word: "trust",
+    target: undefined,
     argument: "aBc",
     text: "Trust  aBc",
   });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { inspect } from "node:util";
-import { type Context, readConfig, Secret, VARIABLES } from "../../lib/config/mod.ts";
+import { type Config, type Context, readConfig, Secret, VARIABLES } from "../../lib/config/mod.ts";
 import { encodeRecoveryKey } from "../../lib/config/recovery_key.ts";
 import { ConfigError } from "../../lib/errors/mod.ts";
 
@@ -8,6 +8,7 @@ const least = { MATRIX_USER: "toggle", MATRIX_PASSWORD: "hunter2", ALLOWED_USERS
 const key = new Uint8Array(32).map((_, index) => index * 8);
 /** A public key as Matrix writes it. */
 const master = "RCo/FCAgV7sALZ07B05I+L1GtbZbyjDC5CNVRhTmDRc";
+const clawdbot = { alias: "clawdbot", kind: "deployment", namespace: "clawdbot", name: "clawdbot" };
 const keyText = btoa(String.fromCharCode(...key));
 
 function context(files: Record<string, string> = {}, where: Partial<Context> = {}): Context {
@@ -39,8 +40,7 @@ Deno.test("readConfig() yields the defaults where only the required is set", () 
     authMethod: "password",
     allowedUsers: ["@ann:example.org"],
     allowedRooms: "any",
-    deploymentName: "clawdbot",
-    deploymentNamespace: "clawdbot",
+    targets: [{ alias: "clawdbot", kind: "deployment", namespace: "clawdbot", name: "clawdbot" }],
     storePath: "/data/crypto_store",
     storeKey: undefined,
     senderTrust: "tofu",
@@ -65,7 +65,7 @@ Deno.test("readConfig() looks at where it runs for defaults", () => {
 
 Deno.test("readConfig() reads what is permitted", async (t) => {
   const room12 = `!${"aZ0-_".repeat(9).slice(2)}`;
-  const rows: [name: string, text: string, key: keyof typeof VARIABLES, value: unknown][] = [
+  const rows: [name: string, text: string, key: keyof Config, value: unknown][] = [
     ["MATRIX_HOMESERVER", "https://m.example.org/", "homeserver", { kind: "url", url: "https://m.example.org" }],
     ["MATRIX_HOMESERVER", "HTTP://h:1/base//", "homeserver", { kind: "url", url: "http://h:1/base" }],
     ["MATRIX_HOMESERVER", "http://[::1]:8008", "homeserver", { kind: "url", url: "http://[::1]:8008" }],
@@ -77,8 +77,18 @@ Deno.test("readConfig() reads what is permitted", async (t) => {
     ["ALLOWED_ROOMS", `!r:h,#alias:h:1,${room12}`, "allowedRooms", ["!r:h", "#alias:h:1", room12]],
     ["ALLOWED_ROOMS", "Any", "allowedRooms", "any"],
     ["AUTH_METHOD", "PASSWORD", "authMethod", "password"],
-    ["DEPLOYMENT_NAME", "agent-1.blue", "deploymentName", "agent-1.blue"],
-    ["DEPLOYMENT_NAMESPACE", "a".repeat(63), "deploymentNamespace", "a".repeat(63)],
+    ["DEPLOYMENT_NAME", "agent-1.blue", "targets", [{ ...clawdbot, alias: "agent-1.blue", name: "agent-1.blue" }]],
+    ["DEPLOYMENT_NAMESPACE", "a".repeat(63), "targets", [{ ...clawdbot, namespace: "a".repeat(63) }]],
+    ["TARGETS", "claw=bots/claw.1, llm=statefulset/models/ollama,,", "targets", [
+      { alias: "claw", kind: "deployment", namespace: "bots", name: "claw.1" },
+      { alias: "llm", kind: "statefulset", namespace: "models", name: "ollama" },
+    ]],
+    ["TARGETS", "claw=deployment/bots/claw", "targets", [{
+      ...clawdbot,
+      alias: "claw",
+      namespace: "bots",
+      name: "claw",
+    }]],
     ["CRYPTO_STORE_PATH", "./state", "storePath", "./state"],
     ["ECHO_MODE", "TRUE", "echo", "message"],
     ["ECHO_MODE", "1", "echo", "message"],
@@ -317,4 +327,36 @@ Deno.test("Secret shows [redacted] in every form", () => {
   }
   assert.deepEqual(Object.entries(structuredClone({ ...secret })), []);
   assert.equal(secret.reveal(), "hunter2");
+});
+
+Deno.test("readConfig() tells everything that is wrong with TARGETS, a line each", async (t) => {
+  const form = "is not alias=namespace/name or alias=statefulset/namespace/name";
+  const rows: [text: string, ...wrong: string[]][] = [
+    ["claw", `"claw" ${form}`],
+    ["claw=clawdbot", `"claw=clawdbot" ${form}`],
+    ["claw=daemonset/a/b", `"claw=daemonset/a/b" ${form}`],
+    ["claw=a/b/c/d", `"claw=a/b/c/d" ${form}`],
+    ["Claw=a/b,2h=a/b", ...["Claw", "2h"].map((alias) => `"${alias}=a/b" has an alias that is not [a-z][a-z0-9-]*`)],
+    ["all=a/b,off=a/b", ...["all", "off"].map((alias) => `"${alias}=a/b" has an alias that is a word of a command`)],
+    ["claw=a/b,claw=c/d", '"claw=c/d" has the alias of another target'],
+    ["claw=A/b", '"claw=A/b" has a namespace that is not a DNS label'],
+    ["claw=a/b_c", '"claw=a/b_c" has a name that is not a DNS subdomain'],
+    [",", '"," names nothing'],
+  ];
+  for (const [text, ...wrong] of rows) {
+    await t.step(text, () => {
+      const lines = wrong.map((each) => `TARGETS: ${each}; permitted: ${VARIABLES.targets.permitted}`);
+      assert.deepEqual(problems({ ...least, TARGETS: text }), lines);
+    });
+  }
+});
+
+Deno.test("readConfig() refuses TARGETS together with either of the other two", () => {
+  const wrong = (name: string) => `${name}: set together with TARGETS, one too many; permitted: either of them`;
+  const env = { ...least, TARGETS: "claw=a/b", DEPLOYMENT_NAME: "clawdbot" };
+  assert.deepEqual(problems(env), [wrong("DEPLOYMENT_NAME")]);
+  assert.deepEqual(problems({ ...env, DEPLOYMENT_NAMESPACE: "a" }), [
+    wrong("DEPLOYMENT_NAME"),
+    wrong("DEPLOYMENT_NAMESPACE"),
+  ]);
 });

@@ -136,7 +136,7 @@ Deno.test("parse() takes any text, and finds a command only where there is one",
   const text = fc.array(fc.tuple(spaces, word), { maxLength: 5 }).map((parts) => parts.flat().join(""));
   fc.assert(
     fc.property(fc.oneof(text, fc.string({ unit: "binary" })), (text) => {
-      const parsed = parse(text, names);
+      const parsed = parse(text, names, ["clawdbot", "ollama"]);
       if (parsed.kind === "unknown") return;
       const lower = parsed.text.toLowerCase();
       assert.ok(words.some((word) => lower.startsWith(word)), JSON.stringify(text));

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ConflictError } from "../../lib/errors/mod.ts";
+import { ConflictError, NotFoundError } from "../../lib/errors/mod.ts";
 import { Operator } from "../../lib/operator/mod.ts";
 import type {
   Answer,
@@ -37,6 +37,7 @@ export const mallory = "@mallory:example.org";
 export const room = "!room:example.org";
 
 export const clawdbot: Target = { alias: "clawdbot", kind: "deployment", namespace: "clawdbot", name: "clawdbot" };
+export const ollama: Target = { alias: "ollama", kind: "statefulset", namespace: "models", name: "ollama" };
 
 export const settings: Settings = {
   allowedUsers: new Set([alice, "@bob:example.org"]),
@@ -62,6 +63,8 @@ export const goodSender: SenderFacts = {
   identity: { masterKey: "master" },
   devices: [phone],
 };
+
+const none: Scale = { desired: 0, current: 0, ready: 0, available: 0, settled: true, resourceVersion: "1" };
 
 /** Fakes do nothing but promises, so that after one turn of the event loop all of them have come to rest. */
 export function rest(): Promise<void> {
@@ -193,12 +196,15 @@ export class World {
   readonly said = new Map<string, Saying>();
   readonly membershipCalls: string[] = [];
 
-  scale: Scale = { desired: 0, current: 0, ready: 0, available: 0, settled: true, resourceVersion: "1" };
-  /** Changes of the scale that got through. */
-  readonly effects: number[] = [];
+  /** Counts by alias. */
+  readonly scales = new Map<string, Scale>([[clawdbot.alias, none], [ollama.alias, none]]);
+  /** Changes of the counts that got through; of another target than the usual one with its alias. */
+  readonly effects: (number | string)[] = [];
 
   readonly refusals: string[] = [];
   readonly records: CommandRecord[] = [];
+  /** What the observer was told of each target. */
+  readonly replicas = new Map<string, number>();
   /** Called before a port does something; may throw, wait, or change the world. */
   before: (call: string, detail: string, signal: AbortSignal | undefined) => void | Promise<void> = () => {};
   /** Called when an event has been read, and nobody knows yet what came of it. */
@@ -260,6 +266,9 @@ export class World {
         refused: (reason) => void this.refusals.push(reason),
         commanded: (record) => void this.records.push(record),
         undecryptable: () => void this.refusals.push("(undecryptable)"),
+        scaled: () => {},
+        ready: () => {},
+        replicas: (target, { desired }) => void this.replicas.set(target, desired),
       },
     });
   }
@@ -304,7 +313,7 @@ export class World {
           if (!this.claims.has(key)) this.claims.set(key, seq);
           return this.claims.get(key) === seq;
         }),
-      acting: (seq, intent) => life.sync("acting", () => void (row(seq).progress = { state: "acting", intent })),
+      acting: (seq, acting) => life.sync("acting", () => void (row(seq).progress = { state: "acting", acting })),
       settle: (seq, outcome, answers) =>
         life.sync("settle", () => {
           row(seq).outcome = outcome;
@@ -376,22 +385,40 @@ export class World {
       read: (target, signal) =>
         life.async("scaler.read", async () => {
           await this.before("scaler.read", target.alias, signal);
-          return this.scale;
+          return this.#scaleOf(target.alias);
         }),
       scale: (target, replicas, resourceVersion, signal) =>
         life.async("scale", async () => {
           await this.before("scale", `${target.alias} ${replicas}`, signal);
-          if (resourceVersion !== this.scale.resourceVersion) throw new ConflictError("Cannot scale: it has changed");
-          this.setScale(replicas);
-          this.effects.push(replicas);
+          const { alias } = target;
+          if (resourceVersion !== this.#scaleOf(alias).resourceVersion) {
+            throw new ConflictError("Cannot scale: changed");
+          }
+          this.setScale(replicas, alias);
+          this.effects.push(alias === clawdbot.alias ? replicas : `${alias} ${replicas}`);
         }),
     };
   }
 
   /** Changes the count, as the API server does; the pods follow at once. */
-  setScale(desired: number): void {
-    const resourceVersion = `${Number(this.scale.resourceVersion) + 1}`;
-    this.scale = { desired, current: desired, ready: desired, available: desired, settled: true, resourceVersion };
+  setScale(desired: number, alias = clawdbot.alias): void {
+    const resourceVersion = `${Number(this.#scaleOf(alias).resourceVersion) + 1}`;
+    const counts = { desired, current: desired, ready: desired, available: desired };
+    this.scales.set(alias, { ...counts, settled: true, resourceVersion });
+  }
+
+  get scale(): Scale {
+    return this.#scaleOf(clawdbot.alias);
+  }
+
+  set scale(scale: Scale) {
+    this.scales.set(clawdbot.alias, scale);
+  }
+
+  #scaleOf(alias: string): Scale {
+    const scale = this.scales.get(alias);
+    if (scale === undefined) throw new NotFoundError(`Cannot read ${alias}: not found`);
+    return scale;
   }
 }
 

@@ -16,7 +16,7 @@ Deno.test("Operator switches a target and says so", async (t) => {
     [1, "stop", 0, off, "done"],
     [3, "off", 0, off, "done"],
     [0, "stop", 0, "clawdbot is already off", "already"],
-    [2, "status", 2, "clawdbot is running (desired: 2, ready: 2, available: 2)", "done"],
+    [2, "status", 2, "clawdbot is running: 2/2 ready, 2 available", "done"],
   ];
   for (const [before, command, after, said, outcome] of rows) {
     await t.step(`${command} at ${before}: ${said}`, async () => {
@@ -264,16 +264,16 @@ Deno.test("Operator does not act on a command that has become too old while it w
 });
 
 Deno.test("Operator takes up what it was about to do", async (t) => {
-  const intent: Intent = { command: "start", target: "clawdbot", before: 0, after: 1, resourceVersion: "1" };
-  const rows: [name: string, now: number, ageMs: number, intent: Intent, said: string, effects: number[]][] = [
-    ["as intended", 1, 0, intent, on, []],
-    ["as intended, long ago", 1, 9_000_000, intent, on, []],
-    ["as before, young", 0, 300_000, intent, on, [1]],
+  const intent: Intent = { before: 0, after: 1, resourceVersion: "1" };
+  const rows: [name: string, now: number, ageMs: number, target: string, said: string, effects: number[]][] = [
+    ["as intended", 1, 0, "clawdbot", on, []],
+    ["as intended, long ago", 1, 9_000_000, "clawdbot", on, []],
+    ["as before, young", 0, 300_000, "clawdbot", on, [1]],
     [
       "as before, old",
       0,
       42 * 60_000,
-      intent,
+      "clawdbot",
       "I was away when you sent `start`, 42 min ago. Send it again if you still want it.",
       [],
     ],
@@ -281,7 +281,7 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       "neither",
       3,
       0,
-      intent,
+      "clawdbot",
       "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 3 now). I leave it like that.",
       [],
     ],
@@ -289,18 +289,18 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       "another target",
       0,
       0,
-      { ...intent, target: "ollama" },
+      "ollama",
       "I was interrupted at `start`, and ollama is no longer among my targets. I leave it as it is.",
       [],
     ],
   ];
-  for (const [name, now, ageMs, intent, said, effects] of rows) {
+  for (const [name, now, ageMs, target, said, effects] of rows) {
     await t.step(`${name}: ${said}`, async () => {
       const world = new World();
       world.setScale(now);
       const { seq } = world.receive("start", { ageMs });
       const row = world.rows.get(seq) ?? assert.fail();
-      row.progress = { state: "acting", intent };
+      row.progress = { state: "acting", acting: { command: "start", parts: [{ target, intent }] } };
       await using _running = world.start();
       await rest();
       assert.deepEqual(world.texts, [said]);
@@ -315,8 +315,8 @@ Deno.test("Operator finishes what it was about to do before anything else is don
   world.room("!second:example.org");
   const { seq } = world.receive("start");
   const row = world.rows.get(seq) ?? assert.fail();
-  const intent = { command: "start", target: clawdbot.alias, before: 0, after: 1, resourceVersion: "1" };
-  row.progress = { state: "acting", intent };
+  const intent = { before: 0, after: 1, resourceVersion: "1" };
+  row.progress = { state: "acting", acting: { command: "start", parts: [{ target: clawdbot.alias, intent }] } };
   await using _running = world.start();
   await rest();
   assert.deepEqual(world.effects, [1, 0]);

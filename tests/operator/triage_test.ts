@@ -166,14 +166,14 @@ const cases: Case[] = [
     body: "STATUS",
     settings: { echo: "message" },
     outcome: "done",
-    said: ["🦞 STATUS", "clawdbot is off (desired: 0, ready: 0, available: 0)"],
+    said: ["🦞 STATUS", "clawdbot is off: 0/0 ready, 0 available"],
   },
   {
     name: "a command with a reaction",
     body: "status",
     settings: { echo: "reaction" },
     outcome: "done",
-    said: ["🦞", "clawdbot is off (desired: 0, ready: 0, available: 0)"],
+    said: ["🦞", "clawdbot is off: 0/0 ready, 0 available"],
   },
   {
     name: "a command in a room left out",

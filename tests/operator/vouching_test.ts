@@ -213,7 +213,7 @@ Deno.test("Operator answers a word that names nothing with what waits", async ()
     "Nothing waits under TABLET. Nothing waits for your word.",
     "Nothing waits for your word.",
     "Nothing waits under FOO. Nothing waits for your word.",
-    "clawdbot is off (desired: 0, ready: 0, available: 0)",
+    "clawdbot is off: 0/0 ready, 0 available",
     `What waits for your word: device \`TABLET\`, identity \`${pending[1]?.shownId}\`.`,
     `What waits for your word: identity \`${pending[1]?.shownId}\`.`,
   ]);

@@ -5,7 +5,7 @@ import { type Store, type StoredAnswer, transactionId } from "../../lib/store/mo
 import { event, Folder } from "./folder.ts";
 
 const WEEK_MS = 7 * 24 * 3_600_000;
-const intent = { command: "start", target: "clawdbot", before: 0, after: 1, resourceVersion: "17" };
+const intent = { command: "start", parts: [{ target: "clawdbot" }] };
 
 function answer(eventId: string, sequence = 0): StoredAnswer {
   return { kind: "answer", sequence, roomId: "!r", eventId, form: "notice", text: { plain: "on" }, reply: true };
@@ -40,7 +40,7 @@ Deno.test("Journal has in the next life where each event stood in this one", asy
   assert.deepEqual(standing(later), [["$new", "new"], ["$undecryptable", "undecryptable"], ["$acting", "acting"]]);
   const [first, , third] = later.journal.unsettled(0);
   assert.deepEqual(first?.inbox, { seq: places[0], ...event("$new") });
-  assert.deepEqual(third?.progress, { state: "acting", intent });
+  assert.deepEqual(third?.progress, { state: "acting", acting: intent });
   assert.deepEqual(later.journal.unsettled(places[0] ?? 0).length, 2);
   assert.deepEqual(later.journal.unsent().map(({ answer }) => answer), [answer("$settled", 0), answer("$settled", 1)]);
   assert.equal(later.sync.addEvent(event("$settled"), { state: "new" }), false, "settled events stay known");

@@ -66,8 +66,8 @@ Deno.test("a store holds no content in clear", async () => {
   const store = await folder.life();
   store.account.save(session);
   store.sync.addEvent(event("$1"), { state: "new" });
-  const intent = { command: "start", target: "hidden target", before: 0, after: 1, resourceVersion: "17" };
-  store.journal.acting(1, intent);
+  const acting = { command: "start", parts: [{ target: "hidden target" }] };
+  store.journal.acting(1, acting);
   const text = { plain: "hidden answer" };
   store.journal.say({ kind: "answer", sequence: 0, roomId: "!r", eventId: "$1", form: "notice", text, reply: true });
   await folder.end();

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { parseDuration } from "../../lib/config/mod.ts";
+import { parseDuration } from "../../lib/commands/mod.ts";
 
 Deno.test("parseDuration() reads whole numbers with units, the larger first", async (t) => {
   const rows: [text: string, ms: number | undefined][] = [
@@ -7,6 +7,7 @@ Deno.test("parseDuration() reads whole numbers with units, the larger first", as
     ["5m", 300_000],
     ["1h30m", 5_400_000],
     ["7d", 604_800_000],
+    ["3h12min", 11_520_000],
     ["1D2H3M4S", 93_784_000],
     ["0s", 0],
     ["", undefined],

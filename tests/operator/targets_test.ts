@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { TransientError } from "../../lib/errors/mod.ts";
+import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
+
+const both = { targets: [clawdbot, ollama] };
+const on = (alias: string) => `${alias} is now on (replicas: 1), starting…`;
+const off = (alias: string) => `${alias} is now off (replicas: 0)`;
+
+Deno.test("Operator switches the target that is named, or the first, or all", async (t) => {
+  const rows: [command: string, said: string, effects: (number | string)[]][] = [
+    ["start", on("clawdbot"), [1]],
+    ["start ollama", on("ollama"), ["ollama 1"]],
+    ["on ALL", `${on("clawdbot")}\n${on("ollama")}`, [1, "ollama 1"]],
+    ["stop all", "clawdbot is already off\nollama is already off", []],
+    ["status", "clawdbot · off · 0/0 ready, 0 available\nollama · off · 0/0 ready, 0 available", []],
+    ["status all", "clawdbot · off · 0/0 ready, 0 available\nollama · off · 0/0 ready, 0 available", []],
+    ["status ollama", "ollama is off: 0/0 ready, 0 available", []],
+    ["stop olama", "I know no target olama. Mine are clawdbot, ollama; `all` is all of them.", []],
+    ["stop it now", "Unknown command: stop it now (send `help` to see what I understand)", []],
+  ];
+  for (const [command, said, effects] of rows) {
+    await t.step(`${command}: ${said}`, async () => {
+      const world = new World(both);
+      await using running = world.start();
+      await running.receive(command);
+      assert.deepEqual(world.texts, [said]);
+      assert.deepEqual(world.effects, effects);
+    });
+  }
+});
+
+Deno.test("Operator keeps silent about an unknown target where it was not spoken to", async () => {
+  const world = new World(both);
+  world.room(room, { joined: [alice, self, "@bob:example.org"] });
+  await using running = world.start();
+  await running.receive("stop it");
+  await running.receive("Claw, stop it");
+  assert.equal(world.texts.length, 1);
+});
+
+Deno.test("Operator keeps an account of each target, and tells what was refused once", async () => {
+  const world = new World(both);
+  world.setScale(2, "ollama");
+  await using running = world.start();
+  await running.receive("start all");
+  assert.deepEqual(world.records.map(({ target, outcome }) => `${target} ${outcome}`).toSorted(), [
+    "clawdbot done",
+    "ollama already",
+  ]);
+  assert.equal(world.outcome(1), "done+already");
+  assert.deepEqual([...world.replicas], [["clawdbot", 0], ["ollama", 2]]);
+
+  world.before = (call) => {
+    if (call === "scaler.read") world.room(room, { membership: "leave" });
+  };
+  await running.receive("stop all");
+  assert.equal(world.outcome(2), "not-joined");
+  assert.deepEqual(world.refusals, ["not-joined"]);
+  assert.deepEqual(world.effects, [1]);
+});
+
+Deno.test("Operator has no target wait for another, and answers when all are done", async () => {
+  const world = new World(both);
+  const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
+  world.before = (call, detail) => call === "scale" && detail.startsWith("clawdbot") ? hanging : undefined;
+  await using running = world.start();
+  await running.receive("start all");
+  await running.receive("stop ollama");
+  assert.deepEqual(world.effects, ["ollama 1", "ollama 0"]);
+  assert.deepEqual(world.texts, [off("ollama")]);
+  goOn();
+  await rest();
+  assert.deepEqual(world.effects, ["ollama 1", "ollama 0", 1]);
+  assert.deepEqual(world.texts, [off("ollama"), `${on("clawdbot")}\n${on("ollama")}`]);
+});
+
+Deno.test("Operator tells of all targets where one cannot be had", async () => {
+  const world = new World(both);
+  world.before = (call, detail) => {
+    if (call === "scaler.read" && detail === "ollama") throw new TransientError("Cannot reach it");
+  };
+  await using running = world.start();
+  await running.receive("start all");
+  await world.clock.advance(30_000);
+  await rest();
+  const [text = ""] = world.texts;
+  assert.ok(text.startsWith(`${on("clawdbot")}\nCannot start ollama: the Kubernetes API did not answer`), text);
+});
+
+Deno.test("Operator killed between two targets does each once, whatever was done to the first meanwhile", async (t) => {
+  const points = ["acting", "scale", "settle"].flatMap((call) => [`before ${call}`, `after ${call}`]);
+  for (const point of points) {
+    await t.step(`killed ${point}`, async () => {
+      const world = new World(both);
+      world.receive("start all");
+      {
+        await using running = world.start(point);
+        await rest();
+        assert.ok(await running.ended instanceof Killed);
+      }
+      await using _running = world.start();
+      await rest();
+      assert.deepEqual(world.effects.toSorted(), [1, "ollama 1"]);
+      assert.deepEqual(world.texts, [`${on("clawdbot")}\n${on("ollama")}`]);
+    });
+  }
+
+  await t.step("the first was done, and undone by another command", async () => {
+    const world = new World(both);
+    world.before = (call, detail, signal) => {
+      if (call !== "scaler.read" || detail !== "ollama") return;
+      return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+    };
+    world.receive("start all");
+    world.receive("stop clawdbot");
+    {
+      await using running = world.start("after settle");
+      await rest();
+      assert.ok(await running.ended instanceof Killed);
+    }
+    assert.deepEqual(world.effects, [1, 0]);
+    world.before = () => {};
+    await using _running = world.start();
+    await rest();
+    assert.deepEqual(world.effects, [1, 0, "ollama 1"]);
+    assert.deepEqual(world.texts, [off("clawdbot"), `${on("clawdbot")}\n${on("ollama")}`]);
+  });
+});
