@@ -110,6 +110,14 @@ function judgeOwner(facts: SenderFacts, { senderTrust, named, pin, nowMs }: Grou
     : refuse("new-device", "new-device");
 }
 
+/**
+ * The crypto ties the message to a device of its sender's, which the homeserver lists: a copy in another's name would
+ * have failed there. What remains to be doubted is whether the device is believed.
+ */
+export function isSenders(verdict: Verdict): boolean {
+  return verdict.believed || (verdict.tell !== "nothing" && verdict.tell !== "uncertain-device");
+}
+
 function refuse(reason: Disbelief, tell: Tell): Extract<Verdict, { believed: false }> {
   return { believed: false, reason, tell };
 }

@@ -7,7 +7,7 @@
 
 import { away, type Command, disbelieved, echo, help, parse, replyIsNoCommand } from "../commands/mod.ts";
 import { misused, roomNotAllowed, type Text, trustInClear, undecryptable, unknownCommand } from "../commands/mod.ts";
-import { isRoomAllowed, type Tell } from "./access.ts";
+import { isRoomAllowed, isSenders, type Tell } from "./access.ts";
 import { ageOf, messageOf } from "./message.ts";
 import { type Outbox, replyTo } from "./outbox.ts";
 import { persistently } from "./patience.ts";
@@ -102,6 +102,10 @@ export class Triage {
       isPrivate(room, inbox.sender, chat.self);
     const isAnswered = !isOld && (isAddressed || parsed.kind === "command");
 
+    // Also what is refused, if it is the sender's own for certain: the server could send it again once it is believed.
+    if (payload.kind === "decrypted" && isSenders(verdict) && !journal.claim(inbox.seq, payload.ciphertext)) {
+      return this.#refuse(inbox, "repeat");
+    }
     if (!verdict.believed) {
       const isTold = isAnswered && !isAnnounced && verdict.tell !== "nothing" && this.#isDue(verdict.tell, inbox);
       return this.#refuse(inbox, verdict.reason, isTold ? [replyTo(inbox, "hint", this.#whyNot(inbox, reading))] : []);
@@ -109,9 +113,6 @@ export class Triage {
     if (!isRoomAllowed(inbox.roomId, settings.allowedRooms)) {
       if (isAnswered) this.#outbox.say(roomNotAllowedIn(room));
       return this.#refuse(inbox, "room-not-allowed");
-    }
-    if (payload.kind === "decrypted" && !journal.claim(inbox.seq, payload.ciphertext)) {
-      return this.#refuse(inbox, "repeat");
     }
     if (message.form !== "plain") {
       if (parsed.kind === "unknown") return this.#settle(inbox, message.form);

@@ -145,7 +145,12 @@ const expected: Readonly<Record<keyof typeof ways, Row>> = {
   "undecryptable": { ...all("-, cannot read, (undecryptable)"), stranger, "self": ours },
   // What is done about it is the chat's affair; it is no command, whoever sends it.
   "verification": { ...all("-, silent, -"), stranger, "changed identity": "-, other identity, -" },
-  "replay": { ...command, "right": "-, silent, repeat" },
+  "replay": {
+    ...command,
+    "unsigned device": "-, silent, repeat",
+    "changed identity": "-, other identity, repeat",
+    "right": "-, silent, repeat",
+  },
   // Clear text names no session that could belong to somebody else.
   "forged": { ...all("-, silent, mismatched-sender"), stranger, "in clear": command["in clear"], "self": ours },
 };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
-import type { InboxEvent, Payload, RoomFacts, Settings } from "../../lib/operator/mod.ts";
+import type { InboxEvent, Payload, RoomFacts, SenderFacts, Settings } from "../../lib/operator/mod.ts";
 import { alice, clear, decrypted, mallory, rest, room, self, World } from "./fakes.ts";
 
 const larger = { joined: [alice, mallory, self] };
@@ -275,6 +275,35 @@ Deno.test("Operator does not let a refused copy use a ciphertext up", async (t) 
       await running.receive("start", { payload });
       await running.receive("start", text("start"));
       assert.equal(world.outcome(2), "done");
+    });
+  }
+});
+
+Deno.test("Operator takes no copy of what it did not believe, once it would believe it", async (t) => {
+  const tablet = { deviceId: "TABLET", ed25519: "key of TABLET", crossSignedByOwner: false };
+  const device = { ...tablet, deleted: false, sameKeysAsSession: true };
+  const rows: [reason: string, facts: Partial<SenderFacts>, then: (world: World) => void][] = [
+    ["new-device", { identity: undefined, device, devices: [tablet] }, (world) => world.pins.clear()],
+    ["unsigned-device", { device, devices: [tablet] }, (world) => {
+      world.pins.set(alice, { kind: "devices", devices: [tablet], pending: [], sinceMs: 0 });
+    }],
+    ["other-identity", { identity: { masterKey: "another" } }, (world) => world.pins.clear()],
+  ];
+  for (const [reason, senderFacts, then] of rows) {
+    await t.step(reason, async () => {
+      const world = new World();
+      if (reason === "new-device") world.pins.set(alice, { kind: "devices", devices: [], pending: [], sinceMs: 0 });
+      else world.pins.set(alice, { kind: "identity", masterKey: "master", sinceMs: 0 });
+      await using running = world.start();
+      const how = broken({ senderFacts });
+      await running.receive("start", how);
+      then(world);
+      await running.receive("start", how);
+      assert.deepEqual([1, 2].map((seq) => world.outcome(seq)), [reason, "repeat"]);
+      assert.deepEqual(world.effects, []);
+      // What is said anew is believed.
+      await running.receive("start", { payload: decrypted("start", { ...key, messageIndex: 100 }, { senderFacts }) });
+      assert.equal(world.outcome(3), "done");
     });
   }
 });

@@ -46,6 +46,9 @@ const refusals: Readonly<Record<SenderName, { readonly log?: string; readonly an
 
 const nothing: Expected = { effect: "none" };
 const isRight = (sender: SenderName) => sender.startsWith("allowed and right");
+/** What is certain to be the sender's own counts once, believed or not. */
+const isUsedUp = (sender: SenderName) =>
+  isRight(sender) || sender === "allowed, unsigned device" || sender === "allowed, changed identity";
 
 /** A refusal that the room has been told of already. */
 const refusedAgain = (sender: SenderName): Expected => {
@@ -101,7 +104,7 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
         return { effect: "accepted", log: /verifies this device/ };
     }
   },
-  "replay under a new event id": (sender) => isRight(sender) ? { ...nothing, log: "repeat" } : refusedAgain(sender),
+  "replay under a new event id": (sender) => isUsedUp(sender) ? { ...nothing, log: "repeat" } : refusedAgain(sender),
   "forged sender": (sender) => {
     switch (sender) {
       case "allowed, in clear":
