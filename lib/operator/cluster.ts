@@ -30,6 +30,8 @@ export interface Scale {
   readonly settled: boolean;
   /** For the PATCH that is to change exactly what was read. */
   readonly resourceVersion: string;
+  /** Moves with every change of what is wanted, and with no change of the status (`metadata.generation`). */
+  readonly generation: number;
   /** Who last set the count, by the manager of `spec.replicas` in managedFields; undefined where nobody is noted. */
   readonly manager?: string;
 }

@@ -63,13 +63,13 @@ export class Intake {
     const { inbox, progress } = entry;
     const { chat, settings, accounts, lanes } = this.#inside;
     if (this.#inHand.has(inbox.seq)) return;
-    if (progress.state === "acting") return this.#carryOut(resumed(inbox, progress.acting));
     if (!isMessage(inbox)) return this.#outbox.settle(inbox.seq, "no-message");
     if (inbox.sender === chat.self) return this.#outbox.settle(inbox.seq, "own");
     if (!settings.allowedUsers.has(inbox.sender)) {
       accounts.refused(inbox, "stranger");
       return this.#outbox.settle(inbox.seq, "stranger");
     }
+    if (progress.state === "acting") return this.#carryOut(resumed(inbox, progress.acting));
     this.#inHand.add(inbox.seq);
     lanes.run(`room ${inbox.roomId}`, () => this.#handle(entry));
   }

@@ -101,6 +101,8 @@ export interface Intent {
   readonly after: number;
   /** The resourceVersion that the PATCH carries. */
   readonly resourceVersion: string;
+  /** The target's generation before. */
+  readonly generation: number;
 }
 
 /** An event that is not settled, with where it stands. */

@@ -6,9 +6,19 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { alreadyOff, alreadyOn, away, failed, lines, noLongerSure, overtaken } from "../commands/mod.ts";
+import {
+  alreadyOff,
+  alreadyOn,
+  away,
+  failed,
+  lines,
+  noLongerSure,
+  overtaken,
+  roomNotAllowed,
+} from "../commands/mod.ts";
 import { status, switchedOff, switchedOn, targetGone, type Why } from "../commands/mod.ts";
 import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../errors/mod.ts";
+import { isRoomAllowed } from "./access.ts";
 import { ageOf } from "./message.ts";
 import { type Outbox, replyTo } from "./outbox.ts";
 import { Deadline, isRefused, persistently } from "./patience.ts";
@@ -161,10 +171,13 @@ class Attempt {
       await this.#act(word, scale);
   }
 
-  /** ARCHITECTURE, the way of a command, step 4: as intended, somebody else's doing, or not done yet. */
-  #endOfPending({ desired }: Scale): Tried | undefined {
+  /**
+   * ARCHITECTURE, the way of a command, step 4: as intended, somebody else's doing, or not done yet. The count alone does
+   * not tell: somebody may have set it back after it was done.
+   */
+  #endOfPending({ desired, generation }: Scale): Tried | undefined {
     const pending = this.#pending;
-    if (pending === undefined || desired === pending.before) return undefined;
+    if (pending === undefined || (desired === pending.before && generation === pending.generation)) return undefined;
     if (desired === pending.after) return this.#done(pending);
     const text = overtaken(this.#order.typed, this.#target.alias, { before: pending.before, now: desired });
     return { outcome: "overtaken", text, before: pending.before, after: desired };
@@ -185,6 +198,10 @@ class Attempt {
   }
 
   async #refusal(): Promise<Tried | undefined> {
+    // It was allowed when the command came, which may have been before a restart.
+    if (!isRoomAllowed(this.#order.inbox.roomId, this.#inside.settings.allowedRooms)) {
+      return { outcome: "refused", text: roomNotAllowed(), refusal: "room-not-allowed" };
+    }
     this.#asked = "homeserver";
     const reading = await readAndJudge(this.#order.inbox, this.#inside, this.#signal);
     this.#asked = "Kubernetes API";
@@ -202,8 +219,8 @@ class Attempt {
   async #act(word: "start" | "stop", scale: Scale): Promise<Tried> {
     const { inbox, parts } = this.#order;
     const { alias } = this.#target;
-    const { desired: before, resourceVersion } = scale;
-    const intent: Intent = { before, after: word === "start" ? 1 : 0, resourceVersion };
+    const { desired: before, resourceVersion, generation } = scale;
+    const intent: Intent = { before, after: word === "start" ? 1 : 0, resourceVersion, generation };
     this.#signal.throwIfAborted();
     parts.set(alias, { target: alias, intent });
     this.#inside.journal.acting(inbox.seq, actingOf(this.#order));

@@ -76,7 +76,7 @@ export function scaleOf(object: Readonly<Record<string, unknown>>): Scale | unde
   const observed = count(status.observedGeneration, 0);
   if (desired === undefined || current === undefined || ready === undefined) return undefined;
   if (available === undefined || generation === undefined || observed === undefined) return undefined;
-  return { desired, current, ready, available, settled: observed >= generation, resourceVersion };
+  return { desired, current, ready, available, settled: observed >= generation, resourceVersion, generation };
 }
 
 function fields(value: unknown): Readonly<Record<string, unknown>> {

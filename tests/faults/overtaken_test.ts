@@ -27,8 +27,8 @@ Deno.test("killed while acting, with others acting meanwhile: the next life tell
     ["nobody has", "start", [], /is now on \(replicas: 1\)/, [1]],
     ["scaled to another count", "stop", [3], /Somebody|changed|3/, [3]],
     ["scaled to what was wanted", "stop", [0], /is now off \(replicas: 0\)/, [0]],
-    ["scaled there and back", "start", [2, 0], /is now on \(replicas: 1\)/, [2, 0, 1]],
-    ["scaled to another count, from one", "stop", [5], /5/, [5]],
+    ["scaled there and back", "start", [2, 0], /Somebody else has changed .* 0 now/, [2, 0]],
+    ["scaled to another count, from none", "start", [5], /5/, [5]],
   ];
   for (const [name, command, meanwhile, answer, effects] of rows) {
     await t.step(name, async () => {

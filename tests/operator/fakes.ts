@@ -64,7 +64,8 @@ export const goodSender: SenderFacts = {
   devices: [phone],
 };
 
-const none: Scale = { desired: 0, current: 0, ready: 0, available: 0, settled: true, resourceVersion: "1" };
+const noPods = { desired: 0, current: 0, ready: 0, available: 0 };
+const none: Scale = { ...noPods, settled: true, resourceVersion: "1", generation: 1 };
 
 /** Fakes do nothing but promises, so that after one turn of the event loop all of them have come to rest. */
 export function rest(): Promise<void> {
@@ -402,9 +403,11 @@ export class World {
 
   /** Changes the count, as the API server does; the pods follow at once. */
   setScale(desired: number, alias = clawdbot.alias): void {
-    const resourceVersion = `${Number(this.#scaleOf(alias).resourceVersion) + 1}`;
+    const before = this.#scaleOf(alias);
+    const resourceVersion = `${Number(before.resourceVersion) + 1}`;
+    const generation = before.generation + (desired === before.desired ? 0 : 1);
     const counts = { desired, current: desired, ready: desired, available: desired };
-    this.scales.set(alias, { ...counts, settled: true, resourceVersion });
+    this.scales.set(alias, { ...counts, settled: true, resourceVersion, generation });
   }
 
   get scale(): Scale {

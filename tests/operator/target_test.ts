@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
-import type { Intent, Scale } from "../../lib/operator/mod.ts";
-import { alice, clawdbot, decrypted, goodSender, phone, rest, room, World } from "./fakes.ts";
+import type { Intent, Scale, Settings } from "../../lib/operator/mod.ts";
+import { alice, clawdbot, decrypted, goodSender, phone, rest, room, self, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";
 const off = "clawdbot is now off (replicas: 0)";
@@ -123,7 +123,8 @@ Deno.test("Operator gives up after 30 s when a call hangs, and cannot know what 
 });
 
 Deno.test("Operator tells what came of a change whose answer was lost", async (t) => {
-  const status: Scale = { desired: 0, current: 0, ready: 0, available: 0, settled: true, resourceVersion: "9" };
+  const counts = { desired: 0, current: 0, ready: 0, available: 0 };
+  const status: Scale = { ...counts, settled: true, resourceVersion: "9", generation: 1 };
   const rows: [name: string, meanwhile: (world: World) => void, said: string, effects: number[]][] = [
     ["it got through", (world) => world.setScale(1), on, []],
     ["it did not", () => {}, on, [1]],
@@ -132,6 +133,12 @@ Deno.test("Operator tells what came of a change whose answer was lost", async (t
       "somebody else set another count",
       (world) => world.setScale(5),
       "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 5 now). I leave it like that.",
+      [],
+    ],
+    [
+      "it got through, and somebody else set it back",
+      (world) => [1, 0].forEach((count) => world.setScale(count)),
+      "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 0 now). I leave it like that.",
       [],
     ],
   ];
@@ -264,14 +271,14 @@ Deno.test("Operator does not act on a command that has become too old while it w
 });
 
 Deno.test("Operator takes up what it was about to do", async (t) => {
-  const intent: Intent = { before: 0, after: 1, resourceVersion: "1" };
-  const rows: [name: string, now: number, ageMs: number, target: string, said: string, effects: number[]][] = [
-    ["as intended", 1, 0, "clawdbot", on, []],
-    ["as intended, long ago", 1, 9_000_000, "clawdbot", on, []],
-    ["as before, young", 0, 300_000, "clawdbot", on, [1]],
+  const intent: Intent = { before: 0, after: 1, resourceVersion: "1", generation: 1 };
+  const rows: [name: string, meanwhile: number[], ageMs: number, target: string, said: string, effects: number[]][] = [
+    ["as intended", [1], 0, "clawdbot", on, []],
+    ["as intended, long ago", [1], 9_000_000, "clawdbot", on, []],
+    ["as before, young", [], 300_000, "clawdbot", on, [1]],
     [
       "as before, old",
-      0,
+      [],
       42 * 60_000,
       "clawdbot",
       "I was away when you sent `start`, 42 min ago. Send it again if you still want it.",
@@ -279,25 +286,33 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
     ],
     [
       "neither",
-      3,
+      [3],
       0,
       "clawdbot",
       "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 3 now). I leave it like that.",
       [],
     ],
     [
-      "another target",
+      "set back by somebody else",
+      [1, 0],
       0,
+      "clawdbot",
+      "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 0 now). I leave it like that.",
+      [],
+    ],
+    [
+      "another target",
+      [],
       0,
       "ollama",
       "I was interrupted at `start`, and ollama is no longer among my targets. I leave it as it is.",
       [],
     ],
   ];
-  for (const [name, now, ageMs, target, said, effects] of rows) {
+  for (const [name, meanwhile, ageMs, target, said, effects] of rows) {
     await t.step(`${name}: ${said}`, async () => {
       const world = new World();
-      world.setScale(now);
+      for (const count of meanwhile) world.setScale(count);
       const { seq } = world.receive("start", { ageMs });
       const row = world.rows.get(seq) ?? assert.fail();
       row.progress = { state: "acting", acting: { command: "start", parts: [{ target, intent }] } };
@@ -315,9 +330,38 @@ Deno.test("Operator finishes what it was about to do before anything else is don
   world.room("!second:example.org");
   const { seq } = world.receive("start");
   const row = world.rows.get(seq) ?? assert.fail();
-  const intent = { before: 0, after: 1, resourceVersion: "1" };
+  const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1 };
   row.progress = { state: "acting", acting: { command: "start", parts: [{ target: clawdbot.alias, intent }] } };
   await using _running = world.start();
   await rest();
   assert.deepEqual(world.effects, [1, 0]);
+});
+
+Deno.test("Operator takes up nothing of a sender, or in a room, that is not allowed any more", async (t) => {
+  const elsewhere = new Set(["!another:example.org"]);
+  const rows: [name: string, changes: Partial<Settings>, now: number, outcome: string, said: string[]][] = [
+    ["sender", { allowedUsers: new Set(["@bob:example.org"]) }, 0, "stranger", []],
+    ["sender, and it had got through", { allowedUsers: new Set(["@bob:example.org"]) }, 1, "stranger", []],
+    ["room", { allowedRooms: elsewhere }, 0, "room-not-allowed", [
+      "I take no commands in this room: it is not among the rooms that I was set up for.",
+    ]],
+    ["room, and it had got through", { allowedRooms: elsewhere }, 1, "done", [on]],
+  ];
+  for (const [name, changes, now, outcome, said] of rows) {
+    await t.step(`${name}: ${outcome}`, async () => {
+      const world = new World(changes);
+      // A room that no allowed user is in would be left.
+      world.room(room, { joined: [alice, "@bob:example.org", self] });
+      const row = world.rows.get(world.receive("start").seq) ?? assert.fail();
+      const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1 };
+      row.progress = { state: "acting", acting: { command: "start", parts: [{ target: clawdbot.alias, intent }] } };
+      world.setScale(now);
+      await using _running = world.start();
+      await rest();
+      assert.equal(world.outcome(1), outcome);
+      assert.deepEqual(world.texts, said);
+      assert.deepEqual(world.effects, []);
+      assert.deepEqual(world.refusals, outcome === "done" ? [] : [outcome]);
+    });
+  }
 });

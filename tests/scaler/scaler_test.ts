@@ -22,13 +22,15 @@ Deno.test("KubernetesScaler leads a Deployment from 0 to ready and back, with th
 
   await untilReady(at.sandbox, 1);
   const on = await scaler.read(target, patient);
-  assert.deepEqual({ ...on, resourceVersion: "" }, {
+  assert.ok(on.generation > off.generation);
+  assert.deepEqual({ ...on, resourceVersion: "", generation: 0 }, {
     desired: 1,
     current: 1,
     ready: 1,
     available: 1,
     settled: true,
     resourceVersion: "",
+    generation: 0,
   });
   await scaler.scale(target, 0, on.resourceVersion, patient);
   assert.equal((await scaler.read(target, patient)).desired, 0);
@@ -95,7 +97,8 @@ Deno.test("KubernetesScaler names what is missing or not permitted", async (t) =
 });
 
 Deno.test("scaleOf() fills in what the API leaves out, and refuses what makes no sense", async (t) => {
-  const zero: Scale = { desired: 0, current: 0, ready: 0, available: 0, settled: true, resourceVersion: "5" };
+  const counts = { desired: 0, current: 0, ready: 0, available: 0 };
+  const zero: Scale = { ...counts, settled: true, resourceVersion: "5", generation: 2 };
   const metadata = { resourceVersion: "5", generation: 2 };
   const observed = { observedGeneration: 2 };
   const rows: [name: string, object: Record<string, unknown>, scale: Scale | undefined][] = [
