@@ -8,6 +8,7 @@
 import { TransientError } from "../errors/mod.ts";
 import type { KubernetesApi } from "./api.ts";
 import type { Scale, Scaler, Target } from "../operator/mod.ts";
+import { count, type Fields, fields, items, text } from "./objects.ts";
 import { placeOf } from "./target.ts";
 
 /** Under which name the API server notes our changes (Kubernetes API, field management). */
@@ -33,9 +34,7 @@ export class KubernetesScaler implements Scaler {
    */
   async read(target: Target, signal: AbortSignal): Promise<Scale> {
     const { path, resource } = placeOf(target);
-    const scale = scaleOf(await this.#api.request({ verb: "get", resource, method: "GET", path }, signal));
-    if (scale !== undefined) return scale;
-    throw new TransientError(`Cannot get ${resource}: what came back is no ${target.kind}`);
+    return scaleIn(target, "get", await this.#api.request({ verb: "get", resource, method: "GET", path }, signal));
   }
 
   /**
@@ -59,31 +58,45 @@ export class KubernetesScaler implements Scaler {
 }
 
 /**
+ * Counts of a target as they came over the wire.
+ *
+ * @param verb by which they came, for the message
+ * @throws TransientError if there are none
+ */
+export function scaleIn(target: Target, verb: string, object: Fields): Scale {
+  const scale = scaleOf(object);
+  if (scale !== undefined) return scale;
+  throw new TransientError(`Cannot ${verb} ${placeOf(target).resource}: what came back is no ${target.kind}`);
+}
+
+/**
  * Counts of a Deployment or StatefulSet as it came over the wire; undefined if it is none. Absent counts of a status
  * are 0; absent `spec.replicas` is 1, the API's default.
  */
-export function scaleOf(object: Readonly<Record<string, unknown>>): Scale | undefined {
+export function scaleOf(object: Fields): Scale | undefined {
   const metadata = fields(object.metadata);
-  const spec = fields(object.spec);
   const status = fields(object.status);
-  const { resourceVersion } = metadata;
-  if (typeof resourceVersion !== "string" || resourceVersion === "") return undefined;
-  const desired = count(spec.replicas, 1);
-  const current = count(status.replicas, 0);
-  const ready = count(status.readyReplicas, 0);
-  const available = count(status.availableReplicas, 0);
-  const generation = count(metadata.generation, 0);
-  const observed = count(status.observedGeneration, 0);
-  if (desired === undefined || current === undefined || ready === undefined) return undefined;
+  const resourceVersion = text(metadata.resourceVersion);
+  const desired = count(fields(object.spec).replicas ?? 1);
+  const current = count(status.replicas ?? 0);
+  const ready = count(status.readyReplicas ?? 0);
+  const available = count(status.availableReplicas ?? 0);
+  const generation = count(metadata.generation ?? 0);
+  const observed = count(status.observedGeneration ?? 0);
+  if (resourceVersion === "" || desired === undefined || current === undefined || ready === undefined) return undefined;
   if (available === undefined || generation === undefined || observed === undefined) return undefined;
-  return { desired, current, ready, available, settled: observed >= generation, resourceVersion, generation };
+  const manager = managerIn(metadata.managedFields);
+  const counts = { desired, current, ready, available, settled: observed >= generation, resourceVersion, generation };
+  return manager === "" ? counts : { ...counts, manager };
 }
 
-function fields(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
-}
-
-function count(value: unknown, absent: number): number | undefined {
-  if (value === undefined || value === null) return absent;
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+/**
+ * Who last set `spec.replicas`, directly or through the scale (Kubernetes API, field management); empty if nobody is
+ * noted. A count of 0 set through the scale erases its owner, and what is set through the scale then is not noted
+ * (seen on v1.35): nobody is common, and somebody is never out of date.
+ */
+function managerIn(managedFields: unknown): string {
+  const owners = items(managedFields).filter(({ fieldsV1 }) => "f:replicas" in fields(fields(fieldsV1)["f:spec"]));
+  const newest = owners.reduce((one, other) => text(other.time) >= text(one.time) ? other : one, owners[0] ?? {});
+  return text(newest.manager);
 }

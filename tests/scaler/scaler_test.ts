@@ -31,6 +31,7 @@ Deno.test("KubernetesScaler leads a Deployment from 0 to ready and back, with th
     settled: true,
     resourceVersion: "",
     generation: 0,
+    manager: "openclaw-toggle",
   });
   await scaler.scale(target, 0, on.resourceVersion, patient);
   assert.equal((await scaler.read(target, patient)).desired, 0);
@@ -101,6 +102,11 @@ Deno.test("scaleOf() fills in what the API leaves out, and refuses what makes no
   const zero: Scale = { ...counts, settled: true, resourceVersion: "5", generation: 2 };
   const metadata = { resourceVersion: "5", generation: 2 };
   const observed = { observedGeneration: 2 };
+  const held = (manager: string, time: string) => ({
+    manager,
+    time: `2026-01-01T${time}:00Z`,
+    fieldsV1: { "f:spec": { "f:replicas": {} } },
+  });
   const rows: [name: string, object: Record<string, unknown>, scale: Scale | undefined][] = [
     ["absent counts are 0", { metadata, spec: { replicas: 0 }, status: observed }, zero],
     ["absent replicas is 1", { metadata, spec: {}, status: observed }, { ...zero, desired: 1 }],
@@ -113,6 +119,27 @@ Deno.test("scaleOf() fills in what the API leaves out, and refuses what makes no
       "all counts",
       { metadata, spec: { replicas: 4 }, status: { ...observed, replicas: 3, readyReplicas: 2, availableReplicas: 1 } },
       { ...zero, desired: 4, current: 3, ready: 2, available: 1 },
+    ],
+    [
+      "the latest of those who hold the count",
+      {
+        metadata: {
+          ...metadata,
+          managedFields: [held("kubectl", "01:00"), held("flux", "03:00"), held("hpa", "02:00")],
+        },
+        spec: { replicas: 0 },
+        status: observed,
+      },
+      { ...zero, manager: "flux" },
+    ],
+    [
+      "nobody who holds the count",
+      {
+        metadata: { ...metadata, managedFields: [{ ...held("kubectl", "01:00"), fieldsV1: { "f:spec": {} } }, null] },
+        spec: { replicas: 0 },
+        status: observed,
+      },
+      zero,
     ],
     ["an empty object", {}, undefined],
     ["no resourceVersion", { metadata: { generation: 1 }, spec: {} }, undefined],
