@@ -1,13 +1,15 @@
 /**
- * One request to a Kubernetes API server: credentials, a deadline over headers and body, and errors of this program's
- * classes. Knows nothing of workloads.
+ * One request to a Kubernetes API server, or one watch: credentials, a deadline over headers and body, and errors of
+ * this program's classes. Knows nothing of workloads.
  *
  * @module
  */
 
-import { CredentialError, TransientError } from "../errors/mod.ts";
+import { CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
 import type { Cluster, Credential } from "./cluster.ts";
+import { Deadline } from "./deadline.ts";
 import { type Attempt, failureOf } from "./failure.ts";
+import { type Fields, fields, text } from "./objects.ts";
 
 /** A request. `verb` and `resource` are what errors speak of. */
 export interface Call extends Attempt {
@@ -23,8 +25,18 @@ export interface Call extends Attempt {
 export interface ApiOptions {
   /** Milliseconds in which headers and body of an answer must have come; 10,000 unless given. */
   readonly deadlineMs?: number;
+  /** Seconds after which the server is asked to end a watch; 180 unless given. */
+  readonly watchSeconds?: number;
   /** Wall clock, milliseconds since the epoch. */
   readonly now?: () => number;
+}
+
+/** What a watch tells (Kubernetes API, meta/v1 WatchEvent). */
+export interface WatchEvent {
+  /** Such as `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`. */
+  readonly type: string;
+  /** The object as it is now. */
+  readonly object: Fields;
 }
 
 /** A Kubernetes API server that requests can be made to. It does not own the cluster that it is given. */
@@ -35,6 +47,7 @@ export class KubernetesApi {
   readonly context: string;
   readonly #cluster: Cluster;
   readonly #deadlineMs: number;
+  readonly #watchSeconds: number;
   readonly #now: () => number;
 
   /**
@@ -48,6 +61,7 @@ export class KubernetesApi {
     this.context = cluster.context;
     this.#cluster = cluster;
     this.#deadlineMs = options.deadlineMs ?? 10_000;
+    this.#watchSeconds = options.watchSeconds ?? 180;
     this.#now = options.now ?? Date.now;
   }
 
@@ -57,53 +71,90 @@ export class KubernetesApi {
    * @throws TransientError | CredentialError | PermissionError | NotFoundError | ConflictError | RejectedError; the
    * signal's reason if it was aborted
    */
-  async request(call: Call, signal: AbortSignal): Promise<Readonly<Record<string, unknown>>> {
-    signal.throwIfAborted();
-    const cannot = `Cannot ${call.verb} ${call.resource}`;
-    const late = new TransientError(`${cannot}: ${this.server} has not answered within ${this.#deadlineMs / 1_000} s`);
-    const controller = new AbortController();
-    const forward = () => controller.abort(signal.reason);
-    signal.addEventListener("abort", forward, { once: true });
-    // A timer of our own: one of AbortSignal.timeout() could not be cleared, and would keep the process alive.
-    const timer = setTimeout(() => controller.abort(late), this.#deadlineMs);
+  async request(call: Call, signal: AbortSignal): Promise<Fields> {
+    using deadline = this.#deadline(call, signal);
     try {
-      const { status, retryAfter, body } = await this.#letIn(call, controller.signal);
-      if (status < 200 || status > 299) throw failureOf(call, { status, retryAfter, body }, this.#now());
-      const object: unknown = JSON.parse(body);
-      if (typeof object === "object" && object !== null) return object as Record<string, unknown>;
-      throw new SyntaxError("no object");
+      const response = await this.#letIn(call, deadline.signal);
+      return objectIn(await response.text());
     } catch (error) {
-      if (controller.signal.aborted) throw controller.signal.reason;
-      if (error instanceof SyntaxError) {
-        throw new TransientError(`${cannot}: what ${this.server} answered is no Kubernetes object`);
-      }
-      if (error instanceof TypeError) {
-        throw new TransientError(`${cannot}: cannot reach ${this.server}: ${networkReason(error)}`, { cause: error });
-      }
-      throw error;
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", forward);
+      throw this.#translated(call, error, deadline);
     }
   }
 
-  async #letIn(call: Call, signal: AbortSignal): Promise<Answer> {
+  /**
+   * Yields what a watch tells, until it ends: because the server ends it, or has forgotten what it is to begin with
+   * (410), or the connection breaks, or is dead. What was missed then is told by reading anew.
+   *
+   * @param call its path has a query already
+   * @throws TransientError | CredentialError | PermissionError | NotFoundError | RejectedError; the signal's reason if it
+   * was aborted
+   */
+  async *watch(call: Call, signal: AbortSignal): AsyncGenerator<WatchEvent, void> {
+    using deadline = this.#deadline(call, signal);
+    const path = `${call.path}&watch=true&allowWatchBookmarks=true&timeoutSeconds=${this.#watchSeconds}`;
+    let begun = false;
+    try {
+      const { body } = await this.#letIn({ ...call, path }, deadline.signal);
+      if (body === null) return;
+      begun = true;
+      let rest = "";
+      // A server that is there ends the watch in time; of a connection that is dead one would hear nothing.
+      deadline.extend(this.#watchSeconds * 1_000 + this.#deadlineMs);
+      for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+        const lines = (rest + chunk).split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) {
+          const { type, object } = objectIn(line);
+          if (type !== "ERROR") yield { type: text(type), object: fields(object) };
+          else throw failureOf(call, { ...refusalIn(fields(object)), retryAfter: null }, this.#now());
+        }
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof RejectedError && error.status === 410) return;
+      if (begun && (error instanceof TypeError || deadline.signal.aborted)) return;
+      throw this.#translated(call, error, deadline);
+    }
+  }
+
+  #deadline(call: Call, signal: AbortSignal): Deadline {
+    const late = `${cannot(call)}: ${this.server} has not answered within ${this.#deadlineMs / 1_000} s`;
+    return new Deadline(this.#deadlineMs, new TransientError(late), signal);
+  }
+
+  #translated(call: Call, error: unknown, deadline: Deadline): unknown {
+    if (deadline.signal.aborted) return deadline.signal.reason;
+    if (error instanceof SyntaxError) {
+      return new TransientError(`${cannot(call)}: what ${this.server} answered is no Kubernetes object`);
+    }
+    if (error instanceof TypeError) {
+      const reason = networkReason(error);
+      return new TransientError(`${cannot(call)}: cannot reach ${this.server}: ${reason}`, { cause: error });
+    }
+    return error;
+  }
+
+  /** The answer, which is a success. */
+  async #letIn(call: Call, signal: AbortSignal): Promise<Response> {
     const credential = await this.#cluster.credential(signal);
     const answer = await this.#exchange(call, credential, signal);
-    if (answer.status !== 401) return answer;
+    if (answer !== "unauthorized") return answer;
 
     const renewed = await this.#cluster.renew(signal);
     if (!sameHeaders(credential.headers, renewed.headers)) {
       const second = await this.#exchange(call, renewed, signal);
-      if (second.status !== 401) return second;
+      if (second !== "unauthorized") return second;
     }
     throw new CredentialError(
-      `Cannot ${call.verb} ${call.resource}: ${this.server} refused the credentials of ${this.context}: ` +
-        "they are wrong or have expired",
+      `${cannot(call)}: ${this.server} refused the credentials of ${this.context}: they are wrong or have expired`,
     );
   }
 
-  async #exchange(call: Call, { client, headers }: Credential, signal: AbortSignal): Promise<Answer> {
+  async #exchange(
+    call: Call,
+    { client, headers }: Credential,
+    signal: AbortSignal,
+  ): Promise<Response | "unauthorized"> {
     const sent = new Headers(headers);
     sent.set("accept", "application/json");
     sent.set("user-agent", "openclaw-toggle");
@@ -119,18 +170,32 @@ export class KubernetesApi {
       client,
       signal,
     });
-    return {
-      status: response.status,
-      retryAfter: response.headers.get("retry-after"),
-      body: await response.text(),
-    };
+    const { ok, status } = response;
+    if (ok) return response;
+    const refusal = { status, retryAfter: response.headers.get("retry-after"), body: await response.text() };
+    if (status === 401) return "unauthorized";
+    throw failureOf(call, refusal, this.#now());
   }
 }
 
-interface Answer {
-  readonly status: number;
-  readonly retryAfter: string | null;
-  readonly body: string;
+function cannot({ verb, resource }: Call): string {
+  return `Cannot ${verb} ${resource}`;
+}
+
+/**
+ * The object that a text stands for.
+ *
+ * @throws SyntaxError
+ */
+function objectIn(json: string): Fields {
+  const object: unknown = JSON.parse(json);
+  if (typeof object === "object" && object !== null) return object as Fields;
+  throw new SyntaxError("no object");
+}
+
+/** A Status object that came by a watch, as if it had been the answer to a request. */
+function refusalIn(status: Fields): { status: number; body: string } {
+  return { status: typeof status.code === "number" ? status.code : 500, body: JSON.stringify(status) };
 }
 
 function sameHeaders(one: Headers, other: Headers): boolean {

@@ -7,7 +7,7 @@
 import type { V1SelfSubjectAccessReview, V1SelfSubjectReview } from "@kubernetes/client-node";
 import type { KubernetesApi } from "./api.ts";
 import type { Target } from "../operator/mod.ts";
-import { placeOf, PLURALS } from "./target.ts";
+import { placeBeside, placeOf, PLURALS } from "./target.ts";
 
 /**
  * Version of the API server, such as `v1.35.4`; empty if it does not say.
@@ -47,31 +47,30 @@ export interface Permission {
 }
 
 /**
- * Whether we hold a permission on a target (Kubernetes API, SelfSubjectAccessReview).
+ * Whether we hold a permission on a target, or on the pods or Events of its namespace (Kubernetes API,
+ * SelfSubjectAccessReview).
  *
  * @param verb such as `get`, `patch`, `watch`
- * @param subresource `scale`, or undefined for the target itself
+ * @param on `scale`, `pods`, `events`, or undefined for the target itself
  * @throws TransientError | CredentialError | PermissionError | RejectedError
  */
 export async function canI(
   api: KubernetesApi,
   target: Target,
   verb: string,
-  subresource: "scale" | undefined,
+  on: "scale" | "pods" | "events" | undefined,
   signal: AbortSignal,
 ): Promise<Permission> {
+  const { kind, namespace, name } = target;
+  const beside = on === "pods" || on === "events";
+  const subresource = on === "scale" ? { subresource: on } : {};
   const body: V1SelfSubjectAccessReview = {
     apiVersion: "authorization.k8s.io/v1",
     kind: "SelfSubjectAccessReview",
     spec: {
-      resourceAttributes: {
-        group: "apps",
-        resource: PLURALS[target.kind],
-        ...(subresource === undefined ? {} : { subresource }),
-        namespace: target.namespace,
-        name: target.name,
-        verb,
-      },
+      resourceAttributes: beside
+        ? { group: "", resource: on, namespace, verb }
+        : { group: "apps", resource: PLURALS[kind], ...subresource, namespace, name, verb },
     },
   };
   const { status } = await api.request({
@@ -81,5 +80,6 @@ export async function canI(
     path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
     body,
   }, signal) as Partial<V1SelfSubjectAccessReview>;
-  return { allowed: status?.allowed === true, resource: placeOf(target, subresource).resource };
+  const { resource } = beside ? placeBeside(target, on) : placeOf(target, on);
+  return { allowed: status?.allowed === true, resource };
 }

@@ -25,9 +25,20 @@ export function placeOf(target: Target, subresource?: "scale"): Place {
   const { kind, namespace, name } = target;
   const suffix = subresource === undefined ? "" : `/${subresource}`;
   return {
-    path: `/apis/apps/v1/namespaces/${encodeURIComponent(namespace)}/${PLURALS[kind]}/${
-      encodeURIComponent(name)
-    }${suffix}`,
+    path: `${workloadsIn(target)}/${encodeURIComponent(name)}${suffix}`,
     resource: `${PLURALS[kind]}.apps${suffix} "${name}" in namespace "${namespace}"`,
+  };
+}
+
+/** Path of the workloads of a target's kind and namespace: a watch of one is a watch of them, narrowed to its name. */
+export function workloadsIn({ kind, namespace }: Target): string {
+  return `/apis/apps/v1/namespaces/${encodeURIComponent(namespace)}/${PLURALS[kind]}`;
+}
+
+/** Place of the pods or Events in a target's namespace (Kubernetes API, core/v1). */
+export function placeBeside({ namespace }: Target, plural: "pods" | "events"): Place {
+  return {
+    path: `/api/v1/namespaces/${encodeURIComponent(namespace)}/${plural}`,
+    resource: `${plural} in namespace "${namespace}"`,
   };
 }

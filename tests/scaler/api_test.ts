@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { CredentialError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
 import { KubernetesApi } from "../../lib/scaler/mod.ts";
 import type { Effect } from "../../sandbox/kubernetes/mod.ts";
-import { atSandbox, patient, target } from "./at_sandbox.ts";
+import { atSandbox, extendedRole, patient, target } from "./at_sandbox.ts";
 
 Deno.test("KubernetesApi.request() looks at the signal before anything else", async () => {
   await using at = await atSandbox();
@@ -116,4 +119,49 @@ Deno.test("KubernetesApi tells server and context for display", async () => {
   await using at = await atSandbox();
   const api = new KubernetesApi(at.cluster);
   assert.deepEqual([api.server, api.context], [at.sandbox.url, "sandbox"]);
+});
+
+/** An API server that answers every request with a watch whose bytes come one by one, and then breaks it off. */
+async function breakingOff(text: string) {
+  const server = createServer((_, response) => {
+    response.writeHead(200);
+    for (const byte of new TextEncoder().encode(text)) response.write(Uint8Array.of(byte));
+    response.write("{", () => response.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const client = Deno.createHttpClient({});
+  const credential = () => Promise.resolve({ client, headers: new Headers() });
+  return {
+    api: new KubernetesApi({
+      context: "test",
+      server: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      credential,
+      renew: credential,
+      [Symbol.dispose]: () => {},
+    }),
+    [Symbol.asyncDispose]: async () => {
+      client.close();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+Deno.test("KubernetesApi.watch() puts lines together, and ends where the connection breaks", async () => {
+  const events = [{ type: "ADDED", object: { name: "🦞" } }, { type: "MODIFIED", object: {} }];
+  await using at = await breakingOff(events.map((event) => `${JSON.stringify(event)}\n`).join(""));
+  const call = { verb: "watch", resource: "pods", method: "GET", path: "/api/v1/pods?x=y" } as const;
+  assert.deepEqual(await Array.fromAsync(at.api.watch(call, patient)), events);
+});
+
+Deno.test("KubernetesApi leaves nobody waiting for the caller's signal", async () => {
+  await using at = await atSandbox({ rules: extendedRole });
+  const { signal } = new AbortController();
+  const watching = at.rollouts.watch(target, signal);
+  await watching.next();
+  const change = watching.next();
+  const { resourceVersion } = await at.scaler.read(target, signal);
+  await at.scaler.scale(target, 1, resourceVersion, signal);
+  await change;
+  await watching.return();
+  assert.equal(getEventListeners(signal, "abort").length, 0);
 });

@@ -5,7 +5,14 @@
  */
 
 import type { Target } from "../../lib/operator/mod.ts";
-import { type Cluster, KubernetesApi, KubernetesScaler, openCluster } from "../../lib/scaler/mod.ts";
+import {
+  type ApiOptions,
+  type Cluster,
+  KubernetesApi,
+  KubernetesRollouts,
+  KubernetesScaler,
+  openCluster,
+} from "../../lib/scaler/mod.ts";
 import { KubernetesSandbox, type Rule } from "../../sandbox/kubernetes/mod.ts";
 
 /** The target of these tests: a Deployment, which the sandbox has at 0. */
@@ -20,6 +27,14 @@ export const baseRole: readonly Rule[] = [
     resourceNames: ["clawdbot"],
     verbs: ["get", "patch"],
   },
+];
+
+/** The base Role, and what tells more. */
+export const extendedRole: readonly Rule[] = [
+  ...baseRole,
+  { namespace: "agents", resources: ["deployments", "statefulsets"], resourceNames: ["clawdbot"], verbs: ["watch"] },
+  { namespace: "agents", apiGroups: [""], resources: ["pods"], verbs: ["list"] },
+  { namespace: "agents", apiGroups: [""], resources: ["events"], verbs: ["create"] },
 ];
 
 /** A signal that is never aborted. */
@@ -43,10 +58,11 @@ export interface AtSandbox extends AsyncDisposable {
   readonly cluster: Cluster;
   readonly api: KubernetesApi;
   readonly scaler: KubernetesScaler;
+  readonly rollouts: KubernetesRollouts;
 }
 
 /** Starts a sandbox and opens it by kubeconfig, with the base Role unless other rules are given. */
-export async function atSandbox(options: { rules?: readonly Rule[]; deadlineMs?: number } = {}): Promise<AtSandbox> {
+export async function atSandbox(options: ApiOptions & { rules?: readonly Rule[] } = {}): Promise<AtSandbox> {
   const stack = new AsyncDisposableStack();
   const sandbox = stack.use(await KubernetesSandbox.start({ startMs: 20, stopMs: 10, observeMs: 2 }));
   sandbox.create({ namespace: "agents", name: "clawdbot" });
@@ -57,15 +73,15 @@ export async function atSandbox(options: { rules?: readonly Rule[]; deadlineMs?:
   const token = sandbox.token("system:serviceaccount:agents:operator", options.rules ?? baseRole);
   await sandbox.writeKubeconfig(kubeconfig, token);
   const cluster = stack.use(await openCluster({ ...nowhere, kubeconfig }, patient));
-  const api = new KubernetesApi(cluster, { deadlineMs: options.deadlineMs ?? 10_000 });
-  const scaler = new KubernetesScaler(api);
+  const api = new KubernetesApi(cluster, options);
   return {
     sandbox,
     kubeconfig,
     token,
     cluster,
     api,
-    scaler,
+    scaler: new KubernetesScaler(api),
+    rollouts: new KubernetesRollouts(api),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { CredentialError } from "../../lib/errors/mod.ts";
 import { canI, serverVersion, whoAmI } from "../../lib/scaler/mod.ts";
-import { atSandbox, patient, target } from "./at_sandbox.ts";
+import { atSandbox, baseRole, extendedRole, patient, target } from "./at_sandbox.ts";
 
 Deno.test("serverVersion() and whoAmI() tell where and who we are", async () => {
   await using at = await atSandbox();
@@ -17,19 +17,28 @@ Deno.test("serverVersion() and whoAmI() are empty where the server does not say"
   assert.deepEqual([await serverVersion(at.api, patient), await whoAmI(at.api, patient)], ["", ""]);
 });
 
-Deno.test("canI() tells each permission of the base Role, and what it lacks", async () => {
-  await using at = await atSandbox();
-  const rows: [verb: string, subresource: "scale" | undefined, name: string, allowed: boolean][] = [
-    ["get", undefined, "clawdbot", true],
-    ["get", "scale", "clawdbot", true],
-    ["patch", "scale", "clawdbot", true],
-    ["patch", undefined, "clawdbot", false],
-    ["watch", undefined, "clawdbot", false],
-    ["patch", "scale", "nobody", false],
+Deno.test("canI() tells each permission, and what a Role lacks", async (t) => {
+  const deployment = 'deployments.apps "clawdbot"';
+  const rows: [verb: string, on: Parameters<typeof canI>[3], resource: string, base: boolean, extended: boolean][] = [
+    ["get", undefined, deployment, true, true],
+    ["get", "scale", 'deployments.apps/scale "clawdbot"', true, true],
+    ["patch", "scale", 'deployments.apps/scale "clawdbot"', true, true],
+    ["patch", undefined, deployment, false, false],
+    ["watch", undefined, deployment, false, true],
+    ["list", "pods", "pods", false, true],
+    ["watch", "pods", "pods", false, false],
+    ["create", "events", "events", false, true],
   ];
-  for (const [verb, subresource, name, allowed] of rows) {
-    const answer = await canI(at.api, { ...target, name }, verb, subresource, patient);
-    const slash = subresource === undefined ? "" : "/scale";
-    assert.deepEqual(answer, { allowed, resource: `deployments.apps${slash} "${name}" in namespace "agents"` });
+  for (const [name, rules, column] of [["base", baseRole, 3], ["extended", extendedRole, 4]] as const) {
+    await t.step(name, async () => {
+      await using at = await atSandbox({ rules });
+      for (const row of rows) {
+        const [verb, on, resource] = row;
+        const answer = await canI(at.api, target, verb, on, patient);
+        assert.deepEqual(answer, { allowed: row[column], resource: `${resource} in namespace "agents"` });
+      }
+      const nobody = await canI(at.api, { ...target, name: "nobody" }, "patch", "scale", patient);
+      assert.equal(nobody.allowed, false);
+    });
   }
 });

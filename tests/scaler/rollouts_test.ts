@@ -1,0 +1,280 @@
+import assert from "node:assert/strict";
+import { NotFoundError, PermissionError, TransientError } from "../../lib/errors/mod.ts";
+import type { Rollouts, Scale } from "../../lib/operator/mod.ts";
+import type { KubernetesRollouts } from "../../lib/scaler/mod.ts";
+import type { Effect, Rule } from "../../sandbox/kubernetes/mod.ts";
+import { type AtSandbox, atSandbox, baseRole, extendedRole, patient, target } from "./at_sandbox.ts";
+
+/** The checker refuses this line if the class does not satisfy the operator's port. */
+const satisfiesPort: (rollouts: KubernetesRollouts) => Rollouts = (rollouts) => rollouts;
+
+/** Everything told until the count of ready pods is so. */
+async function toldUntil(ready: number, watching: AsyncIterator<Scale>): Promise<Scale[]> {
+  const told: Scale[] = [];
+  for (;;) {
+    const { value } = await watching.next();
+    told.push(value);
+    if (value.ready === ready && value.desired === ready && value.settled) return told;
+  }
+}
+
+async function scaleTo(at: AtSandbox, replicas: number): Promise<void> {
+  const { resourceVersion } = await at.scaler.read(target, patient);
+  await at.scaler.scale(target, replicas, resourceVersion, patient);
+}
+
+/** Does something to the Deployment as somebody else. */
+async function asAdmin({ sandbox }: AtSandbox, method: "PATCH" | "DELETE", patch?: unknown): Promise<void> {
+  const response = await fetch(`${sandbox.url}/apis/apps/v1/namespaces/agents/deployments/clawdbot`, {
+    method,
+    headers: { authorization: `Bearer ${sandbox.adminToken}`, "content-type": "application/merge-patch+json" },
+    body: patch === undefined ? null : JSON.stringify(patch),
+  });
+  assert.equal(response.status, 200, await response.text());
+}
+
+/** Requests for the target itself by method and query, as they came. */
+function asked(at: AtSandbox): string[] {
+  return at.sandbox.requests.map(({ path }) => path.includes("watch=") ? "watch" : "get");
+}
+
+const status = (code: number) => ({
+  kind: "Status",
+  apiVersion: "v1",
+  metadata: {},
+  status: "Failure",
+  code,
+  reason: "X",
+});
+const line = (type: string, object: unknown) => ({ answer: 200, body: `${JSON.stringify({ type, object })}\n` });
+
+Deno.test("KubernetesRollouts.watch() tells how a target stands, and then each change of its counts", async () => {
+  await using at = await atSandbox({ rules: extendedRole });
+  const watching = satisfiesPort(at.rollouts).watch(target, patient)[Symbol.asyncIterator]();
+  const told = await toldUntil(0, watching);
+  assert.equal(told.length, 1);
+  await asAdmin(at, "PATCH", { metadata: { labels: { changes: "no count" } } });
+  await scaleTo(at, 2);
+  told.push(...await toldUntil(2, watching));
+  const counts = told.map((scale) => JSON.stringify({ ...scale, resourceVersion: "" }));
+  assert.ok(told.length >= 3, counts.join("\n"));
+  counts.forEach((each, index) => assert.notEqual(each, counts[index - 1]));
+  assert.equal(told.at(-1)?.manager, "openclaw-toggle");
+  await watching.return?.();
+});
+
+Deno.test("KubernetesRollouts.watch() asks for its target alone, from the version that it has read", async () => {
+  await using at = await atSandbox({ rules: extendedRole });
+  const { resourceVersion } = await at.scaler.read(target, patient);
+  at.sandbox.fault({ path: /watch=/, effect: { answer: 500 } });
+  const watching = at.rollouts.watch(target, patient);
+  await watching.next();
+  await assert.rejects(watching.next(), TransientError);
+  assert.equal(
+    at.sandbox.requests.at(-1)?.path,
+    "/apis/apps/v1/namespaces/agents/deployments?fieldSelector=metadata.name%3Dclawdbot" +
+      `&resourceVersion=${resourceVersion}&watch=true&allowWatchBookmarks=true&timeoutSeconds=180`,
+  );
+});
+
+Deno.test("KubernetesRollouts.watch() begins anew where a watch ends, and tells what it missed", async (t) => {
+  const rows: [name: string, effect: Effect, times: number][] = [
+    ["the server ends it", { answer: 200, body: "" }, 1],
+    ["the server ends it after a bookmark", line("BOOKMARK", { metadata: { resourceVersion: "9" } }), 5],
+    ["the version is gone", { answer: 410 }, 1],
+    ["the version is gone, says an event", line("ERROR", status(410)), 1],
+    ["it falls silent", "stall", 1],
+  ];
+  for (const [name, effect, times] of rows) {
+    await t.step(name, async () => {
+      await using at = await atSandbox({ rules: extendedRole, deadlineMs: 200, watchSeconds: 0 });
+      at.sandbox.fault({ path: /watch=/, times, effect });
+      const watching = at.rollouts.watch(target, patient);
+      await toldUntil(0, watching);
+      const next = toldUntil(1, watching);
+      await scaleTo(at, 1);
+      await next;
+      await watching.return();
+    });
+  }
+});
+
+Deno.test("KubernetesRollouts.watch() leaves it to others to wait where watches end at once", async () => {
+  await using at = await atSandbox({ rules: extendedRole });
+  at.sandbox.fault({ path: /watch=/, effect: { answer: 200, body: "" } });
+  const watching = at.rollouts.watch(target, patient);
+  await toldUntil(0, watching);
+  await assert.rejects(watching.next(), (error: Error) => {
+    assert.ok(error instanceof TransientError);
+    assert.match(error.message, /^Cannot watch deployments\.apps "clawdbot" in namespace "agents": .* ends the watch/);
+    return true;
+  });
+  assert.deepEqual(asked(at), ["get", "watch", "get", "watch"]);
+});
+
+Deno.test("KubernetesRollouts.watch() tells apart what time may cure", async (t) => {
+  const rows: [name: string, effect: Effect, retryAfterMs: number][] = [
+    ["429", { answer: 429, headers: { "retry-after": "3" } }, 3_000],
+    ["an event that is an error", line("ERROR", status(500)), 0],
+    ["an event that is an error without a code", line("ERROR", null), 0],
+    ["what is no event", { answer: 200, body: "null\n" }, 0],
+    ["what is no JSON", { answer: 200, body: "<html>\n" }, 0],
+    ["what is no workload", line("MODIFIED", {}), 0],
+    ["no answer", "silence", 0],
+  ];
+  for (const [name, effect, retryAfterMs] of rows) {
+    await t.step(name, async () => {
+      await using at = await atSandbox({ rules: extendedRole, deadlineMs: 200 });
+      at.sandbox.fault({ path: /watch=/, effect });
+      const watching = at.rollouts.watch(target, patient);
+      await toldUntil(0, watching);
+      await assert.rejects(watching.next(), (error: Error) => {
+        assert.ok(error instanceof TransientError, error.message);
+        assert.match(error.message, /^Cannot watch deployments\.apps "clawdbot" in namespace "agents": /);
+        assert.equal(error.retryAfterMs, retryAfterMs);
+        return true;
+      });
+    });
+  }
+});
+
+Deno.test("KubernetesRollouts.watch() names the permission that is missing", async () => {
+  await using at = await atSandbox({ rules: baseRole });
+  const watching = at.rollouts.watch(target, patient);
+  await toldUntil(0, watching);
+  await assert.rejects(watching.next(), (error: Error) => {
+    assert.ok(error instanceof PermissionError);
+    assert.deepEqual([error.verb, error.resource], ["watch", 'deployments.apps "clawdbot" in namespace "agents"']);
+    return true;
+  });
+});
+
+Deno.test("KubernetesRollouts.watch() ends with its target, and goes on with one that took its place", async (t) => {
+  await t.step("gone", async () => {
+    await using at = await atSandbox({ rules: extendedRole });
+    const watching = at.rollouts.watch(target, patient);
+    await toldUntil(0, watching);
+    const next = assert.rejects(watching.next(), NotFoundError);
+    await asAdmin(at, "DELETE");
+    await next;
+  });
+  await t.step("another", async () => {
+    await using at = await atSandbox({ rules: extendedRole });
+    const watching = at.rollouts.watch(target, patient);
+    await toldUntil(0, watching);
+    await asAdmin(at, "DELETE");
+    at.sandbox.create({ namespace: "agents", name: "clawdbot", replicas: 1 });
+    await toldUntil(1, watching);
+    await watching.return();
+  });
+});
+
+Deno.test("KubernetesRollouts.watch() ends with the signal, and leaves nothing behind", async (t) => {
+  const reason = new Error("the program ends");
+  await t.step("while it waits", async () => {
+    await using at = await atSandbox({ rules: extendedRole });
+    const controller = new AbortController();
+    const watching = at.rollouts.watch(target, controller.signal);
+    await toldUntil(0, watching);
+    const told = toldUntil(1, watching);
+    await scaleTo(at, 1);
+    await told;
+    const next = assert.rejects(watching.next(), reason);
+    controller.abort(reason);
+    await next;
+    assert.deepEqual(await watching.next(), { value: undefined, done: true });
+  });
+  await t.step("while others wait for something else", async () => {
+    await using at = await atSandbox({ rules: extendedRole });
+    const controller = new AbortController();
+    const watching = at.rollouts.watch(target, controller.signal);
+    await toldUntil(0, watching);
+    const next = watching.next();
+    await scaleTo(at, 1);
+    await next;
+    controller.abort(reason);
+    await assert.rejects(watching.next(), reason);
+  });
+  await t.step("before it begins", async () => {
+    await using at = await atSandbox({ rules: extendedRole });
+    await assert.rejects(at.rollouts.watch(target, AbortSignal.abort(reason)).next(), reason);
+    assert.deepEqual(at.sandbox.requests, []);
+  });
+});
+
+Deno.test("KubernetesRollouts.diagnose() says more as soon as it may", async () => {
+  const rules: Rule[] = [...baseRole];
+  await using at = await atSandbox({ rules });
+  at.sandbox.durations.startMs = 60_000;
+  await scaleTo(at, 1);
+  await untilOnePod(at);
+  const missing = 'list pods in namespace "agents"';
+  assert.deepEqual(await at.rollouts.diagnose(target, patient), { obstacles: [], missing });
+  rules.push({ resources: ["pods"], verbs: ["list"] });
+  const obstacles = [{ kind: "other", certain: false, reason: "ContainerCreating" }];
+  assert.deepEqual(await at.rollouts.diagnose(target, patient), { obstacles, missing: undefined });
+  assert.match(at.sandbox.requests.at(-1)?.path ?? "", /\/pods\?labelSelector=app%3Dclawdbot$/);
+  rules.pop();
+  assert.deepEqual(await at.rollouts.diagnose(target, patient), { obstacles: [], missing });
+});
+
+Deno.test("KubernetesRollouts.diagnose() passes on what keeps it from looking", async () => {
+  await using at = await atSandbox({ rules: extendedRole });
+  await assert.rejects(at.rollouts.diagnose({ ...target, name: "nobody" }, patient), PermissionError);
+  at.sandbox.fault({ path: /pods/, effect: { answer: 503 } });
+  await assert.rejects(at.rollouts.diagnose(target, patient), TransientError);
+});
+
+Deno.test("KubernetesRollouts.record() writes an Event that names the very object", async () => {
+  await using at = await atSandbox({ rules: extendedRole });
+  const note = { reason: "SwitchedOn", message: "@ada:example.org has set\n replicas to 1", type: "Normal" } as const;
+  const before = Date.now();
+  await at.rollouts.record(target, note, patient);
+  const admin = { headers: { authorization: `Bearer ${at.sandbox.adminToken}` } };
+  const namespace = `${at.sandbox.url}/api/v1/namespaces/agents`;
+  const { items: [event] } = await (await fetch(`${namespace}/events`, admin)).json();
+  const deployments = `${at.sandbox.url}/apis/apps/v1/namespaces/agents/deployments`;
+  const { metadata: { uid } } = await (await fetch(`${deployments}/clawdbot`, admin)).json();
+  assert.match(event.metadata.name, /^clawdbot\.\w+$/);
+  assert.deepEqual({ ...event.involvedObject, resourceVersion: "" }, {
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    namespace: "agents",
+    name: "clawdbot",
+    uid,
+    resourceVersion: "",
+  });
+  assert.deepEqual([event.type, event.reason, event.message, event.count, event.source.component], [
+    "Normal",
+    "SwitchedOn",
+    "@ada:example.org has set replicas to 1",
+    1,
+    "openclaw-toggle",
+  ]);
+  assert.equal(event.reportingComponent, "openclaw-toggle");
+  assert.match(event.eventTime, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
+  assert.equal(event.firstTimestamp, event.lastTimestamp);
+  assert.ok(Date.parse(event.firstTimestamp) >= before && Date.parse(event.firstTimestamp) <= Date.now());
+});
+
+Deno.test("KubernetesRollouts.record() names the permission that is missing", async () => {
+  await using at = await atSandbox({ rules: baseRole });
+  const note = { reason: "SwitchedOn", message: "x", type: "Normal" } as const;
+  await assert.rejects(at.rollouts.record(target, note, patient), (error: Error) => {
+    assert.ok(error instanceof PermissionError);
+    assert.deepEqual([error.verb, error.resource], ["create", 'events in namespace "agents"']);
+    return true;
+  });
+});
+
+/** Resolves when the sandbox's workload has a pod, and its status knows. */
+async function untilOnePod({ sandbox }: AtSandbox): Promise<void> {
+  const reached = Promise.withResolvers<void>();
+  const look = () => {
+    const [workload] = sandbox.workloads();
+    if (workload?.settled && workload.pods.length === 1) reached.resolve();
+  };
+  using _listening = sandbox.onChange(look);
+  look();
+  await reached.promise;
+}
