@@ -1,0 +1,101 @@
+/**
+ * Reads the Containerfile: what the image consists of and how it is run. Understands what ours uses and refuses
+ * everything else, so that nothing in it goes unseen.
+ *
+ * @module
+ */
+
+/** A file or folder of an earlier stage that goes into the image. */
+export interface Copy {
+  /** Path in the earlier stage. */
+  readonly from: string;
+  /** Path in the image. */
+  readonly to: string;
+  /** Owner as `user:group`, both numbers. */
+  readonly owner: string;
+}
+
+/** The image, from the last stage; the build, from the stage before. */
+export interface Image {
+  /** The image that it begins with, with its digest. */
+  readonly base: string;
+  /** What is copied into it. */
+  readonly copies: readonly Copy[];
+  /** `user:group`, both numbers. */
+  readonly user: string;
+  /** Working folder. */
+  readonly folder: string;
+  /** Environment. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Ports that it listens on. */
+  readonly ports: readonly number[];
+  /** Program and arguments. */
+  readonly entrypoint: readonly string[];
+  /** Labels. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Output of the call of the task `compile` in the build. */
+  readonly executable: string;
+}
+
+/**
+ * Reads a Containerfile.
+ *
+ * @throws Error naming the line that is not understood, or what is missing
+ */
+export function readContainerfile(text: string): Image {
+  const stages: [name: string, args: string][][] = [];
+  const lines = text.replace(/^\s*#.*\n/gm, "").replace(/\\\n\s*/g, "").split("\n").filter((line) =>
+    line.trim() !== ""
+  );
+  for (const line of lines) {
+    const [, name = "", args = ""] = /^([A-Z]+) +(.*)$/.exec(line) ?? [];
+    if (name === "FROM") stages.push([]);
+    if (!/^(FROM|ARG|LABEL|COPY|USER|WORKDIR|ENV|EXPOSE|ENTRYPOINT|RUN)$/.test(name) || stages.length === 0) {
+      throw new Error(`Cannot read the Containerfile: what is "${line}"?`);
+    }
+    stages.at(-1)?.push([name, args.trim()]);
+  }
+  const [build = [], image = []] = stages;
+  const all = (stage: [string, string][], wanted: string) =>
+    stage.filter(([name]) => name === wanted).map(([, args]) => args);
+  const one = (wanted: string) => {
+    const [args, ...more] = all(image, wanted);
+    if (args === undefined || more.length > 0) throw new Error(`Cannot read the Containerfile: not one ${wanted}`);
+    return args;
+  };
+  const executable = all(build, "RUN").map((args) => /\bdeno@[\d.]+ task compile .*--output (\S+)$/.exec(args)?.[1]);
+  if (stages.length !== 2 || executable.length !== 1 || executable[0] === undefined) {
+    throw new Error(
+      "Cannot read the Containerfile: there are to be two stages, of which the first ends in one compile",
+    );
+  }
+  if (all(image, "RUN").length > 0) throw new Error("Cannot read the Containerfile: nothing can run in its last stage");
+  return {
+    base: one("FROM"),
+    copies: all(image, "COPY").map(readCopy),
+    user: matched(one("USER"), /^\d+:\d+$/),
+    folder: one("WORKDIR"),
+    environment: Object.assign({}, ...all(image, "ENV").map(pairs)),
+    ports: all(image, "EXPOSE").map(Number),
+    entrypoint: JSON.parse(one("ENTRYPOINT")),
+    labels: Object.assign({}, ...all(image, "LABEL").map(pairs)),
+    executable: executable[0],
+  };
+}
+
+function readCopy(args: string): Copy {
+  const match = /^--from=build (?:--chown=(\d+:\d+) )?(\/\S+) (\/\S+)$/.exec(args);
+  if (match === null) throw new Error(`Cannot read the Containerfile: what is "COPY ${args}"?`);
+  const [, owner = "0:0", from = "", to = ""] = match;
+  return { from, to, owner };
+}
+
+function pairs(args: string): Record<string, string> {
+  const found = [...args.matchAll(/([\w.]+)=(?:"([^"]*)"|(\S+))/g)];
+  return Object.fromEntries(found.map(([, name = "", quoted, plain]) => [name, quoted ?? plain ?? ""]));
+}
+
+function matched(text: string, pattern: RegExp): string {
+  if (pattern.test(text)) return text;
+  throw new Error(`Cannot read the Containerfile: "${text}" is not of the form ${pattern.source}`);
+}

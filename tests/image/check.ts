@@ -1,0 +1,163 @@
+/** `deno task image:check`: what the Containerfile describes, run as a restricted pod would run it, on real servers. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import project from "../../deno.json" with { type: "json" };
+import { bundleFolder, filesOf } from "../../build/bundle.ts";
+import { compileArguments } from "../../build/compile.ts";
+import { readContainerfile } from "../../build/containerfile.ts";
+import { baseRules, Child, startTestbed, type Testbed } from "../../testbed/mod.ts";
+import { Conversation } from "../e2e/conversation.ts";
+import { commandIn, type Executable, executableOf, layOut, type Places, volumeFor } from "./container.ts";
+import { assertMet, needsOf } from "./libraries.ts";
+
+const image = readContainerfile(await Deno.readTextFile(new URL("../../Containerfile", import.meta.url)));
+const [port = 0] = image.ports;
+const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+const report: string[] = [];
+
+Deno.test("the image", async (t) => {
+  assert.equal(Deno.uid(), 0, "Cannot try the image: it takes root to change root and user; run this as root");
+  await using testbed = await startTestbed();
+  const root = join(testbed.folder, "root");
+  await Deno.mkdir(root);
+  const executable = await executableOf(image, testbed.folder);
+  const needs = await needsOf(executable.path);
+
+  await t.step("its libraries are in distroless cc", () => {
+    report.push(`Needs glibc ${needs.glibc.join(".")} and`);
+    for (const { name, from } of needs.libraries) report.push(`  ${name.padEnd(24)} ${from ?? "NOT IN DISTROLESS CC"}`);
+    assertMet(needs);
+  });
+  await t.step("the executable holds the bundle, the kubeconfig reader and the crypto", () => holdsAll(testbed.folder));
+  await layOut(image, executable, needs.libraries, root);
+  report.push(`Layout (${executable.what}), on ${image.base.replace(/@.*/, "")}, user ${image.user}, ports ${port}:`);
+  for (const { to, owner } of image.copies) {
+    const { size, mode, isDirectory } = await Deno.stat(join(root, to));
+    const rights = ((mode ?? 0) & 0o7777).toString(8).padStart(4, "0");
+    report.push(`  ${rights} ${owner.padEnd(9)} ${to}${isDirectory ? "/" : `  ${mebibytes(size)}`}`);
+  }
+  if (executable.args.length > 0) {
+    for (const { name, size } of filesOf(join(root, "bundle"))) report.push(`  /bundle/${name}  ${mebibytes(size)}`);
+  }
+  try {
+    await t.step("it toggles in a restricted pod, and ends", () => toggle(testbed, root, executable));
+  } finally {
+    console.log(`\n${report.join("\n")}`);
+  }
+});
+
+/** What `deno compile` puts into the executable, whatever runtime it is put into. */
+async function holdsAll(folder: string): Promise<void> {
+  const output = join(folder, "embedded");
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: compileArguments({ output }),
+    env: { DENORT_BIN: "/bin/true" },
+  }).output();
+  assert.ok(success, new TextDecoder().decode(stderr));
+  const embedded = new TextDecoder("latin1").decode(await Deno.readFile(output));
+  const missing = filesOf(bundleFolder).filter(({ name }) => !embedded.includes(name.slice(name.lastIndexOf("/") + 1)));
+  assert.deepEqual(missing, []);
+  const bundled = filesOf(bundleFolder).reduce((sum, { size }) => sum + size, 0);
+  assert.ok(embedded.length > bundled, "it holds the names of the files, not the files");
+}
+
+async function toggle(testbed: Testbed, root: string, executable: Executable): Promise<void> {
+  const { workloads, cluster, homeserver, folder } = testbed;
+  const [namespace, name] = ["image", "clawdbot"];
+  await workloads.createTarget({ namespace, name });
+  const { folder: credentials, kubeconfig } = await workloads.serviceAccount(namespace, "toggle", baseRules(name));
+  const alice = await testbed.person("alice");
+  const password = crypto.randomUUID();
+  const { userId, localpart } = await homeserver.register("toggle-image", password);
+  const places: Places = { root, volume: join(folder, "volume"), account: join(folder, "account") };
+  await volumeFor(image, places.volume, { kubeconfig });
+  const secrets = ["token", "ca.crt", "namespace"].map((file) => [file, join(credentials, file)]);
+  await volumeFor(image, places.account, Object.fromEntries(secrets));
+  const { hostname, port: apiPort } = new URL(cluster.url);
+  // What comes before the program is found by it.
+  const path = { PATH: Deno.env.get("PATH") ?? "" };
+  const environment = {
+    ...path,
+    ...executable.environment,
+    ...image.environment,
+    MATRIX_HOMESERVER: homeserver.url,
+    MATRIX_USER: localpart,
+    MATRIX_PASSWORD: password,
+    ALLOWED_USERS: alice.userId,
+    DEPLOYMENT_NAME: name,
+    DEPLOYMENT_NAMESPACE: namespace,
+    LOG_FORMAT: "json",
+  };
+  const inCluster = { ...environment, KUBERNETES_SERVICE_HOST: hostname, KUBERNETES_SERVICE_PORT: apiPort };
+  const ask = async (args: string[], env: Record<string, string>) => {
+    const [program, ...rest] = commandIn(places, image, executable, args);
+    const begin = performance.now();
+    const { code, stdout, stderr } = await new Deno.Command(program, { args: rest, env, clearEnv: true }).output();
+    const text = new TextDecoder();
+    return { code, printed: text.decode(stdout).trim(), said: text.decode(stderr), ms: performance.now() - begin };
+  };
+
+  const version = await ask(["--version"], environment);
+  assert.deepEqual([version.code, version.printed], [0, project.version], version.said);
+  assert.equal(image.labels["org.opencontainers.image.version"], "$VERSION");
+  report.push(`--version after ${version.ms.toFixed(0)} ms`);
+  for (
+    const [where, env] of [["in the cluster", inCluster], ["with a kubeconfig", { ...environment, ...workstation }]]
+  ) {
+    const { code, printed, said } = await ask(["--conntest"], env as Record<string, string>);
+    report.push(`--conntest ${where}:`, ...printed.split("\n").map((line) => `  ${line}`));
+    assert.equal(code, 0, `${printed}\n${said}`);
+  }
+
+  await using operator = new Child({
+    name: "the operator in the image",
+    command: commandIn(places, image, executable, []),
+    environment: inCluster,
+    clearEnvironment: true,
+    logFile: join(folder, "operator.log"),
+  });
+  const begin = performance.now();
+  await operator.untilReady(() => answers("readyz"), 30_000);
+  report.push(`Ready after ${(performance.now() - begin).toFixed(0)} ms, the first time (new store, new device).`);
+  const talk = await Conversation.begin(alice, userId);
+  for (
+    const [command, replicas, answer] of [["start", 1, /\bnow on \(replicas: 1\)/], ["stop", 0, /\bnow off\b/]] as const
+  ) {
+    const { answer: said } = await talk.ask(command);
+    assert.equal(said.how, "decrypted");
+    assert.match(String(said.content["body"]), answer);
+    await workloads.until(namespace, name, ({ ready }) => ready === replicas, 10_000);
+  }
+  assert.ok(await answers("healthz"));
+
+  const status = await Deno.readTextFile(`/proc/${operator.pid}/status`);
+  const field = (wanted: string) =>
+    new RegExp(`^${wanted}:\\s+(.*)$`, "m").exec(status)?.[1]?.trim().split(/\s+/) ?? [];
+  const [user = "", group = ""] = image.user.split(":");
+  assert.deepEqual([field("Uid"), field("Gid"), field("Groups")], [Array(4).fill(user), Array(4).fill(group), [group]]);
+  assert.deepEqual([field("NoNewPrivs"), field("CapEff")], [["1"], ["0000000000000000"]]);
+  const mounts = await Deno.readTextFile(`/proc/${operator.pid}/mountinfo`);
+  const writable = mounts.split("\n").map((line) => line.split(" ")).filter(([, , , , at, options]) =>
+    (at === "/" || at === image.folder) && options?.split(",").includes("rw")
+  ).map(([, , , , at]) => at);
+  assert.deepEqual(writable, [image.folder], "only the volume can be written to");
+  const kept = filesOf(join(places.volume, "crypto_store")).map(({ name }) => name);
+  const memory = (name: string) => mebibytes(Number(field(name)[0]) * 1_024);
+  report.push(
+    `RSS ${memory("VmRSS")} after a start and a stop: ${memory("RssAnon")} of its own, ${
+      memory("RssFile")
+    } mapped files`,
+    `The volume holds ${kept.join(", ")}`,
+  );
+  assert.equal((await operator.stop(12_000)).code, 0, await operator.tail());
+}
+
+/** As on somebody's own machine; the file is on the volume, where the image's user finds it. */
+const workstation = { KUBECONFIG: join(image.folder, "kubeconfig") };
+
+async function answers(path: string): Promise<boolean> {
+  const response = await fetch(`http://127.0.0.1:${port}/${path}`).catch(() => undefined);
+  await response?.body?.cancel();
+  return response?.status === 200;
+}
