@@ -34,12 +34,12 @@ export class Intake {
    * because all else must be read before it gets there.
    */
   resume(): void {
-    this.#takeAll(() => true);
+    this.#takeAll((after) => this.#inside.journal.unsettled(after));
   }
 
   /** Takes what is new. */
   take(): void {
-    this.#takeAll((entry) => entry.progress.state === "new");
+    this.#takeAll((after) => this.#inside.journal.arrived(after));
   }
 
   /** Takes what could not be read for want of a key. */
@@ -48,13 +48,13 @@ export class Intake {
     for (const entry of this.#inside.journal.awaitingKey(roomId, sessionId)) this.#takeOne(entry);
   }
 
-  #takeAll(wanted: (entry: Entry) => boolean): void {
+  #takeAll(read: (after: number) => readonly Entry[]): void {
     // From the beginning each time: what stood behind a gap appears between places that were seen before.
     for (let after = 0;;) {
-      const entries = this.#inside.journal.unsettled(after);
+      const entries = read(after);
       const last = entries.at(-1);
       if (last === undefined) return;
-      for (const entry of entries) if (wanted(entry)) this.#takeOne(entry);
+      for (const entry of entries) this.#takeOne(entry);
       after = last.inbox.seq;
     }
   }

@@ -128,6 +128,9 @@ export interface Journal {
   /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
   unsettled(afterSeq: number): readonly Entry[];
 
+  /** The same of events that nobody has looked at yet. */
+  arrived(afterSeq: number): readonly Entry[];
+
   /** Unsettled, undecryptable events of a Megolm session. */
   awaitingKey(roomId: string, sessionId: string): readonly Entry[];
 

@@ -245,12 +245,7 @@ export class Session implements Chat, Disposable {
       { method: "POST", path: path`/_matrix/client/v3/rooms/${roomId}/leave`, body: {} },
       signal,
     );
-    const room = this.#store.sync.room(roomId);
-    if (room === undefined) return;
-    this.#store.transaction(() => {
-      this.#store.sync.saveRoom({ ...room, membership: "leave", inviters: [] });
-      this.#store.sync.replaceMembers(roomId, new Map());
-    });
+    this.#store.sync.forgetRoom(roomId);
   }
 
   async send(

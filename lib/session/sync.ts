@@ -111,9 +111,7 @@ export class SyncApplier {
       [...list(object(room["state"])["events"]), ...list(object(room["timeline"])["events"])],
       effect,
     );
-    const now = this.#store.sync.room(roomId) ?? known;
-    this.#store.sync.saveRoom({ ...now, membership: "leave", inviters: [] });
-    this.#store.sync.replaceMembers(roomId, new Map());
+    this.#store.sync.forgetRoom(roomId);
     effect.rooms = true;
   }
 

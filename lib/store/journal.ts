@@ -80,10 +80,15 @@ export class Journal {
       .map((row) => this.#toEntry<Acting>(row));
   }
 
+  /** The same of events that nobody has looked at yet: what waits for a key is not read again and again. */
+  arrived(afterSeq: number): readonly StoredEntry<never>[] {
+    return this.#database.all("SELECT * FROM events WHERE state = 'new' AND seq > ? ORDER BY seq", afterSeq)
+      .map((row) => this.#toEntry(row));
+  }
+
   /** Unsettled, undecryptable events of a Megolm session, earliest first. */
   awaitingKey<Acting>(roomId: string, sessionId: string): readonly StoredEntry<Acting>[] {
-    const sql = `SELECT * FROM events WHERE state <> 'settled' AND state = 'undecryptable'
-      AND room_id = ? AND session_id = ? ORDER BY seq`;
+    const sql = "SELECT * FROM events WHERE state = 'undecryptable' AND room_id = ? AND session_id = ? ORDER BY seq";
     return this.#database.all(sql, roomId, sessionId).map((row) => this.#toEntry<Acting>(row));
   }
 
@@ -173,12 +178,22 @@ export class Journal {
     return typeof row?.sent_as === "string" ? row.sent_as : undefined;
   }
 
-  /** Forgets settled events older than a week or beyond 10,000, and their answers, but no ciphertext that was used. */
+  /**
+   * Settles undecryptable events older than a week or beyond 10,000. Forgets such settled ones, and their answers, but no
+   * ciphertext that was used, nor what was said of a user or a room, which is said but once.
+   */
   prune(): void {
-    const old = `state = 'settled' AND (settled_at_ms < ?1 OR seq <=
-      ifnull((SELECT seq FROM events WHERE state = 'settled' ORDER BY seq DESC LIMIT 1 OFFSET ${KEPT_EVENTS}), -1))`;
+    const oldest = (state: string, sinceMs: string) =>
+      `state = '${state}' AND (${sinceMs} < ?1 OR seq <=
+        ifnull((SELECT seq FROM events WHERE state = '${state}' ORDER BY seq DESC LIMIT 1 OFFSET ${KEPT_EVENTS}), -1))`;
+    const old = oldest("settled", "settled_at_ms");
     const before = this.#now() - KEPT_MS;
     this.#database.transaction(() => {
+      this.#database.run(
+        `UPDATE events SET state = 'settled', content = NULL, outcome = 'undecryptable', settled_at_ms = ?2
+          WHERE ${oldest("undecryptable", "received_at_ms")}`,
+        ...[before, this.#now()],
+      );
       this.#database.run(
         `INSERT INTO floors SELECT room_id, session_id, max(message_index) FROM events
           WHERE ${old} AND message_index IS NOT NULL GROUP BY room_id, session_id
@@ -187,7 +202,7 @@ export class Journal {
       );
       this.#database.run(`DELETE FROM events WHERE ${old}`, before);
       this.#database.run(
-        `DELETE FROM answers WHERE content IS NULL AND written_at_ms < ? AND NOT EXISTS
+        `DELETE FROM answers WHERE content IS NULL AND written_at_ms < ? AND event_id LIKE '$%' AND NOT EXISTS
           (SELECT 1 FROM events WHERE events.room_id = answers.room_id AND events.event_id = answers.event_id)`,
         before,
       );

@@ -56,6 +56,10 @@ export const stateSchema: Schema = {
 
     CREATE TABLE pins (user_id TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
   `,
+    `
+    CREATE INDEX arrived ON events (seq) WHERE state = 'new';
+    CREATE INDEX undecryptable ON events (room_id, session_id, seq) WHERE state = 'undecryptable';
+  `,
   ],
 };
 

@@ -102,13 +102,11 @@ export class SyncState {
     );
   }
 
-  /** Forgets a room, its members and gaps; what was held behind a gap is settled. That it was encrypted stays known. */
+  /** Forgets a room that was left; what was held behind a gap is settled. Only that it was encrypted stays known. */
   forgetRoom(roomId: string): void {
     this.#database.transaction(() => {
-      this.#database.run(
-        "UPDATE rooms SET membership = NULL, inviters = '[]' WHERE room_id = ?",
-        roomId,
-      );
+      this.#database.run("DELETE FROM rooms WHERE room_id = ? AND encryption IS NULL", roomId);
+      this.#database.run("UPDATE rooms SET membership = NULL, inviters = '[]' WHERE room_id = ?", roomId);
       this.#database.run("DELETE FROM members WHERE room_id = ?", roomId);
       this.#database.run(
         `UPDATE events SET state = 'settled', gap = NULL, content = NULL, outcome = 'room-forgotten', settled_at_ms = ?

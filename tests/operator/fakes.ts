@@ -300,6 +300,11 @@ export class World {
     };
     return {
       unsettled: (afterSeq) => life.sync("unsettled", () => open(({ inbox }) => inbox.seq > afterSeq).slice(0, 3)),
+      arrived: (afterSeq) =>
+        life.sync(
+          "unsettled",
+          () => open(({ inbox, progress }) => inbox.seq > afterSeq && progress.state === "new").slice(0, 3),
+        ),
       awaitingKey: (roomId, sessionId) =>
         open((row) =>
           row.progress.state === "undecryptable" && row.inbox.roomId === roomId && row.sessionId === sessionId

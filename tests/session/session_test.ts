@@ -291,4 +291,5 @@ Deno.test("Session.leave() declines an invitation", async () => {
   assert.deepEqual(invitation, { roomId, inviters: [alice.userId] });
   await running.session.leave(roomId, never);
   assert.deepEqual(running.session.invitations(), []);
+  assert.equal(running.session.room(roomId), undefined);
 });

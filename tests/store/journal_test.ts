@@ -149,6 +149,45 @@ Deno.test("Journal.prune() keeps ten thousand settled events, and places go on",
   assert.equal(arrive(await folder.life(), "$next"), 10_002);
 });
 
+Deno.test("Journal.prune() settles what could not be decrypted for a week, and all but ten thousand of such", async () => {
+  await using folder = new Folder();
+  folder.nowMs = event("$").receivedAtMs;
+  const store = await folder.life();
+  store.transaction(() => {
+    for (let i = 1; i <= 10_001; i++) {
+      store.sync.addEvent(event(`$${i}`), { state: "new" });
+      store.journal.undecryptable(i, "late");
+    }
+  });
+  store.journal.prune();
+  assert.equal(store.journal.awaitingKey("!r", "late").length, 10_000);
+  assert.equal(standing(store)[0]?.[0], "$2");
+  assert.equal(store.journal.arrived(0).length, 0, "nobody is to look at them again");
+  arrive(store, "$new");
+  folder.nowMs += WEEK_MS;
+  store.journal.prune();
+  assert.equal(store.journal.awaitingKey("!r", "late").length, 10_000, "not older than a week");
+  folder.nowMs += 1;
+  store.journal.prune();
+  assert.deepEqual(standing(store), [["$new", "new"]]);
+  assert.deepEqual(store.journal.arrived(0).map(({ inbox }) => inbox.eventId), ["$new"]);
+  assert.equal(store.sync.knows("!r", "$10001"), true, "a copy is not taken in");
+});
+
+Deno.test("Journal says once what is about a user or a room, however long ago that was", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  const about = ["@ann:x another key", "!r", "$1"].map((eventId) => answer(eventId));
+  for (const each of about) {
+    store.journal.say(each);
+    store.journal.sent(transactionId(each.eventId, each.kind, each.sequence), "$said");
+  }
+  folder.nowMs += WEEK_MS + 1;
+  store.journal.prune();
+  for (const each of about) store.journal.say(each);
+  assert.deepEqual(store.journal.unsent().map(({ answer: { eventId } }) => eventId), ["$1"]);
+});
+
 Deno.test("Journal says an answer once", async () => {
   await using folder = new Folder();
   const store = await folder.life();

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import type { Store, StoredRoom } from "../../lib/store/mod.ts";
 import { event, Folder } from "./folder.ts";
 
@@ -64,6 +65,18 @@ Deno.test("SyncState.forgetRoom() leaves no members, no gaps and nothing held", 
   store.sync.forgetRoom("!r");
   assert.deepEqual([store.sync.gaps(), [...store.sync.members("!r")], ready(store)], [[], [], []]);
   assert.equal(store.sync.knows("!r", "$1"), true);
+});
+
+Deno.test("SyncState.forgetRoom() leaves no trace of a room that was never encrypted", async () => {
+  await using folder = new Folder();
+  const { sync } = await folder.life();
+  sync.saveRoom({ ...room, encryption: undefined });
+  sync.saveRoom({ ...room, roomId: "!encrypted" });
+  for (const roomId of ["!r", "!encrypted"]) sync.forgetRoom(roomId);
+  await folder.end();
+  using database = new DatabaseSync(folder.file("state.sqlite3"));
+  const rows = database.prepare("SELECT room_id FROM rooms").all();
+  assert.deepEqual(rows.map(({ room_id }) => room_id), ["!encrypted"]);
 });
 
 Deno.test("SyncState.addEvent() takes an event in once", async () => {
