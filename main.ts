@@ -23,19 +23,21 @@ import {
   startLogging,
   waitAfter,
 } from "./lib/service/mod.ts";
-import { openSession, type Pace, type Session, TokenRefused } from "./lib/session/mod.ts";
+import { findHomeserver, openSession, type Pace, type Session, TokenRefused } from "./lib/session/mod.ts";
 import { openStore, type Store } from "./lib/store/mod.ts";
+import { setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
 
 const USAGE =
   `openclaw-toggle ${project.version}: switches a Kubernetes Deployment on and off from an encrypted Matrix chat
 
-usage: openclaw-toggle [--conntest | --new-recovery-key | --reset-identity | --version | --help]
+usage: openclaw-toggle [--conntest | --new-recovery-key | --reset-identity | --fresh-device | --version | --help]
 
   (nothing)           run the operator
   --conntest          check configuration, homeserver, login and cluster, and exit 0 or 1
   --new-recovery-key  print a new recovery key for RECOVERY_KEY, and exit
   --reset-identity    make a new cross-signing identity for the operator's account, and exit; for when both the
                       volume and the recovery key are lost
+  --fresh-device      run the operator, and leave the device of the Python operator alone: its files are set aside
   --version           print the version
   --help              print this
 
@@ -66,23 +68,31 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-type Purpose = "operate" | "reset identity";
+type Purpose = "operate" | "reset identity" | "fresh device";
 
 /** What the arguments ask for; undefined if that is not clear, and has been said. */
 function purposeOf(args: readonly string[]): Purpose | "help" | "version" | "recovery key" | "conntest" | undefined {
   const flag = { type: "boolean" } as const;
-  const options = { conntest: flag, "new-recovery-key": flag, "reset-identity": flag, version: flag, help: flag };
+  const options = {
+    conntest: flag,
+    "new-recovery-key": flag,
+    "reset-identity": flag,
+    "fresh-device": flag,
+    version: flag,
+    help: flag,
+  };
   try {
     const { values } = parseArgs({ args: [...args], options });
     if (values.help) return "help";
     if (values.version) return "version";
     if (values["new-recovery-key"]) return "recovery key";
     if (values.conntest) return "conntest";
+    if (values["fresh-device"]) return "fresh device";
     return values["reset-identity"] ? "reset identity" : "operate";
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     console.error(
-      `${error.message}\npermitted: --conntest, --new-recovery-key, --reset-identity, --version, --help, or nothing`,
+      `${error.message}\npermitted: --conntest, --new-recovery-key, --reset-identity, --fresh-device, --version, --help, or nothing`,
     );
     return undefined;
   }
@@ -185,7 +195,10 @@ async function operate(
         log.warn("{reason}; trying again in {wait} s", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
       },
     });
-  using session = await patiently((signal) => startSession(config, store, signal));
+  const homeserver = await patiently((signal) => findHomeserver(config.homeserver, signal));
+  if (purpose === "fresh device") setOldStoreAside(config.storePath);
+  await takeOver({ store, folder: config.storePath, homeserver, user: config.user });
+  using session = await patiently((signal) => startSession(config, homeserver, store, signal));
 
   const scaler = new KubernetesScaler(new KubernetesApi(cluster));
   await using operator = new Operator({
@@ -250,9 +263,9 @@ async function operate(
   ]);
 }
 
-function startSession(config: Config, store: Store, signal: AbortSignal): Promise<Session> {
+function startSession(config: Config, homeserver: string, store: Store, signal: AbortSignal): Promise<Session> {
   return openSession({
-    homeserver: config.homeserver,
+    homeserver: { kind: "url", url: homeserver },
     credentials: { user: config.user, password: config.password },
     store,
     allowedUsers: new Set(config.allowedUsers),

@@ -28,6 +28,7 @@ const may: Readonly<Record<string, { readonly all: readonly string[]; readonly t
   operator: { all: ["commands", "errors"], types: ["config"] },
   // What satisfies a port may name its types: they are the operator's.
   session: { all: ["store", "errors"], types: ["config", "operator"] },
+  takeover: { all: ["store"], types: [] },
   scaler: { all: ["errors"], types: ["config", "operator"] },
   service: { all: ["errors"], types: [] },
 };

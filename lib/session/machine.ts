@@ -18,12 +18,12 @@ import {
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import { RejectedError } from "../errors/mod.ts";
+import { CRYPTO_NAME } from "../store/mod.ts";
 import { count, type Json, object, text, texts } from "./json.ts";
 import { Lock } from "./lock.ts";
 import { path, type Request, type Requests } from "./request.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
-const STORE_NAME = "openclaw-toggle";
 
 /** A request that the Rust crypto wants sent; `id` is missing on those that are not marked as sent. */
 export interface OutgoingRequest {
@@ -78,7 +78,7 @@ export class Machine implements Disposable {
    */
   static async open(requests: Requests, userId: string, deviceId: string, key: Uint8Array): Promise<Machine> {
     await initAsync();
-    const handle = await StoreHandle.openWithKey(STORE_NAME, key);
+    const handle = await StoreHandle.openWithKey(CRYPTO_NAME, key);
     const olm = await OlmMachine.initFromStore(new UserId(userId), new DeviceId(deviceId), handle);
     olm.roomKeyRequestsEnabled = false;
     return new Machine(olm, requests);

@@ -9,7 +9,7 @@ import { ConfigError, CredentialError, TransientError } from "../errors/mod.ts";
 import type { Store, StoredSession } from "../store/mod.ts";
 import { findHomeserver, type HomeserverAddress } from "./homeserver.ts";
 import { type Credentials, logIn } from "./login.ts";
-import { type Json, object, text } from "./json.ts";
+import { object } from "./json.ts";
 import { Machine } from "./machine.ts";
 import { Requests, TokenRefused } from "./request.ts";
 import { Session } from "./session.ts";
@@ -43,6 +43,8 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
   const requests = new Requests(await findHomeserver(options.homeserver, signal));
   const stored = store.account.load();
   if (stored !== undefined) mustBeOurs(stored, requests.baseUrl, options.credentials.user);
+  // Without an account, what the crypto holds is of a device that never came to be ours.
+  else await store.emptyCrypto();
   const account = stored ?? await newLogin(requests, options, undefined, signal);
   try {
     return await begin(requests, options, account, signal);
@@ -73,26 +75,23 @@ async function begin(
   const machine = await Machine.open(requests, self, deviceId, store.cryptoKey);
   try {
     await machine.track(allowedUsers);
-    const publish = async (): Promise<Json> => {
-      await machine.sendOutgoing(signal);
-      return await machine.query(self, signal);
+    const { ed25519, curve25519 } = machine.olm.identityKeys;
+    const ours = `${ed25519.toBase64()} ${curve25519.toBase64()}`;
+    const publish = async (): Promise<void> => {
+      // First of all, as what we upload would take the place of keys that are not ours.
+      let listed = await listedKeys(machine, self, deviceId, signal);
+      if (listed === undefined || listed === ours) await machine.sendOutgoing(signal);
+      listed ??= await listedKeys(machine, self, deviceId, signal);
+      if (listed !== ours) throw new DeviceLost("the homeserver does not list its keys");
     };
-    const answer = await publish().catch(async (error) => {
+    await publish().catch(async (error) => {
       if (!(error instanceof TokenRefused)) throw error;
       if (!error.soft) throw new DeviceLost(error.message, { cause: error });
       // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
       log.warning("the homeserver has ended the access token; logging in again as the same device");
       await newLogin(requests, options, deviceId, signal);
-      return await publish();
+      await publish();
     });
-    const listed = object(answer["device_keys"])[self];
-    if (listed === undefined) throw new TransientError("Cannot go on: the homeserver does not tell our own devices");
-    const published = object(listed)[deviceId];
-    if (
-      text(object(object(published)["keys"])[`ed25519:${deviceId}`]) !== machine.olm.identityKeys.ed25519.toBase64()
-    ) {
-      throw new DeviceLost("the homeserver does not list its keys");
-    }
   } catch (error) {
     machine[Symbol.dispose]();
     throw error;
@@ -108,6 +107,19 @@ async function begin(
     onlySignedDevices,
     now,
   });
+}
+
+/** Keys of our device as the homeserver lists them; undefined if it lists none. */
+async function listedKeys(
+  machine: Machine,
+  self: string,
+  deviceId: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const devices = object((await machine.query(self, signal))["device_keys"])[self];
+  if (devices === undefined) throw new TransientError("Cannot go on: the homeserver does not tell our own devices");
+  const keys = machine.listed(self)?.get(deviceId);
+  return keys && `${keys.ed25519} ${keys.curve25519}`;
 }
 
 async function newLogin(

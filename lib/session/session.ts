@@ -128,11 +128,14 @@ export class Session implements Chat, Disposable {
   /** One poll: to-device messages and device lists first, durably, then everything else with the token. */
   async #sync(signal: AbortSignal): Promise<SyncEffect> {
     const since = this.#store.sync.token();
-    const { heldMs, deadlineMs } = this.#polls.next(since !== undefined);
+    const inFull = this.#store.sync.tokenIsAdopted();
+    const { heldMs, deadlineMs } = this.#polls.next(since !== undefined && !inFull);
+    const filter = syncFilter(this.self);
+    const query = { filter, since, timeout: String(heldMs), full_state: inFull ? "true" : undefined };
     const { json } = await this.#requests.send({
       method: "GET",
       path: "/_matrix/client/v3/sync",
-      query: { filter: syncFilter(this.self), since, timeout: String(heldMs) },
+      query,
       deadlineMs,
     }, signal);
     if (text(json["next_batch"]) === undefined) throw new TransientError("Cannot sync: the answer has no next_batch");

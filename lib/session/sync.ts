@@ -133,8 +133,10 @@ export class SyncApplier {
       for (const event of events) this.#add(roomId, event, { state: "settled" });
       return;
     }
-    const from = entered ? after : text(timeline["prev_batch"]);
-    if (entered && from !== undefined) {
+    // With another program's token, a room that is new to us is not new: the timeline begins where that one stopped.
+    const joinedNow = entered && !this.#store.sync.tokenIsAdopted();
+    const from = joinedNow ? after : text(timeline["prev_batch"]);
+    if (joinedNow && from !== undefined) {
       // Our own join is not in this timeline (it is filtered); what came after it is found by reading backwards.
       this.#store.sync.addGap({ roomId, from, to: undefined });
       effect.gaps = true;

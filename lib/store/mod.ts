@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { Account } from "./account.ts";
 import { Latch, StoreError } from "./error.ts";
 import { makeFolder, readFile, removeFile, writeFile } from "./files.ts";
-import { installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
+import { type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
 import { Journal } from "./journal.ts";
 import { obtainKey } from "./key.ts";
 import { Pins } from "./pins.ts";
@@ -24,6 +24,9 @@ export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } 
 export type { StoredPin } from "./pins.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
 export type { Account, Journal, Pins, SyncState };
+
+/** Name of the Rust crypto's database. */
+export const CRYPTO_NAME = "openclaw-toggle";
 
 /** How a store is opened. */
 export interface StoreOptions {
@@ -163,6 +166,18 @@ export class Store implements AsyncDisposable {
       crypto.close();
       if (error instanceof StoreError) throw error;
       throw new StoreError(`Cannot read the store ${path}: ${(error as Error).message}`, path, error);
+    }
+  }
+
+  /** Empties the database of the Rust crypto, which nothing is using, of what a beginning that was cut short has left. */
+  async emptyCrypto(): Promise<void> {
+    const factory: DurableFactory = Reflect.get(globalThis, "indexedDB");
+    for (const { name } of await factory.databases()) {
+      await new Promise((resolve, reject) => {
+        const request = factory.deleteDatabase(name);
+        request.addEventListener("success", resolve);
+        request.addEventListener("error", () => reject(request.error));
+      });
     }
   }
 

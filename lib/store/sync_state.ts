@@ -80,6 +80,18 @@ export class SyncState {
   /** Sets the token to sync from. */
   setToken(token: string): void {
     this.#database.run("INSERT OR REPLACE INTO meta VALUES ('sync_token', ?)", token);
+    this.#database.run("DELETE FROM meta WHERE name = 'token_adopted'");
+  }
+
+  /** Sets the token of another program, which knew rooms that are not known here. */
+  adoptToken(token: string): void {
+    this.setToken(token);
+    this.#database.run("INSERT INTO meta VALUES ('token_adopted', 1)");
+  }
+
+  /** The token is another program's: what it stands for is still to be told in full. */
+  tokenIsAdopted(): boolean {
+    return this.#database.get("SELECT 1 FROM meta WHERE name = 'token_adopted'") !== undefined;
   }
 
   /** All rooms. */

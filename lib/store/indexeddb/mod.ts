@@ -42,7 +42,11 @@ export const indexedDBSchema: readonly string[] = [`
 `];
 
 /** An IDBFactory; Deno has no types for it, and those who use one bring their own. */
-export type DurableFactory = { readonly open: (name: string, version?: number) => object };
+export type DurableFactory = {
+  readonly open: (name: string, version?: number) => object;
+  readonly databases: () => Promise<readonly { readonly name: string }[]>;
+  readonly deleteDatabase: (name: string) => EventTarget & { readonly error: unknown };
+};
 
 /**
  * Loads what a SQLite database holds and writes through to it from then on.

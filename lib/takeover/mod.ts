@@ -1,0 +1,239 @@
+/**
+ * Taking over the store of the Python operator: its device, with account, Olm and Megolm sessions, becomes ours, once.
+ * The old files are read only, until all is on disk in ours; then they are renamed.
+ *
+ * That our store has the device's account is the one sign that it is done. Whoever is killed before starts over;
+ * whoever is killed after has only files left to rename.
+ *
+ * @module
+ */
+
+import { createHmac } from "node:crypto";
+import { join } from "node:path";
+import { getLogger } from "@logtape/logtape";
+import {
+  BaseMigrationData,
+  DeviceId,
+  initAsync,
+  Migration,
+  PickledInboundGroupSession,
+  PickledSession,
+  RoomId,
+  StoreHandle,
+  UserId,
+} from "@matrix-org/matrix-sdk-crypto-wasm";
+import { CRYPTO_NAME, type Store } from "../store/mod.ts";
+import {
+  cannot,
+  databaseName,
+  filesOf,
+  oldFiles,
+  type OldRow,
+  type OldSession,
+  oldSession,
+  OldStore,
+  removeCopy,
+  textOf,
+} from "./old_store.ts";
+import { libolmPickle, PICKLE_KEY } from "./pickle.ts";
+
+const log = getLogger(["openclaw-toggle", "takeover"]);
+/** Sessions handed over at once. */
+const BATCH = 100;
+const MEGOLM = "m.megolm.v1.aes-sha2";
+
+/** What a store is taken over with. */
+export interface TakeOverOptions {
+  /** Our store, open; its crypto database too, and nothing uses that yet. */
+  readonly store: Store;
+  /** The folder of both. */
+  readonly folder: string;
+  /** Base URL of the homeserver. */
+  readonly homeserver: string;
+  /** Who we are to be: a localpart or a full user id. */
+  readonly user: string;
+}
+
+/** Whose store of the Python operator a folder holds, without touching it; undefined if it holds none. */
+export function findOldStore(folder: string): string | undefined {
+  if (oldFiles(folder).length === 0) return undefined;
+  const session = oldSession(folder);
+  return session === undefined ? "an unknown device" : `device ${session.deviceId} of ${session.userId}`;
+}
+
+/**
+ * Takes the Python operator's store over, if there is one and ours is new.
+ *
+ * @throws StoreError if it cannot be read or is another user's; ours is as new as before then
+ */
+export async function takeOver({ store, folder, homeserver, user }: TakeOverOptions): Promise<void> {
+  const files = oldFiles(folder);
+  if (files.length === 0) return;
+  const ours = store.account.load();
+  if (ours !== undefined || store.sync.token() !== undefined) {
+    // The same device: it was taken over, and only the renaming was cut short.
+    if (ours && files.includes(databaseName(ours))) return rename(folder, filesOf(ours), "imported");
+    return log.warn("{files} of the Python operator are not read, as this operator has a store already: delete them", {
+      files: files.join(", "),
+    });
+  }
+  const { session, rooms, syncToken } = await importCrypto(store, folder, user).catch((error) => {
+    mustBeTheOldStores(error, store);
+    throw error;
+  });
+  store.transaction(() => {
+    for (const roomId of rooms) {
+      store.sync.saveRoom({ roomId, membership: "leave", encryption: { algorithm: MEGOLM }, inviters: [] });
+      store.sync.forgetRoom(roomId);
+    }
+    if (syncToken !== undefined) store.sync.adoptToken(syncToken);
+    store.account.save({ homeserver, ...session });
+  });
+  log.info("took over device {device} of {user} from the Python operator, with {rooms} encrypted rooms", {
+    device: session.deviceId,
+    user: session.userId,
+    rooms: rooms.length,
+  });
+  rename(folder, filesOf(session), "imported");
+  log.info("its files hold live keys: they are renamed to *.imported, and best deleted once all is well");
+}
+
+/** Renames the Python operator's files, so that they are not taken over. */
+export function setOldStoreAside(folder: string): void {
+  removeCopy(folder);
+  rename(folder, oldFiles(folder), "aside");
+}
+
+/** Renames those that are there, one after the other, for the owner's eyes only. */
+function rename(folder: string, files: readonly string[], suffix: string): void {
+  for (const name of files) {
+    const path = join(folder, name);
+    try {
+      Deno.chmodSync(path, 0o600);
+      Deno.renameSync(path, `${path}.${suffix}`);
+      log.info("renamed {name} to {name}.{suffix}", { name, suffix });
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw cannot(path, (error as Error).message, error);
+    }
+  }
+}
+
+/** What goes to the Rust crypto goes there; returns the rest. */
+async function importCrypto(
+  store: Store,
+  folder: string,
+  user: string,
+): Promise<{ session: OldSession; rooms: readonly string[]; syncToken: string | undefined }> {
+  using old = new OldStore(folder);
+  const { path, session, encryptedRooms: rooms, syncToken } = old;
+  if (session.userId !== user && !session.userId.startsWith(`@${user}:`)) {
+    throw cannot(path, `it belongs to ${session.userId}, and MATRIX_USER is ${user}`);
+  }
+  await initAsync();
+  await store.emptyCrypto();
+  using handle = await StoreHandle.openWithKey(CRYPTO_NAME, store.cryptoKey);
+  try {
+    await Migration.migrateBaseData(baseData(old), PICKLE_KEY, handle);
+  } catch (error) {
+    mustBeTheOldStores(error, store);
+    throw cannot(path, `the device's account cannot be read (${error})`, error);
+  }
+  await importSessions(store, "Olm", old.olmSessions(), async (rows) => {
+    await Migration.migrateOlmSessions(rows.map(olmSession), PICKLE_KEY, handle);
+  });
+  await importSessions(store, "Megolm", old.megolmSessions(), async (rows) => {
+    await Migration.migrateMegolmSessions(rows.map(megolmSession), PICKLE_KEY, handle);
+  });
+  return { session, rooms, syncToken };
+}
+
+/** @throws what has failed if it was not the reading of the old store, but the crypto itself or the writing of ours */
+function mustBeTheOldStores(error: unknown, store: Store): void {
+  if (error instanceof WebAssembly.RuntimeError) throw error;
+  store.account.load(); // throws if the store has failed
+}
+
+/** What cannot be read is told, and does without: broken Olm sessions are mended, Megolm sessions may come again. */
+async function importSessions(
+  store: Store,
+  kind: string,
+  rows: Iterable<OldRow>,
+  migrate: (rows: readonly OldRow[]) => Promise<void>,
+): Promise<void> {
+  let [all, lost] = [0, 0];
+  const attempt = async (batch: readonly OldRow[]): Promise<void> => {
+    try {
+      await migrate(batch);
+    } catch (error) {
+      mustBeTheOldStores(error, store);
+      // One that is bad fails all that it came with.
+      if (batch.length > 1) {
+        for (const row of batch) await attempt([row]);
+      } else lost += 1;
+    }
+  };
+  for (const batch of batches(rows)) {
+    all += batch.length;
+    await attempt(batch);
+  }
+  log.info("{kind} sessions taken over: {count}", { kind, count: all - lost });
+  if (lost > 0) {
+    log.warn("{lost} of {all} {kind} sessions cannot be read, and are left out: what they encrypted stays so", {
+      ...{ lost, all, kind },
+    });
+  }
+}
+
+function* batches(rows: Iterable<OldRow>): Generator<OldRow[]> {
+  let batch: OldRow[] = [];
+  for (const row of rows) {
+    batch.push(row);
+    if (batch.length === BATCH) {
+      yield batch;
+      batch = [];
+    }
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function baseData({ session, account, secret }: OldStore): BaseMigrationData {
+  const data = new BaseMigrationData();
+  data.userId = new UserId(session.userId);
+  data.deviceId = new DeviceId(session.deviceId);
+  data.pickledAccount = libolmPickle("account", account);
+  if (secret) {
+    const key = (usage: string): string =>
+      createHmac("sha256", secret).update(`minimatrix cross-signing ${usage}`).digest("base64").replace(/=+$/, "");
+    data.privateCrossSigningMasterKey = key("master");
+    data.privateCrossSigningSelfSigningKey = key("self_signing");
+    data.privateCrossSigningUserSigningKey = key("user_signing");
+  }
+  return data;
+}
+
+function olmSession(row: OldRow): PickledSession {
+  const made = new PickledSession();
+  made.pickle = libolmPickle("session", textOf(row["session"]));
+  made.senderKey = textOf(row["sender_key"]);
+  made.creationTime = time(row["creation_time"]);
+  made.lastUseTime = time(row["last_usage_date"]);
+  made.createdUsingFallbackKey = false;
+  return made;
+}
+
+/** Local time without a zone: taken for UTC, as only the order counts. The newest session is the one that is used. */
+function time(value: unknown): Date {
+  const date = new Date(`${textOf(value).replace(" ", "T").slice(0, 23)}Z`);
+  return Number.isNaN(date.getTime()) ? new Date(0) : date;
+}
+
+function megolmSession(row: OldRow): PickledInboundGroupSession {
+  const made = new PickledInboundGroupSession();
+  made.pickle = libolmPickle("group session", textOf(row["session"]));
+  made.senderKey = textOf(row["sender_key"]);
+  made.senderSigningKey = textOf(row["fp_key"]);
+  made.roomId = new RoomId(textOf(row["room_id"]));
+  made.imported = row["forwarded"] === 1;
+  made.backedUp = false;
+  return made;
+}

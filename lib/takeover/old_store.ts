@@ -1,0 +1,213 @@
+/**
+ * What the Python operator has left in its folder: `session.json` of minimatrix and the SQLite database of matrix-nio.
+ * Reads a copy of them; knows nothing of what becomes of it.
+ *
+ * @module
+ */
+
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { StoreError } from "../store/mod.ts";
+
+const SESSION = "session.json";
+/** From minimatrix 0.0.18 on: what its cross-signing identity is made from. */
+const SECRET = "cross_signing_secret";
+const COPY = "takeover.sqlite3";
+/** SQLite keeps what was not finished beside the database. */
+const SIDES = ["-journal", "-wal", "-shm"];
+/** Where matrix-nio notes whom it trusts, beside the database too; we judge anew. */
+const TRUST = [".trusted_devices", ".blacklisted_devices", ".ignored_devices"];
+/** Versions of matrix-nio's tables that are alike in what is read here. */
+const VERSION = 2;
+
+/** A session of the Python operator. */
+export interface OldSession {
+  /** Full user id. */
+  readonly userId: string;
+  /** Device id. */
+  readonly deviceId: string;
+  /** Access token. */
+  readonly accessToken: string;
+}
+
+/** A row of matrix-nio's database. */
+export type OldRow = Readonly<Record<string, unknown>>;
+
+/** Says that the old store cannot be taken over, and what to do. */
+export function cannot(path: string, reason: string, cause?: unknown): StoreError {
+  return new StoreError(
+    `Cannot take over the Python operator's store: ${path}: ${reason}; bring a backup of the whole folder back, or ` +
+      "start once with --fresh-device, which sets these files aside and makes a new device",
+    path,
+    cause,
+  );
+}
+
+/** Names of the Python operator's files in a folder: none if it has left neither a session nor a database. */
+export function oldFiles(folder: string): string[] {
+  const names = Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
+  const files = names.filter((name) =>
+    [SESSION, SECRET].includes(name) || /^@.+_.+\.(db(-journal|-wal|-shm)?|\w+_devices)$/.test(name)
+  );
+  return files.some((name) => name !== SECRET) ? files : [];
+}
+
+/**
+ * The session; undefined if there is no file that holds one.
+ *
+ * @throws StoreError if the file cannot be read
+ */
+export function oldSession(folder: string): OldSession | undefined {
+  const path = join(folder, SESSION);
+  try {
+    const { user_id: userId, device_id: deviceId, access_token: accessToken } = JSON.parse(Deno.readTextFileSync(path));
+    const session = { userId, deviceId, accessToken };
+    if (Object.values(session).some((value) => typeof value !== "string" || value === "")) {
+      throw new Error("it names no user, device or token");
+    }
+    return session;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    // The parser's own words would quote the token.
+    throw cannot(path, error instanceof SyntaxError ? "it is no JSON" : (error as Error).message);
+  }
+}
+
+/** Name of the session's database. */
+export function databaseName({ userId, deviceId }: { readonly userId: string; readonly deviceId: string }): string {
+  return `${userId}_${deviceId}.db`;
+}
+
+/** Names of the files that hold a session; the database comes last, by which the session can be told until it is gone. */
+export function filesOf(session: { readonly userId: string; readonly deviceId: string }): string[] {
+  const database = databaseName(session);
+  const trust = TRUST.map((end) => database.replace(/\.db$/, end));
+  return [SESSION, SECRET, ...trust, ...SIDES.map((side) => database + side), database];
+}
+
+/** A copy of the session's database, open, and the secret beside it. Disposing it removes the copy. */
+export class OldStore implements Disposable {
+  /** The session. */
+  readonly session: OldSession;
+  /** The secret of its cross-signing identity; undefined if there is none. */
+  readonly secret: string | undefined;
+  /** Path of the database itself. */
+  readonly path: string;
+  readonly #folder: string;
+  readonly #database: DatabaseSync;
+  readonly #account: OldRow;
+
+  /**
+   * Copies and opens.
+   *
+   * @throws StoreError if something of it is missing, damaged, or of a version that is not known
+   */
+  constructor(folder: string) {
+    this.#folder = folder;
+    const session = oldSession(folder);
+    if (session === undefined) {
+      throw cannot(join(folder, SESSION), "it is missing, and with it the device's access token");
+    }
+    this.session = session;
+    this.path = join(folder, databaseName(session));
+    const secretPath = join(folder, SECRET);
+    removeCopy(this.#folder);
+    let database: DatabaseSync | undefined;
+    try {
+      this.secret = contentOf(secretPath)?.trim();
+      this.#copy();
+      this.#database = database = new DatabaseSync(join(folder, COPY));
+      const [health] = Object.values(database.prepare("PRAGMA quick_check(1)").get() ?? {});
+      if (health !== "ok") throw new Error(`it is damaged (${health})`);
+      const version = database.prepare("SELECT max(version) AS version FROM storeversion").get()?.version;
+      if (version !== VERSION) throw new Error(`its version is ${version}, and only ${VERSION} is known`);
+      const account = database.prepare("SELECT * FROM accounts WHERE user_id = ? AND device_id = ?")
+        .get(session.userId, session.deviceId);
+      if (account === undefined) throw new Error(`it has no account of ${session.userId}, device ${session.deviceId}`);
+      this.#account = account;
+    } catch (error) {
+      database?.close();
+      removeCopy(this.#folder);
+      const reason = error instanceof Deno.errors.NotFound ? "the file is missing" : (error as Error).message;
+      throw cannot(this.path, reason, error);
+    }
+  }
+
+  /** The pickle of the device's account. */
+  get account(): string {
+    return textOf(this.#account["account"]);
+  }
+
+  /** The token to sync from; undefined if none was stored. */
+  get syncToken(): string | undefined {
+    const row = this.#rows("SELECT token FROM synctokens WHERE account_id = ?").next().value;
+    return row && textOf(row["token"]);
+  }
+
+  /** Ids of the rooms that were known to be encrypted. */
+  get encryptedRooms(): string[] {
+    return Array.from(this.#rows("SELECT room_id FROM encryptedrooms WHERE account_id = ?"), (row) => {
+      return textOf(row["room_id"]);
+    });
+  }
+
+  /** Rows of Olm sessions. */
+  olmSessions(): Iterable<OldRow> {
+    return this.#rows("SELECT * FROM olmsessions WHERE account_id = ? ORDER BY creation_time");
+  }
+
+  /** Rows of Megolm sessions; `forwarded` is 1 where somebody else than its owner gave it to us. */
+  megolmSessions(): Iterable<OldRow> {
+    return this.#rows(
+      `SELECT *, EXISTS (SELECT 1 FROM forwardedchains WHERE session_id = megolm.session_id) AS forwarded
+        FROM megolminboundsessions AS megolm WHERE account_id = ?`,
+    );
+  }
+
+  /** Closes and removes the copy. */
+  [Symbol.dispose](): void {
+    this.#database.close();
+    removeCopy(this.#folder);
+  }
+
+  *#rows(sql: string): Generator<OldRow> {
+    try {
+      yield* this.#database.prepare(sql).iterate(Number(this.#account["id"]));
+    } catch (error) {
+      throw cannot(this.path, (error as Error).message, error);
+    }
+  }
+
+  /** With what was not finished, which SQLite takes back when it opens the copy. */
+  #copy(): void {
+    const copy = join(this.#folder, COPY);
+    for (const side of ["", "-journal", "-wal"]) {
+      try {
+        Deno.copyFileSync(this.path + side, copy + side);
+        Deno.chmodSync(copy + side, 0o600);
+      } catch (error) {
+        if (side === "" || !(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    }
+  }
+}
+
+/** Removes the copy that one who was killed has left. */
+export function removeCopy(folder: string): void {
+  for (const side of ["", ...SIDES]) rmSync(join(folder, COPY + side), { force: true });
+}
+
+function contentOf(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** A column's text: matrix-nio keeps pickles as base64 in a BLOB. */
+export function textOf(value: unknown): string {
+  return value instanceof Uint8Array ? new TextDecoder().decode(value) : String(value);
+}
