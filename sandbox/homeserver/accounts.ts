@@ -78,6 +78,11 @@ export class Accounts {
     return user;
   }
 
+  /** The user of that localpart, added if there is none. */
+  named(localpart: string): User {
+    return this.#users.get(`@${localpart}:${this.#serverName}`) ?? this.register(localpart, randomId(20));
+  }
+
   /** A token for one m.login.token login, as a single sign-on would hand it out. */
   issueLoginToken(userId: string): string {
     const token = randomId(20);
@@ -109,7 +114,14 @@ export class Accounts {
       }
       case "org.matrix.login.jwt": {
         const subject = await jwtSubject(textIn(body, "token"), this.#jwtSecret);
-        return this.#users.get(`@${subject}:${this.#serverName}`) ?? this.register(subject, randomId(20));
+        return this.named(subject);
+      }
+      // What the module synapse-token-authenticator adds to Synapse.
+      case "com.famedly.login.token.oauth":
+      case "com.famedly.login.token": {
+        const subject = await jwtSubject(textIn(body, "token"), this.#jwtSecret);
+        if (objectOf(body["identifier"])["user"] !== subject) throw forbidden("Invalid token");
+        return this.named(subject);
       }
       default:
         throw new MatrixError(400, "M_INVALID_PARAM", "Invalid login submission");

@@ -12,12 +12,14 @@ import { Keys } from "./keys.ts";
 import { type JsonObject, MatrixError, Stream } from "./protocol.ts";
 import { Rooms } from "./rooms.ts";
 import { makeRouter, type Router } from "./router.ts";
+import type { Provider } from "./sso.ts";
 import type { Sources } from "./sync.ts";
 
 export { Attacks } from "./attacks.ts";
 export { type ActiveFault, type Fault, type Logged, RequestLog, tooManyRequests } from "./faults.ts";
 export type { JsonObject } from "./protocol.ts";
 export type { NewEvent, RoomEvent } from "./rooms.ts";
+export type { Provider } from "./sso.ts";
 
 /** How a homeserver is set up. */
 export interface HomeserverOptions {
@@ -27,6 +29,8 @@ export interface HomeserverOptions {
   readonly serverName?: string;
   /** Shared HS256 secret of JWT login; `for-tests` if not given. */
   readonly jwtSecret?: string;
+  /** An identity provider through which people may sign on. */
+  readonly provider?: Provider;
   /** Milliseconds since the epoch; Date.now if not given. */
   readonly now?: () => number;
 }
@@ -51,12 +55,13 @@ export class Homeserver implements AsyncDisposable {
    *
    * @throws Deno.errors.AddrInUse if the port is taken
    */
-  constructor({ port = 0, serverName = "localhost", jwtSecret = "for-tests", now = Date.now }: HomeserverOptions = {}) {
+  constructor(options: HomeserverOptions = {}) {
+    const { port = 0, serverName = "localhost", jwtSecret = "for-tests", provider, now = Date.now } = options;
     const stream = new Stream();
     const accounts = new Accounts(serverName, jwtSecret, stream);
     const rooms = new Rooms(serverName, stream, now);
     this.#sources = { accounts, rooms, keys: new Keys(stream), inbox: new Inbox(stream), stream, now };
-    this.#router = makeRouter(this.#sources, () => this.url);
+    this.#router = makeRouter(this.#sources, () => this.url, provider);
     this.attacks = new Attacks(this.#sources);
     this.serverName = serverName;
     this.#port = port;
@@ -147,7 +152,8 @@ export class Homeserver implements AsyncDisposable {
         answered(async () => {
           const body = await bodyOf(request);
           const session = endpoint.open ? undefined as never : authenticate();
-          return endpoint.answer({ path, query: url.searchParams, body, session, signal });
+          const cookies = request.headers.get("cookie") ?? "";
+          return endpoint.answer({ path, query: url.searchParams, body, url, cookies, session, signal });
         });
     } catch (error) {
       return () => answered(() => Promise.reject(error));
@@ -167,9 +173,10 @@ async function bodyOf(request: Request): Promise<JsonObject> {
   throw new MatrixError(400, "M_BAD_JSON", "Content must be a JSON object.");
 }
 
-async function answered(act: () => Promise<JsonObject>): Promise<Response> {
+async function answered(act: () => Promise<JsonObject | Response>): Promise<Response> {
   try {
-    return Response.json(await act());
+    const answer = await act();
+    return answer instanceof Response ? answer : Response.json(answer);
   } catch (error) {
     if (error instanceof MatrixError) return Response.json(error.body, { status: error.status });
     throw error;

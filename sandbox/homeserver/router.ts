@@ -7,6 +7,7 @@ import type { Session } from "./accounts.ts";
 import { clientEvent, page } from "./events.ts";
 import { forbidden, type JsonObject, MatrixError, notFound, objectOf, textIn } from "./protocol.ts";
 import type { Room } from "./rooms.ts";
+import { type Provider, SingleSignOn } from "./sso.ts";
 import { type Sources, sync } from "./sync.ts";
 
 /** A request as endpoints see it. */
@@ -17,6 +18,10 @@ export interface Call {
   readonly query: URLSearchParams;
   /** JSON body; empty if there is none. */
   readonly body: JsonObject;
+  /** The whole URL that was asked for. */
+  readonly url: URL;
+  /** Value of the Cookie header; empty without one. */
+  readonly cookies: string;
   /** Who asks. */
   readonly session: Session;
   /** Ends long polls. */
@@ -31,8 +36,8 @@ export interface Endpoint {
   readonly template: string;
   /** Answers anybody. */
   readonly open: boolean;
-  /** Answers with a JSON body, or throws a MatrixError. */
-  readonly answer: (call: Call) => JsonObject | Promise<JsonObject>;
+  /** Answers with a JSON body or in a form of its own, or throws a MatrixError. */
+  readonly answer: (call: Call) => JsonObject | Response | Promise<JsonObject>;
 }
 
 /** The endpoint of a request with the parameters of its path; undefined if there is none. */
@@ -45,8 +50,9 @@ const versions = ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8"
  *
  * @param sources what it holds
  * @param baseUrl its own address
+ * @param provider through which people may sign on
  */
-export function makeRouter(sources: Sources, baseUrl: () => string): Router {
+export function makeRouter(sources: Sources, baseUrl: () => string, provider?: Provider): Router {
   const { accounts, rooms, keys, inbox, now } = sources;
   const answered = new Map<string, JsonObject>();
   const endpoints: { endpoint: Endpoint; pattern: RegExp }[] = [];
@@ -86,7 +92,13 @@ export function makeRouter(sources: Sources, baseUrl: () => string): Router {
   on("GET /.well-known/matrix/client", () => ({ "m.homeserver": { base_url: baseUrl() } }), true);
 
   const flows = ["m.login.password", "m.login.token", "org.matrix.login.jwt"].map((type) => ({ type }));
-  on("GET /login", () => ({ flows }), true);
+  const issue = (username: string) => accounts.issueLoginToken(accounts.named(username).userId);
+  const signOn = provider && new SingleSignOn(provider, baseUrl, issue);
+  on("GET /login", () => ({ flows: signOn ? [...flows, signOn.flow] : flows }), true);
+  if (signOn) {
+    on("GET /login/sso/redirect/{idpId}", ({ path, url }) => signOn.redirect(path["idpId"] ?? "", url), true);
+    on("GET /_synapse/client/oidc/callback", ({ query, cookies }) => signOn.callback(query, cookies), true);
+  }
   on("POST /login", ({ body }) => accounts.login(body), true);
   on("GET /account/whoami", ({ session }) => {
     return { user_id: session.user.userId, device_id: session.deviceId, is_guest: false };
