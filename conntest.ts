@@ -17,7 +17,7 @@ import {
   whoAmI,
 } from "./lib/scaler/mod.ts";
 import { type Check, type Finding, runChecks } from "./lib/service/mod.ts";
-import { findHomeserver, homeserverVersions, logIn, logOut, Requests } from "./lib/session/mod.ts";
+import { findHomeserver, homeserverVersions, Requests, tryLogin } from "./lib/session/mod.ts";
 
 if (import.meta.main) Deno.exit(await connectionTest());
 
@@ -78,11 +78,13 @@ function matrixChecks(config: Config): Check[] {
       name: "login",
       needs: ["homeserver"],
       run: async (signal) => {
-        const { user, password } = config;
-        const { userId, deviceId, accessToken } = await logIn(requests, { user, password }, undefined, signal);
-        requests.accessToken = accessToken;
-        await logOut(requests, signal);
-        return { ok: true, found: `${userId}; its device ${deviceId} was logged out again` };
+        const { userId, deviceId, loggedOut } = await tryLogin(requests, config.login, signal);
+        return {
+          ok: true,
+          found: `${userId}, device ${deviceId}, ${
+            loggedOut ? "which was logged out again" : "whose token is left as it is"
+          }`,
+        };
       },
     },
   ];

@@ -266,7 +266,7 @@ async function operate(
 function startSession(config: Config, homeserver: string, store: Store, signal: AbortSignal): Promise<Session> {
   return openSession({
     homeserver: { kind: "url", url: homeserver },
-    credentials: { user: config.user, password: config.password },
+    login: config.login,
     store,
     allowedUsers: new Set(config.allowedUsers),
     onlySignedDevices: config.senderTrust === "cross-signed",

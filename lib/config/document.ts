@@ -21,21 +21,25 @@ export function markdownTable(): string {
 export function helpTable(): string {
   return ROWS.map((variable) => {
     const [name, required, unset, permitted, meaning] = cellsOf(variable, "");
-    const otherwise = required === "yes" ? "required" : `default: ${unset}`;
+    const otherwise = required === "yes"
+      ? "required"
+      : required === "no"
+      ? `default: ${unset}`
+      : `required ${required}`;
     return `  ${name}\n      ${meaning}\n      permitted: ${permitted}\n      ${otherwise}`;
   }).join("\n");
 }
 
 /** One cell for each heading. */
 function cellsOf(variable: Variable<unknown>, quote: string): string[] {
-  const { name, otherName, secret, default: unset, defaultInWords, permitted, meaning } = variable;
+  const { name, otherName, secret, default: unset, defaultInWords, requiredFor, permitted, meaning } = variable;
   const code = (text: string) => `${quote}${text}${quote}`;
   const file = secret ? `; or ${code(`${name}_FILE`)}, the path of a file that holds it` : "";
   const other = otherName ? `; ${code(otherName)} is understood too` : "";
   return [
     code(name),
-    unset === undefined ? "yes" : "no",
-    defaultInWords ?? (typeof unset === "string" ? code(unset) : ""),
+    unset === undefined ? "yes" : requiredFor ? `for ${requiredFor.join(", ")}` : "no",
+    defaultInWords ?? (typeof unset === "string" && !requiredFor ? code(unset) : ""),
     permitted,
     `${meaning}${file}${other}`,
   ];

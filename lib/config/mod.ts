@@ -5,6 +5,7 @@
  */
 
 export { helpTable, markdownTable } from "./document.ts";
+export type { JwtLogin, Login, SsoLogin } from "./login.ts";
 export type { Homeserver, HttpAddress } from "./parsers.ts";
 export { type Config, type Environment, readConfig } from "./read.ts";
 export { encodeRecoveryKey } from "./recovery_key.ts";

@@ -170,14 +170,18 @@ export function isSubdomain(text: string): boolean {
   return text.length <= 253 && text.split(".").every((part) => /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(part));
 }
 
-/** An http or https URL without credentials, query and fragment; or a server name. */
-export function homeserver(text: string): Homeserver {
-  if (isServerName(text)) return Object.freeze({ kind: "name", name: text });
-  const url = /^https?:\/\//i.test(text) ? URL.parse(text) : null;
-  if (url === null) throw new Unfit(`${quoted(text)} is no such thing`);
-  if (url.username !== "" || url.password !== "") throw new Unfit("a user name or password stands in the URL");
+/** An http or https URL without credentials, query and fragment; its slashes at the end are cut off. */
+export function url(text: string): string {
+  const parsed = /^https?:\/\//i.test(text) ? URL.parse(text) : null;
+  if (parsed === null) throw new Unfit(`${quoted(text)} is no such thing`);
+  if (parsed.username !== "" || parsed.password !== "") throw new Unfit("a user name or password stands in the URL");
   if (/[?#]/.test(text)) throw new Unfit("a query or a fragment stands in the URL");
-  return Object.freeze({ kind: "url", url: url.href.replace(/\/+$/, "") });
+  return parsed.href.replace(/\/+$/, "");
+}
+
+/** An {@linkcode url}, or a server name. */
+export function homeserver(text: string): Homeserver {
+  return Object.freeze(isServerName(text) ? { kind: "name", name: text } : { kind: "url", url: url(text) });
 }
 
 /** `host:port`, `[IPv6]:port`, or `off`, which is undefined. */

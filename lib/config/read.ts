@@ -6,6 +6,7 @@
  */
 
 import { ConfigError } from "../errors/mod.ts";
+import { type Login, loginOf } from "./login.ts";
 import { meant } from "./misspelt.ts";
 import { quoted, Unfit } from "./parsers.ts";
 import type { ConfiguredTarget } from "./targets.ts";
@@ -15,6 +16,8 @@ import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./v
 export type Config = Omit<Settings, "targets" | "deploymentName" | "deploymentNamespace"> & {
   /** What is switched, the default one first; at least one. */
   readonly targets: readonly ConfiguredTarget[];
+  /** How to log in, with all that belongs to that way. */
+  readonly login: Login;
   /** What is odd but no error, one line each: to be logged. */
   readonly warnings: readonly string[];
 };
@@ -40,7 +43,7 @@ export function readConfig(env: Environment, context: Context): Config {
   });
   // A value for each row, of the type that the row's parser yields: this is how Settings is defined.
   const read = Object.fromEntries(settings) as Settings;
-  problems.push(...strangers(read), ...rivals(env));
+  problems.push(...strangers(read), ...rivals(env), ...missing(read, env));
   const misspelt = misspellings(env);
   problems.push(...misspelt.problems);
   if (problems.length > 0) throw new ConfigError(problems);
@@ -48,6 +51,7 @@ export function readConfig(env: Environment, context: Context): Config {
   const only = { alias: name, kind: "deployment", namespace, name } as const;
   return Object.freeze({
     ...rest,
+    login: Object.freeze(loginOf(read)),
     targets: targets ?? Object.freeze([Object.freeze(only)]),
     warnings: Object.freeze(misspelt.warnings),
   });
@@ -67,6 +71,16 @@ function strangers({ trustedIdentities, allowedUsers }: Partial<Settings>): stri
   return (allowedUsers === undefined ? [] : trustedIdentities ?? [])
     .filter(([userId]) => !allowedUsers?.includes(userId))
     .map(([userId]) => `${name}: ${quoted(userId)} is not among ALLOWED_USERS; permitted: ${permitted}`);
+}
+
+/** What the way to log in requires and nobody gave. */
+function missing({ authMethod }: Partial<Settings>, env: Environment): string[] {
+  return ROWS.filter(({ name, secret, requiredFor = [] }) =>
+    requiredFor.some((method) => method === authMethod) &&
+    trimmed(env, name) === "" && (!secret || trimmed(env, `${name}_FILE`) === "")
+  ).map(({ name, permitted }) =>
+    `${name}: not set, but required for AUTH_METHOD=${authMethod}; permitted: ${permitted}`
+  );
 }
 
 function valueOf(variable: Variable<unknown>, env: Environment, context: Context): unknown {

@@ -29,6 +29,8 @@ export interface Variable<Value> {
   readonly secret?: true;
   /** What holds when it is not set: a text that is read like a given one, or nothing. Without it: required. */
   readonly default?: string | ((context: Context) => string) | "nothing";
+  /** With these ways to log in it is required, in spite of its default of nothing. */
+  readonly requiredFor?: readonly AuthMethod[];
   /** The default in words, where it isn't simply the text. */
   readonly defaultInWords?: string;
   /** What may be given. */
@@ -39,13 +41,8 @@ export interface Variable<Value> {
   readonly parse: parsers.Parser<Value>;
 }
 
-/** Methods of the Python operator are told apart from nonsense: a configuration may come from there. */
-function authMethod(text: string): "password" {
-  const method = text.toLowerCase();
-  if (method === "password") return method;
-  const known = ["token", "jwt", "sso"].includes(method);
-  throw new parsers.Unfit(`${parsers.quoted(text)} is ${known ? "not available in this version" : "no method"}`);
-}
+/** Ways to log in. */
+export type AuthMethod = "password" | "token" | "jwt" | "sso";
 
 const rooms = parsers.listOf("a room id or alias", parsers.isRoom);
 const yes = ["true", "1", "yes"];
@@ -69,16 +66,79 @@ export const VARIABLES = {
   authMethod: {
     name: "AUTH_METHOD",
     default: "password",
-    permitted: "password",
+    permitted: "password, token, jwt, sso",
     meaning: "how to log in",
-    parse: authMethod,
+    parse: parsers.oneOf({ password: ["password"], token: ["token"], jwt: ["jwt"], sso: ["sso"] }),
   },
   password: {
     name: "MATRIX_PASSWORD",
     secret: true,
+    default: "nothing",
+    requiredFor: ["password", "jwt", "sso"],
     permitted: "any text",
-    meaning: "the account's password",
-    parse: (text: string) => new Secret(text),
+    meaning: "the account's password; for jwt and sso the one at Keycloak",
+    parse: (text: string): Secret | undefined => new Secret(text),
+  },
+  accessToken: {
+    name: "MATRIX_ACCESS_TOKEN",
+    secret: true,
+    default: "nothing",
+    requiredFor: ["token"],
+    permitted: "any text",
+    meaning: "access token of a device that is the operator's alone",
+    parse: (text: string): Secret | undefined => new Secret(text),
+  },
+  ssoIdpId: {
+    name: "SSO_IDP_ID",
+    default: "keycloak",
+    permitted: "letters, digits and . _ ~ -",
+    meaning: "for sso: the identity provider, as the homeserver calls it, with or without Synapse's `oidc-` before it",
+    parse: parsers.textOf("an id of a provider", (text) => /^[\w.~-]+$/.test(text)),
+  },
+  keycloakUrl: {
+    name: "KEYCLOAK_URL",
+    default: "nothing",
+    requiredFor: ["jwt"],
+    defaultInWords: "for sso: where the homeserver sends us",
+    permitted: "an http or https URL",
+    meaning: "base URL of Keycloak; for sso: the password is given to this host only",
+    parse: (text: string): string | undefined => parsers.url(text),
+  },
+  keycloakRealm: {
+    name: "KEYCLOAK_REALM",
+    default: "nothing",
+    requiredFor: ["jwt"],
+    permitted: "a realm's name",
+    meaning: "realm of the account",
+    parse: (text: string): string | undefined => text,
+  },
+  keycloakClientId: {
+    name: "KEYCLOAK_CLIENT_ID",
+    default: "nothing",
+    requiredFor: ["jwt"],
+    permitted: "a client's id",
+    meaning: "client of that realm that allows direct access grants",
+    parse: (text: string): string | undefined => text,
+  },
+  keycloakClientSecret: {
+    name: "KEYCLOAK_CLIENT_SECRET",
+    secret: true,
+    default: "nothing",
+    defaultInWords: "none, as for a public client",
+    permitted: "any text",
+    meaning: "that client's secret",
+    parse: (text: string): Secret | undefined => new Secret(text),
+  },
+  jwtLoginType: {
+    name: "JWT_LOGIN_TYPE",
+    default: "com.famedly.login.token.oauth",
+    permitted: "com.famedly.login.token.oauth, com.famedly.login.token, org.matrix.login.jwt",
+    meaning: "for jwt: how the homeserver takes Keycloak's token",
+    parse: parsers.oneOf({
+      "com.famedly.login.token.oauth": ["com.famedly.login.token.oauth"],
+      "com.famedly.login.token": ["com.famedly.login.token"],
+      "org.matrix.login.jwt": ["org.matrix.login.jwt"],
+    }),
   },
   allowedUsers: {
     name: "ALLOWED_USERS",

@@ -14,9 +14,9 @@ import {
   UserId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import { RejectedError, TransientError } from "../errors/mod.ts";
-import { type Json, list, object, text } from "./json.ts";
-import type { Revealable } from "./login.ts";
+import type { Secret } from "../config/mod.ts";
+import { CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
+import { type Json, list, object, text, texts } from "./json.ts";
 import type { Machine } from "./machine.ts";
 import type { Requests } from "./request.ts";
 import { SecretStorage } from "./secret_storage.ts";
@@ -37,8 +37,8 @@ export interface IdentityParts {
   readonly self: string;
   /** Our device id. */
   readonly deviceId: string;
-  /** Password of the account, for homeservers that ask for it. */
-  readonly password: Revealable | undefined;
+  /** Password at the homeserver, in case it asks for it. */
+  readonly password: Secret | undefined;
   /** The 32 bytes of the recovery key. */
   readonly recoveryKey: Uint8Array<ArrayBuffer> | undefined;
 }
@@ -55,7 +55,8 @@ export type IdentityState = { readonly signed: true; readonly masterKey: string 
  * where a crash left it half-done. Safe to call at every start.
  *
  * @param reset makes a new identity whatever there is
- * @throws ConfigError if the recovery key does not fit the account's secret storage; TransientError
+ * @throws ConfigError if the recovery key does not fit the account's secret storage; TransientError; with `reset`,
+ *   CredentialError if the homeserver asks for what we can't give
  */
 export async function ensureIdentity(
   parts: IdentityParts,
@@ -71,7 +72,12 @@ export async function ensureIdentity(
   const published = object(answer["master_keys"])[self] !== undefined;
   const storage = parts.recoveryKey && await SecretStorage.open(parts.requests, self, parts.recoveryKey, signal);
   if (reset || !published) {
-    await makeIdentity(parts, reset, signal);
+    try {
+      await makeIdentity(parts, reset, signal);
+    } catch (error) {
+      if (reset || !(error instanceof CredentialError)) throw error;
+      return { signed: false, reason: error.message };
+    }
   } else if (!await holdsPrivateKeys(machine.olm) && !await restore(parts, storage, signal)) {
     return {
       signed: false,
@@ -119,9 +125,11 @@ async function uploadSigningKeys(parts: IdentityParts, keys: Json, signal: Abort
   try {
     await upload(undefined);
   } catch (error) {
-    if (!(error instanceof RejectedError) || error.status !== 401 || parts.password === undefined) throw error;
-    const stages = list(error.answer["flows"]).map((flow) => list(object(flow)["stages"]));
-    if (!stages.some((flow) => flow.length === 1 && flow[0] === "m.login.password")) throw error;
+    if (!(error instanceof RejectedError) || error.status !== 401) throw error;
+    const flows = list(error.answer["flows"]).map((flow) => texts(object(flow)["stages"]).join(" and "));
+    if (parts.password === undefined || !flows.includes("m.login.password")) {
+      throw unpublished(parts.self, flows, error);
+    }
     await upload({
       type: "m.login.password",
       identifier: { type: "m.id.user", user: parts.self },
@@ -129,6 +137,18 @@ async function uploadSigningKeys(parts: IdentityParts, keys: Json, signal: Abort
       session: text(error.answer["session"]),
     });
   }
+}
+
+/** Nobody can answer for us but a person, or whoever runs the homeserver. */
+function unpublished(self: string, flows: readonly string[], cause: RejectedError): CredentialError {
+  return new CredentialError(
+    `Cannot publish a cross-signing identity: the homeserver first asks for ${
+      flows.join(", or ") || "more"
+    }, which is not ` +
+      "to be had here; whoever runs it can allow it once, on Synapse by a POST to " +
+      `/_synapse/admin/v1/users/${self}/_allow_cross_signing_replacement_without_uia`,
+    { cause },
+  );
 }
 
 async function restore(

@@ -4,23 +4,12 @@
  * @module
  */
 
+import type { Login } from "../config/mod.ts";
 import { CredentialError, RejectedError } from "../errors/mod.ts";
-import { list, object, text } from "./json.ts";
+import { type Json, list, object, text } from "./json.ts";
+import { passwordGrant } from "./keycloak.ts";
 import { type Requests, TokenRefused } from "./request.ts";
-
-/** A value that must not be printed; revealed only where it is sent. */
-export interface Revealable {
-  /** The value. */
-  reveal(): string;
-}
-
-/** What to log in with. */
-export interface Credentials {
-  /** Localpart or full user id. */
-  readonly user: string;
-  /** Password of the account. */
-  readonly password: Revealable;
-}
+import { singleSignOn } from "./sso.ts";
 
 /** What a login gave. */
 export interface LoggedIn {
@@ -33,24 +22,61 @@ export interface LoggedIn {
 }
 
 /**
- * Logs in by password (Matrix spec v1.16, client-server API, 5.6.2). With a device id the login takes that device over.
+ * Logs in (Matrix spec v1.16, client-server API, 5.6.2), or looks whose a given token is. With a device id the login
+ * takes that device over. The access token is set on `requests` afterwards.
  *
- * @throws CredentialError if user or password are refused, or the server offers no password login
+ * @throws CredentialError if we are refused, or are somebody else than the configured user; TransientError
  */
 export async function logIn(
   requests: Requests,
-  credentials: Credentials,
+  login: Login,
   deviceId: string | undefined,
   signal: AbortSignal,
 ): Promise<LoggedIn> {
+  const loggedIn = login.method === "token"
+    ? await owner(requests, login.user, login.accessToken.reveal(), signal)
+    : await newDevice(requests, login, deviceId, signal);
+  requests.accessToken = loggedIn.accessToken;
+  const { userId } = loggedIn;
+  if (userId === fullUserId(login.user, userId)) return loggedIn;
+  if (login.method !== "token") await logOut(requests, signal);
+  throw new CredentialError(
+    `Cannot log in as ${login.user}: the homeserver takes us for ${userId}; see MATRIX_USER, ` +
+      (login.method === "token" ? "MATRIX_ACCESS_TOKEN" : "and how the homeserver makes a user id of the name"),
+  );
+}
+
+/** Logs in for a test. What that made is undone again; a token that was given is only looked at. */
+export async function tryLogin(
+  requests: Requests,
+  login: Login,
+  signal: AbortSignal,
+): Promise<LoggedIn & { readonly loggedOut: boolean }> {
+  const loggedIn = await logIn(requests, login, undefined, signal);
+  const loggedOut = login.method !== "token";
+  if (loggedOut) await logOut(requests, signal);
+  return { ...loggedIn, loggedOut };
+}
+
+/** A user's full id, where that of somebody at the same homeserver is known. */
+export function fullUserId(user: string, neighbour: string): string {
+  return user.startsWith("@") ? user : `@${user}${neighbour.slice(neighbour.indexOf(":"))}`;
+}
+
+async function newDevice(
+  requests: Requests,
+  login: Exclude<Login, { method: "token" }>,
+  deviceId: string | undefined,
+  signal: AbortSignal,
+): Promise<LoggedIn> {
+  requests.accessToken = undefined;
+  const proof = await prove(requests, login, signal);
   try {
     const { json } = await requests.send({
       method: "POST",
       path: "/_matrix/client/v3/login",
       body: {
-        type: "m.login.password",
-        identifier: { type: "m.id.user", user: credentials.user },
-        password: credentials.password.reveal(),
+        ...proof,
         initial_device_display_name: "openclaw-toggle",
         ...(deviceId === undefined ? {} : { device_id: deviceId }),
       },
@@ -61,28 +87,86 @@ export async function logIn(
       accessToken: text(json["access_token"]),
     };
     if (!loggedIn.userId || !loggedIn.deviceId || !loggedIn.accessToken) {
-      throw new CredentialError(
-        `Cannot log in as ${credentials.user}: the homeserver's answer names no device or token`,
-      );
+      throw new CredentialError(`Cannot log in as ${login.user}: the homeserver's answer names no device or token`);
     }
     return loggedIn as LoggedIn;
   } catch (error) {
     if (!(error instanceof RejectedError)) throw error;
-    throw new CredentialError(await refusal(requests, credentials.user, error, signal), { cause: error });
+    throw new CredentialError(await refusal(requests, login, text(proof["type"]) ?? "", error, signal), {
+      cause: error,
+    });
   }
 }
 
-async function refusal(requests: Requests, user: string, error: RejectedError, signal: AbortSignal): Promise<string> {
+/** What shows the homeserver who we are: the body of the login but for the device. */
+async function prove(
+  requests: Requests,
+  login: Exclude<Login, { method: "token" }>,
+  signal: AbortSignal,
+): Promise<Json> {
+  const { user } = login;
+  const localpart = user.replace(/^@([^:]*):.*$/, "$1");
+  switch (login.method) {
+    case "password":
+      return { type: "m.login.password", identifier: { type: "m.id.user", user }, password: login.password.reveal() };
+    case "jwt": {
+      const { loginType: type } = login;
+      const token = await passwordGrant(login, localpart, signal);
+      const identifier = { type: "m.id.user", user: localpart };
+      return type === "org.matrix.login.jwt" ? { type, token } : { type, identifier, token };
+    }
+    case "sso":
+      return { type: "m.login.token", token: await singleSignOn(requests, login, localpart, signal) };
+  }
+}
+
+async function refusal(
+  requests: Requests,
+  { user, method }: Login,
+  type: string,
+  error: RejectedError,
+  signal: AbortSignal,
+): Promise<string> {
   const what = `Cannot log in as ${user} at ${requests.baseUrl}`;
   if (error.code === "M_USER_DEACTIVATED") return `${what}: the account is deactivated`;
   if (error.code === "M_FORBIDDEN") {
-    return `${what}: the homeserver refuses user or password; see MATRIX_USER, MATRIX_PASSWORD`;
+    if (method === "password") {
+      return `${what}: the homeserver refuses user or password; see MATRIX_USER, MATRIX_PASSWORD`;
+    }
+    const words = text(error.answer["error"]) ?? error.code;
+    return `${what}: the homeserver refuses the token for ${type} (${
+      words.slice(0, 200)
+    }); see its own settings for that` +
+      (method === "jwt" ? ": the realm's key, audiences, subject claim" : "");
   }
   if (error.status === 404) return `${what}: no Matrix homeserver answers there; see MATRIX_HOMESERVER`;
   const { json } = await requests.send({ method: "GET", path: "/_matrix/client/v3/login" }, signal);
   const offered = list(json["flows"]).map((flow) => text(object(flow)["type"]) ?? "?");
   return `${what}: ${error.status} ${error.code}; the homeserver offers ${offered.join(", ")}, ` +
-    "AUTH_METHOD=password needs m.login.password";
+    `AUTH_METHOD=${method} needs ${type}${method === "jwt" ? "; see JWT_LOGIN_TYPE" : ""}`;
+}
+
+/** Whose a token is. */
+async function owner(requests: Requests, user: string, accessToken: string, signal: AbortSignal): Promise<LoggedIn> {
+  const what = `Cannot log in as ${user} at ${requests.baseUrl}`;
+  requests.accessToken = accessToken;
+  try {
+    const { json } = await requests.send({ method: "GET", path: "/_matrix/client/v3/account/whoami" }, signal);
+    const [userId, deviceId] = [text(json["user_id"]), text(json["device_id"])];
+    if (!userId) throw new CredentialError(`${what}: no Matrix homeserver answers there; see MATRIX_HOMESERVER`);
+    if (deviceId) return { userId, deviceId, accessToken };
+    throw new CredentialError(
+      `${what}: the token of ${userId} belongs to no device, as that of an administrator or of an application service, ` +
+        "and encryption needs one; log in for a new token, and give that as MATRIX_ACCESS_TOKEN",
+    );
+  } catch (error) {
+    if (error instanceof TokenRefused) {
+      throw new CredentialError(`${what}: ${error.message}; give another one as MATRIX_ACCESS_TOKEN`, { cause: error });
+    }
+    if (!(error instanceof RejectedError)) throw error;
+    const reason = error.status === 404 ? "no Matrix homeserver answers there; see MATRIX_HOMESERVER" : error.message;
+    throw new CredentialError(`${what}: ${reason}`, { cause: error });
+  }
 }
 
 /**

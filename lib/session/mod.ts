@@ -8,7 +8,7 @@ export type { Pace } from "./chores.ts";
 export type { Json } from "./json.ts";
 export { findHomeserver, type HomeserverAddress, homeserverVersions } from "./homeserver.ts";
 export type { IdentityState } from "./identity.ts";
-export { type Credentials, type LoggedIn, logIn, logOut, type Revealable } from "./login.ts";
+export { type LoggedIn, tryLogin } from "./login.ts";
 export { openSession, type SessionOptions } from "./open.ts";
 export { type Request, Requests, TokenRefused } from "./request.ts";
 export { Session, type SessionListener } from "./session.ts";

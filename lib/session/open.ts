@@ -5,10 +5,11 @@
  */
 
 import { getLogger } from "@logtape/logtape";
+import type { Login } from "../config/mod.ts";
 import { ConfigError, CredentialError, TransientError } from "../errors/mod.ts";
 import type { Store, StoredSession } from "../store/mod.ts";
 import { findHomeserver, type HomeserverAddress } from "./homeserver.ts";
-import { type Credentials, logIn } from "./login.ts";
+import { fullUserId, logIn } from "./login.ts";
 import { object } from "./json.ts";
 import { Machine } from "./machine.ts";
 import { Requests, TokenRefused } from "./request.ts";
@@ -20,8 +21,8 @@ const log = getLogger(["openclaw-toggle", "session"]);
 export interface SessionOptions {
   /** Where the homeserver is. */
   readonly homeserver: HomeserverAddress;
-  /** Who we are. */
-  readonly credentials: Credentials;
+  /** Who we are, and how that is shown. */
+  readonly login: Login;
   /** The store, open; its crypto database too. */
   readonly store: Store;
   /** People whose device lists are followed from the start. */
@@ -39,17 +40,20 @@ export interface SessionOptions {
  * @throws CredentialError if it refuses the login; ConfigError if the store belongs to another account
  */
 export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
-  const { store } = options;
+  const { store, login } = options;
   const requests = new Requests(await findHomeserver(options.homeserver, signal));
   const stored = store.account.load();
-  if (stored !== undefined) mustBeOurs(stored, requests.baseUrl, options.credentials.user);
+  if (stored !== undefined) mustBeOurs(stored, requests.baseUrl, login.user);
   // Without an account, what the crypto holds is of a device that never came to be ours.
   else await store.emptyCrypto();
-  const account = stored ?? await newLogin(requests, options, undefined, signal);
+  const account = login.method === "token"
+    ? await adopt(requests, options, stored, signal)
+    : stored ?? await newLogin(requests, options, undefined, signal);
   try {
     return await begin(requests, options, account, signal);
   } catch (error) {
     if (!(error instanceof DeviceLost)) throw error;
+    if (login.method === "token") throw tokenUseless(account, error.message);
     // A device made anew under its old id would never be sent keys again: the crypto takes them for uploaded.
     log.warning(
       "device {device} of {user} is gone ({reason}): going on as a new device; the old one's keys are set aside",
@@ -69,7 +73,7 @@ async function begin(
   account: StoredSession,
   signal: AbortSignal,
 ): Promise<Session> {
-  const { store, credentials, allowedUsers, onlySignedDevices, now } = options;
+  const { store, login, allowedUsers, onlySignedDevices, now } = options;
   const { userId: self, deviceId } = account;
   requests.accessToken = account.accessToken;
   const machine = await Machine.open(requests, self, deviceId, store.cryptoKey);
@@ -86,7 +90,7 @@ async function begin(
     };
     await publish().catch(async (error) => {
       if (!(error instanceof TokenRefused)) throw error;
-      if (!error.soft) throw new DeviceLost(error.message, { cause: error });
+      if (!error.soft || login.method === "token") throw new DeviceLost(error.message, { cause: error });
       // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
       log.warning("the homeserver has ended the access token; logging in again as the same device");
       await newLogin(requests, options, deviceId, signal);
@@ -102,7 +106,8 @@ async function begin(
     machine,
     self,
     deviceId,
-    password: credentials.password,
+    // With jwt and sso it is not the homeserver's to know.
+    password: login.method === "jwt" || login.method === "sso" ? undefined : login.password,
     allowedUsers,
     onlySignedDevices,
     now,
@@ -128,19 +133,53 @@ async function newLogin(
   deviceId: string | undefined,
   signal: AbortSignal,
 ): Promise<StoredSession> {
-  requests.accessToken = undefined;
-  const account = { homeserver: requests.baseUrl, ...await logIn(requests, options.credentials, deviceId, signal) };
+  const account = { homeserver: requests.baseUrl, ...await logIn(requests, options.login, deviceId, signal) };
   options.store.account.save(account);
-  requests.accessToken = account.accessToken;
   log.info("logged in as {user}, device {device}", { user: account.userId, device: account.deviceId });
   return account;
 }
 
+/**
+ * Goes on as the device of the token that was given. One that is new to us must have no keys yet: ours would take their
+ * place, and whoever holds them would be cut off.
+ */
+async function adopt(
+  requests: Requests,
+  { store, login }: SessionOptions,
+  stored: StoredSession | undefined,
+  signal: AbortSignal,
+): Promise<StoredSession> {
+  const account = { homeserver: requests.baseUrl, ...await logIn(requests, login, undefined, signal) };
+  const { userId, deviceId } = account;
+  if (stored?.deviceId !== deviceId) {
+    const body = { device_keys: { [userId]: [deviceId] } };
+    const { json } = await requests.send({ method: "POST", path: "/_matrix/client/v3/keys/query", body }, signal);
+    const published = object(object(json["device_keys"])[userId])[deviceId];
+    if (published !== undefined) {
+      throw tokenUseless(account, "it has encryption keys already, which are not in this store");
+    }
+    if (stored !== undefined) {
+      log.warning("going on as device {device}, whose token was given: the keys of {old} are set aside", {
+        device: deviceId,
+        old: stored.deviceId,
+      });
+      await store.setCryptoAside();
+    }
+  }
+  store.account.save(account);
+  return account;
+}
+
+function tokenUseless({ deviceId }: StoredSession, reason: string): CredentialError {
+  return new CredentialError(
+    `Cannot go on as device ${deviceId} of MATRIX_ACCESS_TOKEN: ${reason}; log in for a new token, and give that`,
+  );
+}
+
 /** A stored session serves one account at one homeserver. */
 function mustBeOurs(account: StoredSession, homeserver: string, user: string): void {
-  const wanted = user.startsWith("@") ? user : `@${user}${account.userId.slice(account.userId.indexOf(":"))}`;
   const problems = [];
-  if (wanted !== account.userId) {
+  if (fullUserId(user, account.userId) !== account.userId) {
     problems.push(
       `MATRIX_USER: "${user}" is not ${account.userId}, to whom the store in CRYPTO_STORE_PATH belongs; ` +
         "give that user, or another folder",

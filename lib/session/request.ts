@@ -5,8 +5,11 @@
  * @module
  */
 
+import { getLogger } from "@logtape/logtape";
 import { RejectedError, TransientError } from "../errors/mod.ts";
 import { count, type Json, object, text } from "./json.ts";
+
+const log = getLogger(["openclaw-toggle", "session"]);
 
 /** Deadline of an ordinary request in milliseconds. */
 export const REQUEST_DEADLINE_MS = 30_000;
@@ -37,8 +40,8 @@ export interface Request {
   readonly path: string;
   /** Query parameters; undefined ones are left out. */
   readonly query?: Readonly<Record<string, string | undefined>>;
-  /** JSON body; a string is sent as it is. */
-  readonly body?: Json | string;
+  /** JSON body; a string is sent as it is, parameters as a form. */
+  readonly body?: Json | string | URLSearchParams;
   /** Deadline over headers and body, milliseconds; {@linkcode REQUEST_DEADLINE_MS} if left out. */
   readonly deadlineMs?: number;
 }
@@ -73,34 +76,22 @@ export class Requests {
    * @throws RejectedError if the request itself is refused
    */
   async send(request: Request, signal: AbortSignal): Promise<{ readonly json: Json; readonly body: string }> {
-    signal.throwIfAborted();
+    const { body: given } = request;
     const what = `${request.method} ${this.baseUrl}${request.path}`;
-    const deadlineMs = request.deadlineMs ?? REQUEST_DEADLINE_MS;
-    const deadline = new AbortController();
-    const timer = setTimeout(() => deadline.abort(), deadlineMs);
-    try {
-      const response = await fetch(this.#url(request), {
+    const { response, body } = await exchange(
+      this.#url(request),
+      {
         method: request.method,
         headers: this.#headers(request),
-        ...(request.body === undefined ? {} : {
-          body: typeof request.body === "string" ? request.body : JSON.stringify(request.body),
+        ...(given === undefined ? {} : {
+          body: typeof given === "string" || given instanceof URLSearchParams ? given : JSON.stringify(given),
         }),
         redirect: "error",
-        signal: AbortSignal.any([signal, deadline.signal]),
-      });
-      const body = await response.text();
-      return { json: answer(what, request.path, response, body), body };
-    } catch (error) {
-      signal.throwIfAborted();
-      if (deadline.signal.aborted) {
-        throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
-      }
-      // fetch says TypeError for everything below HTTP: name not found, refused, broken off.
-      if (error instanceof TypeError) throw new TransientError(`Cannot ${what}: ${error.message}`, { cause: error });
-      throw error;
-    } finally {
-      clearTimeout(timer);
-    }
+      },
+      request.deadlineMs ?? REQUEST_DEADLINE_MS,
+      signal,
+    );
+    return { json: answer(what, request.path, response, body), body };
   }
 
   #url(request: Request): URL {
@@ -113,9 +104,47 @@ export class Requests {
 
   #headers(request: Request): Headers {
     const headers = new Headers();
-    if (request.body !== undefined) headers.set("content-type", "application/json");
+    if (request.body !== undefined && !(request.body instanceof URLSearchParams)) {
+      headers.set("content-type", "application/json");
+    }
     if (this.accessToken !== undefined) headers.set("authorization", `Bearer ${this.accessToken}`);
     return headers;
+  }
+}
+
+/**
+ * One request and its whole answer, whatever its status. Queries are left out of messages: they may hold secrets.
+ *
+ * @throws TransientError if there was no whole answer within the deadline
+ */
+export async function exchange(
+  url: URL,
+  init: RequestInit,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<{ readonly response: Response; readonly body: string }> {
+  signal.throwIfAborted();
+  const what = `${init.method} ${url.origin}${url.pathname}`;
+  const deadline = new AbortController();
+  const timer = setTimeout(() => deadline.abort(), deadlineMs);
+  try {
+    const response = await fetch(url, { ...init, signal: AbortSignal.any([signal, deadline.signal]) });
+    const body = await response.text();
+    log.debug("{what}: {status}", { what, status: response.status });
+    return { response, body };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (deadline.signal.aborted) {
+      throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
+    }
+    // fetch says TypeError for everything below HTTP: name not found, refused, broken off. Its cause repeats the URL first.
+    if (error instanceof TypeError) {
+      const { message } = error.cause instanceof Error ? error.cause : error;
+      throw new TransientError(`Cannot ${what}: ${message.split(url.href).at(-1)?.replace(/^\): /, "")}`);
+    }
+    throw error;
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -7,6 +7,7 @@
 
 import { RoomId, type RoomKeyInfo, type RoomKeyWithheldInfo } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
+import type { Secret } from "../config/mod.ts";
 import { NotFoundError, RejectedError, TransientError } from "../errors/mod.ts";
 import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "../operator/mod.ts";
 import type { Store } from "../store/mod.ts";
@@ -15,7 +16,6 @@ import { outgoingEvent } from "./content.ts";
 import { GapFiller } from "./gaps.ts";
 import { ensureIdentity, type IdentityState } from "./identity.ts";
 import { type Json, object, text } from "./json.ts";
-import type { Revealable } from "./login.ts";
 import type { Machine } from "./machine.ts";
 import { Polls } from "./poll.ts";
 import { path, type Requests } from "./request.ts";
@@ -44,8 +44,8 @@ export interface SessionParts {
   readonly self: string;
   /** Our device id. */
   readonly deviceId: string;
-  /** Password of the account, for a homeserver that asks for it before it takes an identity. */
-  readonly password: Revealable | undefined;
+  /** Password at the homeserver, in case it asks for it before it takes an identity. */
+  readonly password: Secret | undefined;
   /** The people whose verification requests are accepted. */
   readonly allowedUsers: Iterable<string>;
   /** Keys go only to devices that their owners have signed. */

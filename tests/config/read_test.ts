@@ -32,12 +32,20 @@ function problems(env: Record<string, string>, files?: Record<string, string>): 
 }
 
 Deno.test("readConfig() yields the defaults where only the required is set", () => {
-  const { password, ...rest } = readConfig(least, context());
-  assert.equal(password.reveal(), "hunter2");
+  const { password, login, ...rest } = readConfig(least, context());
+  assert.equal(password?.reveal(), "hunter2");
+  assert.deepEqual(login, { method: "password", user: "toggle", password });
   assert.deepEqual(rest, {
     homeserver: { kind: "url", url: "http://synapse.matrix.svc.cluster.local:8008" },
     user: "toggle",
     authMethod: "password",
+    accessToken: undefined,
+    ssoIdpId: "keycloak",
+    keycloakUrl: undefined,
+    keycloakRealm: undefined,
+    keycloakClientId: undefined,
+    keycloakClientSecret: undefined,
+    jwtLoginType: "com.famedly.login.token.oauth",
     allowedUsers: ["@ann:example.org"],
     allowedRooms: "any",
     targets: [{ alias: "clawdbot", kind: "deployment", namespace: "clawdbot", name: "clawdbot" }],
@@ -77,6 +85,8 @@ Deno.test("readConfig() reads what is permitted", async (t) => {
     ["ALLOWED_ROOMS", `!r:h,#alias:h:1,${room12}`, "allowedRooms", ["!r:h", "#alias:h:1", room12]],
     ["ALLOWED_ROOMS", "Any", "allowedRooms", "any"],
     ["AUTH_METHOD", "PASSWORD", "authMethod", "password"],
+    ["KEYCLOAK_URL", "https://k.example.org/auth/", "keycloakUrl", "https://k.example.org/auth"],
+    ["JWT_LOGIN_TYPE", "org.matrix.login.jwt", "jwtLoginType", "org.matrix.login.jwt"],
     ["DEPLOYMENT_NAME", "agent-1.blue", "targets", [{ ...clawdbot, alias: "agent-1.blue", name: "agent-1.blue" }]],
     ["DEPLOYMENT_NAMESPACE", "a".repeat(63), "targets", [{ ...clawdbot, namespace: "a".repeat(63) }]],
     ["TARGETS", "claw=bots/claw.1, llm=statefulset/models/ollama,,", "targets", [
@@ -161,8 +171,11 @@ Deno.test("readConfig() refuses what is not permitted, in one line that names an
     ["ALLOWED_USERS", "@a:h:x", '"@a:h:x" is not a full user id'],
     ["ALLOWED_USERS", ", ,", '", ," names nothing'],
     ["ALLOWED_ROOMS", "!short,#alias", '"!short" is not a room id or alias, "#alias" is not a room id or alias'],
-    ["AUTH_METHOD", "jwt", '"jwt" is not available in this version'],
-    ["AUTH_METHOD", "oauth", '"oauth" is no method'],
+    ["AUTH_METHOD", "oauth", '"oauth" is none of them'],
+    ["SSO_IDP_ID", "a/b", '"a/b" is not an id of a provider'],
+    ["KEYCLOAK_URL", "keycloak", '"keycloak" is no such thing'],
+    ["KEYCLOAK_URL", "https://k/?a=hunter2", "a query or a fragment stands in the URL"],
+    ["JWT_LOGIN_TYPE", "jwt", '"jwt" is none of them'],
     ["DEPLOYMENT_NAME", "Agent", '"Agent" is not a DNS subdomain'],
     ["DEPLOYMENT_NAME", "a..b", '"a..b" is not a DNS subdomain'],
     ["DEPLOYMENT_NAMESPACE", "a.b", '"a.b" is not a DNS label'],
@@ -208,15 +221,59 @@ Deno.test("readConfig() refuses what is not permitted, in one line that names an
   }
 });
 
+Deno.test("readConfig() yields what belongs to the way to log in, and asks for all of it at once", async (t) => {
+  const { MATRIX_PASSWORD: _, ...nobody } = least;
+  const password = { MATRIX_PASSWORD: "hunter2" };
+  const keycloak = { KEYCLOAK_URL: "https://k/", KEYCLOAK_REALM: "matrix", KEYCLOAK_CLIENT_ID: "operator" };
+  const rows: [method: string, given: Record<string, string>, missing: string[], login: Record<string, unknown>][] = [
+    ["password", password, ["MATRIX_PASSWORD"], { password: "hunter2" }],
+    ["token", { MATRIX_ACCESS_TOKEN: "hunter3" }, ["MATRIX_ACCESS_TOKEN"], {
+      accessToken: "hunter3",
+      password: undefined,
+    }],
+    ["jwt", { ...password, ...keycloak }, [
+      "MATRIX_PASSWORD",
+      "KEYCLOAK_URL",
+      "KEYCLOAK_REALM",
+      "KEYCLOAK_CLIENT_ID",
+    ], {
+      password: "hunter2",
+      keycloak: { url: "https://k", realm: "matrix", clientId: "operator", clientSecret: undefined },
+      loginType: "com.famedly.login.token.oauth",
+    }],
+    ["sso", password, ["MATRIX_PASSWORD"], { password: "hunter2", idpId: "keycloak", keycloakUrl: undefined }],
+  ];
+  for (const [method, given, missing, login] of rows) {
+    await t.step(method, () => {
+      const env = { ...nobody, AUTH_METHOD: method };
+      const read = readConfig({ ...env, ...given }, context()).login;
+      const shown = Object.entries(read).map(([key, value]) => [key, value instanceof Secret ? value.reveal() : value]);
+      assert.deepEqual(Object.fromEntries(shown), { user: "toggle", method, ...login });
+      assert.deepEqual(
+        problems(env).map((line) => line.replace(/; permitted: .*/, "")),
+        missing.map((name) => `${name}: not set, but required for AUTH_METHOD=${method}`),
+      );
+    });
+  }
+  await t.step("one that is unfit is not missing too", () => {
+    const lines = problems({ ...nobody, ...password, ...keycloak, AUTH_METHOD: "jwt", KEYCLOAK_URL: "ftp://k" });
+    assert.deepEqual(lines.map((line) => line.split(":")[0]), ["KEYCLOAK_URL"]);
+  });
+  await t.step("one from a file is not missing", () => {
+    const env = { ...nobody, AUTH_METHOD: "token", MATRIX_ACCESS_TOKEN_FILE: "/s/token" };
+    assert.equal(readConfig(env, context({ "/s/token": "hunter3\n" })).accessToken?.reveal(), "hunter3");
+  });
+});
+
 Deno.test("readConfig() reports every problem at once and shows no secret", () => {
   const lines = problems({ CRYPTO_STORE_KEY: "hunter2", ECHO_MODE: "x", MATRIX_PASWORD: "hunter2", MAX_RETRIES: "x" });
   assert.deepEqual(lines.map((line) => line.split(":")[0]), [
     "MATRIX_USER",
-    "MATRIX_PASSWORD",
     "ALLOWED_USERS",
     "CRYPTO_STORE_KEY",
     "ECHO_MODE",
     "MAX_RETRIES",
+    "MATRIX_PASSWORD",
     "MATRIX_PASWORD",
   ]);
   assert.doesNotMatch(lines.join("\n"), /hunter2/);
@@ -228,12 +285,12 @@ Deno.test("readConfig() reads every secret from a file too", async (t) => {
   await t.step("only the newline at the end is cut off", () => {
     const env = { ...withoutPassword, MATRIX_PASSWORD_FILE: "/s/password", CRYPTO_STORE_KEY_FILE: "/s/key" };
     const config = readConfig(env, context(files));
-    assert.equal(config.password.reveal(), " spaced out ");
+    assert.equal(config.password?.reveal(), " spaced out ");
     assert.deepEqual(config.storeKey?.reveal(), key);
   });
   await t.step("an empty variable doesn't stand in its way", () => {
     const env = { ...least, MATRIX_PASSWORD: " ", MATRIX_PASSWORD_FILE: "/s/password" };
-    assert.equal(readConfig(env, context(files)).password.reveal(), " spaced out ");
+    assert.equal(readConfig(env, context(files)).password?.reveal(), " spaced out ");
   });
   const rows: [name: string, env: Record<string, string>, line: string][] = [
     ["both set", least, "MATRIX_PASSWORD_FILE: set together with MATRIX_PASSWORD, one too many"],

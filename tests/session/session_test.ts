@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Secret } from "../../lib/config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
 import type { Payload } from "../../lib/operator/mod.ts";
 import { openStore } from "../../lib/store/mod.ts";
@@ -174,12 +175,15 @@ Deno.test("openSession() says what is wrong with a login", async (t) => {
   await using store = await openStore({ folder: world.folder, holder: { host: "test", pid: 1 } });
   await store.openCrypto();
   await t.step("a wrong password", async () => {
-    await assert.rejects(world.openSession(store, "toggle", "wrong"), (error) => {
-      assert.ok(error instanceof CredentialError);
-      assert.match(error.message, /refuses user or password; see MATRIX_USER, MATRIX_PASSWORD/);
-      assert.doesNotMatch(error.message, /wrong/);
-      return true;
-    });
+    await assert.rejects(
+      world.openSession(store, { method: "password", user: "toggle", password: new Secret("wrong") }),
+      (error) => {
+        assert.ok(error instanceof CredentialError);
+        assert.match(error.message, /refuses user or password; see MATRIX_USER, MATRIX_PASSWORD/);
+        assert.doesNotMatch(error.message, /wrong/);
+        return true;
+      },
+    );
     assert.equal(store.account.load(), undefined);
   });
   await t.step("a homeserver that is away", async () => {

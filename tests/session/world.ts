@@ -5,6 +5,7 @@
  * @module
  */
 
+import { type Login, Secret } from "../../lib/config/mod.ts";
 import type { Answer, InboxEvent, Payload } from "../../lib/operator/mod.ts";
 import { openSession, type Pace, type Session } from "../../lib/session/mod.ts";
 import { openStore, type Store } from "../../lib/store/mod.ts";
@@ -15,13 +16,16 @@ export const never: AbortSignal = new AbortController().signal;
 
 /** A homeserver with an account for the operator, `@toggle:localhost`, and a folder for its store. */
 export class World implements AsyncDisposable {
-  readonly homeserver = new Homeserver();
+  readonly homeserver: Homeserver;
   readonly folder: string = Deno.makeTempDirSync();
   /** A lost device's login ends softly first. */
   softly = false;
+  /** How the operator logs in. */
+  login: Login = { method: "password", user: "toggle", password: new Secret("secret") };
   readonly #people: Person[] = [];
 
-  constructor() {
+  constructor(homeserver = new Homeserver()) {
+    this.homeserver = homeserver;
     this.homeserver.register("toggle", "secret");
   }
 
@@ -44,10 +48,10 @@ export class World implements AsyncDisposable {
     }
   }
 
-  openSession(store: Store, user = "toggle", password = "secret"): Promise<Session> {
+  openSession(store: Store, login = this.login): Promise<Session> {
     return openSession({
       homeserver: { kind: "url", url: this.homeserver.url },
-      credentials: { user, password: { reveal: () => password } },
+      login,
       store,
       allowedUsers: new Set(["@alice:localhost"]),
       onlySignedDevices: false,

@@ -1,0 +1,79 @@
+/**
+ * Reads what a login page asks for: its forms, links and words. No browser: what a script would make of the page is
+ * not seen.
+ *
+ * @module
+ */
+
+/** A form. */
+export interface Form {
+  /** Where it is sent; undefined: to the page's own address. */
+  readonly action: string | undefined;
+  /** It is sent by POST. */
+  readonly post: boolean;
+  /** Named fields. */
+  readonly fields: ReadonlyMap<string, { readonly hidden: boolean; readonly value: string }>;
+}
+
+const TAG = /<(\/?[a-z][a-z0-9]*)((?:[^<>"']|"[^"]*"|'[^']*')*)>/gi;
+const ATTRIBUTE = /([^\s=>"'/]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?/g;
+const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: " " };
+
+/** The forms of a page. */
+export function formsOf(html: string): Form[] {
+  const forms: Form[] = [];
+  let fields: Map<string, { hidden: boolean; value: string }> | undefined;
+  for (const { name, attributes } of tagsOf(html)) {
+    if (name === "form") {
+      fields = new Map();
+      forms.push({ action: attributes.get("action"), post: /^post$/i.test(attributes.get("method") ?? ""), fields });
+    } else if (name === "/form") fields = undefined;
+    else if (name === "input") {
+      const hidden = /^hidden$/i.test(attributes.get("type") ?? "");
+      fields?.set(attributes.get("name") ?? "", { hidden, value: attributes.get("value") ?? "" });
+    }
+  }
+  return forms;
+}
+
+/** Where a page's links lead, in their order. */
+export function linksOf(html: string): string[] {
+  return tagsOf(html).flatMap(({ name, attributes }) => name === "a" ? attributes.get("href") ?? [] : []);
+}
+
+/** The words in the first element that has one of these ids or classes; cut short, and empty if there is none. */
+export function wordsOf(html: string, marks: readonly string[]): string {
+  for (const { attributes, end } of tagsOf(html)) {
+    const own = `${attributes.get("id") ?? ""} ${attributes.get("class") ?? ""}`.split(/\s+/);
+    if (!marks.some((mark) => own.includes(mark))) continue;
+    const words = decode(/^[^<]*/.exec(seen(html).slice(end))?.[0] ?? "").replace(/\s+/g, " ").trim();
+    if (words !== "") return words.slice(0, 200);
+  }
+  return "";
+}
+
+function tagsOf(html: string): { name: string; attributes: Map<string, string>; end: number }[] {
+  return [...seen(html).matchAll(TAG)].map(({ 0: tag, 1: name = "", 2: rest = "", index }) => ({
+    name: name.toLowerCase(),
+    attributes: new Map(
+      [...rest.matchAll(ATTRIBUTE)].map(([, key = "", ...values]) => [
+        key.toLowerCase(),
+        decode(values.find((value) => value !== undefined) ?? ""),
+      ]),
+    ),
+    end: index + tag.length,
+  }));
+}
+
+/** Without comments and scripts, where tags are none; no more than a login page may need, so that it never takes long. */
+function seen(html: string): string {
+  return html.slice(0, 100_000).replace(/<!--[^]*?-->|<(script|style)\b[^]*?<\/\1\s*>/gi, "");
+}
+
+function decode(text: string): string {
+  return text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|([a-z]+));/gi, (entity, decimal, hex, name) => {
+    const code = decimal ? Number(decimal) : parseInt(hex, 16);
+    if (name !== undefined) return ENTITIES[name] ?? entity;
+    return code <= 0x10ffff ? String.fromCodePoint(code) : entity;
+  });
+}

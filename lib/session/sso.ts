@@ -1,0 +1,242 @@
+/**
+ * Single sign-on as a browser would do it (Matrix spec v1.16, client-server API, 5.4.4, "SSO client login"): from the
+ * homeserver to the identity provider's login page, and with its answer back to the homeserver, for a login token. The
+ * password is given to the identity provider alone.
+ *
+ * @module
+ */
+
+import type { SsoLogin } from "../config/mod.ts";
+import { CredentialError, TransientError } from "../errors/mod.ts";
+import { type Form, formsOf, linksOf, wordsOf } from "./html.ts";
+import { list, object, text } from "./json.ts";
+import { exchange, path, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
+
+/** Where the login token would be sent: nobody listens there. A homeserver may have it on a list, so it stays as it is. */
+const OURSELVES = "http://localhost:0";
+const START = "/_matrix/client/v3/login/sso/redirect/";
+/** Pages and redirects of one login. */
+const MOST_STEPS = 15;
+/** Where Keycloak and Synapse write what is wrong. */
+const WORDS = ["kc-feedback-text", "instruction", "errormsg"];
+
+/**
+ * Gets a token for `m.login.token`.
+ *
+ * @param username name at the identity provider
+ * @throws CredentialError if somebody refuses, or asks for what only a person can do; TransientError
+ */
+export async function singleSignOn(
+  requests: Requests,
+  login: SsoLogin,
+  username: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const hosts = new Hosts(requests.baseUrl, login.keycloakUrl);
+  const browser = new Browser(signal);
+  const start = new URL(requests.baseUrl + START + await providerId(requests, login.idpId, signal));
+  start.searchParams.set("redirectUrl", OURSELVES);
+  const given: Given = { username, password: login.password.reveal(), fields: new Set() };
+  let page = await browser.visit(start);
+  for (let step = 0; step < MOST_STEPS; step++) {
+    const atHomeserver = hosts.isHomeserver(page.url);
+    const target = page.redirect ?? (atHomeserver ? linkToUs(page) : undefined);
+    if (target === undefined) {
+      if (atHomeserver) throw new CredentialError(homeserverRefuses(page, login.idpId));
+      const { action, body } = answerTo(page, given);
+      hosts.mustBeProvider(action, page.url);
+      page = await browser.visit(action, body);
+    } else if (atHomeserver && target.origin === OURSELVES) {
+      const token = target.searchParams.get("loginToken");
+      if (!token) throw new CredentialError(`Cannot log in: ${page.url.origin} ended the sign-on without a token`);
+      return token;
+    } else {
+      hosts.mustBeExpected(target, page.url);
+      page = await browser.visit(target);
+    }
+  }
+  throw new CredentialError(`Cannot log in: the sign-on did not end within ${MOST_STEPS} steps`);
+}
+
+/** The homeserver's own name of an identity provider: Synapse puts `oidc-` before the configured one. */
+async function providerId(requests: Requests, idpId: string, signal: AbortSignal): Promise<string> {
+  const { json } = await requests.send({ method: "GET", path: "/_matrix/client/v3/login" }, signal);
+  const flows = list(json["flows"]).map(object);
+  const flow = flows.find(({ type }) => type === "m.login.sso");
+  const what = `Cannot log in at ${requests.baseUrl}`;
+  if (flow === undefined) {
+    const offered = flows.map(({ type }) => text(type) ?? "?").join(", ");
+    throw new CredentialError(`${what}: AUTH_METHOD=sso needs m.login.sso; the homeserver offers ${offered}`);
+  }
+  const ids = list(flow["identity_providers"]).map((each) => text(object(each)["id"]) ?? "?");
+  const id = [idpId, `oidc-${idpId}`].find((each) => ids.length === 0 || ids.includes(each));
+  if (id !== undefined) return path`${id}`;
+  throw new CredentialError(
+    `${what}: the homeserver knows no identity provider "${idpId}", but ${ids.join(", ")}; see SSO_IDP_ID`,
+  );
+}
+
+/** Which hosts we let ourselves be sent to: the homeserver, and one identity provider. */
+export class Hosts {
+  readonly #homeserver: Set<string>;
+  readonly #plain: boolean;
+  #provider: string | undefined;
+
+  constructor(homeserver: string, keycloak: string | undefined) {
+    const { origin, protocol } = new URL(homeserver);
+    this.#homeserver = new Set([origin]);
+    this.#plain = protocol === "http:";
+    this.#provider = keycloak === undefined ? undefined : new URL(keycloak).origin;
+  }
+
+  /** The identity provider may be on the same host, but not under these paths. */
+  isHomeserver(url: URL): boolean {
+    return this.#homeserver.has(url.origin) && /\/_(matrix|synapse)\//.test(url.pathname);
+  }
+
+  mustBeExpected(target: URL, from: URL): void {
+    if (this.isHomeserver(target)) return;
+    if (this.isHomeserver(from)) {
+      const encrypted = this.#plain || target.protocol === "https:";
+      // The homeserver begins at its public address, whatever the one we know it by.
+      if (encrypted && from.pathname.includes(START) && target.pathname.includes(START)) {
+        this.#homeserver.add(target.origin);
+        return;
+      }
+      if (encrypted) this.#provider ??= target.origin;
+    }
+    this.mustBeProvider(target, from);
+  }
+
+  mustBeProvider(target: URL, from: URL): void {
+    if (target.origin === this.#provider) return;
+    throw new CredentialError(
+      `Cannot log in: ${from.origin} sends us to ${target.origin}; expected was ` +
+        `${this.#provider ?? "a host with https"}; see MATRIX_HOMESERVER, KEYCLOAK_URL`,
+    );
+  }
+}
+
+/** What came back for one request. */
+interface Page {
+  readonly url: URL;
+  readonly status: number;
+  readonly html: string;
+  readonly redirect: URL | undefined;
+}
+
+/** Keeps cookies as long as it lives, each for the host that set it. */
+class Browser {
+  readonly #cookies = new Map<string, Map<string, string>>();
+  readonly #signal: AbortSignal;
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+  }
+
+  async visit(url: URL, form?: URLSearchParams): Promise<Page> {
+    const cookies = this.#cookies.get(url.origin) ?? new Map<string, string>();
+    this.#cookies.set(url.origin, cookies);
+    const { response, body: html } = await exchange(
+      url,
+      {
+        method: form === undefined ? "GET" : "POST",
+        headers: { accept: "text/html", cookie: [...cookies].map((cookie) => cookie.join("=")).join("; ") },
+        redirect: "manual",
+        ...(form === undefined ? {} : { body: form }),
+      },
+      REQUEST_DEADLINE_MS,
+      this.#signal,
+    );
+    const { status, headers } = response;
+    if (status === 429 || status >= 500) {
+      throw new TransientError(`Cannot log in: ${url.origin}${url.pathname} answers ${status}`);
+    }
+    for (const cookie of headers.getSetCookie()) {
+      const [, name = "", value = ""] = /^([^=;]*)=([^;]*)/.exec(cookie) ?? [];
+      if (value === "" || /;\s*max-age=0\b/i.test(cookie)) cookies.delete(name);
+      else cookies.set(name, value);
+    }
+    const location = headers.get("location");
+    const redirect = status >= 300 && status < 400 && location !== null ? URL.parse(location, url) : null;
+    return { url, status, html, redirect: redirect ?? undefined };
+  }
+}
+
+/** A homeserver that doesn't know us asks its user before it sends the token on. */
+function linkToUs({ html, url }: Page): URL | undefined {
+  return linksOf(html).map((link) => URL.parse(link, url) ?? undefined).find((link) => link?.origin === OURSELVES);
+}
+
+/** What may be filled in, and the fields that were. */
+interface Given {
+  readonly username: string;
+  readonly password: string;
+  readonly fields: Set<string>;
+}
+
+/** Fills in the page's login form. */
+function answerTo(page: Page, given: Given): { action: URL; body: URLSearchParams } {
+  const form = formWith(page, "password") ?? formWith(page, "username");
+  const action = form?.post ? URL.parse(form.action ?? "", page.url) : null;
+  if (page.status >= 400 || !form || action === null) throw new CredentialError(providerRefuses(page, given));
+  const body = new URLSearchParams();
+  const asked: string[] = [];
+  for (const [name, { hidden, value }] of form.fields) {
+    if (name === "username" || name === "password") {
+      body.set(name, given[name]);
+      if (!hidden) asked.push(name);
+    } else if (hidden && name !== "") body.set(name, value);
+  }
+  // Asked again for what it has, or for no more than that: the provider did not like it.
+  if (asked.every((name) => given.fields.has(name)) || given.fields.has("password")) {
+    throw new CredentialError(
+      `Cannot log in: ${page.url.origin} refuses user or password (${
+        wordsOf(page.html, WORDS) || "without a word"
+      }); see MATRIX_USER, ` +
+        "MATRIX_PASSWORD",
+    );
+  }
+  for (const name of asked) given.fields.add(name);
+  return { action, body };
+}
+
+function formWith({ html }: Page, field: string): Form | undefined {
+  return formsOf(html).find(({ fields }) => fields.get(field)?.hidden === false);
+}
+
+function providerRefuses(page: Page, given: Given): string {
+  const { url, status, html } = page;
+  if (status >= 400) {
+    return `Cannot log in: ${url.origin} refuses what the homeserver sends it (${
+      `${status} ${wordsOf(html, WORDS)}`.trim()
+    }); see ` +
+      "the homeserver's own settings for this provider: realm, client and redirect URI";
+  }
+  if (!given.fields.has("password")) {
+    return `Cannot log in: ${url.origin} shows a page without a form for user name and password; AUTH_METHOD=jwt needs no ` +
+      "page";
+  }
+  const fields = formsOf(html).flatMap((form) => [...form.fields].filter(([, { hidden }]) => !hidden))
+    .map(([name]) => name).filter((name) => name !== "");
+  const step = url.searchParams.get("execution")?.match(/^[A-Z_]+$/)?.[0] ?? fields.join(", ");
+  return `Cannot log in: ${url.origin} takes the password and asks for a further step (${
+    step || "unnamed"
+  }), which only ` +
+    "a person can do; log in once in a browser as this user, or have the step removed from the account";
+}
+
+function homeserverRefuses(page: Page, idpId: string): string {
+  const { url, status, html } = page;
+  const place = url.origin + url.pathname;
+  if (url.pathname.includes(START)) {
+    return `Cannot log in: ${place} answers ${status} and no redirect; see SSO_IDP_ID, which is "${idpId}"`;
+  }
+  if (status < 400) {
+    return `Cannot log in: ${place} shows a page that only a person can answer; log in once in a browser as this user`;
+  }
+  return `Cannot log in: the homeserver refuses the identity provider's answer (${
+    `${status} ${wordsOf(html, WORDS)}`.trim()
+  }); see ` +
+    "its settings for this provider: client secret, user mapping, and who may log in";
+}
