@@ -5,6 +5,7 @@
  */
 
 import { join } from "node:path";
+import type { Keycloak } from "./keycloak.ts";
 import { freePort, httpJson } from "./network.ts";
 import { Child } from "./process.ts";
 
@@ -64,12 +65,13 @@ export async function givenHomeserver(url: string, secret: string): Promise<Home
  *
  * @param python interpreter of an environment with Synapse
  * @param folder empty folder for its data
+ * @param keycloak whose tokens it takes, and through which it signs people on
  */
-export async function startHomeserver(python: string, folder: string): Promise<Homeserver> {
+export async function startHomeserver(python: string, folder: string, keycloak?: Keycloak): Promise<Homeserver> {
   const port = freePort();
   const url = `http://127.0.0.1:${port}`;
   const logFile = join(folder, "homeserver.log");
-  await writeConfiguration(folder, port, logFile);
+  await writeConfiguration(folder, port, logFile, keycloak);
   let child: Child | undefined;
   const start = async () => {
     child = new Child({
@@ -122,7 +124,7 @@ async function register(
 }
 
 /** JSON is YAML too. */
-async function writeConfiguration(folder: string, port: number, logFile: string): Promise<void> {
+async function writeConfiguration(folder: string, port: number, logFile: string, keycloak?: Keycloak): Promise<void> {
   const file = (name: string) => join(folder, name);
   const unlimited = { per_second: 100_000, burst_count: 100_000 };
   const configuration = {
@@ -144,6 +146,7 @@ async function writeConfiguration(folder: string, port: number, logFile: string)
       { port, type: "http", tls: false, bind_addresses: ["127.0.0.1"], resources: [{ names: ["client"] }] },
     ],
     jwt_config: { enabled: true, secret: "for-tests", algorithm: "HS256" },
+    ...(keycloak ? withKeycloak(keycloak) : {}),
     bcrypt_rounds: 4,
     rc_message: unlimited,
     rc_registration: unlimited,
@@ -165,4 +168,43 @@ async function writeConfiguration(folder: string, port: number, logFile: string)
   await Deno.writeTextFile(file("homeserver.yaml"), JSON.stringify(configuration, null, 2));
   await Deno.writeTextFile(file("log.yaml"), JSON.stringify(log, null, 2));
   await Deno.writeTextFile(file("signing.key"), `ed25519 a_test ${seed}\n`);
+}
+
+/** Logins by Keycloak's tokens and pages; two of its providers are set up wrongly, as people do it. */
+function withKeycloak(keycloak: Keycloak): Record<string, unknown> {
+  const provider = (id: string, realm: string, secret: string) => {
+    const endpoints = `${keycloak.url}/realms/${realm}/protocol/openid-connect`;
+    return {
+      idp_id: id,
+      idp_name: id,
+      issuer: `${keycloak.url}/realms/${realm}`,
+      client_id: "synapse",
+      client_secret: secret,
+      scopes: ["openid", "profile"],
+      allow_existing_users: true,
+      // Synapse takes no issuer without https otherwise, and asks for metadata only when somebody logs in.
+      skip_verification: true,
+      discover: false,
+      authorization_endpoint: `${endpoints}/auth`,
+      token_endpoint: `${endpoints}/token`,
+      jwks_uri: `${endpoints}/certs`,
+      userinfo_endpoint: `${endpoints}/userinfo`,
+      user_mapping_provider: { config: { localpart_template: "{{ user.preferred_username }}" } },
+    };
+  };
+  const secret = keycloak.secret("synapse");
+  return {
+    jwt_config: {
+      enabled: true,
+      secret: keycloak.publicKey,
+      algorithm: "RS256",
+      subject_claim: "preferred_username",
+      issuer: `${keycloak.url}/realms/${keycloak.realm}`,
+    },
+    oidc_providers: [
+      provider("keycloak", keycloak.realm, secret),
+      provider("wrong-secret", keycloak.realm, "another one"),
+      provider("wrong-realm", "nowhere", secret),
+    ],
+  };
 }

@@ -12,12 +12,14 @@
 import { join } from "node:path";
 import { type ControlPlane, givenControlPlane, type PodDelays, startControlPlane } from "./cluster.ts";
 import { givenHomeserver, type Homeserver, startHomeserver } from "./homeserver.ts";
+import { type Keycloak, startKeycloak } from "./keycloak.ts";
 import { type Person, Phones } from "./person.ts";
 import { cacheFolder, setUp } from "./setup.ts";
 import { Workloads } from "./workloads.ts";
 
 export type { ControlPlane, PodDelays } from "./cluster.ts";
 export type { Homeserver } from "./homeserver.ts";
+export type { Keycloak } from "./keycloak.ts";
 export { freePort, HttpError, httpJson, type HttpOptions } from "./network.ts";
 export { Person, Phones, type RawOptions, type TextOptions } from "./person.ts";
 export { type Content, type SeenEvent, Watch } from "./watch.ts";
@@ -43,6 +45,8 @@ export interface Testbed extends AsyncDisposable {
   readonly homeserver: Homeserver;
   /** The Kubernetes API. */
   readonly cluster: ControlPlane;
+  /** The Keycloak that the homeserver knows; undefined if it was not asked for. */
+  readonly keycloak: Keycloak | undefined;
   /** What is put into the cluster. */
   readonly workloads: Workloads;
   /** Folder for files of this run; removed at its end. */
@@ -55,13 +59,18 @@ export interface Testbed extends AsyncDisposable {
  * Sets up what is missing on this machine and starts the servers.
  *
  * @param delays how pods behave on a control plane of ours
+ * @param options `keycloak`: the homeserver logs people in through Keycloak, too
  * @throws Error if something needed is missing; its message says what
  */
-export async function startTestbed(delays: PodDelays = quickPods): Promise<Testbed> {
+export async function startTestbed(
+  delays: PodDelays = quickPods,
+  options: { keycloak?: boolean } = {},
+): Promise<Testbed> {
   await using resources = new AsyncDisposableStack();
   const givenCluster = Deno.env.get("KUBECONFIG");
   const givenUrl = Deno.env.get("MATRIX_HOMESERVER");
-  const { python, controlPlane } = await setUp({ controlPlane: !givenCluster });
+  if (givenUrl && options.keycloak) throw new Error("Cannot use MATRIX_HOMESERVER: it has to know our own Keycloak");
+  const { python, controlPlane, keycloak: distribution } = await setUp({ controlPlane: !givenCluster, ...options });
 
   await removeLeftovers();
   const folder = await Deno.makeTempDir({ dir: cacheFolder, prefix: "run-" });
@@ -70,8 +79,11 @@ export async function startTestbed(delays: PodDelays = quickPods): Promise<Testb
     await Deno.mkdir(join(folder, name));
     return join(folder, name);
   };
+  const keycloak = distribution ? resources.use(await startKeycloak(distribution, await within("sign-on"))) : undefined;
   const [homeserver, cluster] = await allOrNone([
-    givenUrl ? givenHomeserver(givenUrl, registrationSecret()) : startHomeserver(python, await within("homeserver")),
+    givenUrl
+      ? givenHomeserver(givenUrl, registrationSecret())
+      : startHomeserver(python, await within("homeserver"), keycloak),
     controlPlane
       ? startControlPlane(controlPlane, await within("cluster"), delays)
       : givenControlPlane(givenCluster ?? ""),
@@ -84,6 +96,7 @@ export async function startTestbed(delays: PodDelays = quickPods): Promise<Testb
   return {
     homeserver,
     cluster,
+    keycloak,
     workloads,
     folder,
     person: async (name) => {

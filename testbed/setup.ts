@@ -1,8 +1,8 @@
 /**
  * What the testbed needs on this machine: a Python environment with Synapse and matrix-nio, others where they are asked
- * for, and the control plane built from its Go sources. They are made once, under `.cache/testbed`, and made anew when
- * what they are made from changes: `requirements.txt` pins everything from PyPI, `kubernetes/go.mod` everything from
- * Go's module proxy.
+ * for, the control plane built from its Go sources, and Keycloak. They are made once, under `.cache/testbed`, and made
+ * anew when what they are made from changes: `requirements.txt` pins everything from PyPI, `kubernetes/go.mod` everything
+ * from Go's module proxy.
  *
  * @module
  */
@@ -17,6 +17,12 @@ export const cacheFolder: string = join(here, "..", ".cache", "testbed");
 const requirements = join(here, "requirements.txt");
 const sources = join(here, "kubernetes");
 
+/** Version of Keycloak's distribution, which Maven fetches. */
+const keycloakVersion = "26.4.0";
+
+/** Oldest Java that this Keycloak runs on. */
+const oldestJava = 17;
+
 /** Oldest Python that the pinned versions support. */
 const oldestPython = [3, 11];
 
@@ -26,16 +32,23 @@ export interface Tools {
   readonly python: string;
   /** The control plane's program; undefined if it was not asked for. */
   readonly controlPlane: string | undefined;
+  /** Folder of Keycloak's distribution; undefined if it was not asked for. */
+  readonly keycloak: string | undefined;
 }
 
 /**
- * Makes what isn't there yet. That Python and Go are there is looked at first, before anything takes minutes.
+ * Makes what isn't there yet. That Python, Go and Java are there is looked at first, before anything takes minutes.
  *
- * @param options `controlPlane`: it is needed, too
- * @throws Error if there is no suitable Python or Go, or something cannot be installed or built
+ * @param options `controlPlane`, `keycloak`: it is needed, too
+ * @throws Error if there is no suitable Python, Go, Java or Maven, or something cannot be installed or built
  */
-export async function setUp(options: { controlPlane: boolean }): Promise<Tools> {
+export async function setUp(options: { controlPlane: boolean; keycloak?: boolean }): Promise<Tools> {
   const python = await findPython();
+  const keycloak = options.keycloak ? join(cacheFolder, `keycloak-${keycloakVersion}`) : undefined;
+  if (keycloak) await findJava();
+  if (keycloak && !(await exists(keycloak))) {
+    await run("find Maven, which fetches Keycloak (on Debian and Ubuntu: apt install maven)", ["mvn", "--version"]);
+  }
   const program = options.controlPlane ? await programPath() : undefined;
   if (program && !(await exists(program))) {
     await run("find Go (the control plane is built with it: https://go.dev/dl)", ["go", "version"]);
@@ -46,7 +59,31 @@ export async function setUp(options: { controlPlane: boolean }): Promise<Tools> 
       await run("build the control plane", [join(sources, "build.sh"), path]);
     });
   }
-  return { python: interpreter, controlPlane: program };
+  if (keycloak && !(await exists(keycloak))) await making(keycloak, "Keycloak distribution", unpackKeycloak);
+  return { python: interpreter, controlPlane: program, keycloak };
+}
+
+async function unpackKeycloak(folder: string): Promise<void> {
+  const name = "keycloak-quarkus-dist";
+  await Deno.mkdir(folder);
+  await run("fetch Keycloak", [
+    ...["mvn", "--quiet", "--batch-mode", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"],
+    ...[`-Dartifact=org.keycloak:${name}:${keycloakVersion}:tar.gz`, `-DoutputDirectory=${folder}`],
+  ]);
+  const archive = join(folder, `${name}-${keycloakVersion}.tar.gz`);
+  await run("unpack Keycloak", ["tar", "-xzf", archive, "-C", folder, "--strip-components=1"]);
+  await Deno.remove(archive);
+}
+
+async function findJava(): Promise<void> {
+  const { stderr } = await output(["java", "-version"]);
+  const version = /version "(\d+)/.exec(stderr)?.[1];
+  if (Number(version ?? 0) >= oldestJava) return;
+  const found = version === undefined ? "there is none" : `this is ${version}`;
+  throw new Error(
+    `Cannot set up Keycloak: it needs Java ${oldestJava} or newer, and ${found} (on Debian and Ubuntu: ` +
+      "apt install default-jre-headless)",
+  );
 }
 
 /**
