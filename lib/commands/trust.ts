@@ -38,6 +38,11 @@ export function identityChanged(user: string): Text {
   return text`${user} has another identity (cross-signing) now than the one I know, so I obey none of that account's devices. Was it you who reset it? Then whoever runs me can accept it: my log says how. If not, somebody else has got into the account.`;
 }
 
+/** More than is announced one by one. */
+export function moreAppeared(user: string, announced: number): Text {
+  return text`More new devices or identities of ${user} have appeared than the ${announced} that I announce in an hour. If they are not yours, somebody else has got into the account, or runs its homeserver.`;
+}
+
 /** Why a message was not believed, in the operator's own words. */
 export type Doubt =
   | "not-encrypted"

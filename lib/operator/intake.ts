@@ -6,10 +6,14 @@
  */
 
 import type { Outbox } from "./outbox.ts";
+import { Deadline } from "./patience.ts";
 import type { Entry, InboxEvent } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 import { type Order, resumed, type Switch } from "./target.ts";
 import type { Triage } from "./triage.ts";
+
+/** A sender whose devices cannot be asked for holds up a room for so long, and then only what is their own. */
+const heldUpForMs = 30_000;
 
 /** Takes events. */
 export class Intake {
@@ -75,8 +79,23 @@ export class Intake {
   }
 
   async #handle(entry: Entry): Promise<void> {
+    const { lanes, clock, stop } = this.#inside;
+    const { roomId, sender } = entry.inbox;
+    const aside = `aside ${roomId} ${sender}`;
+    const setAside = (): void => lanes.run(aside, () => this.#settleOrCarryOut(entry, stop));
+    if (lanes.isBusy(aside)) return setAside();
+    using patience = new Deadline(heldUpForMs, clock, stop);
+    try {
+      await this.#settleOrCarryOut(entry, patience.signal);
+    } catch (error) {
+      if (!patience.expired || error !== patience.signal.reason) throw error;
+      setAside();
+    }
+  }
+
+  async #settleOrCarryOut(entry: Entry, signal: AbortSignal): Promise<void> {
     const keysBefore = this.#keysArrived;
-    const next = await this.#triage.handle(entry);
+    const next = await this.#triage.handle(entry, signal);
     if (typeof next === "object") return this.#carryOut(next);
 
     this.#inHand.delete(entry.inbox.seq);

@@ -30,6 +30,11 @@ export class Lanes {
     this.#tails.set(name, tail);
   }
 
+  /** Work under this name is under way. */
+  isBusy(name: string): boolean {
+    return this.#tails.has(name);
+  }
+
   /** Resolves when nothing is under way. */
   async idle(): Promise<void> {
     while (this.#tails.size > 0) await Promise.all(this.#tails.values());

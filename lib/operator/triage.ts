@@ -46,13 +46,13 @@ export class Triage {
   /**
    * Handles a message of an allowed user.
    *
+   * @param signal ends the tries to read it; nothing is decided then
    * @returns what is to be carried out; or that the message is settled, or waits for a key
    */
-  async handle({ inbox, progress }: Entry): Promise<Order | "settled" | "locked"> {
-    const { stop } = this.#inside;
+  async handle({ inbox, progress }: Entry, signal: AbortSignal): Promise<Order | "settled" | "locked"> {
     this.#locked.delete(inbox.seq);
-    const read = () => readAndJudge(inbox, this.#inside, stop);
-    const reading = await persistently("read a message", read, this.#inside, stop);
+    const read = () => readAndJudge(inbox, this.#inside, signal);
+    const reading = await persistently("read a message", read, this.#inside, signal);
     if (reading.kind === "refused") return this.#refuse(inbox, reading.reason);
     if (reading.kind === "undecryptable") return this.#lock(inbox, reading, progress.state === "new");
     const { believed } = reading.verdict;

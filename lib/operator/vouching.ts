@@ -6,13 +6,25 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { appeared, identityChanged, nothingTrusted, nothingWaits, type Text, trusted } from "../commands/mod.ts";
+import {
+  appeared,
+  identityChanged,
+  moreAppeared,
+  nothingTrusted,
+  nothingWaits,
+  type Text,
+  trusted,
+} from "../commands/mod.ts";
 import { isSameDevice } from "./access.ts";
 import { isStillThere, newcomers, pendingUnder, vouched } from "./newcomers.ts";
 import type { Outbox } from "./outbox.ts";
 import { isRefused, persistently } from "./patience.ts";
 import type { ListedDevice, Pin, Published, SenderFacts } from "./ports.ts";
 import type { Inside, Outcome } from "./settings.ts";
+
+/** More is not announced of a user in an hour: whoever runs the homeserver can make up as much as they like. */
+const mostAnHour = 5;
+const hourMs = 3_600_000;
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -22,8 +34,10 @@ export class Vouching {
   readonly #outbox: Outbox;
   /** Users who are to be looked at. */
   readonly #waiting = new Set<string>();
-  /** Identities that the log has told of. */
-  readonly #logged = new Set<string>();
+  /** Identities that were told of, by user and room. */
+  readonly #told = new Set<string>();
+  /** Since when what is announced of a user is counted, and how much it was. */
+  readonly #hours = new Map<string, { readonly sinceMs: number; announced: number }>();
 
   /** Looks at nobody yet. */
   constructor(inside: Inside, outbox: Outbox) {
@@ -59,7 +73,7 @@ export class Vouching {
 
   /**
    * Announces what has appeared since first sight, once: in the room where the user last gave a command, else in the
-   * given one.
+   * given one. What is too much for an hour is taken for unseen, until it is looked at again.
    *
    * @returns whether a device or an identity that waits for the user's word was announced in the given room
    */
@@ -77,7 +91,8 @@ export class Vouching {
       return false;
     }
     if (pin?.kind !== "devices" || room === undefined) return false;
-    const news = newcomers(pin, published);
+    const all = newcomers(pin, published);
+    const news = all.slice(0, this.#allowance(user, all.length, room));
     if (news.length === 0) return false;
     for (const each of news) {
       const { deviceId: device, key } = each;
@@ -128,12 +143,26 @@ export class Vouching {
   }
 
   #changed(user: string, masterKey: string, room: string | undefined): void {
-    if (!this.#logged.has(`${user} ${masterKey}`)) {
-      this.#logged.add(`${user} ${masterKey}`);
-      const setting = `TRUSTED_IDENTITIES=${user}=${masterKey}`;
-      logger.warn("{user} has another identity than the one known; this accepts it: {setting}", { user, setting });
-    }
+    const about = `${user} ${masterKey} ${room}`;
+    if (this.#told.has(about) || this.#allowance(user, 1, room) === 0) return;
+    this.#told.add(about);
+    const setting = `TRUSTED_IDENTITIES=${user}=${masterKey}`;
+    logger.warn("{user} has another identity than the one known; this accepts it: {setting}", { user, setting });
     if (room !== undefined) this.#announce(user, masterKey, room, identityChanged(user));
+  }
+
+  /** How many of so many may be announced now; that there is more is said once in an hour. */
+  #allowance(user: string, wanted: number, room: string | undefined): number {
+    const nowMs = this.#inside.clock.now();
+    const last = this.#hours.get(user);
+    const hour = last !== undefined && nowMs - last.sinceMs < hourMs ? last : { sinceMs: nowMs, announced: 0 };
+    const allowed = Math.min(wanted, mostAnHour - hour.announced);
+    hour.announced += allowed;
+    this.#hours.set(user, hour);
+    if (allowed < wanted && room !== undefined) {
+      this.#announce(user, `more ${hour.sinceMs}`, room, moreAppeared(user, mostAnHour));
+    }
+    return allowed;
   }
 
   /** Said but once: what it is about makes its transaction id. */

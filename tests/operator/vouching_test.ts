@@ -102,6 +102,47 @@ Deno.test("Operator announces a new device once, and believes it after the word 
   assert.equal(world.records.at(-2)?.command, "trust");
 });
 
+Deno.test("Operator announces five devices or identities of a user in an hour, and then that there are more", async () => {
+  const more = "More new devices or identities of @alice:example.org have appeared than the 5 that I announce in an " +
+    "hour. If they are not yours, somebody else has got into the account, or runs its homeserver.";
+  const world = await acquainted();
+  const flood = Array.from({ length: 12 }, (_, index) => device(`FLOOD${"ABCDEFGHIJKL".charAt(index)}`));
+  const pending = () => {
+    const pin = world.pins.get(alice);
+    return pin?.kind === "devices" ? pin.pending.length : 0;
+  };
+  const announced = () => world.texts.filter((said) => said.startsWith("A new device")).length;
+  await using running = world.start();
+  for (const _ of [1, 2]) await running.receive("", from(phone, bare(phone, ...flood), "status"));
+  assert.deepEqual([announced(), pending()], [5, 5]);
+  assert.equal(world.texts.filter((said) => said === more).length, 1);
+  await running.receive("", from(phone, bare(phone, ...flood), "trust FLOODL"));
+  assert.deepEqual(devicesOf(world), ["MYPHONE"], "what was not announced is not believed");
+
+  await world.clock.advance(3_600_000);
+  await running.receive("", from(phone, bare(phone, ...flood), "status"));
+  assert.deepEqual([announced(), pending()], [10, 10]);
+  assert.equal(world.texts.filter((said) => said === more).length, 2);
+  await world.clock.advance(3_600_000);
+  await running.receive("", from(phone, bare(phone, ...flood), "status"));
+  assert.deepEqual([announced(), pending()], [12, 12]);
+  assert.equal(world.texts.filter((said) => said === more).length, 2);
+});
+
+Deno.test("Operator announces five changes of an identity in an hour, and then that there are more", async () => {
+  const world = new World();
+  world.pins.set(alice, { kind: "identity", masterKey: "master", sinceMs: 0, roomId: room });
+  await using running = world.start();
+  const warnings = await warningsOf(async () => {
+    for (let change = 0; change < 8; change += 1) {
+      await running.receive("", from(phone, signed(`master ${change}`, phone), "hello"));
+    }
+  });
+  assert.equal(world.texts.filter((said) => said.includes("has another identity")).length, 5);
+  assert.equal(world.texts.filter((said) => said.startsWith("More new devices")).length, 1);
+  assert.equal(warnings.filter((record) => inWords(record).includes("TRUSTED_IDENTITIES")).length, 5);
+});
+
 Deno.test("Operator takes nobody's word for a device but that of one it believes, encrypted, and once", async (t) => {
   const now = bare(phone, tablet, evil);
   const rows: [name: string, how: Parameters<World["receive"]>[1], settings?: { requireEncryption: boolean }][] = [
