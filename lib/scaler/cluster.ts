@@ -10,6 +10,12 @@ import { ConfigError, CredentialError } from "../errors/mod.ts";
 /** Where pods find the token and certificate authority of their ServiceAccount. */
 export const SERVICE_ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/**
+ * For `Deno.createHttpClient`. Over HTTP/2 all requests share one connection; when that is dead they hang, and so do all
+ * that come after them, for as long as the kernel does not notice: about a quarter of an hour.
+ */
+export const MANY_CONNECTIONS = { http2: false } as const;
+
 /** What a request needs in order to be let in. */
 export interface Credential {
   /** Trusts the cluster's certificate authority, and holds the client certificate if there is one. */
@@ -88,7 +94,7 @@ async function openInCluster(host: string, port: string, folder: string): Promis
   const caPath = `${folder}/ca.crt`;
   let client: Deno.HttpClient;
   try {
-    client = Deno.createHttpClient({ caCerts: [await Deno.readTextFile(caPath)] });
+    client = Deno.createHttpClient({ caCerts: [await Deno.readTextFile(caPath)], ...MANY_CONNECTIONS });
   } catch (error) {
     throw new ConfigError([`Cannot use the cluster's certificate authority ${caPath}: ${nameOf(error)}`]);
   }

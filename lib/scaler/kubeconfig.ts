@@ -8,7 +8,7 @@
 import { type Cluster as ConfiguredCluster, KubeConfig } from "@kubernetes/client-node";
 import type { RequestOptions } from "node:https";
 import { ConfigError, CredentialError } from "../errors/mod.ts";
-import { type Cluster, type Credential, headersOf, nameOf } from "./cluster.ts";
+import { type Cluster, type Credential, headersOf, MANY_CONNECTIONS, nameOf } from "./cluster.ts";
 
 /** A cluster by kubeconfig. The context stays the one that was current when it was opened. */
 export class KubeconfigCluster implements Cluster {
@@ -150,6 +150,7 @@ function httpClient(source: Source, cluster: ConfiguredCluster, options: Request
   const { ca, cert, key } = options;
   try {
     return Deno.createHttpClient({
+      ...MANY_CONNECTIONS,
       caCerts: ca ? [String(ca)] : [],
       ...(cert && key ? { cert: String(cert), key: String(key) } : {}),
       ...(cluster.proxyUrl ? { proxy: { url: cluster.proxyUrl } } : {}),

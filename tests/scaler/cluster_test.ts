@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { ConfigError, CredentialError } from "../../lib/errors/mod.ts";
-import { type ClusterPlaces, openCluster } from "../../lib/scaler/mod.ts";
+import { ConfigError, CredentialError, TransientError } from "../../lib/errors/mod.ts";
+import { type ClusterPlaces, KubernetesApi, openCluster, serverVersion } from "../../lib/scaler/mod.ts";
 import { nowhere, patient } from "./at_sandbox.ts";
+import { authority, certificate, privateKey } from "./certificates.ts";
 
 /** A folder with a ServiceAccount's files, and a home with a kubeconfig. The certificate is of nobody. */
 async function places() {
@@ -100,4 +101,35 @@ Deno.test("a cluster of a pod says what is wrong with its files, never what is i
     const account = { serviceHost: "10.0.0.1", serviceAccountFolder: `${at.folder}/account` };
     await assert.rejects(openCluster({ ...nowhere, ...account }, patient), ConfigError);
   });
+});
+
+Deno.test("a cluster is not talked to over HTTP/2, where one dead connection holds up everything", async (t) => {
+  const account = async (folder: string, port: number) => {
+    await Deno.writeTextFile(`${folder}/account/ca.crt`, authority);
+    return { serviceHost: "localhost", servicePort: `${port}`, serviceAccountFolder: `${folder}/account` };
+  };
+  const config = async (folder: string, port: number) => {
+    const cluster = { server: `https://localhost:${port}`, "certificate-authority-data": btoa(authority) };
+    const clusters = [{ name: "named", cluster }];
+    await Deno.writeTextFile(`${folder}/named`, JSON.stringify({ ...JSON.parse(kubeconfig("named")), clusters }));
+    return { kubeconfig: `${folder}/named` };
+  };
+  for (const [name, write] of Object.entries({ account, config })) {
+    await t.step(name, async () => {
+      await using at = await places();
+      using server = Deno.listenTls({
+        hostname: "localhost",
+        port: 0,
+        cert: certificate,
+        key: privateKey,
+        alpnProtocols: ["h2", "http/1.1"],
+      });
+      using cluster = await openCluster({ ...nowhere, ...await write(at.folder, server.addr.port) }, patient);
+      const asking = assert.rejects(serverVersion(new KubernetesApi(cluster), patient), TransientError);
+      const connection = await server.accept();
+      assert.equal((await connection.handshake()).alpnProtocol, "http/1.1");
+      connection.close();
+      await asking;
+    });
+  }
 });
