@@ -127,7 +127,8 @@ export class KubernetesApi {
     if (error instanceof SyntaxError) {
       return new TransientError(`${cannot(call)}: what ${this.server} answered is no Kubernetes object`);
     }
-    if (error instanceof TypeError) {
+    // A bad resource is a client that was closed, because another request has renewed the credential just now.
+    if (error instanceof TypeError || error instanceof Deno.errors.BadResource) {
       const reason = networkReason(error);
       return new TransientError(`${cannot(call)}: cannot reach ${this.server}: ${reason}`, { cause: error });
     }
@@ -203,7 +204,7 @@ function sameHeaders(one: Headers, other: Headers): boolean {
 }
 
 /** The end of Deno's chain of reasons, such as `Connection refused` or `invalid peer certificate: UnknownIssuer`. */
-function networkReason(error: TypeError): string {
+function networkReason(error: Error): string {
   const { message } = error.cause instanceof Error ? error.cause : error;
   return message.replace(/^.*?\): (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
 }

@@ -130,20 +130,18 @@ async function breakingOff(text: string) {
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const client = Deno.createHttpClient({});
-  const credential = () => Promise.resolve({ client, headers: new Headers() });
   return {
-    api: new KubernetesApi({
-      context: "test",
-      server: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-      credential,
-      renew: credential,
-      [Symbol.dispose]: () => {},
-    }),
+    api: apiAt(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, client),
     [Symbol.asyncDispose]: async () => {
       client.close();
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+function apiAt(server: string, client: Deno.HttpClient): KubernetesApi {
+  const credential = () => Promise.resolve({ client, headers: new Headers() });
+  return new KubernetesApi({ context: "test", server, credential, renew: credential, [Symbol.dispose]: () => {} });
 }
 
 Deno.test("KubernetesApi.watch() puts lines together, and ends where the connection breaks", async () => {
@@ -164,4 +162,11 @@ Deno.test("KubernetesApi leaves nobody waiting for the caller's signal", async (
   await change;
   await watching.return();
   assert.equal(getEventListeners(signal, "abort").length, 0);
+});
+
+Deno.test("KubernetesApi.request() can be tried again where a renewal has closed its client", async () => {
+  const client = Deno.createHttpClient({});
+  client.close();
+  const call = { verb: "get", resource: "pods", method: "GET", path: "/api/v1/pods" } as const;
+  await assert.rejects(apiAt("http://127.0.0.1", client).request(call, patient), TransientError);
 });
