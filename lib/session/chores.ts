@@ -9,6 +9,9 @@ import { RejectedError, TransientError } from "../errors/mod.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
+/** Between tries that others would not make any more, milliseconds. */
+const TIRELESS_MS = 60_000;
+
 /** How to go on after failures in a row; the clock and the policy are somebody else's. */
 export interface Pace {
   /** Says that a request has gone well. */
@@ -27,6 +30,7 @@ export class Chores {
   /** Rejects when a piece of work fails for good. */
   readonly failed: Promise<never>;
   #fail!: (error: unknown) => void;
+  readonly #running = new Set<Promise<void>>();
 
   /** @param signal ends every piece of work */
   constructor(signal: AbortSignal) {
@@ -49,20 +53,43 @@ export class Chores {
     return {
       wake: (): void => {
         wanted = true;
-        if (!running) run().catch((error) => this.#fail(error));
+        if (!running) this.#begin(run());
       },
     };
   }
 
-  /** Ends every piece of work. */
-  stop(): void {
+  /** Does a piece of work again and again. */
+  repeat(work: (signal: AbortSignal) => Promise<void>, pace: Pace): void {
+    const run = async (): Promise<void> => {
+      for (;;) await untilDone(() => work(this.signal), pace, this.signal);
+    };
+    this.#begin(run());
+  }
+
+  /** Ends every piece of work; resolves when all have ended. */
+  async stop(): Promise<void> {
     this.#controller.abort(new DOMException("the session has ended", "AbortError"));
+    await Promise.all(this.#running);
+  }
+
+  #begin(run: Promise<void>): void {
+    const mine = run.catch((error) => this.#fail(error)).finally(() => this.#running.delete(mine));
+    this.#running.add(mine);
   }
 }
 
-/** Repeats the work for ever, waiting after transient failures as the pace says. */
-export async function persist(work: () => Promise<void>, pace: Pace, signal: AbortSignal): Promise<never> {
-  for (;;) await untilDone(work, pace, signal);
+/**
+ * Never gives up: that one thing cannot be had is no reason to end. Whether the homeserver is there at all is for others
+ * to find out.
+ */
+export function tireless(pace: Pace): Pace {
+  return {
+    ...pace,
+    failed: (retryAfterMs) => {
+      const next = pace.failed(retryAfterMs);
+      return next.retry ? next : { retry: true, waitMs: Math.max(retryAfterMs, TIRELESS_MS) };
+    },
+  };
 }
 
 /** Does the work once, trying again after transient failures as the pace says. */

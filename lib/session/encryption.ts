@@ -56,15 +56,15 @@ export class Encryption {
   /**
    * Shares the room's session where it has not been shared yet, and encrypts.
    *
-   * @param joined user ids of the joined members
+   * @param joined user ids of the joined members, who may change while we wait
    * @returns the `m.room.encrypted` content
    * @throws RejectedError if the room wants an algorithm that we do not speak: nothing is sent in clear instead
-   * @throws TransientError if a key could not be handed to the homeserver
+   * @throws RejectedError also if the homeserver refuses to hand a key over; TransientError if that could not be asked
    */
   async encrypt(
     roomId: string,
     encryption: RoomEncryption,
-    joined: readonly string[],
+    joined: () => readonly string[],
     type: string,
     content: unknown,
     signal: AbortSignal,
@@ -78,12 +78,12 @@ export class Encryption {
       await olm.invalidateGroupSession(new RoomId(roomId));
       this.#fresh.add(roomId);
     }
-    await this.#machine.track(joined);
+    await this.#machine.track(joined());
     await this.#machine.sendKeys(signal);
-    const claim = await olm.getMissingSessions(userIds(joined));
+    const claim = await olm.getMissingSessions(userIds(joined()));
     if (claim) await this.#machine.sendAll([claim], signal);
-    const shares = await olm.shareRoomKey(new RoomId(roomId), userIds(joined), this.#settings(encryption));
-    await this.#machine.sendAll(shares, signal);
+    const shares = await olm.shareRoomKey(new RoomId(roomId), userIds(joined()), this.#settings(encryption));
+    await this.#machine.share(shares, signal);
     return await olm.encryptRoomEvent(new RoomId(roomId), type, JSON.stringify(content));
   }
 

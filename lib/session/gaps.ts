@@ -8,6 +8,7 @@
 import { getLogger } from "@logtape/logtape";
 import { RejectedError } from "../errors/mod.ts";
 import type { Gap, NewEvent, Store } from "../store/mod.ts";
+import { type Chores, type Pace, tireless } from "./chores.ts";
 import { type Json, list, object, text } from "./json.ts";
 import { path, type Requests } from "./request.ts";
 import { timelineEvent, timelineFilter } from "./sync.ts";
@@ -38,18 +39,32 @@ export class GapFiller {
   }
 
   /**
-   * Fills every gap, oldest first.
+   * Fills gaps beside other work, each room's by itself: one whose history cannot be had must not hold up the others.
    *
-   * @returns whether any was filled
-   * @throws TransientError if the homeserver did not answer; what was filled stays so
+   * @param filled told after each gap
+   * @returns to be called when there may be gaps
    */
-  async fillAll(signal: AbortSignal): Promise<boolean> {
-    let filled = false;
-    for (let gap = this.#store.sync.gaps()[0]; gap !== undefined; gap = this.#store.sync.gaps()[0]) {
-      this.#store.sync.fillGap(gap.id, await this.#missing(gap, signal));
-      filled = true;
-    }
-    return filled;
+  fillBeside(chores: Chores, pace: () => Pace, filled: () => void): () => void {
+    const rooms = new Map<string, { wake(): void }>();
+    return () => {
+      for (const { roomId } of this.#store.sync.gaps()) {
+        let room = rooms.get(roomId);
+        if (room === undefined) {
+          const fillRoom = async (signal: AbortSignal): Promise<void> => {
+            while (await this.#fill(roomId, signal)) filled();
+          };
+          rooms.set(roomId, room = chores.add(fillRoom, tireless(pace())));
+        }
+        room.wake();
+      }
+    };
+  }
+
+  /** Fills a room's oldest gap; false if there is none. */
+  async #fill(roomId: string, signal: AbortSignal): Promise<boolean> {
+    const gap = this.#store.sync.gaps().find((each) => each.roomId === roomId);
+    if (gap !== undefined) this.#store.sync.fillGap(gap.id, await this.#missing(gap, signal));
+    return gap !== undefined;
   }
 
   /** The events of a gap, oldest first. */

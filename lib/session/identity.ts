@@ -56,13 +56,22 @@ export type IdentityState = { readonly signed: true; readonly masterKey: string 
  *
  * @param reset makes a new identity whatever there is
  * @throws ConfigError if the recovery key does not fit the account's secret storage; TransientError; with `reset`,
- *   CredentialError if the homeserver asks for what we can't give
+ *   CredentialError if the homeserver asks for what we can't give, RejectedError if it refuses it
  */
 export async function ensureIdentity(
   parts: IdentityParts,
   reset: boolean,
   signal: AbortSignal,
 ): Promise<IdentityState> {
+  try {
+    return await bringIntoOrder(parts, reset, signal);
+  } catch (error) {
+    if (reset || !(error instanceof CredentialError || error instanceof RejectedError)) throw error;
+    return { signed: false, reason: error.message };
+  }
+}
+
+async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: AbortSignal): Promise<IdentityState> {
   const { machine, self } = parts;
   // The crypto takes an identity that it has made for published, whether or not that ever got through.
   const answer = await machine.query(self, signal);
@@ -72,12 +81,7 @@ export async function ensureIdentity(
   const published = object(answer["master_keys"])[self] !== undefined;
   const storage = parts.recoveryKey && await SecretStorage.open(parts.requests, self, parts.recoveryKey, signal);
   if (reset || !published) {
-    try {
-      await makeIdentity(parts, reset, signal);
-    } catch (error) {
-      if (reset || !(error instanceof CredentialError)) throw error;
-      return { signed: false, reason: error.message };
-    }
+    await makeIdentity(parts, reset, signal);
   } else if (!await holdsPrivateKeys(machine.olm) && !await restore(parts, storage, signal)) {
     return {
       signed: false,

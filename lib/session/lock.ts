@@ -8,11 +8,16 @@
 export class Lock {
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Runs the work once all earlier work has ended, well or badly. */
-  run<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#last.then(work, work);
-    // The next in line waits for the end, not for success; whoever called us gets the failure itself.
-    this.#last = mine.catch((): void => undefined);
+  /**
+   * Runs the work once all earlier work has ended, well or badly.
+   *
+   * @param signal ends the wait; what has begun takes a signal of its own
+   */
+  run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const turn = this.#last;
+    const mine = either(turn, signal).then(work);
+    // The next in line waits for the ends of all before, not for success; whoever called us gets the failure itself.
+    this.#last = turn.then(() => mine).catch((): void => undefined);
     return mine;
   }
 }
@@ -22,9 +27,22 @@ export class Locks {
   readonly #locks = new Map<string, Lock>();
 
   /** Runs the work under the lock of this name. */
-  run<T>(name: string, work: () => Promise<T>): Promise<T> {
+  run<T>(name: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     let lock = this.#locks.get(name);
     if (lock === undefined) this.#locks.set(name, lock = new Lock());
-    return lock.run(work);
+    return lock.run(work, signal);
   }
+}
+
+/** Waits for something that does not fail, or ends with the signal's reason. */
+function either(turn: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = (): void => reject(signal.reason);
+    if (signal.aborted) return end();
+    signal.addEventListener("abort", end);
+    turn.then(() => {
+      signal.removeEventListener("abort", end);
+      resolve();
+    });
+  });
 }

@@ -137,9 +137,20 @@ export class Machine implements Disposable {
       const all = typeof requests === "function" ? await requests() : requests;
       for (const request of all) if (request.type !== RequestType.RoomMessage) await this.#sendOrLog(request, signal);
       return all.filter((request) => request.type === RequestType.RoomMessage);
-    });
+    }, signal);
     // Saying something encrypts it, and that sends requests in turn: not while others wait for the lock.
     for (const message of messages) await this.#say(message, signal);
+  }
+
+  /**
+   * Hands a room's key over: nobody could read what is said without it.
+   *
+   * @throws RejectedError if the homeserver refuses one of the requests; TransientError
+   */
+  async share(requests: readonly OutgoingRequest[], signal: AbortSignal): Promise<void> {
+    await this.#outgoing.run(async () => {
+      for (const request of requests) await this.#send(request, signal);
+    }, signal);
   }
 
   async #say(message: OutgoingRequest, signal: AbortSignal): Promise<void> {
@@ -178,7 +189,7 @@ export class Machine implements Disposable {
    * @throws TransientError if it was not answered
    */
   query(userId: string, signal: AbortSignal): Promise<Json> {
-    return this.#outgoing.run(() => this.#send(this.olm.queryKeysForUsers([new UserId(userId)]), signal));
+    return this.#outgoing.run(() => this.#send(this.olm.queryKeysForUsers([new UserId(userId)]), signal), signal);
   }
 
   /** Follows the device lists of these users from now on. */

@@ -6,14 +6,17 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Login } from "../config/mod.ts";
-import { ConfigError, CredentialError, TransientError } from "../errors/mod.ts";
+import { ConfigError, CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
 import type { Store, StoredSession } from "../store/mod.ts";
 import { findHomeserver, type HomeserverAddress } from "./homeserver.ts";
 import { fullUserId, logIn } from "./login.ts";
-import { object } from "./json.ts";
+import { object, text } from "./json.ts";
 import { Machine } from "./machine.ts";
-import { Requests, TokenRefused } from "./request.ts";
+import { path, Requests, TokenRefused } from "./request.ts";
 import { Session } from "./session.ts";
+
+/** Of a question that may go unanswered, milliseconds. */
+const PROFILE_DEADLINE_MS = 5_000;
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -77,6 +80,7 @@ async function begin(
   const { userId: self, deviceId } = account;
   requests.accessToken = account.accessToken;
   const machine = await Machine.open(requests, self, deviceId, store.cryptoKey);
+  let name: string | undefined;
   try {
     await machine.track(allowedUsers);
     const { ed25519, curve25519 } = machine.olm.identityKeys;
@@ -96,6 +100,7 @@ async function begin(
       await newLogin(requests, options, deviceId, signal);
       await publish();
     });
+    name = await displayName(requests, self, signal);
   } catch (error) {
     machine[Symbol.dispose]();
     throw error;
@@ -106,6 +111,7 @@ async function begin(
     machine,
     self,
     deviceId,
+    displayName: name,
     // With jwt and sso it is not the homeserver's to know.
     password: login.method === "jwt" || login.method === "sso" ? undefined : login.password,
     allowedUsers,
@@ -125,6 +131,22 @@ async function listedKeys(
   if (devices === undefined) throw new TransientError("Cannot go on: the homeserver does not tell our own devices");
   const keys = machine.listed(self)?.get(deviceId);
   return keys && `${keys.ed25519} ${keys.curve25519}`;
+}
+
+/** The name by which people call us; a homeserver that does not tell it does not keep us from starting. */
+async function displayName(requests: Requests, self: string, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    const { json } = await requests.send({
+      method: "GET",
+      path: path`/_matrix/client/v3/profile/${self}/displayname`,
+      deadlineMs: PROFILE_DEADLINE_MS,
+    }, signal);
+    return text(json["displayname"]);
+  } catch (error) {
+    if (!(error instanceof RejectedError || error instanceof TransientError)) throw error;
+    log.debug("no display name: {reason}", { reason: error.message });
+    return undefined;
+  }
 }
 
 async function newLogin(

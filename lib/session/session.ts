@@ -11,7 +11,7 @@ import type { Secret } from "../config/mod.ts";
 import { NotFoundError, RejectedError, TransientError } from "../errors/mod.ts";
 import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "../operator/mod.ts";
 import type { Store } from "../store/mod.ts";
-import { Chores, type Pace, persist } from "./chores.ts";
+import { Chores, type Pace } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
 import { GapFiller } from "./gaps.ts";
 import { ensureIdentity, type IdentityState } from "./identity.ts";
@@ -44,6 +44,8 @@ export interface SessionParts {
   readonly self: string;
   /** Our device id. */
   readonly deviceId: string;
+  /** Our display name, if we have one. */
+  readonly displayName: string | undefined;
   /** Password at the homeserver, in case it asks for it before it takes an identity. */
   readonly password: Secret | undefined;
   /** The people whose verification requests are accepted. */
@@ -79,7 +81,8 @@ export class Session implements Chat, Disposable {
    */
   constructor(parts: SessionParts) {
     this.self = parts.self;
-    this.names = [parts.self, parts.self.slice(1, parts.self.indexOf(":"))];
+    const { displayName } = parts;
+    this.names = [parts.self, parts.self.slice(1, parts.self.indexOf(":")), ...displayName ? [displayName] : []];
     this.#requests = parts.requests;
     this.#store = parts.store;
     this.#machine = parts.machine;
@@ -103,26 +106,18 @@ export class Session implements Chat, Disposable {
       await this.#verifier.advance(now);
     }, pace());
     this.#advanceVerifications = () => outgoing.wake();
-    const gaps = chores.add(async (now) => {
-      if (await this.#gaps.fillAll(now)) listener.eventsArrived();
+    const fillGaps = this.#gaps.fillBeside(chores, pace, () => listener.eventsArrived());
+    fillGaps();
+    chores.repeat(async (now) => {
+      const effect = await this.#sync(now);
+      outgoing.wake();
+      if (effect.gaps) fillGaps();
+      if (effect.events) listener.eventsArrived();
+      if (effect.rooms) listener.roomsChanged();
+      for (const user of effect.verifiers) listener.verificationAsked(user);
+      listener.synced();
     }, pace());
-    if (this.#store.sync.gaps().length > 0) gaps.wake();
-    await Promise.race([
-      chores.failed,
-      persist(
-        async () => {
-          const effect = await this.#sync(chores.signal);
-          outgoing.wake();
-          if (effect.gaps) gaps.wake();
-          if (effect.events) listener.eventsArrived();
-          if (effect.rooms) listener.roomsChanged();
-          for (const user of effect.verifiers) listener.verificationAsked(user);
-          listener.synced();
-        },
-        pace(),
-        chores.signal,
-      ),
-    ]).finally(() => chores.stop());
+    await chores.failed.finally(() => chores.stop());
   }
 
   /** One poll: to-device messages and device lists first, durably, then everything else with the token. */

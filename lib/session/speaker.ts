@@ -48,7 +48,7 @@ export class Speaker {
       const { encryption } = room;
       const sent = encryption === undefined ? { type, body: content } : {
         type: "m.room.encrypted",
-        body: await this.#encryption.encrypt(roomId, encryption, this.joined(roomId), type, content, signal),
+        body: await this.#encryption.encrypt(roomId, encryption, () => this.joined(roomId), type, content, signal),
       };
       const { body } = await this.#requests.send({
         method: "PUT",
@@ -56,7 +56,7 @@ export class Speaker {
         body: sent.body,
       }, signal);
       return body;
-    });
+    }, signal);
   }
 
   /** User ids of a room's joined members. */

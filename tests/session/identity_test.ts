@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError } from "../../lib/errors/mod.ts";
+import { ConfigError, RejectedError } from "../../lib/errors/mod.ts";
 import { never, type Running, World } from "./world.ts";
 
 const recoveryKey = new Uint8Array(32).fill(7);
@@ -128,5 +128,20 @@ Deno.test("Session.ensureIdentity() completes at the next start what was cut sho
         assert.deepEqual(await seenBy(world, anew), { masterKey: made, signed: true });
       });
     }
+  }
+});
+
+Deno.test("Session.ensureIdentity() stays unsigned where the homeserver refuses it, unless it is asked for", async (t) => {
+  const answer = { status: 403, body: { errcode: "M_FORBIDDEN", error: "no" } };
+  for (const path of [uploadIdentity, uploadSignatures]) {
+    await t.step(path, async () => {
+      await using world = new World();
+      await using running = await world.open();
+      using _refused = world.homeserver.fault({ path, answer });
+      const state = await running.session.ensureIdentity(undefined, false, never);
+      assert.ok(!state.signed);
+      assert.match(state.reason, /403 M_FORBIDDEN/);
+      await assert.rejects(running.session.ensureIdentity(undefined, true, never), RejectedError);
+    });
   }
 });

@@ -57,6 +57,63 @@ Deno.test("Session.send() is read by everyone in the room, and costs one request
   assert.equal(mine() - before, 1);
 });
 
+Deno.test("Session.send() gives no key to somebody who leaves while it waits for keys", async () => {
+  await using world = new World();
+  const [alice, bob] = [await world.person("alice"), await world.person("bob")];
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost", "@bob:localhost"]);
+  await bob.until(() => bob.invitations.has(roomId) || undefined);
+  await bob.join(roomId);
+  await running.joined(roomId);
+  await running.until(() => running.store.sync.members(roomId).get(bob.userId) === "join" || undefined);
+  const claim = world.homeserver.fault({ path: "/keys/claim", userId: "@toggle:localhost", delayMs: Infinity });
+  const claiming = world.homeserver.requests.next(({ template }) => template === "/keys/claim", never);
+  const heard = alice.next((message) => message.body === "hello");
+  const sent = running.say(roomId, "hello");
+  await claiming;
+  await bob.leave(roomId);
+  await running.until(() => running.store.sync.members(roomId).get(bob.userId) !== "join" || undefined);
+  claim[Symbol.dispose]();
+  await sent;
+  assert.equal((await heard).encrypted, true);
+  const later = await alice.createRoom(["@bob:localhost"]);
+  await bob.until(() => bob.invitations.has(later) || undefined);
+  const page = await alice.api.request("GET", `/rooms/${encodeURIComponent(roomId)}/messages?dir=b&limit=1`);
+  const [event] = page["chunk"] as { type: string }[];
+  assert.equal(event?.type, "m.room.encrypted");
+  assert.equal(await bob.crypto.decrypt(roomId, event), undefined);
+});
+
+Deno.test("Session.send() says nothing that nobody could read because its key was refused", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.joined(roomId);
+  {
+    const answer = { status: 403, body: { errcode: "M_FORBIDDEN", error: "no" } };
+    using _refused = world.homeserver.fault({ path: /\/sendToDevice\//, userId: "@toggle:localhost", answer });
+    await assert.rejects(running.say(roomId, "unreadable"), RejectedError);
+  }
+  const heard = alice.next((message) => message.body !== undefined);
+  await running.say(roomId, "hello");
+  assert.equal((await heard).body, "hello");
+});
+
+Deno.test("Session is addressed by its display name, too, if the homeserver tells it", async () => {
+  await using world = new World();
+  const names = ["@toggle:localhost", "toggle"];
+  {
+    using _away = world.homeserver.fault({ path: "/profile/{userId}/displayname", answer: { status: 502 } });
+    await using running = await world.open();
+    assert.deepEqual(running.session.names, names);
+  }
+  const owner = await world.phoneOf("toggle", "secret");
+  await owner.api.request("PUT", "/profile/%40toggle%3Alocalhost/displayname", { displayname: "The Claw" });
+  await using running = await world.open();
+  assert.deepEqual(running.session.names, [...names, "The Claw"]);
+});
+
 Deno.test("Session.send() with the same transaction id says it once", async () => {
   await using world = new World();
   const alice = await world.person("alice");
@@ -132,6 +189,30 @@ Deno.test("Session fills a gap from the room's history, in order, also when that
   await using running = (await world.open()).sync();
   const read = await running.read(sent.length);
   assert.deepEqual(read.map(body), sent);
+});
+
+Deno.test("Session fills a room's gap while another room's history cannot be had", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  const rooms = [1, 2].map(() => alice.createRoom(["@toggle:localhost"], { encrypted: false }));
+  const [one = "", other = ""] = (await Promise.all(rooms)).sort();
+  {
+    await using running = (await world.open()).sync();
+    for (const roomId of [one, other]) {
+      await running.joined(roomId);
+      await alice.say(roomId, "0");
+    }
+    await running.read(2);
+    for (const event of running.events()) running.store.journal.settle(event.seq, "done", []);
+  }
+  for (const roomId of [one, other]) for (let text = 1; text <= 60; text += 1) await alice.say(roomId, String(text));
+  // Whichever is asked for first fails for ever.
+  using broken = world.homeserver.fault({ path: /\/messages$/, times: 1, delayMs: Infinity });
+  await using running = (await world.open()).sync();
+  const read = await running.read(60);
+  assert.equal(read.length, 60);
+  assert.equal(broken.hits, 1);
+  assert.equal(running.store.sync.gaps().length, 1);
 });
 
 Deno.test("Session is the same device after a restart and reads what was sent meanwhile", async () => {

@@ -29,9 +29,13 @@ export class World implements AsyncDisposable {
     this.homeserver.register("toggle", "secret");
   }
 
-  async person(name: string, options: { crossSigning?: boolean } = {}): Promise<Person> {
+  person(name: string, options: { crossSigning?: boolean } = {}): Promise<Person> {
     this.homeserver.register(name, "pw");
-    const person = await Person.login({ url: this.homeserver.url, user: name, password: "pw", ...options });
+    return this.phoneOf(name, "pw", options);
+  }
+
+  async phoneOf(name: string, password: string, options: { crossSigning?: boolean } = {}): Promise<Person> {
+    const person = await Person.login({ url: this.homeserver.url, user: name, password, ...options });
     this.#people.push(person);
     return person;
   }
