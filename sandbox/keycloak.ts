@@ -42,6 +42,10 @@ const cookieName = "AUTH_SESSION_ID";
 export class Keycloak implements AsyncDisposable {
   /** Makes another page of each page that it shows. */
   rewrite: (html: string) => string = (html) => html;
+  /** Where `/elsewhere` sends people. */
+  elsewhere = "";
+  /** Names of the cookies that it was sent. */
+  readonly cookies: Set<string> = new Set();
   readonly #options: KeycloakOptions;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #signOns = new Map<string, SignOn>();
@@ -71,6 +75,8 @@ export class Keycloak implements AsyncDisposable {
 
   async #serve(request: Request): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
+    for (const cookie of request.headers.get("cookie")?.split("; ") ?? []) this.cookies.add(cookie.replace(/=.*/, ""));
+    if (pathname === "/elsewhere") return new Response(null, { status: 302, headers: { location: this.elsewhere } });
     const [, realm, rest] = /^\/realms\/([^/]*)\/(.*)$/.exec(pathname) ?? [];
     if (realm === undefined) return refusal(404, "Unable to find matching target resource method");
     if (realm !== "matrix") {

@@ -231,6 +231,14 @@ Deno.test("logIn() through Keycloak's pages", async (t) => {
       assert.deepEqual([userId, deviceId], ["@toggle:localhost", "DEVICE"]);
     });
   }
+  await t.step("with cookies only for who has set them", async () => {
+    await using servers = new Servers();
+    await logIn(servers.requests, servers.sso(), undefined, never);
+    assert.deepEqual([...servers.keycloak.cookies].filter((name) => name !== "").sort(), [
+      "AUTH_SESSION_ID",
+      "KC_AUTH_SESSION_HASH",
+    ]);
+  });
   await t.step("with KEYCLOAK_URL, and the homeserver known by another address than its own", async () => {
     await using servers = new Servers();
     const within = new Requests(servers.homeserver.url.replace("127.0.0.1", "localhost"));
@@ -335,7 +343,16 @@ Deno.test("logIn() through Keycloak's pages says what is wrong", async (t) => {
       words: /\/_synapse\/client\/oidc\/callback shows a page that only a person can answer/,
     },
     {
-      name: "a token from another than the homeserver",
+      name: "a redirect with a token from another than the homeserver",
+      prepare: ({ homeserver, keycloak }) => {
+        const location = `${keycloak.url}/elsewhere`;
+        homeserver.fault({ path: /sso\/redirect/, answer: { status: 302, headers: { location } } });
+        keycloak.elsewhere = "http://localhost:0/?loginToken=x";
+      },
+      words: /http:\/\/127\S+ sends us to http:\/\/localhost:0; expected was http:\/\/127/,
+    },
+    {
+      name: "a page with a token from another than the homeserver",
       prepare: ({ homeserver, keycloak }) => {
         const location = `${keycloak.url}/realms/matrix/login-actions/required-action`;
         homeserver.fault({ path: /sso\/redirect/, answer: { status: 302, headers: { location } } });
@@ -385,6 +402,13 @@ Deno.test("Hosts lets the homeserver send us to its public address and to one pr
       undefined,
       [`https://h${start}`, idp, `https://p${start}`],
       /expected was https:\/\/idp/,
+    ],
+    [
+      "a public address after the provider",
+      "https://h",
+      "https://idp.example.org",
+      ["https://h/_synapse/client/oidc/callback", `https://p${start}`],
+      /sends us to https:\/\/p; expected was https:\/\/idp/,
     ],
     [
       "a second provider",
