@@ -25,7 +25,7 @@ import {
 } from "./lib/service/mod.ts";
 import { findHomeserver, openSession, type Pace, type Session, TokenRefused } from "./lib/session/mod.ts";
 import { openStore, type Store } from "./lib/store/mod.ts";
-import { setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
+import { retireOldStore, setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
 
 const USAGE =
   `openclaw-toggle ${project.version}: switches a Kubernetes Deployment on and off from an encrypted Matrix chat
@@ -49,6 +49,8 @@ configuration, from the environment:
 const log = getLogger(["openclaw-toggle", "main"]);
 /** How long the effect in hand may take to end, milliseconds. */
 const GRACE_MS = 5_000;
+/** How long the Python operator, whose place we take, may still be there, milliseconds: a pod's grace, and some. */
+const PREDECESSOR_MS = 60_000;
 
 async function main(args: readonly string[]): Promise<number> {
   const purpose = purposeOf(args);
@@ -222,6 +224,7 @@ async function operate(
   });
 
   const tidyUp = hourly(() => store.journal.prune());
+  const retire = hourly(() => retireOldStore(store, config.storePath), PREDECESSOR_MS);
   const firstSync = Promise.withResolvers<void>();
   const broken = Promise.race([
     session.run(
@@ -234,6 +237,7 @@ async function operate(
         synced: () => {
           health.synced();
           tidyUp();
+          retire();
           firstSync.resolve();
         },
       },
@@ -324,9 +328,9 @@ async function checkTarget(scaler: KubernetesScaler, target: Target, signal: Abo
   }
 }
 
-/** Does something at the first call and then at most once an hour. */
-function hourly(work: () => void): () => void {
-  let nextMs = -Infinity;
+/** Does something at the first call after a delay, and then at most once an hour. */
+function hourly(work: () => void, delayMs = 0): () => void {
+  let nextMs = performance.now() + delayMs;
   return () => {
     if (performance.now() < nextMs) return;
     nextMs = performance.now() + 3_600_000;

@@ -1,6 +1,6 @@
 /**
  * Taking over the store of the Python operator: its device, with account, Olm and Megolm sessions, becomes ours, once.
- * The old files are read only, until all is on disk in ours; then they are renamed.
+ * The old files are only read; they are renamed some time after all is on disk in ours.
  *
  * That our store has the device's account is the one sign that it is done. Whoever is killed before starts over;
  * whoever is killed after has only files left to rename.
@@ -54,11 +54,19 @@ export interface TakeOverOptions {
   readonly user: string;
 }
 
-/** Whose store of the Python operator a folder holds, without touching it; undefined if it holds none. */
+/**
+ * Looks for a store of the Python operator in a folder, and touches nothing.
+ *
+ * @returns whose it is, in words; undefined if there is none
+ * @throws StoreError if something of it is missing
+ */
 export function findOldStore(folder: string): string | undefined {
-  if (oldFiles(folder).length === 0) return undefined;
+  const files = oldFiles(folder);
+  if (files.length === 0) return undefined;
   const session = oldSession(folder);
-  return session === undefined ? "an unknown device" : `device ${session.deviceId} of ${session.userId}`;
+  const database = databaseName(session);
+  if (!files.includes(database)) throw cannot(join(folder, database), "the file is missing");
+  return `device ${session.deviceId} of ${session.userId}`;
 }
 
 /**
@@ -71,8 +79,7 @@ export async function takeOver({ store, folder, homeserver, user }: TakeOverOpti
   if (files.length === 0) return;
   const ours = store.account.load();
   if (ours !== undefined || store.sync.token() !== undefined) {
-    // The same device: it was taken over, and only the renaming was cut short.
-    if (ours && files.includes(databaseName(ours))) return rename(folder, filesOf(ours), "imported");
+    if (retireOldStore(store, folder)) return;
     return log.warn("{files} of the Python operator are not read, as this operator has a store already: delete them", {
       files: files.join(", "),
     });
@@ -94,8 +101,20 @@ export async function takeOver({ store, folder, homeserver, user }: TakeOverOpti
     user: session.userId,
     rooms: rooms.length,
   });
-  rename(folder, filesOf(session), "imported");
-  log.info("its files hold live keys: they are renamed to *.imported, and best deleted once all is well");
+}
+
+/**
+ * Renames the files of a store that was taken over. Not at once, but when the Python operator has surely ended: a
+ * Deployment's rolling update lets both run for a while, and one that misses its database logs in as a new device.
+ *
+ * @returns false if there are no such files
+ */
+export function retireOldStore(store: Store, folder: string): boolean {
+  const ours = store.account.load();
+  if (ours === undefined || !oldFiles(folder).includes(databaseName(ours))) return false;
+  rename(folder, filesOf(ours), "imported");
+  log.info("the Python operator's files hold live keys: they are now *.imported, and best deleted once all is well");
+  return true;
 }
 
 /** Renames the Python operator's files, so that they are not taken over. */
@@ -111,7 +130,7 @@ function rename(folder: string, files: readonly string[], suffix: string): void 
     try {
       Deno.chmodSync(path, 0o600);
       Deno.renameSync(path, `${path}.${suffix}`);
-      log.info("renamed {name} to {name}.{suffix}", { name, suffix });
+      log.debug("renamed {name} to {name}.{suffix}", { name, suffix });
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw cannot(path, (error as Error).message, error);
     }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { rmSync } from "node:fs";
+import { existsSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { StoreError } from "../store/mod.ts";
@@ -46,6 +46,7 @@ export function cannot(path: string, reason: string, cause?: unknown): StoreErro
 
 /** Names of the Python operator's files in a folder: none if it has left neither a session nor a database. */
 export function oldFiles(folder: string): string[] {
+  if (!existsSync(folder)) return [];
   const names = Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
   const files = names.filter((name) =>
     [SESSION, SECRET].includes(name) || /^@.+_.+\.(db(-journal|-wal|-shm)?|\w+_devices)$/.test(name)
@@ -54,11 +55,11 @@ export function oldFiles(folder: string): string[] {
 }
 
 /**
- * The session; undefined if there is no file that holds one.
+ * The session.
  *
- * @throws StoreError if the file cannot be read
+ * @throws StoreError if its file is missing or cannot be read
  */
-export function oldSession(folder: string): OldSession | undefined {
+export function oldSession(folder: string): OldSession {
   const path = join(folder, SESSION);
   try {
     const { user_id: userId, device_id: deviceId, access_token: accessToken } = JSON.parse(Deno.readTextFileSync(path));
@@ -68,7 +69,7 @@ export function oldSession(folder: string): OldSession | undefined {
     }
     return session;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
+    if (error instanceof Deno.errors.NotFound) throw cannot(path, "it is missing, and with it the access token");
     // The parser's own words would quote the token.
     throw cannot(path, error instanceof SyntaxError ? "it is no JSON" : (error as Error).message);
   }
@@ -105,11 +106,7 @@ export class OldStore implements Disposable {
    */
   constructor(folder: string) {
     this.#folder = folder;
-    const session = oldSession(folder);
-    if (session === undefined) {
-      throw cannot(join(folder, SESSION), "it is missing, and with it the device's access token");
-    }
-    this.session = session;
+    const session = this.session = oldSession(folder);
     this.path = join(folder, databaseName(session));
     const secretPath = join(folder, SECRET);
     removeCopy(this.#folder);
@@ -179,9 +176,10 @@ export class OldStore implements Disposable {
     }
   }
 
-  /** With what was not finished, which SQLite takes back when it opens the copy. */
+  /** With what was not finished, which SQLite takes back when it opens the copy; anew if it was written to meanwhile. */
   #copy(): void {
     const copy = join(this.#folder, COPY);
+    const before = this.#written();
     for (const side of ["", "-journal", "-wal"]) {
       try {
         Deno.copyFileSync(this.path + side, copy + side);
@@ -190,6 +188,16 @@ export class OldStore implements Disposable {
         if (side === "" || !(error instanceof Deno.errors.NotFound)) throw error;
       }
     }
+    if (this.#written() !== before) {
+      removeCopy(this.#folder);
+      this.#copy();
+    }
+  }
+
+  /** When the database and its journal were last written to. */
+  #written(): string {
+    return ["", "-journal", "-wal"].map((side) => statSync(this.path + side, { throwIfNoEntry: false })?.mtimeMs)
+      .join();
   }
 }
 

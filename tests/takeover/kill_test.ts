@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { openStore } from "../../lib/store/mod.ts";
-import { takeOver } from "../../lib/takeover/mod.ts";
+import { retireOldStore, takeOver } from "../../lib/takeover/mod.ts";
 import { DATABASE, OldFolder } from "./old.ts";
 
 /** What a folder comes to: all that is stored in the clear, how much of what is not, and the names of the files. */
@@ -10,6 +10,7 @@ async function endOf(folder: string): Promise<unknown> {
   await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
   await store.openCrypto();
   await takeOver({ store, folder, homeserver: "https://matrix.example.org", user: "toggle" });
+  retireOldStore(store, folder);
   const state = { account: store.account.load(), token: store.sync.token(), adopted: store.sync.tokenIsAdopted() };
   await store.close();
   using crypto = disposable(new DatabaseSync(join(folder, "crypto-1.sqlite3")));

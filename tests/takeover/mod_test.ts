@@ -17,7 +17,7 @@ import {
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import type { Json } from "../../lib/session/mod.ts";
 import { CRYPTO_NAME, type Store } from "../../lib/store/mod.ts";
-import { findOldStore, setOldStoreAside, takeOver } from "../../lib/takeover/mod.ts";
+import { findOldStore, retireOldStore, setOldStoreAside, takeOver } from "../../lib/takeover/mod.ts";
 import {
   DATABASE,
   DEVICE,
@@ -135,6 +135,9 @@ for (const kind of kinds) {
       folder.withStore(async (store) => {
         await take(store, folder);
         await assertTakenOver(store, kind);
+        assert.deepEqual(folder.oldFiles(), [DATABASE, "session.json"], "the Python operator may still be there");
+        assert.equal(retireOldStore(store, folder.path), true);
+        assert.equal(retireOldStore(store, folder.path), false);
       })
     );
     assert.match(log, /info: Olm sessions taken over: 4\ninfo: Megolm sessions taken over: 2\n/);
@@ -174,6 +177,7 @@ Deno.test("takeOver() keeps the identity of a cross-signing secret", async () =>
     } finally {
       machine.close();
     }
+    retireOldStore(store, folder.path);
   });
   assert.deepEqual(folder.oldFiles(), [IMPORTED[0], "cross_signing_secret.imported", IMPORTED[1]]);
 });
@@ -223,6 +227,7 @@ Deno.test("takeOver() takes back what the Python operator was killed in, as SQLi
   await killed.withStore(async (store) => {
     await take(store, killed);
     await assertTakenOver(store, "libolm");
+    retireOldStore(store, killed.path);
   });
   assert.deepEqual(killed.oldFiles(), [`${DATABASE}-journal.imported`, ...IMPORTED].sort());
 
@@ -251,6 +256,18 @@ Deno.test("takeOver() leaves nothing of another device, whose takeover was cut s
       machine.close();
     }
   });
+});
+
+Deno.test("findOldStore() says whose store there is, or what of it is missing, and touches nothing", async () => {
+  await using folder = new OldFolder("libolm");
+  assert.equal(findOldStore(folder.file("nothing")), undefined);
+  assert.equal(findOldStore(folder.path), `device ${DEVICE} of ${USER}`);
+  Deno.renameSync(folder.file(DATABASE), folder.file("elsewhere"));
+  assert.throws(() => findOldStore(folder.path), /\.db: the file is missing/);
+  Deno.renameSync(folder.file("elsewhere"), folder.file(DATABASE));
+  Deno.removeSync(folder.file("session.json"));
+  assert.throws(() => findOldStore(folder.path), /session\.json: it is missing, and with it the access token/);
+  assert.deepEqual(folder.oldFiles(), [DATABASE]);
 });
 
 interface Failure {
@@ -302,7 +319,7 @@ const failures: readonly Failure[] = [
   {
     name: "a database without its session",
     spoil: (folder) => Deno.removeSync(folder.file("session.json")),
-    message: /session\.json: it is missing, and with it the device's access token/,
+    message: /session\.json: it is missing, and with it the access token/,
   },
   {
     name: "a session that is no JSON",

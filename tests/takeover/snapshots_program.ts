@@ -9,7 +9,7 @@
 import { join } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { openStore } from "../../lib/store/mod.ts";
-import { takeOver } from "../../lib/takeover/mod.ts";
+import { retireOldStore, takeOver } from "../../lib/takeover/mod.ts";
 
 const [folder = "", copies = ""] = Deno.args;
 const { copyFileSync } = Deno;
@@ -49,5 +49,6 @@ await using store = await openStore({ folder, holder: { host: "test", pid: Deno.
 await store.openCrypto();
 begun = true;
 await takeOver({ store, folder, homeserver: "https://matrix.example.org", user: "toggle" });
+retireOldStore(store, folder);
 step("done");
 begun = false;
