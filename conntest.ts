@@ -18,6 +18,7 @@ import {
 } from "./lib/scaler/mod.ts";
 import { type Check, type Finding, runChecks } from "./lib/service/mod.ts";
 import { findHomeserver, homeserverVersions, Requests, tryLogin } from "./lib/session/mod.ts";
+import { findOldStore } from "./lib/takeover/mod.ts";
 
 if (import.meta.main) Deno.exit(await connectionTest());
 
@@ -42,7 +43,7 @@ export async function connectionTest(): Promise<number> {
   }
   const ending = new AbortController();
   for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => ending.abort());
-  const well = await runChecks([...matrixChecks(config), ...kubernetesChecks(config, env)], {
+  const well = await runChecks([...matrixChecks(config), storeCheck(config), ...kubernetesChecks(config, env)], {
     print: (line) => console.log(line),
     colour: Deno.stdout.isTerminal() && env["NO_COLOR"] === undefined,
     signal: ending.signal,
@@ -88,6 +89,20 @@ function matrixChecks(config: Config): Check[] {
       },
     },
   ];
+}
+
+function storeCheck(config: Config): Check {
+  return {
+    name: "store of the Python operator",
+    needs: ["configuration"],
+    run: () => {
+      const owner = findOldStore(config.storePath);
+      const found = owner === undefined
+        ? "there is none"
+        : `${owner}; the next start takes it over, unless this operator has one there itself`;
+      return Promise.resolve({ ok: true, found });
+    },
+  };
 }
 
 function kubernetesChecks(config: Config, env: Readonly<Record<string, string>>): Check[] {
