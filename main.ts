@@ -120,6 +120,8 @@ async function runOperator(purpose: Purpose): Promise<number> {
     for (const problem of error.problems) console.error(problem);
     return 2;
   }
+  addEventListener("error", (event) => endAtOnce(event.error));
+  addEventListener("unhandledrejection", (event) => endAtOnce(event.reason));
   await startLogging({
     level: config.logLevel,
     format: config.logFormat,
@@ -139,7 +141,7 @@ async function runOperator(purpose: Purpose): Promise<number> {
     now: () => performance.now(),
   });
   try {
-    await retrying(() => operate(config, env, purpose, shutdown.stopping).catch(loggedOut), {
+    await retrying((_, working) => operate(config, env, purpose, working, shutdown.stopping).catch(loggedOut), {
       backoff: new Backoff(operatorPolicy(config.maxRetries)),
       signal: shutdown.stopping,
       onFailure: ({ message }, waitMs) => {
@@ -162,11 +164,25 @@ function loggedOut(error: unknown): never {
   throw error instanceof TransientError ? new Error(error.message, { cause: error }) : error;
 }
 
-/** Builds the parts in the order in which they depend on each other; they are closed in the opposite order. */
+/**
+ * What nobody has caught ends the program at once, and nothing more is written: so does a panic of the Rust crypto, which
+ * fails no promise.
+ */
+function endAtOnce(error: unknown): never {
+  log.fatal("{reason}; nothing more is written", { reason: String(error), error });
+  Deno.exit(1);
+}
+
+/**
+ * Builds the parts in the order in which they depend on each other; they are closed in the opposite order.
+ *
+ * @param working told when all goes well: a login that ends days later is no failure in a row
+ */
 async function operate(
   config: Config,
   env: Readonly<Record<string, string>>,
   purpose: Purpose,
+  working: () => void,
   stopping: AbortSignal,
 ): Promise<void> {
   const health = new Health();
@@ -226,24 +242,31 @@ async function operate(
   const tidyUp = hourly(() => store.journal.prune());
   const retire = hourly(() => retireOldStore(store, config.storePath), PREDECESSOR_MS);
   const firstSync = Promise.withResolvers<void>();
-  const broken = Promise.race([
-    session.run(
-      {
-        eventsArrived: () => operator.eventsArrived(),
-        keyArrived: (roomId, sessionId) => operator.keyArrived(roomId, sessionId),
-        roomsChanged: () => operator.roomsChanged(),
-        devicesChanged: (userIds) => operator.devicesChanged(userIds),
-        verificationAsked: (userId) => operator.verificationAsked(userId),
-        synced: () => {
-          health.synced();
-          tidyUp();
-          retire();
-          firstSync.resolve();
-        },
+  const ending = new AbortController();
+  const syncing = session.run(
+    {
+      eventsArrived: () => operator.eventsArrived(),
+      keyArrived: (roomId, sessionId) => operator.keyArrived(roomId, sessionId),
+      roomsChanged: () => operator.roomsChanged(),
+      devicesChanged: (userIds) => operator.devicesChanged(userIds),
+      verificationAsked: (userId) => operator.verificationAsked(userId),
+      synced: () => {
+        health.synced();
+        working();
+        tidyUp();
+        retire();
+        firstSync.resolve();
       },
-      pace,
-      stopping,
-    ),
+    },
+    pace,
+    AbortSignal.any([stopping, ending.signal]),
+  );
+  await using end = new AsyncDisposableStack();
+  // The crypto is not to be closed while it works. Of a failure others have been told.
+  end.defer(() => Promise.race([syncing.catch(() => undefined), graceOver(ending.signal)]));
+  end.defer(() => ending.abort(new DOMException("the operator has ended", "AbortError")));
+  const broken = Promise.race([
+    syncing,
     store.failed.then((error) => Promise.reject(error)),
   ]).catch((error) => ended(error, stopping));
   stopping.addEventListener("abort", () => health.stopping());
@@ -264,7 +287,7 @@ async function operate(
     getReady().then(() => new Promise<never>(() => {})).catch((error) => ended(error, stopping)),
     broken,
     graceOver(stopping),
-  ]);
+  ]).catch((error) => error instanceof WebAssembly.RuntimeError ? endAtOnce(error) : Promise.reject(error));
 }
 
 function startSession(config: Config, homeserver: string, store: Store, signal: AbortSignal): Promise<Session> {

@@ -104,6 +104,8 @@ export class Subject implements AsyncDisposable {
         CRYPTO_STORE_PATH: join(folder, "store"),
         KUBECONFIG: given.direct ? account.kubeconfig : kubeconfig,
         LOG_FORMAT: "text",
+        // What is sent at the beginning of the longest outage is to be carried out after it.
+        MAX_COMMAND_AGE: "15m",
         ...given.environment,
       },
       logFile: join(folder, "operator.log"),

@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import { Place } from "./place.ts";
+
+Deno.test("the crypto is not closed while it takes in what a sync has brought", async () => {
+  await using place = await Place.open();
+  const roomId = await place.invite();
+  await using operator = await place.start({
+    flags: ["--preload", new URL("slow_receive.ts", import.meta.url).pathname],
+  });
+  await operator.ready;
+  await place.joined(roomId);
+  const receiving = Promise.withResolvers<void>();
+  operator.onLine = (line) => line === "receiving" && receiving.resolve();
+  operator.signal("SIGUSR2");
+  await place.anna.say(roomId, "status");
+  await receiving.promise;
+  assert.equal(await operator.stop(), 0);
+  const told = operator.lines.filter((line) => ["received", "closed"].includes(line));
+  assert.deepEqual(told.slice(-2), ["received", "closed"]);
+});

@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { PATIENCE_MS, Place } from "./place.ts";
+
+const flags = ["--preload", new URL("panic.ts", import.meta.url).pathname];
+
+Deno.test("a panic of the Rust crypto ends the operator at once, with code 1 and the reason", async (t) => {
+  for (const where of ["encrypting", "decrypting"]) {
+    await t.step(where, async () => {
+      await using place = await Place.open();
+      const roomId = await place.invite();
+      await using operator = await place.start({ flags, environment: { PANIC_AT: where } });
+      await operator.ready;
+      await place.joined(roomId);
+      const eventId = await place.anna.say(roomId, "start");
+      assert.equal(await operator.ended, 1);
+      assert.match(operator.lines.join("\n"), /\d fatal main: RuntimeError: unreachable; nothing more is written/);
+      assert.ok(operator.lines.every((line) => !line.includes("Bye.")));
+      // An orderly end would have moved it into the database.
+      assert.ok(Deno.statSync(join(place.store, "state.sqlite3-wal")).size > 0);
+
+      // What was written before is whole: the next life does what is left to be done, once.
+      await using next = await place.start();
+      await next.ready;
+      const isAnswered = () =>
+        place.anna.messages(roomId).some(({ about, body }) => about === eventId && body.includes("is now on")) ||
+        undefined;
+      await place.anna.until(isAnswered, PATIENCE_MS, () => "an answer");
+      assert.deepEqual(place.effects, [1]);
+      assert.equal(await next.stop(), 0);
+    });
+  }
+});
