@@ -33,7 +33,7 @@ export interface ApiOptions {
 
 /** What a watch tells (Kubernetes API, meta/v1 WatchEvent). */
 export interface WatchEvent {
-  /** Such as `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`. */
+  /** Such as `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`; first of all `BEGUN`, which is ours: the watch is permitted. */
   readonly type: string;
   /** The object as it is now. */
   readonly object: Fields;
@@ -97,6 +97,7 @@ export class KubernetesApi {
       const { body } = await this.#letIn({ ...call, path }, deadline.signal);
       if (body === null) return;
       begun = true;
+      yield { type: "BEGUN", object: {} };
       let rest = "";
       // A server that is there ends the watch in time; of a connection that is dead one would hear nothing.
       deadline.extend(this.#watchSeconds * 1_000 + this.#deadlineMs);

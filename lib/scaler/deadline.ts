@@ -38,8 +38,10 @@ export class Deadline implements Disposable {
     this.#timer = setTimeout(() => this.#controller.abort(this.#late), ms);
   }
 
+  /** Ends what is left of the request, such as a body that nobody reads to its end. */
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
+    this.#controller.abort();
     this.#caller.removeEventListener("abort", this.#forward);
   }
 

@@ -32,7 +32,8 @@ export class KubernetesRollouts implements Rollouts {
   }
 
   /**
-   * Yields a target's counts as they stand now, then whenever one of them has changed.
+   * Yields a target's counts as they stand now, then whenever one of them has changed; nothing before a watch is permitted
+   * and stands.
    *
    * @throws TransientError | CredentialError | PermissionError | NotFoundError | RejectedError; the signal's reason when
    * it is aborted
@@ -45,15 +46,13 @@ export class KubernetesRollouts implements Rollouts {
     for (let inVain = 0; inVain < 2;) {
       const began = performance.now();
       let scale = await this.#scaler.read(target, signal);
-      if (isNews(scale)) yield scale;
       inVain += 1;
       const path = `${narrowed}&resourceVersion=${encodeURIComponent(scale.resourceVersion)}`;
       for await (const { type, object } of this.#api.watch({ verb: "watch", resource, method: "GET", path }, signal)) {
-        inVain = 0;
-        if (type === "BOOKMARK") continue;
+        if (type !== "BEGUN") inVain = 0;
         // Another one may have taken its name by now.
         if (type === "DELETED") break;
-        scale = scaleIn(target, "watch", object);
+        if (type === "ADDED" || type === "MODIFIED") scale = scaleIn(target, "watch", object);
         if (isNews(scale)) yield scale;
       }
       if (performance.now() - began > BRIEF_MS) inVain = 0;

@@ -219,7 +219,7 @@ export class KubernetesSandbox implements AsyncDisposable {
 
   #watch({ watch, selects }: Extract<Answer, { watch: unknown }>, url: URL, response: ServerResponse): void {
     const { resource, namespace } = watch;
-    response.writeHead(200, { "content-type": "application/json" });
+    response.writeHead(200, { "content-type": "application/json" }).flushHeaders();
     const tell = ({ type, resource: changed, object }: Change) => {
       if (changed !== resource || object.metadata.namespace !== namespace || !selects(object)) return;
       response.write(`${JSON.stringify({ type, object })}\n`);

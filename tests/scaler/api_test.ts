@@ -148,7 +148,8 @@ Deno.test("KubernetesApi.watch() puts lines together, and ends where the connect
   const events = [{ type: "ADDED", object: { name: "🦞" } }, { type: "MODIFIED", object: {} }];
   await using at = await breakingOff(events.map((event) => `${JSON.stringify(event)}\n`).join(""));
   const call = { verb: "watch", resource: "pods", method: "GET", path: "/api/v1/pods?x=y" } as const;
-  assert.deepEqual(await Array.fromAsync(at.api.watch(call, patient)), events);
+  const begun = { type: "BEGUN", object: {} };
+  assert.deepEqual(await Array.fromAsync(at.api.watch(call, patient)), [begun, ...events]);
 });
 
 Deno.test("KubernetesApi leaves nobody waiting for the caller's signal", async () => {
