@@ -10,7 +10,13 @@ import project from "./deno.json" with { type: "json" };
 import { type Config, encodeRecoveryKey, helpTable, readConfig } from "./lib/config/mod.ts";
 import { ConfigError, NotFoundError, TransientError } from "./lib/errors/mod.ts";
 import { type Observer, Operator, type Target } from "./lib/operator/mod.ts";
-import { KubernetesApi, KubernetesScaler, openCluster, SERVICE_ACCOUNT_FOLDER } from "./lib/scaler/mod.ts";
+import {
+  KubernetesApi,
+  KubernetesRollouts,
+  KubernetesScaler,
+  openCluster,
+  SERVICE_ACCOUNT_FOLDER,
+} from "./lib/scaler/mod.ts";
 import {
   Backoff,
   type BackoffPolicy,
@@ -218,11 +224,15 @@ async function operate(
   await takeOver({ store, folder: config.storePath, homeserver, user: config.user });
   using session = await patiently((signal) => startSession(config, homeserver, store, signal));
 
-  const scaler = new KubernetesScaler(new KubernetesApi(cluster));
+  const api = new KubernetesApi(cluster);
+  const scaler = new KubernetesScaler(api);
   await using operator = new Operator({
     chat: session,
     scaler,
+    rollouts: new KubernetesRollouts(api),
     journal: store.journal,
+    memory: store.memory,
+    transaction: (calls) => store.transaction(calls),
     pins: store.pins,
     settings: {
       allowedUsers: new Set(config.allowedUsers),
@@ -233,6 +243,9 @@ async function operate(
       senderTrust: config.senderTrust,
       trustedIdentities: new Map(config.trustedIdentities),
       maxCommandAgeMs: config.maxCommandAgeMs,
+      startTimeoutMs: config.startTimeoutMs,
+      startReplicas: config.startReplicas,
+      autoStopMs: config.autoStopMs,
     },
     clock: { now: Date.now, sleep },
     waitAfter: (failures, retryAfterMs) => waitAfter(policy, failures, retryAfterMs),

@@ -5,8 +5,9 @@
  * @module
  */
 
-import { duration } from "./duration.ts";
+import { duration, longestMs, shortestMs } from "./duration.ts";
 import type { Misuse } from "./parse.ts";
+import { because, type Hindrances } from "./progress.ts";
 import { type CommandRow, commandTable, type CommandWord } from "./table.ts";
 import { bold, code, joined, lines, quoted, type Text, text } from "./text.ts";
 
@@ -44,9 +45,10 @@ export function echo(typed: string): Text {
   return text`🦞 ${typed}`;
 }
 
-/** A start that changed the count. */
-export function switchedOn(target: string, replicas: number): Text {
-  return text`${bold(target)} is now on (replicas: ${replicas}), starting…`;
+/** A start that changed the count; `stopsInMs`: it is only for so long. */
+export function switchedOn(target: string, replicas: number, stopsInMs: number | undefined): Text {
+  const end = stopsInMs === undefined ? "" : ` It stops by itself in ${duration(stopsInMs)}.`;
+  return text`${bold(target)} is now on (replicas: ${replicas}), starting…${end}`;
 }
 
 /** A stop that changed the count. */
@@ -64,12 +66,26 @@ export function alreadyOff(target: string): Text {
   return text`${bold(target)} is already off`;
 }
 
+/** What is known of a target besides its counts. */
+export interface Circumstances {
+  /** For how long it has been ready, milliseconds. */
+  readonly readyForMs: number | undefined;
+  /** After which time it stops by itself, milliseconds. */
+  readonly stopsInMs: number | undefined;
+  /** Why it is not ready; undefined if it need not be. */
+  readonly why: Hindrances | undefined;
+}
+
 /** How a target is: one alone in a sentence, one of several in a row of a table. */
-export function status(target: string, counts: Counts, isAlone: boolean): Text {
+export function status(target: string, counts: Counts, around: Circumstances, isAlone: boolean): Text {
   const { desired, ready, available } = counts;
+  const { readyForMs, stopsInMs, why } = around;
+  const since = readyForMs === undefined ? "" : `, for ${duration(readyForMs)}`;
+  const until = stopsInMs === undefined ? "" : `; stops by itself in ${duration(stopsInMs)}`;
+  const told = text`${ready}/${desired} ready, ${available} available${since}${until}`;
   const state = stateOf(counts);
-  const told = `${ready}/${desired} ready, ${available} available`;
-  return isAlone ? text`${bold(target)} is ${state}: ${told}` : text`${bold(target)} · ${state} · ${told}`;
+  const line = isAlone ? text`${bold(target)} is ${state}: ${told}` : text`${bold(target)} · ${state} · ${told}`;
+  return why === undefined ? line : text`${line}${because(why)}`;
 }
 
 /** What can be sent. */
@@ -89,7 +105,12 @@ export function help(targets: readonly string[]): Text {
 }
 
 /** A command that makes no sense as it stands. */
-export function misused({ given }: Misuse, targets: readonly string[]): Text {
+export function misused({ kind, given }: Misuse, targets: readonly string[]): Text {
+  if (kind === "duration") {
+    const what = given === "" ? text`I need to know for how long` : text`I don't understand ${quoted(given)} as a time`;
+    const bounds = `from ${duration(shortestMs)} to ${duration(longestMs)}`;
+    return text`${what}: send something like ${code("90m")}, ${code("2h")} or ${code("1h30m")}, ${bounds}.`;
+  }
   return text`I know no target ${quoted(given)}. Mine are ${joined(targets.map(bold), ", ")}; ${
     code("all")
   } is all of them.`;
@@ -112,7 +133,7 @@ export function away(typed: string, ageMs: number): Text {
 
 /** A command that was tried and not done. */
 export function failed(word: CommandWord, target: string, why: Why): Text {
-  const doing = word === "start" || word === "stop" ? word : "look at";
+  const doing = word === "start" || word === "stop" || word === "extend" ? word : "look at";
   return text`Cannot ${doing} ${bold(target)}: ${reasonOf(why, word)}`;
 }
 

@@ -9,6 +9,11 @@ const minuteMs = 60 * secondMs;
 const hourMs = 60 * minuteMs;
 const dayMs = 24 * hourMs;
 
+/** Shortest time that a target may be switched on for, milliseconds. */
+export const shortestMs: number = minuteMs;
+/** Longest time that a target may be switched on for, milliseconds. */
+export const longestMs: number = 30 * dayMs;
+
 /**
  * Writes a duration in one or two units, no finer than anyone would want to know: `42 s`, `4 min 5 s`, `42 min`,
  * `3 h 12 min`, `2 d 3 h`. What is over is cut off.

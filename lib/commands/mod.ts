@@ -5,8 +5,9 @@
  */
 
 export * from "./answers.ts";
-export { duration, parseDuration } from "./duration.ts";
+export { duration, longestMs, parseDuration, shortestMs } from "./duration.ts";
 export { type Command, type Misuse, type NotACommand, parse } from "./parse.ts";
-export { type CommandRow, commandTable, type CommandWord, findCommand } from "./table.ts";
+export * from "./progress.ts";
+export { commandTable, type CommandWord } from "./table.ts";
 export { lines, type Text } from "./text.ts";
 export * from "./trust.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { longestMs, parseDuration, shortestMs } from "./duration.ts";
 import { type CommandWord, findCommand } from "./table.ts";
 
 /** A message that is a command. */
@@ -14,6 +15,8 @@ export interface Command {
   readonly word: CommandWord;
   /** Alias of a target, or `all`; undefined if none was named. */
   readonly target: string | undefined;
+  /** The time behind it, milliseconds; undefined if none was given. */
+  readonly durationMs: number | undefined;
   /** The id behind the word; empty if there is none. */
   readonly argument: string;
   /** What was typed, trimmed and without the mention. */
@@ -34,8 +37,8 @@ export interface NotACommand {
 
 /** What is wrong with a message that begins like a command. */
 export interface Misuse {
-  /** A target that is none of ours. */
-  readonly kind: "alias";
+  /** A target that is none of ours; a duration that is none, or too short or too long, or missing. */
+  readonly kind: "target" | "duration";
   /** What was typed. */
   readonly given: string;
 }
@@ -76,12 +79,19 @@ function commandIn(text: string, aliases: readonly string[]): Command | Misuse |
   const target = row.takes.includes("target") && known !== undefined ? known : undefined;
   if (target !== undefined) words.shift();
   const argument = (row.takes.includes("id") ? words.shift() : undefined) ?? "";
-  if (words.length === 0) return { kind: "command", word: row.word, target, argument, text };
-
-  const [given = ""] = words;
+  const [first = ""] = words;
+  const given = words.join(" ");
+  const isTimed = row.takes.includes("duration");
+  if (isTimed && (/^\d/.test(first) || (words.length === 0 && row.word === "extend"))) {
+    const durationMs = parseDuration(words.join("")) ?? 0;
+    if (durationMs < shortestMs || durationMs > longestMs) return { kind: "duration", given };
+    return { kind: "command", word: row.word, target, durationMs, argument, text };
+  }
+  if (words.length === 0) return { kind: "command", word: row.word, target, durationMs: undefined, argument, text };
   // With one target nobody speaks of others: "start now" is no command then.
-  const isAlias = aliases.length > 1 && target === undefined && row.takes.includes("target") && words.length === 1;
-  return isAlias ? { kind: "alias", given } : undefined;
+  const isAlias = aliases.length > 1 && target === undefined && row.takes.includes("target");
+  const isWhole = words.length === 1 || (isTimed && parseDuration(words.slice(1).join("")) !== undefined);
+  return isAlias && isWhole ? { kind: "target", given: first } : undefined;
 }
 
 /** `plain`: nobody would begin like this without meaning the operator. */

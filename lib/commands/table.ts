@@ -10,14 +10,20 @@ interface Row {
   readonly word: string;
   readonly aliases: readonly string[];
   /** What may stand behind it, in this order. */
-  readonly takes: readonly ("target" | "id")[];
+  readonly takes: readonly ("target" | "duration" | "id")[];
   readonly meaning: string;
 }
 
 /** Every command, in the order in which help tells them. */
 export const commandTable = [
-  { word: "start", aliases: ["on"], takes: ["target"], meaning: "switch it on" },
+  {
+    word: "start",
+    aliases: ["on"],
+    takes: ["target", "duration"],
+    meaning: "switch it on; with a duration, for that long",
+  },
   { word: "stop", aliases: ["off"], takes: ["target"], meaning: "switch it off" },
+  { word: "extend", aliases: [], takes: ["target", "duration"], meaning: "let it run that much longer" },
   { word: "status", aliases: [], takes: ["target"], meaning: "tell how it is" },
   { word: "trust", aliases: [], takes: ["id"], meaning: "believe a new device or identity of yours" },
   { word: "help", aliases: [], takes: [], meaning: "tell these commands" },

@@ -36,6 +36,12 @@ export function code(words: string): Text {
   return { plain: `\`${words}\``, html: `<code>${escape(words)}</code>` };
 }
 
+/** Somebody: apps show their name, and a link to them. */
+export function user(userId: string): Text {
+  const link = `https://matrix.to/#/${encodeURIComponent(userId)}`;
+  return { plain: userId, html: `<a href="${link}">${escape(userId)}</a>` };
+}
+
 /** Lines under each other. */
 export function lines(texts: readonly Text[]): Text {
   return { plain: texts.map(({ plain }) => plain).join("\n"), html: texts.map(({ html }) => html).join("<br>") };
@@ -49,10 +55,10 @@ export function joined(texts: readonly Text[], between: string): Text {
   };
 }
 
-/** What somebody else has written, made fit for one line: white space drawn together, cut after 100 characters. */
-export function quoted(words: string): Text {
+/** What somebody else has written, made fit for one line: white space drawn together, cut after so many characters. */
+export function quoted(words: string, most = 100): Text {
   const line = [...words.replace(/[\s\p{Cc}\u202A-\u202E\u2066-\u2069]+/gu, " ").trim()];
-  return verbatim(line.length > 100 ? `${line.slice(0, 100).join("")}…` : line.join(""));
+  return verbatim(line.length > most ? `${line.slice(0, most).join("")}…` : line.join(""));
 }
 
 function verbatim(words: string): Text {

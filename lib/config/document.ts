@@ -4,7 +4,8 @@
  * @module
  */
 
-import { ROWS, type Variable } from "./variables.ts";
+import type { Variable } from "./variable.ts";
+import { ROWS } from "./variables.ts";
 
 const HEADINGS = ["Variable", "Required", "Default", "Permitted", "Meaning"];
 

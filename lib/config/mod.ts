@@ -11,4 +11,5 @@ export { type Config, type Environment, readConfig } from "./read.ts";
 export { encodeRecoveryKey } from "./recovery_key.ts";
 export { Secret } from "./secret.ts";
 export type { ConfiguredTarget } from "./targets.ts";
-export { type Context, type Settings, VARIABLES } from "./variables.ts";
+export type { Context } from "./variable.ts";
+export { type Settings, VARIABLES } from "./variables.ts";

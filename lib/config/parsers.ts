@@ -82,12 +82,12 @@ export function wholeNumber(least: number, most: number): Parser<number> {
   };
 }
 
-/** A length of time longer than none, up to `mostMs` milliseconds. */
-export function duration(mostMs: number): Parser<number> {
+/** A length of time from `leastMs` up to `mostMs` milliseconds. */
+export function duration(mostMs: number, leastMs = 1): Parser<number> {
   return (text) => {
     const milliseconds = parseDuration(text);
     if (milliseconds === undefined) throw new Unfit(`${quoted(text)} is not a duration`);
-    if (milliseconds === 0 || milliseconds > mostMs) throw new Unfit(`${quoted(text)} is out of bounds`);
+    if (milliseconds < leastMs || milliseconds > mostMs) throw new Unfit(`${quoted(text)} is out of bounds`);
     return milliseconds;
   };
 }

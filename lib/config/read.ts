@@ -10,7 +10,8 @@ import { type Login, loginOf } from "./login.ts";
 import { meant } from "./misspelt.ts";
 import { quoted, Unfit } from "./parsers.ts";
 import type { ConfiguredTarget } from "./targets.ts";
-import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./variables.ts";
+import type { Context, Variable } from "./variable.ts";
+import { ROWS, type Settings, VARIABLES } from "./variables.ts";
 
 /** The whole configuration, frozen. Times are milliseconds, and their names end in `Ms`. */
 export type Config = Omit<Settings, "targets" | "deploymentName" | "deploymentNamespace"> & {

@@ -5,46 +5,15 @@
  * @module
  */
 
+import { longestMs, shortestMs } from "../commands/mod.ts";
 import * as parsers from "./parsers.ts";
 import { Secret } from "./secret.ts";
 import { type ConfiguredTarget, targets } from "./targets.ts";
-
-/** What is around the environment: where the program runs, and how it reads a file. */
-export interface Context {
-  /** The program runs in a pod. */
-  readonly inCluster: boolean;
-  /** The log goes to a terminal. */
-  readonly terminal: boolean;
-  /** Reads a text file; throws if it can't. */
-  readFile(path: string): string;
-}
-
-/** One row of the table. */
-export interface Variable<Value> {
-  /** Name in the environment. */
-  readonly name: string;
-  /** The Python operator's name for it, used where ours is not set. */
-  readonly otherName?: string;
-  /** It is never shown, and may be given as the path of a file in `NAME_FILE`. */
-  readonly secret?: true;
-  /** What holds when it is not set: a text that is read like a given one, or nothing. Without it: required. */
-  readonly default?: string | ((context: Context) => string) | "nothing";
-  /** With these ways to log in it is required, in spite of its default of nothing. */
-  readonly requiredFor?: readonly AuthMethod[];
-  /** The default in words, where it isn't simply the text. */
-  readonly defaultInWords?: string;
-  /** What may be given. */
-  readonly permitted: string;
-  /** What it is for. */
-  readonly meaning: string;
-  /** Reads a given text; for a default of nothing it is not called, and the value is undefined. */
-  readonly parse: parsers.Parser<Value>;
-}
-
-/** Ways to log in. */
-export type AuthMethod = "password" | "token" | "jwt" | "sso";
+import type { Context, Variable } from "./variable.ts";
 
 const rooms = parsers.listOf("a room id or alias", parsers.isRoom);
+const replicas = parsers.wholeNumber(1, 1_000);
+const autoStop = parsers.duration(longestMs, shortestMs);
 const yes = ["true", "1", "yes"];
 const no = ["false", "0", "no"];
 
@@ -237,6 +206,27 @@ export const VARIABLES = {
     permitted: "a duration such as 90s, 5m or 1h30m, up to 7d",
     meaning: "older commands are answered, not acted on",
     parse: parsers.duration(7 * 24 * 3_600_000),
+  },
+  startTimeoutMs: {
+    name: "START_TIMEOUT",
+    default: "10m",
+    permitted: "a duration such as 90s, 5m or 1h30m, up to 7d",
+    meaning: "a start that is not ready by then is reported as such; it is still watched",
+    parse: parsers.duration(7 * 24 * 3_600_000),
+  },
+  startReplicas: {
+    name: "START_REPLICAS",
+    default: "1",
+    permitted: "a whole number from 1 to 1000; previous",
+    meaning: "replicas of a start; previous: those before the last stop by chat",
+    parse: (text: string) => text.toLowerCase() === "previous" ? "previous" as const : replicas(text),
+  },
+  autoStopMs: {
+    name: "AUTO_STOP",
+    default: "off",
+    permitted: "a duration such as 90m or 4h, from 1m to 30d; off",
+    meaning: "stop a target so long after a start by chat that names no time of its own",
+    parse: (text: string) => text.toLowerCase() === "off" ? undefined : autoStop(text),
   },
   maxRetries: {
     name: "MAX_RETRIES",

@@ -5,18 +5,28 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import type { InboxEvent } from "./ports.ts";
-import type { CommandRecord, Observer, Refusal } from "./settings.ts";
+import { PermissionError, TransientError } from "../errors/mod.ts";
+import type { Lanes } from "./lanes.ts";
+import { isRefused } from "./patience.ts";
+import type { InboxEvent, Rollouts, Target } from "./ports.ts";
+import type { CommandRecord, Observer, Parts, Refusal } from "./settings.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
 /** Keeps the account. */
 export class Accounts {
   readonly #observer: Observer;
+  readonly #rollouts: Rollouts;
+  readonly #lanes: Lanes;
+  readonly #stop: AbortSignal;
+  #isForbidden = false;
 
-  /** @param observer who counts */
-  constructor(observer: Observer) {
+  /** Of the parts it needs who counts, and the cluster, which keeps an account as well. */
+  constructor({ observer, rollouts }: Pick<Parts, "observer" | "rollouts">, lanes: Lanes, stop: AbortSignal) {
     this.#observer = observer;
+    this.#rollouts = rollouts;
+    this.#lanes = lanes;
+    this.#stop = stop;
   }
 
   /** An event was refused. */
@@ -47,6 +57,21 @@ export class Accounts {
     const record: CommandRecord = { ...done, room, event, sender };
     logger.info("{command} {target} by {sender}: {outcome} ({before} → {after})", { ...record });
     this.#observer.commanded(record);
+  }
+
+  /** A target was changed: the cluster is told who did it, where that is permitted. */
+  changed(target: Target, reason: string, message: string): void {
+    const { alias } = target;
+    this.#lanes.run(`record ${alias}`, async () => {
+      try {
+        await this.#rollouts.record(target, { reason, message, type: "Normal" }, this.#stop);
+      } catch (error) {
+        if (!(error instanceof TransientError) && !isRefused(error)) throw error;
+        if (error instanceof PermissionError && this.#isForbidden) return;
+        this.#isForbidden ||= error instanceof PermissionError;
+        logger.info("Cannot note on {target} what was done: {reason}", { target: alias, reason: error.message });
+      }
+    });
   }
 
   /** A message could not be decrypted yet. */

@@ -125,7 +125,10 @@ export interface Text {
 
 /** Something to be said in a room. */
 export interface Answer {
-  /** Which part of the conversation about an event this is; with `eventId` and `sequence` it makes the transaction id. */
+  /**
+   * Which part of the conversation about an event this is; with `eventId` and `sequence` it makes the transaction id. An
+   * `edit` replaces the `answer`.
+   */
   readonly kind: "echo" | "answer" | "edit" | "alert" | "hint";
   /** Counts answers of one kind to one event, from 0. */
   readonly sequence: number;
@@ -141,8 +144,6 @@ export interface Answer {
   readonly text: Text;
   /** Shown as a reply to the event. */
   readonly reply: boolean;
-  /** Transaction id of an earlier answer of ours that this one replaces. */
-  readonly replaces?: string;
   /** User ids whose attention is wanted (`m.mentions`). */
   readonly mentions?: readonly string[];
 }

@@ -9,7 +9,8 @@ import type { Outbox } from "./outbox.ts";
 import { Deadline } from "./patience.ts";
 import type { Entry, InboxEvent } from "./ports.ts";
 import type { Inside } from "./settings.ts";
-import { type Order, resumed, type Switch } from "./target.ts";
+import { type Order, resumed } from "./order.ts";
+import type { Switch } from "./target.ts";
 import type { Triage } from "./triage.ts";
 
 /** A sender whose devices cannot be asked for holds up a room for so long, and then only what is their own. */

@@ -7,13 +7,17 @@
 
 import { ConfigError } from "../errors/mod.ts";
 import { Accounts } from "./accounts.ts";
+import { Follower } from "./follow.ts";
 import { Intake } from "./intake.ts";
 import { Lanes } from "./lanes.ts";
+import { Recall } from "./memory.ts";
 import { Outbox } from "./outbox.ts";
 import type { Listener } from "./ports.ts";
 import { Rooms } from "./rooms.ts";
 import type { Inside, Parts, Settings } from "./settings.ts";
+import { Stories } from "./stories.ts";
 import { Switch } from "./target.ts";
+import { Timers } from "./timers.ts";
 import { Triage } from "./triage.ts";
 import { Vouching } from "./vouching.ts";
 
@@ -27,6 +31,8 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #outbox: Outbox;
   readonly #vouching: Vouching;
   readonly #intake: Intake;
+  readonly #follower: Follower;
+  readonly #timers: Timers;
   readonly #settings: Settings;
   readonly #accounts: Accounts;
   #running = false;
@@ -39,8 +45,8 @@ export class Operator implements Listener, AsyncDisposable {
    */
   constructor(parts: Parts) {
     if (parts.settings.targets.length === 0) throw new ConfigError(["Cannot operate: no target is given"]);
-    this.#accounts = new Accounts(parts.observer);
     this.#lanes = new Lanes(this.#stop.signal, (error) => this.#fail(error));
+    this.#accounts = new Accounts(parts, this.#lanes, this.#stop.signal);
     const inside: Inside = {
       ...parts,
       accounts: this.#accounts,
@@ -53,7 +59,12 @@ export class Operator implements Listener, AsyncDisposable {
     this.#outbox = new Outbox(inside);
     this.#vouching = new Vouching(inside, this.#outbox);
     const triage = new Triage(inside, this.#outbox, this.#vouching);
-    this.#intake = new Intake(inside, this.#outbox, triage, new Switch(inside, this.#outbox));
+    const recall = new Recall(parts.memory);
+    const stories = new Stories(inside, this.#outbox, recall);
+    this.#follower = new Follower(inside, this.#outbox, recall, stories);
+    this.#timers = new Timers(inside, this.#outbox, recall, stories);
+    const worker = new Switch(inside, this.#outbox, recall, stories, this.#follower, this.#timers);
+    this.#intake = new Intake(inside, this.#outbox, triage, worker);
   }
 
   /**
@@ -74,6 +85,8 @@ export class Operator implements Listener, AsyncDisposable {
         this.#rooms.tidy();
         this.#vouching.devicesChanged(this.#settings.allowedUsers);
         this.#intake.resume();
+        this.#follower.resume();
+        this.#timers.wake();
         this.#outbox.drain();
       });
       await this.#stopped.promise;

@@ -80,7 +80,7 @@ export class Outbox {
     const { transactionId, answer } = unsent;
     if (clock.now() - unsent.writtenAtMs > keptForMs) return this.#drop(unsent, "it could not be sent for a day");
 
-    const replaced = answer.replaces === undefined ? undefined : journal.eventIdOf(answer.replaces);
+    const replaced = answer.kind === "edit" ? journal.sentAs({ ...answer, kind: "answer", sequence: 0 }) : undefined;
     try {
       journal.sent(transactionId, await chat.send(transactionId, answer, replaced, abandon));
     } catch (error) {

@@ -88,3 +88,31 @@ export class Deadline implements Disposable {
     this.#timer.abort();
   }
 }
+
+/** Wakes somebody who waits. */
+export class Bell {
+  #isRung = false;
+  #wake = (): void => {};
+
+  /** Ends the wait under way, or the next one. */
+  ring(): void {
+    this.#isRung = true;
+    this.#wake();
+  }
+
+  /**
+   * Waits until it is rung, or the time is over.
+   *
+   * @throws the signal's reason
+   */
+  async wait(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+    using deadline = new Deadline(ms, clock, signal);
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      deadline.signal.addEventListener("abort", () => resolve());
+      if (this.#isRung || deadline.signal.aborted) resolve();
+    });
+    this.#isRung = false;
+    signal.throwIfAborted();
+  }
+}

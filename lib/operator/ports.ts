@@ -6,9 +6,11 @@
  */
 
 import type { Answer, CiphertextKey, InboxEvent, ListedDevice, Text } from "./chat.ts";
+import type { Remembered } from "./memory.ts";
 
 export type * from "./chat.ts";
 export type * from "./cluster.ts";
+export type { Change, Remembered, RememberedTarget, Story, Timer } from "./memory.ts";
 
 /** Whom a user is believed to be: an identity, or devices. */
 export type Pin = IdentityPin | DevicesPin;
@@ -65,8 +67,10 @@ export type Progress =
 
 /** A command that is being carried out. */
 export interface Acting {
-  /** The command in its canonical word: `start`, `stop`. */
+  /** The command in its canonical word: `start`, `stop`, `extend`. */
   readonly command: string;
+  /** The time that was asked for, milliseconds. */
+  readonly durationMs?: number | undefined;
   /** What has become of it at each of its targets. */
   readonly parts: readonly Part[];
 }
@@ -103,6 +107,8 @@ export interface Intent {
   readonly resourceVersion: string;
   /** The target's generation before. */
   readonly generation: number;
+  /** When, milliseconds since the epoch. */
+  readonly atMs: number;
 }
 
 /** An event that is not settled, with where it stands. */
@@ -167,5 +173,13 @@ export interface Journal {
   drop(transactionId: string): void;
 
   /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
-  eventIdOf(transactionId: string): string | undefined;
+  sentAs(answer: Pick<Answer, "eventId" | "kind" | "sequence">): string | undefined;
+}
+
+/** What lasts of the targets: one document. Every call is on disk when it returns. */
+export interface Memory {
+  /** The document; undefined before it was first saved. */
+  load(): Remembered | undefined;
+  /** Replaces the document. */
+  save(remembered: Remembered): void;
 }

@@ -9,7 +9,7 @@ import type { CommandWord } from "../commands/mod.ts";
 import type { Disbelief } from "./access.ts";
 import type { Accounts } from "./accounts.ts";
 import type { Lanes } from "./lanes.ts";
-import type { Chat, Journal, Pins, Scaler, Target } from "./ports.ts";
+import type { Chat, Journal, Memory, Pins, Rollouts, Scaler, Target } from "./ports.ts";
 
 /** The part of the configuration that concerns the operator. */
 export interface Settings {
@@ -29,6 +29,12 @@ export interface Settings {
   readonly trustedIdentities: ReadonlyMap<string, string>;
   /** Older commands are not acted on, milliseconds. */
   readonly maxCommandAgeMs: number;
+  /** A start that isn't ready by then is told to be late, milliseconds. */
+  readonly startTimeoutMs: number;
+  /** Replicas of a start; `previous`: those before the last stop by chat. */
+  readonly startReplicas: number | "previous";
+  /** A target stops by itself so long after a start that says nothing else, milliseconds; undefined: never. */
+  readonly autoStopMs: number | undefined;
 }
 
 /** Which devices of an allowed user are believed: those of first sight, only signed ones, or all. */
@@ -109,8 +115,14 @@ export interface Parts {
   readonly chat: Chat;
   /** Where the targets are. */
   readonly scaler: Scaler;
-  /** What lasts. */
+  /** How they fare. */
+  readonly rollouts: Rollouts;
+  /** What lasts of commands and answers. */
   readonly journal: Journal;
+  /** What lasts of the targets. */
+  readonly memory: Memory;
+  /** Has calls to journal, memory and pins made as one: all of them last, or none. */
+  readonly transaction: (calls: () => void) => void;
   /** Whom users are believed to be. */
   readonly pins: Pins;
   /** The configuration's part. */

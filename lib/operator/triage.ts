@@ -9,12 +9,13 @@ import { away, type Command, disbelieved, echo, help, parse, replyIsNoCommand } 
 import { misused, roomNotAllowed, type Text, trustInClear, undecryptable, unknownCommand } from "../commands/mod.ts";
 import { isRoomAllowed, isSenders, type Tell } from "./access.ts";
 import { ageOf, messageOf } from "./message.ts";
+import type { Order } from "./order.ts";
 import { type Outbox, replyTo } from "./outbox.ts";
 import { persistently } from "./patience.ts";
 import type { Answer, Entry, InboxEvent, RoomFacts } from "./ports.ts";
 import { readAndJudge, type Reading } from "./reading.ts";
 import type { Inside, Outcome, Refusal } from "./settings.ts";
-import type { Order } from "./target.ts";
+
 import type { Vouching } from "./vouching.ts";
 
 const minuteMs = 60_000;
@@ -138,7 +139,10 @@ export class Triage {
     // Clear text, where it is taken, is nobody's for certain: it moves no announcements, and vouches for nothing.
     if (payload.kind === "decrypted") this.#vouching.commandedIn(inbox.roomId, inbox.sender);
     if (word === "help") return this.#answer(inbox, command, "done", help(aliases));
-    if (word !== "trust") return { inbox, word, typed, parts: new Map(targets.map((target) => [target, { target }])) };
+    if (word !== "trust") {
+      const parts = new Map(targets.map((target) => [target, { target }]));
+      return { inbox, word, typed, durationMs: command.durationMs, parts };
+    }
     if (payload.kind !== "decrypted") return this.#answer(inbox, command, "refused", trustInClear());
     const { outcome, text } = this.#vouching.trust(inbox.sender, payload.senderFacts, command.argument);
     return this.#answer(inbox, command, outcome, text);

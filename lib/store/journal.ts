@@ -27,8 +27,6 @@ export interface StoredAnswer {
   readonly text: { readonly plain: string; readonly html?: string };
   /** Shown as a reply to the event. */
   readonly reply: boolean;
-  /** Transaction id of an earlier answer that it replaces. */
-  readonly replaces?: string;
   /** User ids whose attention is wanted. */
   readonly mentions?: readonly string[];
 }
@@ -173,8 +171,9 @@ export class Journal {
   }
 
   /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
-  eventIdOf(transactionId: string): string | undefined {
-    const row = this.#database.get("SELECT sent_as FROM answers WHERE transaction_id = ?", transactionId);
+  sentAs({ eventId, kind, sequence }: Pick<StoredAnswer, "eventId" | "kind" | "sequence">): string | undefined {
+    const id = transactionId(eventId, kind, sequence);
+    const row = this.#database.get("SELECT sent_as FROM answers WHERE transaction_id = ?", id);
     return typeof row?.sent_as === "string" ? row.sent_as : undefined;
   }
 

@@ -12,6 +12,7 @@ import { makeFolder, readFile, removeFile, writeFile } from "./files.ts";
 import { type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
 import { Journal } from "./journal.ts";
 import { obtainKey } from "./key.ts";
+import { Memory } from "./memory.ts";
 import { Pins } from "./pins.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
 import { Seal } from "./seal.ts";
@@ -23,7 +24,7 @@ export type { StoredSession } from "./account.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./journal.ts";
 export type { StoredPin } from "./pins.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
-export type { Account, Journal, Pins, SyncState };
+export type { Account, Journal, Memory, Pins, SyncState };
 
 /** Name of the Rust crypto's database. */
 export const CRYPTO_NAME = "openclaw-toggle";
@@ -116,6 +117,8 @@ export class Store implements AsyncDisposable {
   readonly sync: SyncState;
   /** The journal. */
   readonly journal: Journal;
+  /** What the operator remembers of its targets. */
+  readonly memory: Memory;
   /** Whom users are believed to be. */
   readonly pins: Pins;
   readonly #parts: Parts;
@@ -130,6 +133,7 @@ export class Store implements AsyncDisposable {
     this.account = new Account(state, seal);
     this.sync = new SyncState(state, seal, now);
     this.journal = new Journal(state, seal, now);
+    this.memory = new Memory(state, seal);
     this.pins = new Pins(state, seal);
   }
 
@@ -138,7 +142,7 @@ export class Store implements AsyncDisposable {
     return this.#parts.latch.failed;
   }
 
-  /** Runs calls to account, sync, journal and pins in one transaction; all is undone if `f` throws. */
+  /** Runs calls to account, sync, journal, memory and pins in one transaction; all is undone if `f` throws. */
   transaction<T>(f: () => T): T {
     return this.#parts.state.transaction(f);
   }

@@ -3,13 +3,14 @@ import * as answers from "../../lib/commands/mod.ts";
 import type { Counts, Text, Why } from "../../lib/commands/mod.ts";
 
 const running: Counts = { desired: 1, current: 1, ready: 1, available: 1, settled: true };
+const alone = { readyForMs: undefined, stopsInMs: undefined, why: undefined };
 const off: Counts = { desired: 0, current: 0, ready: 0, available: 0, settled: true };
 
 Deno.test("answers say what the specification says", async (t) => {
   const rows: [text: Text, plain: string, html: string][] = [
     [answers.echo("START"), "🦞 START", "🦞 START"],
     [
-      answers.switchedOn("clawdbot", 1),
+      answers.switchedOn("clawdbot", 1, undefined),
       "clawdbot is now on (replicas: 1), starting…",
       "<b>clawdbot</b> is now on (replicas: 1), starting…",
     ],
@@ -25,17 +26,29 @@ Deno.test("answers say what the specification says", async (t) => {
     ],
     [answers.alreadyOff("clawdbot"), "clawdbot is already off", "<b>clawdbot</b> is already off"],
     [
-      answers.status("clawdbot", running, true),
+      answers.status("clawdbot", running, alone, true),
       "clawdbot is running: 1/1 ready, 1 available",
       "<b>clawdbot</b> is running: 1/1 ready, 1 available",
     ],
     [
-      answers.status("clawdbot", running, false),
-      "clawdbot · running · 1/1 ready, 1 available",
-      "<b>clawdbot</b> · running · 1/1 ready, 1 available",
+      answers.status("clawdbot", running, { ...alone, readyForMs: 11_520_000, stopsInMs: 2_880_000 }, false),
+      "clawdbot · running · 1/1 ready, 1 available, for 3 h 12 min; stops by itself in 48 min",
+      "<b>clawdbot</b> · running · 1/1 ready, 1 available, for 3 h 12 min; stops by itself in 48 min",
     ],
     [
-      answers.misused({ kind: "alias", given: "<i>" }, ["clawdbot", "ollama"]),
+      answers.misused({ kind: "duration", given: "2x" }, []),
+      "I don't understand 2x as a time: send something like `90m`, `2h` or `1h30m`, from 1 min to 30 d.",
+      "I don&#39;t understand 2x as a time: send something like <code>90m</code>, <code>2h</code> or " +
+      "<code>1h30m</code>, from 1 min to 30 d.",
+    ],
+    [
+      answers.misused({ kind: "duration", given: "" }, []),
+      "I need to know for how long: send something like `90m`, `2h` or `1h30m`, from 1 min to 30 d.",
+      "I need to know for how long: send something like <code>90m</code>, <code>2h</code> or <code>1h30m</code>, " +
+      "from 1 min to 30 d.",
+    ],
+    [
+      answers.misused({ kind: "target", given: "<i>" }, ["clawdbot", "ollama"]),
       "I know no target <i>. Mine are clawdbot, ollama; `all` is all of them.",
       "I know no target &#60;i&#62;. Mine are <b>clawdbot</b>, <b>ollama</b>; <code>all</code> is all of them.",
     ],
@@ -115,8 +128,8 @@ Deno.test("failed() tells why in few words", async (t) => {
 
 Deno.test("help() tells every word of the table", () => {
   const { plain, html } = answers.help(["clawdbot"]);
-  for (const { word, aliases, meaning } of answers.commandTable) {
-    const argument = word === "trust" ? " &#60;id&#62;" : "";
+  for (const { word, aliases, takes, meaning } of answers.commandTable) {
+    const argument = takes.filter((each) => each !== "target").map((each) => ` &#60;${each}&#62;`).join("");
     for (const name of [word, ...aliases]) assert.ok(html.includes(`<code>${name}${argument}</code>`), name);
     assert.ok(plain.includes(meaning));
   }
@@ -125,7 +138,14 @@ Deno.test("help() tells every word of the table", () => {
 Deno.test("help() speaks of targets only where there are several", () => {
   assert.ok(!answers.help(["clawdbot"]).plain.includes("target"));
   const { plain } = answers.help(["clawdbot", "ollama"]);
-  for (const part of ["clawdbot, ollama on and off", "`start <target>` or `on <target>`", "`help`", "`trust <id>`"]) {
+  for (
+    const part of [
+      "clawdbot, ollama on and off",
+      "`start <target> <duration>` or `on <target> <duration>`",
+      "`help`",
+      "`trust <id>`",
+    ]
+  ) {
     assert.ok(plain.includes(part), part);
   }
   assert.ok(plain.endsWith("A target is one of these, or `all`. Without one I take clawdbot; `status` tells of all."));

@@ -35,7 +35,7 @@ Deno.test("parse() reads whole messages", async (t) => {
   }
 });
 
-Deno.test("parse() reads targets", async (t) => {
+Deno.test("parse() reads targets and durations", async (t) => {
   const rows: [text: string, aliases: string[], reading: string][] = [
     ["start clawdbot", ["clawdbot"], "start clawdbot"],
     ["start all", ["clawdbot"], "start all"],
@@ -51,14 +51,31 @@ Deno.test("parse() reads targets", async (t) => {
     ["ollama start", ["clawdbot", "ollama"], "? ollama start"],
     ["help ollama", ["clawdbot", "ollama"], "? help ollama"],
     ["trust ollama", ["clawdbot", "ollama"], "trust -"],
+    ["start 2h", ["clawdbot"], "start - 7200 s"],
+    ["on ollama 1h30m", ["clawdbot", "ollama"], "start ollama 5400 s"],
+    ["start all 3 h 12 min", ["clawdbot", "ollama"], "start all 11520 s"],
+    ["extend 1h", ["clawdbot"], "extend - 3600 s"],
+    ["extend ollama 1m", ["clawdbot", "ollama"], "extend ollama 60 s"],
+    ["extend 30d", ["clawdbot"], "extend - 2592000 s"],
+    ["extend 31d", ["clawdbot"], "? extend 31d (no duration 31d)"],
+    ["extend 59s", ["clawdbot"], "? extend 59s (no duration 59s)"],
+    ["extend", ["clawdbot"], "? extend (no duration )"],
+    ["extend ollama", ["clawdbot", "ollama"], "? extend ollama (no duration )"],
+    ["start 2 hours", ["clawdbot"], "? start 2 hours (no duration 2 hours)"],
+    ["start 2h ollama", ["clawdbot", "ollama"], "? start 2h ollama (no duration 2h ollama)"],
+    ["start olama 2h", ["clawdbot", "ollama"], "? start olama 2h (no target olama)"],
+    ["extend it", ["clawdbot"], "? extend it"],
+    ["stop 2h", ["clawdbot"], "? stop 2h"],
   ];
   for (const [text, aliases, expected] of rows) {
     await t.step(`${text} of ${aliases.join(", ")}: ${expected}`, () => {
       const parsed = parse(text, names, aliases);
-      const misuse = parsed.kind === "unknown" && parsed.misuse ? ` (no target ${parsed.misuse.given})` : "";
+      const { misuse: wrong } = parsed.kind === "unknown" ? parsed : {};
+      const misuse = wrong === undefined ? "" : ` (no ${wrong.kind} ${wrong.given})`;
+      const time = parsed.kind === "command" && parsed.durationMs ? ` ${parsed.durationMs / 1_000} s` : "";
       assert.equal(
         parsed.kind === "command"
-          ? `${parsed.word} ${parsed.target ?? "-"}`
+          ? `${parsed.word} ${parsed.target ?? "-"}${time}`
           : `${parsed.addressed ? "!" : "?"} ${parsed.text}${misuse}`,
         expected,
       );
@@ -104,6 +121,7 @@ Deno.test("parse() obeys an operator that is named like a command", () => {
     kind: "command",
     word: "start",
     target: undefined,
+    durationMs: undefined,
     argument: "",
     text: "start",
   });
@@ -111,6 +129,7 @@ Deno.test("parse() obeys an operator that is named like a command", () => {
     kind: "command",
     word: "stop",
     target: undefined,
+    durationMs: undefined,
     argument: "",
     text: "stop",
   });
@@ -121,6 +140,7 @@ Deno.test("parse() keeps what was typed", () => {
     kind: "command",
     word: "start",
     target: undefined,
+    durationMs: undefined,
     argument: "",
     text: "ON",
   });
@@ -128,6 +148,7 @@ Deno.test("parse() keeps what was typed", () => {
     kind: "command",
     word: "trust",
     target: undefined,
+    durationMs: undefined,
     argument: "aBc",
     text: "Trust  aBc",
   });

@@ -5,13 +5,14 @@
  * @module
  */
 
-import { ConflictError, NotFoundError } from "../../lib/errors/mod.ts";
+import { ConflictError, NotFoundError, PermissionError } from "../../lib/errors/mod.ts";
 import { Operator } from "../../lib/operator/mod.ts";
 import type {
   Answer,
   Chat,
   Clock,
   CommandRecord,
+  Diagnosis,
   Entry,
   InboxEvent,
   Invitation,
@@ -23,6 +24,8 @@ import type {
   Pins,
   Progress,
   Published,
+  Remembered,
+  Rollouts,
   RoomFacts,
   Scale,
   Scaler,
@@ -46,6 +49,9 @@ export const settings: Settings = {
   echo: "off",
   requireEncryption: true,
   maxCommandAgeMs: 300_000,
+  startTimeoutMs: 600_000,
+  startReplicas: 1,
+  autoStopMs: undefined,
   senderTrust: "tofu",
   trustedIdentities: new Map(),
 };
@@ -117,7 +123,15 @@ export class FakeClock implements Clock {
 }
 
 /** The process is gone. */
-export class Killed extends Error {}
+export class Killed extends Error {
+  /** Where; of calls that were made after it, too. */
+  readonly point: string;
+
+  constructor(point: string) {
+    super(`killed ${point}`);
+    this.point = point;
+  }
+}
 
 /** One life of an operator. Ends at a call of a port, `before` or `after` which it is killed. */
 class Life {
@@ -149,7 +163,7 @@ class Life {
 
   #pass(point: string): void {
     if (point === this.#killAt) this.#dead = true;
-    if (this.#dead) throw new Killed(`killed ${point}`);
+    if (this.#dead) throw new Killed(point);
   }
 }
 
@@ -206,6 +220,20 @@ export class World {
   readonly records: CommandRecord[] = [];
   /** What the observer was told of each target. */
   readonly replicas = new Map<string, number>();
+  /** Targets that became ready, and after how many milliseconds. */
+  readonly durations: string[] = [];
+  /** What was noted on targets. */
+  readonly notes: string[] = [];
+  remembered: Remembered | undefined;
+  /** What is in the way of targets. */
+  diagnosis: Diagnosis = { obstacles: [], missing: undefined };
+  /** A watch is permitted. */
+  mayWatch = true;
+  /** Pods are ready as soon as they are wanted. */
+  isPrompt = true;
+  readonly #watchers = new Set<() => void>();
+  /** What is to be undone if the transaction under way fails. */
+  #undo: (() => void)[] | undefined;
   /** Called before a port does something; may throw, wait, or change the world. */
   before: (call: string, detail: string, signal: AbortSignal | undefined) => void | Promise<void> = () => {};
   /** Called when an event has been read, and nobody knows yet what came of it. */
@@ -247,9 +275,16 @@ export class World {
     return this.rows.get(seq)?.outcome;
   }
 
-  /** Plain texts said so far, in order. */
+  /** Plain texts said so far, in order; without edits. */
   get texts(): string[] {
-    return [...this.said.values()].map(({ plain }) => plain);
+    return [...this.said.values()].filter(({ kind }) => kind !== "edit").map(({ plain }) => plain);
+  }
+
+  /** All that was said, in order: edits as `✎`, messages that ring as `!`. */
+  get story(): string[] {
+    return [...this.said.values()].map(({ plain, answer: { kind, form } }) =>
+      `${kind === "edit" ? "✎ " : form === "text" ? "! " : ""}${plain}`
+    );
   }
 
   /** Starts an operator, which lives until it is ended or killed. */
@@ -258,7 +293,18 @@ export class World {
     return new Running(this, {
       chat: this.#chat(life),
       scaler: this.#scaler(life),
+      rollouts: this.#rollouts(life),
       journal: this.#journal(life),
+      memory: {
+        load: () => structuredClone(this.remembered),
+        save: (remembered) =>
+          life.sync("save", () => {
+            const before = this.remembered;
+            this.#undo?.push(() => void (this.remembered = before));
+            this.remembered = structuredClone(remembered);
+          }),
+      },
+      transaction: (calls) => this.#transaction(life, calls),
       pins: this.#pins(life),
       settings: this.settings,
       clock: this.clock,
@@ -268,7 +314,7 @@ export class World {
         commanded: (record) => void this.records.push(record),
         undecryptable: () => void this.refusals.push("(undecryptable)"),
         scaled: () => {},
-        ready: () => {},
+        ready: (target, ms) => void this.durations.push(`${target} ${ms}`),
         replicas: (target, { desired }) => void this.replicas.set(target, desired),
       },
     });
@@ -283,6 +329,7 @@ export class World {
     const queue = (answer: Answer): void => {
       const transactionId = transactionIdOf(answer);
       if (this.answers.has(transactionId)) return;
+      this.#undo?.push(() => void this.answers.delete(transactionId));
       this.answers.set(transactionId, {
         answer,
         writtenAtMs: this.clock.nowMs,
@@ -319,10 +366,18 @@ export class World {
           if (!this.claims.has(key)) this.claims.set(key, seq);
           return this.claims.get(key) === seq;
         }),
-      acting: (seq, acting) => life.sync("acting", () => void (row(seq).progress = { state: "acting", acting })),
+      acting: (seq, acting) =>
+        life.sync("acting", () => {
+          const changed = row(seq);
+          const { progress } = changed;
+          this.#undo?.push(() => void (changed.progress = progress));
+          changed.progress = { state: "acting", acting };
+        }),
       settle: (seq, outcome, answers) =>
         life.sync("settle", () => {
-          row(seq).outcome = outcome;
+          const changed = row(seq);
+          this.#undo?.push(() => void (changed.outcome = undefined));
+          changed.outcome = outcome;
           answers.forEach(queue);
         }),
       say: (answer) => life.sync("say", () => queue(answer)),
@@ -333,8 +388,23 @@ export class World {
       sent: (transactionId, eventId) =>
         life.sync("sent", () => void Object.assign(said(transactionId), { state: "sent", eventId })),
       drop: (transactionId) => life.sync("drop", () => void (said(transactionId).state = "dropped")),
-      eventIdOf: (transactionId) => this.answers.get(transactionId)?.eventId,
+      sentAs: (answer) => this.answers.get(transactionIdOf(answer))?.eventId,
     };
+  }
+
+  /** All of it lasts, or nothing. */
+  #transaction(life: Life, calls: () => void): void {
+    if (this.#undo !== undefined) return calls();
+    const undo: (() => void)[] = this.#undo = [];
+    try {
+      life.sync("transaction", calls);
+    } catch (error) {
+      // What was killed after it lasts.
+      if (!(error instanceof Killed) || error.point !== "after transaction") undo.reverse().forEach((each) => each());
+      throw error;
+    } finally {
+      this.#undo = undefined;
+    }
   }
 
   #pins(life: Life): Pins {
@@ -406,13 +476,64 @@ export class World {
     };
   }
 
-  /** Changes the count, as the API server does; the pods follow at once. */
-  setScale(desired: number, alias = clawdbot.alias): void {
+  #rollouts(life: Life): Rollouts {
+    return {
+      watch: (target, signal) => this.#watch(target, signal),
+      diagnose: (target, signal) =>
+        life.async("diagnose", async () => {
+          await this.before("diagnose", target.alias, signal);
+          return this.diagnosis;
+        }),
+      record: (target, { reason, message }, signal) =>
+        life.async("record", async () => {
+          await this.before("record", target.alias, signal);
+          this.notes.push(`${target.alias} ${reason}: ${message}`);
+        }),
+    };
+  }
+
+  async *#watch({ alias }: Target, signal: AbortSignal): AsyncGenerator<Scale, void> {
+    for (let told: Scale | undefined;;) {
+      signal.throwIfAborted();
+      await this.before("watch", alias, signal);
+      if (!this.mayWatch) throw new PermissionError("watch", alias);
+      const scale = this.#scaleOf(alias);
+      if (scale !== told) {
+        // It may be long on its way.
+        await this.before("watched", alias, signal);
+        yield told = scale;
+        continue;
+      }
+      await new Promise<void>((resolve, reject) => {
+        this.#watchers.add(resolve);
+        signal.addEventListener("abort", () => reject(signal.reason));
+        if (signal.aborted) reject(signal.reason);
+      });
+    }
+  }
+
+  /** Changes how the pods of a target are. */
+  setPods(changes: Partial<Pick<Scale, "current" | "ready" | "available">>, alias = clawdbot.alias): void {
+    const scale = this.#scaleOf(alias);
+    this.#set(alias, { ...scale, ...changes, resourceVersion: `${Number(scale.resourceVersion) + 1}` });
+  }
+
+  #set(alias: string, scale: Scale): void {
+    this.scales.set(alias, scale);
+    const watchers = [...this.#watchers];
+    this.#watchers.clear();
+    for (const tell of watchers) tell();
+  }
+
+  /** Changes the count, as the API server does; the pods follow at once, unless they are not prompt. */
+  setScale(desired: number, alias: string = clawdbot.alias, manager: string | undefined = undefined): void {
     const before = this.#scaleOf(alias);
     const resourceVersion = `${Number(before.resourceVersion) + 1}`;
     const generation = before.generation + (desired === before.desired ? 0 : 1);
-    const counts = { desired, current: desired, ready: desired, available: desired };
-    this.scales.set(alias, { ...counts, settled: true, resourceVersion, generation });
+    const ready = this.isPrompt ? desired : Math.min(desired, before.ready);
+    const counts = { desired, current: desired, ready, available: ready };
+    const by = manager === undefined ? {} : { manager };
+    this.#set(alias, { ...counts, settled: true, resourceVersion, generation, ...by });
   }
 
   get scale(): Scale {
@@ -420,7 +541,7 @@ export class World {
   }
 
   set scale(scale: Scale) {
-    this.scales.set(clawdbot.alias, scale);
+    this.#set(clawdbot.alias, scale);
   }
 
   #scaleOf(alias: string): Scale {
@@ -467,7 +588,7 @@ export class Running implements AsyncDisposable {
   }
 }
 
-export function transactionIdOf({ kind, sequence, eventId }: Answer): string {
+export function transactionIdOf({ kind, sequence, eventId }: Pick<Answer, "kind" | "sequence" | "eventId">): string {
   return `${eventId}/${kind}/${sequence}`;
 }
 

@@ -96,6 +96,7 @@ async function whileUp(world: World, how: Partial<InboxEvent> & { payload?: Payl
 
 function forget(world: World): void {
   world.said.clear();
+  world.remembered = undefined;
   world.refusals.length = world.effects.length = world.membershipCalls.length = 0;
 }
 

@@ -43,6 +43,7 @@ Deno.test("Operator switches a target and says so", async (t) => {
         after,
         ms: 0,
       }]);
+      await world.clock.advance(60_000);
       assert.equal(world.clock.sleeping, 0);
     });
   }
@@ -271,7 +272,7 @@ Deno.test("Operator does not act on a command that has become too old while it w
 });
 
 Deno.test("Operator takes up what it was about to do", async (t) => {
-  const intent: Intent = { before: 0, after: 1, resourceVersion: "1", generation: 1 };
+  const intent: Intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
   const rows: [name: string, meanwhile: number[], ageMs: number, target: string, said: string, effects: number[]][] = [
     ["as intended", [1], 0, "clawdbot", on, []],
     ["as intended, long ago", [1], 9_000_000, "clawdbot", on, []],
@@ -330,7 +331,7 @@ Deno.test("Operator finishes what it was about to do before anything else is don
   world.room("!second:example.org");
   const { seq } = world.receive("start");
   const row = world.rows.get(seq) ?? assert.fail();
-  const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1 };
+  const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
   row.progress = { state: "acting", acting: { command: "start", parts: [{ target: clawdbot.alias, intent }] } };
   await using _running = world.start();
   await rest();
@@ -353,7 +354,7 @@ Deno.test("Operator takes up nothing of a sender, or in a room, that is not allo
       // A room that no allowed user is in would be left.
       world.room(room, { joined: [alice, "@bob:example.org", self] });
       const row = world.rows.get(world.receive("start").seq) ?? assert.fail();
-      const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1 };
+      const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
       row.progress = { state: "acting", acting: { command: "start", parts: [{ target: clawdbot.alias, intent }] } };
       world.setScale(now);
       await using _running = world.start();

@@ -4,6 +4,7 @@ import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fake
 
 const both = { targets: [clawdbot, ollama] };
 const on = (alias: string) => `${alias} is now on (replicas: 1), starting…`;
+const overtaken = (alias: string) => `${alias} was switched off again by ${alice}, after 0 s, before it was ready`;
 const off = (alias: string) => `${alias} is now off (replicas: 0)`;
 
 Deno.test("Operator switches the target that is named, or the first, or all", async (t) => {
@@ -48,7 +49,7 @@ Deno.test("Operator keeps an account of each target, and tells what was refused 
     "ollama already",
   ]);
   assert.equal(world.outcome(1), "done+already");
-  assert.deepEqual([...world.replicas], [["clawdbot", 0], ["ollama", 2]]);
+  assert.deepEqual([...world.replicas], [["clawdbot", 1], ["ollama", 2]]);
 
   world.before = (call) => {
     if (call === "scaler.read") world.room(room, { membership: "leave" });
@@ -61,6 +62,7 @@ Deno.test("Operator keeps an account of each target, and tells what was refused 
 
 Deno.test("Operator has no target wait for another, and answers when all are done", async () => {
   const world = new World(both);
+  world.isPrompt = false;
   const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
   world.before = (call, detail) => call === "scale" && detail.startsWith("clawdbot") ? hanging : undefined;
   await using running = world.start();
@@ -71,11 +73,12 @@ Deno.test("Operator has no target wait for another, and answers when all are don
   goOn();
   await rest();
   assert.deepEqual(world.effects, ["ollama 1", "ollama 0", 1]);
-  assert.deepEqual(world.texts, [off("ollama"), `${on("clawdbot")}\n${on("ollama")}`]);
+  assert.deepEqual(world.texts, [off("ollama"), `${on("clawdbot")}\n${overtaken("ollama")}`]);
 });
 
 Deno.test("Operator tells of all targets where one cannot be had", async () => {
   const world = new World(both);
+  world.isPrompt = false;
   world.before = (call, detail) => {
     if (call === "scaler.read" && detail === "ollama") throw new TransientError("Cannot reach it");
   };
@@ -92,6 +95,7 @@ Deno.test("Operator killed between two targets does each once, whatever was done
   for (const point of points) {
     await t.step(`killed ${point}`, async () => {
       const world = new World(both);
+      world.isPrompt = false;
       world.receive("start all");
       {
         await using running = world.start(point);
@@ -107,6 +111,7 @@ Deno.test("Operator killed between two targets does each once, whatever was done
 
   await t.step("the first was done, and undone by another command", async () => {
     const world = new World(both);
+    world.isPrompt = false;
     world.before = (call, detail, signal) => {
       if (call !== "scaler.read" || detail !== "ollama") return;
       return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
@@ -123,6 +128,6 @@ Deno.test("Operator killed between two targets does each once, whatever was done
     await using _running = world.start();
     await rest();
     assert.deepEqual(world.effects, [1, 0, "ollama 1"]);
-    assert.deepEqual(world.texts, [off("clawdbot"), `${on("clawdbot")}\n${on("ollama")}`]);
+    assert.deepEqual(world.texts, [off("clawdbot"), `${overtaken("clawdbot")}\n${on("ollama")}`]);
   });
 });

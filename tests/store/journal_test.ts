@@ -110,7 +110,7 @@ Deno.test("Journal.prune() forgets old events, but no ciphertext that was used",
   later.journal.prune();
   assert.deepEqual(["$1", "$2"].map((id) => later.sync.knows("!r", id)), [false, false]);
   assert.deepEqual(standing(later), [["$old", "new"]]);
-  assert.equal(later.journal.eventIdOf(transactionId("$1", "answer", 0)), undefined);
+  assert.equal(later.journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), undefined);
   assert.equal(later.journal.unsent().length, 1, "what is to be sent stays");
 
   const { journal } = await folder.life();
@@ -202,8 +202,8 @@ Deno.test("Journal says an answer once", async () => {
   for (const one of [sent, dropped, unsent]) journal.say(one);
   const id = transactionId("$1", "answer", 2);
   assert.deepEqual(journal.unsent(), [{ transactionId: id, answer: unsent, writtenAtMs: 5_000 }]);
-  assert.equal(journal.eventIdOf(transactionId("$1", "answer", 0)), "$said");
-  assert.equal(journal.eventIdOf(transactionId("$1", "answer", 1)), undefined);
+  assert.equal(journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), "$said");
+  assert.equal(journal.sentAs({ eventId: "$1", kind: "answer", sequence: 1 }), undefined);
 });
 
 Deno.test("Journal refuses content that was moved from another row", async () => {

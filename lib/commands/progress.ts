@@ -1,0 +1,149 @@
+/**
+ * What is said of how a target fares after a command: that it is ready, or why not, who has changed it, and when it
+ * stops by itself.
+ *
+ * @module
+ */
+
+import type { Counts } from "./answers.ts";
+import { duration } from "./duration.ts";
+import { bold, code, joined, quoted, type Text, text, user } from "./text.ts";
+
+/** One thing that is in a target's way, in the cluster's own words. */
+export interface Hindrance {
+  /** What it is about. */
+  readonly kind: "image" | "container-config" | "crash" | "out-of-memory" | "unschedulable" | "quota" | "other";
+  /** The cluster's word, such as `ImagePullBackOff`. */
+  readonly reason: string;
+  /** The cluster's sentence. */
+  readonly message?: string;
+  /** The image that cannot be had. */
+  readonly image?: string;
+  /** What the container last ended with. */
+  readonly exitCode?: number;
+  /** How often it has been started anew. */
+  readonly restarts?: number;
+}
+
+/** What keeps a target from being ready. */
+export interface Hindrances {
+  /** As far as can be told. */
+  readonly obstacles: readonly Hindrance[];
+  /** The permission that would tell more, such as `list pods in namespace "clawdbot"`; undefined if it is held. */
+  readonly missing: string | undefined;
+}
+
+/** A start whose target is ready; `stopsInMs`: only for so long. */
+export function ready(target: string, afterMs: number, stopsInMs: number | undefined): Text {
+  const end = stopsInMs === undefined ? "" : `; it stops by itself in ${duration(stopsInMs)}`;
+  return text`${bold(target)} is ready, after ${duration(afterMs)}${end}`;
+}
+
+/** A start of several replicas, of which some are ready. */
+export function partlyReady(target: string, counts: Pick<Counts, "ready" | "desired">): Text {
+  return text`${bold(target)} is now on (replicas: ${counts.desired}), ${counts.ready} of them ready…`;
+}
+
+/** A start of what is being started already. */
+export function alreadyStarting(target: string, { ready, desired }: Pick<Counts, "ready" | "desired">): Text {
+  return text`${bold(target)} is already starting (${ready}/${desired} ready)…`;
+}
+
+/** A start whose target is not ready: because of something, or in time. */
+export function notReady(
+  target: string,
+  { ready, desired }: Pick<Counts, "ready" | "desired">,
+  afterMs: number,
+  why: Hindrances,
+): Text {
+  const head = text`${bold(target)} is not ready after ${duration(afterMs)} (${ready}/${desired} ready)`;
+  return text`${head}${because(why)}. I keep watching it.`;
+}
+
+/** What is in the way, as the end of a sentence; then what would tell more. */
+export function because({ obstacles, missing }: Hindrances): Text {
+  const known = obstacles.length === 0
+    ? text`, and I see nothing in its way`
+    : text`: ${joined(obstacles.map(hindrance), "; ")}`;
+  return missing === undefined ? known : text`${known}. I could tell more with permission to ${missing}`;
+}
+
+const sayings: Readonly<Record<Hindrance["kind"], string>> = {
+  "image": "its image cannot be pulled",
+  "container-config": "its container cannot be set up",
+  "crash": "it crashes",
+  "out-of-memory": "it runs out of memory",
+  "unschedulable": "no node can take it",
+  "quota": "the cluster permits no more pods",
+  "other": "the cluster reports",
+};
+
+function hindrance({ kind, reason, message, image, exitCode, restarts }: Hindrance): Text {
+  const details = [
+    code(reason),
+    ...image === undefined ? [] : [text`image ${code(image)}`],
+    ...exitCode === undefined ? [] : [text`exit code ${exitCode}`],
+    ...restarts === undefined || restarts === 0 ? [] : [text`restarts: ${restarts}`],
+    ...message === undefined || message === "" ? [] : [quoted(message, 300)],
+  ];
+  return text`${sayings[kind]} (${joined(details, ", ")})`;
+}
+
+/** A start that a stop has overtaken. */
+export function superseded(target: string, who: string | undefined, afterMs: number): Text {
+  const by = who === undefined ? "" : text` by ${user(who)}`;
+  return text`${bold(target)} was switched off again${by}, after ${duration(afterMs)}, before it was ready`;
+}
+
+/** A change by somebody who sends no commands; `manager`: what made it, as far as the cluster knows. */
+export interface Foreign {
+  /** Replicas before. */
+  readonly before: number;
+  /** Replicas now. */
+  readonly now: number;
+  /** The manager of the count. */
+  readonly manager: string | undefined;
+}
+
+/** A start or a stop that somebody else has undone. */
+export function undone(target: string, { before, now, manager }: Foreign, afterMs: number): Text {
+  const was = before > 0 ? "on" : "off";
+  const did = text`I switched ${bold(target)} ${was} (replicas: ${before})`;
+  return text`${did}, but ${somebody(manager)} has set it to ${now} again, after ${duration(afterMs)}`;
+}
+
+/** A count that somebody else has changed. */
+export function changedByOthers(target: string, { before, now, manager }: Foreign): Text {
+  return text`${bold(target)} was scaled from ${before} to ${now} by ${somebody(manager)}`;
+}
+
+function somebody(manager: string | undefined): Text {
+  return manager === undefined ? text`somebody else` : text`somebody else (${code(manager)})`;
+}
+
+/** A time that was set for a target that is on. */
+export function extended(target: string, stopsInMs: number): Text {
+  return text`${bold(target)} is on, and stops by itself in ${duration(stopsInMs)}`;
+}
+
+/** A time that was to be extended, and is not set. */
+export function stopsNever(target: string): Text {
+  return text`${bold(target)} does not stop by itself. Send ${code("start 1h")} to have it stop in an hour.`;
+}
+
+/** A time that is nearly over; `isNamed`: there are other targets. */
+export function nearlyOver(target: string, leftMs: number, isNamed: boolean): Text {
+  const command = code(isNamed ? `extend ${target} 1h` : "extend 1h");
+  return text`${bold(target)} stops by itself in ${duration(leftMs)}. Send ${command} to keep it on.`;
+}
+
+/** A time that was over; `lateMs`: so long ago. */
+export function stoppedByItself(target: string, lateMs: number | undefined): Text {
+  const late = lateMs === undefined ? "" : ` It should have been ${duration(lateMs)} ago, while I was away.`;
+  return text`${bold(target)} is now off (replicas: 0): its time was over.${late}`;
+}
+
+/** A message that calls people. */
+export function mentioning(users: readonly string[], words: Text): Required<Text> {
+  return text`${joined(users.map(user), ", ")}: ${words}`;
+}

@@ -1,0 +1,131 @@
+import assert from "node:assert/strict";
+import { alice, rest, room, self, World } from "./fakes.ts";
+
+const second = "!second:example.org";
+
+Deno.test("Operator tells once of a change by somebody else, where the target was last commanded", async (t) => {
+  const said = `! ${alice}: clawdbot was scaled from 1 to 3 by somebody else (\`kubectl-edit\`)`;
+  for (const lives of [1, 2]) {
+    await t.step(`${lives} lives`, async () => {
+      const world = new World();
+      world.room(second);
+      world.room("!third:example.org");
+      {
+        await using running = world.start();
+        await running.receive("start", { roomId: second });
+        await running.receive("start");
+        await world.clock.advance(120_000);
+        world.said.clear();
+        if (lives === 1) {
+          world.setScale(3, "clawdbot", "kubectl-edit");
+          await rest();
+          world.setPods({ available: 2 });
+          await rest();
+        }
+      }
+      // Also what happened while the operator was down.
+      if (lives === 2) world.setScale(3, "clawdbot", "kubectl-edit");
+      await using _running = world.start();
+      await rest();
+      assert.deepEqual([...world.said.values()].map(({ roomId }) => roomId), [room, second]);
+      assert.deepEqual(world.story, [said, said]);
+    });
+  }
+});
+
+Deno.test("Operator mentions nobody who is not there, and speaks in no room that it has left", async () => {
+  const world = new World();
+  world.room(second);
+  await using running = world.start();
+  await running.receive("start", { roomId: second });
+  await running.receive("start");
+  await world.clock.advance(120_000);
+  world.said.clear();
+  world.room(second, { membership: "leave" });
+  world.room(room, { joined: ["@bob:example.org", self] });
+  world.setScale(0);
+  await rest();
+  assert.deepEqual(world.story, ["! clawdbot was scaled from 1 to 0 by somebody else"]);
+  assert.deepEqual([...world.said.values()].at(0)?.answer.mentions, []);
+});
+
+Deno.test("Operator is silent about changes that it cannot see, that are its own, or that nobody here has to do with", async (t) => {
+  const rows: [name: string, commands: string[], mayWatch: boolean][] = [
+    ["no watch", ["start"], false],
+    ["never commanded", [], true],
+  ];
+  for (const [name, commands, mayWatch] of rows) {
+    await t.step(name, async () => {
+      const world = new World();
+      world.mayWatch = mayWatch;
+      await using running = world.start();
+      for (const command of commands) await running.receive(command);
+      await world.clock.advance(120_000);
+      world.said.clear();
+      world.setScale(5);
+      await world.clock.advance(120_000);
+      assert.deepEqual(world.story, []);
+    });
+  }
+  await t.step("its own, seen before its answer is written down", async () => {
+    const world = new World();
+    world.before = async (call) => {
+      if (call === "read") await rest();
+    };
+    await using running = world.start();
+    for (const command of ["start", "stop", "start", "stop"]) {
+      await running.receive(command);
+      await rest();
+    }
+    await world.clock.advance(120_000);
+    assert.ok(world.story.every((line) => !line.startsWith("!")), world.story.join());
+    assert.equal(world.effects.length, 4);
+  });
+});
+
+Deno.test("Operator takes nothing that a watch shows late for news", async () => {
+  const world = new World();
+  await using running = world.start();
+  await rest();
+  const { promise: late, resolve: arrive } = Promise.withResolvers<void>();
+  world.before = (call) => call === "watched" ? late : undefined;
+  await running.receive("start");
+  await world.clock.advance(1_000);
+  await running.receive("stop");
+  await world.clock.advance(120_000);
+  const { length } = world.story;
+  world.before = () => {};
+  arrive();
+  await rest();
+  assert.equal(world.story.length, length);
+});
+
+Deno.test("Operator notices within minutes that it may watch", async () => {
+  const world = new World();
+  world.mayWatch = false;
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(120_000);
+  world.mayWatch = true;
+  await world.clock.advance(300_000);
+  world.said.clear();
+  world.setScale(2);
+  await rest();
+  assert.equal(world.story.length, 1);
+});
+
+Deno.test("Operator goes on with a start whose count somebody else has changed", async () => {
+  const world = new World();
+  world.isPrompt = false;
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(4_000);
+  world.setScale(2, "clawdbot", "hpa");
+  await world.clock.advance(4_000);
+  world.setPods({ ready: 2 });
+  await rest();
+  assert.deepEqual(world.story.slice(1), [
+    `! ${alice}: clawdbot was scaled from 1 to 2 by somebody else (\`hpa\`)`,
+    "✎ clawdbot is ready, after 8 s",
+  ]);
+});

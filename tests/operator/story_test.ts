@@ -1,0 +1,428 @@
+import assert from "node:assert/strict";
+import { PermissionError } from "../../lib/errors/mod.ts";
+import type { Obstacle } from "../../lib/operator/mod.ts";
+import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
+
+const on = "clawdbot is now on (replicas: 1), starting…";
+const off = "clawdbot is now off (replicas: 0)";
+const bob = "@bob:example.org";
+const image: Obstacle = {
+  kind: "image",
+  certain: true,
+  reason: "ImagePullBackOff",
+  image: "claw:0",
+  message: "denied",
+};
+
+function slowWorld(...given: ConstructorParameters<typeof World>): World {
+  const world = new World(...given);
+  world.isPrompt = false;
+  return world;
+}
+
+Deno.test("Operator edits a start's one answer when the target is ready, with and without a watch", async (t) => {
+  for (const mayWatch of [true, false]) {
+    await t.step(mayWatch ? "watch" : "no watch", async () => {
+      const world = slowWorld();
+      world.mayWatch = mayWatch;
+      await using running = world.start();
+      await running.receive("start");
+      await world.clock.advance(13_500);
+      assert.deepEqual(world.story, [on]);
+      world.setPods({ ready: 1 });
+      await world.clock.advance(1_000);
+      assert.deepEqual(world.story, [on, `✎ clawdbot is ready, after ${mayWatch ? 13 : 14} s`]);
+      await world.clock.advance(600_000);
+      assert.equal(world.story.length, 2);
+      assert.equal(world.remembered?.stories.length, 0);
+      assert.deepEqual(world.durations, [`clawdbot ${mayWatch ? 13_500 : 14_000}`]);
+      const [, { answer, replaces } = assert.fail()] = [...world.said.values()];
+      assert.equal(replaces, "$$event1/answer/0");
+      assert.deepEqual(answer.mentions, undefined);
+    });
+  }
+});
+
+Deno.test("Operator asks little of the cluster when nothing goes on, and a read a second at most when it must", async () => {
+  const world = slowWorld();
+  world.mayWatch = false;
+  let reads = 0;
+  world.before = (call) => void (reads += call === "scaler.read" ? 1 : 0);
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(10_000);
+  assert.ok(reads >= 10 && reads <= 13, `${reads}`);
+  world.setPods({ ready: 1 });
+  await world.clock.advance(1_000);
+  reads = 0;
+  await world.clock.advance(3_600_000);
+  assert.equal(reads, 1);
+});
+
+Deno.test("Operator calls the sender when a start took long", async () => {
+  const world = slowWorld();
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(42_000);
+  world.setPods({ ready: 1 });
+  await rest();
+  assert.deepEqual(world.story, [
+    on,
+    "✎ clawdbot is ready, after 42 s",
+    `! ${alice}: clawdbot is ready, after 42 s`,
+  ]);
+  assert.deepEqual([...world.said.values()].at(-1)?.answer.mentions, [alice]);
+});
+
+Deno.test("Operator tells at once what is certainly in the way, and again when something else is", async () => {
+  const world = slowWorld();
+  await using running = world.start();
+  await running.receive("start");
+  const why = "its image cannot be pulled (`ImagePullBackOff`, image `claw:0`, denied)";
+  world.diagnosis = { obstacles: [{ ...image, certain: false, reason: "ErrImagePull" }], missing: undefined };
+  await world.clock.advance(4_000);
+  assert.deepEqual(world.story, [on]);
+  world.diagnosis = { obstacles: [image], missing: undefined };
+  await world.clock.advance(2_000);
+  const said = `clawdbot is not ready after 6 s (0/1 ready): ${why}. I keep watching it.`;
+  assert.deepEqual(world.story, [on, `✎ ${said}`, `! ${alice}: ${said}`]);
+  await world.clock.advance(60_000);
+  assert.equal(world.story.length, 3);
+  world.diagnosis = {
+    obstacles: [{ kind: "crash", certain: true, reason: "CrashLoopBackOff", exitCode: 1, restarts: 2 }],
+    missing: undefined,
+  };
+  await world.clock.advance(2_000);
+  assert.deepEqual(world.story.slice(3), [
+    "✎ clawdbot is not ready after 1 min 8 s (0/1 ready): it crashes (`CrashLoopBackOff`, exit code 1, restarts: 2). " +
+    "I keep watching it.",
+  ]);
+  // In a crash loop it is ready for moments.
+  world.setPods({ ready: 1 });
+  await world.clock.advance(5_000);
+  world.setPods({ ready: 0 });
+  await world.clock.advance(60_000);
+  assert.equal(world.story.length, 4);
+  world.setPods({ ready: 1 });
+  await world.clock.advance(30_000);
+  assert.deepEqual(world.story.slice(4), [
+    "✎ clawdbot is ready, after 2 min 43 s",
+    `! ${alice}: clawdbot is ready, after 2 min 43 s`,
+  ]);
+});
+
+Deno.test("Operator tells at the time limit what is pending, and the permission that would tell more, and goes on", async () => {
+  const world = slowWorld({ startTimeoutMs: 60_000 });
+  world.diagnosis = { obstacles: [], missing: 'list pods in namespace "clawdbot"' };
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(60_000);
+  const said = "clawdbot is not ready after 1 min (0/1 ready), and I see nothing in its way. " +
+    'I could tell more with permission to list pods in namespace "clawdbot". I keep watching it.';
+  assert.deepEqual(world.story, [on, `✎ ${said}`, `! ${alice}: ${said}`]);
+  await world.clock.advance(600_000);
+  assert.equal(world.story.length, 3);
+  world.setPods({ ready: 1 });
+  await world.clock.advance(0);
+  assert.equal(world.story.length, 5);
+  assert.equal(world.story.at(-1), `! ${alice}: clawdbot is ready, after 11 min`);
+});
+
+Deno.test("Operator tells what was provisional at the time limit", async () => {
+  const world = slowWorld({ startTimeoutMs: 60_000 });
+  const message = "0/1 nodes are available: 1 Insufficient memory.";
+  const obstacle = { kind: "unschedulable", certain: false, reason: "Unschedulable", message } as const;
+  world.diagnosis = { obstacles: [obstacle], missing: undefined };
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(60_000);
+  assert.ok(world.story[1]?.includes(`: no node can take it (\`Unschedulable\`, ${message}). I keep`));
+});
+
+Deno.test("Operator tells of several replicas once on their way", async () => {
+  const world = slowWorld({ startReplicas: 4 });
+  await using running = world.start();
+  await running.receive("start");
+  for (const ready of [1, 2, 3, 4]) {
+    world.setPods({ ready });
+    await world.clock.advance(2_000);
+  }
+  assert.deepEqual(world.story, [
+    "clawdbot is now on (replicas: 4), starting…",
+    "✎ clawdbot is now on (replicas: 4), 2 of them ready…",
+    "✎ clawdbot is ready, after 6 s",
+  ]);
+});
+
+Deno.test("Operator lets a second start join the first", async () => {
+  const world = slowWorld();
+  world.room(room, { joined: [alice, bob, self] });
+  world.room("!second:example.org", { joined: [alice, self] });
+  world.pins.set(bob, { kind: "identity", masterKey: "master", sinceMs: 0 });
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(2_000);
+  await running.receive("start", { sender: bob });
+  await running.receive("start", { roomId: "!second:example.org" });
+  const starting = "clawdbot is already starting (0/1 ready)…";
+  assert.deepEqual(world.story, [on, starting, starting]);
+  assert.deepEqual(world.effects, [1]);
+  await world.clock.advance(38_000);
+  world.setPods({ ready: 1 });
+  await rest();
+  const ready = "clawdbot is ready, after 40 s";
+  const news = [...world.said.values()].slice(3).map(({ roomId, about, plain }) => `${roomId} ${about} ${plain}`);
+  assert.deepEqual(
+    news.toSorted(),
+    [
+      `!room:example.org $event1 ${alice}, ${bob}: ${ready}`,
+      `!room:example.org $event1 ${ready}`,
+      `!second:example.org $event3 ${alice}: ${ready}`,
+      `!second:example.org $event3 ${ready}`,
+    ].toSorted(),
+  );
+});
+
+Deno.test("Operator tells how a target fares that somebody else has started, when it is asked to start it", async () => {
+  const world = slowWorld();
+  world.setScale(1);
+  await using running = world.start();
+  await running.receive("start");
+  world.setPods({ ready: 1 });
+  await world.clock.advance(1_000);
+  assert.deepEqual(world.story, ["clawdbot is already starting (0/1 ready)…", "✎ clawdbot is ready, after 0 s"]);
+});
+
+Deno.test("Operator says in a start's answer that a stop has overtaken it", async () => {
+  const world = slowWorld();
+  world.room(room, { joined: [alice, bob, self] });
+  world.pins.set(bob, { kind: "identity", masterKey: "master", sinceMs: 0 });
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(5_000);
+  await running.receive("stop", { sender: bob });
+  assert.deepEqual(world.story, [
+    on,
+    `✎ clawdbot was switched off again by ${bob}, after 5 s, before it was ready`,
+    off,
+  ]);
+  await world.clock.advance(600_000);
+  assert.equal(world.story.length, 3);
+  assert.equal(world.clock.sleeping, 0);
+});
+
+Deno.test("Operator tells who has undone a change within a minute, in its answer, and calls whoever made it", async (t) => {
+  const rows: [
+    command: string,
+    before: number,
+    now: number,
+    afterMs: number,
+    manager: string | undefined,
+    said: string,
+  ][] = [
+    [
+      "start",
+      0,
+      0,
+      12_000,
+      "keda-operator",
+      "I switched clawdbot on (replicas: 1), but somebody else (`keda-operator`) has set it to 0 again, after 12 s",
+    ],
+    [
+      "stop",
+      2,
+      3,
+      50_000,
+      undefined,
+      "I switched clawdbot off (replicas: 0), but somebody else has set it to 3 again, after 50 s",
+    ],
+  ];
+  for (const [command, before, now, afterMs, manager, said] of rows) {
+    for (const mayWatch of [true, false]) {
+      await t.step(`${command}, ${mayWatch ? "watch" : "no watch"}: ${said}`, async () => {
+        const world = new World();
+        world.mayWatch = mayWatch;
+        world.setScale(before);
+        await using running = world.start();
+        await running.receive(command);
+        await world.clock.advance(afterMs);
+        world.setScale(now, "clawdbot", manager);
+        await world.clock.advance(mayWatch ? 100 : 60_000);
+        const told = mayWatch ? said : said.replace(/after .*/, "after 1 min");
+        assert.deepEqual(world.story.slice(-2), [`✎ ${told}`, `! ${alice}: ${told}`]);
+        await world.clock.advance(600_000);
+        assert.deepEqual(world.story.slice(-2), [`✎ ${told}`, `! ${alice}: ${told}`]);
+      });
+    }
+  }
+});
+
+Deno.test("Operator tells of several targets in one answer, each with its own end", async () => {
+  const world = slowWorld({ targets: [clawdbot, ollama] });
+  await using running = world.start();
+  await running.receive("start all");
+  world.setPods({ ready: 1 }, "ollama");
+  await world.clock.advance(2_000);
+  world.setPods({ ready: 1 });
+  await world.clock.advance(2_000);
+  assert.deepEqual(world.story, [
+    `${on}\n${on.replace("clawdbot", "ollama")}`,
+    `✎ ${on}\nollama is ready, after 0 s`,
+    "✎ clawdbot is ready, after 2 s\nollama is ready, after 0 s",
+  ]);
+});
+
+Deno.test("Operator's answer to all has the news of those that did not wait", async () => {
+  const world = slowWorld({ targets: [clawdbot, ollama] });
+  const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
+  world.before = (call, detail) => call === "scale" && detail.startsWith("clawdbot") ? hanging : undefined;
+  await using running = world.start();
+  await running.receive("start all");
+  world.setPods({ ready: 1 }, "ollama");
+  await world.clock.advance(3_000);
+  assert.deepEqual(world.story, []);
+  goOn();
+  await rest();
+  assert.deepEqual(world.story, [`${on}\nollama is ready, after 0 s`]);
+});
+
+Deno.test("Operator tells that a target can no longer be looked at, and stops looking", async () => {
+  const world = slowWorld();
+  world.mayWatch = false;
+  await using running = world.start();
+  await running.receive("start");
+  world.before = (call) => {
+    if (call === "scaler.read") throw new PermissionError("get", "deployments.apps");
+  };
+  await world.clock.advance(1_000);
+  const said = "Cannot look at clawdbot: I am not permitted to `get` `deployments.apps`.";
+  assert.deepEqual(world.story, [on, `✎ ${said}`, `! ${alice}: ${said}`]);
+  await world.clock.advance(600_000);
+  assert.equal(world.story.length, 3);
+});
+
+Deno.test("Operator killed in the middle of a story goes on with it, and says nothing twice", async (t) => {
+  const calls = ["save", "say", "transaction", "send", "sent", "scaler.read", "diagnose"];
+  let killed = 0;
+  for (const point of calls.flatMap((call) => [`before ${call}`, `after ${call}`])) {
+    await t.step(`killed ${point}`, async () => {
+      const world = slowWorld();
+      {
+        await using running = world.start();
+        await running.receive("start");
+      }
+      world.diagnosis = { obstacles: [image], missing: undefined };
+      {
+        // It dies on the way from the first failure to its being told.
+        await using running = world.start(point);
+        await world.clock.advance(2_000);
+        running.tellToEnd();
+        killed += await running.ended instanceof Killed ? 1 : 0;
+      }
+      await using _running = world.start();
+      await world.clock.advance(2_000);
+      world.diagnosis = { obstacles: [], missing: undefined };
+      world.setPods({ ready: 1 });
+      await world.clock.advance(100_000);
+      const kinds = world.story.map((line) => line.replace(/after .*/, ""));
+      assert.deepEqual(kinds, [
+        on,
+        "✎ clawdbot is not ready ",
+        `! ${alice}: clawdbot is not ready `,
+        "✎ clawdbot is ready, ",
+        `! ${alice}: clawdbot is ready, `,
+      ]);
+      assert.deepEqual(world.effects, [1]);
+    });
+  }
+  assert.equal(killed, calls.length * 2);
+});
+
+Deno.test("Operator goes on after a restart from when the change was made", async () => {
+  const world = slowWorld();
+  {
+    await using running = world.start();
+    await running.receive("start");
+  }
+  world.clock.nowMs += 25_000;
+  world.setPods({ ready: 1 });
+  await using _running = world.start();
+  await rest();
+  assert.deepEqual(world.story, [on, "✎ clawdbot is ready, after 25 s"]);
+});
+
+Deno.test("Operator says in a status for how long a target has been ready, and why it is not", async () => {
+  const world = slowWorld();
+  await using running = world.start();
+  await running.receive("start");
+  world.setPods({ ready: 1, available: 1 });
+  await world.clock.advance(11_520_000);
+  await running.receive("status");
+  assert.equal(world.story.at(-1), "clawdbot is running: 1/1 ready, 1 available, for 3 h 12 min");
+  world.setPods({ ready: 0, available: 0 });
+  await rest();
+  world.diagnosis = { obstacles: [image], missing: undefined };
+  await running.receive("status");
+  assert.equal(
+    world.story.at(-1),
+    "clawdbot is starting: 0/1 ready, 0 available: its image cannot be pulled (`ImagePullBackOff`, image `claw:0`, denied)",
+  );
+  world.setPods({ ready: 1, available: 1 });
+  await world.clock.advance(60_000);
+  await running.receive("status");
+  assert.equal(world.story.at(-1), "clawdbot is running: 1/1 ready, 1 available, for 1 min");
+});
+
+Deno.test("Operator starts as many as are configured, or as there were before the last stop by chat", async (t) => {
+  const rows: [startReplicas: number | "previous", commands: string[], effects: number[]][] = [
+    [3, ["start", "stop", "start"], [3, 0, 3]],
+    ["previous", ["start"], [1]],
+    ["previous", ["=2", "stop", "stop", "start"], [0, 2]],
+    ["previous", ["=2", "stop", "=5", "=0", "start"], [0, 2]],
+  ];
+  for (const [startReplicas, commands, effects] of rows) {
+    await t.step(`${startReplicas}: ${commands.join(", ")}`, async () => {
+      const world = new World({ startReplicas });
+      for (const command of commands) {
+        // A life each: what counts is remembered.
+        await using running = world.start();
+        await rest();
+        if (command.startsWith("=")) world.setScale(Number(command.slice(1)));
+        else await running.receive(command);
+        await rest();
+      }
+      assert.deepEqual(world.effects, effects);
+    });
+  }
+});
+
+Deno.test("Operator notes on a target who has changed it, and lives without the permission", async () => {
+  const world = new World();
+  await using running = world.start();
+  await running.receive("start");
+  await running.receive("status");
+  await running.receive("on");
+  assert.deepEqual(world.notes, [`clawdbot SwitchedOn: ${alice} sent start in ${room}: replicas 0 → 1`]);
+  world.before = (call) => {
+    if (call === "record") throw new PermissionError("create", "events");
+  };
+  await running.receive("stop");
+  await running.receive("start");
+  assert.deepEqual(world.effects, [1, 0, 1]);
+});
+
+Deno.test("Operator killed while it starts is not told twice", async () => {
+  const world = slowWorld();
+  world.receive("start");
+  {
+    await using running = world.start("after scale");
+    await rest();
+    assert.ok(await running.ended instanceof Killed);
+  }
+  world.clock.nowMs += 10_000;
+  await using _running = world.start();
+  world.setPods({ ready: 1 });
+  await world.clock.advance(2_000);
+  assert.deepEqual(world.effects, [1]);
+  assert.deepEqual(world.story, [on, "✎ clawdbot is ready, after 10 s"]);
+});

@@ -1,0 +1,197 @@
+import assert from "node:assert/strict";
+import { PermissionError, TransientError } from "../../lib/errors/mod.ts";
+import { alice, Killed, rest, room, World } from "./fakes.ts";
+
+const minute = 60_000, hour = 60 * minute;
+const warning = `! ${alice}: clawdbot stops by itself in 10 min. Send \`extend 1h\` to keep it on.`;
+const stopped = `! ${alice}: clawdbot is now off (replicas: 0): its time was over.`;
+const ready = "✎ clawdbot is ready, after 0 s; it stops by itself in 2 h";
+const on = "clawdbot is now on (replicas: 1), starting… It stops by itself in 2 h.";
+
+Deno.test("Operator stops a target when its time is over, and warns before, also across restarts", async (t) => {
+  for (const lives of [1, 5]) {
+    await t.step(`${lives} lives`, async () => {
+      const world = new World();
+      {
+        await using running = world.start();
+        await running.receive("start 2h");
+        assert.deepEqual(world.story, [on, ready]);
+      }
+      for (let life = 0; life < lives; life += 1) {
+        await using _running = world.start();
+        await world.clock.advance(110 * minute / lives - 1);
+      }
+      {
+        await using _running = world.start();
+        assert.equal(world.story.length, 2);
+        await world.clock.advance(lives);
+        assert.deepEqual(world.story.slice(2), [warning]);
+        await world.clock.advance(5 * minute);
+      }
+      {
+        await using _running = world.start();
+        await world.clock.advance(5 * minute - 1);
+        assert.deepEqual(world.effects, [1]);
+        await world.clock.advance(1);
+        assert.deepEqual(world.effects, [1, 0]);
+      }
+      await using _running = world.start();
+      await world.clock.advance(hour);
+      assert.deepEqual(world.story, [on, ready, warning, stopped]);
+      const [, , { answer } = assert.fail()] = [...world.said.values()];
+      assert.deepEqual([answer.roomId, answer.mentions, answer.reply], [room, [alice], false]);
+      assert.equal(world.clock.sleeping, 0);
+      assert.deepEqual(world.notes, [
+        `clawdbot SwitchedOn: ${alice} sent start in ${room}: replicas 0 → 1`,
+        `clawdbot SwitchedOff: The time is over that ${alice} has set: replicas 1 → 0`,
+      ]);
+    });
+  }
+});
+
+Deno.test("Operator stops at once what was due while it was down, and says so", async () => {
+  const world = new World();
+  {
+    await using running = world.start();
+    await running.receive("start 2h");
+  }
+  world.clock.nowMs += 5 * hour;
+  await using _running = world.start();
+  await rest();
+  assert.deepEqual(world.effects, [1, 0]);
+  assert.deepEqual(world.story.slice(2), [`${stopped} It should have been 3 h ago, while I was away.`]);
+});
+
+Deno.test("Operator sets, keeps, moves and cancels a target's time", async (t) => {
+  const autoStopMs = 4 * hour;
+  const rows: [name: string, steps: (string | number)[], stopsAfterMs: number | undefined, autoStopMs?: number][] = [
+    ["no time", ["start"], undefined],
+    ["configured", ["start"], 4 * hour, autoStopMs],
+    ["its own", ["start 1h"], hour, autoStopMs],
+    ["set while it runs", ["start", hour, "start 1h"], 2 * hour],
+    ["a plain start leaves it alone", ["start 2h", hour, "start"], 2 * hour, autoStopMs],
+    ["a start moves it", ["start 2h", hour, "start 30m"], 90 * minute],
+    ["extended", ["start 1h", 30 * minute, "extend 1h"], 2 * hour],
+    ["extended without one", ["start", "extend 1h"], undefined],
+    ["stopped", ["start 1h", "stop"], undefined],
+    ["stopped and started", ["start 1h", "stop", "start"], undefined],
+    ["stopped by somebody else", ["start 1h", "=0", "=1"], undefined],
+    ["stopped by somebody else, unseen", ["start 1h", "=0", "stop", "=1"], undefined],
+    ["off", ["extend 1h"], undefined],
+  ];
+  for (const [name, steps, stopsAfterMs, autoStopMs] of rows) {
+    await t.step(`${name}: ${steps.join(", ")}`, async () => {
+      const world = new World({ autoStopMs });
+      world.mayWatch = !name.endsWith("unseen");
+      const beganAtMs = world.clock.nowMs;
+      await using running = world.start();
+      for (const step of steps) {
+        if (typeof step === "number") await world.clock.advance(step);
+        else if (step.startsWith("=")) world.setScale(Number(step.slice(1)));
+        else await running.receive(step);
+        await rest();
+      }
+      const effects = world.effects.length;
+      if (stopsAfterMs === undefined) {
+        await world.clock.advance(12 * hour);
+        assert.equal(world.effects.length, effects);
+      } else {
+        await world.clock.advance(beganAtMs + stopsAfterMs - world.clock.nowMs - 1);
+        assert.equal(world.effects.length, effects);
+        await world.clock.advance(1);
+        assert.equal(world.effects.length, effects + 1);
+      }
+    });
+  }
+});
+
+Deno.test("Operator answers what it is told about time", async () => {
+  const world = new World();
+  await using running = world.start();
+  for (const words of ["extend 1h", "start", "extend 1h", "start 2h", "extend 30m", "status", "start 5s"]) {
+    await running.receive(words);
+  }
+  assert.deepEqual(world.texts, [
+    "clawdbot is already off",
+    "clawdbot is now on (replicas: 1), starting…",
+    "clawdbot does not stop by itself. Send `start 1h` to have it stop in an hour.",
+    "clawdbot is on, and stops by itself in 2 h",
+    "clawdbot is on, and stops by itself in 2 h 30 min",
+    "clawdbot is running: 1/1 ready, 1 available, for 0 s; stops by itself in 2 h 30 min",
+    "I don't understand 5s as a time: send something like `90m`, `2h` or `1h30m`, from 1 min to 30 d.",
+  ]);
+});
+
+Deno.test("Operator does not warn of a short time, which its answer tells", async () => {
+  const world = new World();
+  await using running = world.start();
+  await running.receive("start 10m");
+  await world.clock.advance(10 * minute);
+  assert.deepEqual(world.effects, [1, 0]);
+  assert.deepEqual(world.story.slice(2), [stopped]);
+});
+
+Deno.test("Operator neither warns of nor stops what is off, without a watch too", async () => {
+  const world = new World();
+  world.mayWatch = false;
+  await using running = world.start();
+  await running.receive("start 2h");
+  await world.clock.advance(hour);
+  world.setScale(0);
+  await world.clock.advance(3 * hour);
+  assert.deepEqual(world.effects, [1]);
+  assert.equal(world.story.length, 2);
+  assert.equal(world.remembered?.targets.clawdbot?.timer, undefined);
+});
+
+Deno.test("Operator keeps trying to stop what cannot be reached, and lets commands pass meanwhile", async () => {
+  const world = new World();
+  await using running = world.start();
+  await running.receive("start 2h");
+  await world.clock.advance(115 * minute);
+  world.before = (call) => {
+    if (call === "scale" || call === "scaler.read") throw new TransientError("Cannot reach it");
+  };
+  await world.clock.advance(10 * minute);
+  world.before = () => {};
+  await running.receive("status");
+  await world.clock.advance(minute);
+  assert.deepEqual(world.effects, [1, 0]);
+  assert.match(world.story.at(-1) ?? "", /It should have been 5 min \d+ s ago/);
+});
+
+Deno.test("Operator tells that it is not permitted to stop a target, once", async () => {
+  const world = new World();
+  await using running = world.start();
+  await running.receive("start 2h");
+  world.before = (call) => {
+    if (call === "scale") throw new PermissionError("patch", "deployments.apps/scale");
+  };
+  await world.clock.advance(4 * hour);
+  assert.deepEqual(world.story.slice(2), [
+    warning,
+    `! ${alice}: Cannot stop clawdbot: I am not permitted to \`patch\` \`deployments.apps/scale\`.`,
+  ]);
+});
+
+Deno.test("Operator killed while it stops a target by itself says so once, and stops it once", async (t) => {
+  for (const point of ["save", "scale", "transaction", "say"].flatMap((call) => [`before ${call}`, `after ${call}`])) {
+    await t.step(`killed ${point}`, async () => {
+      const world = new World();
+      {
+        await using running = world.start();
+        await running.receive("start 10m");
+        await world.clock.advance(2 * minute);
+      }
+      {
+        await using running = world.start(point);
+        await world.clock.advance(8 * minute);
+        assert.ok(await running.ended instanceof Killed);
+      }
+      await using _running = world.start();
+      await world.clock.advance(minute);
+      assert.deepEqual(world.effects, [1, 0]);
+      assert.deepEqual(world.story.slice(2), [stopped]);
+    });
+  }
+});

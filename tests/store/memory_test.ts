@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import type { Memory as Port } from "../../lib/operator/ports.ts";
+import type { Store } from "../../lib/store/mod.ts";
+import { event, Folder } from "./folder.ts";
+
+const remembered = { targets: { clawdbot: { beforeStop: 3, startedBy: "@somebody-to-be-found:x" } }, stories: [] };
+
+Deno.test("Memory has in the next life what it was given last in this one, and hides it", async () => {
+  await using folder = new Folder();
+  const { memory } = await folder.life();
+  assert.equal(memory.load(), undefined);
+  memory.save({ targets: {}, stories: [] });
+  memory.save(remembered);
+  assert.deepEqual(memory.load(), remembered);
+  const later = await folder.life();
+  assert.deepEqual(later.memory.load(), remembered);
+  await folder.end();
+  const bytes = new TextDecoder("latin1").decode(Deno.readFileSync(folder.file("state.sqlite3")));
+  assert.ok(!bytes.includes("somebody-to-be-found"));
+});
+
+Deno.test("Memory is what the operator asks for", async () => {
+  await using folder = new Folder();
+  const port: Port = (await folder.life()).memory;
+  assert.equal(port.load(), undefined);
+});
+
+Deno.test("Memory and journal change together or not at all", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  store.sync.addEvent(event("$1"), { state: "new" });
+  const settle = (each: Store, then: () => void) =>
+    each.transaction(() => {
+      each.memory.save(remembered);
+      each.transaction(() => each.journal.settle(each.journal.unsettled(0)[0]?.inbox.seq ?? 0, "done", []));
+      then();
+    });
+  assert.throws(() => settle(store, () => assert.fail("killed")), /killed/);
+  const later = await folder.life();
+  assert.equal(later.memory.load(), undefined);
+  assert.equal(later.journal.unsettled(0).length, 1);
+  settle(later, () => {});
+  const last = await folder.life();
+  assert.deepEqual(last.memory.load(), remembered);
+  assert.equal(last.journal.unsettled(0).length, 0);
+});
