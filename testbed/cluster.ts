@@ -5,7 +5,7 @@
  * @module
  */
 
-import { KubeConfig } from "@kubernetes/client-node";
+import { KubeConfig, type KubernetesObject } from "@kubernetes/client-node";
 import type { RequestOptions } from "node:https";
 import { join } from "node:path";
 import { freePort, httpJson } from "./network.ts";
@@ -39,6 +39,12 @@ export interface ControlPlane extends AsyncDisposable {
    */
   // deno-lint-ignore no-explicit-any
   request(method: string, path: string, body?: unknown): Promise<any>;
+  /**
+   * Makes an object, or changes it, as `kubectl apply --server-side --validate=strict` does, as administrator.
+   *
+   * @throws HttpError if it is not valid, or refused
+   */
+  apply(object: KubernetesObject): Promise<void>;
   /** Stops it. Throws if it was given. */
   stop(): Promise<void>;
   /** Starts it again, with the same data on the same port. Throws if it was given. */
@@ -143,9 +149,23 @@ async function connect(kubeconfig: string) {
   const headers = new Headers(tls.headers as Record<string, string> | undefined);
   const authorization = headers.get("authorization") ?? undefined;
   const url = cluster.server.replace(/\/+$/, "");
+  const apply = async (object: KubernetesObject): Promise<void> => {
+    const { apiVersion = "", kind = "", metadata: { name, namespace } = {} } = object;
+    const folder = `/${apiVersion.includes("/") ? "apis" : "api"}/${apiVersion}${
+      namespace ? `/namespaces/${namespace}` : ""
+    }`;
+    await httpJson(
+      "PATCH",
+      `${url}${folder}/${kind.toLowerCase()}s/${name}?fieldManager=testbed&fieldValidation=Strict`,
+      {
+        ...{ authorization, body: object, client, contentType: "application/apply-patch+yaml" },
+      },
+    );
+  };
   return {
     url,
     authority,
+    apply,
     request: (method: string, path: string, body?: unknown) =>
       httpJson(method, `${url}${path}`, {
         authorization,

@@ -148,7 +148,7 @@ async function findPython(): Promise<Python> {
 }
 
 /** Makes a file or folder under another name first, so that what stands under its own name is complete. */
-async function making(path: string, what: string, make: (unfinished: string) => Promise<void>): Promise<void> {
+export async function making(path: string, what: string, make: (unfinished: string) => Promise<void>): Promise<void> {
   await Deno.mkdir(cacheFolder, { recursive: true });
   const begin = performance.now();
   console.error(`testbed: making the ${what} …`);
@@ -163,15 +163,23 @@ async function making(path: string, what: string, make: (unfinished: string) => 
   console.error(`testbed: made it in ${((performance.now() - begin) / 1000).toFixed(1)} s`);
 }
 
-async function run(what: string, command: readonly string[]): Promise<void> {
-  const { code, stdout, stderr } = await output(command);
+/** Runs a program to its end; throws with all that it has said if that is a failure. */
+export async function run(
+  what: string,
+  command: readonly string[],
+  environment: Record<string, string> = {},
+): Promise<void> {
+  const { code, stdout, stderr } = await output(command, environment);
   if (code !== 0) throw new Error(`Cannot ${what}: ${command.join(" ")}\n${stdout}${stderr}`);
 }
 
-async function output(command: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+async function output(
+  command: readonly string[],
+  env: Record<string, string> = {},
+): Promise<{ code: number; stdout: string; stderr: string }> {
   const [program = "", ...args] = command;
   try {
-    const { code, stdout, stderr } = await new Deno.Command(program, { args, stdin: "null" }).output();
+    const { code, stdout, stderr } = await new Deno.Command(program, { args, env, stdin: "null" }).output();
     const text = new TextDecoder();
     return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
   } catch (error) {

@@ -184,8 +184,18 @@ export class Workloads implements AsyncDisposable {
       roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name },
       subjects: [{ kind: "ServiceAccount", namespace, name }],
     });
+    return await this.credentialsOf(namespace, name, rules);
+  }
+
+  /**
+   * A token of a ServiceAccount that is there, once the API server heeds its Role.
+   *
+   * @param rules what it may do in its namespace
+   */
+  async credentialsOf(namespace: string, name: string, rules: readonly Rule[]): Promise<ServiceAccount> {
     await this.#untilAllowed(namespace, `system:serviceaccount:${namespace}:${name}`, rules);
-    const { status } = await request("POST", `${core}/${name}/token`, { spec: { expirationSeconds: 3_600 } });
+    const path = `/api/v1/namespaces/${namespace}/serviceaccounts/${name}/token`;
+    const { status } = await this.#plane.request("POST", path, { spec: { expirationSeconds: 3_600 } });
     return await this.#writeCredentials(namespace, name, status.token);
   }
 

@@ -53,7 +53,12 @@ export async function executableOf(image: Image, folder: string): Promise<Execut
 }
 
 /** Lays the image's tree out in an empty folder, with the libraries that distroless cc would bring. */
-export async function layOut(image: Image, executable: Executable, libraries: readonly Library[], root: string) {
+export async function layOut(
+  image: Image,
+  executable: Executable,
+  libraries: readonly Library[],
+  root: string,
+): Promise<void> {
   for (const { from, to, owner } of image.copies) {
     const path = join(root, to);
     await Deno.mkdir(dirname(path), { recursive: true });
@@ -119,7 +124,11 @@ export function commandIn(
 }
 
 /** A folder as Kubernetes makes a volume for the image's group (fsGroup), with copies of files in it. */
-export async function volumeFor(image: Image, folder: string, files: Readonly<Record<string, string>> = {}) {
+export async function volumeFor(
+  image: Image,
+  folder: string,
+  files: Readonly<Record<string, string>> = {},
+): Promise<void> {
   const group = Number(image.user.split(":")[1]);
   await Deno.mkdir(folder);
   for (const [name, from] of Object.entries(files)) {
