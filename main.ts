@@ -15,12 +15,14 @@ import {
   KubernetesRollouts,
   KubernetesScaler,
   openCluster,
+  serverVersion,
   SERVICE_ACCOUNT_FOLDER,
 } from "./lib/scaler/mod.ts";
 import {
   Backoff,
   type BackoffPolicy,
   Health,
+  Metrics,
   operatorPolicy,
   retrying,
   serveHealth,
@@ -57,6 +59,8 @@ const log = getLogger(["openclaw-toggle", "main"]);
 const GRACE_MS = 5_000;
 /** How long the Python operator, whose place we take, may still be there, milliseconds: a pod's grace, and some. */
 const PREDECESSOR_MS = 60_000;
+/** How long after one that was not answered the Kubernetes API is called again, milliseconds. */
+const PROBE_MS = 30_000;
 
 async function main(args: readonly string[]): Promise<number> {
   const purpose = purposeOf(args);
@@ -192,7 +196,13 @@ async function operate(
   stopping: AbortSignal,
 ): Promise<void> {
   const health = new Health();
-  await using server = config.httpAddress === undefined ? undefined : serveHealth(config.httpAddress, health);
+  const metrics = config.httpAddress === undefined
+    ? undefined
+    : await Metrics.open(project.version, () => health.syncAgeMs);
+  const observer = metrics ?? uncounted;
+  await using server = config.httpAddress === undefined || metrics === undefined
+    ? undefined
+    : serveHealth(config.httpAddress, health, metrics);
   if (server !== undefined) log.info("listening on port {port}", { port: server.port });
   using cluster = await openCluster({
     kubeconfig: env["KUBECONFIG"],
@@ -209,13 +219,17 @@ async function operate(
     holder: { host: Deno.hostname(), pid: Deno.pid },
   });
   await store.openCrypto();
-  const pace = (): Pace => paceOf(policy, health);
+  const waiting = (waitMs: number): void => {
+    health.backingOff(waitMs);
+    observer.retried();
+  };
+  const pace = (): Pace => paceOf(policy, waiting);
   const patiently = <Value>(work: (signal: AbortSignal) => Promise<Value>): Promise<Value> =>
     retrying(work, {
       backoff: new Backoff(policy),
       signal: stopping,
       onFailure: (error, waitMs) => {
-        health.backingOff(waitMs);
+        waiting(waitMs);
         log.warn("{reason}; trying again in {wait} s", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
       },
     });
@@ -224,7 +238,7 @@ async function operate(
   await takeOver({ store, folder: config.storePath, homeserver, user: config.user });
   using session = await patiently((signal) => startSession(config, homeserver, store, signal));
 
-  const api = new KubernetesApi(cluster);
+  const api = new KubernetesApi(cluster, { onOutcome: (answered) => (health.kubernetesAnswers = answered) });
   const scaler = new KubernetesScaler(api);
   await using operator = new Operator({
     chat: session,
@@ -248,8 +262,11 @@ async function operate(
       autoStopMs: config.autoStopMs,
     },
     clock: { now: Date.now, sleep },
-    waitAfter: (failures, retryAfterMs) => waitAfter(policy, failures, retryAfterMs),
-    observer: uncounted,
+    waitAfter: (failures, retryAfterMs) => {
+      observer.retried();
+      return waitAfter(policy, failures, retryAfterMs);
+    },
+    observer,
   });
 
   const tidyUp = hourly(() => store.journal.prune());
@@ -299,8 +316,19 @@ async function operate(
     operator.run(stopping),
     getReady().then(() => new Promise<never>(() => {})).catch((error) => ended(error, stopping)),
     broken,
+    probing(api, health, stopping).catch((error) => ended(error, stopping)),
     graceOver(stopping),
   ]).catch((error) => error instanceof WebAssembly.RuntimeError ? endAtOnce(error) : Promise.reject(error));
+}
+
+/** A call to the Kubernetes API that was not answered is followed by another one every 30 s, for readiness' sake. */
+async function probing(api: KubernetesApi, health: Health, stopping: AbortSignal): Promise<never> {
+  for (;;) {
+    await sleep(PROBE_MS, stopping);
+    if (health.kubernetesAnswers) continue;
+    // What came of it, health has been told.
+    await serverVersion(api, stopping).catch(() => stopping.throwIfAborted());
+  }
 }
 
 function startSession(config: Config, homeserver: string, store: Store, signal: AbortSignal): Promise<Session> {
@@ -314,14 +342,14 @@ function startSession(config: Config, homeserver: string, store: Store, signal: 
   }, signal);
 }
 
-/** Back-off of one line of work; health knows that a wait is no standstill. */
-function paceOf(policy: BackoffPolicy, health: Health): Pace {
+/** Back-off of one line of work, which tells of its waits. */
+function paceOf(policy: BackoffPolicy, waiting: (waitMs: number) => void): Pace {
   const backoff = new Backoff(policy);
   return {
     working: () => backoff.working(),
     failed: (retryAfterMs) => {
       const next = backoff.failed(retryAfterMs);
-      if (next.retry) health.backingOff(next.waitMs);
+      if (next.retry) waiting(next.waitMs);
       return next;
     },
     sleep,
@@ -388,8 +416,9 @@ async function graceOver(stopping: AbortSignal): Promise<void> {
   await sleep(GRACE_MS, new AbortController().signal);
 }
 
-/** Nobody counts yet. */
-const uncounted: Observer = {
+/** Nobody counts where nobody asks. */
+const uncounted: Observer & Pick<Metrics, "retried"> = {
+  retried: () => {},
   refused: () => {},
   commanded: () => {},
   undecryptable: () => {},

@@ -188,14 +188,16 @@ async function output(
   }
 }
 
-async function digest(files: readonly string[], ...more: readonly string[]): Promise<string> {
+/** What a name changes by, when these files or words change. */
+export async function digest(files: readonly string[], ...more: readonly string[]): Promise<string> {
   const contents = await Promise.all(files.map((file) => Deno.readTextFile(file)));
   const bytes = new TextEncoder().encode(JSON.stringify([contents, more]));
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return hash.toHex().slice(0, 16);
 }
 
-async function exists(path: string): Promise<boolean> {
+/** There is such a file or folder. */
+export async function exists(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, (error) => {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { join } from "node:path";
-import { cacheFolder, making, run } from "./setup.ts";
+import { basename, join } from "node:path";
+import { cacheFolder, digest, exists, making, run } from "./setup.ts";
 
 /** Renders Kubernetes manifests. */
 export const kustomize = (): Promise<string> => goTool("sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1");
@@ -13,11 +13,22 @@ export const kustomize = (): Promise<string> => goTool("sigs.k8s.io/kustomize/ku
 /** Checks GitHub's workflows. */
 export const actionlint = (): Promise<string> => goTool("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.7");
 
-/** Path of a program, built if it isn't there yet. */
+/** Path of a program of ours, built if it isn't there yet; its name changes with its sources. */
+async function goProgram(folder: string): Promise<string> {
+  const sources = ["go.mod", "go.sum", "main.go"].map((file) => join(folder, file));
+  const program = join(cacheFolder, `${basename(folder)}-${await digest(sources)}`);
+  if (await exists(program)) return program;
+  const build = ["go", "build", "-C", folder, "-buildvcs=false", "-o"];
+  const what = `build ${basename(folder)} with Go (https://go.dev/dl)`;
+  await making(program, basename(folder), (unfinished) => run(what, [...build, unfinished]));
+  return program;
+}
+
+/** Path of a program from the module proxy, built if it isn't there yet. */
 async function goTool(path: string, version: string): Promise<string> {
   const name = path.split("/").findLast((part) => !/^v\d+$/.test(part)) ?? "";
   const program = join(cacheFolder, `${name}-${version}`);
-  if (await Deno.lstat(program).then(() => true, () => false)) return program;
+  if (await exists(program)) return program;
   await making(program, `${name} ${version}`, async (unfinished) => {
     const folder = `${unfinished}.d`;
     await run(`build ${name} with Go (https://go.dev/dl)`, ["go", "install", `${path}@${version}`], { GOBIN: folder });
@@ -26,3 +37,6 @@ async function goTool(path: string, version: string): Promise<string> {
   });
   return program;
 }
+
+/** Checks metrics against Prometheus' conventions: reads them from standard input. */
+export const promlint = (): Promise<string> => goProgram(join(import.meta.dirname ?? ".", "promlint"));

@@ -5,12 +5,12 @@ import { readme, updated } from "./readme_update.ts";
 const text = await Deno.readTextFile(readme);
 const tasks: Readonly<Record<string, string>> = project.tasks;
 
-Deno.test("the README's table of variables is the one in the code; if not, run `deno task readme`", () => {
+Deno.test("the README's tables of variables and metrics are those in the code; if not, run `deno task readme`", () => {
   assert.equal(text, updated(text));
 });
 
 Deno.test("updated() refuses a text without markers", () => {
-  for (const broken of ["", text.replace("<!-- configuration -->", ""), text.replace("<!-- /configuration -->", "")]) {
+  for (const broken of ["", text.replace("<!-- configuration -->", ""), text.replace("<!-- /metrics -->", "")]) {
     assert.throws(() => updated(broken), /^Error: Cannot update the README/);
   }
 });

@@ -27,6 +27,8 @@ export interface ApiOptions {
   readonly deadlineMs?: number;
   /** Seconds after which the server is asked to end a watch; 180 unless given. */
   readonly watchSeconds?: number;
+  /** Told after each request whether the server has answered it, be it with a refusal. */
+  readonly onOutcome?: (answered: boolean) => void;
   /** Wall clock, milliseconds since the epoch. */
   readonly now?: () => number;
 }
@@ -48,6 +50,7 @@ export class KubernetesApi {
   readonly #cluster: Cluster;
   readonly #deadlineMs: number;
   readonly #watchSeconds: number;
+  readonly #onOutcome: (answered: boolean) => void;
   readonly #now: () => number;
 
   /**
@@ -62,6 +65,7 @@ export class KubernetesApi {
     this.#cluster = cluster;
     this.#deadlineMs = options.deadlineMs ?? 10_000;
     this.#watchSeconds = options.watchSeconds ?? 180;
+    this.#onOutcome = options.onOutcome ?? (() => {});
     this.#now = options.now ?? Date.now;
   }
 
@@ -75,9 +79,15 @@ export class KubernetesApi {
     using deadline = this.#deadline(call, signal);
     try {
       const response = await this.#letIn(call, deadline.signal);
-      return objectIn(await response.text());
+      const object = objectIn(await response.text());
+      this.#onOutcome(true);
+      return object;
     } catch (error) {
-      throw this.#translated(call, error, deadline);
+      const translated = this.#translated(call, error, deadline);
+      if (!signal.aborted) {
+        this.#onOutcome(!(translated instanceof TransientError || translated instanceof CredentialError));
+      }
+      throw translated;
     }
   }
 

@@ -20,6 +20,8 @@ const aliveForMs = 180_000;
 
 /** Keeps the marks. It begins as starting; `ready()` and `stopping()` move it on. */
 export class Health {
+  /** The Kubernetes API has answered the last call that was made to it. */
+  kubernetesAnswers = true;
   readonly #now: () => number;
   #phase: "starting" | "ready" | "stopping" = "starting";
   #syncedAtMs: number;
@@ -47,6 +49,11 @@ export class Health {
     this.#aliveUntilMs = Math.max(this.#aliveUntilMs, this.#now() + waitMs + aliveForMs);
   }
 
+  /** Since the last sync, or the beginning. */
+  get syncAgeMs(): number {
+    return this.#now() - this.#syncedAtMs;
+  }
+
   /** The start is complete. */
   ready(): void {
     if (this.#phase === "starting") this.#phase = "ready";
@@ -65,11 +72,12 @@ export class Health {
   /** Commands are taken now. */
   readiness(): Verdict {
     if (this.#phase !== "ready") return { ok: false, reason: this.#phase };
-    const fresh = this.#now() - this.#syncedAtMs <= freshForMs;
-    return fresh ? { ok: true, reason: "ready" } : { ok: false, reason: this.#stale() };
+    if (this.syncAgeMs > freshForMs) return { ok: false, reason: this.#stale() };
+    if (!this.kubernetesAnswers) return { ok: false, reason: "the Kubernetes API does not answer" };
+    return { ok: true, reason: "ready" };
   }
 
   #stale(): string {
-    return `no sync for ${Math.round((this.#now() - this.#syncedAtMs) / 1_000)} s`;
+    return `no sync for ${Math.round(this.syncAgeMs / 1_000)} s`;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Staying up: back-off and retries, health over HTTP, logging, the graceful end, and the runner of the connection
+ * Staying up: back-off and retries, health and metrics over HTTP, logging, the graceful end, and the runner of the connection
  * test's checks.
  *
  * @module
@@ -9,6 +9,7 @@ export { Backoff, type BackoffPolicy, type NextTry, operatorPolicy, waitAfter } 
 export { type Check, type CheckOptions, type Finding, runChecks } from "./checks.ts";
 export { Health, type Verdict } from "./health.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";
+export { type Metric, METRICS, Metrics } from "./metrics.ts";
 export { retrying, type RetryOptions, sleep } from "./retry.ts";
 export { type HealthServer, serveHealth } from "./server.ts";
 export { type Process, Shutdown } from "./shutdown.ts";

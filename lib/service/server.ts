@@ -1,10 +1,11 @@
 /**
- * Serves health over HTTP: `/healthz` and `/readyz`, for Kubernetes' probes.
+ * Serves health and metrics over HTTP: `/healthz` and `/readyz` for Kubernetes' probes, `/metrics` for Prometheus.
  *
  * @module
  */
 
 import type { Health, Verdict } from "./health.ts";
+import type { Metrics } from "./metrics.ts";
 
 /** A server that listens until it is disposed of. */
 export interface HealthServer extends AsyncDisposable {
@@ -21,12 +22,13 @@ export interface HealthServer extends AsyncDisposable {
 export function serveHealth(
   address: { readonly hostname: string; readonly port: number },
   health: Health,
+  metrics: Metrics,
 ): HealthServer {
   const closing = new AbortController();
   try {
     const server = Deno.serve(
       { ...address, signal: closing.signal, onListen: () => {} },
-      (request) => answer(request, health),
+      (request) => answer(request, health, metrics),
     );
     return {
       port: server.addr.port,
@@ -45,20 +47,21 @@ export function serveHealth(
   }
 }
 
-function answer(request: Request, health: Health): Response {
-  const verdicts = new Map<string, () => Verdict>([
-    ["/healthz", () => health.alive()],
-    ["/readyz", () => health.readiness()],
+async function answer(request: Request, health: Health, metrics: Metrics): Promise<Response> {
+  const said = (verdict: Verdict) => text(verdict.ok ? 200 : 503, `${verdict.reason}\n`);
+  const answers = new Map<string, () => Response | Promise<Response>>([
+    ["/healthz", () => said(health.alive())],
+    ["/readyz", () => said(health.readiness())],
+    ["/metrics", async () => text(200, await metrics.text(), { "content-type": metrics.contentType })],
   ]);
-  const judge = verdicts.get(new URL(request.url).pathname);
-  if (judge === undefined) return text(404, "not found");
-  if (request.method !== "GET" && request.method !== "HEAD") return text(405, "GET or HEAD", { allow: "GET, HEAD" });
-  const { ok, reason } = judge();
-  return text(ok ? 200 : 503, reason);
+  const tell = answers.get(new URL(request.url).pathname);
+  if (tell === undefined) return text(404, "not found\n");
+  if (request.method !== "GET" && request.method !== "HEAD") return text(405, "GET or HEAD\n", { allow: "GET, HEAD" });
+  return await tell();
 }
 
 function text(status: number, body: string, headers: Record<string, string> = {}): Response {
-  return new Response(`${body}\n`, {
+  return new Response(body, {
     status,
     headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store", ...headers },
   });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createConnection, createServer } from "node:net";
 import { once } from "node:events";
-import { Health, serveHealth } from "../../lib/service/mod.ts";
+import { Health, Metrics, serveHealth } from "../../lib/service/mod.ts";
 
 /** A timer, a connection or a listener left behind fails the test. */
 const leavesNothing = { sanitizeOps: true, sanitizeResources: true };
@@ -60,16 +60,26 @@ Deno.test("Health.backingOff() doesn't make a stale sync fresh, nor a short wait
 
 Deno.test("serveHealth() answers", leavesNothing, async (t) => {
   const { health, after } = onTestClock();
-  await using server = serveHealth({ hostname: "127.0.0.1", port: 0 }, health);
+  await using server = serveHealth(
+    { hostname: "127.0.0.1", port: 0 },
+    health,
+    await Metrics.open("1.2.3", () => health.syncAgeMs),
+  );
   async function ask(path: string, method = "GET"): Promise<[number, string]> {
     const response = await fetch(`http://127.0.0.1:${server.port}${path}`, { method });
     return [response.status, await response.text()];
   }
-  const rows: [name: string, before: () => void, path: string, method: string, answer: [number, string]][] = [
+  const rows: [name: string, before: () => unknown, path: string, method: string, answer: [number, string]][] = [
     ["alive from the beginning", () => {}, "/healthz", "GET", [200, "alive\n"]],
     ["not ready from the beginning", () => {}, "/readyz", "GET", [503, "starting\n"]],
     ["ready when it is", () => health.ready(), "/readyz", "GET", [200, "ready\n"]],
     ["without a body to HEAD", () => {}, "/readyz?verbose", "HEAD", [200, ""]],
+    ["not ready without the cluster", () => (health.kubernetesAnswers = false), "/readyz", "GET", [
+      503,
+      "the Kubernetes API does not answer\n",
+    ]],
+    ["alive without the cluster", () => {}, "/healthz", "GET", [200, "alive\n"]],
+    ["ready when it is back", () => (health.kubernetesAnswers = true), "/readyz", "GET", [200, "ready\n"]],
     ["nothing else", () => {}, "/", "GET", [404, "not found\n"]],
     ["no other method", () => {}, "/healthz", "POST", [405, "GET or HEAD\n"]],
     ["not ready when stale", () => after(100_000), "/readyz", "GET", [503, "no sync for 100 s\n"]],
@@ -86,7 +96,7 @@ Deno.test("serveHealth() answers", leavesNothing, async (t) => {
 });
 
 Deno.test("serveHealth() closes its port and its connections, idle and half-open ones too", leavesNothing, async () => {
-  const server = serveHealth({ hostname: "127.0.0.1", port: 0 }, new Health());
+  const server = serveHealth({ hostname: "127.0.0.1", port: 0 }, new Health(), await Metrics.open("1.2.3", () => 0));
   const idle = createConnection(server.port, "127.0.0.1");
   const half = createConnection(server.port, "127.0.0.1");
   await Promise.all([idle, half].map((socket) => once(socket, "connect")));
@@ -107,7 +117,8 @@ Deno.test("serveHealth() names the address that is taken", leavesNothing, async 
   await once(other, "listening");
   const { port } = other.address() as { port: number };
   const rule = new RegExp(`^Cannot listen on 127\\.0\\.0\\.1:${port}: .*in use.*Set HTTP_ADDRESS`);
-  assert.throws(() => serveHealth({ hostname: "127.0.0.1", port }, new Health()), { message: rule });
+  const metrics = await Metrics.open("1.2.3", () => 0);
+  assert.throws(() => serveHealth({ hostname: "127.0.0.1", port }, new Health(), metrics), { message: rule });
   other.close();
   await once(other, "close");
 });
