@@ -18,6 +18,7 @@ import {
 } from "./lib/scaler/mod.ts";
 import { type Check, type Finding, runChecks } from "./lib/service/mod.ts";
 import { findHomeserver, homeserverVersions, Requests, tryLogin } from "./lib/session/mod.ts";
+import { probeStore } from "./lib/store/mod.ts";
 import { findOldStore } from "./lib/takeover/mod.ts";
 
 if (import.meta.main) Deno.exit(await connectionTest());
@@ -29,26 +30,38 @@ if (import.meta.main) Deno.exit(await connectionTest());
  */
 export async function connectionTest(): Promise<number> {
   const env = Deno.env.toObject();
-  let config: Config;
+  const ending = new AbortController();
+  const end = (): void => ending.abort(new DOMException("Stopped", "AbortError"));
+  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, end);
+  const run = (checks: readonly Check[]): Promise<boolean> =>
+    runChecks(checks, {
+      print: (line) => console.log(line),
+      colour: Deno.stdout.isTerminal() && env["NO_COLOR"] === undefined,
+      signal: ending.signal,
+    });
   try {
-    config = readConfig(env, {
-      inCluster: env["KUBERNETES_SERVICE_HOST"] !== undefined,
+    const config = readConfig(env, {
+      inCluster: inCluster(env),
       terminal: Deno.stdout.isTerminal(),
       readFile: Deno.readTextFileSync,
     });
+    const stores = [storeCheck(config, env), oldStoreCheck(config)];
+    return await run([...matrixChecks(config), ...stores, ...kubernetesChecks(config, env)]) ? 0 : 1;
   } catch (error) {
+    if (ending.signal.aborted && error === ending.signal.reason) return 1;
     if (!(error instanceof ConfigError)) throw error;
-    for (const problem of error.problems) console.log(`✘ configuration: ${problem}`);
+    await run(error.problems.map((found) => ({
+      name: "configuration",
+      run: () => Promise.resolve({ ok: false, found }),
+    })));
     return 2;
   }
-  const ending = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => ending.abort());
-  const well = await runChecks([...matrixChecks(config), storeCheck(config), ...kubernetesChecks(config, env)], {
-    print: (line) => console.log(line),
-    colour: Deno.stdout.isTerminal() && env["NO_COLOR"] === undefined,
-    signal: ending.signal,
-  });
-  return well ? 0 : 1;
+}
+
+type Env = Readonly<Record<string, string>>;
+
+function inCluster(env: Env): boolean {
+  return env["KUBERNETES_SERVICE_HOST"] !== undefined;
 }
 
 function matrixChecks(config: Config): Check[] {
@@ -62,36 +75,48 @@ function matrixChecks(config: Config): Check[] {
     {
       name: "homeserver",
       needs: ["configuration"],
+      cure: "see MATRIX_HOMESERVER, and that the homeserver can be reached from here",
       run: async (signal) => {
         requests = new Requests(await findHomeserver(config.homeserver, signal));
-        const versions = await homeserverVersions(requests, signal);
-        const newest = versions.at(-1);
+        const newest = (await homeserverVersions(requests, signal)).at(-1);
         return newest === undefined
-          ? {
-            ok: false,
-            found: `${requests.baseUrl} names no version of Matrix`,
-            cure: "set MATRIX_HOMESERVER to a homeserver",
-          }
+          ? { ok: false, found: `${requests.baseUrl} names no version of Matrix` }
           : { ok: true, found: `${requests.baseUrl} speaks Matrix up to ${newest}` };
       },
     },
     {
       name: "login",
       needs: ["homeserver"],
+      cure: "see AUTH_METHOD, MATRIX_USER and the secret that belongs to it",
       run: async (signal) => {
         const { userId, deviceId, loggedOut } = await tryLogin(requests, config.login, signal);
-        return {
-          ok: true,
-          found: `${userId}, device ${deviceId}, ${
-            loggedOut ? "which was logged out again" : "whose token is left as it is"
-          }`,
-        };
+        const left = loggedOut ? "which was logged out again" : "whose token is left as it is";
+        return { ok: true, found: `${userId}, device ${deviceId}, ${left}` };
       },
     },
   ];
 }
 
-function storeCheck(config: Config): Check {
+function storeCheck({ storePath }: Config, env: Env): Check {
+  return {
+    name: "crypto store",
+    needs: ["configuration"],
+    cure: "see CRYPTO_STORE_PATH, and who may write there: the image's user is 1200",
+    run: () => {
+      if (!inCluster(env) && !env["CRYPTO_STORE_PATH"]?.trim()) {
+        return Promise.resolve({ ok: "skipped", found: `${storePath} is a place in a pod, and this is none` });
+      }
+      const holder = probeStore(storePath);
+      const found = holder === undefined ? "can be written to and locked" : `held by a running operator: ${holder}`;
+      return Promise.resolve({ ok: true, found: `${storePath}: ${found}` });
+    },
+  };
+}
+
+<<<<<<< HEAD
+function kubernetesChecks(config: Config, env: Readonly<Record<string, string>>): Check[] {
+=======
+function oldStoreCheck(config: Config): Check {
   return {
     name: "store of the Python operator",
     needs: ["configuration"],
@@ -105,27 +130,29 @@ function storeCheck(config: Config): Check {
   };
 }
 
-function kubernetesChecks(config: Config, env: Readonly<Record<string, string>>): Check[] {
+function kubernetesChecks(config: Config, env: Env): Check[] {
   let api: KubernetesApi;
   // One target needs no naming; of several each has checks of its own.
   const of = ({ alias }: Target): string => config.targets.length === 1 ? "" : ` of ${alias}`;
-  const permission = (target: Target, verb: string, subresource: "scale" | undefined): Check => ({
-    name: `permission to ${verb} ${target.kind}s${subresource === undefined ? "" : `/${subresource}`}${of(target)}`,
+  const permission = (target: Target, verb: string, on?: "scale" | "pods" | "events", more = false): Check => ({
+    name: `permission to ${verb} ${on === "pods" || on === "events" ? on : `${target.kind}s${on ? `/${on}` : ""}`}${
+      of(target)
+    }`,
     needs: ["kubernetes"],
+    cure: "apply the Role of deploy/base, with the target's name in it",
     run: async (signal): Promise<Finding> => {
-      const { allowed, resource } = await canI(api, target, verb, subresource, signal);
-      return allowed
-        ? {
-          ok: true,
-          found: api.context === "in-cluster" ? resource : `${resource} (your own permissions, not the operator's)`,
-        }
-        : { ok: false, found: `not permitted: ${verb} ${resource}`, cure: "apply the Role in the README" };
+      const { allowed, resource } = await canI(api, target, verb, on, signal);
+      const whose = api.context === "in-cluster" ? "" : " (your own permissions, not the operator's)";
+      if (allowed) return { ok: true, found: `${resource}${whose}` };
+      if (!more) return { ok: false, found: `not permitted: ${verb} ${resource}${whose}` };
+      return { ok: "skipped", found: `not permitted${whose}; it would tell more: see deploy/overlays/extended` };
     },
   });
   return [
     {
       name: "kubernetes",
       needs: ["configuration"],
+      cure: "see KUBECONFIG, or the pod's ServiceAccount, and that the API server can be reached from here",
       run: async (signal) => {
         const cluster = await openCluster({
           kubeconfig: env["KUBECONFIG"],
@@ -143,14 +170,18 @@ function kubernetesChecks(config: Config, env: Readonly<Record<string, string>>)
       {
         name: config.targets.length === 1 ? "target" : `target ${target.alias}`,
         needs: ["kubernetes"],
+        cure: "see TARGETS, or DEPLOYMENT_NAME and DEPLOYMENT_NAMESPACE, and the Role of deploy/base",
         run: async (signal) => {
           const { desired, ready } = await new KubernetesScaler(api).read(target, signal);
           return { ok: true, found: `${target.namespace}/${target.name}: ${ready}/${desired} ready` };
         },
       },
-      permission(target, "get", undefined),
+      permission(target, "get"),
       permission(target, "get", "scale"),
       permission(target, "patch", "scale"),
+      permission(target, "watch", undefined, true),
+      permission(target, "list", "pods", true),
+      permission(target, "create", "events", true),
     ]),
   ];
 }

@@ -23,6 +23,8 @@ export interface Check {
   readonly name: string;
   /** Names of earlier checks without which this one makes no sense. */
   readonly needs?: readonly string[];
+  /** How to mend it, where the finding doesn't say. */
+  readonly cure?: string;
   /** Looks; an error thrown is a failure, its message what was found. */
   run(signal: AbortSignal): Promise<Finding>;
 }
@@ -33,8 +35,10 @@ export interface CheckOptions {
   readonly print: (line: string) => void;
   /** Colour the marks. */
   readonly colour: boolean;
-  /** Longest time for one check, in milliseconds; 15 s if not given. */
+  /** When a check is told to end, in milliseconds; after 10 s if not given. */
   readonly deadlineMs?: number;
+  /** How long it may then take to leave nothing behind, in milliseconds; 5 s if not given. */
+  readonly graceMs?: number;
   /** Ends everything. */
   readonly signal: AbortSignal;
 }
@@ -42,7 +46,7 @@ export interface CheckOptions {
 const marks = { passed: ["✔", 32], failed: ["✘", 31], skipped: ["–", 90] } as const;
 
 /**
- * Runs checks in their order. One whose needs were not met is skipped; one that hangs fails at its deadline.
+ * Runs checks in their order. One whose needs were not met is skipped; one that hangs fails, after 15 s at the latest.
  *
  * @returns whether none failed
  * @throws the signal's reason when aborted
@@ -57,27 +61,34 @@ export async function runChecks(checks: readonly Check[], options: CheckOptions)
       : { ok: "skipped", found: `needs ${unmet}` } as Finding;
     const outcome = ok === "skipped" ? ok : ok ? "passed" : "failed";
     outcomes.set(check.name, outcome);
+    const mend = cure ?? (outcome === "failed" ? check.cure : undefined);
     const [sign, colour] = marks[outcome];
     const mark = options.colour ? `\x1b[${colour}m${sign}\x1b[0m` : sign;
     options.print(
-      `${mark} ${check.name}: ${found.replaceAll("\n", "\n    ")}${cure === undefined ? "" : ` → ${cure}`}`,
+      `${mark} ${check.name}: ${found.replaceAll("\n", "\n    ")}${mend === undefined ? "" : ` → ${mend}`}`,
     );
   }
   return ![...outcomes.values()].includes("failed");
 }
 
-/** What a check finds, or what its failure says; it doesn't wait for a check that heeds no signal. */
-async function find(check: Check, { signal, deadlineMs = 15_000 }: CheckOptions): Promise<Finding> {
-  const ended = new AbortController();
-  const either = AbortSignal.any([signal, ended.signal]);
-  const deadline = sleep(deadlineMs, either).then(() => ({ ok: false, found: `no end after ${deadlineMs / 1_000} s` }));
+/** What a check finds, or what its failure says; it doesn't wait for ever for a check that heeds no signal. */
+async function find(check: Check, { signal, deadlineMs = 10_000, graceMs = 5_000 }: CheckOptions): Promise<Finding> {
+  const late = new AbortController();
+  const over = new AbortController();
+  const either = AbortSignal.any([signal, late.signal]);
+  const timer = setTimeout(() => late.abort(), deadlineMs);
+  const graceOver = Promise.withResolvers<never>();
+  const patience = () => sleep(graceMs, over.signal).then(() => graceOver.reject(either.reason), () => {});
+  either.addEventListener("abort", patience);
   try {
-    return await Promise.race([check.run(either), deadline]);
+    return await Promise.race([check.run(either), graceOver.promise]);
   } catch (error) {
     signal.throwIfAborted();
+    if (late.signal.aborted) return { ok: false, found: `no end after ${deadlineMs / 1_000} s` };
     return { ok: false, found: error instanceof Error ? error.message : String(error) };
   } finally {
-    ended.abort();
-    await deadline.catch(() => {});
+    clearTimeout(timer);
+    either.removeEventListener("abort", patience);
+    over.abort();
   }
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Login } from "../config/mod.ts";
-import { CredentialError, RejectedError } from "../errors/mod.ts";
+import { CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
 import { type Json, list, object, text } from "./json.ts";
 import { passwordGrant } from "./keycloak.ts";
 import { type Requests, TokenRefused } from "./request.ts";
@@ -39,12 +39,15 @@ export async function logIn(
   requests.accessToken = loggedIn.accessToken;
   const { userId } = loggedIn;
   if (userId === fullUserId(login.user, userId)) return loggedIn;
-  if (login.method !== "token") await logOut(requests, signal);
+  if (login.method !== "token") await leave(requests);
   throw new CredentialError(
     `Cannot log in as ${login.user}: the homeserver takes us for ${userId}; see MATRIX_USER, ` +
       (login.method === "token" ? "MATRIX_ACCESS_TOKEN" : "and how the homeserver makes a user id of the name"),
   );
 }
+
+/** Always the same one: should the answer to a login be lost, and with it the way to log out, the next test does it. */
+const TEST_DEVICE = "OPENCLAWTOGGLETEST";
 
 /** Logs in for a test. What that made is undone again; a token that was given is only looked at. */
 export async function tryLogin(
@@ -52,10 +55,21 @@ export async function tryLogin(
   login: Login,
   signal: AbortSignal,
 ): Promise<LoggedIn & { readonly loggedOut: boolean }> {
-  const loggedIn = await logIn(requests, login, undefined, signal);
+  const loggedIn = await logIn(requests, login, TEST_DEVICE, signal);
   const loggedOut = login.method !== "token";
-  if (loggedOut) await logOut(requests, signal);
+  if (loggedOut) await leave(requests);
   return { ...loggedIn, loggedOut };
+}
+
+/** Logs out, also where what the login was for has been given up meanwhile. */
+async function leave(requests: Requests): Promise<void> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new TransientError("Cannot log out: no answer within 5 s")), 5_000);
+  try {
+    await logOut(requests, late.signal);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** A user's full id, where that of somebody at the same homeserver is known. */

@@ -8,18 +8,20 @@
 import { join } from "node:path";
 import { Account } from "./account.ts";
 import { Latch, StoreError } from "./error.ts";
-import { makeFolder, readFile, removeFile, writeFile } from "./files.ts";
+import { makeFolder, removeFile, writeFile } from "./files.ts";
 import { type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
 import { Journal } from "./journal.ts";
 import { obtainKey } from "./key.ts";
 import { Memory } from "./memory.ts";
 import { Pins } from "./pins.ts";
+import { describeHolder, HOLDER_FILE, STATE_FILE } from "./probe.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
 import { Seal } from "./seal.ts";
 import { type Database, openDatabase } from "./sqlite.ts";
 import { SyncState } from "./sync_state.ts";
 
 export { StoreError };
+export { probeStore } from "./probe.ts";
 export type { StoredSession } from "./account.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./journal.ts";
 export type { StoredPin } from "./pins.ts";
@@ -51,9 +53,9 @@ export interface StoreOptions {
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { folder, holder, now = Date.now } = options;
   makeFolder(folder);
-  const holderPath = join(folder, "holder.json");
+  const holderPath = join(folder, HOLDER_FILE);
   const latch = new Latch();
-  const state = openDatabase(join(folder, "state.sqlite3"), stateSchema, {
+  const state = openDatabase(join(folder, STATE_FILE), stateSchema, {
     mayCreate: !Array.from(Deno.readDirSync(folder)).some(({ name }) => /^crypto-\d+\.sqlite3$/.test(name)),
     holder: () => describeHolder(holderPath),
     latch,
@@ -71,16 +73,6 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     removeFile(holderPath);
     state.close();
     throw error;
-  }
-}
-
-/** Who wrote the holder's file: nothing else depends on it, so it may be missing or damaged. */
-function describeHolder(path: string): string {
-  try {
-    const { host, pid, since } = JSON.parse(readFile(path) ?? "");
-    return `host ${host}, pid ${pid}, since ${since}`;
-  } catch {
-    return "another process, which has left no name";
   }
 }
 

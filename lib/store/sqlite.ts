@@ -197,6 +197,11 @@ function prepare(raw: DatabaseSync, { applicationId, steps }: Schema, mayCreate:
   }
 }
 
+/** SQLite says that another process holds the lock. */
+export function isBusy(error: unknown): boolean {
+  return resultCode(error) === BUSY;
+}
+
 function resultCode(error: unknown): number | undefined {
   const code = error instanceof Error && "errcode" in error ? error.errcode : undefined;
   return typeof code === "number" ? code & 0xff : undefined;

@@ -5,7 +5,10 @@ import { type Check, type Finding, runChecks } from "../../lib/service/mod.ts";
 const leavesNothing = { sanitizeOps: true, sanitizeResources: true };
 
 /** Runs checks and hands back the verdict and the lines. */
-async function run(checks: Check[], changes: { colour?: boolean; deadlineMs?: number; signal?: AbortSignal } = {}) {
+async function run(
+  checks: Check[],
+  changes: { colour?: boolean; deadlineMs?: number; graceMs?: number; signal?: AbortSignal } = {},
+) {
   const lines: string[] = [];
   const print = (line: string) => lines.push(line);
   const signal = new AbortController().signal;
@@ -69,17 +72,34 @@ Deno.test(
     const told = Promise.withResolvers<void>();
     const hanging: Check = {
       name: "homeserver",
+      cure: "see to it",
       run: (signal) => {
         signal.addEventListener("abort", () => told.resolve());
         return new Promise(() => {});
       },
     };
-    const { ok, lines } = await run([hanging, check("store", { ok: true, found: "writable" })], { deadlineMs: 5 });
+    const checks = [hanging, check("store", { ok: true, found: "writable" })];
+    const { ok, lines } = await run(checks, { deadlineMs: 5, graceMs: 5 });
     await told.promise;
     assert.equal(ok, false);
-    assert.deepEqual(lines, ["✘ homeserver: no end after 0.005 s", "✔ store: writable"]);
+    assert.deepEqual(lines, ["✘ homeserver: no end after 0.005 s → see to it", "✔ store: writable"]);
   },
 );
+
+Deno.test("runChecks() lets a check that is late leave nothing behind", leavesNothing, async () => {
+  const cleaned: string[] = [];
+  const slow: Check = {
+    name: "login",
+    run: async (signal) => {
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      await Promise.resolve();
+      cleaned.push("logged out");
+      throw signal.reason;
+    },
+  };
+  const { lines } = await run([slow], { deadlineMs: 5 });
+  assert.deepEqual([lines, cleaned], [["✘ login: no end after 0.005 s"], ["logged out"]]);
+});
 
 Deno.test("runChecks() ends when it is stopped, before and during a check", leavesNothing, async () => {
   const unheard = check("a", new Error("never run"));
@@ -92,5 +112,5 @@ Deno.test("runChecks() ends when it is stopped, before and during a check", leav
       return new Promise(() => {});
     },
   };
-  await assert.rejects(run([hanging], { signal: controller.signal }), { message: "stop" });
+  await assert.rejects(run([hanging], { signal: controller.signal, graceMs: 5 }), { message: "stop" });
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type Login, Secret } from "../../lib/config/mod.ts";
 import { CredentialError, TransientError } from "../../lib/errors/mod.ts";
 import { logIn, tryLogin } from "../../lib/session/login.ts";
-import { Requests } from "../../lib/session/request.ts";
+import { type Request, Requests } from "../../lib/session/request.ts";
 import { Hosts } from "../../lib/session/sso.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { Keycloak, type KeycloakOptions } from "../../sandbox/keycloak.ts";
@@ -139,6 +139,23 @@ Deno.test("tryLogin() leaves nothing behind, and a given token alone", async () 
     assert.equal(loggedOut, login.method !== "token");
     assert.equal(await devices(), before);
   }
+});
+
+Deno.test("tryLogin() logs out also when it is told to end between login and logout", async () => {
+  await using servers = new Servers();
+  const login: Login = { method: "password", user: "toggle", password: new Secret(password) };
+  const impatient = new AbortController();
+  const paths: string[] = [];
+  class Watched extends Requests {
+    override async send(request: Request, signal: AbortSignal): ReturnType<Requests["send"]> {
+      const answer = await super.send(request, signal);
+      paths.push(request.path);
+      impatient.abort(new Error("too late"));
+      return answer;
+    }
+  }
+  const { loggedOut } = await tryLogin(new Watched(servers.homeserver.url), login, impatient.signal);
+  assert.deepEqual([loggedOut, paths.map((path) => path.replace(/.*\//, ""))], [true, ["login", "logout"]]);
 });
 
 Deno.test("logIn() by Keycloak's token, in each form, for a localpart or a full user id", async (t) => {

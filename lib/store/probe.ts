@@ -1,0 +1,62 @@
+/**
+ * Whether a store can be opened, found out without opening it: nothing of it is read, moved to another version or made.
+ *
+ * @module
+ */
+
+import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { StoreError } from "./error.ts";
+import { makeFolder, readFile, removeFile, sizeOf, writeFile } from "./files.ts";
+import { isBusy } from "./sqlite.ts";
+
+/** File in the folder that says who holds the store. */
+export const HOLDER_FILE = "holder.json";
+/** Database whose lock is the store's. */
+export const STATE_FILE = "state.sqlite3";
+
+/**
+ * Looks whether the folder can be written to and the store in it, if there is one, be locked. Leaves nothing behind.
+ *
+ * @returns who holds it; undefined if nobody does
+ * @throws StoreError if it could not be opened for another reason
+ */
+export function probeStore(folder: string): string | undefined {
+  let missing: string | undefined;
+  for (let path = folder; sizeOf(path) === undefined && path !== dirname(path); path = dirname(path)) missing = path;
+  makeFolder(folder);
+  try {
+    const trial = join(folder, "conntest");
+    writeFile(trial, "");
+    removeFile(trial);
+    return sizeOf(join(folder, STATE_FILE)) === undefined ? undefined : holderOf(folder);
+  } finally {
+    if (missing !== undefined) Deno.removeSync(missing, { recursive: true });
+  }
+}
+
+function holderOf(folder: string): string | undefined {
+  const path = join(folder, STATE_FILE);
+  const database = new DatabaseSync(path);
+  try {
+    // Errors of exec() don't tell what kind they are.
+    database.prepare("PRAGMA locking_mode = EXCLUSIVE").get();
+    for (const step of ["BEGIN IMMEDIATE", "ROLLBACK"]) database.prepare(step).run();
+    return undefined;
+  } catch (error) {
+    if (isBusy(error)) return describeHolder(join(folder, HOLDER_FILE));
+    throw new StoreError(`Cannot lock the store ${path}: ${(error as Error).message}`, path, error);
+  } finally {
+    database.close();
+  }
+}
+
+/** Who wrote the holder's file: nothing else depends on it, so it may be missing or damaged. */
+export function describeHolder(path: string): string {
+  try {
+    const { host, pid, since } = JSON.parse(readFile(path) ?? "");
+    return `host ${host}, pid ${pid}, since ${since}`;
+  } catch {
+    return "another process, which has left no name";
+  }
+}

@@ -1,0 +1,290 @@
+/** The connection test as a program, against good servers and each that is not. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import project from "../deno.json" with { type: "json" };
+import { Requests } from "../lib/session/mod.ts";
+import { openStore } from "../lib/store/mod.ts";
+import { Homeserver } from "../sandbox/homeserver/mod.ts";
+import { KubernetesSandbox } from "../sandbox/kubernetes/mod.ts";
+import { baseRole, extendedRole } from "./scaler/at_sandbox.ts";
+
+const root = join(import.meta.dirname ?? ".", "..");
+
+/** What it said. */
+interface Said {
+  readonly code: number;
+  readonly lines: readonly string[];
+  readonly ms: number;
+}
+
+/** Servers where all is well, until something is done to them, and a folder. */
+class Ground implements AsyncDisposable {
+  readonly homeserver = new Homeserver();
+  readonly kubernetes: KubernetesSandbox;
+  readonly folder: string;
+
+  private constructor(kubernetes: KubernetesSandbox, folder: string) {
+    this.kubernetes = kubernetes;
+    this.folder = folder;
+    this.homeserver.register("toggle", "secret");
+    kubernetes.create({ namespace: "agents", name: "clawdbot" });
+  }
+
+  static async make(): Promise<Ground> {
+    return new Ground(await KubernetesSandbox.start(), await Deno.makeTempDir());
+  }
+
+  /** Runs a task of deno.json, with a kubeconfig of somebody who holds a Role. */
+  async run(
+    environment: Readonly<Record<string, string>> = {},
+    rules = extendedRole,
+    task = "conntest",
+  ): Promise<Said> {
+    const kubeconfig = join(this.folder, "kubeconfig");
+    await this.kubernetes.writeKubeconfig(kubeconfig, this.kubernetes.token("ops", rules));
+    const command = (project.tasks as Record<string, string>)[task] ?? "";
+    const begin = performance.now();
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: [...command.split(" ").slice(1), ...task === "start" ? ["--conntest"] : []],
+      cwd: root,
+      clearEnv: true,
+      env: {
+        ...Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => /^(HOME|PATH|DENO_)/.test(name))),
+        MATRIX_HOMESERVER: this.homeserver.url,
+        MATRIX_USER: "toggle",
+        MATRIX_PASSWORD: "secret",
+        ALLOWED_USERS: "@alice:localhost",
+        DEPLOYMENT_NAMESPACE: "agents",
+        CRYPTO_STORE_PATH: join(this.folder, "store"),
+        KUBECONFIG: kubeconfig,
+        ...environment,
+      },
+    }).output();
+    const text = new TextDecoder();
+    assert.equal(text.decode(stderr), "", "all goes to one stream");
+    return { code, lines: text.decode(stdout).trimEnd().split("\n"), ms: performance.now() - begin };
+  }
+
+  /** Devices that the account has. */
+  async devices(): Promise<string[]> {
+    const requests = new Requests(this.homeserver.url);
+    const never = new AbortController().signal;
+    const login = { type: "m.login.password", identifier: { type: "m.id.user", user: "toggle" }, password: "secret" };
+    const path = "/_matrix/client/v3";
+    const { json } = await requests.send({ method: "POST", path: `${path}/login`, body: login }, never);
+    requests.accessToken = String(json["access_token"]);
+    const listed = await requests.send({ method: "GET", path: `${path}/devices` }, never);
+    await requests.send({ method: "POST", path: `${path}/logout`, body: {} }, never);
+    const ids = (listed.json["devices"] as { device_id: string }[]).map(({ device_id }) => device_id);
+    return ids.filter((id) => id !== json["device_id"]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.homeserver[Symbol.asyncDispose]();
+    await this.kubernetes[Symbol.asyncDispose]();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+/** A state of things, and what is to be said of it: each line of these forms, in this order, among others. */
+interface Row {
+  readonly name: string;
+  readonly run: (ground: Ground) => Promise<Said>;
+  readonly code: number;
+  readonly says: readonly RegExp[];
+  /** Devices that are there afterwards, until the next test; none if left out. */
+  readonly leaves?: readonly string[];
+}
+
+const withRole = (without: string) => extendedRole.filter(({ verbs }) => !verbs.includes(without));
+
+const rows: readonly Row[] = [
+  {
+    name: "all is well",
+    run: (ground) => ground.run(),
+    code: 0,
+    says: [
+      /^✔ configuration: complete; commands are taken from @alice:localhost$/,
+      /^✔ homeserver: http:.* speaks Matrix up to v1\.\d+$/,
+      /^✔ login: @toggle:localhost, device \w+, which was logged out again$/,
+      /^✔ crypto store: .*store: can be written to and locked$/,
+      /^✔ kubernetes: v1\.\S+ at http:.*, context \S+, as ops$/,
+      /^✔ target: agents\/clawdbot: 0\/0 ready$/,
+      /^✔ permission to patch deployments\/scale: deployments\.apps\/scale "clawdbot" .*your own permissions, not the/,
+      /^✔ permission to create events: /,
+    ],
+  },
+  {
+    name: "the base Role only",
+    run: (ground) => ground.run({}, baseRole),
+    code: 0,
+    says: [
+      /^✔ permission to patch deployments\/scale/,
+      /^– permission to watch deployments: not permitted .*; it would tell more: see deploy\/overlays\/extended$/,
+      /^– permission to list pods: /,
+      /^– permission to create events: /,
+    ],
+  },
+  {
+    name: "a wrong configuration",
+    run: (ground) => ground.run({ ALLOWED_USERS: "alice", MATRIX_USER: "" }),
+    code: 2,
+    says: [/^✘ configuration: MATRIX_USER: not set/, /^✘ configuration: ALLOWED_USERS: "alice"/],
+  },
+  {
+    name: "no homeserver there",
+    run: (ground) => ground.run({ MATRIX_HOMESERVER: "http://127.0.0.1:1" }),
+    code: 1,
+    says: [/^✘ homeserver: .* → see MATRIX_HOMESERVER/, /^– login: needs homeserver$/, /^✔ kubernetes: /],
+  },
+  {
+    name: "something else there",
+    run: (ground) => ground.run({ MATRIX_HOMESERVER: ground.kubernetes.url }),
+    code: 1,
+    says: [/^✘ homeserver: .* → see MATRIX_HOMESERVER/],
+  },
+  {
+    name: "a homeserver that hangs",
+    run: async (ground) => {
+      using _hanging = ground.homeserver.fault({ path: /versions$/, delayMs: Infinity });
+      return await ground.run();
+    },
+    code: 1,
+    says: [/^✘ homeserver: no end after 10 s → see MATRIX_HOMESERVER/, /^– login: needs homeserver$/, /^✔ target: /],
+  },
+  {
+    name: "a wrong password",
+    run: (ground) => ground.run({ MATRIX_PASSWORD: "wrong" }),
+    code: 1,
+    says: [/^✘ login: .*refuses user or password; see MATRIX_USER, MATRIX_PASSWORD/],
+  },
+  {
+    name: "a token that is not known",
+    run: (ground) => ground.run({ AUTH_METHOD: "token", MATRIX_ACCESS_TOKEN: "unknown", MATRIX_PASSWORD: "" }),
+    code: 1,
+    says: [/^✘ login: .*token/],
+  },
+  {
+    name: "a login that hangs",
+    run: async (ground) => {
+      using _hanging = ground.homeserver.fault({ method: "POST", path: /login$/, delayMs: Infinity });
+      return await ground.run();
+    },
+    // The server has logged in after all, and how to log out was in the answer that nobody waited for.
+    leaves: ["OPENCLAWTOGGLETEST"],
+    code: 1,
+    says: [/^✘ login: no end after 10 s/, /^✔ kubernetes: /],
+  },
+  {
+    name: "no place for the store",
+    run: async (ground) => {
+      await Deno.writeTextFile(join(ground.folder, "file"), "");
+      return await ground.run({ CRYPTO_STORE_PATH: join(ground.folder, "file", "store") });
+    },
+    code: 1,
+    says: [/^✘ crypto store: Cannot .* → see CRYPTO_STORE_PATH/, /^✔ kubernetes: /],
+  },
+  {
+    name: "the default place of the store, outside a cluster",
+    run: (ground) => ground.run({ CRYPTO_STORE_PATH: "" }),
+    code: 0,
+    says: [/^– crypto store: \/data\/crypto_store is a place in a pod, and this is none$/],
+  },
+  {
+    name: "a store that an operator holds",
+    run: async (ground) => {
+      const folder = join(ground.folder, "store");
+      await using _store = await openStore({ folder, holder: { host: "here", pid: 7 } });
+      return await ground.run();
+    },
+    code: 0,
+    says: [/^✔ crypto store: .* held by a running operator: host here, pid 7, since \d{4}-/],
+  },
+  {
+    name: "no cluster",
+    run: (ground) => ground.run({ KUBECONFIG: join(ground.folder, "none") }),
+    code: 1,
+    says: [/^✘ kubernetes: KUBECONFIG: cannot use .*: no such file/, /^– target: needs kubernetes$/],
+  },
+  {
+    name: "a cluster that hangs",
+    run: (ground) => {
+      ground.kubernetes.fault({ effect: "silence" });
+      return ground.run();
+    },
+    code: 1,
+    says: [/^✔ login: /, /^✘ kubernetes: .*10 s → see KUBECONFIG/],
+  },
+  {
+    name: "a kubeconfig that wants to run a program, where none may be run",
+    run: async (ground) => {
+      const path = join(ground.folder, "exec");
+      const user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "cloud-login" } };
+      await Deno.writeTextFile(path, JSON.stringify(kubeconfig(ground.kubernetes.url, user)));
+      return await ground.run({ KUBECONFIG: path }, extendedRole, "start");
+    },
+    code: 1,
+    says: [/^✘ kubernetes: .* logs in by running "cloud-login", which this program may not do; `deno task conntest`/],
+  },
+  {
+    name: "no such target",
+    run: (ground) => ground.run({ DEPLOYMENT_NAME: "other" }, [{ resources: ["*"], verbs: ["*"] }]),
+    code: 1,
+    says: [/^✘ target: .*"other".*not found → see TARGETS, or DEPLOYMENT_NAME/],
+  },
+  {
+    name: "a permission that is missing",
+    run: (ground) => ground.run({}, withRole("patch")),
+    code: 1,
+    says: [/^✘ permission to patch deployments\/scale: not permitted: patch .* → apply the Role of deploy\/base/],
+  },
+];
+
+function kubeconfig(server: string, user: unknown): unknown {
+  return {
+    clusters: [{ name: "sandbox", cluster: { server } }],
+    users: [{ name: "user", user }],
+    contexts: [{ name: "sandbox", context: { cluster: "sandbox", user: "user" } }],
+    "current-context": "sandbox",
+  };
+}
+
+Deno.test("conntest says what is found and how to mend it, hangs never, and leaves nothing behind", async (t) => {
+  const transcript: string[] = [];
+  const check = async ({ name, run, code, says, leaves = [] }: Row): Promise<void> => {
+    await using ground = await Ground.make();
+    const said = await run(ground);
+    const seconds = (said.ms / 1_000).toFixed(1);
+    transcript.push(`${name}: exit ${said.code} after ${seconds} s`, ...said.lines.map((line) => `  ${line}`));
+    assert.equal(said.code, code, said.lines.join("\n"));
+    let from = 0;
+    for (const form of says) {
+      const at = said.lines.findIndex((line, index) => index >= from && form.test(line));
+      assert.ok(at >= 0, `${form} is not in\n${said.lines.join("\n")}`);
+      from = at + 1;
+    }
+    const problems = said.lines.filter((line) => line.startsWith("✘") && !line.startsWith("✘ configuration"));
+    assert.ok(problems.every((line) => line.includes(" → ")), "each problem has its cure");
+    assert.deepEqual(await ground.devices(), leaves);
+    const left = Array.from(Deno.readDirSync(ground.folder), (entry) => entry.name);
+    assert.equal(left.includes("store"), name.includes("operator holds"));
+    if (leaves.length === 0) return;
+    await ground.run();
+    assert.deepEqual(await ground.devices(), []);
+  };
+  // Three at a time: some wait for a deadline, the others take this machine's time.
+  const waiting = [...rows];
+  const results = new Map(rows.map(({ name }) => [name, Promise.withResolvers<void>()]));
+  const work = async (): Promise<void> => {
+    for (let row = waiting.shift(); row !== undefined; row = waiting.shift()) {
+      const result = results.get(row.name);
+      await check(row).then(result?.resolve, result?.reject);
+    }
+  };
+  const done = Promise.all([work(), work(), work()]);
+  for (const { promise } of results.values()) promise.catch(() => {});
+  for (const { name } of rows) await t.step(name, () => results.get(name)?.promise);
+  await done;
+  console.log(transcript.join("\n"));
+});
