@@ -113,9 +113,6 @@ function storeCheck({ storePath }: Config, env: Env): Check {
   };
 }
 
-<<<<<<< HEAD
-function kubernetesChecks(config: Config, env: Readonly<Record<string, string>>): Check[] {
-=======
 function oldStoreCheck(config: Config): Check {
   return {
     name: "store of the Python operator",
