@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { PermissionError, TransientError } from "../errors/mod.ts";
+import { CredentialError, PermissionError, TransientError } from "../errors/mod.ts";
 import type { Lanes } from "./lanes.ts";
 import { isRefused } from "./patience.ts";
 import type { InboxEvent, Rollouts, Target } from "./ports.ts";
@@ -66,7 +66,7 @@ export class Accounts {
       try {
         await this.#rollouts.record(target, { reason, message, type: "Normal" }, this.#stop);
       } catch (error) {
-        if (!(error instanceof TransientError) && !isRefused(error)) throw error;
+        if (!(error instanceof TransientError || error instanceof CredentialError) && !isRefused(error)) throw error;
         if (error instanceof PermissionError && this.#isForbidden) return;
         this.#isForbidden ||= error instanceof PermissionError;
         logger.info("Cannot note on {target} what was done: {reason}", { target: alias, reason: error.message });

@@ -118,7 +118,7 @@ export class Follower {
     try {
       return await this.#inside.rollouts.diagnose(target, signal);
     } catch (error) {
-      if (!(error instanceof TransientError) && !isRefused(error)) throw error;
+      if (!(error instanceof TransientError || error instanceof CredentialError) && !isRefused(error)) throw error;
       logger.warn("Cannot diagnose {target}: {reason}", { target: target.alias, reason: error.message });
       return { obstacles: [], missing: undefined };
     }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { PermissionError } from "../../lib/errors/mod.ts";
+import { CredentialError, PermissionError } from "../../lib/errors/mod.ts";
 import type { Obstacle } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
 
@@ -409,6 +409,19 @@ Deno.test("Operator notes on a target who has changed it, and lives without the 
   await running.receive("stop");
   await running.receive("start");
   assert.deepEqual(world.effects, [1, 0, 1]);
+});
+
+Deno.test("Operator lives with credentials that a cluster refuses for a while", async () => {
+  const world = slowWorld();
+  world.before = (call) => {
+    if (["diagnose", "record", "watch"].includes(call)) throw new CredentialError("Cannot ask: refused");
+  };
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(5_000);
+  world.setPods({ ready: 1 });
+  await world.clock.advance(1_000);
+  assert.deepEqual(world.story, [on, "✎ clawdbot is ready, after 6 s"]);
 });
 
 Deno.test("Operator killed while it starts is not told twice", async () => {
