@@ -65,7 +65,12 @@ export class Follower {
     let readySinceMs: number | undefined;
     for (;;) {
       const { change, known, timer } = this.#recall.of(alias);
-      if (change === undefined) return void this.#following.delete(alias);
+      if (change === undefined) {
+        this.#following.delete(alias);
+        // What a watch has shown since the last read was left to us.
+        if (this.#watched.has(alias)) this.#look(target);
+        return;
+      }
       const scale = await this.#read(target);
       const isAsWanted = scale?.desired === change.after;
       const isInWay = scale !== undefined && isAsWanted && isUnready(change, scale);

@@ -129,3 +129,26 @@ Deno.test("Operator goes on with a start whose count somebody else has changed",
     "✎ clawdbot is ready, after 8 s",
   ]);
 });
+
+Deno.test("Operator misses no change that comes while it looks at its own for the last time", async () => {
+  const world = new World();
+  await using running = world.start();
+  await running.receive("start");
+  await rest();
+  world.said.clear();
+  const looked = Promise.withResolvers<void>();
+  const lookedAt = Promise.withResolvers<void>();
+  world.before = (call) => {
+    if (call !== "diagnose") return;
+    lookedAt.resolve();
+    return looked.promise;
+  };
+  world.setPods({ ready: 0 });
+  await lookedAt.promise;
+  await world.clock.advance(61_000);
+  world.setScale(3, "clawdbot", "kubectl-edit");
+  await rest();
+  looked.resolve();
+  await rest();
+  assert.deepEqual(world.story, [`! ${alice}: clawdbot was scaled from 1 to 3 by somebody else (\`kubectl-edit\`)`]);
+});
