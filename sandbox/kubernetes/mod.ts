@@ -10,8 +10,9 @@ import type { AddressInfo } from "node:net";
 import { Refused, type Rule, type User } from "./access.ts";
 import { type Fault, Faults } from "./faults.ts";
 import { type Change, type KubernetesObject, ObjectStore } from "./objects.ts";
-import { type Answer, answer, managed, WORKLOAD_RESOURCES } from "./requests.ts";
-import { type Durations, isReady, Rollouts, type WorkloadResource, WORKLOADS } from "./rollout.ts";
+import { type Answer, answer, apiVersionOf, kindOf, managed, WORKLOAD_RESOURCES } from "./requests.ts";
+import { type Durations, podsOf, Rollouts, type WorkloadResource, WORKLOADS } from "./rollout.ts";
+import { isReady } from "./statuses.ts";
 
 export type { Rule } from "./access.ts";
 export type { Effect, Fault } from "./faults.ts";
@@ -33,6 +34,8 @@ export interface NewWorkload {
   readonly name: string;
   /** Count; 0 unless given. */
   readonly replicas?: number;
+  /** Image, whose name decides how its pods fare (`kubelet.ts`); a good one unless given. */
+  readonly image?: string;
 }
 
 /** A workload as one may show it. */
@@ -71,6 +74,9 @@ export interface SeenRequest {
   readonly user: string;
 }
 
+/** A watch that ends by itself sends a bookmark so many seconds before. */
+const BOOKMARK_BEFORE_END_S = 2;
+
 /** A running stand-in. */
 export class KubernetesSandbox implements AsyncDisposable {
   /** Base URL. */
@@ -102,13 +108,13 @@ export class KubernetesSandbox implements AsyncDisposable {
    * @throws Error if the port is taken
    */
   static async start(options: SandboxOptions = {}): Promise<KubernetesSandbox> {
-    const { port = 0, startMs = 2_000, stopMs = 500, observeMs = 10 } = options;
+    const { port = 0, startMs = 2_000, stopMs = 500, observeMs = 10, runMs = 500, backOffMs = 1_000 } = options;
     const server = createServer();
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
       server.listen(port, "127.0.0.1", resolve);
     });
-    return new KubernetesSandbox(server, { startMs, stopMs, observeMs });
+    return new KubernetesSandbox(server, { startMs, stopMs, observeMs, runMs, backOffMs });
   }
 
   /** Stops everything, and ends all connections. */
@@ -146,11 +152,8 @@ export class KubernetesSandbox implements AsyncDisposable {
   }
 
   /** Creates a workload of one container. */
-  create({ resource = "deployments", namespace, name, replicas = 0 }: NewWorkload): void {
-    const template = {
-      metadata: { labels: { app: name } },
-      spec: { containers: [{ name, image: `example/${name}` }] },
-    };
+  create({ resource = "deployments", namespace, name, replicas = 0, image = `example/${name}` }: NewWorkload): void {
+    const template = { metadata: { labels: { app: name } }, spec: { containers: [{ name, image }] } };
     const spec = { replicas, selector: { matchLabels: { app: name } }, template };
     this.#store.put(resource, {
       kind: WORKLOADS[resource],
@@ -170,15 +173,27 @@ export class KubernetesSandbox implements AsyncDisposable {
         desired: object.spec?.replicas ?? 0,
         ready: object.status?.readyReplicas ?? 0,
         settled: object.status?.observedGeneration === object.metadata.generation,
-        pods: this.#store.all("pods").filter(({ metadata }) => metadata.ownerReferences[0].uid === object.metadata.uid)
-          .map((pod) => ({ name: pod.metadata.name, state: stateOf(pod) })),
+        pods: podsOf(this.#store, object).map((pod) => ({ name: pod.metadata.name, state: stateOf(pod) })),
       }))
     );
   }
 
+  /** Lets at most so many pods be in a namespace, by a ResourceQuota; disposing of what it returns removes it. */
+  limitPods(namespace: string, pods: number, name = "compute"): Disposable {
+    const spec = { hard: { pods: `${pods}` } };
+    const quota = { kind: "ResourceQuota", apiVersion: "v1", metadata: { namespace, name }, spec };
+    const stored = this.#store.put("resourcequotas", quota);
+    return { [Symbol.dispose]: () => this.#store.remove("resourcequotas", stored) };
+  }
+
+  /** Forgets all changes so far: a watch from before is told 410, as after a compaction. */
+  forgetHistory(): void {
+    this.#store.forget();
+  }
+
   /** Calls a listener after every change of a workload or pod. */
   onChange(listener: () => void): Disposable {
-    return this.#store.listen(({ resource }) => resource !== "events" && listener());
+    return this.#store.listen(({ resource }) => (resource in WORKLOADS || resource === "pods") && listener());
   }
 
   /** Switches a fault on; disposing of what it returns switches it off. */
@@ -229,16 +244,24 @@ export class KubernetesSandbox implements AsyncDisposable {
       ? this.#store.list(resource, namespace).map((object) => ({ type: "ADDED", resource, object }) as const)
       : this.#store.since(from);
     if (past === undefined) {
-      const gone = new Refused(410, "Expired", `too old resource version: ${from}`);
+      const gone = new Refused(410, "Expired", `too old resource version: ${from} (${this.#store.version})`);
       return void response.end(`${JSON.stringify({ type: "ERROR", object: gone.status() })}\n`);
     }
     past.forEach(tell);
     const listening = this.#store.listen(tell);
     const seconds = Number(url.searchParams.get("timeoutSeconds") ?? 0);
-    const timer = seconds > 0 ? setTimeout(() => response.end(), seconds * 1_000) : undefined;
+    const timers = seconds > 0 ? [setTimeout(() => response.end(), seconds * 1_000)] : [];
+    // As the API server does, so that the next watch can go on from here.
+    if (url.searchParams.get("allowWatchBookmarks") === "true" && seconds > BOOKMARK_BEFORE_END_S) {
+      timers.push(setTimeout(() => {
+        const metadata = { resourceVersion: this.#store.version, creationTimestamp: null };
+        const object = { kind: kindOf(resource), apiVersion: apiVersionOf(watch), metadata };
+        response.write(`${JSON.stringify({ type: "BOOKMARK", object })}\n`);
+      }, (seconds - BOOKMARK_BEFORE_END_S) * 1_000));
+    }
     response.on("close", () => {
       listening[Symbol.dispose]();
-      clearTimeout(timer);
+      timers.forEach(clearTimeout);
     });
   }
 }

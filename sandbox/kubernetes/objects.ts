@@ -39,6 +39,8 @@ const REMEMBERED = 1_000;
 export class ObjectStore {
   readonly #objects = new Map<string, { resource: string; object: KubernetesObject }>();
   readonly #history: Change[] = [];
+  /** Watches can begin here or later. */
+  #horizon = 100;
   readonly #listeners = new Set<(change: Change) => void>();
   #version = 100;
 
@@ -52,15 +54,18 @@ export class ObjectStore {
     return structuredClone(this.#objects.get(`${resource}/${namespace}/${name}`)?.object);
   }
 
-  /** Objects of one kind in a namespace, oldest first. */
-  list(resource: string, namespace: string): KubernetesObject[] {
-    return this.all(resource).filter(({ metadata }) => metadata.namespace === namespace);
+  /** Objects of one kind in a namespace, oldest first; those that are selected, if not all are. */
+  list(resource: string, namespace: string, selects?: (object: KubernetesObject) => boolean): KubernetesObject[] {
+    return this.all(resource, (object) => object.metadata.namespace === namespace && (selects?.(object) ?? true));
   }
 
-  /** Objects of one kind in all namespaces, oldest first. */
-  all(resource: string): KubernetesObject[] {
-    return [...this.#objects.values()].filter((each) => each.resource === resource)
-      .map(({ object }) => structuredClone(object));
+  /** As {@linkcode ObjectStore.list}, in all namespaces. */
+  all(resource: string, selects: (object: KubernetesObject) => boolean = () => true): KubernetesObject[] {
+    const found: KubernetesObject[] = [];
+    for (const each of this.#objects.values()) {
+      if (each.resource === resource && selects(each.object)) found.push(structuredClone(each.object));
+    }
+    return found;
   }
 
   /** Creates or replaces an object and returns it as it stands then. A write that changes nothing is none. */
@@ -94,11 +99,14 @@ export class ObjectStore {
 
   /** Changes after a resourceVersion, oldest first; undefined if they are not remembered any more. */
   since(version: number): Change[] | undefined {
-    const oldest = this.#history[0];
-    if (oldest !== undefined && this.#history.length === REMEMBERED && version < versionOf(oldest) - 1) {
-      return undefined;
-    }
+    if (version < this.#horizon) return undefined;
     return this.#history.filter((change) => versionOf(change) > version);
+  }
+
+  /** Forgets all changes so far. */
+  forget(): void {
+    this.#history.length = 0;
+    this.#horizon = this.#version;
   }
 
   /** Calls a listener with every change from now on. */
@@ -109,7 +117,7 @@ export class ObjectStore {
 
   #tell(change: Change): void {
     this.#history.push(change);
-    if (this.#history.length > REMEMBERED) this.#history.shift();
+    if (this.#history.length > REMEMBERED) this.#horizon = versionOf(this.#history.shift() ?? change);
     for (const listener of [...this.#listeners]) listener(change);
   }
 }

@@ -30,8 +30,8 @@ export type Answer =
   | { readonly status: number; readonly object: unknown }
   | { readonly watch: Attributes; readonly selects: (object: KubernetesObject) => boolean };
 
-const GROUPS: Readonly<Record<string, string>> = { deployments: "apps", statefulsets: "apps", pods: "", events: "" };
-const KINDS: Readonly<Record<string, string>> = { ...WORKLOADS, pods: "Pod", events: "Event" };
+const CORE_KINDS = { pods: "Pod", events: "Event", resourcequotas: "ResourceQuota" };
+const KINDS: Readonly<Record<string, string>> = { ...WORKLOADS, ...CORE_KINDS };
 const OBJECTS = /^\/(api\/v1|apis\/apps\/v1)\/namespaces\/([^/]+)\/([a-z]+)(?:\/([^/]+))?(?:\/([a-z]+))?$/;
 
 /**
@@ -52,7 +52,10 @@ export function answer(store: ObjectStore, rollouts: Rollouts, request: Request)
   if (asked.verb === "list") {
     const items = store.list(resource, namespace).filter(selects);
     const metadata = { resourceVersion: store.version };
-    return { status: 200, object: { kind: `${KINDS[resource]}List`, apiVersion: apiVersion(asked), metadata, items } };
+    return {
+      status: 200,
+      object: { kind: `${kindOf(resource)}List`, apiVersion: apiVersionOf(asked), metadata, items },
+    };
   }
   if (asked.verb === "create") {
     return { status: 201, object: create(store, asked, parse(request.body), request.fieldManager) };
@@ -69,7 +72,7 @@ export function answer(store: ObjectStore, rollouts: Rollouts, request: Request)
 
 function understand({ method, url }: Request): { asked: Attributes; selects: (object: KubernetesObject) => boolean } {
   const [, root = "", namespace = "", resource = "", inPath = "", subresource = ""] = OBJECTS.exec(url.pathname) ?? [];
-  const group = GROUPS[resource];
+  const group = resource in WORKLOADS ? "apps" : resource in KINDS ? "" : undefined;
   const scale = subresource === "scale" && resource in WORKLOADS;
   if (group === undefined || (group === "apps") !== root.startsWith("apis") || (subresource !== "" && !scale)) {
     throw new Refused(404, "NotFound", "the server could not find the requested resource", {});
@@ -115,10 +118,14 @@ function create(store: ObjectStore, asked: Attributes, body: unknown, manager: s
     const details = { name, group: asked.group, kind: resource };
     throw new Refused(409, "AlreadyExists", `${resource} "${name}" already exists`, details);
   }
+  if (resource === "events" && fieldOf(body.involvedObject, "namespace") !== namespace) {
+    const why = `Invalid value: "${fieldOf(body.involvedObject, "namespace") ?? ""}": does not match event.namespace`;
+    throw invalid("Event", name, "involvedObject.namespace", why);
+  }
   const object = {
     ...body,
-    kind: `${KINDS[resource]}`,
-    apiVersion: apiVersion(asked),
+    kind: kindOf(resource),
+    apiVersion: apiVersionOf(asked),
     metadata: { ...given, namespace, name },
   };
   if (resource in WORKLOADS) {
@@ -129,7 +136,8 @@ function create(store: ObjectStore, asked: Attributes, body: unknown, manager: s
 }
 
 function patch(store: ObjectStore, asked: Attributes, object: KubernetesObject, request: Request): unknown {
-  if (!request.contentType.startsWith("application/merge-patch+json")) {
+  const applied = request.contentType.startsWith("application/apply-patch+yaml");
+  if (!applied && !request.contentType.startsWith("application/merge-patch+json")) {
     throw new Refused(415, "UnsupportedMediaType", "415: Unsupported Media Type", {});
   }
   const { resource, subresource, name } = asked;
@@ -144,7 +152,14 @@ function patch(store: ObjectStore, asked: Attributes, object: KubernetesObject, 
   }
   const next = { ...(subresource === "scale" ? object : after), ...(spec === undefined ? {} : { spec }) };
   if (object.spec?.replicas !== spec?.replicas) {
-    const managedFields = ownersAfter(object, subresource, spec?.replicas, request.fieldManager);
+    const owner = object.metadata.managedFields?.[0]?.manager ?? request.fieldManager;
+    if (applied && owner !== request.fieldManager && request.url.searchParams.get("force") !== "true") {
+      const message = `Apply failed with 1 conflict: conflict with "${owner}" using apps/v1: .spec.replicas`;
+      throw new Refused(409, "Conflict", message, {});
+    }
+    const managedFields = applied
+      ? [{ ...managed(request.fieldManager, ""), operation: "Apply" }]
+      : ownersAfter(object, subresource, spec?.replicas, request.fieldManager);
     next.metadata = { ...next.metadata, managedFields };
   }
   const stored = store.put(resource, next);
@@ -177,8 +192,9 @@ function ownersAfter(object: KubernetesObject, subresource: string, replicas: nu
 /** An entry that owns the count (Kubernetes API, field management). */
 export function managed(manager: string, subresource: string): Record<string, unknown> {
   const fieldsV1 = { "f:spec": { "f:replicas": {} } };
-  const on = subresource === "" ? {} : { subresource };
-  return { manager, operation: "Update", apiVersion: "apps/v1", time: now(), fieldsType: "FieldsV1", fieldsV1, ...on };
+  // Through the scale it is not noted when (seen on v1.35).
+  const on = subresource === "" ? { time: now() } : { subresource };
+  return { manager, operation: "Update", apiVersion: "apps/v1", fieldsType: "FieldsV1", fieldsV1, ...on };
 }
 
 function reviewed({ user, body }: Request, review: string): unknown {
@@ -210,8 +226,14 @@ function invalid(kind: string, name: string, field: string, why: string): Refuse
   return new Refused(422, "Invalid", `${kind} "${name}" is invalid: ${field}: ${why}`, details);
 }
 
-function apiVersion({ group }: Attributes): string {
+/** Version of the API that a request is made to. */
+export function apiVersionOf({ group }: Attributes): string {
   return group === "" ? "v1" : `${group}/v1`;
+}
+
+/** Kind of the objects with such a plural name. */
+export function kindOf(resource: string): string {
+  return `${KINDS[resource]}`;
 }
 
 /** All plural names of workloads. */

@@ -1,16 +1,16 @@
 /**
- * What controllers, scheduler and kubelet do: make and end pods until there are as many as wanted, lead each pod from
- * Pending through Running to ready, and write the workload's status. Pods run nothing. There are no ReplicaSets.
+ * What the controllers of workloads do: make and end pods until there are as many of the present revision as wanted, as
+ * far as quota lets them, and write the workload's status. How a pod fares is the kubelet's business.
  *
  * @module
  */
 
+import { nextStep, type PodDurations } from "./kubelet.ts";
 import { type KubernetesObject, now, type ObjectStore } from "./objects.ts";
+import { deploymentStatus, isReady, statefulSetStatus } from "./statuses.ts";
 
 /** How long things take, in milliseconds. May be changed at any time. */
-export interface Durations {
-  /** From a pod's creation until it is ready; it is Running from the middle of that time. */
-  startMs: number;
+export interface Durations extends PodDurations {
   /** From the order to end a pod until it is gone. */
   stopMs: number;
   /** From a change until the controller has looked at it. */
@@ -26,6 +26,9 @@ export const WORKLOADS: Readonly<Record<WorkloadResource, string>> = {
   statefulsets: "StatefulSet",
 };
 
+/** A controller that was refused a pod asks again after so long. */
+const REFUSED_MS = 1_000;
+
 /** Keeps the pods of all workloads as they should be, until it is disposed of. */
 export class Rollouts implements Disposable {
   readonly #store: ObjectStore;
@@ -33,17 +36,22 @@ export class Rollouts implements Disposable {
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   readonly #due = new Set<string>();
   readonly #listening: Disposable;
+  /** Why a workload could not be given a pod, by its uid. */
+  readonly #refusals = new Map<string, string>();
+  readonly #retrying = new Set<string>();
 
   /** Begins to look after the workloads of a store. */
   constructor(store: ObjectStore, durations: Durations) {
     this.#store = store;
     this.#durations = durations;
     this.#listening = store.listen(({ resource, object }) => {
-      const { namespace, name, ownerReferences } = object.metadata;
+      const { namespace, name } = object.metadata;
       if (resource in WORKLOADS) this.#soon(resource as WorkloadResource, namespace, name);
       if (resource !== "pods") return;
-      const { kind, name: owner } = ownerReferences[0];
-      this.#soon(kind === "StatefulSet" ? "statefulsets" : "deployments", namespace, owner);
+      const owner = ownerOf(object);
+      if (owner.kind === "StatefulSet") return this.#soon("statefulsets", namespace, owner.name);
+      const set = store.get("replicasets", namespace, owner.name);
+      if (set !== undefined) this.#soon("deployments", namespace, ownerOf(set).name);
     });
   }
 
@@ -54,7 +62,7 @@ export class Rollouts implements Disposable {
 
   /** Orders a pod to end. */
   end(pod: KubernetesObject): void {
-    if (pod.metadata.deletionTimestamp !== undefined) return;
+    if (!isLiving(pod)) return;
     const ending = { ...pod, metadata: { ...pod.metadata, deletionTimestamp: now(), deletionGracePeriodSeconds: 30 } };
     this.#store.put("pods", ending);
     this.#after(this.#durations.stopMs, () => this.#store.remove("pods", pod));
@@ -74,148 +82,160 @@ export class Rollouts implements Disposable {
     this.#due.add(key);
     this.#after(this.#durations.observeMs, () => {
       this.#due.delete(key);
-      this.#reconcile(resource, namespace, name);
+      const workload = this.#store.get(resource, namespace, name);
+      this.#collect(resource, namespace, name, workload?.metadata.uid);
+      if (workload === undefined) return;
+      if (resource === "deployments") this.#keepDeployment(workload);
+      else this.#keepStatefulSet(workload);
     });
   }
 
-  #reconcile(resource: WorkloadResource, namespace: string, name: string): void {
-    const workload = this.#store.get(resource, namespace, name);
-    const pods = this.#store.list("pods", namespace).filter((pod) => {
-      const owner = pod.metadata.ownerReferences[0];
-      return owner.kind === WORKLOADS[resource] && owner.name === name;
-    });
-    const living = pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
-    if (workload === undefined) return living.forEach((pod) => this.end(pod));
-
-    const surplus = living.length - workload.spec?.replicas;
-    if (resource === "statefulsets") this.#stepStatefulSet(workload, pods, surplus);
-    else if (surplus > 0) {
-      // Those that are not ready go first, then the youngest.
-      const order = living.toReversed().sort((a, b) => Number(isReady(a)) - Number(isReady(b)));
-      order.slice(0, surplus).forEach((pod) => this.end(pod));
-    } else {
-      for (let missing = -surplus; missing > 0; missing -= 1) this.#begin(workload, `${name}-5d4f8c7b9-${letters()}`);
+  /** Ends what belongs to a workload of that name that is no more. */
+  #collect(resource: WorkloadResource, namespace: string, name: string, uid: string | undefined): void {
+    const orphaned = (object: KubernetesObject) => {
+      const owner = ownerOf(object);
+      return owner.kind === WORKLOADS[resource] && owner.name === name && owner.uid !== uid;
+    };
+    const endAll = (selects: (pod: KubernetesObject) => boolean) =>
+      this.#store.list("pods", namespace, selects).forEach((pod) => this.end(pod));
+    endAll(orphaned);
+    for (const set of this.#store.list("replicasets", namespace, orphaned)) {
+      endAll((pod) => ownerOf(pod).uid === set.metadata.uid);
+      this.#store.remove("replicasets", set);
     }
-    this.#report(resource, namespace, name);
+  }
+
+  /** Pods of the present template as many as wanted; those of earlier ones go as soon as they can be spared. */
+  #keepDeployment(workload: KubernetesObject): void {
+    const { namespace, name, uid } = workload.metadata;
+    const wanted: number = workload.spec?.replicas;
+    const set = this.#replicaSet(workload);
+    const living = podsOf(this.#store, workload).filter(isLiving);
+    const isPresent = (pod: KubernetesObject) => ownerOf(pod).uid === set.metadata.uid;
+    const present = living.filter(isPresent);
+    // Those that are not ready go first, then the youngest.
+    const order = present.toReversed().sort((a, b) => Number(isReady(a)) - Number(isReady(b)));
+    order.slice(0, Math.max(0, present.length - wanted)).forEach((pod) => this.end(pod));
+    this.#refusals.delete(uid);
+    for (let missing = wanted - present.length; missing > 0; missing -= 1) {
+      const hash = set.metadata.labels["pod-template-hash"];
+      this.#begin(workload, set, `${set.metadata.name}-${letters()}`, { "pod-template-hash": hash });
+    }
+    let spare = living.filter(isReady).length - wanted;
+    for (const pod of living.filter((pod) => !isPresent(pod))) {
+      if (!isReady(pod) || wanted === 0 || spare-- > 0) this.end(pod);
+    }
+    const pods = podsOf(this.#store, workload);
+    const refusal = this.#refusals.get(uid);
+    const status = deploymentStatus(workload, pods, { name: set.metadata.name, isPresent, refusal });
+    this.#store.put("deployments", { ...workload, status });
+    if (refusal === undefined || this.#retrying.has(uid)) return;
+    this.#retrying.add(uid);
+    this.#after(REFUSED_MS, () => {
+      this.#retrying.delete(uid);
+      this.#soon("deployments", namespace, name);
+    });
+  }
+
+  /** The ReplicaSet of the present template; made if there is none. */
+  #replicaSet(workload: KubernetesObject): KubernetesObject {
+    const { namespace, name } = workload.metadata;
+    const hash = hashOf(workload.spec?.template);
+    const labels = { ...workload.spec?.template?.metadata?.labels, "pod-template-hash": hash };
+    const known = this.#store.get("replicasets", namespace, `${name}-${hash}`);
+    return known ?? this.#store.put("replicasets", {
+      kind: "ReplicaSet",
+      apiVersion: "apps/v1",
+      metadata: { name: `${name}-${hash}`, namespace, labels, ownerReferences: [ownedBy(workload)] },
+    });
   }
 
   /** One pod at a time, by number: the next begins when all before it are ready, and the highest ends first. */
-  #stepStatefulSet(workload: KubernetesObject, pods: KubernetesObject[], surplus: number): void {
-    if (pods.some((pod) => pod.metadata.deletionTimestamp !== undefined)) return;
-    const numbered = pods.toSorted((a, b) => ordinal(a) - ordinal(b));
-    const highest = numbered.at(-1);
-    if (surplus > 0 && highest !== undefined) return this.end(highest);
-    if (surplus === 0 || !pods.every(isReady)) return;
-    const free = numbered.findIndex((pod, index) => ordinal(pod) !== index);
-    this.#begin(workload, `${workload.metadata.name}-${free === -1 ? pods.length : free}`);
+  #keepStatefulSet(workload: KubernetesObject): void {
+    const { name } = workload.metadata;
+    const revision = `${name}-${hashOf(workload.spec?.template)}`;
+    const isPresent = (pod: KubernetesObject) => pod.metadata.labels["controller-revision-hash"] === revision;
+    const pods = podsOf(this.#store, workload).toSorted((a, b) => ordinal(a) - ordinal(b));
+    const surplus = pods.length - workload.spec?.replicas;
+    const last = surplus > 0 ? pods.at(-1) : pods.every(isReady) ? pods.findLast((pod) => !isPresent(pod)) : undefined;
+    if (pods.every(isLiving)) {
+      if (last !== undefined) this.end(last);
+      else if (surplus < 0 && pods.every(isReady)) {
+        const free = pods.findIndex((pod, index) => ordinal(pod) !== index);
+        const index = `${free === -1 ? pods.length : free}`;
+        this.#begin(workload, workload, `${name}-${index}`, {
+          "apps.kubernetes.io/pod-index": index,
+          "controller-revision-hash": revision,
+          "statefulset.kubernetes.io/pod-name": `${name}-${index}`,
+        });
+      }
+    }
+    const status = statefulSetStatus(workload, podsOf(this.#store, workload), { revision, isPresent });
+    this.#store.put("statefulsets", { ...workload, status });
   }
 
-  #begin(workload: KubernetesObject, name: string): void {
+  #begin(workload: KubernetesObject, owner: KubernetesObject, name: string, labels: Record<string, string>): void {
     const { namespace, uid } = workload.metadata;
-    const created = this.#store.put("pods", {
+    const exceeded = this.#exceededQuota(namespace);
+    if (exceeded !== undefined) return void this.#refusals.set(uid, `pods "${name}" is forbidden: ${exceeded}`);
+    const { metadata, spec } = workload.spec?.template ?? {};
+    const pod: KubernetesObject = {
       kind: "Pod",
       apiVersion: "v1",
-      metadata: {
-        name,
-        namespace,
-        labels: { ...workload.spec?.template?.metadata?.labels },
-        ownerReferences: [{
-          apiVersion: "apps/v1",
-          kind: workload.kind,
-          name: workload.metadata.name,
-          uid,
-          controller: true,
-        }],
-      },
-      spec: { ...workload.spec?.template?.spec, nodeName: "sandbox" },
-      status: podStatus(workload, "creating"),
-    });
-    const become = (phase: PodPhase) => () => {
-      const pod = this.#store.get("pods", namespace, name);
-      if (
-        pod === undefined || pod.metadata.uid !== created.metadata.uid || pod.metadata.deletionTimestamp !== undefined
-      ) return;
-      this.#store.put("pods", { ...pod, status: podStatus(workload, phase) });
+      metadata: { name, namespace, labels: { ...metadata?.labels, ...labels }, ownerReferences: [ownedBy(owner)] },
+      spec: { ...spec, nodeName: "sandbox" },
     };
-    this.#after(this.#durations.startMs / 2, become("running"));
-    this.#after(this.#durations.startMs, become("ready"));
+    const { status, waitMs } = nextStep(pod, this.#durations);
+    const created = this.#store.put("pods", { ...pod, status });
+    if (waitMs !== undefined) this.#after(waitMs, () => this.#play(created));
   }
 
-  #report(resource: WorkloadResource, namespace: string, name: string): void {
-    const workload = this.#store.get(resource, namespace, name);
-    if (workload === undefined) return;
-    const pods = this.#store.list("pods", namespace).filter((pod) => {
-      return pod.metadata.ownerReferences[0].uid === workload.metadata.uid;
-    });
-    const living = pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
-    const wanted: number = workload.spec?.replicas;
-    const ready = living.filter(isReady).length;
-    const observed = { observedGeneration: workload.metadata.generation };
-    const status = resource === "statefulsets"
-      ? {
-        ...observed,
-        replicas: pods.length,
-        ...unlessZero({ readyReplicas: ready, currentReplicas: pods.length, updatedReplicas: pods.length }),
-        availableReplicas: ready,
-        collisionCount: 0,
-      }
-      : {
-        ...observed,
-        ...unlessZero({ replicas: living.length, updatedReplicas: living.length, readyReplicas: ready }),
-        ...unlessZero({ availableReplicas: ready, unavailableReplicas: Math.max(0, wanted - ready) }),
-        terminatingReplicas: pods.length - living.length,
-        conditions: [availability(workload, ready >= wanted)],
-      };
-    this.#store.put(resource, { ...workload, status });
+  #play({ metadata: { namespace, name, uid } }: KubernetesObject): void {
+    const pod = this.#store.get("pods", namespace, name);
+    if (pod === undefined || pod.metadata.uid !== uid || !isLiving(pod)) return;
+    const { status, waitMs } = nextStep(pod, this.#durations);
+    this.#store.put("pods", { ...pod, status });
+    if (waitMs !== undefined) this.#after(waitMs, () => this.#play(pod));
+  }
+
+  /** What quota says of one more pod, if it is against it. */
+  #exceededQuota(namespace: string): string | undefined {
+    const used = this.#store.list("pods", namespace).length;
+    const over = this.#store.list("resourcequotas", namespace).find(({ spec }) => used >= Number(spec?.hard?.pods));
+    if (over === undefined) return undefined;
+    return `exceeded quota: ${over.metadata.name}, requested: pods=1, used: pods=${used}, ` +
+      `limited: pods=${over.spec?.hard.pods}`;
   }
 }
 
-/** A pod counts as ready. */
-export function isReady(pod: KubernetesObject): boolean {
-  const conditions: { type: string; status: string }[] = pod.status?.conditions ?? [];
-  return conditions.some(({ type, status }) => type === "Ready" && status === "True");
+/** The pods of a workload, oldest first, of whatever revision. */
+export function podsOf(store: ObjectStore, { kind, metadata }: KubernetesObject): KubernetesObject[] {
+  const sets = store.list("replicasets", metadata.namespace, (set) => ownerOf(set).uid === metadata.uid);
+  const owners = kind === "Deployment" ? sets.map((set) => set.metadata.uid) : [metadata.uid];
+  return store.list("pods", metadata.namespace, (pod) => owners.includes(ownerOf(pod).uid));
 }
 
-type PodPhase = "creating" | "running" | "ready";
-
-function podStatus(workload: KubernetesObject, phase: PodPhase) {
-  const state = phase === "creating" ? { waiting: { reason: "ContainerCreating" } } : { running: { startedAt: now() } };
-  const ready = phase === "ready";
-  const readiness = { status: ready ? "True" : "False", ...(ready ? {} : { reason: "ContainersNotReady" }) };
-  const containers: { name: string; image: string }[] = workload.spec?.template?.spec?.containers ?? [];
-  return {
-    phase: phase === "creating" ? "Pending" : "Running",
-    conditions: [
-      { type: "PodScheduled", status: "True", lastTransitionTime: now() },
-      { type: "ContainersReady", ...readiness, lastTransitionTime: now() },
-      { type: "Ready", ...readiness, lastTransitionTime: now() },
-    ],
-    containerStatuses: containers.map(({ name, image }) => ({
-      name,
-      image,
-      ready,
-      restartCount: 0,
-      state,
-      lastState: {},
-    })),
-  };
+function ownerOf(object: KubernetesObject): { kind: string; name: string; uid: string } {
+  return object.metadata.ownerReferences[0];
 }
 
-function availability(workload: KubernetesObject, available: boolean) {
-  const status = available ? "True" : "False";
-  const before = workload.status?.conditions?.[0];
-  if (before?.status === status) return before;
-  const reason = available ? "MinimumReplicasAvailable" : "MinimumReplicasUnavailable";
-  return { type: "Available", status, reason, lastTransitionTime: now() };
+function ownedBy({ kind, metadata: { name, uid } }: KubernetesObject): Record<string, unknown> {
+  return { apiVersion: "apps/v1", kind, name, uid, controller: true, blockOwnerDeletion: true };
 }
 
-/** Zero counts of a status do not go over the wire. */
-function unlessZero(counts: Record<string, number>): Record<string, number> {
-  return Object.fromEntries(Object.entries(counts).filter(([, count]) => count !== 0));
+function isLiving({ metadata }: KubernetesObject): boolean {
+  return metadata.deletionTimestamp === undefined;
 }
 
 function ordinal(pod: KubernetesObject): number {
   return Number(pod.metadata.name.slice(pod.metadata.name.lastIndexOf("-") + 1));
+}
+
+/** A short name for a template (FNV-1a). */
+function hashOf(template: unknown): string {
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(JSON.stringify(template))) hash = Math.imul(hash ^ byte, 0x01000193);
+  return [...`${hash >>> 0}`].map((digit) => "bcdf456789"[Number(digit)]).join("");
 }
 
 /** Five random letters, as generated names end in. */

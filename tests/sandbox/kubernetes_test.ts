@@ -77,6 +77,34 @@ Deno.test("a watch from before what is remembered is told so", async () => {
   assert.deepEqual([line.type, line.object.code, line.object.reason], ["ERROR", 410, "Expired"]);
 });
 
+Deno.test("a watch from before the history was forgotten is told so", async () => {
+  await using sandbox = await KubernetesSandbox.start(fast);
+  sandbox.create({ namespace: "agents", name: "clawdbot" });
+  sandbox.forgetHistory();
+  const headers = { authorization: `Bearer ${sandbox.adminToken}` };
+  const path = "/apis/apps/v1/namespaces/agents/deployments?watch=1&resourceVersion=100";
+  const line = JSON.parse(await (await fetch(sandbox.url + path, { headers })).text());
+  assert.deepEqual([line.type, line.object.code], ["ERROR", 410]);
+});
+
+Deno.test("a Deployment whose image crashes has a pod that never gets ready", async () => {
+  await using sandbox = await KubernetesSandbox.start({ ...fast, runMs: 5, backOffMs: 5 });
+  sandbox.create({ namespace: "agents", name: "clawdbot", image: "example/crash" });
+  const seen = await seenWhile(sandbox, "0/1 Running", () => scale(sandbox, "deployments", 1));
+  assert.deepEqual(seen.slice(-2), ["0/1 Pending", "0/1 Running"]);
+});
+
+Deno.test("a limit on pods holds for a namespace until it is disposed of", async () => {
+  await using sandbox = await KubernetesSandbox.start(fast);
+  sandbox.create({ namespace: "agents", name: "clawdbot" });
+  {
+    using _limit = sandbox.limitPods("agents", 1);
+    const seen = await seenWhile(sandbox, "1/2 Ready", () => scale(sandbox, "deployments", 2));
+    assert.ok(!seen.some((line) => line.includes(",")), seen.join("; "));
+  }
+  await seenWhile(sandbox, "2/2 Ready,Ready", () => Promise.resolve());
+});
+
 Deno.test("faults hit the requests that they name, as often as they say, until they are switched off", async () => {
   await using sandbox = await KubernetesSandbox.start(fast);
   const ask = async (path: string) => {
