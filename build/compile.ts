@@ -48,6 +48,10 @@ async function compile(args: readonly string[]): Promise<number> {
     args: [...args],
     options: { target: { type: "string" }, output: { type: "string", default: join(root, "dist", "openclaw-toggle") } },
   });
+  // Should it fail, no older one is to be taken for it.
+  await Deno.remove(values.output).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
   await bundle();
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
     args: compileArguments(values),
