@@ -7,7 +7,7 @@
 
 import { dirname, join } from "node:path";
 import { bundle, bundleFolder, filesOf } from "../../build/bundle.ts";
-import { permissions } from "../../build/compile.ts";
+import { permissions, runtimeFlags } from "../../build/compile.ts";
 import type { Image } from "../../build/containerfile.ts";
 import type { Library } from "./libraries.ts";
 
@@ -46,7 +46,7 @@ export async function executableOf(image: Image, folder: string): Promise<Execut
   const closed = ["--no-config", "--no-npm", "--no-remote", "--cached-only"];
   return {
     path: Deno.execPath(),
-    args: ["run", ...permissions(), ...closed, "/bundle/main.js"],
+    args: ["run", ...permissions(), ...runtimeFlags, ...closed, "/bundle/main.js"],
     environment: { DENO_DIR: "/nowhere" },
     what: `${program}, played by deno ${Deno.version.deno} with the bundle (there is no denort here)`,
   };
