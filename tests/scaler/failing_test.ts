@@ -32,9 +32,9 @@ Deno.test("KubernetesRollouts.diagnose() tells what fails of Deployments and Sta
     ["example/missing:1", true, { kind: "image", reason: "ImagePullBackOff", image: "example/missing:1" }],
     ["example/Invalid", true, { kind: "image", reason: "InvalidImageName", image: "example/Invalid" }],
     ["example/misconfigured", true, { kind: "container-config", reason: "CreateContainerConfigError" }],
-    ["example/crash", true, { kind: "crash", exitCode: 1, restarts: 1 }],
-    ["example/oom", true, { kind: "out-of-memory", reason: "OOMKilled", exitCode: 137, restarts: 1 }],
-    ["example/flap", true, { kind: "crash", exitCode: 1, restarts: 1 }],
+    ["example/crash", true, { kind: "crash", exitCode: 1 }],
+    ["example/oom", true, { kind: "out-of-memory", reason: "OOMKilled", exitCode: 137 }],
+    ["example/flap", true, { kind: "crash", exitCode: 1 }],
     ["example/pending", false, { kind: "unschedulable", reason: "Unschedulable" }],
     ["example/unready", false, { kind: "other", reason: "ContainersNotReady" }],
   ];
