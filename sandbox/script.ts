@@ -40,9 +40,10 @@ export async function playScript(cast: Cast): Promise<void> {
   using _watching = printChanges(kubernetes);
 
   await ask("status", /is off: /, 0);
-  await ask("start", /is now on \(replicas: 1\)/, 1);
+  const start = await ask("start", /is now on \(replicas: 1\)/, 1);
   await ask("status", /is starting: 0\/1 ready/, 1);
   await untilReady(kubernetes);
+  await edited(start, /is ready, after \d+ s/);
   await ask("status", /is running: 1\/1 ready/, 1);
   await ignores("stop");
   await ask("status", /is running: /, 1);
@@ -52,7 +53,7 @@ export async function playScript(cast: Cast): Promise<void> {
   checkStranger();
   checkWire(cast.homeserver);
 
-  async function ask(text: string, expected: RegExp, replicas: number): Promise<void> {
+  async function ask(text: string, expected: RegExp, replicas: number): Promise<string> {
     const said = await person.say(roomId, text);
     const answer = await person.until(() => answersTo(said)[0], answerWithinMs).catch(() => {
       throw new Problem(`✘ "${text}" was not answered within ${answerWithinMs / 1_000} s`);
@@ -61,6 +62,14 @@ export async function playScript(cast: Cast): Promise<void> {
     if (!expected.test(first)) throw new Problem(`✘ "${text}" was answered with "${first}", not with ${expected}`);
     const { desired } = workload(kubernetes);
     if (desired !== replicas) throw new Problem(`✘ after "${text}" the replicas are ${desired}, not ${replicas}`);
+    return said;
+  }
+
+  /** The answer goes on as things change. */
+  async function edited(said: string, expected: RegExp): Promise<void> {
+    await person.until(() => answersTo(said).find(({ body }) => expected.test(body)), answerWithinMs).catch(() => {
+      throw new Problem(`✘ the answer to "start" was not edited into ${expected}`);
+    });
   }
 
   /** Commands are taken in the order of the room: with the next answer it is clear that there is none to this. */

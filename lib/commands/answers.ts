@@ -5,9 +5,9 @@
  * @module
  */
 
-import { duration, longestMs, shortestMs } from "./duration.ts";
+import { duration, longestMs, shortestMs, timeLeft } from "./duration.ts";
 import type { Misuse } from "./parse.ts";
-import { because, type Hindrances } from "./progress.ts";
+import { type Hindrance, reasons, stopping } from "./progress.ts";
 import { type CommandRow, commandTable, type CommandWord } from "./table.ts";
 import { bold, code, joined, lines, quoted, type Text, text } from "./text.ts";
 
@@ -47,8 +47,7 @@ export function echo(typed: string): Text {
 
 /** A start that changed the count; `stopsInMs`: it is only for so long. */
 export function switchedOn(target: string, replicas: number, stopsInMs: number | undefined): Text {
-  const end = stopsInMs === undefined ? "" : ` It stops by itself in ${duration(stopsInMs)}.`;
-  return text`${bold(target)} is now on (replicas: ${replicas}), starting…${end}`;
+  return text`${bold(target)} is now on (replicas: ${replicas}), starting…${stopping(stopsInMs)}`;
 }
 
 /** A stop that changed the count. */
@@ -56,9 +55,14 @@ export function switchedOff(target: string): Text {
   return text`${bold(target)} is now off (replicas: 0)`;
 }
 
-/** A start of what is on. */
-export function alreadyOn(target: string, { ready, desired }: Pick<Counts, "ready" | "desired">): Text {
-  return text`${bold(target)} is already on (${ready}/${desired} ready)`;
+/** A start of what is on; `stopsInMs`: from now on it is only for so long. */
+export function alreadyOn(
+  target: string,
+  { ready, desired }: Pick<Counts, "ready" | "desired">,
+  stopsInMs: number | undefined,
+): Text {
+  const end = stopsInMs === undefined ? "" : `.${stopping(stopsInMs)}`;
+  return text`${bold(target)} is already on (${ready}/${desired} ready)${end}`;
 }
 
 /** A stop of what is off. */
@@ -72,20 +76,20 @@ export interface Circumstances {
   readonly readyForMs: number | undefined;
   /** After which time it stops by itself, milliseconds. */
   readonly stopsInMs: number | undefined;
-  /** Why it is not ready; undefined if it need not be. */
-  readonly why: Hindrances | undefined;
+  /** What is in its way. */
+  readonly obstacles: readonly Hindrance[];
 }
 
 /** How a target is: one alone in a sentence, one of several in a row of a table. */
 export function status(target: string, counts: Counts, around: Circumstances, isAlone: boolean): Text {
   const { desired, ready, available } = counts;
-  const { readyForMs, stopsInMs, why } = around;
+  const { readyForMs, stopsInMs, obstacles } = around;
   const since = readyForMs === undefined ? "" : `, for ${duration(readyForMs)}`;
-  const until = stopsInMs === undefined ? "" : `; stops by itself in ${duration(stopsInMs)}`;
+  const until = stopsInMs === undefined ? "" : `; stops by itself in ${timeLeft(stopsInMs)}`;
   const told = text`${ready}/${desired} ready, ${available} available${since}${until}`;
   const state = stateOf(counts);
   const line = isAlone ? text`${bold(target)} is ${state}: ${told}` : text`${bold(target)} · ${state} · ${told}`;
-  return why === undefined ? line : text`${line}${because(why)}`;
+  return obstacles.length === 0 ? line : text`${line}; ${reasons({ obstacles })}`;
 }
 
 /** What can be sent. */

@@ -29,6 +29,11 @@ export function duration(ms: number): string {
   return pair(past, dayMs, "d", hourMs, "h");
 }
 
+/** Writes a time that is left: nobody counts its seconds, so begun minutes count as whole ones. */
+export function timeLeft(ms: number): string {
+  return duration(ms < minuteMs ? ms : Math.ceil(ms / minuteMs) * minuteMs);
+}
+
 function pair(ms: number, coarseMs: number, coarse: string, fineMs: number, fine: string): string {
   const rest = Math.floor(ms % coarseMs / fineMs);
   return `${Math.floor(ms / coarseMs)} ${coarse}${rest === 0 ? "" : ` ${rest} ${fine}`}`;

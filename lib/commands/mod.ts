@@ -5,7 +5,7 @@
  */
 
 export * from "./answers.ts";
-export { duration, longestMs, parseDuration, shortestMs } from "./duration.ts";
+export { duration, longestMs, parseDuration, shortestMs, timeLeft } from "./duration.ts";
 export { type Command, type Misuse, type NotACommand, parse } from "./parse.ts";
 export * from "./progress.ts";
 export { commandTable, type CommandWord } from "./table.ts";

@@ -6,7 +6,7 @@
  */
 
 import type { Counts } from "./answers.ts";
-import { duration } from "./duration.ts";
+import { duration, timeLeft } from "./duration.ts";
 import { bold, code, joined, quoted, type Text, text, user } from "./text.ts";
 
 /** One thing that is in a target's way, in the cluster's own words. */
@@ -35,7 +35,7 @@ export interface Hindrances {
 
 /** A start whose target is ready; `stopsInMs`: only for so long. */
 export function ready(target: string, afterMs: number, stopsInMs: number | undefined): Text {
-  const end = stopsInMs === undefined ? "" : `; it stops by itself in ${duration(stopsInMs)}`;
+  const end = stopsInMs === undefined ? "" : `; it stops by itself in ${timeLeft(stopsInMs)}`;
   return text`${bold(target)} is ready, after ${duration(afterMs)}${end}`;
 }
 
@@ -44,9 +44,13 @@ export function partlyReady(target: string, counts: Pick<Counts, "ready" | "desi
   return text`${bold(target)} is now on (replicas: ${counts.desired}), ${counts.ready} of them ready…`;
 }
 
-/** A start of what is being started already. */
-export function alreadyStarting(target: string, { ready, desired }: Pick<Counts, "ready" | "desired">): Text {
-  return text`${bold(target)} is already starting (${ready}/${desired} ready)…`;
+/** A start of what is being started already; `stopsInMs`: from now on it is only for so long. */
+export function alreadyStarting(
+  target: string,
+  { ready, desired }: Pick<Counts, "ready" | "desired">,
+  stopsInMs: number | undefined,
+): Text {
+  return text`${bold(target)} is already starting (${ready}/${desired} ready)…${stopping(stopsInMs)}`;
 }
 
 /** A start whose target is not ready: because of something, or in time. */
@@ -57,15 +61,14 @@ export function notReady(
   why: Hindrances,
 ): Text {
   const head = text`${bold(target)} is not ready after ${duration(afterMs)} (${ready}/${desired} ready)`;
-  return text`${head}${because(why)}. I keep watching it.`;
+  const known = why.obstacles.length === 0 ? text`, and I see nothing in its way` : text`: ${reasons(why)}`;
+  const more = why.missing === undefined ? "" : `. I could tell more with permission to ${why.missing}`;
+  return text`${head}${known}${more}. I keep watching it.`;
 }
 
-/** What is in the way, as the end of a sentence; then what would tell more. */
-export function because({ obstacles, missing }: Hindrances): Text {
-  const known = obstacles.length === 0
-    ? text`, and I see nothing in its way`
-    : text`: ${joined(obstacles.map(hindrance), "; ")}`;
-  return missing === undefined ? known : text`${known}. I could tell more with permission to ${missing}`;
+/** What is in the way. */
+export function reasons({ obstacles }: Pick<Hindrances, "obstacles">): Text {
+  return joined(obstacles.map(hindrance), "; ");
 }
 
 const sayings: Readonly<Record<Hindrance["kind"], string>> = {
@@ -121,9 +124,14 @@ function somebody(manager: string | undefined): Text {
   return manager === undefined ? text`somebody else` : text`somebody else (${code(manager)})`;
 }
 
-/** A time that was set for a target that is on. */
+/** A time that was extended. */
 export function extended(target: string, stopsInMs: number): Text {
-  return text`${bold(target)} is on, and stops by itself in ${duration(stopsInMs)}`;
+  return text`${bold(target)} stops by itself in ${timeLeft(stopsInMs)}`;
+}
+
+/** A sentence to be added to what is said of a start. */
+export function stopping(inMs: number | undefined): string {
+  return inMs === undefined ? "" : ` It stops by itself in ${timeLeft(inMs)}.`;
 }
 
 /** A time that was to be extended, and is not set. */
@@ -134,7 +142,7 @@ export function stopsNever(target: string): Text {
 /** A time that is nearly over; `isNamed`: there are other targets. */
 export function nearlyOver(target: string, leftMs: number, isNamed: boolean): Text {
   const command = code(isNamed ? `extend ${target} 1h` : "extend 1h");
-  return text`${bold(target)} stops by itself in ${duration(leftMs)}. Send ${command} to keep it on.`;
+  return text`${bold(target)} stops by itself in ${timeLeft(leftMs)}. Send ${command} to keep it on.`;
 }
 
 /** A time that was over; `lateMs`: so long ago. */

@@ -123,8 +123,14 @@ export class Attempt {
       const isEndless = word === "extend" && this.#recall.of(alias).timer === undefined;
       return isEndless ? { text: stopsNever(alias) } : undefined;
     }
-    if (stateOf(scale) === "running") return { text: alreadyOn(alias, scale) };
-    return { text: alreadyStarting(alias, scale), watchedSinceMs: this.#inside.clock.now() };
+    return this.#started(scale, undefined);
+  }
+
+  /** What is said of a start of what is on; one that is not ready is watched. */
+  #started(scale: Scale, stopsInMs: number | undefined): Pick<Tried, "text" | "watchedSinceMs"> {
+    const { alias } = this.#target;
+    if (stateOf(scale) === "running") return { text: alreadyOn(alias, scale, stopsInMs) };
+    return { text: alreadyStarting(alias, scale, stopsInMs), watchedSinceMs: this.#inside.clock.now() };
   }
 
   async #refusal(): Promise<Tried | undefined> {
@@ -183,13 +189,16 @@ export class Attempt {
   }
 
   /** A time for what is on already. */
-  #timed({ desired }: Scale): Tried {
+  #timed(scale: Scale): Tried {
     const { word, durationMs = 0 } = this.#order;
     const { alias } = this.#target;
     const nowMs = this.#inside.clock.now();
     const fromMs = word === "extend" ? this.#recall.of(alias).timer?.dueAtMs ?? nowMs : nowMs;
     const stopsAtMs = fromMs + durationMs;
-    return { outcome: "done", text: extended(alias, stopsAtMs - nowMs), before: desired, after: desired, stopsAtMs };
+    const told = word === "extend"
+      ? { text: extended(alias, stopsAtMs - nowMs) }
+      : this.#started(scale, stopsAtMs - nowMs);
+    return { outcome: "done", ...told, before: scale.desired, after: scale.desired, stopsAtMs };
   }
 }
 

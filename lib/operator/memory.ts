@@ -85,11 +85,13 @@ export interface Story {
 /** What is remembered; every change of it is on disk when it returns. */
 export class Recall {
   readonly #memory: Memory;
+  readonly #aliases: ReadonlySet<string>;
   #all: Remembered | undefined;
 
-  /** Reads nothing yet. */
-  constructor(memory: Memory) {
+  /** Reads nothing yet; what is remembered of other targets than these is forgotten then. */
+  constructor(memory: Memory, aliases: ReadonlySet<string>) {
     this.#memory = memory;
+    this.#aliases = aliases;
   }
 
   /** What lasts of a target. */
@@ -122,7 +124,17 @@ export class Recall {
   }
 
   get #remembered(): Remembered {
-    return this.#all ??= this.#memory.load() ?? { targets: {}, stories: [] };
+    return this.#all ??= this.#known(this.#memory.load() ?? { targets: {}, stories: [] });
+  }
+
+  #known({ targets, stories }: Remembered): Remembered {
+    return {
+      targets: Object.fromEntries(Object.entries(targets).filter(([alias]) => this.#aliases.has(alias))),
+      stories: stories.map((story) => ({
+        ...story,
+        lines: story.lines.map((line) => ({ ...line, watched: line.watched && this.#aliases.has(line.target) })),
+      })).filter(({ lines, answered }) => !answered || lines.some(({ watched }) => watched)),
+    };
   }
 
   #save(remembered: Remembered): void {

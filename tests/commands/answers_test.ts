@@ -3,7 +3,7 @@ import * as answers from "../../lib/commands/mod.ts";
 import type { Counts, Text, Why } from "../../lib/commands/mod.ts";
 
 const running: Counts = { desired: 1, current: 1, ready: 1, available: 1, settled: true };
-const alone = { readyForMs: undefined, stopsInMs: undefined, why: undefined };
+const alone = { readyForMs: undefined, stopsInMs: undefined, obstacles: [] };
 const off: Counts = { desired: 0, current: 0, ready: 0, available: 0, settled: true };
 
 Deno.test("answers say what the specification says", async (t) => {
@@ -20,7 +20,7 @@ Deno.test("answers say what the specification says", async (t) => {
       "<b>clawdbot</b> is now off (replicas: 0)",
     ],
     [
-      answers.alreadyOn("clawdbot", running),
+      answers.alreadyOn("clawdbot", running, undefined),
       "clawdbot is already on (1/1 ready)",
       "<b>clawdbot</b> is already on (1/1 ready)",
     ],

@@ -365,7 +365,7 @@ Deno.test("Operator says in a status for how long a target has been ready, and w
   await running.receive("status");
   assert.equal(
     world.story.at(-1),
-    "clawdbot is starting: 0/1 ready, 0 available: its image cannot be pulled (`ImagePullBackOff`, image `claw:0`, denied)",
+    "clawdbot is starting: 0/1 ready, 0 available; its image cannot be pulled (`ImagePullBackOff`, image `claw:0`, denied)",
   );
   world.setPods({ ready: 1, available: 1 });
   await world.clock.advance(60_000);
@@ -438,4 +438,40 @@ Deno.test("Operator killed while it starts is not told twice", async () => {
   await world.clock.advance(2_000);
   assert.deepEqual(world.effects, [1]);
   assert.deepEqual(world.story, [on, "✎ clawdbot is ready, after 10 s"]);
+});
+
+Deno.test("Operator forgets what it was telling of targets that are no longer its own", async () => {
+  const world = slowWorld({ targets: [clawdbot, ollama] });
+  {
+    await using running = world.start();
+    await running.receive("start all");
+  }
+  const later = slowWorld({ targets: [clawdbot] });
+  later.remembered = world.remembered;
+  later.setScale(1);
+  {
+    await using _running = later.start();
+    later.setPods({ ready: 1 });
+    await rest();
+    assert.deepEqual(later.story, [`✎ clawdbot is ready, after 0 s\n${on.replace("clawdbot", "ollama")}`]);
+    await later.clock.advance(60_000);
+  }
+  assert.deepEqual(later.remembered?.stories, []);
+  assert.deepEqual(Object.keys(later.remembered?.targets ?? {}), ["clawdbot"]);
+});
+
+Deno.test("Operator takes a change whose outcome nobody told for nobody's doing", async () => {
+  const world = new World();
+  world.before = (call, _detail, signal) => {
+    if (call === "scale") {
+      return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+    }
+  };
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(30_000);
+  assert.match(world.story.join(), /My last try may have got through all the same/);
+  world.setScale(1);
+  await world.clock.advance(60_000);
+  assert.equal(world.story.length, 1);
 });

@@ -115,8 +115,8 @@ Deno.test("Operator answers what it is told about time", async () => {
     "clawdbot is already off",
     "clawdbot is now on (replicas: 1), starting…",
     "clawdbot does not stop by itself. Send `start 1h` to have it stop in an hour.",
-    "clawdbot is on, and stops by itself in 2 h",
-    "clawdbot is on, and stops by itself in 2 h 30 min",
+    "clawdbot is already on (1/1 ready). It stops by itself in 2 h.",
+    "clawdbot stops by itself in 2 h 30 min",
     "clawdbot is running: 1/1 ready, 1 available, for 0 s; stops by itself in 2 h 30 min",
     "I don't understand 5s as a time: send something like `90m`, `2h` or `1h30m`, from 1 min to 30 d.",
   ]);
@@ -194,4 +194,22 @@ Deno.test("Operator killed while it stops a target by itself says so once, and s
       assert.deepEqual(world.story.slice(2), [stopped]);
     });
   }
+});
+
+Deno.test("Operator lets a start with a time join one without, and both come true", async () => {
+  const world = new World();
+  world.isPrompt = false;
+  await using running = world.start();
+  await running.receive("start");
+  await running.receive("start 2h");
+  await world.clock.advance(30_000);
+  world.setPods({ ready: 1 });
+  await rest();
+  assert.deepEqual(world.story, [
+    "clawdbot is now on (replicas: 1), starting…",
+    "clawdbot is already starting (0/1 ready)… It stops by itself in 2 h.",
+    "✎ clawdbot is ready, after 30 s; it stops by itself in 2 h",
+  ]);
+  await world.clock.advance(2 * hour);
+  assert.deepEqual(world.effects, [1, 0]);
 });

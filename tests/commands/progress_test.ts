@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import * as answers from "../../lib/commands/mod.ts";
+import type { Hindrance, Text } from "../../lib/commands/mod.ts";
+
+Deno.test("notReady() says what is in the way, in the cluster's own words", async (t) => {
+  const rows: [hindrance: Hindrance, words: string][] = [
+    [
+      { kind: "image", reason: "ImagePullBackOff", image: "ghcr.io/claw:1", message: "not found" },
+      "its image cannot be pulled (`ImagePullBackOff`, image `ghcr.io/claw:1`, not found)",
+    ],
+    [
+      { kind: "container-config", reason: "CreateContainerConfigError", message: 'secret "claw" not found' },
+      'its container cannot be set up (`CreateContainerConfigError`, secret "claw" not found)',
+    ],
+    [
+      { kind: "crash", reason: "CrashLoopBackOff", exitCode: 1, restarts: 3 },
+      "it crashes (`CrashLoopBackOff`, exit code 1, restarts: 3)",
+    ],
+    [
+      { kind: "out-of-memory", reason: "OOMKilled", exitCode: 137, restarts: 0 },
+      "it runs out of memory (`OOMKilled`, exit code 137)",
+    ],
+    [
+      { kind: "unschedulable", reason: "Unschedulable", message: "0/3 nodes" },
+      "no node can take it (`Unschedulable`, 0/3 nodes)",
+    ],
+    [
+      { kind: "quota", reason: "FailedCreate", message: "exceeded quota" },
+      "the cluster permits no more pods (`FailedCreate`, exceeded quota)",
+    ],
+    [{ kind: "other", reason: "ContainerCreating" }, "the cluster reports (`ContainerCreating`)"],
+  ];
+  for (const [hindrance, words] of rows) {
+    await t.step(words, () => {
+      const why = { obstacles: [hindrance], missing: undefined };
+      const { plain } = answers.notReady("clawdbot", { ready: 0, desired: 1 }, 14_000, why);
+      assert.equal(plain, `clawdbot is not ready after 14 s (0/1 ready): ${words}. I keep watching it.`);
+    });
+  }
+});
+
+Deno.test("what is said of progress is modest in HTML, and lets nothing foreign into it", async (t) => {
+  const image: Hindrance = { kind: "image", reason: "<i>", message: `${"x".repeat(400)}\nline` };
+  const rows: [text: Text, html: RegExp][] = [
+    [answers.ready("clawdbot", 14_000, undefined), /^<b>clawdbot<\/b> is ready, after 14 s$/],
+    [answers.reasons({ obstacles: [image] }), /^its image cannot be pulled \(<code>&#60;i&#62;<\/code>, x{300}…\)$/],
+    [
+      answers.changedByOthers("claw", { before: 1, now: 2, manager: "<b>" }),
+      /^<b>claw<\/b> was scaled from 1 to 2 by somebody else \(<code>&#60;b&#62;<\/code>\)$/,
+    ],
+    [
+      answers.mentioning(["@a:h"], answers.ready("claw", 0, undefined)),
+      /^<a href="https:\/\/matrix\.to\/#\/%40a%3Ah">@a:h<\/a>: <b>claw<\/b> is ready, after 0 s$/,
+    ],
+  ];
+  for (const [text, html] of rows) await t.step(text.plain.slice(0, 60), () => assert.match(text.html, html));
+});
+
+Deno.test("timeLeft() counts begun minutes as whole ones", async (t) => {
+  const rows: [ms: number, words: string][] = [
+    [59_999, "59 s"],
+    [60_000, "1 min"],
+    [473_000, "8 min"],
+    [7_198_000, "2 h"],
+    [2_820_001, "48 min"],
+  ];
+  for (const [ms, words] of rows) await t.step(`${ms} ms: ${words}`, () => assert.equal(answers.timeLeft(ms), words));
+});
