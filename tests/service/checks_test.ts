@@ -92,7 +92,7 @@ Deno.test("runChecks() lets a check that is late leave nothing behind", leavesNo
     name: "login",
     run: async (signal) => {
       await new Promise((resolve) => signal.addEventListener("abort", resolve));
-      await Promise.resolve();
+      await new Promise((resolve) => setTimeout(resolve, 5)); // a logout takes its time
       cleaned.push("logged out");
       throw signal.reason;
     },
