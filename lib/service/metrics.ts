@@ -103,7 +103,8 @@ export class Metrics {
    * @param syncAgeMs asked each time that the metrics are
    */
   static async open(version: string, syncAgeMs: () => number): Promise<Metrics> {
-    const { Counter, Gauge, Histogram, Registry } = await import("prom-client");
+    // By its default export: in the bundle it has no other.
+    const { Counter, Gauge, Histogram, Registry } = (await import("prom-client")).default;
     const registry = new Registry();
     for (const { name, kind, help, labels, ...rest } of Object.values<Metric>(METRICS)) {
       const options = { name, help, labelNames: [...labels], registers: [registry] };

@@ -129,7 +129,7 @@ async function toggle(testbed: Testbed, root: string, executable: Executable): P
     assert.match(String(said.content["body"]), answer);
     await workloads.until(namespace, name, ({ ready }) => ready === replicas, 10_000);
   }
-  assert.ok(await answers("healthz"));
+  for (const path of ["healthz", "metrics"]) assert.ok(await answers(path), path);
 
   const status = await Deno.readTextFile(`/proc/${operator.pid}/status`);
   const field = (wanted: string) =>
