@@ -22,6 +22,10 @@ const logger = getLogger(["openclaw-toggle", "operator"]);
 /** A watch that was refused is asked for again after so long: the permission may have been granted. */
 const refusedForMs = 300_000;
 
+/** What is in a target's way is asked for so often at most: that is a list of pods. */
+const diagnosedEveryMs = 2_000;
+const unhindered: Diagnosis = { obstacles: [], missing: undefined };
+
 /** Watches all targets. */
 export class Follower {
   readonly #inside: Inside;
@@ -63,6 +67,7 @@ export class Follower {
     const { clock, stop, settings } = this.#inside;
     const { alias } = target;
     let readySinceMs: number | undefined;
+    let looked = { changeAtMs: 0, atMs: 0, diagnosis: unhindered };
     for (;;) {
       const { change, known, timer } = this.#recall.of(alias);
       if (change === undefined) {
@@ -74,7 +79,12 @@ export class Follower {
       const scale = await this.#read(target);
       const isAsWanted = scale?.desired === change.after;
       const isInWay = scale !== undefined && isAsWanted && isUnready(change, scale);
-      const diagnosis = isInWay ? await this.diagnose(target, stop) : { obstacles: [], missing: undefined };
+      const isDue = looked.changeAtMs !== change.atMs || clock.now() - looked.atMs >= diagnosedEveryMs;
+      if (isInWay && isDue) {
+        const atMs = clock.now();
+        looked = { changeAtMs: change.atMs, atMs, diagnosis: await this.diagnose(target, stop) };
+      }
+      const { diagnosis } = looked;
       if (this.#recall.of(alias).change !== change || scale === undefined) continue;
 
       const nowMs = clock.now();
@@ -125,7 +135,7 @@ export class Follower {
     } catch (error) {
       if (!(error instanceof TransientError || error instanceof CredentialError) && !isRefused(error)) throw error;
       logger.warn("Cannot diagnose {target}: {reason}", { target: target.alias, reason: error.message });
-      return { obstacles: [], missing: undefined };
+      return unhindered;
     }
   }
 

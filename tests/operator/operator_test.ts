@@ -5,7 +5,19 @@ import { alice, Killed, rest, World } from "./fakes.ts";
 const on = "clawdbot is now on (replicas: 1), starting…";
 const off = "clawdbot is now off (replicas: 0)";
 
-const calls = ["unsettled", "read", "pin", "claim", "say", "scaler.read", "acting", "scale", "settle"];
+const calls = [
+  "unsettled",
+  "read",
+  "pin",
+  "claim",
+  "say",
+  "scaler.read",
+  "acting",
+  "scale",
+  "settle",
+  "save",
+  "transaction",
+];
 const points = [...calls, "unsent", "send", "sent"].flatMap((call) => [`before ${call}`, `after ${call}`]);
 
 Deno.test("Operator killed anywhere has one effect and one answer per command in its next life", async (t) => {

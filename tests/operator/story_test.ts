@@ -46,12 +46,16 @@ Deno.test("Operator edits a start's one answer when the target is ready, with an
 Deno.test("Operator asks little of the cluster when nothing goes on, and a read a second at most when it must", async () => {
   const world = slowWorld();
   world.mayWatch = false;
-  let reads = 0;
-  world.before = (call) => void (reads += call === "scaler.read" ? 1 : 0);
+  let reads = 0, diagnoses = 0;
+  world.before = (call) => {
+    reads += call === "scaler.read" ? 1 : 0;
+    diagnoses += call === "diagnose" ? 1 : 0;
+  };
   await using running = world.start();
   await running.receive("start");
   await world.clock.advance(10_000);
   assert.ok(reads >= 10 && reads <= 13, `${reads}`);
+  assert.ok(diagnoses >= 5 && diagnoses <= 6, `${diagnoses}`);
   world.setPods({ ready: 1 });
   await world.clock.advance(1_000);
   reads = 0;
