@@ -73,14 +73,15 @@ export async function ensureIdentity(
 
 async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: AbortSignal): Promise<IdentityState> {
   const { machine, self } = parts;
-  // The crypto takes an identity that it has made for published, whether or not that ever got through.
-  const answer = await machine.query(self, signal);
-  if (object(answer["device_keys"])[self] === undefined) {
-    throw new TransientError("Cannot look after the own identity: the homeserver does not tell our own keys");
+  // That there is one was told when the session was opened. That there is none is asked again: none is to be replaced.
+  if (!machine.hasIdentity(self) || machine.isStale(self)) {
+    const answer = await machine.query(self, signal);
+    if (object(answer["device_keys"])[self] === undefined) {
+      throw new TransientError("Cannot look after the own identity: the homeserver does not tell our own keys");
+    }
   }
-  const published = object(answer["master_keys"])[self] !== undefined;
   const storage = parts.recoveryKey && await SecretStorage.open(parts.requests, self, parts.recoveryKey, signal);
-  if (reset || !published) {
+  if (reset || !machine.hasIdentity(self)) {
     await makeIdentity(parts, reset, signal);
   } else if (!await holdsPrivateKeys(machine.olm) && !await restore(parts, storage, signal)) {
     return {

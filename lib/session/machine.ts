@@ -62,6 +62,8 @@ export class Machine implements Disposable {
   readonly #stale = new Map<string, number>();
   /** Devices by user and device id, as the homeserver has listed them last since we started. */
   readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
+  /** Users who have an identity by the homeserver's last answer. */
+  readonly #identified = new Set<string>();
   #syncs = 0;
   /** Messages in rooms that are being said: saying one comes by here again. */
   readonly #speaking = new Set<string>();
@@ -177,6 +179,11 @@ export class Machine implements Disposable {
     return this.#listed.get(userId);
   }
 
+  /** The homeserver told of an identity of the user when it was asked last, whatever the crypto believes. */
+  hasIdentity(userId: string): boolean {
+    return this.#identified.has(userId);
+  }
+
   /** The user's devices have changed and have not been queried since. */
   isStale(userId: string): boolean {
     return this.#stale.has(userId);
@@ -219,6 +226,8 @@ export class Machine implements Disposable {
     if (request.type !== RequestType.KeysQuery) return json;
     for (const [user, devices] of Object.entries(object(json["device_keys"]))) {
       this.#listed.set(user, listedKeys(object(devices)));
+      if (object(json["master_keys"])[user] === undefined) this.#identified.delete(user);
+      else this.#identified.add(user);
       // A change that was told while the query was under way may not be in its answer.
       if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
     }
