@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { loadYaml } from "@kubernetes/client-node";
 import { type Metric, METRICS, Metrics } from "../../lib/service/mod.ts";
 
 Deno.test("Metrics.text() tells what was counted and measured", async () => {
@@ -64,5 +65,9 @@ Deno.test("dashboard and alerts ask for metrics that there are, by labels that t
   assert.deepEqual(Object.values<Metric>(METRICS).map(({ name }) => name).filter((name) => !shown.has(name)), []);
   const { panels } = JSON.parse(texts["dashboard.json"]) as { panels: { targets: { expr: string }[] }[] };
   assert.ok(panels.every(({ targets }) => targets.length > 0 && targets.every(({ expr }) => expr.length > 0)));
-  assert.equal(texts["alerts.yaml"].match(/^ +- alert: /gm)?.length, 2);
+  const { groups } = loadYaml<{ groups: { rules: { alert: string; expr: string }[] }[] }>(texts["alerts.yaml"]);
+  assert.deepEqual(groups.flatMap(({ rules }) => rules.map(({ alert, expr }) => [alert, expr.length > 0])), [
+    ["OpenclawToggleDeaf", true],
+    ["OpenclawToggleFails", true],
+  ]);
 });
