@@ -211,7 +211,7 @@ export class Follower {
     if (isUndone && isNews) {
       const text = undone(alias, { before: change.after, now, manager }, clock.now() - change.atMs);
       this.#stories.tell(alias, text, undefined, true);
-    } else if (isUndone) this.#stories.end(alias);
+    } else if (isUndone || change?.told === "ready") this.#stories.end(alias);
     else if (change !== undefined) this.#recall.change(alias, { change: { ...change, after: now } });
     if (!isNews) return;
     for (const roomId of rooms) {

@@ -152,3 +152,18 @@ Deno.test("Operator misses no change that comes while it looks at its own for th
   await rest();
   assert.deepEqual(world.story, [`! ${alice}: clawdbot was scaled from 1 to 3 by somebody else (\`kubectl-edit\`)`]);
 });
+
+Deno.test("Operator takes nobody else's count for its own", async () => {
+  const world = new World();
+  await using running = world.start();
+  await running.receive("start");
+  await world.clock.advance(4_000);
+  world.setScale(3, "clawdbot", "kubectl");
+  await rest();
+  world.setScale(0);
+  await rest();
+  assert.deepEqual(world.story.slice(-2), [
+    `! ${alice}: clawdbot was scaled from 1 to 3 by somebody else (\`kubectl\`)`,
+    `! ${alice}: clawdbot was scaled from 3 to 0 by somebody else`,
+  ]);
+});
