@@ -68,7 +68,7 @@ class Ground implements AsyncDisposable {
 
   /** Devices that the account has. */
   async devices(): Promise<string[]> {
-    const requests = new Requests(this.homeserver.url);
+    using requests = new Requests(this.homeserver.url);
     const never = new AbortController().signal;
     const login = { type: "m.login.password", identifier: { type: "m.id.user", user: "toggle" }, password: "secret" };
     const path = "/_matrix/client/v3";

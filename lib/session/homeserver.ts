@@ -23,9 +23,10 @@ export type HomeserverAddress =
 export async function findHomeserver(address: HomeserverAddress, signal: AbortSignal): Promise<string> {
   if (address.kind === "url") return address.url.replace(/\/+$/, "");
   const fallback = `https://${address.name}`;
+  using requests = new Requests(fallback);
   let json: Json;
   try {
-    ({ json } = await new Requests(fallback).send({ method: "GET", path: "/.well-known/matrix/client" }, signal));
+    ({ json } = await requests.send({ method: "GET", path: "/.well-known/matrix/client" }, signal));
   } catch (error) {
     if (error instanceof RejectedError && error.status === 404) return fallback;
     throw error;

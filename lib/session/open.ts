@@ -44,7 +44,8 @@ export interface SessionOptions {
  */
 export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
   const { store, login } = options;
-  const requests = new Requests(await findHomeserver(options.homeserver, signal));
+  using unfinished = new DisposableStack();
+  const requests = unfinished.use(new Requests(await findHomeserver(options.homeserver, signal)));
   const stored = store.account.load();
   if (stored !== undefined) mustBeOurs(stored, requests.baseUrl, login.user);
   // Without an account, what the crypto holds is of a device that never came to be ours.
@@ -52,9 +53,7 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
   const account = login.method === "token"
     ? await adopt(requests, options, stored, signal)
     : stored ?? await newLogin(requests, options, undefined, signal);
-  try {
-    return await begin(requests, options, account, signal);
-  } catch (error) {
+  const session = await begin(requests, options, account, signal).catch(async (error) => {
     if (!(error instanceof DeviceLost)) throw error;
     if (login.method === "token") throw tokenUseless(account, error.message);
     // A device made anew under its old id would never be sent keys again: the crypto takes them for uploaded.
@@ -64,7 +63,9 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
     );
     await store.setCryptoAside();
     return await begin(requests, options, await newLogin(requests, options, undefined, signal), signal);
-  }
+  });
+  unfinished.move();
+  return session;
 }
 
 /** The homeserver does not know our device any more, or knows it by other keys. */

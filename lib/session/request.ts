@@ -51,12 +51,17 @@ export function path(parts: TemplateStringsArray, ...values: readonly string[]):
   return parts.reduce((made, part, index) => made + part + encodeURIComponent(values[index] ?? ""), "");
 }
 
-/** Sends requests to one homeserver. */
-export class Requests {
+/** Sends requests to one homeserver, over connections of its own. */
+export class Requests implements Disposable {
   /** Base URL without a trailing slash. */
   readonly baseUrl: string;
   /** Sent with every request once it is set. */
   accessToken: string | undefined;
+  /**
+   * Over HTTP/2 all requests share one connection; when that is dead they hang, and so do all that come after them, for
+   * as long as the kernel does not notice: about a quarter of an hour.
+   */
+  readonly #client = Deno.createHttpClient({ http2: false });
 
   /**
    * Makes no request yet.
@@ -78,7 +83,7 @@ export class Requests {
   async send(request: Request, signal: AbortSignal): Promise<{ readonly json: Json; readonly body: string }> {
     const { body: given } = request;
     const what = `${request.method} ${this.baseUrl}${request.path}`;
-    const { response, body } = await exchange(
+    const { response, body } = await this.exchange(
       this.#url(request),
       {
         method: request.method,
@@ -92,6 +97,53 @@ export class Requests {
       signal,
     );
     return { json: answer(what, request.path, response, body), body };
+  }
+
+  /**
+   * One request, to whomever, and its whole answer, whatever its status. Queries are left out of messages: they may hold
+   * secrets.
+   *
+   * @throws TransientError if there was no whole answer within the deadline
+   */
+  async exchange(
+    url: URL,
+    init: RequestInit,
+    deadlineMs: number,
+    signal: AbortSignal,
+  ): Promise<{ readonly response: Response; readonly body: string }> {
+    signal.throwIfAborted();
+    const what = `${init.method} ${url.origin}${url.pathname}`;
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), deadlineMs);
+    try {
+      const response = await fetch(url, {
+        ...init,
+        client: this.#client,
+        signal: AbortSignal.any([signal, deadline.signal]),
+      });
+      const body = await response.text();
+      log.debug("{what}: {status}", { what, status: response.status });
+      return { response, body };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (deadline.signal.aborted) {
+        throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
+      }
+      // fetch says TypeError for everything below HTTP: name not found, refused, broken off. Its cause repeats the URL
+      // first.
+      if (error instanceof TypeError) {
+        const { message } = error.cause instanceof Error ? error.cause : error;
+        throw new TransientError(`Cannot ${what}: ${message.split(url.href).at(-1)?.replace(/^\): /, "")}`);
+      }
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Closes the connections. */
+  [Symbol.dispose](): void {
+    this.#client.close();
   }
 
   #url(request: Request): URL {
@@ -109,42 +161,6 @@ export class Requests {
     }
     if (this.accessToken !== undefined) headers.set("authorization", `Bearer ${this.accessToken}`);
     return headers;
-  }
-}
-
-/**
- * One request and its whole answer, whatever its status. Queries are left out of messages: they may hold secrets.
- *
- * @throws TransientError if there was no whole answer within the deadline
- */
-export async function exchange(
-  url: URL,
-  init: RequestInit,
-  deadlineMs: number,
-  signal: AbortSignal,
-): Promise<{ readonly response: Response; readonly body: string }> {
-  signal.throwIfAborted();
-  const what = `${init.method} ${url.origin}${url.pathname}`;
-  const deadline = new AbortController();
-  const timer = setTimeout(() => deadline.abort(), deadlineMs);
-  try {
-    const response = await fetch(url, { ...init, signal: AbortSignal.any([signal, deadline.signal]) });
-    const body = await response.text();
-    log.debug("{what}: {status}", { what, status: response.status });
-    return { response, body };
-  } catch (error) {
-    signal.throwIfAborted();
-    if (deadline.signal.aborted) {
-      throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
-    }
-    // fetch says TypeError for everything below HTTP: name not found, refused, broken off. Its cause repeats the URL first.
-    if (error instanceof TypeError) {
-      const { message } = error.cause instanceof Error ? error.cause : error;
-      throw new TransientError(`Cannot ${what}: ${message.split(url.href).at(-1)?.replace(/^\): /, "")}`);
-    }
-    throw error;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -74,7 +74,7 @@ export class Session implements Chat, Disposable {
   #advanceVerifications = (): void => {};
 
   /**
-   * Use `openSession`. Does nothing before {@linkcode Session.run}; owns the machine from now on.
+   * Use `openSession`. Does nothing before {@linkcode Session.run}; owns the machine and the requests from now on.
    *
    * @internal
    * @param parts what it is made of
@@ -275,9 +275,10 @@ export class Session implements Chat, Disposable {
     }
   }
 
-  /** Closes the crypto. */
+  /** Closes the crypto and the connections. */
   [Symbol.dispose](): void {
     this.#machine[Symbol.dispose]();
+    this.#requests[Symbol.dispose]();
   }
 }
 

@@ -10,7 +10,7 @@ import type { SsoLogin } from "../config/mod.ts";
 import { CredentialError, TransientError } from "../errors/mod.ts";
 import { type Form, formsOf, linksOf, wordsOf } from "./html.ts";
 import { list, object, text } from "./json.ts";
-import { exchange, path, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
+import { path, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
 
 /** Where the login token would be sent: nobody listens there. A homeserver may have it on a list, so it stays as it is. */
 const OURSELVES = "http://localhost:0";
@@ -33,7 +33,7 @@ export async function singleSignOn(
   signal: AbortSignal,
 ): Promise<string> {
   const hosts = new Hosts(requests.baseUrl, login.keycloakUrl);
-  const browser = new Browser(signal);
+  const browser = new Browser(requests, signal);
   const start = new URL(requests.baseUrl + START + await providerId(requests, login.idpId, signal));
   start.searchParams.set("redirectUrl", OURSELVES);
   const given: Given = { username, password: login.password.reveal(), fields: new Set() };
@@ -128,16 +128,18 @@ interface Page {
 /** Keeps cookies as long as it lives, each for the host that set it. */
 class Browser {
   readonly #cookies = new Map<string, Map<string, string>>();
+  readonly #requests: Requests;
   readonly #signal: AbortSignal;
 
-  constructor(signal: AbortSignal) {
+  constructor(requests: Requests, signal: AbortSignal) {
+    this.#requests = requests;
     this.#signal = signal;
   }
 
   async visit(url: URL, form?: URLSearchParams): Promise<Page> {
     const cookies = this.#cookies.get(url.origin) ?? new Map<string, string>();
     this.#cookies.set(url.origin, cookies);
-    const { response, body: html } = await exchange(
+    const { response, body: html } = await this.#requests.exchange(
       url,
       {
         method: form === undefined ? "GET" : "POST",

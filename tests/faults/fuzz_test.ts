@@ -49,7 +49,8 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
   const folder = await Deno.makeTempDir({ prefix: "fuzz-" });
   await using store = await openStore({ folder, holder: { host: "test", pid: 1 } });
   await store.openCrypto();
-  using machine = await Machine.open(new Requests("http://127.0.0.1:9"), SELF, "FUZZ", store.cryptoKey);
+  using requests = new Requests("http://127.0.0.1:9");
+  using machine = await Machine.open(requests, SELF, "FUZZ", store.cryptoKey);
   const applier = new SyncApplier(store, SELF, Date.now);
   const encrypted = new Set<string>();
   let handled = 0;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { ConfigError, CredentialError, TransientError } from "../../lib/errors/mod.ts";
 import { type ClusterPlaces, KubernetesApi, openCluster, serverVersion } from "../../lib/scaler/mod.ts";
 import { nowhere, patient } from "./at_sandbox.ts";
-import { authority, certificate, privateKey } from "./certificates.ts";
+import { authority, certificate, privateKey } from "../certificates.ts";
 
 /** A folder with a ServiceAccount's files, and a home with a kubeconfig. The certificate is of nobody. */
 async function places() {

@@ -14,7 +14,8 @@ const byPassword: Login = { method: "password", user: "toggle", password: new Se
 
 /** A login by the token of a new device, or of one that is there. */
 async function byToken(world: World, deviceId?: string): Promise<Login & { readonly method: "token" }> {
-  const { accessToken } = await logIn(new Requests(world.homeserver.url), byPassword, deviceId, never);
+  using requests = new Requests(world.homeserver.url);
+  const { accessToken } = await logIn(requests, byPassword, deviceId, never);
   return { method: "token", user: "toggle", accessToken: new Secret(accessToken), password: undefined };
 }
 

@@ -61,10 +61,12 @@ class Servers implements AsyncDisposable {
 
   async token(user = "toggle"): Promise<string> {
     const login: Login = { method: "password", user, password: new Secret(password) };
-    return (await logIn(new Requests(this.homeserver.url), login, undefined, never)).accessToken;
+    using requests = new Requests(this.homeserver.url);
+    return (await logIn(requests, login, undefined, never)).accessToken;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.requests[Symbol.dispose]();
     await this.homeserver[Symbol.asyncDispose]();
     await this.keycloak[Symbol.asyncDispose]();
   }
@@ -96,13 +98,11 @@ Deno.test("logIn() by a token refuses one that is of no use", async (t) => {
   await using servers = new Servers();
   servers.homeserver.register("other", password);
   const mine = await servers.token();
-  const at = (accessToken: string, user = "toggle") =>
-    logIn(
-      new Requests(servers.homeserver.url),
-      { method: "token", user, accessToken: new Secret(accessToken), password: undefined },
-      undefined,
-      never,
-    );
+  const at = async (accessToken: string, user = "toggle") => {
+    using requests = new Requests(servers.homeserver.url);
+    const login: Login = { method: "token", user, accessToken: new Secret(accessToken), password: undefined };
+    return await logIn(requests, login, undefined, never);
+  };
   await t.step("refused", () => refused(at("wrong"), /refused the access token .*MATRIX_ACCESS_TOKEN/));
   await t.step("of a full user id elsewhere", () => refused(at(mine, "@toggle:h"), /takes us for @toggle:localhost/));
   await t.step("of somebody else, who is not logged out", async () => {
@@ -129,13 +129,13 @@ Deno.test("tryLogin() leaves nothing behind, and a given token alone", async () 
   const accessToken = await servers.token();
   const given: Login = { method: "token", user: "toggle", accessToken: new Secret(accessToken), password: undefined };
   const devices = async () => {
-    const requests = new Requests(servers.homeserver.url);
+    using requests = new Requests(servers.homeserver.url);
     requests.accessToken = accessToken;
     return (await requests.send({ method: "GET", path: "/_matrix/client/v3/devices" }, never)).body;
   };
   const before = await devices();
   for (const login of [given, servers.jwt(), servers.sso()]) {
-    const { loggedOut } = await tryLogin(new Requests(servers.homeserver.url), login, never);
+    const { loggedOut } = await tryLogin(servers.requests, login, never);
     assert.equal(loggedOut, login.method !== "token");
     assert.equal(await devices(), before);
   }
@@ -154,7 +154,8 @@ Deno.test("tryLogin() logs out also when it is told to end between login and log
       return answer;
     }
   }
-  const { loggedOut } = await tryLogin(new Watched(servers.homeserver.url), login, impatient.signal);
+  using watched = new Watched(servers.homeserver.url);
+  const { loggedOut } = await tryLogin(watched, login, impatient.signal);
   assert.deepEqual([loggedOut, paths.map((path) => path.replace(/.*\//, ""))], [true, ["login", "logout"]]);
 });
 
@@ -258,7 +259,7 @@ Deno.test("logIn() through Keycloak's pages", async (t) => {
   });
   await t.step("with KEYCLOAK_URL, and the homeserver known by another address than its own", async () => {
     await using servers = new Servers();
-    const within = new Requests(servers.homeserver.url.replace("127.0.0.1", "localhost"));
+    using within = new Requests(servers.homeserver.url.replace("127.0.0.1", "localhost"));
     const login = servers.sso({ keycloakUrl: `${servers.keycloak.url}/base` });
     assert.equal((await logIn(within, login, undefined, never)).userId, "@toggle:localhost");
   });

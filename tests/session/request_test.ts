@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
 import { path, Requests, TokenRefused } from "../../lib/session/request.ts";
+import { authority, certificate, privateKey } from "../certificates.ts";
 
 const never = new AbortController().signal;
 
 /** Runs `use` with requests to a server that answers as `handler` says. */
 async function withServer(handler: Deno.ServeHandler, use: (requests: Requests) => Promise<void>): Promise<void> {
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, handler);
-  await use(new Requests(`http://127.0.0.1:${server.addr.port}/`));
+  using requests = new Requests(`http://127.0.0.1:${server.addr.port}/`);
+  await use(requests);
 }
 
 function json(body: unknown, status = 200, headers: Record<string, string> = {}): Response {
@@ -97,7 +99,8 @@ Deno.test("Requests.send() says what is not reachable", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr as Deno.NetAddr;
   listener.close();
-  const sent = new Requests(`http://127.0.0.1:${port}`).send({ method: "GET", path: "/versions" }, never);
+  using requests = new Requests(`http://127.0.0.1:${port}`);
+  const sent = requests.send({ method: "GET", path: "/versions" }, never);
   await assert.rejects(
     sent,
     (error) => error instanceof TransientError && /GET http:\/\/127\.0\.0\.1:\d+\/versions: /.test(error.message),
@@ -114,4 +117,76 @@ Deno.test("Requests.send() ends with the signal's reason", async () => {
   await withServer(held, async (requests) => {
     await assert.rejects(requests.send({ method: "GET", path: "/" }, controller.signal), /stopping/);
   });
+});
+
+/** Passes connections on to a port of this host, until it is told that the network to them is dead. */
+class Network implements Disposable {
+  readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  readonly #connections: { dead: boolean }[] = [];
+
+  constructor(to: number) {
+    void this.#accept(to);
+  }
+
+  get port(): number {
+    return this.#listener.addr.port;
+  }
+
+  /** All connections stay open, and nothing gets through any more. */
+  freeze(): void {
+    for (const connection of this.#connections) connection.dead = true;
+  }
+
+  async #accept(port: number): Promise<void> {
+    for await (const near of this.#listener) {
+      const far = await Deno.connect({ hostname: "127.0.0.1", port });
+      const connection = { dead: false };
+      this.#connections.push(connection);
+      const through = () =>
+        new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+          transform: (bytes, passed) => connection.dead ? undefined : passed.enqueue(bytes),
+        });
+      for (const [from, to] of [[near, far], [far, near]] as const) {
+        // Either end may break it off.
+        from.readable.pipeThrough(through()).pipeTo(to.writable).catch(() => {});
+      }
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener.close();
+  }
+}
+
+Deno.test("Requests.send() gets through after a connection died, by the authorities that the user trusts", async (t) => {
+  const file = await Deno.makeTempFile();
+  await Deno.writeTextFile(file, authority);
+  const rows: Record<string, string>[] = [
+    { DENO_CERT: file },
+    { DENO_TLS_CA_STORE: "system", SSL_CERT_FILE: file },
+  ];
+  for (const env of rows) {
+    await t.step(Object.keys(env).join(" and "), async () => {
+      await using server = Deno.serve(
+        { hostname: "127.0.0.1", port: 0, cert: certificate, key: privateKey, onListen: () => {} },
+        ({ url }) => {
+          if (url.endsWith("/frozen")) network.freeze();
+          return json({});
+        },
+      );
+      using network = new Network(server.addr.port);
+      const program = new URL("request_program.ts", import.meta.url).pathname;
+      const { stdout } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "--quiet", "-A", program, `https://localhost:${network.port}`, "/before", "/frozen", "/after"],
+        env,
+        stderr: "inherit",
+      }).output();
+      assert.deepEqual(new TextDecoder().decode(stdout).trim().split("\n"), [
+        "/before: answered",
+        "Cannot GET /frozen: no answer within 0.2 s",
+        "/after: answered",
+      ]);
+    });
+  }
+  await Deno.remove(file);
 });

@@ -1,5 +1,5 @@
 /**
- * Certificates of nobody, for servers of these tests on localhost.
+ * Certificates of nobody, for servers of tests on localhost.
  *
  * @module
  */
