@@ -78,6 +78,7 @@ export async function startHomeserver(python: string, folder: string, keycloak?:
       name: "Synapse",
       command: [python, join(import.meta.dirname ?? ".", "homeserver.py"), "-c", join(folder, "homeserver.yaml")],
       logFile: join(folder, "output.log"),
+      ...(keycloak ? { environment: { PYTHONPATH: keycloak.modules } } : {}),
     });
     await child.untilReady(() => answers(`${url}/_matrix/client/versions`), 60_000);
   };
@@ -193,7 +194,17 @@ function withKeycloak(keycloak: Keycloak): Record<string, unknown> {
     };
   };
   const secret = keycloak.secret("synapse");
+  const oauth = {
+    jwt_validation: {
+      jwks_endpoint: `${keycloak.url}/realms/${keycloak.realm}/protocol/openid-connect/certs`,
+      localpart_path: "preferred_username",
+      require_expiry: true,
+    },
+    username_type: "user_id",
+    registration_enabled: true,
+  };
   return {
+    modules: [{ module: "synapse_token_authenticator.TokenAuthenticator", config: { oauth } }],
     jwt_config: {
       enabled: true,
       secret: keycloak.publicKey,

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import realm from "./keycloak/realm.json" with { type: "json" };
 import { freePort, httpJson } from "./network.ts";
 import { Child } from "./process.ts";
+import type { KeycloakTools } from "./setup.ts";
 
 /** A running Keycloak. */
 export interface Keycloak extends AsyncDisposable {
@@ -18,6 +19,8 @@ export interface Keycloak extends AsyncDisposable {
   readonly realm: string;
   /** Public key of the realm, PEM: what its tokens are signed with (RS256). */
   readonly publicKey: string;
+  /** Folder of Python modules that Synapse needs to know it. */
+  readonly modules: string;
   /** Password of a user in the realm. */
   password(username: string): string;
   /** Secret of a client in the realm; empty for a public one. */
@@ -31,10 +34,10 @@ export interface Keycloak extends AsyncDisposable {
 /**
  * Starts a Keycloak.
  *
- * @param distribution folder of the unpacked distribution; it is copied, since Keycloak writes into its own folder
+ * @param tools its distribution, which is copied, since Keycloak writes into its own folder, and what Synapse needs
  * @param folder empty folder for its data
  */
-export async function startKeycloak(distribution: string, folder: string): Promise<Keycloak> {
+export async function startKeycloak({ distribution, modules }: KeycloakTools, folder: string): Promise<Keycloak> {
   const home = join(folder, "keycloak");
   const { success } = await new Deno.Command("cp", { args: ["-r", distribution, home] }).output();
   if (!success) throw new Error(`Cannot copy Keycloak to ${home}`);
@@ -60,6 +63,7 @@ export async function startKeycloak(distribution: string, folder: string): Promi
   return {
     url,
     realm: realm.realm,
+    modules,
     publicKey: `-----BEGIN PUBLIC KEY-----\n${public_key.replace(/.{64}/g, "$&\n")}\n-----END PUBLIC KEY-----\n`,
     password: (username) => found(realm.users, (user) => user.username === username).credentials[0]?.value ?? "",
     secret: (clientId) => found(realm.clients, (client) => client.clientId === clientId).secret ?? "",

@@ -71,7 +71,7 @@ export async function startTestbed(
   const givenCluster = Deno.env.get("KUBECONFIG");
   const givenUrl = Deno.env.get("MATRIX_HOMESERVER");
   if (givenUrl && options.keycloak) throw new Error("Cannot use MATRIX_HOMESERVER: it has to know our own Keycloak");
-  const { python, controlPlane, keycloak: distribution } = await setUp({ controlPlane: !givenCluster, ...options });
+  const { python, controlPlane, keycloak: keycloakTools } = await setUp({ controlPlane: !givenCluster, ...options });
 
   await removeLeftovers();
   const folder = await Deno.makeTempDir({ dir: cacheFolder, prefix: "run-" });
@@ -80,7 +80,9 @@ export async function startTestbed(
     await Deno.mkdir(join(folder, name));
     return join(folder, name);
   };
-  const keycloak = distribution ? resources.use(await startKeycloak(distribution, await within("sign-on"))) : undefined;
+  const keycloak = keycloakTools
+    ? resources.use(await startKeycloak(keycloakTools, await within("sign-on")))
+    : undefined;
   const [homeserver, cluster] = await allOrNone([
     givenUrl
       ? givenHomeserver(givenUrl, registrationSecret())

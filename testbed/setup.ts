@@ -32,8 +32,16 @@ export interface Tools {
   readonly python: string;
   /** The control plane's program; undefined if it was not asked for. */
   readonly controlPlane: string | undefined;
-  /** Folder of Keycloak's distribution; undefined if it was not asked for. */
-  readonly keycloak: string | undefined;
+  /** Keycloak; undefined if it was not asked for. */
+  readonly keycloak: KeycloakTools | undefined;
+}
+
+/** What Keycloak and a homeserver that knows it need. */
+export interface KeycloakTools {
+  /** Folder of Keycloak's distribution. */
+  readonly distribution: string;
+  /** Folder of Python modules that Synapse needs besides its own. */
+  readonly modules: string;
 }
 
 /**
@@ -44,11 +52,7 @@ export interface Tools {
  */
 export async function setUp(options: { controlPlane: boolean; keycloak?: boolean }): Promise<Tools> {
   const python = await findPython();
-  const keycloak = options.keycloak ? join(cacheFolder, `keycloak-${keycloakVersion}`) : undefined;
-  if (keycloak) await findJava();
-  if (keycloak && !(await exists(keycloak))) {
-    await run("find Maven, which fetches Keycloak (on Debian and Ubuntu: apt install maven)", ["mvn", "--version"]);
-  }
+  if (options.keycloak) await findJava();
   const program = options.controlPlane ? await programPath() : undefined;
   if (program && !(await exists(program))) {
     await run("find Go (the control plane is built with it: https://go.dev/dl)", ["go", "version"]);
@@ -59,8 +63,20 @@ export async function setUp(options: { controlPlane: boolean; keycloak?: boolean
       await run("build the control plane", [join(sources, "build.sh"), path]);
     });
   }
-  if (keycloak && !(await exists(keycloak))) await making(keycloak, "Keycloak distribution", unpackKeycloak);
+  const keycloak = options.keycloak ? await setUpKeycloak(python) : undefined;
   return { python: interpreter, controlPlane: program, keycloak };
+}
+
+async function setUpKeycloak(python: Python): Promise<KeycloakTools> {
+  const distribution = join(cacheFolder, `keycloak-${keycloakVersion}`);
+  if (!(await exists(distribution))) {
+    await run("find Maven, which fetches Keycloak (on Debian and Ubuntu: apt install maven)", ["mvn", "--version"]);
+    await making(distribution, "Keycloak distribution", unpackKeycloak);
+  }
+  const required = join(here, "keycloak", "requirements.txt");
+  const interpreter = await pythonEnvironment(required, ["--no-deps", "--only-binary", ":all:"], python);
+  const question = "import sysconfig; print(sysconfig.get_path('purelib'), end='')";
+  return { distribution, modules: (await output([interpreter, "-c", question])).stdout };
 }
 
 async function unpackKeycloak(folder: string): Promise<void> {

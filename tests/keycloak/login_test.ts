@@ -47,6 +47,7 @@ interface Ways {
   readonly token: Environment;
   readonly withoutDevice: Environment;
   readonly jwt: Environment;
+  readonly jwtByModule: Environment;
   readonly jwtWithSecret: Environment;
   readonly sso: Environment;
 }
@@ -78,6 +79,7 @@ async function waysOf(ground: Ground): Promise<Ways> {
       MATRIX_ACCESS_TOKEN: await ground.tokenWithoutDevice(tina.userId),
     },
     jwt: { ...jwt, ...atKeycloak("public"), KEYCLOAK_CLIENT_ID: "operator" },
+    jwtByModule: { ...jwt, ...atKeycloak("by-module"), KEYCLOAK_CLIENT_ID: "operator", JWT_LOGIN_TYPE: "" },
     jwtWithSecret: {
       ...jwt,
       ...atKeycloak("confidential"),
@@ -109,6 +111,12 @@ function rightRows({ testbed }: Ground, ways: Ways): RightRow[] {
       userId: "@public:localhost",
       environment: { ...ways.jwt, ...within },
       softly: true,
+    },
+    {
+      method: "jwt",
+      case: "right, by synapse-token-authenticator",
+      userId: "@by-module:localhost",
+      environment: ways.jwtByModule,
     },
     {
       method: "jwt",
@@ -279,9 +287,8 @@ async function wrongRows(ground: Ground, ways: Ways): Promise<WrongRow[]> {
     {
       method: "jwt",
       case: "login type not offered",
-      environment: { ...jwt, JWT_LOGIN_TYPE: "com.famedly.login.token.oauth" },
-      words:
-        /the homeserver offers .*org\.matrix\.login\.jwt.*needs com\.famedly\.login\.token\.oauth; see JWT_LOGIN_TYPE/,
+      environment: { ...jwt, JWT_LOGIN_TYPE: "com.famedly.login.token" },
+      words: /the homeserver offers .*org\.matrix\.login\.jwt.*needs com\.famedly\.login\.token; see JWT_LOGIN_TYPE/,
     },
     {
       method: "sso",
