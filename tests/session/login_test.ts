@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type Login, Secret } from "../../lib/config/mod.ts";
 import { CredentialError, TransientError } from "../../lib/errors/mod.ts";
+import { startLogging } from "../../lib/service/mod.ts";
 import { logIn, tryLogin } from "../../lib/session/login.ts";
 import { type Request, Requests } from "../../lib/session/request.ts";
 import { Hosts } from "../../lib/session/sso.ts";
@@ -458,4 +459,27 @@ Deno.test("Hosts lets the homeserver send us to its public address and to one pr
       else go();
     });
   }
+});
+
+Deno.test("logIn() writes no secret, token or code to the log, at any level", async () => {
+  const lines: string[] = [];
+  const write = (line: string) => void lines.push(line);
+  await using _log = await startLogging({ level: "debug", format: "json", colour: false, write });
+  await using servers = new Servers();
+  const accessToken = await servers.token();
+  const byToken: Login = { method: "token", user: "toggle", accessToken: new Secret(accessToken), password: undefined };
+  const withSecret = servers.jwt({ clientId: "confidential", clientSecret: new Secret(clientSecret) });
+  const tokens: string[] = [];
+  for (const login of [byToken, withSecret, servers.sso()]) {
+    tokens.push((await logIn(servers.requests, login, undefined, never)).accessToken);
+  }
+  for (const login of [servers.jwt({ password: wrong }), servers.sso({ password: wrong })]) {
+    await assert.rejects(logIn(servers.requests, login, undefined, never), CredentialError);
+  }
+  const log = lines.join("\n");
+  for (const visited of ["/openid-connect/token", "/login-actions/authenticate", "/oidc/callback", "/whoami"]) {
+    assert.ok(log.includes(visited), `${visited} is not in the log`);
+  }
+  const found = [...secrets, ...tokens, "loginToken", "code=", "state=", "eyJ"].filter((each) => log.includes(each));
+  assert.deepEqual(found, []);
 });
