@@ -33,6 +33,8 @@ export interface Image {
   readonly entrypoint: readonly string[];
   /** Labels. */
   readonly labels: Readonly<Record<string, string>>;
+  /** Files and folders of the project that the build is given. */
+  readonly sources: readonly string[];
   /** Output of the call of the task `compile` in the build. */
   readonly executable: string;
 }
@@ -79,6 +81,7 @@ export function readContainerfile(text: string): Image {
     ports: all(image, "EXPOSE").map(Number),
     entrypoint: JSON.parse(one("ENTRYPOINT")),
     labels: Object.assign({}, ...all(image, "LABEL").map(pairs)),
+    sources: all(build, "COPY").flatMap((args) => args.split(/ +/).slice(0, -1)),
     executable: executable[0],
   };
 }

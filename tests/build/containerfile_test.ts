@@ -21,6 +21,13 @@ Deno.test("the Containerfile makes what SPEC 7a asks for", () => {
   assert.equal(/^ARG VERSION=(.*)$/m.exec(text)?.[1], project.version);
 });
 
+Deno.test("the build is given what .dockerignore lets through, and nothing else", async () => {
+  const ignored = await Deno.readTextFile(new URL("../../.dockerignore", import.meta.url));
+  const [all, ...exceptions] = ignored.trim().split("\n");
+  assert.equal(all, "*");
+  assert.deepEqual(exceptions.map((line) => line.slice(1)).toSorted(), readContainerfile(text).sources.toSorted());
+});
+
 Deno.test("every FROM names a digest, and the build needs no emulation", () => {
   const froms = text.match(/^FROM .*$/gm) ?? [];
   assert.equal(froms.length, 2);

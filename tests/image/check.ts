@@ -11,7 +11,8 @@ import { Conversation } from "../e2e/conversation.ts";
 import { commandIn, type Executable, executableOf, layOut, type Places, volumeFor } from "./container.ts";
 import { assertMet, needsOf } from "./libraries.ts";
 
-const image = readContainerfile(await Deno.readTextFile(new URL("../../Containerfile", import.meta.url)));
+const root = join(import.meta.dirname ?? ".", "..", "..");
+const image = readContainerfile(await Deno.readTextFile(join(root, "Containerfile")));
 const [port = 0] = image.ports;
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const report: string[] = [];
@@ -19,33 +20,46 @@ const report: string[] = [];
 Deno.test("the image", async (t) => {
   assert.equal(Deno.uid(), 0, "Cannot try the image: it takes root to change root and user; run this as root");
   await using testbed = await startTestbed();
-  const root = join(testbed.folder, "root");
-  await Deno.mkdir(root);
+  const tree = join(testbed.folder, "root");
+  await Deno.mkdir(tree);
   const executable = await executableOf(image, testbed.folder);
   const needs = await needsOf(executable.path);
 
+  await t.step("what the build is given is enough to bundle", () => bundleFromSources(testbed.folder));
   await t.step("its libraries are in distroless cc", () => {
     report.push(`Needs glibc ${needs.glibc.join(".")} and`);
     for (const { name, from } of needs.libraries) report.push(`  ${name.padEnd(24)} ${from ?? "NOT IN DISTROLESS CC"}`);
     assertMet(needs);
   });
   await t.step("the executable holds the bundle, the kubeconfig reader and the crypto", () => holdsAll(testbed.folder));
-  await layOut(image, executable, needs.libraries, root);
+  await layOut(image, executable, needs.libraries, tree);
   report.push(`Layout (${executable.what}), on ${image.base.replace(/@.*/, "")}, user ${image.user}, ports ${port}:`);
   for (const { to, owner } of image.copies) {
-    const { size, mode, isDirectory } = await Deno.stat(join(root, to));
+    const { size, mode, isDirectory } = await Deno.stat(join(tree, to));
     const rights = ((mode ?? 0) & 0o7777).toString(8).padStart(4, "0");
     report.push(`  ${rights} ${owner.padEnd(9)} ${to}${isDirectory ? "/" : `  ${mebibytes(size)}`}`);
   }
   if (executable.args.length > 0) {
-    for (const { name, size } of filesOf(join(root, "bundle"))) report.push(`  /bundle/${name}  ${mebibytes(size)}`);
+    for (const { name, size } of filesOf(join(tree, "bundle"))) report.push(`  /bundle/${name}  ${mebibytes(size)}`);
   }
   try {
-    await t.step("it toggles in a restricted pod, and ends", () => toggle(testbed, root, executable));
+    await t.step("it toggles in a restricted pod, and ends", () => toggle(testbed, tree, executable));
   } finally {
     console.log(`\n${report.join("\n")}`);
   }
 });
+
+/** Makes the bundle from what the Containerfile copies, where there is nothing else. */
+async function bundleFromSources(folder: string): Promise<void> {
+  const context = join(folder, "context");
+  await Deno.mkdir(context);
+  const { code: copied } = await new Deno.Command("cp", { args: ["-R", ...image.sources, context], cwd: root })
+    .output();
+  assert.equal(copied, 0);
+  const script = join(context, "build", "bundle.ts");
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", script] }).output();
+  assert.ok(success, new TextDecoder().decode(stderr));
+}
 
 /** What `deno compile` puts into the executable, whatever runtime it is put into. */
 async function holdsAll(folder: string): Promise<void> {
@@ -62,7 +76,7 @@ async function holdsAll(folder: string): Promise<void> {
   assert.ok(embedded.length > bundled, "it holds the names of the files, not the files");
 }
 
-async function toggle(testbed: Testbed, root: string, executable: Executable): Promise<void> {
+async function toggle(testbed: Testbed, tree: string, executable: Executable): Promise<void> {
   const { workloads, cluster, homeserver, folder } = testbed;
   const [namespace, name] = ["image", "clawdbot"];
   await workloads.createTarget({ namespace, name });
@@ -70,7 +84,7 @@ async function toggle(testbed: Testbed, root: string, executable: Executable): P
   const alice = await testbed.person("alice");
   const password = crypto.randomUUID();
   const { userId, localpart } = await homeserver.register("toggle-image", password);
-  const places: Places = { root, volume: join(folder, "volume"), account: join(folder, "account") };
+  const places: Places = { root: tree, volume: join(folder, "volume"), account: join(folder, "account") };
   await volumeFor(image, places.volume, { kubeconfig });
   const secrets = ["token", "ca.crt", "namespace"].map((file) => [file, join(credentials, file)]);
   await volumeFor(image, places.account, Object.fromEntries(secrets));
