@@ -11,12 +11,16 @@ import { join } from "node:path";
 import { freePort, httpJson } from "./network.ts";
 import { Child } from "./process.ts";
 
-/** How long a pod takes to become ready, or to go, on a control plane of ours; in milliseconds. */
+/** How long things take in the life of a pod on a control plane of ours; in milliseconds. */
 export interface PodDelays {
   /** From being created to being ready. */
   readonly startMs: number;
   /** From being deleted to being gone. */
   readonly stopMs: number;
+  /** How long a container that ends by itself runs. */
+  readonly runMs: number;
+  /** First wait between crashes, which doubles, and wait between pulls. */
+  readonly backOffMs: number;
 }
 
 /** A running control plane, and what it takes to talk to it. */
@@ -91,6 +95,7 @@ export async function startControlPlane(program: string, folder: string, delays:
         "--exit-with-stdin",
         ...["--dir", folder, "--listen", `127.0.0.1:${port}`],
         ...["--start-delay", `${delays.startMs}ms`, "--stop-delay", `${delays.stopMs}ms`],
+        ...["--run-time", `${delays.runMs}ms`, "--back-off", `${delays.backOffMs}ms`],
         "--",
         ...[`--audit-policy-file=${file("audit-policy.yaml")}`, `--audit-log-path=${file("audit.log")}`],
       ],

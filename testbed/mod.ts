@@ -29,16 +29,19 @@ export { Child, type ChildOptions } from "./process.ts";
 export { installPythonOperator, PythonOperator, type PythonOperatorOptions } from "./python_operator.ts";
 export {
   baseRules,
+  type ClusterEvent,
+  extendedRules,
   type Rule,
   type ScaleWrite,
   type ServiceAccount,
   type TargetOptions,
   type TargetState,
+  type WorkloadResource,
   Workloads,
 } from "./workloads.ts";
 
-/** Pods that start and stop fast, but not at once. */
-const quickPods: PodDelays = { startMs: 300, stopMs: 100 };
+/** Pods that start, fail and stop fast, but not at once. */
+const quickPods: PodDelays = { startMs: 300, stopMs: 100, runMs: 300, backOffMs: 1_000 };
 
 /** The servers, and the people. Disposing ends everything that was started. */
 export interface Testbed extends AsyncDisposable {

@@ -62,7 +62,7 @@ export class FaultProxy implements AsyncDisposable {
   readonly #port = freePort();
   readonly #upstream: string;
   readonly #client: Deno.HttpClient;
-  readonly #arrivals: number[] = [];
+  readonly #arrivals: { readonly atMs: number; readonly request: Asked }[] = [];
   readonly #sockets = new Set<Socket>();
   /** Connections that a fault has silenced until it is over. */
   readonly #hung = new Set<Socket>();
@@ -98,9 +98,9 @@ export class FaultProxy implements AsyncDisposable {
     for (const socket of this.#hung) socket.destroy();
   }
 
-  /** Requests that have arrived since a moment of `performance.now()`. */
-  arrivedSince(beginMs: number): number {
-    return this.#arrivals.filter((atMs) => atMs >= beginMs).length;
+  /** Requests that have arrived since a moment of `performance.now()`; those that are meant, if not all are. */
+  arrivedSince(beginMs: number, isMeant: (request: Asked) => boolean = () => true): number {
+    return this.#arrivals.filter(({ atMs, request }) => atMs >= beginMs && isMeant(request)).length;
   }
 
   /** Stops listening; what is under way breaks. */
@@ -133,7 +133,7 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    this.#arrivals.push(performance.now());
+    this.#arrivals.push({ atMs: performance.now(), request: askedOf(request) });
     const fault = this.#striking(request);
     if (fault?.kind === "answer") return answerWith(response, fault);
     if (fault?.kind === "silent") return this.#silence(request, fault.forGood);
@@ -149,9 +149,7 @@ export class FaultProxy implements AsyncDisposable {
   #striking(request: IncomingMessage): Exclude<Fault, { kind: "refuse" }> | undefined {
     const fault = this.#fault;
     if (fault === undefined || fault.kind === "refuse") return undefined;
-    const { method = "", url = "", headers: { authorization = "" } } = request;
-    const path = url.replace(/\?.*$/, "");
-    return fault.when?.({ method, path, authorization }) ?? true ? fault : undefined;
+    return fault.when?.(askedOf(request)) ?? true ? fault : undefined;
   }
 
   async #pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -191,6 +189,10 @@ function answerWith(response: ServerResponse, fault: Extract<Fault, { kind: "ans
   const isText = typeof body === "string";
   response.writeHead(status, { "content-type": isText ? "text/html" : "application/json", ...headers });
   response.end(isText ? body : JSON.stringify(body ?? {}));
+}
+
+function askedOf({ method = "", url = "", headers: { authorization = "" } }: IncomingMessage): Asked {
+  return { method, path: url.replace(/\?.*$/, ""), authorization };
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Uint8Array<ArrayBuffer>> {

@@ -1,6 +1,6 @@
 /**
- * What tests put into a cluster: a Deployment to be switched, a ServiceAccount that may do little, and what became of
- * both. Works on any control plane.
+ * What tests put into a cluster: a workload to be switched, what meddles with it, a ServiceAccount that may do little,
+ * and what became of them. Works on any control plane.
  *
  * @module
  */
@@ -21,17 +21,32 @@ export interface Rule {
   readonly verbs: readonly string[];
 }
 
+/** Plural name of a kind of workload. */
+export type WorkloadResource = "deployments" | "statefulsets";
+
 /** Everything that the operator may do with its target, unless more is granted. */
-export function baseRules(target: string): Rule[] {
+export function baseRules(target: string, resource: WorkloadResource = "deployments"): Rule[] {
   const limits = { apiGroups: ["apps"], resourceNames: [target] };
   return [
-    { ...limits, resources: ["deployments"], verbs: ["get"] },
-    { ...limits, resources: ["deployments/scale"], verbs: ["get", "patch"] },
+    { ...limits, resources: [resource], verbs: ["get"] },
+    { ...limits, resources: [`${resource}/scale`], verbs: ["get", "patch"] },
   ];
 }
 
-/** A Deployment to be made. */
+/** The base rules, and those with which the operator can say more. */
+export function extendedRules(target: string, resource: WorkloadResource = "deployments"): Rule[] {
+  return [
+    ...baseRules(target, resource),
+    { apiGroups: ["apps"], resources: [resource], resourceNames: [target], verbs: ["watch"] },
+    { apiGroups: [""], resources: ["pods"], verbs: ["list"] },
+    { apiGroups: [""], resources: ["events"], verbs: ["create"] },
+  ];
+}
+
+/** A workload to be made. */
 export interface TargetOptions {
+  /** What kind of workload it is; a Deployment if left out. */
+  readonly resource?: WorkloadResource;
   /** Its namespace, made if it isn't there. */
   readonly namespace: string;
   /** Its name. */
@@ -44,7 +59,7 @@ export interface TargetOptions {
   readonly startDelayMs?: number;
 }
 
-/** What a Deployment says of itself. */
+/** What a workload says of itself. */
 export interface TargetState {
   /** `spec.replicas`. */
   readonly replicas: number;
@@ -54,6 +69,16 @@ export interface TargetState {
   readonly ready: number;
   /** Grows by one with each change of the spec. */
   readonly generation: number;
+}
+
+/** An Event, as far as one looks at it (Kubernetes API, core/v1). */
+export interface ClusterEvent {
+  /** `Normal` or `Warning`. */
+  readonly type: string;
+  /** One word. */
+  readonly reason: string;
+  /** One sentence. */
+  readonly message: string;
 }
 
 /** A ServiceAccount, in the two forms that programs take one. */
@@ -93,29 +118,34 @@ export class Workloads implements AsyncDisposable {
     this.#folder = folder;
   }
 
-  /** Makes a Deployment, and waits until its controller has seen it. */
+  /** Makes a workload, and waits until its controller has seen it. */
   async createTarget(options: TargetOptions): Promise<void> {
-    const { namespace, name } = options;
+    const { namespace, name, resource = "deployments" } = options;
     await this.#createNamespace(namespace);
     const labels = { app: name };
     const annotations = options.startDelayMs === undefined
       ? {}
       : { "kube-testbed/start-delay": `${options.startDelayMs}ms` };
     const containers = [{ name: "agent", image: options.image ?? "registry.k8s.io/pause:3.10" }];
-    await this.#plane.request("POST", `/apis/apps/v1/namespaces/${namespace}/deployments`, {
+    await this.#plane.request("POST", path(namespace, "", resource), {
       metadata: { name },
       spec: {
+        ...(resource === "statefulsets" ? { serviceName: name } : {}),
         replicas: options.replicas ?? 0,
         selector: { matchLabels: labels },
         template: { metadata: { labels, annotations }, spec: { terminationGracePeriodSeconds: 0, containers } },
       },
     });
-    await this.until(namespace, name, () => true, 10_000);
+    await this.until(namespace, name, () => true, 10_000, resource);
   }
 
-  /** What a Deployment says of itself now; undefined while its controller lags behind its spec. */
-  async targetState(namespace: string, name: string): Promise<TargetState | undefined> {
-    const { metadata, spec, status } = await this.#plane.request("GET", path(namespace, name));
+  /** What a workload says of itself now; undefined while its controller lags behind its spec. */
+  async targetState(
+    namespace: string,
+    name: string,
+    resource: WorkloadResource = "deployments",
+  ): Promise<TargetState | undefined> {
+    const { metadata, spec, status } = await this.#plane.request("GET", path(namespace, name, resource));
     if (status.observedGeneration !== metadata.generation) return undefined;
     return {
       replicas: spec.replicas,
@@ -126,7 +156,7 @@ export class Workloads implements AsyncDisposable {
   }
 
   /**
-   * Waits until a Deployment is as wanted.
+   * Waits until a workload is as wanted.
    *
    * @param deadlineMs longest wait in milliseconds
    * @throws Error with what it last was
@@ -136,21 +166,70 @@ export class Workloads implements AsyncDisposable {
     name: string,
     wanted: (state: TargetState) => boolean,
     deadlineMs: number,
+    resource: WorkloadResource = "deployments",
   ): Promise<TargetState> {
     const deadline = performance.now() + deadlineMs;
     for (;;) {
-      const state = await this.targetState(namespace, name);
+      const state = await this.targetState(namespace, name, resource);
       if (state && wanted(state)) return state;
       if (performance.now() > deadline) {
-        throw new Error(`Deployment ${namespace}/${name} after ${deadlineMs} ms: ${JSON.stringify(state)}`);
+        throw new Error(`${resource} ${namespace}/${name} after ${deadlineMs} ms: ${JSON.stringify(state)}`);
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
 
-  /** Sets a Deployment's replicas as administrator. */
-  async scaleTarget(namespace: string, name: string, replicas: number): Promise<void> {
-    await this.#plane.request("PATCH", `${path(namespace, name)}/scale`, { spec: { replicas } });
+  /** Changes the image, and with it how new pods fare (`kubernetes/README.md`). */
+  async setImage(namespace: string, name: string, image: string): Promise<void> {
+    const spec = { template: { spec: { containers: [{ name: "agent", image }] } } };
+    await this.#plane.request("PATCH", path(namespace, name), { spec });
+  }
+
+  /** Sets a workload's replicas as administrator, under another field manager than the operator's. */
+  async scaleTarget(
+    namespace: string,
+    name: string,
+    replicas: number,
+    { manager = "kubectl", resource = "deployments" }: { manager?: string; resource?: WorkloadResource } = {},
+  ): Promise<void> {
+    const scale = `${path(namespace, name, resource)}/scale?fieldManager=${manager}`;
+    await this.#plane.request("PATCH", scale, { spec: { replicas } });
+  }
+
+  /** Lets at most so many pods be in a namespace, by a ResourceQuota that is in force when this returns. */
+  async limitPods(namespace: string, pods: number): Promise<void> {
+    const quotas = `/api/v1/namespaces/${namespace}/resourcequotas`;
+    await this.#plane.request("POST", quotas, { metadata: { name: "compute" }, spec: { hard: { pods: `${pods}` } } });
+    await eventually(async () => {
+      const { status } = await this.#plane.request("GET", `${quotas}/compute`);
+      if (status?.hard === undefined) throw new HttpError(`the quota of ${namespace} is not in force`, 404, "");
+    });
+  }
+
+  /** Has an autoscaler keep a Deployment at so many replicas, unless it is at 0: then it lets it be. */
+  async autoscale(namespace: string, name: string, replicas: number): Promise<void> {
+    const scaleTargetRef = { apiVersion: "apps/v1", kind: "Deployment", name };
+    await this.#plane.request("POST", `/apis/autoscaling/v2/namespaces/${namespace}/horizontalpodautoscalers`, {
+      metadata: { name },
+      spec: { scaleTargetRef, minReplicas: replicas, maxReplicas: replicas },
+    });
+  }
+
+  /** Waits until an autoscaler has seen that its Deployment is off, and lets it be. */
+  async untilAutoscalerRests(namespace: string, name: string): Promise<void> {
+    await eventually(async () => {
+      const path = `/apis/autoscaling/v2/namespaces/${namespace}/horizontalpodautoscalers/${name}`;
+      const { conditions = [] } = (await this.#plane.request("GET", path)).status;
+      const rests = conditions.some(({ reason }: { reason: string }) => reason === "ScalingDisabled");
+      if (!rests) throw new HttpError(`the autoscaler ${name} has not seen it`, 404, "");
+    });
+  }
+
+  /** Events on an object that somebody has written, oldest first. */
+  async events(namespace: string, name: string, component: string): Promise<readonly ClusterEvent[]> {
+    const about = `involvedObject.name%3D${name}`;
+    const { items } = await this.#plane.request("GET", `/api/v1/namespaces/${namespace}/events?fieldSelector=${about}`);
+    return items.filter(({ source }: { source?: { component?: string } }) => source?.component === component);
   }
 
   /** Writes to a Deployment's scale, earliest first; undefined on a cluster that was given. */
@@ -253,8 +332,8 @@ export class Workloads implements AsyncDisposable {
   }
 }
 
-function path(namespace: string, name: string): string {
-  return `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`;
+function path(namespace: string, name: string, resource: WorkloadResource = "deployments"): string {
+  return `/apis/apps/v1/namespaces/${namespace}/${resource}/${name}`.replace(/\/$/, "");
 }
 
 /** Repeats a request that the API server may not be able to answer yet. */

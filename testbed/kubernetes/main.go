@@ -5,8 +5,9 @@
 //   - etcd, embedded, storing under --dir;
 //   - kube-apiserver with its usual admission plugins, RBAC, ServiceAccounts
 //     and the TokenRequest API;
-//   - the deployment, replicaset, serviceaccount, namespace and
-//     garbage-collector controllers.
+//   - the deployment, replicaset, statefulset, horizontal-pod-autoscaler,
+//     resourcequota, serviceaccount, namespace and garbage-collector
+//     controllers.
 //
 // Ours, in agent.go: a scheduler and kubelet for one node that run nothing
 // and only report.
@@ -33,25 +34,35 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/quota/v1/generic"
 	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/scale"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/keyutil"
 	"k8s.io/controller-manager/pkg/informerfactory"
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/pkg/controller"
 	"k8s.io/kubernetes/pkg/controller/deployment"
 	"k8s.io/kubernetes/pkg/controller/garbagecollector"
 	"k8s.io/kubernetes/pkg/controller/namespace"
+	"k8s.io/kubernetes/pkg/controller/podautoscaler"
+	"k8s.io/kubernetes/pkg/controller/podautoscaler/metrics"
 	"k8s.io/kubernetes/pkg/controller/replicaset"
+	"k8s.io/kubernetes/pkg/controller/resourcequota"
 	"k8s.io/kubernetes/pkg/controller/serviceaccount"
+	"k8s.io/kubernetes/pkg/controller/statefulset"
+	quota "k8s.io/kubernetes/pkg/quota/v1/install"
 )
 
 func main() {
@@ -61,7 +72,8 @@ func main() {
 	agent := &nodeAgent{pods: map[types.UID]context.CancelFunc{}}
 	flags.DurationVar(&agent.startDelay, "start-delay", 2*time.Second, "how long a pod takes to start or to fail to")
 	flags.DurationVar(&agent.stopDelay, "stop-delay", time.Second, "how long a pod takes to stop")
-	flags.DurationVar(&agent.backOff, "back-off", 5*time.Second, "first wait between crashes; doubles up to 5m")
+	flags.DurationVar(&agent.runTime, "run-time", time.Second, "how long a container that ends by itself runs")
+	flags.DurationVar(&agent.backOff, "back-off", 5*time.Second, "first wait between crashes, which doubles up to 5m, and wait between pulls")
 	exitWithStdin := flags.Bool("exit-with-stdin", false, "exit at the end of standard input, so that no parent leaves it behind")
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "usage: kube-testbed --dir DIR [options] [-- kube-apiserver options]")
@@ -234,10 +246,16 @@ func startRest(ctx context.Context, dir, server, token string, agent *nodeAgent)
 	if err := writeKubeconfig(dir, config); err != nil {
 		return err
 	}
-	if err := startControllers(ctx, config, client); err != nil {
+	// Under these names the API server notes who has written what.
+	as := func(name string) *rest.Config {
+		named := rest.CopyConfig(config)
+		named.UserAgent = name
+		return named
+	}
+	if err := startControllers(ctx, as("kube-controller-manager")); err != nil {
 		return fmt.Errorf("controllers: %w", err)
 	}
-	if err := agent.start(ctx, client); err != nil {
+	if err := agent.start(ctx, as("kubelet")); err != nil {
 		return fmt.Errorf("node agent: %w", err)
 	}
 	// Pods are refused until the namespace has its ServiceAccount, so ready
@@ -272,9 +290,22 @@ func writeKubeconfig(dir string, config *rest.Config) error {
 	return clientcmd.WriteToFile(*out, filepath.Join(dir, "kubeconfig"))
 }
 
+// noMetrics stands where a metrics server would be asked: there is none, so
+// the autoscaler keeps to its bounds, and scales from no measurement.
+type noMetrics struct{ metrics.MetricsClient }
+
+func (noMetrics) GetResourceMetric(context.Context, v1.ResourceName, string, labels.Selector, string) (metrics.PodMetricsInfo, time.Time, error) {
+	return nil, time.Time{}, errors.New("kube-testbed has no metrics server")
+}
+
 // startControllers starts the parts of kube-controller-manager that a
-// Deployment needs from its creation to its deletion.
-func startControllers(ctx context.Context, config *rest.Config, client *kubernetes.Clientset) error {
+// workload needs from its creation to its deletion, and those that meddle
+// with its replicas: quota and autoscaler.
+func startControllers(ctx context.Context, config *rest.Config) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
 	metadataClient, err := metadata.NewForConfig(config)
 	if err != nil {
 		return err
@@ -295,19 +326,52 @@ func startControllers(ctx context.Context, config *rest.Config, client *kubernet
 	}
 	namespaces := namespace.NewNamespaceController(ctx, client, metadataClient,
 		client.Discovery().ServerPreferredNamespacedResources, core.Namespaces(), 5*time.Minute, v1.FinalizerKubernetes)
+	stateful := statefulset.NewStatefulSetController(ctx, core.Pods(), apps.StatefulSets(), core.PersistentVolumeClaims(),
+		apps.ControllerRevisions(), client)
 	started := make(chan struct{})
+	factory := informerfactory.NewInformerFactory(typed, partial)
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client.Discovery()))
 	garbage, err := garbagecollector.NewGarbageCollector(ctx, client, metadataClient, mapper,
-		garbagecollector.DefaultIgnoredResources(), informerfactory.NewInformerFactory(typed, partial), started)
+		garbagecollector.DefaultIgnoredResources(), factory, started)
 	if err != nil {
 		return err
 	}
+	resources := quota.NewQuotaConfigurationForControllers(generic.ListerFuncForResourceFunc(typed.ForResource), typed)
+	quotas, err := resourcequota.NewController(ctx, &resourcequota.ControllerOptions{
+		QuotaClient:               client.CoreV1(),
+		ResourceQuotaInformer:     core.ResourceQuotas(),
+		ResyncPeriod:              controller.StaticResyncPeriodFunc(5 * time.Minute),
+		ReplenishmentResyncPeriod: controller.StaticResyncPeriodFunc(12 * time.Hour),
+		InformerFactory:           factory,
+		InformersStarted:          started,
+		DiscoveryFunc:             client.Discovery().ServerPreferredNamespacedResources,
+		IgnoredResourcesFunc:      resources.IgnoredResources,
+		Registry:                  generic.NewRegistry(resources.Evaluators()),
+		UpdateFilter:              quota.DefaultUpdateFilter(),
+	})
+	if err != nil {
+		return err
+	}
+	scales, err := scale.NewForConfig(config, mapper, dynamic.LegacyAPIPathResolverFunc,
+		scale.NewDiscoveryScaleKindResolver(client.Discovery()))
+	if err != nil {
+		return err
+	}
+	// The last five are the defaults of kube-controller-manager but for the
+	// first, which is 15 s there: tests wait for it.
+	autoscaler := podautoscaler.NewHorizontalController(ctx, client.CoreV1(), scales, client.AutoscalingV2(), mapper, noMetrics{},
+		typed.Autoscaling().V2().HorizontalPodAutoscalers(), core.Pods(),
+		2*time.Second, 5*time.Minute, 0.1, 5*time.Minute, 30*time.Second)
 
 	typed.Start(ctx.Done())
 	partial.Start(ctx.Done())
 	close(started)
 	go deployments.Run(ctx, 2)
 	go replicaSets.Run(ctx, 2)
+	go stateful.Run(ctx, 2)
+	go quotas.Run(ctx, 2)
+	go quotas.Sync(ctx, client.Discovery().ServerPreferredNamespacedResources, 30*time.Second)
+	go autoscaler.Run(ctx, 2)
 	go accounts.Run(ctx, 1)
 	go namespaces.Run(ctx, 2)
 	go garbage.Run(ctx, 2, 30*time.Second)
