@@ -7,6 +7,7 @@
 
 import assert from "node:assert/strict";
 import { accessCases } from "./kubernetes_access.ts";
+import { failureCases } from "./kubernetes_failures.ts";
 import { call, type ContractCase, deployment, type KubernetesUnderTest, workloads } from "./kubernetes_http.ts";
 import { rolloutCases } from "./kubernetes_rollout.ts";
 import { type ContractRow, runCases } from "./results.ts";
@@ -27,4 +28,4 @@ export function runKubernetesContract(cluster: KubernetesUnderTest): Promise<Con
 }
 
 /** Everything that the operator relies on. */
-export const kubernetesCases: readonly ContractCase[] = [...accessCases, ...rolloutCases];
+export const kubernetesCases: readonly ContractCase[] = [...accessCases, ...rolloutCases, ...failureCases];

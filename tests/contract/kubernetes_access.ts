@@ -13,6 +13,7 @@ import {
   type ContractCase,
   deployment,
   podsOf,
+  ready,
   scale,
   watch,
   workloads,
@@ -171,19 +172,51 @@ export const accessCases: readonly ContractCase[] = [
     async run(cluster, name) {
       const path = `/api/v1/namespaces/${cluster.namespace}/events`;
       const involvedObject = { apiVersion: "apps/v1", kind: "Deployment", namespace: cluster.namespace, name };
+      const time = new Date().toISOString();
       const body = {
         metadata: { generateName: `${name}.` },
         involvedObject,
         type: "Normal",
         reason: "ScaledByChat",
         message: "from 0 to 1",
+        action: "ScaledByChat",
+        source: { component: "tester" },
+        reportingComponent: "tester",
+        reportingInstance: "tester-1",
+        eventTime: time.replace("Z", "000Z"),
+        firstTimestamp: time,
+        lastTimestamp: time,
+        count: 1,
       };
-      const created = await call(cluster, { method: "POST", path, body });
-      assert.equal(created.status, 201);
+      const token = await cluster.makeToken([{ apiGroups: [""], resources: ["events"], verbs: ["create"] }]);
+      const created = await call(cluster, { method: "POST", path, body, token });
+      assert.equal(created.status, 201, JSON.stringify(created.json));
       assert.match(created.json.metadata.name, new RegExp(`^${name}\\.[a-z0-9]{5}$`));
       const found = await call(cluster, { path: `${path}?fieldSelector=involvedObject.name%3D${name}` });
       const messages = found.json.items.map(({ message }: { message: string }) => message);
       assert.ok(messages.includes("from 0 to 1"), messages.join());
+      const lacking = [{ reportingComponent: "" }, { reportingInstance: "" }, { action: "" }, { reason: "" }, {
+        involvedObject: { ...involvedObject, namespace: "" },
+      }, { eventTime: null, involvedObject: { ...involvedObject, namespace: "elsewhere" } }];
+      for (const change of lacking) {
+        assertStatus(
+          await call(cluster, { method: "POST", path, body: { ...body, ...change }, token }),
+          422,
+          "Invalid",
+        );
+      }
+    },
+  },
+  {
+    name: "pods can be listed by label with permission to list them, and cannot be watched with it",
+    async run(cluster, name) {
+      const token = await cluster.makeToken([{ apiGroups: [""], resources: ["pods"], verbs: ["list"] }]);
+      await scale(cluster, name, 1);
+      await ready(cluster, name);
+      const listed = await call(cluster, { path: podsOf(cluster, name), token });
+      assert.deepEqual([listed.status, listed.json.items.length], [200, 1]);
+      const watched = await call(cluster, { path: `${podsOf(cluster, name)}&watch=1`, token });
+      assertStatus(watched, 403, "Forbidden");
     },
   },
 ];

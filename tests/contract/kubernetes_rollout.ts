@@ -12,6 +12,7 @@ import {
   deployment,
   get,
   isOff,
+  type Loose,
   podsOf,
   ready,
   scale,
@@ -211,25 +212,92 @@ export const rolloutCases: readonly ContractCase[] = [
     },
   },
   {
-    name: "a StatefulSet is read and scaled like a Deployment",
+    name: "an apply owns the count that it sets, and is refused where another manager does, unless forced",
+    async run(cluster, name) {
+      const apply = (query: string, replicas: number) => {
+        const { apiVersion, kind, metadata, spec: { selector, template } } = deployment(name, 0);
+        const text = JSON.stringify({ apiVersion, kind, metadata, spec: { replicas, selector, template } });
+        const contentType = "application/apply-patch+yaml";
+        return call(cluster, { method: "PATCH", path: `${workloads(cluster, name)}?${query}`, text, contentType });
+      };
+      await scale(cluster, name, 1, { query: "?fieldManager=somebody" });
+      const refused = await apply("fieldManager=gitops", 2);
+      assertStatus(refused, 409, "Conflict");
+      assert.match(refused.json.message, /conflict with "somebody"/);
+      assert.equal((await apply("fieldManager=gitops&force=true", 2)).status, 200);
+      // deno-lint-ignore no-explicit-any
+      const owner = (await get(cluster, name)).metadata.managedFields.find((each: any) =>
+        each.fieldsV1["f:spec"]?.["f:replicas"]
+      );
+      assert.deepEqual([owner.manager, owner.operation, owner.subresource], ["gitops", "Apply", undefined]);
+      assert.match(owner.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+    },
+  },
+  {
+    name: "a StatefulSet is read, scaled and watched like a Deployment; its pods bear number and revision",
     async run(cluster, name) {
       const path = `/apis/apps/v1/namespaces/${cluster.namespace}/statefulsets`;
-      const body = { ...deployment(name, 0), kind: "StatefulSet" };
-      const created = await call(cluster, {
-        method: "POST",
-        path,
-        body: { ...body, spec: { ...body.spec, serviceName: name } },
-      });
-      assert.equal(created.status, 201);
+      const { spec } = deployment(name, 0);
+      const body = {
+        apiVersion: "apps/v1",
+        kind: "StatefulSet",
+        metadata: { name },
+        spec: { ...spec, serviceName: name },
+      };
+      assert.equal((await call(cluster, { method: "POST", path, body })).status, 201);
       assert.deepEqual((await call(cluster, { path: `${path}/${name}/scale` })).json.spec, {});
-      const patched = await call(cluster, {
-        method: "PATCH",
-        path: `${path}/${name}/scale`,
-        body: { spec: { replicas: 1 } },
-      });
-      assert.deepEqual([patched.status, patched.json.spec], [200, { replicas: 1 }]);
-      const { json } = await call(cluster, { path: `${path}/${name}` });
-      assert.deepEqual([json.spec.replicas, json.metadata.generation], [1, 2]);
+      const to = (replicas: number) =>
+        call(cluster, { method: "PATCH", path: `${path}/${name}/scale`, body: { spec: { replicas } } });
+      const patched = await to(2);
+      assert.deepEqual([patched.status, patched.json.spec], [200, { replicas: 2 }]);
+      const from = patched.json.metadata.resourceVersion;
+      const rule = { apiGroups: ["apps"], resources: ["statefulsets"], resourceNames: [name], verbs: ["watch"] };
+      const token = await cluster.makeToken([rule]);
+      const query = `watch=1&fieldSelector=metadata.name%3D${name}&resourceVersion=${from}`;
+      const events = stream(cluster, `${path}?${query}`, token)[Symbol.asyncIterator]();
+      // deno-lint-ignore no-explicit-any
+      const until = async (holds: (object: any) => boolean) => {
+        for (;;) {
+          const { value } = await events.next();
+          if (holds(value.object)) return value.object;
+        }
+      };
+      const on = await until(({ status, metadata }) =>
+        status.readyReplicas === 2 && status.observedGeneration === metadata.generation
+      );
+      assert.deepEqual([on.spec.replicas, on.status.replicas, on.status.availableReplicas], [2, 2, 2]);
+      assert.equal(on.status.conditions, undefined);
+      const { json: { items } } = await call(cluster, { path: podsOf(cluster, name) });
+      const pods = items.toSorted((a: Loose, b: Loose) => a.metadata.name < b.metadata.name ? -1 : 1);
+      for (const [index, { metadata }] of pods.entries()) {
+        const [owner] = metadata.ownerReferences;
+        assert.deepEqual([metadata.name, owner.kind, owner.name], [`${name}-${index}`, "StatefulSet", name]);
+        assert.equal(metadata.labels["controller-revision-hash"], on.status.updateRevision);
+        assert.equal(metadata.labels["apps.kubernetes.io/pod-index"], `${index}`);
+      }
+      assert.equal(pods.length, 2);
+      await to(0);
+      await until(({ status, metadata }) => status.replicas === 0 && status.observedGeneration === metadata.generation);
+      await events.return?.(undefined);
+    },
+  },
+  {
+    name: "a quiet watch that allows bookmarks ends by itself, and a watch can begin at any bookmark that came",
+    async run(cluster, name) {
+      let from = (await settled(cluster, name)).metadata.resourceVersion;
+      const query = `watch=1&fieldSelector=metadata.name%3D${name}&allowWatchBookmarks=true&timeoutSeconds=4`;
+      const { text } = await call(cluster, { path: `${workloads(cluster)}?${query}&resourceVersion=${from}` });
+      for (const line of text.split("\n").filter((line) => line !== "")) {
+        const { type, object } = JSON.parse(line);
+        assert.deepEqual([type, object.kind, object.metadata.name], ["BOOKMARK", "Deployment", undefined]);
+        from = object.metadata.resourceVersion;
+      }
+      const events = watch(cluster, name, from);
+      await scale(cluster, name, 1);
+      for await (const { type, object } of events) {
+        assert.deepEqual([type, object.spec.replicas], ["MODIFIED", 1]);
+        break;
+      }
     },
   },
 ];

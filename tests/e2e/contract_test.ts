@@ -29,7 +29,13 @@ Deno.test("the sandbox and the real servers keep the same contract", async (t) =
   });
 
   await t.step("Kubernetes API", async () => {
-    await using sandbox = await KubernetesSandbox.start({ startMs: 60, stopMs: 30, observeMs: 5 });
+    await using sandbox = await KubernetesSandbox.start({
+      startMs: 60,
+      stopMs: 30,
+      observeMs: 5,
+      runMs: 40,
+      backOffMs: 80,
+    });
     await using real = await realUnderTest(testbed.cluster.kubeconfig);
     judge([...await runKubernetesContract(sandboxUnderTest(sandbox)), ...await runKubernetesContract(real)]);
   });
