@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { WallClock } from "../wall_clock.ts";
 import { elapsed, type Ground, Subject, type SubjectOptions } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
@@ -39,37 +40,18 @@ async function unknownName(ground: Ground): Promise<Measured> {
   return { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() };
 }
 
-/** Where Debian and others put libfaketime. */
-async function fakeTime(): Promise<string | undefined> {
-  for await (const { name } of Deno.readDir("/usr/lib")) {
-    const path = join("/usr/lib", name, "faketime", "libfaketimeMT.so.1");
-    if (await Deno.stat(path).then(() => true, () => false)) return path;
-  }
-  return undefined;
-}
-
 /** The wall clock jumps, as it does when a board without a battery finds its time server. */
 async function clockJumps(ground: Ground): Promise<Measured> {
-  const library = await fakeTime();
-  if (library === undefined) {
+  const clock = await WallClock.find(ground.testbed.folder);
+  if (clock === undefined) {
     return { lastedMs: 0, requests: 0, lost: 0, doubled: 0, end: "not run: there is no libfaketime here" };
   }
-  const clock = join(await Deno.makeTempDir({ dir: ground.testbed.folder }), "clock");
-  const jump = (seconds: string) => Deno.writeTextFile(clock, `${seconds}\n`);
-  await jump("+0");
-  await using subject = await Subject.ready(ground, {
-    environment: {
-      LD_PRELOAD: library,
-      FAKETIME_TIMESTAMP_FILE: clock,
-      FAKETIME_NO_CACHE: "1",
-      FAKETIME_DONT_FAKE_MONOTONIC: "1",
-      DONT_FAKE_MONOTONIC: "1",
-    },
-  });
+  await using subject = await Subject.ready(ground, { environment: clock.environment });
   const begin = performance.now();
-  for (const [seconds, word, effect] of [["+7200", "start", "on"], ["-7200", "stop", "off"], ["+0", "start", "on"]]) {
-    await jump(seconds ?? "");
-    assert.match(await subject.ask(word ?? "", 1), new RegExp(`is now ${effect}`), `after a jump to ${seconds} s`);
+  const jumps = [[7_200, "start", "on"], [-7_200, "stop", "off"], [0, "start", "on"]] as const;
+  for (const [seconds, word, effect] of jumps) {
+    await clock.set(seconds);
+    assert.match(await subject.ask(word, 1), new RegExp(`is now ${effect}`), `after a jump to ${seconds} s`);
   }
   const ms = performance.now() - begin;
   const requests = subject.homeserver.arrivedSince(begin) + subject.kubernetes.arrivedSince(begin);
