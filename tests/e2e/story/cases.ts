@@ -1,0 +1,278 @@
+/** The stories: what happens to a target, and how it is told. */
+
+import assert from "node:assert/strict";
+import { rings } from "./transcript.ts";
+import type { Scene, Setting, World } from "./world.ts";
+
+/** A story; it leaves whatever it has switched on to be switched off. */
+export interface Case {
+  /** What it is about. */
+  readonly name: string;
+  /** How the operator is run. */
+  readonly setting: Setting;
+  /** Lives it, and throws where it is not told as it should be. Returns what is noted below the transcript. */
+  run(world: World, scene: Scene): Promise<string | void>;
+}
+
+const extended: Setting = { role: "extended" };
+const impatient: Setting = { role: "extended", environment: { START_TIMEOUT: "15s" } };
+const base: Setting = { role: "base", environment: { START_TIMEOUT: "15s" } };
+
+/** Echo, answer, and three edits of it. */
+const MOST_MESSAGES = 5;
+/** A certain failure is told so soon after the cluster knows of it. */
+const PROMPT_MS = 5_000;
+
+// deno-lint-ignore no-explicit-any
+type Loose = any;
+
+/** A container of the pod waits for such a reason. */
+const waitsFor = (reason: string) => ({ status }: Loose) =>
+  status.containerStatuses?.some(({ state }: Loose) => state.waiting?.reason === reason) === true;
+const refused = ({ status }: Loose) => status.conditions?.some(({ type }: Loose) => type === "ReplicaFailure") === true;
+
+/** Waits for a failure to be known and to be told; both in any order. */
+async function told(
+  scene: Scene,
+  knowing: Promise<number>,
+  words: RegExp,
+): Promise<string> {
+  const [knownAt, toldAt] = await Promise.all([knowing, scene.rings(words)]);
+  const ms = toldAt - knownAt;
+  assert.ok(ms <= PROMPT_MS, `told ${ms.toFixed(0)} ms after the cluster knew`);
+  const alerts = scene.events.filter(rings).length;
+  assert.equal(alerts, 1, "phones rang more than once");
+  assert.ok(scene.sent <= MOST_MESSAGES + alerts, `${scene.sent} messages`);
+  return `told ${ms.toFixed(0)} ms after the cluster knew; ${scene.sent} messages sent`;
+}
+
+/** The cases, in the order of their settings, so that the operator is seldom started anew. */
+export const cases: readonly Case[] = [
+  {
+    name: "a start that becomes ready",
+    setting: extended,
+    async run(_world, scene) {
+      await scene.says("start");
+      await scene.hears(/^clawdbot is ready, after \d+ s$/);
+      assert.ok(scene.sent <= MOST_MESSAGES, `${scene.sent} messages`);
+      assert.equal(scene.events.filter(rings).length, 0);
+      assert.match(await scene.asks("status clawdbot"), /^clawdbot is running: 1\/1 ready, 1 available, for \d+ s$/);
+      return `${scene.sent} messages sent, two of them about the status`;
+    },
+  },
+  {
+    name: "a start that takes more than 30 s",
+    setting: extended,
+    async run(_world, scene) {
+      await scene.says("start sleepy");
+      await scene.rings(/sleepy is ready, after 3\d s$/);
+      assert.equal(scene.events.filter(rings).length, 1);
+      assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
+      return `${scene.sent} messages sent`;
+    },
+  },
+  {
+    name: "its image is missing",
+    setting: extended,
+    async run(world, scene) {
+      const knowing = world.knows("missing", waitsFor("ImagePullBackOff"));
+      await scene.says("start missing");
+      const words =
+        /missing is not ready after .* \(0\/1 ready\): its image cannot be pulled \(`ImagePullBackOff`, image/;
+      const note = await told(scene, knowing, words);
+      assert.match(await scene.asks("status missing"), /missing is starting: 0\/1 ready.*its image cannot be pulled/);
+      return note;
+    },
+  },
+  {
+    name: "it crashes",
+    setting: extended,
+    async run(world, scene) {
+      const knowing = world.knows("crash", waitsFor("CrashLoopBackOff"));
+      await scene.says("start crash");
+      return await told(scene, knowing, /: it crashes \(`(CrashLoopBackOff|Error)`, exit code 1, restarts: \d+/);
+    },
+  },
+  {
+    name: "it runs out of memory",
+    setting: extended,
+    async run(world, scene) {
+      const knowing = world.knows("memory", waitsFor("CrashLoopBackOff"));
+      await scene.says("start memory");
+      return await told(scene, knowing, /: it runs out of memory \(`OOMKilled`, exit code 137, restarts: \d+/);
+    },
+  },
+  {
+    name: "a stop while it starts",
+    setting: extended,
+    async run(_world, scene) {
+      await scene.says("start slow");
+      await scene.hears(/^slow is now on/);
+      await scene.says("stop slow");
+      await scene.hears(/^slow is now off \(replicas: 0\)$/);
+      await scene.hears(/^slow was switched off again.*, after \d+ s, before it was ready$/);
+    },
+  },
+  {
+    name: "a second start joins the first",
+    setting: extended,
+    async run(_world, scene) {
+      await scene.says("start slow");
+      await scene.hears(/^slow is now on/);
+      await scene.says("start slow");
+      await scene.hears(/^slow is already starting \(0\/1 ready\)/);
+      await scene.hears(/^slow is ready, after \d+ s$/);
+      assert.equal(scene.events.filter(rings).length, 0);
+    },
+  },
+  {
+    name: "somebody scales it with kubectl",
+    setting: extended,
+    async run({ testbed, namespace }, scene) {
+      await scene.says("start shared");
+      await scene.hears(/^shared is ready/);
+      const scale = (replicas: number) =>
+        testbed.workloads.scaleTarget(namespace, "shared", replicas, { manager: "kubectl" });
+      await scale(3);
+      await scene.rings(/shared was scaled from 1 to 3 by somebody else \(`kubectl`\)$/);
+      // With a count of 0 the API server forgets whose count it is, and does not note the next one's owner.
+      await scale(0);
+      await scene.rings(/shared was scaled from 3 to 0 by somebody else$/);
+      await scale(1);
+      await scene.rings(/shared was scaled from 0 to 1 by somebody else$/);
+    },
+  },
+  {
+    name: "a GitOps tool undoes a stop",
+    setting: extended,
+    async run({ testbed, namespace }, scene) {
+      await scene.says("start");
+      await scene.hears(/^clawdbot is ready/);
+      await scene.says("stop");
+      await scene.hears(/^clawdbot is now off/);
+      const path = `/apis/apps/v1/namespaces/${namespace}/deployments/clawdbot?fieldManager=argocd-controller`;
+      await testbed.cluster.request("PATCH", path, { spec: { replicas: 1 } });
+      const by = "somebody else \\(`argocd-controller`\\)";
+      await scene.hears(new RegExp(`I switched clawdbot off \\(replicas: 0\\), but ${by} has set it to 1 again`));
+    },
+  },
+  {
+    name: "an autoscaler has its minimum; a stop it lets be",
+    setting: extended,
+    async run({ testbed, namespace }, scene) {
+      await scene.says("start scaled");
+      await scene.hears(/^scaled is ready/);
+      await testbed.workloads.autoscale(namespace, "scaled", 2);
+      await scene.hears(/scaled was scaled from 1 to 2 by somebody else \(`kube-controller-manager`\)/);
+      assert.match(await scene.asks("stop scaled"), /^scaled is now off/);
+      await testbed.workloads.untilAutoscalerRests(namespace, "scaled");
+      assert.match(await scene.asks("status scaled"), /^scaled is off/);
+    },
+  },
+  {
+    name: "the cluster's Events name who did it",
+    setting: extended,
+    async run({ testbed, namespace, alice }, scene) {
+      await scene.says("start");
+      await scene.hears(/^clawdbot is ready/);
+      const events = await testbed.workloads.events(namespace, "clawdbot", "openclaw-toggle");
+      const lines = events.map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
+      const latest = events.at(-1);
+      assert.ok(latest?.message.includes(alice.userId), lines.join("\n"));
+      assert.deepEqual([latest?.type, latest?.reason], ["Normal", "SwitchedOn"]);
+      return `kubectl get events: ${lines.at(-1)}`;
+    },
+  },
+  {
+    name: "it stops by itself, warned of, across two restarts",
+    setting: extended,
+    async run(world, scene) {
+      if (world.clock === undefined) return "not run: there is no libfaketime here";
+      try {
+        await scene.says("start 2h");
+        await scene.hears(/clawdbot is ready, after \d+ s; it stops by itself in (2 h|1 h 59 min)$/);
+        await world.restart(extended, 6_720); // 1 h 52 min later
+        await scene.rings(/clawdbot stops by itself in [78] min\. Send `extend( clawdbot)? 1h` to keep it on\.$/);
+        await world.restart(extended, 7_500); // 13 min after that
+        await scene.rings(/clawdbot is now off \(replicas: 0\): its time was over\. It should have been \d+ min( \d+ s)? ago/);
+      } finally {
+        await world.restart(extended, 0);
+      }
+    },
+  },
+  {
+    name: "no node can take it",
+    setting: impatient,
+    async run(_world, scene) {
+      await scene.says("start pending");
+      const words = /pending is not ready after 1\d s .*: no node can take it \(`Unschedulable`, .*Insufficient memory/;
+      await scene.rings(words);
+      assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
+    },
+  },
+  {
+    name: "two targets with all, a Deployment and a StatefulSet",
+    setting: { role: "extended", targets: ["clawdbot", "store"] },
+    async run(_world, scene) {
+      await scene.says("start all");
+      await scene.hears(/^clawdbot is ready, after \d+ s\nstore is ready, after \d+ s$/);
+      const table = /^clawdbot · running · 1\/1 ready, .*\nstore · running · 1\/1 ready, /;
+      assert.match(await scene.asks("status"), table);
+      assert.match(
+        await scene.asks("stop all"),
+        /^clawdbot is now off \(replicas: 0\)\nstore is now off \(replicas: 0\)$/,
+      );
+      assert.match(
+        await scene.asks("start clawd"),
+        /I know no target .*clawd.*Mine are clawdbot and store|clawdbot, store/,
+      );
+    },
+  },
+  {
+    name: "a start that becomes ready",
+    setting: base,
+    async run(_world, scene) {
+      await scene.says("start");
+      await scene.hears(/^clawdbot is ready, after \d+ s$/);
+      assert.ok(scene.sent <= MOST_MESSAGES, `${scene.sent} messages`);
+      return `${scene.sent} messages sent`;
+    },
+  },
+  {
+    name: "its image is missing",
+    setting: base,
+    async run({ namespace }, scene) {
+      await scene.says("start missing");
+      const permission = `I could tell more with permission to list pods in namespace "${namespace}"`;
+      await scene.rings(new RegExp(`missing is not ready after 1\\d s .*${permission}`));
+      assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
+    },
+  },
+  {
+    name: "quota is used up",
+    setting: base,
+    async run(world, scene) {
+      await world.testbed.workloads.limitPods(world.namespace, 0);
+      const knowing = world.knows("clawdbot", refused, "deployments");
+      await scene.says("start");
+      return await told(
+        scene,
+        knowing,
+        /: the cluster permits no more pods \(`FailedCreate`, .*exceeded quota: compute/,
+      );
+    },
+  },
+  {
+    name: "quota is used up",
+    setting: extended,
+    async run(world, scene) {
+      const knowing = world.knows("clawdbot", refused, "deployments");
+      await scene.says("start");
+      return await told(
+        scene,
+        knowing,
+        /: the cluster permits no more pods \(`FailedCreate`, .*exceeded quota: compute/,
+      );
+    },
+  },
+];

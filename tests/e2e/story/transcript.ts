@@ -1,0 +1,42 @@
+/**
+ * A conversation as chat apps show it: one that shows edits in place, and one that knows nothing of edits. Knows nothing
+ * of who has to say what.
+ *
+ * @module
+ */
+
+import type { SeenEvent } from "../../../testbed/mod.ts";
+
+/** Text of a message as it is meant; of an edit the new one. */
+export function textOf({ content }: SeenEvent): string {
+  return String((content["m.new_content"] ?? content)["body"]);
+}
+
+/** Event id of the message that an edit changes; undefined if it is none. */
+export function editedBy({ content, outerContent }: SeenEvent): string | undefined {
+  const relation = outerContent["m.relates_to"] ?? content["m.relates_to"];
+  return relation?.rel_type === "m.replace" ? relation.event_id : undefined;
+}
+
+/** It is said so that phones ring. */
+export function rings({ content }: SeenEvent): boolean {
+  return content["msgtype"] === "m.text" && content["m.mentions"]?.user_ids?.length > 0;
+}
+
+/** Both views, one below the other. */
+export function transcript(title: string, events: readonly SeenEvent[]): string {
+  const messages = events.filter(({ type }) => type === "m.room.message");
+  const inPlace = messages.filter((event) => editedBy(event) === undefined).map((event) => {
+    const edits = messages.filter((each) => editedBy(each) === event.eventId);
+    return line(event, textOf(edits.at(-1) ?? event), edits.length);
+  });
+  const asSent = messages.map((event) => line(event, String(event.content["body"]), 0));
+  return [`── ${title}`, "  where edits are shown", ...inPlace, "  where they are not", ...asSent].join("\n");
+}
+
+function line(event: SeenEvent, text: string, edits: number): string {
+  const who = event.sender.replace(/^@([^:]*):.*$/, "$1");
+  const marks = [...rings(event) ? ["rings"] : [], ...edits === 0 ? [] : [edits === 1 ? "edited" : `edited ${edits}×`]];
+  const after = marks.length === 0 ? "" : `  (${marks.join(", ")})`;
+  return `    ${who.padEnd(6)} ${text.replaceAll("\n", "\n           ")}${after}`;
+}

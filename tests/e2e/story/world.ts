@@ -1,0 +1,260 @@
+/**
+ * What every story finds: real servers, workloads of which some come to nothing, an operator with the base or the
+ * extended Role, Alice, and a room of the two. Counts what the homeserver is asked to send.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import {
+  baseRules,
+  extendedRules,
+  type Person,
+  type SeenEvent,
+  startTestbed,
+  type Testbed,
+  type WorkloadResource,
+} from "../../../testbed/mod.ts";
+import { FaultProxy } from "../../../testbed/proxy.ts";
+import { Conversation } from "../conversation.ts";
+import { Operator } from "../operator.ts";
+import { WallClock } from "../wall_clock.ts";
+import { rings, textOf, transcript } from "./transcript.ts";
+
+/** A workload, by the alias that is its name, too. */
+interface Workload {
+  readonly resource?: WorkloadResource;
+  readonly image?: string;
+  readonly startDelayMs?: number;
+}
+
+const workloads: Readonly<Record<string, Workload>> = {
+  clawdbot: {},
+  missing: { image: "example/missing:1" },
+  crash: { image: "example/crash" },
+  memory: { image: "example/oom" },
+  pending: { image: "example/pending" },
+  slow: { startDelayMs: 8_000 },
+  sleepy: { startDelayMs: 31_000 },
+  scaled: {},
+  shared: {},
+  store: { resource: "statefulsets" },
+};
+
+/** How the operator is run. */
+export interface Setting {
+  /** What it may do. */
+  readonly role: "base" | "extended";
+  /** Aliases of its targets; all unless given. */
+  readonly targets?: readonly string[];
+  /** Variables besides. */
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+/** No machine is so slow that something which comes at all has not come by then. */
+const patienceMs = 60_000;
+
+/** The surroundings of all stories. */
+export class World implements AsyncDisposable {
+  readonly testbed: Testbed;
+  readonly namespace: string;
+  readonly alice: Person;
+  /** The operator's wall clock; undefined where it cannot be set. */
+  readonly clock: WallClock | undefined;
+  readonly #homeserver: FaultProxy;
+  readonly #environment: Readonly<Record<string, string>>;
+  readonly #kubeconfigs: Readonly<Record<Setting["role"], string>>;
+  readonly #resources: AsyncDisposableStack;
+  #setting = "";
+  #operator: Operator | undefined;
+  #talk: Conversation | undefined;
+
+  private constructor(
+    parts: Pick<World, "testbed" | "namespace" | "alice" | "clock">,
+    homeserver: FaultProxy,
+    environment: Readonly<Record<string, string>>,
+    kubeconfigs: Readonly<Record<Setting["role"], string>>,
+    resources: AsyncDisposableStack,
+  ) {
+    ({ testbed: this.testbed, namespace: this.namespace, alice: this.alice, clock: this.clock } = parts);
+    this.#homeserver = homeserver;
+    this.#environment = environment;
+    this.#kubeconfigs = kubeconfigs;
+    this.#resources = resources;
+  }
+
+  /** Starts everything but the operator. */
+  static async create(): Promise<World> {
+    await using resources = new AsyncDisposableStack();
+    const testbed = resources.use(await startTestbed({ startMs: 1_000, stopMs: 100, runMs: 300, backOffMs: 1_000 }));
+    const namespace = `story-${crypto.randomUUID().slice(0, 8)}`;
+    const all = Object.entries(workloads);
+    for (const [name, workload] of all) await testbed.workloads.createTarget({ namespace, name, ...workload });
+    const account = async (name: Setting["role"], rules: typeof baseRules) => {
+      const whole = all.flatMap(([alias, { resource }]) => rules(alias, resource));
+      return (await testbed.workloads.serviceAccount(namespace, name, whole)).kubeconfig;
+    };
+    const kubeconfigs = { base: await account("base", baseRules), extended: await account("extended", extendedRules) };
+    const alice = await testbed.person("alice");
+    const password = crypto.randomUUID();
+    const { userId } = await testbed.homeserver.register("toggle", password);
+    const proxy = resources.use(await FaultProxy.start({ url: testbed.homeserver.url }));
+    const environment = {
+      MATRIX_HOMESERVER: proxy.url,
+      MATRIX_USER: userId,
+      MATRIX_PASSWORD: password,
+      ALLOWED_USERS: alice.userId,
+      CRYPTO_STORE_PATH: join(testbed.folder, "store"),
+      LOG_FORMAT: "text",
+      LOG_LEVEL: "debug",
+    };
+    const clock = await WallClock.find(testbed.folder);
+    return new World({ testbed, namespace, alice, clock }, proxy, environment, kubeconfigs, resources.move());
+  }
+
+  /** Has the operator run so; it is started anew where it runs otherwise. */
+  async run(setting: Setting): Promise<void> {
+    if (this.#setting === JSON.stringify(setting)) return;
+    await this.#operator?.stop();
+    await this.#start(setting);
+    if (this.#talk !== undefined) return;
+    this.#talk = await Conversation.begin(this.alice, `${this.#environment["MATRIX_USER"]}`);
+  }
+
+  /** Kills the operator and starts it at another time of its clock. */
+  async restart(setting: Setting, secondsAhead: number): Promise<void> {
+    await this.#operator?.kill();
+    await this.clock?.set(secondsAhead);
+    await this.#start(setting);
+  }
+
+  /** Begins a story. */
+  scene(): Scene {
+    if (this.#talk === undefined) throw new Error("Cannot begin a story before the operator runs");
+    return new Scene(this.#talk, this.#homeserver);
+  }
+
+  /** Switches all targets off, as Alice would, and waits until no pod is left. */
+  async rest(): Promise<void> {
+    const { workloads: cluster } = this.testbed;
+    await this.scene().asks("stop all");
+    for (const [name, { resource }] of Object.entries(workloads)) {
+      await cluster.until(
+        this.namespace,
+        name,
+        ({ replicas, current }) => replicas + current === 0,
+        patienceMs,
+        resource,
+      );
+    }
+  }
+
+  /** Waits until something holds of a target's pods or of the Deployment; returns when that was seen first. */
+  async knows(
+    name: string,
+    // deno-lint-ignore no-explicit-any
+    holds: (pod: any) => boolean,
+    kind: "pods" | "deployments" = "pods",
+  ): Promise<number> {
+    const path = kind === "pods"
+      ? `/api/v1/namespaces/${this.namespace}/pods?labelSelector=app%3D${name}`
+      : `/apis/apps/v1/namespaces/${this.namespace}/deployments?fieldSelector=metadata.name%3D${name}`;
+    const deadline = performance.now() + patienceMs;
+    while (performance.now() < deadline) {
+      const { items } = await this.testbed.cluster.request("GET", path);
+      if (items.some(holds)) return performance.now();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    throw new Error(`Not within ${patienceMs} ms: ${holds} of ${kind} of ${name}`);
+  }
+
+  /** The end of the operator's log. */
+  async log(): Promise<string> {
+    return (await Deno.readTextFile(this.#logFile)).trimEnd().split("\n").slice(-60).join("\n");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#operator?.[Symbol.asyncDispose]();
+    await this.#resources.disposeAsync();
+  }
+
+  async #start(setting: Setting): Promise<void> {
+    const { role, targets = Object.keys(workloads), environment } = setting;
+    const placed = targets.map((alias) => {
+      const kind = workloads[alias]?.resource === "statefulsets" ? "statefulset/" : "";
+      return `${alias}=${kind}${this.namespace}/${alias}`;
+    });
+    this.#setting = JSON.stringify(setting);
+    this.#operator = await Operator.start({
+      environment: {
+        ...this.#environment,
+        ...this.clock?.environment,
+        TARGETS: placed.join(),
+        KUBECONFIG: this.#kubeconfigs[role],
+        ...environment,
+      },
+      logFile: this.#logFile,
+    });
+  }
+
+  get #logFile(): string {
+    return join(this.testbed.folder, "operator.log");
+  }
+}
+
+/** A part of the conversation, from now on. */
+export class Scene {
+  readonly #talk: Conversation;
+  readonly #homeserver: FaultProxy;
+  readonly #from: number;
+  readonly #beginMs = performance.now();
+
+  constructor(talk: Conversation, homeserver: FaultProxy) {
+    this.#talk = talk;
+    this.#homeserver = homeserver;
+    this.#from = talk.seen.events.length;
+  }
+
+  /** Says something. */
+  async says(text: string): Promise<string> {
+    return await this.#talk.send(text);
+  }
+
+  /** Says something and waits for the first answer. */
+  async asks(text: string): Promise<string> {
+    return textOf(await this.#talk.answerTo(await this.says(text), patienceMs));
+  }
+
+  /** Waits until the operator says something, be it by an edit. */
+  async hears(what: RegExp): Promise<string> {
+    return textOf(await this.#talk.seen.first(`${what}`, (event) => this.#isMeant(event, what), patienceMs));
+  }
+
+  /** Waits until the operator says something so that phones ring. Returns when it came. */
+  async rings(what: RegExp): Promise<number> {
+    await this.#talk.seen.first(`${what}, ringing`, (event) => this.#isMeant(event, what) && rings(event), patienceMs);
+    return performance.now();
+  }
+
+  /** Everything said since it began. */
+  get events(): readonly SeenEvent[] {
+    return this.#talk.seen.events.slice(this.#from);
+  }
+
+  /** How many of the operator's messages the homeserver was asked to send since it began. */
+  get sent(): number {
+    return this.#homeserver.arrivedSince(this.#beginMs, ({ method, path }) => {
+      return method === "PUT" && /\/rooms\/[^/]+\/send\//.test(path);
+    });
+  }
+
+  /** As chat apps show it. */
+  transcript(title: string): string {
+    return transcript(title, this.events);
+  }
+
+  #isMeant(event: SeenEvent, what: RegExp): boolean {
+    const isOperator = event.type === "m.room.message" && event.sender !== this.#talk.person.userId;
+    return isOperator && this.events.includes(event) && what.test(textOf(event));
+  }
+}

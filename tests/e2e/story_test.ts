@@ -1,0 +1,32 @@
+/** How starts are told, on real servers, printed as a chat: both texts, where apps show edits and where they don't. */
+
+import { cases } from "./story/cases.ts";
+import { World } from "./story/world.ts";
+
+// On a cluster that is given, no pod comes to nothing as it is told to.
+const ignore = Deno.env.has("KUBECONFIG");
+
+Deno.test({ name: "the operator tells how its targets fare", ignore }, async (t) => {
+  await using world = await World.create();
+  const stories: string[] = [];
+  try {
+    for (const { name, setting, run } of cases) {
+      const title = `${name} (${setting.role} Role)`;
+      await t.step(title, async () => {
+        await world.run(setting);
+        const scene = world.scene();
+        try {
+          const note = await run(world, scene);
+          stories.push([scene.transcript(title), ...note === undefined ? [] : [`  ${note}`]].join("\n"));
+        } catch (error) {
+          console.log(`${scene.transcript(title)}\nthe end of the operator's log:\n${await world.log()}`);
+          throw error;
+        } finally {
+          await world.rest();
+        }
+      });
+    }
+  } finally {
+    console.log(`\n${stories.join("\n\n")}\n`);
+  }
+});
