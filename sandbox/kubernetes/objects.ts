@@ -40,7 +40,7 @@ export class ObjectStore {
   readonly #objects = new Map<string, { resource: string; object: KubernetesObject }>();
   readonly #history: Change[] = [];
   /** Watches can begin here or later. */
-  #horizon = 100;
+  #horizon = 0;
   readonly #listeners = new Set<(change: Change) => void>();
   #version = 100;
 

@@ -118,10 +118,7 @@ function create(store: ObjectStore, asked: Attributes, body: unknown, manager: s
     const details = { name, group: asked.group, kind: resource };
     throw new Refused(409, "AlreadyExists", `${resource} "${name}" already exists`, details);
   }
-  if (resource === "events" && fieldOf(body.involvedObject, "namespace") !== namespace) {
-    const why = `Invalid value: "${fieldOf(body.involvedObject, "namespace") ?? ""}": does not match event.namespace`;
-    throw invalid("Event", name, "involvedObject.namespace", why);
-  }
+  if (resource === "events") validateEvent(body, name, namespace);
   const object = {
     ...body,
     kind: kindOf(resource),
@@ -133,6 +130,19 @@ function create(store: ObjectStore, asked: Attributes, body: unknown, manager: s
     Object.assign(object.metadata, { managedFields: [managed(manager, "")] });
   }
   return store.put(resource, object);
+}
+
+/** What an Event needs (Kubernetes API, core/v1); one with an eventTime is one of the new kind. */
+function validateEvent(event: Record<string, unknown>, name: string, namespace: string): void {
+  const about = fieldOf(event.involvedObject, "namespace") || "";
+  const isNew = typeof event.eventTime === "string";
+  if (isNew ? about === "" : about !== namespace) {
+    const why = `Invalid value: "${about}": does not match event.namespace`;
+    throw invalid("Event", name, "involvedObject.namespace", why);
+  }
+  const needed = isNew ? ["reportingComponent", "reportingInstance", "action", "reason"] : [];
+  const missing = needed.find((field) => !event[field]);
+  if (missing !== undefined) throw invalid("Event", name, missing, "Required value");
 }
 
 function patch(store: ObjectStore, asked: Attributes, object: KubernetesObject, request: Request): unknown {

@@ -87,6 +87,14 @@ Deno.test("a watch from before the history was forgotten is told so", async () =
   assert.deepEqual([line.type, line.object.code], ["ERROR", 410]);
 });
 
+Deno.test("a watch that allows bookmarks gets one before it ends", async () => {
+  await using sandbox = await KubernetesSandbox.start(fast);
+  const headers = { authorization: `Bearer ${sandbox.adminToken}` };
+  const path = "/apis/apps/v1/namespaces/agents/deployments?watch=1&allowWatchBookmarks=true&timeoutSeconds=3";
+  const { type, object } = JSON.parse(await (await fetch(sandbox.url + path, { headers })).text());
+  assert.deepEqual([type, object.kind, object.metadata.resourceVersion], ["BOOKMARK", "Deployment", "100"]);
+});
+
 Deno.test("a Deployment whose image crashes has a pod that never gets ready", async () => {
   await using sandbox = await KubernetesSandbox.start({ ...fast, runMs: 5, backOffMs: 5 });
   sandbox.create({ namespace: "agents", name: "clawdbot", image: "example/crash" });
