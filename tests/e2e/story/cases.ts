@@ -194,7 +194,9 @@ export const cases: readonly Case[] = [
         await world.restart(extended, 6_720); // 1 h 52 min later
         await scene.rings(/clawdbot stops by itself in [78] min\. Send `extend( clawdbot)? 1h` to keep it on\.$/);
         await world.restart(extended, 7_500); // 13 min after that
-        await scene.rings(/clawdbot is now off \(replicas: 0\): its time was over\. It should have been \d+ min( \d+ s)? ago/);
+        await scene.rings(
+          /clawdbot is now off \(replicas: 0\): its time was over\. It should have been \d+ min( \d+ s)? ago/,
+        );
       } finally {
         await world.restart(extended, 0);
       }
