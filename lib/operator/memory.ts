@@ -6,7 +6,7 @@
  */
 
 import type { Text } from "../commands/mod.ts";
-import type { Memory } from "./ports.ts";
+import type { Memory, Target } from "./ports.ts";
 
 /** What lasts. */
 export interface Remembered {
@@ -18,6 +18,8 @@ export interface Remembered {
 
 /** What lasts of a target. */
 export interface RememberedTarget {
+  /** Which workload it is: its name may come to be another one's, or change. */
+  readonly place?: string;
   /** Its count as we have set it or told it last; another one is somebody else's doing. */
   readonly known?: { readonly replicas: number } | undefined;
   /** Replicas before the last stop by chat, never 0. */
@@ -85,13 +87,13 @@ export interface Story {
 /** What is remembered; every change of it is on disk when it returns. */
 export class Recall {
   readonly #memory: Memory;
-  readonly #aliases: ReadonlySet<string>;
+  readonly #targets: readonly Target[];
   #all: Remembered | undefined;
 
-  /** Reads nothing yet; what is remembered of other targets than these is forgotten then. */
-  constructor(memory: Memory, aliases: ReadonlySet<string>) {
+  /** Reads nothing yet; what is remembered of other workloads than these is forgotten then. */
+  constructor(memory: Memory, targets: readonly Target[]) {
     this.#memory = memory;
-    this.#aliases = aliases;
+    this.#targets = targets;
   }
 
   /** What lasts of a target. */
@@ -102,7 +104,9 @@ export class Recall {
   /** Changes what lasts of a target. */
   change(alias: string, change: RememberedTarget): void {
     const { targets, stories } = this.#remembered;
-    this.#save({ targets: { ...targets, [alias]: { ...targets[alias], ...change } }, stories });
+    const target = this.#targets.find((each) => each.alias === alias);
+    const place = target && placeOf(target);
+    this.#save({ targets: { ...targets, [alias]: { ...targets[alias], ...change, ...place && { place } } }, stories });
   }
 
   /** Answers in which a target is watched. */
@@ -127,12 +131,23 @@ export class Recall {
     return this.#all ??= this.#known(this.#memory.load() ?? { targets: {}, stories: [] });
   }
 
+  /** What is remembered goes with its workload, under the name that this has now. */
   #known({ targets, stories }: Remembered): Remembered {
+    const aliases = new Map(this.#targets.map((target) => [placeOf(target), target.alias]));
+    const aliasOf = (alias: string): string | undefined => aliases.get(targets[alias]?.place ?? "");
     return {
-      targets: Object.fromEntries(Object.entries(targets).filter(([alias]) => this.#aliases.has(alias))),
+      targets: Object.fromEntries(
+        Object.entries(targets).flatMap(([was, target]) => {
+          const alias = aliasOf(was);
+          return alias === undefined ? [] : [[alias, target]];
+        }),
+      ),
       stories: stories.map((story) => ({
         ...story,
-        lines: story.lines.map((line) => ({ ...line, watched: line.watched && this.#aliases.has(line.target) })),
+        lines: story.lines.map((line) => {
+          const alias = aliasOf(line.target);
+          return { ...line, target: alias ?? line.target, watched: line.watched && alias !== undefined };
+        }),
       })).filter(({ lines, answered }) => !answered || lines.some(({ watched }) => watched)),
     };
   }
@@ -141,4 +156,8 @@ export class Recall {
     this.#memory.save(remembered);
     this.#all = remembered;
   }
+}
+
+function placeOf({ kind, namespace, name }: Target): string {
+  return `${kind}/${namespace}/${name}`;
 }

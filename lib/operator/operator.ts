@@ -59,7 +59,7 @@ export class Operator implements Listener, AsyncDisposable {
     this.#outbox = new Outbox(inside);
     this.#vouching = new Vouching(inside, this.#outbox);
     const triage = new Triage(inside, this.#outbox, this.#vouching);
-    const recall = new Recall(parts.memory, new Set(parts.settings.targets.map(({ alias }) => alias)));
+    const recall = new Recall(parts.memory, parts.settings.targets);
     const stories = new Stories(inside, this.#outbox, recall);
     this.#follower = new Follower(inside, this.#outbox, recall, stories);
     this.#timers = new Timers(inside, this.#outbox, recall, stories);

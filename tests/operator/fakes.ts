@@ -287,8 +287,8 @@ export class World {
     );
   }
 
-  /** Starts an operator, which lives until it is ended or killed. */
-  start(killAt?: string): Running {
+  /** Starts an operator, which lives until it is ended or killed; with other targets where some are given. */
+  start(killAt?: string, targets: readonly Target[] = this.settings.targets): Running {
     const life = new Life(killAt);
     return new Running(this, {
       chat: this.#chat(life),
@@ -306,7 +306,7 @@ export class World {
       },
       transaction: (calls) => this.#transaction(life, calls),
       pins: this.#pins(life),
-      settings: this.settings,
+      settings: { ...this.settings, targets },
       clock: this.clock,
       waitAfter: (failures, retryAfterMs) => Math.max(retryAfterMs, Math.min(16_000, 1_000 * 2 ** (failures - 1))),
       observer: {

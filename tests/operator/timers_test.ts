@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { PermissionError, TransientError } from "../../lib/errors/mod.ts";
-import { alice, Killed, rest, room, World } from "./fakes.ts";
+import type { Target } from "../../lib/operator/mod.ts";
+import { alice, clawdbot, Killed, rest, room, World } from "./fakes.ts";
 
 const minute = 60_000, hour = 60 * minute;
 const warning = `! ${alice}: clawdbot stops by itself in 10 min. Send \`extend 1h\` to keep it on.`;
@@ -212,4 +213,27 @@ Deno.test("Operator lets a start with a time join one without, and both come tru
   ]);
   await world.clock.advance(2 * hour);
   assert.deepEqual(world.effects, [1, 0]);
+});
+
+Deno.test("Operator stops the target that a time was set for, whatever is called so by now", async (t) => {
+  const elsewhere = { ...clawdbot, namespace: "elsewhere" };
+  const rows: [name: string, targets: Target[], stops: (string | number)[]][] = [
+    ["its name is another one's", [elsewhere], []],
+    ["it has another name", [{ ...clawdbot, alias: "claw" }], ["claw 0"]],
+    ["names were exchanged", [elsewhere, { ...clawdbot, alias: "claw" }], ["claw 0"]],
+  ];
+  for (const [name, targets, stops] of rows) {
+    await t.step(name, async () => {
+      const world = new World();
+      {
+        await using running = world.start();
+        await running.receive("start 2h");
+      }
+      // What the two names stand for is on, one as the other.
+      world.scales.set("claw", world.scale);
+      await using _running = world.start(undefined, targets);
+      await world.clock.advance(3 * hour);
+      assert.deepEqual(world.effects, [1, ...stops]);
+    });
+  }
 });
