@@ -49,6 +49,14 @@ export interface ControlPlane extends AsyncDisposable {
    * @throws HttpError if it is not valid, or refused
    */
   apply(object: KubernetesObject): Promise<void>;
+  /**
+   * Reads an answer that comes an object a line, such as a watch, as administrator, for as long as it goes on.
+   *
+   * @param path path and query
+   * @param signal ends it
+   */
+  // deno-lint-ignore no-explicit-any
+  lines(path: string, signal: AbortSignal): AsyncIterable<any>;
   /** Stops it. Throws if it was given. */
   stop(): Promise<void>;
   /** Starts it again, with the same data on the same port. Throws if it was given. */
@@ -178,6 +186,18 @@ async function connect(kubeconfig: string) {
         client,
         ...(method === "PATCH" ? { contentType: "application/merge-patch+json" } : {}),
       }),
+    lines: async function* (path: string, signal: AbortSignal) {
+      const headers = new Headers(authorization === undefined ? {} : { authorization });
+      const { body } = await fetch(`${url}${path}`, { headers, client });
+      const reader = body?.pipeThrough(new TextDecoderStream()).getReader();
+      signal.addEventListener("abort", () => void reader?.cancel());
+      let rest = "";
+      for (let part = await reader?.read(); part?.value !== undefined; part = await reader?.read()) {
+        const lines = (rest + part.value).split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) yield JSON.parse(line);
+      }
+    },
     close: () => client.close(),
   };
 }

@@ -29,6 +29,8 @@ export interface Homeserver extends AsyncDisposable {
     password: string,
     options?: { admin?: boolean },
   ): Promise<{ userId: string; localpart: string }>;
+  /** Requests that a user has made and that were answered, such as `GET /sync`. Throws if it was given. */
+  requestsOf(userId: string): Promise<string[]>;
   /** Stops it. Throws if it was given. */
   stop(): Promise<void>;
   /** Starts it again, with the same data on the same port. Throws if it was given. */
@@ -43,7 +45,7 @@ export interface Homeserver extends AsyncDisposable {
  */
 export async function givenHomeserver(url: string, secret: string): Promise<Homeserver> {
   const suffix = `-${Date.now().toString(36)}`;
-  const refuse = () => Promise.reject(new Error(`Cannot stop or start ${url}: it was given`));
+  const refuse = () => Promise.reject(new Error(`Cannot stop, start or look into ${url}: it was given`));
   const base = url.replace(/\/+$/, "");
   const probe = await register(base, secret, `probe${suffix}`, crypto.randomUUID());
   return {
@@ -54,6 +56,7 @@ export async function givenHomeserver(url: string, secret: string): Promise<Home
       const localpart = `${name}${suffix}`;
       return { userId: await register(base, secret, localpart, password, options?.admin), localpart };
     },
+    requestsOf: refuse,
     stop: refuse,
     start: refuse,
     [Symbol.asyncDispose]: () => Promise.resolve(),
@@ -91,10 +94,18 @@ export async function startHomeserver(python: string, folder: string, keycloak?:
       userId: await register(url, registrationSecret, name, password, options?.admin),
       localpart: name,
     }),
+    requestsOf: async (userId) => requestsIn(await Deno.readTextFile(logFile), userId),
     stop: async () => void await child?.stop(),
     start,
     [Symbol.asyncDispose]: async () => void await child?.stop(),
   };
+}
+
+/** Reads Synapse's log of requests, where the user of a request stands in braces before it. */
+function requestsIn(log: string, userId: string): string[] {
+  return log.split("\n").filter((line) => line.includes(` {${userId}} `)).flatMap((line) =>
+    /"(\w+ \/[^ ?]*)\S* HTTP/.exec(line)?.[1]?.replace("/_matrix/client/v3", "") ?? []
+  );
 }
 
 async function answers(url: string): Promise<boolean> {

@@ -55,8 +55,8 @@ export interface Testbed extends AsyncDisposable {
   readonly workloads: Workloads;
   /** Folder for files of this run; removed at its end. */
   readonly folder: string;
-  /** Someone new, with an account and a phone. */
-  person(name: string): Promise<Person>;
+  /** Someone new, with an account and a phone, which syncs unless told otherwise. */
+  person(name: string, syncing?: boolean): Promise<Person>;
 }
 
 /**
@@ -105,10 +105,10 @@ export async function startTestbed(
     keycloak,
     workloads,
     folder,
-    person: async (name) => {
+    person: async (name, syncing) => {
       const password = crypto.randomUUID();
       const { localpart } = await homeserver.register(name, password);
-      return await phones.login(localpart, password);
+      return await phones.login(localpart, password, syncing);
     },
     [Symbol.asyncDispose]: () => started.disposeAsync(),
   };

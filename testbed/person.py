@@ -101,13 +101,14 @@ def check(response: Any) -> Any:
 phones: dict[str, Phone] = {}
 
 
-async def login(person: str, homeserver: str, user: str, password: str) -> dict[str, Any]:
+async def login(person: str, homeserver: str, user: str, password: str, syncing: bool) -> dict[str, Any]:
     phone = Phone(person, homeserver, user)
     check(await phone.login(password, device_name=f"phone of {person}"))
     check(await phone.sync(0))
     await phone.settle()
-    phone.syncing = asyncio.create_task(phone.keep_syncing())
-    phone.syncing.add_done_callback(end_on_failure)
+    if syncing:
+        phone.syncing = asyncio.create_task(phone.keep_syncing())
+        phone.syncing.add_done_callback(end_on_failure)
     phones[person] = phone
     return {"userId": phone.user_id, "deviceId": phone.device_id, "accessToken": phone.access_token}
 

@@ -59,11 +59,16 @@ export class Phones implements AsyncDisposable {
     this.#reading = this.#read();
   }
 
-  /** Logs a person in, on a new device that syncs from then on. */
-  async login(localpart: string, password: string): Promise<Person> {
+  /**
+   * Logs a person in, on a new device.
+   *
+   * @param syncing it syncs from then on; otherwise it only has published its keys, and sees nothing
+   */
+  async login(localpart: string, password: string, syncing = true): Promise<Person> {
     const homeserver = this.#homeserver;
     const name = `${localpart}#${this.#lastId + 1}`;
-    const session = await this.request("login", { person: name, homeserver, user: localpart, password }) as Session;
+    const parameters = { person: name, homeserver, user: localpart, password, syncing };
+    const session = await this.request("login", parameters) as Session;
     const person = new Person(this, name, homeserver, session);
     this.#persons.set(name, person);
     return person;
@@ -167,10 +172,14 @@ export class Person {
     await this.request("POST", `/rooms/${encodeURIComponent(roomId)}/invite`, { user_id: userId });
   }
 
-  /** Joins a room. */
-  async join(roomId: string): Promise<void> {
+  /**
+   * Joins a room.
+   *
+   * @param seen waits until the phone shows it
+   */
+  async join(roomId: string, seen = true): Promise<void> {
     await this.request("POST", `/rooms/${encodeURIComponent(roomId)}/join`, {});
-    await this.untilJoined(roomId, [this.userId]);
+    if (seen) await this.untilJoined(roomId, [this.userId]);
   }
 
   /** Leaves a room. */
