@@ -26,7 +26,9 @@ export function encodeValue(value: unknown): string {
  * @throws SyntaxError | RangeError if it is something else
  */
 export function decodeValue(text: string): unknown {
-  return fromJson(JSON.parse(text));
+  const json = JSON.parse(text);
+  // Most values hold nothing but what JSON has.
+  return text.includes(JSON.stringify(MARK)) ? fromJson(json) : json;
 }
 
 function toJson(value: unknown, level: number): unknown {
