@@ -19,27 +19,15 @@ import {
 import { getLogger } from "@logtape/logtape";
 import { RejectedError } from "../errors/mod.ts";
 import { CRYPTO_NAME } from "../store/mod.ts";
-import { count, type Json, object, text, texts } from "./json.ts";
+import { count, type Json, list, object, text, texts } from "./json.ts";
 import { Lock } from "./lock.ts";
-import { path, type Request, type Requests } from "./request.ts";
+import { endpoint, type OutgoingRequest } from "./outgoing.ts";
+import type { Requests } from "./request.ts";
+import type { Known } from "./trust.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** A request that the Rust crypto wants sent; `id` is missing on those that are not marked as sent. */
-export interface OutgoingRequest {
-  /** Given back when it has been sent. */
-  readonly id?: string | undefined;
-  /** Which endpoint it is for. */
-  readonly type: RequestType;
-  /** JSON. */
-  readonly body: string;
-  /** Event type of to-device messages and of messages in a room. */
-  readonly event_type?: string;
-  /** Transaction id of the same. */
-  readonly txn_id?: string;
-  /** Room of a message in a room. */
-  readonly room_id?: string;
-}
+const TELL_AGAIN_AFTER_MS = 60_000;
 
 /** Public keys of a device as the homeserver lists them, unpadded base64; unchecked, so good for doubts alone. */
 export interface ListedKeys {
@@ -64,7 +52,12 @@ export class Machine implements Disposable {
   readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
   /** Users who have an identity by the homeserver's last answer. */
   readonly #identified = new Set<string>();
+  /** What `trust.ts` has found of users in the crypto; another map once that may have changed. */
+  known = new Map<string, Known>();
   #syncs = 0;
+  /** Numbers of our own keys at the homeserver, as the crypto was told last. */
+  #toldKeys = "";
+  #tellAgainAtMs = 0;
   /** Messages in rooms that are being said: saying one comes by here again. */
   readonly #speaking = new Set<string>();
   #speak: RoomSpeaker | undefined;
@@ -86,21 +79,32 @@ export class Machine implements Disposable {
     return new Machine(olm, requests);
   }
 
-  /** Hands over what a sync answer has for the crypto; durable when it returns. */
-  async receive(sync: Json): Promise<void> {
-    const changed = texts(object(sync["device_lists"])["changed"]);
+  /**
+   * Hands over what a sync answer has for the crypto, and returns whether that was anything; durable then. What it knows
+   * is told again only once a minute, for its housekeeping: it reads and writes its whole account, and a command waits.
+   */
+  async receive(sync: Json): Promise<boolean> {
+    const { changed, left } = object(sync["device_lists"]);
     this.#syncs += 1;
-    for (const user of changed) this.#stale.set(user, this.#syncs);
+    for (const user of texts(changed)) this.#stale.set(user, this.#syncs);
+    const events = list(object(sync["to_device"])["events"]);
     const counts = Object.entries(object(sync["device_one_time_keys_count"]))
       .map(([algorithm, value]): [string, number] => [algorithm, count(value) ?? 0]);
     const fallback = sync["device_unused_fallback_key_types"];
+    const keys = JSON.stringify([counts, fallback]);
+    const isNews = events.length + texts(changed).length + texts(left).length > 0 || keys !== this.#toldKeys;
+    if (!isNews && performance.now() < this.#tellAgainAtMs) return false;
     await this.olm.receiveSyncChanges(
-      JSON.stringify(object(sync["to_device"])["events"] ?? []),
-      new DeviceLists(userIds(changed), userIds(texts(object(sync["device_lists"])["left"]))),
+      JSON.stringify(events),
+      new DeviceLists(userIds(texts(changed)), userIds(texts(left))),
       new Map(counts),
       fallback === undefined ? undefined : new Set(texts(fallback)),
       new DecryptionSettings(TrustRequirement.Untrusted),
     );
+    this.#toldKeys = keys;
+    this.#tellAgainAtMs = performance.now() + TELL_AGAIN_AFTER_MS;
+    this.known = new Map();
+    return true;
   }
 
   /** Says from now on what the crypto wants said in rooms: its part of verifications. */
@@ -231,6 +235,7 @@ export class Machine implements Disposable {
       // A change that was told while the query was under way may not be in its answer.
       if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
     }
+    this.known = new Map();
     return json;
   }
 
@@ -264,25 +269,4 @@ export function userIds(users: Iterable<string>): UserId[] {
     }
   }
   return valid;
-}
-
-/** Where a request of the crypto goes (Matrix spec v1.16, client-server API, 11.10 to 11.12). */
-function endpoint(request: OutgoingRequest): Request {
-  const { body } = request;
-  switch (request.type) {
-    case RequestType.KeysUpload:
-      return { method: "POST", path: "/_matrix/client/v3/keys/upload", body };
-    case RequestType.KeysQuery:
-      return { method: "POST", path: "/_matrix/client/v3/keys/query", body };
-    case RequestType.KeysClaim:
-      return { method: "POST", path: "/_matrix/client/v3/keys/claim", body };
-    case RequestType.ToDevice:
-      return {
-        method: "PUT",
-        path: path`/_matrix/client/v3/sendToDevice/${request.event_type ?? ""}/${request.txn_id ?? ""}`,
-        body,
-      };
-    default:
-      throw new Error(`Cannot send a request of type ${RequestType[request.type]}: the operator makes none`);
-  }
 }

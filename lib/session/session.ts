@@ -109,8 +109,8 @@ export class Session implements Chat, Disposable {
     const fillGaps = this.#gaps.fillBeside(chores, pace, () => listener.eventsArrived());
     fillGaps();
     chores.repeat(async (now) => {
-      const effect = await this.#sync(now);
-      outgoing.wake();
+      const { effect, isForCrypto } = await this.#sync(now);
+      if (isForCrypto) outgoing.wake();
       if (effect.gaps) fillGaps();
       if (effect.events) listener.eventsArrived();
       if (effect.rooms) listener.roomsChanged();
@@ -121,7 +121,7 @@ export class Session implements Chat, Disposable {
   }
 
   /** One poll: to-device messages and device lists first, durably, then everything else with the token. */
-  async #sync(signal: AbortSignal): Promise<SyncEffect> {
+  async #sync(signal: AbortSignal): Promise<{ readonly effect: SyncEffect; readonly isForCrypto: boolean }> {
     const since = this.#store.sync.token();
     const inFull = this.#store.sync.tokenIsAdopted();
     const { heldMs, deadlineMs } = this.#polls.next(since !== undefined && !inFull);
@@ -134,14 +134,14 @@ export class Session implements Chat, Disposable {
       deadlineMs,
     }, signal);
     if (text(json["next_batch"]) === undefined) throw new TransientError("Cannot sync: the answer has no next_batch");
-    await this.#machine.receive(json);
+    const isForCrypto = await this.#machine.receive(json);
     const effect = this.#applier.apply(json);
     this.#polls.wentWell();
     for (const roomId of effect.renew) this.#speaker.renew(roomId);
     for (const roomId of this.#answeredInvitations) {
       if (this.#store.sync.room(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
     }
-    return effect;
+    return { effect, isForCrypto };
   }
 
   #listenForKeys(listener: Listener): void {

@@ -10,7 +10,8 @@ import type { Store } from "../store/mod.ts";
 import { Encryption } from "./encryption.ts";
 import { type Json, object } from "./json.ts";
 import { Locks } from "./lock.ts";
-import type { Machine, OutgoingRequest } from "./machine.ts";
+import type { Machine } from "./machine.ts";
+import type { OutgoingRequest } from "./outgoing.ts";
 import { path, type Requests } from "./request.ts";
 
 /** Sends events of one account. */

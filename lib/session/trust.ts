@@ -119,6 +119,14 @@ export async function published(machine: Machine, userId: string, signal: AbortS
 
 type KnownDevice = ListedDevice & { readonly curve25519: string | undefined; readonly deleted: boolean };
 
+/** What the crypto knows of a user. */
+export interface Known {
+  /** Undefined without cross-signing. */
+  readonly identity: Published["identity"];
+  /** All that are listed, and some that no longer are. */
+  readonly devices: readonly KnownDevice[];
+}
+
 function listed({ deviceId, ed25519, crossSignedByOwner }: KnownDevice): ListedDevice {
   return { deviceId, ed25519, crossSignedByOwner };
 }
@@ -129,7 +137,7 @@ async function known(
   userId: string,
   suffices: (devices: readonly KnownDevice[]) => boolean,
   signal: AbortSignal,
-): Promise<{ readonly identity: Published["identity"]; readonly devices: readonly KnownDevice[] }> {
+): Promise<Known> {
   if (machine.isStale(userId)) await machine.sendOutgoing(signal);
   let found = await snapshot(machine, userId);
   if (!suffices(found.devices) || machine.listed(userId) === undefined) {
@@ -144,11 +152,11 @@ async function known(
 }
 
 /** Identity and devices of one moment: both may change while we look at one of them. */
-async function snapshot(
-  machine: Machine,
-  userId: string,
-): Promise<{ readonly identity: Published["identity"]; readonly devices: readonly KnownDevice[] }> {
+async function snapshot(machine: Machine, userId: string): Promise<Known> {
   for (;;) {
+    const { known } = machine;
+    const remembered = known.get(userId);
+    if (remembered !== undefined) return remembered;
     const before = await masterKeyOf(machine, userId);
     using list = await machine.olm.getUserDevices(new UserId(userId));
     const devices = list.devices().map((each) => {
@@ -163,7 +171,11 @@ async function snapshot(
       return asListed(held, machine.listed(userId)?.get(held.deviceId));
     });
     const after = await masterKeyOf(machine, userId);
-    if (before === after) return { identity: after === undefined ? undefined : { masterKey: after }, devices };
+    if (before !== after) continue;
+    const found = { identity: after === undefined ? undefined : { masterKey: after }, devices };
+    // Should something have changed meanwhile, this is no longer the map that is asked.
+    known.set(userId, found);
+    return found;
   }
 }
 

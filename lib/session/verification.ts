@@ -17,7 +17,8 @@ import {
   VerificationRequestPhase,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import type { Machine, OutgoingRequest } from "./machine.ts";
+import type { Machine } from "./machine.ts";
+import type { OutgoingRequest } from "./outgoing.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 /** A person verifies once in a while; whoever asks more often than this is a program. */

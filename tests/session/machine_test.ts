@@ -1,0 +1,42 @@
+/** What the crypto is bothered with. */
+
+import assert from "node:assert/strict";
+import { Machine } from "../../lib/session/machine.ts";
+import { Requests } from "../../lib/session/request.ts";
+import { openStore } from "../../lib/store/mod.ts";
+
+Deno.test("Machine.receive() hands over what the crypto does not know, and that only", async (t) => {
+  const folder = await Deno.makeTempDir();
+  {
+    await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
+    await store.openCrypto();
+    using machine = await Machine.open(
+      new Requests("http://127.0.0.1:9"),
+      "@toggle:localhost",
+      "TEST",
+      store.cryptoKey,
+    );
+    const counted = { device_one_time_keys_count: { signed_curve25519: 50 }, device_unused_fallback_key_types: [] };
+    const request = { type: "m.room_key_request", sender: "@alice:localhost", content: {} };
+    const steps = [
+      { name: "the first answer", answer: {}, isNews: true },
+      { name: "nothing", answer: { rooms: { join: {} } }, isNews: false },
+      { name: "a count", answer: counted, isNews: true },
+      { name: "the same count", answer: { ...counted, rooms: {} }, isNews: false },
+      { name: "another count", answer: { ...counted, device_one_time_keys_count: {} }, isNews: true },
+      { name: "the first count", answer: counted, isNews: true },
+      { name: "a to-device message", answer: { ...counted, to_device: { events: [request] } }, isNews: true },
+      { name: "a changed device", answer: { ...counted, device_lists: { changed: ["@a:localhost"] } }, isNews: true },
+      { name: "somebody who has left", answer: { ...counted, device_lists: { left: ["@a:localhost"] } }, isNews: true },
+      { name: "nothing again", answer: { ...counted, device_lists: { changed: [] } }, isNews: false },
+    ];
+    for (const { name, answer, isNews } of steps) {
+      await t.step(name, async () => {
+        const { known } = machine;
+        assert.equal(await machine.receive(answer), isNews);
+        assert.equal(machine.known === known, !isNews, "what is known of users is looked up anew after news alone");
+      });
+    }
+  }
+  await Deno.remove(folder, { recursive: true });
+});
