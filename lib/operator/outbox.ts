@@ -5,6 +5,7 @@
  * @module
  */
 
+import { setTimeout } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import type { Text } from "../commands/mod.ts";
 import { TransientError } from "../errors/mod.ts";
@@ -16,6 +17,9 @@ const logger = getLogger(["openclaw-toggle", "operator"]);
 
 /** Answers that could not be sent for so long are no longer worth sending (SPEC 3g). */
 const keptForMs = 24 * 60 * 60 * 1_000;
+
+/** To encrypt and send an echo takes about as long as to carry a command out, and both would take longer together. */
+const headStartMs = 25;
 
 /** Makes an answer that is shown as a quiet reply to an event. */
 export function replyTo({ roomId, eventId }: InboxEvent, kind: Answer["kind"], text: Text): Answer {
@@ -42,6 +46,16 @@ export class Outbox {
   say(answer: Answer): void {
     this.#inside.journal.say(answer);
     this.drain();
+  }
+
+  /** Says something when the command that it repeats has had its head start, or with the answer. */
+  echo(answer: Answer): void {
+    const { journal, lanes, stop } = this.#inside;
+    journal.say(answer);
+    lanes.run(`echo ${answer.eventId}`, async () => {
+      await setTimeout(headStartMs, undefined, { signal: stop });
+      this.drain();
+    });
   }
 
   /** Starts to send what is unsent. */

@@ -131,6 +131,9 @@ export interface Unsent {
 
 /** What lasts: every call is on disk when it returns. */
 export interface Journal {
+  /** Makes the calls in it durable together, or none of them if it throws. */
+  transaction<T>(calls: () => T): T;
+
   /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
   unsettled(afterSeq: number): readonly Entry[];
 

@@ -58,7 +58,7 @@ export class Triage {
     if (reading.kind === "undecryptable") return this.#lock(inbox, reading, progress.state === "new");
     const { believed } = reading.verdict;
     const isAnnounced = !believed && this.#announce(inbox, reading);
-    const next = this.#consider(inbox, reading, isAnnounced);
+    const next = this.#inside.journal.transaction(() => this.#consider(inbox, reading, isAnnounced));
     // Not before: a word for what was not shown yet must count for nothing.
     if (believed) this.#announce(inbox, reading);
     return next;
@@ -132,9 +132,9 @@ export class Triage {
     const targets = targetsOf(command, aliases);
     if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
     const { echo: form } = this.#inside.settings;
-    if (form === "message") this.#outbox.say(replyTo(inbox, "echo", echo(typed)));
+    if (form === "message") this.#outbox.echo(replyTo(inbox, "echo", echo(typed)));
     if (form === "reaction") {
-      this.#outbox.say({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
+      this.#outbox.echo({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
     }
     // Clear text, where it is taken, is nobody's for certain: it moves no announcements, and vouches for nothing.
     if (payload.kind === "decrypted") this.#vouching.commandedIn(inbox.roomId, inbox.sender);

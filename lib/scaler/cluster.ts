@@ -99,9 +99,10 @@ async function openInCluster(host: string, port: string, folder: string): Promis
     throw new ConfigError([`Cannot use the cluster's certificate authority ${caPath}: ${nameOf(error)}`]);
   }
   // The kubelet replaces the token long before it expires. Reading it each time is cheap and never out of date.
+  // deno-lint-ignore require-await -- other clusters wait for their credentials
   const credential = async (signal: AbortSignal): Promise<Credential> => {
-    const token = await readToken(`${folder}/token`, signal);
-    return { client, headers: headersOf({ authorization: `Bearer ${token}` }) };
+    signal.throwIfAborted();
+    return { client, headers: headersOf({ authorization: `Bearer ${readToken(`${folder}/token`)}` }) };
   };
   return {
     context: "in-cluster",
@@ -112,12 +113,10 @@ async function openInCluster(host: string, port: string, folder: string): Promis
   };
 }
 
-async function readToken(path: string, signal: AbortSignal): Promise<string> {
-  signal.throwIfAborted();
+function readToken(path: string): string {
   try {
-    return (await Deno.readTextFile(path, { signal })).trim();
+    return Deno.readTextFileSync(path).trim();
   } catch (error) {
-    signal.throwIfAborted();
     throw new CredentialError(`Cannot read the ServiceAccount's token ${path}: ${nameOf(error)}`);
   }
 }

@@ -71,6 +71,11 @@ export class Journal {
     this.#now = now;
   }
 
+  /** Runs calls in one transaction; all is undone if they throw. */
+  transaction<T>(calls: () => T): T {
+    return this.#database.transaction(calls);
+  }
+
   /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
   unsettled<Acting>(afterSeq: number): readonly StoredEntry<Acting>[] {
     return this.#database

@@ -346,6 +346,7 @@ export class World {
       return found;
     };
     return {
+      transaction: (calls) => calls(),
       unsettled: (afterSeq) => life.sync("unsettled", () => open(({ inbox }) => inbox.seq > afterSeq).slice(0, 3)),
       arrived: (afterSeq) =>
         life.sync(
