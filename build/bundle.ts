@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname ?? ".", "..");
@@ -32,7 +33,7 @@ export async function bundle(): Promise<void> {
   // The crypto looks for it beside the file that it is itself in.
   await Deno.mkdir(join(bundleFolder, "pkg"));
   const crypto = import.meta.resolve("@matrix-org/matrix-sdk-crypto-wasm");
-  await Deno.copyFile(new URL(wasm, crypto), join(bundleFolder, wasm));
+  await Deno.writeFile(join(bundleFolder, wasm), withoutNames(await Deno.readFile(new URL(wasm, crypto))));
 }
 
 if (import.meta.main) {
@@ -40,6 +41,25 @@ if (import.meta.main) {
   for (const { name, size } of filesOf(bundleFolder)) {
     console.log(`${(size / 1_024).toFixed(0).padStart(6)} KiB  ${name}`);
   }
+}
+
+/**
+ * A WebAssembly module without its custom sections, which run nothing: the names of functions are two fifths of the
+ * crypto's, and are held in memory (WebAssembly Core Specification 2.0, 5.5.3 "Custom section").
+ */
+export function withoutNames(module: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const kept = [module.subarray(0, 8)]; // magic number and version
+  for (let begin = 8; begin < module.length;) {
+    let [size, at, shift] = [0, begin + 1, 0];
+    // Sizes are in LEB128: seven bits a byte, the lowest first, and the highest bit says that another byte follows.
+    for (let byte = 0x80; byte >= 0x80; shift += 7) {
+      byte = module[at++] ?? 0;
+      size += (byte & 0x7f) * 2 ** shift;
+    }
+    if (module[begin] !== 0) kept.push(module.subarray(begin, at + size));
+    begin = at + size;
+  }
+  return new Uint8Array(Buffer.concat(kept));
 }
 
 /** Files in a folder and below it, with their sizes in bytes. */
