@@ -1,0 +1,159 @@
+/**
+ * What is measured: a program that takes commands, run as in a pod, with an account and a target of its own. Knows how
+ * it is started and what it uses, nothing of what is said to it.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { Child, containment, type ServiceAccount, type Testbed } from "../testbed/mod.ts";
+
+/** Kinds of programs, in the order in which they are measured and shown. */
+export const names = ["toggle", "python", "floor"] as const;
+/** One of them: this project's operator, the Python operator, or what is between neither. */
+export type Name = typeof names[number];
+
+/** A program. */
+export interface Program {
+  /** What it is called. */
+  readonly name: Name;
+  /** Program and arguments. */
+  readonly command: readonly [string, ...string[]];
+  /** Its last word before it takes commands. */
+  readonly ready: string;
+}
+
+/** What a process has used. */
+export interface Usage {
+  /** Memory that it holds, in bytes. */
+  readonly rss: number;
+  /** The same, with what it shares with others divided among them. */
+  readonly pss: number;
+  /** Processor time since its start, in milliseconds. */
+  readonly cpuMs: number;
+}
+
+/** Ticks of a process's times in a second (`getconf CLK_TCK`; fixed on Linux). */
+const ticksPerSecond = 100;
+
+/** A program with its account and its target. */
+export class Contender implements AsyncDisposable {
+  /** What it is called. */
+  readonly name: Name;
+  /** Its user id. */
+  readonly userId: string;
+  /** Namespace of its target. */
+  readonly namespace: string;
+  readonly #program: Program;
+  readonly #environment: Readonly<Record<string, string>>;
+  readonly #account: ServiceAccount;
+  readonly #folder: string;
+  #starts = 0;
+  #stores = 0;
+  #child: Child | undefined;
+
+  /**
+   * Makes its account and its target.
+   *
+   * @param allowed user id of who may command
+   */
+  static async create(testbed: Testbed, program: Program, allowed: string): Promise<Contender> {
+    const { homeserver, workloads, cluster, folder } = testbed;
+    const { name } = program;
+    await workloads.createTarget({ namespace: name, name: targetName, startDelayMs: 20 });
+    const account = await workloads.serviceAccount(name, "operator", rules);
+    const password = crypto.randomUUID();
+    const { userId, localpart } = await homeserver.register(name, password);
+    const { hostname, port } = new URL(cluster.url);
+    return new Contender(program, userId, account, join(folder, name), {
+      PATH: Deno.env.get("PATH") ?? "",
+      HOME: Deno.env.get("HOME") ?? "",
+      ...(Deno.env.has("DENO_DIR") ? { DENO_DIR: Deno.env.get("DENO_DIR") ?? "" } : {}),
+      MATRIX_HOMESERVER: homeserver.url,
+      MATRIX_USER: localpart,
+      MATRIX_PASSWORD: password,
+      ALLOWED_USERS: allowed,
+      DEPLOYMENT_NAME: targetName,
+      DEPLOYMENT_NAMESPACE: name,
+      KUBERNETES_SERVICE_HOST: hostname,
+      KUBERNETES_SERVICE_PORT: port || "443",
+      HTTP_ADDRESS: "127.0.0.1:0",
+      LOGURU_LEVEL: "INFO",
+    });
+  }
+
+  private constructor(
+    program: Program,
+    userId: string,
+    account: ServiceAccount,
+    folder: string,
+    environment: Readonly<Record<string, string>>,
+  ) {
+    this.name = program.name;
+    this.userId = userId;
+    this.namespace = program.name;
+    this.#program = program;
+    this.#account = account;
+    this.#folder = folder;
+    this.#environment = environment;
+  }
+
+  /**
+   * Starts it and waits until it takes commands.
+   *
+   * @param how on a new store, as a new device; or on the one that it had
+   * @returns how long that took, in milliseconds
+   */
+  async start(how: "cold" | "warm"): Promise<number> {
+    if (how === "cold") this.#stores += 1;
+    await Deno.mkdir(this.#folder, { recursive: true });
+    const logFile = join(this.#folder, `${this.#starts++}.log`);
+    const begin = performance.now();
+    const child = new Child({
+      name: this.name,
+      command: [...containment(this.#account.folder), ...this.#program.command],
+      environment: { ...this.#environment, CRYPTO_STORE_PATH: join(this.#folder, `store-${this.#stores}`) },
+      clearEnvironment: true,
+      logFile,
+    });
+    this.#child = child;
+    const isReady = async () => (await Deno.readTextFile(logFile).catch(() => "")).includes(this.#program.ready);
+    for (const deadline = begin + 60_000; !(await isReady());) {
+      if (!child.running || performance.now() > deadline) {
+        throw new Error(`Cannot start ${this.name}: it is not ready\n${await child.tail()}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    return performance.now() - begin;
+  }
+
+  /** Ends it. */
+  async stop(): Promise<void> {
+    await this.#child?.stop(10_000);
+    this.#child = undefined;
+  }
+
+  /** What it has used so far. */
+  async usage(): Promise<Usage> {
+    const process = `/proc/${this.#child?.pid}`;
+    const memory = await Deno.readTextFile(`${process}/smaps_rollup`);
+    const bytes = (what: string) => Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, "m").exec(memory)?.[1]) * 1_024;
+    // Fields 14 and 15, utime and stime (proc_pid_stat(5)), counted from behind the name, which may hold anything.
+    const times = (await Deno.readTextFile(`${process}/stat`)).replace(/^.*\) /s, "").split(" ");
+    const ticks = Number(times[11]) + Number(times[12]);
+    return { rss: bytes("Rss"), pss: bytes("Pss"), cpuMs: ticks * 1_000 / ticksPerSecond };
+  }
+
+  /** Ends it, if it still runs. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+const targetName = "clawdbot";
+
+/** What the README's Role permits. */
+const rules = [
+  { apiGroups: ["apps"], resources: ["deployments"], verbs: ["get", "list", "watch"] },
+  { apiGroups: ["apps"], resources: ["deployments/scale"], verbs: ["get", "patch"] },
+];

@@ -1,0 +1,80 @@
+/**
+ * `deno task bench`: this project's operator and the Python operator beside each other, on the same Synapse and the same
+ * API server in the same run, and beside both the least that could be between a message and a Deployment. Prints a
+ * table, writes the numbers as JSON. Asserts no times.
+ *
+ * @module
+ */
+
+import { dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { bundle, bundleFolder } from "../build/bundle.ts";
+import { permissions, runtimeFlags } from "../build/compile.ts";
+import { installPythonOperator, startTestbed } from "../testbed/mod.ts";
+import type { Program } from "./contender.ts";
+import { type Figure, table } from "./figures.ts";
+import { largeStores } from "./large_store.ts";
+import { machine } from "./machine.ts";
+import { commands, endurance, idle, sizes, starts } from "./measurements.ts";
+import { Stage } from "./stage.ts";
+
+const root = join(import.meta.dirname ?? ".", "..");
+
+const { values: given } = parseArgs({
+  args: Deno.args,
+  options: {
+    starts: { type: "string", default: "5" },
+    commands: { type: "string", default: "20" },
+    members: { type: "string", default: "2,10,30,100" },
+    "first-commands": { type: "string", default: "5" },
+    endurance: { type: "string", default: "100" },
+    messages: { type: "string", default: "300" },
+    "idle-seconds": { type: "string", default: "60" },
+    sessions: { type: "string", default: "10000" },
+    devices: { type: "string", default: "5000" },
+    json: { type: "string", default: join(root, ".cache", "bench", "result.json") },
+  },
+});
+
+const python = await installPythonOperator();
+await bundle();
+const programs: readonly Program[] = [
+  {
+    name: "toggle",
+    command: [Deno.execPath(), "run", ...permissions(), ...runtimeFlags, join(bundleFolder, "main.js")],
+    ready: "Ready: ",
+  },
+  { name: "python", command: [python, "-m", "openclaw_k8s_toggle_operator"], ready: "Listening for commands" },
+  {
+    name: "floor",
+    command: [Deno.execPath(), "run", "-A", "--no-config", join(root, "bench/floor.ts")],
+    ready: "Ready",
+  },
+];
+
+const began = await machine(python);
+const figures: Figure[] = [];
+const add = (what: string, made: readonly Figure[]) => {
+  figures.push(...made);
+  console.error(`bench: ${what} measured, ${(performance.now() / 1_000).toFixed(0)} s`);
+};
+{
+  await using testbed = await startTestbed({ startMs: 20, stopMs: 20, runMs: 300, backOffMs: 1_000 });
+  await using stage = await Stage.create(testbed, programs);
+  add("starts", await starts(stage, Number(given.starts)));
+  add("idle", await idle(stage, Number(given["idle-seconds"])));
+  const members = given.members.split(",").map(Number);
+  add("commands", await commands(stage, members, Number(given.commands), Number(given["first-commands"])));
+  add("endurance", await endurance(stage, Number(given.endurance), Number(given.messages)));
+}
+add("large stores", await largeStores(python, Number(given.sessions), Number(given.devices)));
+add("sizes", await sizes(bundleFolder, python));
+
+const result = { ...began, counts: given, ended: await machine(python), figures };
+await Deno.mkdir(dirname(given.json), { recursive: true });
+await Deno.writeTextFile(given.json, `${JSON.stringify(result, null, 1)}\n`);
+console.log(
+  `${began.machine}\n${began.versions}\nload average ${began.load} at the beginning, ${result.ended.load} at the end\n`,
+);
+console.log(table(figures));
+console.log(`\nnumbers: ${given.json}`);

@@ -1,0 +1,187 @@
+/**
+ * What is measured on the stage. Each measurement takes the programs in turn, so that what else happens on the machine
+ * happens to all of them.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { type Contender, type Name, type Usage } from "./contender.ts";
+import type { Figure } from "./figures.ts";
+import type { Room, Stage } from "./stage.ts";
+
+const mebi = 2 ** 20;
+const operators: readonly Name[] = ["toggle", "python"];
+
+type Values = Record<string, number[]>;
+
+/** Numbers of one thing measured of several programs. */
+class Series {
+  readonly values: Values = {};
+
+  add(name: Name, value: number): void {
+    (this.values[name] ??= []).push(value);
+  }
+
+  figure(what: string, unit: Figure["unit"]): Figure {
+    return { what, unit, values: this.values };
+  }
+}
+
+/** Time to ready, on a new store and on the one that was there; everything runs afterwards. */
+export async function starts(stage: Stage, count: number): Promise<Figure[]> {
+  const measured = { cold: new Series(), warm: new Series() };
+  for (const how of ["cold", "warm"] as const) {
+    for (let i = 0; i < count; i++) {
+      for (const name of operators) {
+        const contender = stage.named(name);
+        await contender.stop();
+        measured[how].add(name, await contender.start(how));
+      }
+    }
+  }
+  await stage.named("floor").start("warm");
+  return [
+    measured.cold.figure("process start → ready, new device", "ms"),
+    measured.warm.figure("process start → ready, restarted", "ms"),
+  ];
+}
+
+/** Memory, processor time and requests while nothing happens, with a command carried out before. */
+export async function idle(stage: Stage, seconds: number): Promise<Figure[]> {
+  const [rss, pss, cpu, requests] = [new Series(), new Series(), new Series(), new Series()];
+  for (const contender of stage.contenders) {
+    const room = await stage.room(contender, 2);
+    for (let i = 0; i < 2; i++) await stage.command(room);
+  }
+  const look = async () =>
+    await Promise.all(stage.contenders.map(async (contender) => ({
+      ...{ contender, usage: await contender.usage() },
+      asked: (await stage.testbed.homeserver.requestsOf(contender.userId)).length,
+    })));
+  await wait(5);
+  const before = await look();
+  await wait(seconds);
+  for (const [i, { contender: { name }, usage, asked }] of (await look()).entries()) {
+    rss.add(name, usage.rss / mebi);
+    pss.add(name, usage.pss / mebi);
+    cpu.add(name, (usage.cpuMs - (before[i]?.usage.cpuMs ?? NaN)) / seconds / 10);
+    requests.add(name, (asked - (before[i]?.asked ?? NaN)) * 60 / seconds);
+  }
+  return [
+    rss.figure("RSS, idle", "MiB"),
+    pss.figure("PSS, idle", "MiB"),
+    cpu.figure("processor, idle", "% of one core"),
+    requests.figure("requests to the homeserver, idle", "requests a minute"),
+  ];
+}
+
+/** Commands in rooms of several sizes, and the first one in a room. */
+export async function commands(
+  stage: Stage,
+  members: readonly number[],
+  count: number,
+  firstCount: number,
+): Promise<Figure[]> {
+  const made: Figure[] = [];
+  for (const size of members) {
+    const [replicas, answer, requests] = [new Series(), new Series(), new Series()];
+    const rooms: Room[] = [];
+    for (const contender of stage.contenders) rooms.push(await stage.room(contender, size));
+    // The first one shares keys, and is measured for itself below.
+    for (const room of rooms) await stage.command(room);
+    for (let i = 0; i < count; i++) {
+      for (const room of rooms) {
+        const { contender } = room;
+        await stage.settled(contender);
+        const before = await stage.testbed.homeserver.requestsOf(contender.userId);
+        const { replicasMs, answerMs } = await stage.command(room);
+        replicas.add(contender.name, replicasMs);
+        answer.add(contender.name, answerMs);
+        await stage.settled(contender);
+        const asked = (await stage.testbed.homeserver.requestsOf(contender.userId)).length - before.length;
+        if (contender.name !== "floor") requests.add(contender.name, asked);
+      }
+    }
+    made.push(
+      replicas.figure(`acknowledged → replicas changed, ${size} members`, "ms"),
+      answer.figure(`acknowledged → answer shown, ${size} members`, "ms"),
+      requests.figure(`requests to the homeserver per command, ${size} members`, "requests"),
+    );
+  }
+  const [replicas, answer] = [new Series(), new Series()];
+  for (let i = 0; i < firstCount; i++) {
+    for (const contender of stage.contenders) {
+      const room = await stage.room(contender, 2);
+      await stage.settled(contender);
+      const { replicasMs, answerMs } = await stage.command(room);
+      replicas.add(contender.name, replicasMs);
+      answer.add(contender.name, answerMs);
+    }
+  }
+  made.push(
+    replicas.figure("the same, first command in a room", "ms"),
+    answer.figure("acknowledged → answer, first command in a room", "ms"),
+  );
+  return made;
+}
+
+/** Many commands one after the other, and many messages of somebody whom nobody obeys. */
+export async function endurance(stage: Stage, commandCount: number, messageCount: number): Promise<Figure[]> {
+  const cpu = new Series();
+  const made: Figure[] = [];
+  const memory = async (after: string) => {
+    const [rss, pss] = [new Series(), new Series()];
+    await wait(5);
+    for (const name of operators) {
+      const usage: Usage = await stage.named(name).usage();
+      rss.add(name, usage.rss / mebi);
+      pss.add(name, usage.pss / mebi);
+    }
+    made.push(rss.figure(`RSS, after ${after}`, "MiB"), pss.figure(`PSS, after ${after}`, "MiB"));
+  };
+  for (const name of operators) {
+    const contender: Contender = stage.named(name);
+    const room = await stage.room(contender, 2);
+    await stage.command(room);
+    const before = await contender.usage();
+    for (let i = 0; i < commandCount; i++) await stage.command(room);
+    cpu.add(name, ((await contender.usage()).cpuMs - before.cpuMs) / commandCount);
+  }
+  made.push(cpu.figure(`processor per command (${commandCount} in a row)`, "ms"));
+  await memory(`${commandCount} more commands`);
+
+  const bob = await stage.testbed.person("bob");
+  const ids = operators.map((name) => stage.named(name).userId);
+  const roomId = await stage.alice.createRoom({ invite: [bob.userId, ...ids] });
+  await bob.join(roomId);
+  await bob.untilJoined(roomId, ids);
+  for (let i = 0; i < messageCount; i++) await bob.sendText(roomId, `message ${i}`);
+  await memory(`${messageCount} messages`);
+  return made;
+}
+
+/** What is to be stored and carried about. */
+export async function sizes(bundleFolder: string, python: string): Promise<Figure[]> {
+  const packages = join(python, "..", "..", "lib");
+  const values = {
+    toggle: [await bytesIn(bundleFolder) / mebi],
+    python: [await bytesIn(packages, /\/(__pycache__|pip|setuptools|pkg_resources)$/) / mebi],
+  };
+  return [{ what: "program and packages, without Deno or Python", unit: "MiB", values }];
+}
+
+async function bytesIn(folder: string, except?: RegExp): Promise<number> {
+  let sum = 0;
+  for await (const { name, isDirectory, isFile } of Deno.readDir(folder)) {
+    const path = join(folder, name);
+    if (except?.test(path)) continue;
+    if (isDirectory) sum += await bytesIn(path, except);
+    if (isFile) sum += (await Deno.stat(path)).size;
+  }
+  return sum;
+}
+
+async function wait(seconds: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
+}
