@@ -173,6 +173,13 @@ Deno.test({
       ["one is a no-op", { npx: `[ "$4" = e2e ] || ${passing}` }, undefined, "16 passed, 1 failed", /ran no tests/],
       ["no command in the README", {}, "# nothing", "0 passed, 6 failed", /README\.md has no line/],
       ["no venv", { python3: "exit 1" }, undefined, "0 passed, 6 failed", /there is no Python .*python3-venv/],
+      [
+        "a Python without a wheel, and no compiler",
+        { python3: 'case "$*" in *"3, 13"*|*Python.h*) exit 1;; esac' },
+        undefined,
+        "0 passed, 6 failed",
+        /nothing to build python-olm with/,
+      ],
       ["no Go", { go: "exit 127" }, undefined, "0 passed, 6 failed", /there is no Go 1\.21/],
       ["an old Go", { go: "echo go version go1.19.8 linux/amd64" }, undefined, "0 passed, 6 failed", /no Go 1\.21/],
       ["an old Java", { java: "echo 'openjdk version \"11.0.2\"' >&2" }, undefined, "0 passed, 6 failed", /no Java 17/],
