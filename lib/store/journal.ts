@@ -206,7 +206,7 @@ export class Journal {
       );
       this.#database.run(`DELETE FROM events WHERE ${old}`, before);
       this.#database.run(
-        `DELETE FROM answers WHERE content IS NULL AND written_at_ms < ? AND event_id LIKE '$%' AND NOT EXISTS
+        `DELETE FROM answers WHERE content IS NULL AND written_at_ms < ? AND event_id NOT GLOB '[@!]*' AND NOT EXISTS
           (SELECT 1 FROM events WHERE events.room_id = answers.room_id AND events.event_id = answers.event_id)`,
         before,
       );

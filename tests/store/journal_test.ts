@@ -177,7 +177,7 @@ Deno.test("Journal.prune() settles what could not be decrypted for a week, and a
 Deno.test("Journal says once what is about a user or a room, however long ago that was", async () => {
   await using folder = new Folder();
   const store = await folder.life();
-  const about = ["@ann:x another key", "!r", "$1"].map((eventId) => answer(eventId));
+  const about = ["@ann:x another key", "!r", "$1", "clawdbot 7 !r"].map((eventId) => answer(eventId));
   for (const each of about) {
     store.journal.say(each);
     store.journal.sent(transactionId(each.eventId, each.kind, each.sequence), "$said");
@@ -185,7 +185,7 @@ Deno.test("Journal says once what is about a user or a room, however long ago th
   folder.nowMs += WEEK_MS + 1;
   store.journal.prune();
   for (const each of about) store.journal.say(each);
-  assert.deepEqual(store.journal.unsent().map(({ answer: { eventId } }) => eventId), ["$1"]);
+  assert.deepEqual(store.journal.unsent().map(({ answer: { eventId } }) => eventId), ["$1", "clawdbot 7 !r"]);
 });
 
 Deno.test("Journal says an answer once", async () => {
