@@ -59,7 +59,7 @@ export function nextStep(standing: Standing): Step {
     return hindered(standing) ?? { kind: "wait", forMs: afterMs < startTimeoutMs ? lookAgainMs : 10_000 };
   }
   if (change.after > 0 && change.told !== "ready") {
-    const unsteadyMs = change.obstacle === undefined ? 0 : steadyForMs - readyForMs;
+    const unsteadyMs = change.obstacles === undefined ? 0 : steadyForMs - readyForMs;
     if (unsteadyMs > 0) return { kind: "wait", forMs: Math.min(unsteadyMs, watched ? unsteadyMs : lookAgainMs) };
     const calls = change.told === "failing" || afterMs > callsAfterMs;
     return { kind: "tell", text: ready(alias, afterMs, stopsInMs), change: { ...change, told: "ready" }, calls };
@@ -72,9 +72,10 @@ export function nextStep(standing: Standing): Step {
 function hindered(standing: Standing): Step | undefined {
   const { alias, change, scale, diagnosis, afterMs, startTimeoutMs } = standing;
   const certain = diagnosis.obstacles.filter((each) => each.certain);
-  const [first] = certain;
-  const obstacle = first === undefined ? undefined : `${first.kind} ${first.image ?? ""}`;
-  const isNew = obstacle !== undefined && obstacle !== change.obstacle;
+  // Containers that fail in different ways take turns: each way is told once.
+  const { obstacles = [] } = change;
+  const untold = certain.map(({ kind, image = "" }) => `${kind} ${image}`).filter((each) => !obstacles.includes(each));
+  const isNew = untold.length > 0;
   const isLate = !change.late && change.told !== "ready" && afterMs >= startTimeoutMs;
   if (isNew || isLate) {
     const why = isLate ? diagnosis : { ...diagnosis, obstacles: certain };
@@ -82,7 +83,7 @@ function hindered(standing: Standing): Step | undefined {
       ...change,
       told: "failing",
       late: change.late || isLate,
-      obstacle: obstacle ?? change.obstacle,
+      ...isNew ? { obstacles: [...new Set([...obstacles, ...untold])] } : {},
     };
     return { kind: "tell", text: notReady(alias, scale, afterMs, why), change: told, calls: change.told !== "failing" };
   }

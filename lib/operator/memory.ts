@@ -60,8 +60,8 @@ export interface Change {
   readonly atMs: number;
   /** What was told last of how it fares. */
   readonly told: "nothing" | "partly" | "failing" | "ready";
-  /** What was told to be in the way for certain. */
-  readonly obstacle?: string | undefined;
+  /** What was told to be in the way for certain, each once. */
+  readonly obstacles?: readonly string[];
   /** It was told that it is not ready in time. */
   readonly late: boolean;
 }

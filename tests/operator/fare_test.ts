@@ -11,10 +11,11 @@ const ready: Scale = {
 const starting: Scale = { ...ready, ready: 0, available: 0 };
 const off: Scale = { ...starting, desired: 0, current: 0 };
 const image = { kind: "image", certain: true, reason: "ImagePullBackOff", image: "claw:0" } as const;
+const crash = { kind: "crash", certain: true, reason: "CrashLoopBackOff" } as const;
 const clear: Diagnosis = { obstacles: [], missing: undefined };
 const hindered: Diagnosis = { obstacles: [image], missing: undefined };
 const perhaps: Diagnosis = { obstacles: [{ ...image, certain: false }], missing: undefined };
-const failing: Change = { ...change, told: "failing", obstacle: "image claw:0" };
+const failing: Change = { ...change, told: "failing", obstacles: ["image claw:0"] };
 
 /** A step in short: for how long to wait; or what is told, `!` where people are called, and what is remembered of it. */
 function inShort(standing: Partial<Standing>): string {
@@ -43,7 +44,17 @@ Deno.test("nextStep() tells what has changed, and nothing else", async (t) => {
     ["hindered as before", { diagnosis: hindered, change: failing }, "wait 2000"],
     [
       "hindered by something else",
-      { diagnosis: hindered, change: { ...failing, obstacle: "crash " } },
+      { diagnosis: hindered, change: { ...failing, obstacles: ["crash "] } },
+      "not ready → failing",
+    ],
+    [
+      "hindered as before the last time",
+      { diagnosis: hindered, change: { ...failing, obstacles: ["image claw:0", "crash "] } },
+      "wait 2000",
+    ],
+    [
+      "hindered by one more",
+      { diagnosis: { ...hindered, obstacles: [image, crash] }, change: failing },
       "not ready → failing",
     ],
     ["late", { afterMs: 600_000 }, "! not ready → failing, late"],
