@@ -17,6 +17,8 @@ export interface ProcessOptions {
   readonly within?: readonly string[];
   /** Flags of Deno besides those of the task. */
   readonly flags?: readonly string[];
+  /** Arguments of the operator itself. */
+  readonly args?: readonly string[];
 }
 
 /** A running operator. */
@@ -48,11 +50,13 @@ export class OperatorProcess implements AsyncDisposable {
   }
 
   /** Starts it. */
-  static async start({ environment, within = [], flags = [] }: ProcessOptions): Promise<OperatorProcess> {
+  static async start(
+    { environment, within = [], flags = [], args: own = [] }: ProcessOptions,
+  ): Promise<OperatorProcess> {
     // So that it does not outlive a test that is killed itself.
     const withUs = Deno.build.os === "linux" ? ["setpriv", "--pdeathsig", "KILL", "--"] : [];
     const [run = "", ...rest] = await startArguments();
-    const [program = "", ...args] = [...within, ...withUs, Deno.execPath(), run, ...flags, ...rest];
+    const [program = "", ...args] = [...within, ...withUs, Deno.execPath(), run, ...flags, ...rest, ...own];
     const process = new Deno.Command(program, {
       args,
       cwd: root,
