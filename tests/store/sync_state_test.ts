@@ -41,6 +41,15 @@ Deno.test("SyncState has in the next life what it was given in this one", async 
   assert.deepEqual(later.gaps(), [{ id: gap, roomId: "!r", from: "p", to: undefined }]);
 });
 
+Deno.test("SyncState.adoptToken() is remembered until the next token", async () => {
+  await using folder = new Folder();
+  (await folder.life()).sync.adoptToken("theirs");
+  const { sync } = await folder.life();
+  assert.deepEqual([sync.token(), sync.tokenIsAdopted()], ["theirs", true]);
+  sync.setToken("theirs");
+  assert.deepEqual([sync.token(), sync.tokenIsAdopted()], ["theirs", false]);
+});
+
 Deno.test("SyncState.saveRoom() never takes encryption back, not even from a room that was forgotten", async () => {
   await using folder = new Folder();
   const { sync } = await folder.life();
