@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { NotFoundError, PermissionError, TransientError } from "../../lib/errors/mod.ts";
 import type { Rollouts, Scale } from "../../lib/operator/mod.ts";
 import type { KubernetesRollouts } from "../../lib/scaler/mod.ts";
@@ -189,6 +191,16 @@ Deno.test("KubernetesRollouts.watch() ends with the signal, and leaves nothing b
     controller.abort(reason);
     await assert.rejects(watching.next(), reason);
   });
+  await t.step("after garbage was collected", async () => {
+    await using at = await atSandbox({ rules: extendedRole });
+    const controller = new AbortController();
+    const watching = at.rollouts.watch(target, controller.signal);
+    await toldUntil(0, watching);
+    const next = watching.next();
+    await garbageCollected();
+    controller.abort(reason);
+    await assert.rejects(next, reason);
+  });
   await t.step("before it begins", async () => {
     await using at = await atSandbox({ rules: extendedRole });
     await assert.rejects(at.rollouts.watch(target, AbortSignal.abort(reason)).next(), reason);
@@ -271,4 +283,14 @@ async function untilOnePod({ sandbox }: AtSandbox): Promise<void> {
   using _listening = sandbox.onChange(look);
   look();
   await reached.promise;
+}
+
+/** Has what nothing refers to collected. */
+async function garbageCollected(): Promise<void> {
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  for (let times = 0; times < 5; times += 1) {
+    collect();
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
 }
