@@ -5,6 +5,7 @@
  * @module
  */
 
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import {
   baseRules,
@@ -115,7 +116,7 @@ export class World implements AsyncDisposable {
   /** Has the operator run so; it is started anew where it runs otherwise. */
   async run(setting: Setting): Promise<void> {
     if (this.#setting === JSON.stringify(setting)) return;
-    await this.#operator?.stop();
+    assert.equal(await this.#operator?.stop() ?? 0, 0, "exit code after SIGTERM");
     await this.#start(setting);
     if (this.#talk !== undefined) return;
     this.#talk = await Conversation.begin(this.alice, `${this.#environment["MATRIX_USER"]}`);
