@@ -138,8 +138,10 @@ export class Switch {
       ...{ ...isOff, ...wasStopped, ...wasStarted },
       ...isDone || timer !== undefined ? { timer } : {},
     };
+    const isUndone = after !== undefined && change !== undefined && change.after !== after;
     if (isDone) this.#stories.overtake(alias, sender);
-    else if (after !== undefined && change !== undefined && change.after !== after) this.#stories.end(alias);
+    else if (isUndone && after === 0) this.#stories.overtake(alias, undefined);
+    else if (isUndone) this.#stories.end(alias);
     this.#recall.change(alias, next);
     if (watchedSinceMs === undefined || after === undefined) return;
     if (this.#recall.of(alias).change === undefined) {
