@@ -7,7 +7,8 @@
 
 import { alreadyOff, alreadyOn, alreadyStarting, away, extended, noLongerSure, overtaken } from "../commands/mod.ts";
 import { roomNotAllowed, stateOf, stopsNever, switchedOff, switchedOn, type Why } from "../commands/mod.ts";
-import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../errors/mod.ts";
+import { ConflictError, CredentialError, NotFoundError, PermissionError } from "../errors/mod.ts";
+import { RejectedError, TransientError } from "../errors/mod.ts";
 import { isRoomAllowed } from "./access.ts";
 import type { Recall } from "./memory.ts";
 import { ageOf } from "./message.ts";
@@ -193,7 +194,8 @@ export class Attempt {
     const { word, durationMs = 0 } = this.#order;
     const { alias } = this.#target;
     const nowMs = this.#inside.clock.now();
-    const fromMs = word === "extend" ? this.#recall.of(alias).timer?.dueAtMs ?? nowMs : nowMs;
+    // What is over already could not be done: nobody extends what is past.
+    const fromMs = word === "extend" ? Math.max(nowMs, this.#recall.of(alias).timer?.dueAtMs ?? nowMs) : nowMs;
     const stopsAtMs = fromMs + durationMs;
     const told = word === "extend"
       ? { text: extended(alias, stopsAtMs - nowMs) }
@@ -206,6 +208,7 @@ export class Attempt {
 export function whyNot(error: unknown, { kind, namespace, name }: Target): Why | undefined {
   if (error instanceof PermissionError) return { kind: "not-permitted", verb: error.verb, resource: error.resource };
   if (error instanceof NotFoundError) return { kind: "not-found", target: `${kind} ${name} in namespace ${namespace}` };
+  if (error instanceof CredentialError) return { kind: "rejected", reason: "Unauthorized" };
   if (error instanceof RejectedError) return { kind: "rejected", reason: error.code || `${error.status}` };
   return undefined;
 }

@@ -215,6 +215,20 @@ Deno.test("Operator says in a start's answer that a stop has overtaken it", asyn
   assert.equal(world.clock.sleeping, 0);
 });
 
+Deno.test("Operator says in a start's answer that it was undone, also where a stop comes before that was seen", async () => {
+  const world = slowWorld();
+  world.mayWatch = false;
+  await using running = world.start();
+  await running.receive("start");
+  world.setScale(0);
+  await running.receive("stop");
+  assert.deepEqual(world.story, [
+    on,
+    "✎ clawdbot was switched off again, after 0 s, before it was ready",
+    "clawdbot is already off",
+  ]);
+});
+
 Deno.test("Operator tells who has undone a change within a minute, in its answer, and calls whoever made it", async (t) => {
   const rows: [
     command: string,
@@ -426,6 +440,24 @@ Deno.test("Operator lives with credentials that a cluster refuses for a while", 
   world.setPods({ ready: 1 });
   await world.clock.advance(1_000);
   assert.deepEqual(world.story, [on, "✎ clawdbot is ready, after 6 s"]);
+});
+
+Deno.test("Operator answers where a cluster refuses its credentials, and goes on", async () => {
+  const world = slowWorld();
+  await using running = world.start();
+  await running.receive("start");
+  world.before = (call) => {
+    if (call === "scaler.read") throw new CredentialError("Cannot get it: refused");
+  };
+  await world.clock.advance(2_000);
+  await running.receive("stop");
+  world.before = () => {};
+  await running.receive("stop");
+  assert.deepEqual(world.texts.slice(1), [
+    `${alice}: Cannot look at clawdbot: the Kubernetes API refused it (Unauthorized).`,
+    "Cannot stop clawdbot: the Kubernetes API refused it (Unauthorized).",
+    "clawdbot is now off (replicas: 0)",
+  ]);
 });
 
 Deno.test("Operator killed while it starts is not told twice", async () => {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { PermissionError, TransientError } from "../../lib/errors/mod.ts";
+import { CredentialError, PermissionError, TransientError } from "../../lib/errors/mod.ts";
 import type { Target } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, Killed, rest, room, World } from "./fakes.ts";
 
@@ -145,20 +145,39 @@ Deno.test("Operator neither warns of nor stops what is off, without a watch too"
   assert.equal(world.remembered?.targets.clawdbot?.timer, undefined);
 });
 
-Deno.test("Operator keeps trying to stop what cannot be reached, and lets commands pass meanwhile", async () => {
+for (const failure of [new TransientError("Cannot reach it"), new CredentialError("It refuses us")]) {
+  Deno.test(`Operator keeps trying to stop what cannot be reached (${failure.name})`, async () => {
+    const world = new World();
+    await using running = world.start();
+    await running.receive("start 2h");
+    await world.clock.advance(115 * minute);
+    world.before = (call) => {
+      if (call === "scale" || call === "scaler.read") throw failure;
+    };
+    await world.clock.advance(10 * minute);
+    world.before = () => {};
+    await running.receive("status");
+    await world.clock.advance(minute);
+    assert.deepEqual(world.effects, [1, 0]);
+    assert.match(world.story.at(-1) ?? "", /It should have been 5 min \d+ s ago/);
+  });
+}
+
+Deno.test("Operator extends from now on what is over, and could not be stopped", async () => {
   const world = new World();
   await using running = world.start();
-  await running.receive("start 2h");
-  await world.clock.advance(115 * minute);
+  await running.receive("start 1h");
   world.before = (call) => {
     if (call === "scale" || call === "scaler.read") throw new TransientError("Cannot reach it");
   };
-  await world.clock.advance(10 * minute);
+  await world.clock.advance(3 * hour);
   world.before = () => {};
-  await running.receive("status");
-  await world.clock.advance(minute);
+  await running.receive("extend 1h");
+  assert.equal(world.story.at(-1), "clawdbot stops by itself in 1 h");
+  await world.clock.advance(hour - 1);
+  assert.deepEqual(world.effects, [1]);
+  await world.clock.advance(1);
   assert.deepEqual(world.effects, [1, 0]);
-  assert.match(world.story.at(-1) ?? "", /It should have been 5 min \d+ s ago/);
 });
 
 Deno.test("Operator tells that it is not permitted to stop a target, once", async () => {
