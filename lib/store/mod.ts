@@ -6,13 +6,12 @@
  */
 
 import { join } from "node:path";
-import { Account } from "./account.ts";
+import { SealedDocument } from "./document.ts";
 import { Latch, StoreError } from "./error.ts";
 import { makeFolder, removeFile, writeFile } from "./files.ts";
 import { type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
 import { Journal } from "./journal.ts";
 import { obtainKey } from "./key.ts";
-import { Memory } from "./memory.ts";
 import { Pins } from "./pins.ts";
 import { describeHolder, HOLDER_FILE, STATE_FILE } from "./probe.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
@@ -22,14 +21,25 @@ import { SyncState } from "./sync_state.ts";
 
 export { StoreError };
 export { probeStore } from "./probe.ts";
-export type { StoredSession } from "./account.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./journal.ts";
 export type { StoredPin } from "./pins.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
-export type { Account, Journal, Memory, Pins, SyncState };
+export type { Journal, Pins, SealedDocument, SyncState };
 
 /** Name of the Rust crypto's database. */
 export const CRYPTO_NAME = "openclaw-toggle";
+
+/** A session with the homeserver. */
+export interface StoredSession {
+  /** Base URL of the homeserver that it belongs to. */
+  readonly homeserver: string;
+  /** Full user id. */
+  readonly userId: string;
+  /** Device id. */
+  readonly deviceId: string;
+  /** Access token. */
+  readonly accessToken: string;
+}
 
 /** How a store is opened. */
 export interface StoreOptions {
@@ -104,13 +114,13 @@ export class Store implements AsyncDisposable {
   /** 32 bytes, for the Rust crypto's own encryption of what it stores. */
   readonly cryptoKey: Uint8Array;
   /** The stored session. */
-  readonly account: Account;
+  readonly account: SealedDocument<StoredSession>;
   /** The state of syncing. */
   readonly sync: SyncState;
   /** The journal. */
   readonly journal: Journal;
   /** What the operator remembers of its targets. */
-  readonly memory: Memory;
+  readonly memory: SealedDocument<object>;
   /** Whom users are believed to be. */
   readonly pins: Pins;
   readonly #parts: Parts;
@@ -122,10 +132,10 @@ export class Store implements AsyncDisposable {
     const { state, key, seal, now } = parts;
     this.#parts = parts;
     this.cryptoKey = key;
-    this.account = new Account(state, seal);
+    this.account = new SealedDocument(state, seal, "account");
     this.sync = new SyncState(state, seal, now);
     this.journal = new Journal(state, seal, now);
-    this.memory = new Memory(state, seal);
+    this.memory = new SealedDocument(state, seal, "memory");
     this.pins = new Pins(state, seal);
   }
 

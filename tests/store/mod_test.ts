@@ -33,7 +33,7 @@ Deno.test("openStore() keeps a session from one life to the next, and it can be 
   await using folder = new Folder();
   const first = await folder.life();
   assert.equal(first.account.load(), undefined);
-  first.account.save({ ...session, refreshToken: "r" });
+  first.account.save({ ...session, accessToken: "r" });
   first.account.save(session);
   const second = await folder.life();
   assert.deepEqual(second.account.load(), session);
