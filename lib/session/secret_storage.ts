@@ -14,14 +14,12 @@ const DEFAULT_KEY = "m.secret_storage.default_key";
 
 /** One account's secret storage, opened with its key. */
 export class SecretStorage {
-  readonly #requests: Requests;
-  readonly #self: string;
+  readonly #data: AccountData;
   readonly #key: Uint8Array<ArrayBuffer>;
   readonly #keyId: string;
 
-  private constructor(requests: Requests, self: string, key: Uint8Array<ArrayBuffer>, keyId: string) {
-    this.#requests = requests;
-    this.#self = self;
+  private constructor(data: AccountData, key: Uint8Array<ArrayBuffer>, keyId: string) {
+    this.#data = data;
     this.#key = key;
     this.#keyId = keyId;
   }
@@ -47,18 +45,18 @@ export class SecretStorage {
           "; give the key with which that was made (nothing was changed)",
         ]);
       }
-      return new SecretStorage(requests, self, key, known);
+      return new SecretStorage(data, key, known);
     }
     const keyId = crypto.getRandomValues(new Uint8Array(16)).toHex();
     const check = await seal(key, "", new Uint8Array(32));
     await data.put(keyType(keyId), { algorithm: ALGORITHM, iv: check.iv, mac: check.mac }, signal);
     await data.put(DEFAULT_KEY, { key: keyId }, signal);
-    return new SecretStorage(requests, self, key, keyId);
+    return new SecretStorage(data, key, keyId);
   }
 
   /** Reads a secret; undefined if it is not stored under this key or was tampered with. */
   async get(name: string, signal: AbortSignal): Promise<string | undefined> {
-    const stored = await new AccountData(this.#requests, this.#self).get(name, signal);
+    const stored = await this.#data.get(name, signal);
     const sealed = object(object(stored?.["encrypted"])[this.#keyId]);
     const [iv, ciphertext, mac] = [text(sealed["iv"]), text(sealed["ciphertext"]), text(sealed["mac"])];
     if (iv === undefined || ciphertext === undefined || mac === undefined) return undefined;
@@ -68,7 +66,7 @@ export class SecretStorage {
   /** Writes a secret, encrypted. */
   async set(name: string, secret: string, signal: AbortSignal): Promise<void> {
     const sealed = await seal(this.#key, name, new TextEncoder().encode(secret));
-    await new AccountData(this.#requests, this.#self).put(name, { encrypted: { [this.#keyId]: sealed } }, signal);
+    await this.#data.put(name, { encrypted: { [this.#keyId]: sealed } }, signal);
   }
 }
 

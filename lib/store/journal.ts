@@ -78,21 +78,17 @@ export class Journal {
 
   /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
   unsettled<Acting>(afterSeq: number): readonly StoredEntry<Acting>[] {
-    return this.#database
-      .all("SELECT * FROM events WHERE state <> 'settled' AND state <> 'held' AND seq > ? ORDER BY seq", afterSeq)
-      .map((row) => this.#toEntry<Acting>(row));
+    return this.#entries("state <> 'settled' AND state <> 'held' AND seq > ?", afterSeq);
   }
 
   /** The same of events that nobody has looked at yet: what waits for a key is not read again and again. */
   arrived(afterSeq: number): readonly StoredEntry<never>[] {
-    return this.#database.all("SELECT * FROM events WHERE state = 'new' AND seq > ? ORDER BY seq", afterSeq)
-      .map((row) => this.#toEntry(row));
+    return this.#entries("state = 'new' AND seq > ?", afterSeq);
   }
 
   /** Unsettled, undecryptable events of a Megolm session, earliest first. */
   awaitingKey<Acting>(roomId: string, sessionId: string): readonly StoredEntry<Acting>[] {
-    const sql = "SELECT * FROM events WHERE state = 'undecryptable' AND room_id = ? AND session_id = ? ORDER BY seq";
-    return this.#database.all(sql, roomId, sessionId).map((row) => this.#toEntry<Acting>(row));
+    return this.#entries("state = 'undecryptable' AND room_id = ? AND session_id = ?", roomId, sessionId);
   }
 
   /**
@@ -218,6 +214,11 @@ export class Journal {
     if (this.#database.run(sql, ...values, seq) === 0) {
       throw new Error(`Cannot change the event in place ${seq}: it is settled, held behind a gap or unknown`);
     }
+  }
+
+  #entries<Acting>(condition: string, ...values: (string | number)[]): StoredEntry<Acting>[] {
+    return this.#database.all(`SELECT * FROM events WHERE ${condition} ORDER BY seq`, ...values)
+      .map((row) => this.#toEntry(row));
   }
 
   #toEntry<Acting>(row: Row): StoredEntry<Acting> {
