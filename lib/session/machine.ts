@@ -1,6 +1,6 @@
 /**
  * The Rust crypto (OlmMachine), opened over the durable store, and the requests that it wants sent. Knows nothing of
- * rooms; what it learns of senders is told in `trust.ts`, what it encrypts in `encryption.ts`.
+ * rooms; what it learns of senders is told in `trust.ts`, what it encrypts in `speaker.ts`.
  *
  * @module
  */

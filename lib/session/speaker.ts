@@ -1,55 +1,67 @@
 /**
- * Sending events into rooms: one at a time in each, and encrypted wherever the room has once been seen encrypted. Knows
- * nothing of what is said.
+ * Sending events into rooms: one at a time in each, and encrypted, for every device of every joined member, wherever the
+ * room has once been seen encrypted. Knows nothing of what is said.
  *
  * @module
  */
 
+import {
+  CollectStrategy,
+  EncryptionAlgorithm,
+  EncryptionSettings,
+  HistoryVisibility,
+  RoomId,
+} from "@matrix-org/matrix-sdk-crypto-wasm";
 import { RejectedError } from "../errors/mod.ts";
-import type { Store } from "../store/mod.ts";
-import { Encryption } from "./encryption.ts";
+import type { Store, StoredRoom } from "../store/mod.ts";
 import { type Json, object } from "./json.ts";
 import { Locks } from "./lock.ts";
-import type { Machine } from "./machine.ts";
-import type { OutgoingRequest } from "./outgoing.ts";
+import { type Machine, userIds } from "./machine.ts";
 import { path, type Requests } from "./request.ts";
+
+type RoomEncryption = NonNullable<StoredRoom["encryption"]>;
+
+const MEGOLM = "m.megolm.v1.aes-sha2";
+/** The specification's defaults and what we let a room ask for (client-server API, 11.12.5, `m.room.encryption`). */
+const WEEK_MS = 604_800_000;
+const HOUR_MS = 3_600_000;
 
 /** Sends events of one account. */
 export class Speaker {
   readonly #requests: Requests;
   readonly #store: Store;
-  readonly #encryption: Encryption;
+  readonly #machine: Machine;
+  readonly #onlySignedDevices: boolean;
   readonly #rooms = new Locks();
+  /** Rooms whose session was made by this process, or renewed since it started. */
+  readonly #fresh = new Set<string>();
 
-  /**
-   * From now on also says what the crypto wants said.
-   *
-   * @param requests to the homeserver
-   * @param store what is known of rooms
-   * @param machine the Rust crypto
-   * @param onlySignedDevices keys go to devices that their owners have signed, and to no others
-   */
+  /** From now on also says what the crypto wants said. */
   constructor(requests: Requests, store: Store, machine: Machine, onlySignedDevices: boolean) {
     this.#requests = requests;
     this.#store = store;
-    this.#encryption = new Encryption(machine, onlySignedDevices);
-    machine.speakThrough((request, signal) => this.#speak(request, signal));
+    this.#machine = machine;
+    this.#onlySignedDevices = onlySignedDevices;
+    machine.speakThrough((request, signal) => {
+      const { room_id: roomId = "", txn_id: transactionId = "", event_type: type = "" } = request;
+      return this.put(roomId, transactionId, type, object(JSON.parse(request.body)), signal);
+    });
   }
 
   /**
    * Sends an event; the same transaction id never sends it twice.
    *
    * @returns the homeserver's answer, as text
-   * @throws RejectedError if we are not in the room, or it wants an encryption that we do not speak; TransientError
+   * @throws RejectedError if we are not in the room, it wants an encryption that we do not speak (nothing is sent in
+   * clear instead), or the homeserver refuses to hand a key over; TransientError
    */
   put(roomId: string, transactionId: string, type: string, content: Json, signal: AbortSignal): Promise<string> {
     return this.#rooms.run(roomId, async () => {
       const room = this.#store.sync.room(roomId);
       if (room?.membership !== "join") throw new RejectedError(`Cannot speak in ${roomId}: not joined`, 0, "");
-      const { encryption } = room;
-      const sent = encryption === undefined ? { type, body: content } : {
+      const sent = room.encryption === undefined ? { type, body: content } : {
         type: "m.room.encrypted",
-        body: await this.#encryption.encrypt(roomId, encryption, () => this.joined(roomId), type, content, signal),
+        body: await this.#encrypt(roomId, room.encryption, type, content, signal),
       };
       const { body } = await this.#requests.send({
         method: "PUT",
@@ -67,11 +79,46 @@ export class Speaker {
 
   /** Has the room's session made anew before it is used again: somebody has left, or the room's policy has changed. */
   renew(roomId: string): void {
-    this.#encryption.renew(roomId);
+    this.#fresh.delete(roomId);
   }
 
-  #speak(request: OutgoingRequest, signal: AbortSignal): Promise<string> {
-    const { room_id: roomId = "", txn_id: transactionId = "", event_type: type = "" } = request;
-    return this.put(roomId, transactionId, type, object(JSON.parse(request.body)), signal);
+  /** Shares the room's session where it has not been shared yet, and encrypts; members may change while we wait. */
+  async #encrypt(
+    roomId: string,
+    encryption: RoomEncryption,
+    type: string,
+    content: Json,
+    signal: AbortSignal,
+  ): Promise<string> {
+    if (encryption.algorithm !== MEGOLM) {
+      throw new RejectedError(`Cannot encrypt for ${roomId}: it asks for ${encryption.algorithm}`, 0, "");
+    }
+    const { olm } = this.#machine;
+    if (!this.#fresh.has(roomId)) {
+      // A volume restored from a snapshot would use message indices again: no session outlives the process.
+      await olm.invalidateGroupSession(new RoomId(roomId));
+      this.#fresh.add(roomId);
+    }
+    await this.#machine.track(this.joined(roomId));
+    await this.#machine.sendKeys(signal);
+    const claim = await olm.getMissingSessions(userIds(this.joined(roomId)));
+    if (claim) await this.#machine.sendAll([claim], signal);
+    const members = userIds(this.joined(roomId));
+    const shares = await olm.shareRoomKey(new RoomId(roomId), members, this.#settings(encryption));
+    await this.#machine.share(shares, signal);
+    return await olm.encryptRoomEvent(new RoomId(roomId), type, JSON.stringify(content));
+  }
+
+  #settings(encryption: RoomEncryption): EncryptionSettings {
+    const made = new EncryptionSettings();
+    made.algorithm = EncryptionAlgorithm.MegolmV1AesSha2;
+    made.historyVisibility = HistoryVisibility.Joined;
+    made.sharingStrategy = this.#onlySignedDevices
+      ? CollectStrategy.identityBasedStrategy()
+      : CollectStrategy.allDevices();
+    const periodMs = Math.min(Math.max(encryption.rotationPeriodMs ?? WEEK_MS, HOUR_MS), WEEK_MS);
+    made.rotationPeriod = BigInt(periodMs) * 1_000n;
+    made.rotationPeriodMessages = BigInt(Math.min(Math.max(encryption.rotationPeriodMessages ?? 100, 1), 10_000));
+    return made;
   }
 }
