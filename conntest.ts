@@ -12,8 +12,8 @@ import {
   KubernetesApi,
   KubernetesScaler,
   openCluster,
+  placesIn,
   serverVersion,
-  SERVICE_ACCOUNT_FOLDER,
   whoAmI,
 } from "./lib/scaler/mod.ts";
 import { type Check, type Finding, runChecks } from "./lib/service/mod.ts";
@@ -151,13 +151,7 @@ function kubernetesChecks(config: Config, env: Env): Check[] {
       needs: ["configuration"],
       cure: "see KUBECONFIG, or the pod's ServiceAccount, and that the API server can be reached from here",
       run: async (signal) => {
-        const cluster = await openCluster({
-          kubeconfig: env["KUBECONFIG"],
-          serviceHost: env["KUBERNETES_SERVICE_HOST"],
-          servicePort: env["KUBERNETES_SERVICE_PORT"],
-          serviceAccountFolder: SERVICE_ACCOUNT_FOLDER,
-          home: env["HOME"],
-        }, signal);
+        const cluster = await openCluster(placesIn(env), signal);
         api = new KubernetesApi(cluster);
         const [version, who] = [await serverVersion(api, signal), await whoAmI(api, signal)];
         return { ok: true, found: `${version} at ${api.server}, context ${api.context}, as ${who}` };

@@ -4,6 +4,7 @@
  * @module
  */
 
+export { type Purpose, readArguments, usage } from "./arguments.ts";
 export { helpTable, markdownTable } from "./document.ts";
 export type { JwtLogin, Login, SsoLogin } from "./login.ts";
 export type { Homeserver, HttpAddress } from "./parsers.ts";

@@ -8,7 +8,7 @@
 import { ConfigError, CredentialError } from "../errors/mod.ts";
 
 /** Where pods find the token and certificate authority of their ServiceAccount. */
-export const SERVICE_ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount";
+const SERVICE_ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /**
  * For `Deno.createHttpClient`. Over HTTP/2 all requests share one connection; when that is dead they hang, and so do all
@@ -52,10 +52,21 @@ export interface ClusterPlaces {
   readonly serviceHost: string | undefined;
   /** Value of KUBERNETES_SERVICE_PORT. */
   readonly servicePort: string | undefined;
-  /** Usually {@linkcode SERVICE_ACCOUNT_FOLDER}. */
+  /** Where pods find the token and certificate authority of their ServiceAccount. */
   readonly serviceAccountFolder: string;
   /** The user's home, where `.kube/config` may be. */
   readonly home: string | undefined;
+}
+
+/** The places that an environment names. */
+export function placesIn(env: Readonly<Record<string, string | undefined>>): ClusterPlaces {
+  return {
+    kubeconfig: env["KUBECONFIG"],
+    serviceHost: env["KUBERNETES_SERVICE_HOST"],
+    servicePort: env["KUBERNETES_SERVICE_PORT"],
+    serviceAccountFolder: SERVICE_ACCOUNT_FOLDER,
+    home: env["HOME"],
+  };
 }
 
 /**

@@ -7,7 +7,7 @@
 
 export { type ApiOptions, type Call, KubernetesApi, type WatchEvent } from "./api.ts";
 export { canI, type Permission, serverVersion, whoAmI } from "./checks.ts";
-export { type Cluster, type ClusterPlaces, type Credential, openCluster, SERVICE_ACCOUNT_FOLDER } from "./cluster.ts";
+export { type Cluster, type ClusterPlaces, type Credential, openCluster, placesIn } from "./cluster.ts";
 export type { Attempt } from "./failure.ts";
 export type { Fields } from "./objects.ts";
 export { KubernetesRollouts } from "./rollouts.ts";

@@ -178,3 +178,14 @@ export class Metrics {
     return this.#registry.getSingleMetric(METRICS[key].name) as Histogram;
   }
 }
+
+/** Nobody counts where nobody asks. */
+export const uncounted: Omit<Metrics, "contentType" | "text"> = {
+  refused: () => {},
+  commanded: () => {},
+  undecryptable: () => {},
+  retried: () => {},
+  scaled: () => {},
+  ready: () => {},
+  replicas: () => {},
+};

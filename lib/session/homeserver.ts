@@ -4,15 +4,10 @@
  * @module
  */
 
+import type { Homeserver } from "../config/mod.ts";
 import { ConfigError, RejectedError } from "../errors/mod.ts";
-import { object, text, texts } from "./json.ts";
-import { type Json } from "./json.ts";
+import { type Json, object, text, texts } from "./json.ts";
 import { Requests } from "./request.ts";
-
-/** Where the homeserver is: a base URL, or a server name to be looked up. */
-export type HomeserverAddress =
-  | { readonly kind: "url"; readonly url: string }
-  | { readonly kind: "name"; readonly name: string };
 
 /**
  * Finds the homeserver's base URL (Matrix spec v1.16, client-server API, 4.1.1, "Server discovery").
@@ -20,7 +15,7 @@ export type HomeserverAddress =
  * @throws ConfigError if the server name's .well-known does not name a homeserver
  * @throws TransientError if it could not be asked
  */
-export async function findHomeserver(address: HomeserverAddress, signal: AbortSignal): Promise<string> {
+export async function findHomeserver(address: Homeserver, signal: AbortSignal): Promise<string> {
   if (address.kind === "url") return address.url.replace(/\/+$/, "");
   const fallback = `https://${address.name}`;
   using requests = new Requests(fallback);

@@ -6,20 +6,13 @@
  * @module
  */
 
-import {
-  DeviceId,
-  type OlmMachine,
-  type OtherUserIdentity,
-  type OwnUserIdentity,
-  UserId,
-} from "@matrix-org/matrix-sdk-crypto-wasm";
+import { DeviceId, type OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import type { Secret } from "../config/mod.ts";
 import { CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
 import { type Json, list, object, text, texts } from "./json.ts";
-import type { Machine } from "./machine.ts";
 import type { Requests } from "./request.ts";
 import { SecretStorage } from "./secret_storage.ts";
+import type { SessionParts } from "./session.ts";
 import { publicKey } from "./trust.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
@@ -27,21 +20,10 @@ const MASTER = "m.cross_signing.master";
 const SELF_SIGNING = "m.cross_signing.self_signing";
 const USER_SIGNING = "m.cross_signing.user_signing";
 
-/** What the identity needs. */
-export interface IdentityParts {
-  /** Requests with the access token set. */
-  readonly requests: Requests;
-  /** The Rust crypto. */
-  readonly machine: Machine;
-  /** Our own user id. */
-  readonly self: string;
-  /** Our device id. */
-  readonly deviceId: string;
-  /** Password at the homeserver, in case it asks for it. */
-  readonly password: Secret | undefined;
-  /** The 32 bytes of the recovery key. */
-  readonly recoveryKey: Uint8Array<ArrayBuffer> | undefined;
-}
+/** What the identity needs, with the 32 bytes of the recovery key. */
+export type IdentityParts =
+  & Pick<SessionParts, "requests" | "machine" | "self" | "deviceId" | "password">
+  & { readonly recoveryKey: Uint8Array<ArrayBuffer> | undefined };
 
 /** How the identity stands afterwards. */
 export type IdentityState = { readonly signed: true; readonly masterKey: string } | {
@@ -98,7 +80,7 @@ async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: Abor
 }
 
 async function ownMasterKey(olm: OlmMachine, self: string): Promise<string | undefined> {
-  using identity: OwnUserIdentity | OtherUserIdentity | undefined = await olm.getIdentity(new UserId(self));
+  using identity = await olm.getIdentity(new UserId(self));
   return identity === undefined ? undefined : publicKey(identity.masterKey);
 }
 

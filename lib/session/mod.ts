@@ -6,9 +6,9 @@
 
 export type { Pace } from "./chores.ts";
 export type { Json } from "./json.ts";
-export { findHomeserver, type HomeserverAddress, homeserverVersions } from "./homeserver.ts";
+export { findHomeserver, homeserverVersions } from "./homeserver.ts";
 export type { IdentityState } from "./identity.ts";
 export { type LoggedIn, tryLogin } from "./login.ts";
 export { openSession, type SessionOptions } from "./open.ts";
 export { type Request, Requests, TokenRefused } from "./request.ts";
-export { Session, type SessionListener } from "./session.ts";
+export { Session } from "./session.ts";

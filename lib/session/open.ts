@@ -8,7 +8,6 @@ import { getLogger } from "@logtape/logtape";
 import type { Login } from "../config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
 import type { Store, StoredSession } from "../store/mod.ts";
-import { findHomeserver, type HomeserverAddress } from "./homeserver.ts";
 import { fullUserId, logIn } from "./login.ts";
 import { object, text } from "./json.ts";
 import { Machine } from "./machine.ts";
@@ -22,8 +21,8 @@ const log = getLogger(["openclaw-toggle", "session"]);
 
 /** What a session is opened with. */
 export interface SessionOptions {
-  /** Where the homeserver is. */
-  readonly homeserver: HomeserverAddress;
+  /** Base URL of the homeserver. */
+  readonly homeserver: string;
   /** Who we are, and how that is shown. */
   readonly login: Login;
   /** The store, open; its crypto database too. */
@@ -45,7 +44,7 @@ export interface SessionOptions {
 export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
   const { store, login } = options;
   using unfinished = new DisposableStack();
-  const requests = unfinished.use(new Requests(await findHomeserver(options.homeserver, signal)));
+  const requests = unfinished.use(new Requests(options.homeserver));
   const stored = store.account.load();
   if (stored !== undefined) mustBeOurs(stored, requests.baseUrl, login.user);
   // Without an account, what the crypto holds is of a device that never came to be ours.
@@ -77,13 +76,13 @@ async function begin(
   account: StoredSession,
   signal: AbortSignal,
 ): Promise<Session> {
-  const { store, login, allowedUsers, onlySignedDevices, now } = options;
+  const { store, login } = options;
   const { userId: self, deviceId } = account;
   requests.accessToken = account.accessToken;
   const machine = await Machine.open(requests, self, deviceId, store.cryptoKey);
   let name: string | undefined;
   try {
-    await machine.track(allowedUsers);
+    await machine.track(options.allowedUsers);
     const { ed25519, curve25519 } = machine.olm.identityKeys;
     const ours = `${ed25519.toBase64()} ${curve25519.toBase64()}`;
     const publish = async (): Promise<void> => {
@@ -107,17 +106,14 @@ async function begin(
     throw error;
   }
   return new Session({
+    ...options,
     requests,
-    store,
     machine,
     self,
     deviceId,
     displayName: name,
     // With jwt and sso it is not the homeserver's to know.
     password: login.method === "jwt" || login.method === "sso" ? undefined : login.password,
-    allowedUsers,
-    onlySignedDevices,
-    now,
   });
 }
 

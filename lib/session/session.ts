@@ -8,7 +8,7 @@
 import { RoomId, type RoomKeyInfo, type RoomKeyWithheldInfo } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import type { Secret } from "../config/mod.ts";
-import { NotFoundError, RejectedError, TransientError } from "../errors/mod.ts";
+import { RejectedError, TransientError } from "../errors/mod.ts";
 import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "../operator/mod.ts";
 import type { Store } from "../store/mod.ts";
 import { Chores, type Pace } from "./chores.ts";
@@ -17,6 +17,7 @@ import { GapFiller } from "./gaps.ts";
 import { ensureIdentity, type IdentityState } from "./identity.ts";
 import { type Json, object, text } from "./json.ts";
 import type { Machine } from "./machine.ts";
+import type { SessionOptions } from "./open.ts";
 import { Polls } from "./poll.ts";
 import { path, type Requests } from "./request.ts";
 import { Speaker } from "./speaker.ts";
@@ -26,18 +27,10 @@ import { Verifier } from "./verification.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** Whom a running session tells. */
-export interface SessionListener extends Listener {
-  /** A sync answer has been applied. */
-  synced(): void;
-}
-
 /** What a session is made of. */
-export interface SessionParts {
+export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUsers" | "onlySignedDevices" | "now"> {
   /** Requests with the access token set. */
   readonly requests: Requests;
-  /** The durable store. */
-  readonly store: Store;
   /** The Rust crypto. */
   readonly machine: Machine;
   /** Our own user id. */
@@ -48,12 +41,6 @@ export interface SessionParts {
   readonly displayName: string | undefined;
   /** Password at the homeserver, in case it asks for it before it takes an identity. */
   readonly password: Secret | undefined;
-  /** The people whose verification requests are accepted. */
-  readonly allowedUsers: Iterable<string>;
-  /** Keys go only to devices that their owners have signed. */
-  readonly onlySignedDevices: boolean;
-  /** Milliseconds since the epoch. */
-  readonly now: () => number;
 }
 
 /** A running login. */
@@ -80,25 +67,26 @@ export class Session implements Chat, Disposable {
    * @param parts what it is made of
    */
   constructor(parts: SessionParts) {
-    this.self = parts.self;
-    const { displayName } = parts;
-    this.names = [parts.self, parts.self.slice(1, parts.self.indexOf(":")), ...displayName ? [displayName] : []];
-    this.#requests = parts.requests;
-    this.#store = parts.store;
-    this.#machine = parts.machine;
+    const { requests, store, machine, self, displayName, allowedUsers, onlySignedDevices, now } = parts;
+    this.self = self;
+    this.names = [self, self.slice(1, self.indexOf(":")), ...displayName ? [displayName] : []];
+    this.#requests = requests;
+    this.#store = store;
+    this.#machine = machine;
     this.#parts = parts;
-    this.#verifier = new Verifier(parts.machine, parts.allowedUsers, parts.now);
-    this.#speaker = new Speaker(parts.requests, parts.store, parts.machine, parts.onlySignedDevices);
-    this.#applier = new SyncApplier(parts.store, parts.self, parts.now);
-    this.#gaps = new GapFiller(parts.requests, parts.store, parts.self, parts.now);
+    this.#verifier = new Verifier(machine, allowedUsers, now);
+    this.#speaker = new Speaker(requests, store, machine, onlySignedDevices);
+    this.#applier = new SyncApplier(store, self, now);
+    this.#gaps = new GapFiller(requests, store, self, now);
   }
 
   /**
    * Syncs until the signal ends it. Handling what arrives never holds up the next poll.
    *
+   * @param synced told of each sync answer that has been applied
    * @throws TransientError if the pace gives up; TokenRefused if the login has ended
    */
-  async run(listener: SessionListener, pace: () => Pace, signal: AbortSignal): Promise<void> {
+  async run(listener: Listener, synced: () => void, pace: () => Pace, signal: AbortSignal): Promise<void> {
     this.#listenForKeys(listener);
     const chores = new Chores(signal);
     const outgoing = chores.add(async (now) => {
@@ -115,7 +103,7 @@ export class Session implements Chat, Disposable {
       if (effect.events) listener.eventsArrived();
       if (effect.rooms) listener.roomsChanged();
       for (const user of effect.verifiers) listener.verificationAsked(user);
-      listener.synced();
+      synced();
     }, pace());
     await chores.failed.finally(() => chores.stop());
   }
@@ -154,9 +142,8 @@ export class Session implements Chat, Disposable {
     const { olm } = this.#machine;
     olm.registerRoomKeyUpdatedCallback(tell);
     olm.registerRoomKeysWithheldCallback(tell);
-    const allowed = new Set(this.#parts.allowedUsers);
     const tellOfDevices = (users: readonly string[]): Promise<void> => {
-      const concerned = users.filter((user) => allowed.has(user));
+      const concerned = users.filter((user) => this.#parts.allowedUsers.has(user));
       if (concerned.length > 0) queueMicrotask(() => listener.devicesChanged(concerned));
       return Promise.resolve();
     };
@@ -190,19 +177,21 @@ export class Session implements Chat, Disposable {
   }
 
   /**
-   * Brings the operator's own cross-signing identity into order.
+   * Brings the operator's own cross-signing identity into order; that it cannot be signed is worth a warning, not an end.
    *
    * @param recoveryKey 32 bytes; undefined if none is configured
    * @param reset makes a new identity whatever there is
    * @throws ConfigError if the recovery key does not fit; TransientError if the homeserver did not answer
    */
-  ensureIdentity(
+  async ensureIdentity(
     recoveryKey: Uint8Array<ArrayBuffer> | undefined,
     reset: boolean,
     signal: AbortSignal,
   ): Promise<IdentityState> {
-    const { requests, machine, self, deviceId, password } = this.#parts;
-    return ensureIdentity({ requests, machine, self, deviceId, password, recoveryKey }, reset, signal);
+    const state = await ensureIdentity({ ...this.#parts, recoveryKey }, reset, signal);
+    if (state.signed) log.info("own cross-signing identity: {masterKey}", { masterKey: state.masterKey });
+    else log.warn("this device is not signed, so some clients may ignore it: {reason}", { reason: state.reason });
+    return state;
   }
 
   published(userId: string, signal: AbortSignal): Promise<Published> {
@@ -257,22 +246,32 @@ export class Session implements Chat, Disposable {
     return text(object(JSON.parse(body))["event_id"]) ?? "";
   }
 
-  /**
-   * The room that an alias points to, by the homeserver's directory.
-   *
-   * @throws NotFoundError if it points to none
-   */
-  async resolveAlias(alias: string, signal: AbortSignal): Promise<string> {
-    try {
-      const { json } = await this.#requests.send(
-        { method: "GET", path: path`/_matrix/client/v3/directory/room/${alias}` },
-        signal,
-      );
-      return text(json["room_id"]) ?? "";
-    } catch (error) {
-      if (!(error instanceof RejectedError)) throw error;
-      throw new NotFoundError(`Cannot find a room by the alias ${alias}: ${error.message}`, { cause: error });
+  /** The ids of rooms, of which some may be given by an alias, which counts as what it points to now; none for `any`. */
+  async roomIds(rooms: readonly string[] | "any", signal: AbortSignal): Promise<ReadonlySet<string>> {
+    const ids = new Set<string>();
+    if (rooms === "any") return ids;
+    for (const room of rooms) {
+      try {
+        ids.add(room.startsWith("#") ? await this.#resolveAlias(room, signal) : room);
+      } catch (error) {
+        if (!(error instanceof RejectedError)) throw error;
+        log.warn("Cannot find a room by the alias {alias}: {reason}; see ALLOWED_ROOMS", {
+          alias: room,
+          reason: error.message,
+        });
+        // It still counts as named: without any room, commands would be taken in all of them.
+        ids.add(room);
+      }
     }
+    return ids;
+  }
+
+  async #resolveAlias(alias: string, signal: AbortSignal): Promise<string> {
+    const { json } = await this.#requests.send(
+      { method: "GET", path: path`/_matrix/client/v3/directory/room/${alias}` },
+      signal,
+    );
+    return text(json["room_id"]) ?? "";
   }
 
   /** Closes the crypto and the connections. */

@@ -46,7 +46,7 @@ export interface StoreOptions {
   /** The folder; made if there is none. */
   readonly folder: string;
   /** The key, 32 bytes; without it the folder's key file is used, or made. */
-  readonly key?: Uint8Array;
+  readonly key?: Uint8Array | undefined;
   /** Who is to be named to a second operator. */
   readonly holder: { readonly host: string; readonly pid: number };
   /** Clock, milliseconds since the epoch. */

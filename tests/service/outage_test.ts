@@ -45,10 +45,10 @@ Deno.test("health, readiness and metrics follow a sync that dies and comes back"
     {
       ...{ eventsArrived: nothing, keyArrived: nothing, roomsChanged: nothing, devicesChanged: nothing },
       verificationAsked: nothing,
-      synced: () => {
-        health.synced();
-        synced.resolve();
-      },
+    },
+    () => {
+      health.synced();
+      synced.resolve();
     },
     pace,
     end.signal,

@@ -54,7 +54,7 @@ export class World implements AsyncDisposable {
 
   openSession(store: Store, login = this.login): Promise<Session> {
     return openSession({
-      homeserver: { kind: "url", url: this.homeserver.url },
+      homeserver: this.homeserver.url,
       login,
       store,
       allowedUsers: new Set(["@alice:localhost"]),
@@ -101,12 +101,12 @@ export class Running implements AsyncDisposable {
         roomsChanged: changed,
         devicesChanged: changed,
         verificationAsked: (user) => this.askedToVerify.push(user),
-        synced: changed,
         keyArrived: (roomId, sessionId) => {
           this.keys.push([roomId, sessionId]);
           changed();
         },
       },
+      changed,
       pace,
       this.#end.signal,
     );
