@@ -10,12 +10,8 @@ Deno.test("Machine.receive() hands over what the crypto does not know, and that 
   {
     await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
     await store.openCrypto();
-    using machine = await Machine.open(
-      new Requests("http://127.0.0.1:9"),
-      "@toggle:localhost",
-      "TEST",
-      store.cryptoKey,
-    );
+    using requests = new Requests("http://127.0.0.1:9");
+    using machine = await Machine.open(requests, "@toggle:localhost", "TEST", store.cryptoKey);
     const counted = { device_one_time_keys_count: { signed_curve25519: 50 }, device_unused_fallback_key_types: [] };
     const request = { type: "m.room_key_request", sender: "@alice:localhost", content: {} };
     const steps = [
