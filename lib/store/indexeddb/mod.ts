@@ -6,19 +6,7 @@
  * @module
  */
 
-import {
-  IDBCursor,
-  IDBCursorWithValue,
-  IDBDatabase,
-  IDBFactory,
-  IDBIndex,
-  IDBKeyRange,
-  IDBObjectStore,
-  IDBOpenDBRequest,
-  IDBRequest,
-  IDBTransaction,
-  IDBVersionChangeEvent,
-} from "fake-indexeddb";
+import * as memory from "fake-indexeddb";
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
 import { installHooks, type Internals, type RawDatabase, type RawStore, setCommit, type Touched } from "./hooks.ts";
 import { decodeKey, encodeKey, type Key } from "./keys.ts";
@@ -67,21 +55,8 @@ export async function openDurableIndexedDB(
 
 /** Makes a factory the global `indexedDB`, with the classes that code which uses it asks for by name. */
 export function installGlobals(factory: DurableFactory): void {
-  const globals = {
-    indexedDB: factory,
-    IDBCursor,
-    IDBCursorWithValue,
-    IDBDatabase,
-    IDBFactory,
-    IDBIndex,
-    IDBKeyRange,
-    IDBObjectStore,
-    IDBOpenDBRequest,
-    IDBRequest,
-    IDBTransaction,
-    IDBVersionChangeEvent,
-  };
-  for (const [name, value] of Object.entries(globals)) {
+  const classes = Object.entries(memory).filter(([name]) => name.startsWith("IDB"));
+  for (const [name, value] of [["indexedDB", factory] as const, ...classes]) {
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true, enumerable: false });
   }
 }
