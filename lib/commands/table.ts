@@ -35,15 +35,12 @@ export type CommandWord = typeof commandTable[number]["word"];
 /** A row of the table. */
 export type CommandRow = Row & { readonly word: CommandWord };
 
-const rowOf: ReadonlyMap<string, CommandRow> = new Map(
-  commandTable.flatMap((row) => [row.word, ...row.aliases].map((name) => [name, row] as const)),
-);
-
 /**
  * Finds a command by what people call it.
  *
  * @param name a word or an alias, in lower case
  */
 export function findCommand(name: string): CommandRow | undefined {
-  return rowOf.get(name);
+  const rows: readonly CommandRow[] = commandTable;
+  return rows.find(({ word, aliases }) => word === name || aliases.includes(name));
 }

@@ -139,10 +139,13 @@ export class Database {
  * @throws StoreError if another process holds it, or it is missing, foreign, damaged or of a newer version
  */
 export function openDatabase(path: string, schema: Schema, opening: Opening): Database {
-  const size = sizeOf(path) ?? createIfAllowed(path, opening.mayCreate);
+  const size = sizeOf(path);
+  if (size === undefined && opening.mayCreate) createFile(path);
   let raw: DatabaseSync | undefined;
   try {
-    if (size === 0 && !opening.mayCreate) throw new Error("it is empty; bring a backup of the whole folder back");
+    if (!size && !opening.mayCreate) {
+      throw new Error(`${size === 0 ? "it is empty" : "the file is missing"}; bring a backup of the whole folder back`);
+    }
     raw = new DatabaseSync(path);
     prepare(raw, schema, opening.mayCreate);
     return new Database(path, raw, opening.latch);
@@ -150,17 +153,6 @@ export function openDatabase(path: string, schema: Schema, opening: Opening): Da
     raw?.close();
     throw new StoreError(`Cannot open the store ${path}: ${reason(error, opening)}`, path, error);
   }
-}
-
-function createIfAllowed(path: string, mayCreate: boolean): number {
-  if (!mayCreate) {
-    throw new StoreError(
-      `Cannot open the store ${path}: the file is missing; bring a backup of the whole folder back`,
-      path,
-    );
-  }
-  createFile(path);
-  return 0;
 }
 
 /** Looks before it touches: a file that is not ours is left as it was. */
