@@ -11,24 +11,16 @@ import type { Seal } from "./seal.ts";
 import type { Database, Row } from "./sqlite.ts";
 import type { NewEvent } from "./sync_state.ts";
 
-/** Something to be said in a room about an event. */
+/** What the journal knows of something to be said in a room about an event; how it is said, only its writer knows. */
 export interface StoredAnswer {
   /** With `eventId` and `sequence` it makes the transaction id. */
-  readonly kind: "echo" | "answer" | "edit" | "alert" | "hint";
+  readonly kind: string;
   /** Counts answers of one kind to one event, from 0. */
   readonly sequence: number;
   /** Room id. */
   readonly roomId: string;
   /** The event that it is about. */
   readonly eventId: string;
-  /** How it is said. */
-  readonly form: "notice" | "text" | "reaction";
-  /** What is said. */
-  readonly text: { readonly plain: string; readonly html?: string };
-  /** Shown as a reply to the event. */
-  readonly reply: boolean;
-  /** User ids whose attention is wanted. */
-  readonly mentions?: readonly string[];
 }
 
 /** An event in its place. */
@@ -142,7 +134,7 @@ export class Journal {
   }
 
   /** Queues an answer. One whose transaction id is known, sent or not, is left as it is. */
-  say(answer: StoredAnswer): void {
+  say<Answer extends StoredAnswer>(answer: Answer): void {
     const id = transactionId(answer.eventId, answer.kind, answer.sequence);
     this.#database.run(
       `INSERT INTO answers (transaction_id, room_id, event_id, written_at_ms, content) VALUES (?, ?, ?, ?, ?)
@@ -152,10 +144,10 @@ export class Journal {
   }
 
   /** Unsent answers, earliest first. */
-  unsent(): readonly { transactionId: string; answer: StoredAnswer; writtenAtMs: number }[] {
+  unsent<Answer extends StoredAnswer>(): readonly { transactionId: string; answer: Answer; writtenAtMs: number }[] {
     return this.#database.all("SELECT * FROM answers WHERE content IS NOT NULL ORDER BY id").map((row) => {
       const id = String(row.transaction_id);
-      const answer = this.#seal.open(row.content, "answer", id) as StoredAnswer;
+      const answer = this.#seal.open(row.content, "answer", id) as Answer;
       return { transactionId: id, answer, writtenAtMs: Number(row.written_at_ms) };
     });
   }
@@ -172,7 +164,7 @@ export class Journal {
   }
 
   /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
-  sentAs({ eventId, kind, sequence }: Pick<StoredAnswer, "eventId" | "kind" | "sequence">): string | undefined {
+  sentAs({ eventId, kind, sequence }: Omit<StoredAnswer, "roomId">): string | undefined {
     const id = transactionId(eventId, kind, sequence);
     const row = this.#database.get("SELECT sent_as FROM answers WHERE transaction_id = ?", id);
     return typeof row?.sent_as === "string" ? row.sent_as : undefined;

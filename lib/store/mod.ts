@@ -22,7 +22,6 @@ import { SyncState } from "./sync_state.ts";
 export { StoreError };
 export { probeStore } from "./probe.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./journal.ts";
-export type { StoredPin } from "./pins.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
 export type { Journal, Pins, SealedDocument, SyncState };
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Pin } from "../../lib/operator/mod.ts";
 import { openStore } from "../../lib/store/mod.ts";
 import { crash, type Said, told } from "./crash.ts";
 import { Place } from "./place.ts";
@@ -16,7 +17,7 @@ Deno.test(`killed ${KILLS} times at random moments, the operator loses nothing a
   await using store = await openStore({ folder: place.store, holder: { host: "test", pid: Deno.pid } });
   assert.deepEqual(store.journal.unsettled(0), []);
   assert.deepEqual(store.journal.unsent(), []);
-  const pin = store.pins.get(place.anna.userId);
+  const pin = store.pins.get<Pin>(place.anna.userId);
   assert.equal(pin?.kind === "identity" && pin.masterKey, await place.anna.crypto.masterKey());
 });
 

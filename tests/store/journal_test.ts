@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import type { Journal as Port } from "../../lib/operator/ports.ts";
-import { type Store, type StoredAnswer, transactionId } from "../../lib/store/mod.ts";
+import type { Answer, Journal as Port } from "../../lib/operator/ports.ts";
+import { type Store, transactionId } from "../../lib/store/mod.ts";
 import { event, Folder } from "./folder.ts";
 
 const WEEK_MS = 7 * 24 * 3_600_000;
 const intent = { command: "start", parts: [{ target: "clawdbot" }] };
 
-function answer(eventId: string, sequence = 0): StoredAnswer {
+function answer(eventId: string, sequence = 0): Answer {
   return { kind: "answer", sequence, roomId: "!r", eventId, form: "notice", text: { plain: "on" }, reply: true };
 }
 
