@@ -138,10 +138,13 @@ export class Switch {
       ...{ ...isOff, ...wasStopped, ...wasStarted },
       ...isDone || timer !== undefined ? { timer } : {},
     };
-    const isUndone = after !== undefined && change !== undefined && change.after !== after;
     if (isDone) this.#stories.overtake(alias, sender);
-    else if (isUndone && after === 0) this.#stories.overtake(alias, undefined);
-    else if (isUndone) this.#stories.end(alias);
+    else if (after !== undefined && change !== undefined && change.after !== after) {
+      if (after === 0) this.#stories.overtake(alias, undefined);
+      else if (change.after === 0) this.#stories.end(alias);
+      // Somebody else wants more of it or less, and waits for that as well.
+      else this.#recall.change(alias, { change: { ...change, after } });
+    }
     this.#recall.change(alias, next);
     if (watchedSinceMs === undefined || after === undefined) return;
     if (this.#recall.of(alias).change === undefined) {

@@ -229,6 +229,23 @@ Deno.test("Operator says in a start's answer that it was undone, also where a st
   ]);
 });
 
+Deno.test("Operator goes on about a start whose count somebody else has changed before the next command", async () => {
+  const world = slowWorld();
+  world.mayWatch = false;
+  await using running = world.start();
+  await running.receive("start");
+  world.setScale(2);
+  await running.receive("start 1h");
+  world.setPods({ ready: 2 });
+  await world.clock.advance(1_000);
+  assert.deepEqual(world.story, [
+    on,
+    "clawdbot is already starting (0/2 ready)… It stops by itself in 1 h.",
+    "✎ clawdbot is ready, after 1 s; it stops by itself in 1 h",
+  ]);
+  assert.equal([...world.said.values()].at(-1)?.about, "$event1");
+});
+
 Deno.test("Operator tells who has undone a change within a minute, in its answer, and calls whoever made it", async (t) => {
   const rows: [
     command: string,
