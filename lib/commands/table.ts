@@ -35,11 +35,7 @@ export type CommandWord = typeof commandTable[number]["word"];
 /** A row of the table. */
 export type CommandRow = Row & { readonly word: CommandWord };
 
-/**
- * Finds a command by what people call it.
- *
- * @param name a word or an alias, in lower case
- */
+/** Finds a command by what people call it: a word or an alias, in lower case. */
 export function findCommand(name: string): CommandRow | undefined {
   const rows: readonly CommandRow[] = commandTable;
   return rows.find(({ word, aliases }) => word === name || aliases.includes(name));

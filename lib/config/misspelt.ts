@@ -5,11 +5,8 @@
  */
 
 /**
- * The name that was probably meant. Long names may be off by two letters, others by one: what somebody else called
- * `ALLOWED_HOSTS` is not ours.
- *
- * @param given a name that is none of `names`
- * @param names the right names, in capitals
+ * Which of the right names, which are in capitals, was probably meant. Long names may be off by two letters, others by
+ * one: what somebody else called `ALLOWED_HOSTS` is not ours.
  */
 export function meant(given: string, names: readonly string[]): string | undefined {
   const capitals = given.toUpperCase();

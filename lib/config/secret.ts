@@ -10,11 +10,7 @@ const REDACTED = "[redacted]";
 export class Secret<Value = string> {
   readonly #value: Value;
 
-  /**
-   * Takes a secret in.
-   *
-   * @param value what is to be kept
-   */
+  /** Takes a secret in. */
   constructor(value: Value) {
     this.#value = value;
   }

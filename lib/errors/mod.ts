@@ -13,11 +13,7 @@ export class ConfigError extends Error {
   /** One line for each problem: the variable, what was given (never a secret), what is permitted. */
   readonly problems: readonly string[];
 
-  /**
-   * Takes every problem at once.
-   *
-   * @param problems one line each
-   */
+  /** Takes every problem at once. */
   constructor(problems: readonly string[]) {
     super(problems.join("\n"));
     this.problems = problems;
@@ -37,12 +33,7 @@ export class TransientError extends Error {
   /** What the server asked to wait for (`Retry-After`), in milliseconds; 0 if it did not ask. */
   readonly retryAfterMs: number;
 
-  /**
-   * Says what failed.
-   *
-   * @param message what was tried and what came back, without bodies and secrets
-   * @param options `retryAfterMs`: the server's wish in milliseconds; `cause`: the error beneath
-   */
+  /** The message says what was tried and what came back, without bodies and secrets. */
   constructor(message: string, options: { retryAfterMs?: number; cause?: unknown } = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.retryAfterMs = options.retryAfterMs ?? 0;
@@ -58,12 +49,7 @@ export class PermissionError extends Error {
   /** What it was refused on, such as `deployments.apps/scale "clawdbot" in namespace "clawdbot"`. */
   readonly resource: string;
 
-  /**
-   * Says what was refused.
-   *
-   * @param verb what was tried
-   * @param resource on what
-   */
+  /** Says what was refused. */
   constructor(verb: string, resource: string) {
     super(`Cannot ${verb} ${resource}: not permitted`);
     this.verb = verb;
@@ -93,14 +79,7 @@ export class RejectedError extends Error {
   readonly code: string;
   readonly #answer: Readonly<Record<string, unknown>>;
 
-  /**
-   * Says what failed.
-   *
-   * @param message what was tried and what came back, without bodies and secrets
-   * @param status HTTP status
-   * @param code the server's own code
-   * @param answer the answer's JSON
-   */
+  /** The message says what was tried and what came back, without bodies and secrets. */
   constructor(message: string, status: number, code: string, answer: Readonly<Record<string, unknown>> = {}) {
     super(message);
     this.status = status;

@@ -48,7 +48,6 @@ export class Backoff {
   /**
    * Starts with no failures.
    *
-   * @param policy how long to wait and when to give up
    * @param now monotonic clock in milliseconds
    * @param random uniform in [0, 1); jitter keeps many clients from returning at the same instant
    */
@@ -68,11 +67,7 @@ export class Backoff {
     this.#workingSince ??= this.#now();
   }
 
-  /**
-   * Counts a failure.
-   *
-   * @param retryAfterMs what the server asked for (`Retry-After`); never waited for less than that
-   */
+  /** Counts a failure; `retryAfterMs` is what the server asked for, and never waited for less. */
   failed(retryAfterMs = 0): NextTry {
     const { firstMs, longestMs, mostFailures, leastSpanMs, forgivenAfterMs } = this.#policy;
     const now = this.#now();
@@ -87,13 +82,8 @@ export class Backoff {
 }
 
 /**
- * How long to wait after so many failures in a row, in milliseconds: doubling from the first wait to the longest, half
- * of it left to chance.
- *
- * @param policy first and longest wait
- * @param failures failures in a row, 1 after the first
- * @param retryAfterMs what the server asked for; never waited for less than that
- * @param random uniform in [0, 1)
+ * How long to wait after so many failures in a row (1 after the first), in milliseconds: doubling from the first wait to
+ * the longest, half of it left to chance; never less than the server asked for.
  */
 export function waitAfter(
   { firstMs, longestMs }: Pick<BackoffPolicy, "firstMs" | "longestMs">,

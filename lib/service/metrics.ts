@@ -96,12 +96,7 @@ export class Metrics {
     this.contentType = registry.contentType;
   }
 
-  /**
-   * Loads prom-client.
-   *
-   * @param version of the program
-   * @param syncAgeMs asked each time that the metrics are
-   */
+  /** Loads prom-client; `syncAgeMs` is asked each time that the metrics are. */
   static async open(version: string, syncAgeMs: () => number): Promise<Metrics> {
     // By its default export: in the bundle it has no other.
     const { Counter, Gauge, Histogram, Registry } = (await import("prom-client")).default;

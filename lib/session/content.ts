@@ -15,11 +15,7 @@ export interface OutgoingEvent {
   readonly content: Json;
 }
 
-/**
- * Makes an answer's event.
- *
- * @param replaced event id of the message that an edit replaces
- */
+/** Makes an answer's event; `replaced`: id of the message that it edits. */
 export function outgoingEvent(answer: Answer, replaced: string | undefined): OutgoingEvent {
   if (answer.form === "reaction") {
     const annotation = { rel_type: "m.annotation", event_id: answer.eventId, key: answer.text.plain };

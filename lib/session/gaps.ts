@@ -25,12 +25,7 @@ export class GapFiller {
   readonly #self: string;
   readonly #now: () => number;
 
-  /**
-   * @param requests to the homeserver
-   * @param store where gaps and events are kept
-   * @param self our own user id
-   * @param now milliseconds since the epoch
-   */
+  /** `self`: our own user id; `now` in milliseconds since the epoch. */
   constructor(requests: Requests, store: Store, self: string, now: () => number) {
     this.#requests = requests;
     this.#store = store;

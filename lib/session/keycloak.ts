@@ -11,9 +11,8 @@ import { text } from "./json.ts";
 import { path, Requests } from "./request.ts";
 
 /**
- * Asks for a token.
+ * Asks for a token, by the name at Keycloak.
  *
- * @param username name at Keycloak
  * @throws CredentialError if it is refused, with the reason and what to do; TransientError
  */
 export async function passwordGrant(

@@ -21,11 +21,7 @@ export class TokenRefused extends Error {
   /** The device still exists: log in again under the same device id. */
   readonly soft: boolean;
 
-  /**
-   * Says how the login ended.
-   *
-   * @param soft `soft_logout` of the answer
-   */
+  /** By `soft_logout` of the answer. */
   constructor(soft: boolean) {
     super(`the homeserver refused the access token (${soft ? "soft logout" : "the session has ended"})`);
     this.soft = soft;
@@ -63,11 +59,7 @@ export class Requests implements Disposable {
    */
   readonly #client = Deno.createHttpClient({ http2: false });
 
-  /**
-   * Makes no request yet.
-   *
-   * @param baseUrl of the homeserver, such as `https://matrix.example.org`
-   */
+  /** Makes no request yet; the URL is such as `https://matrix.example.org`. */
   constructor(baseUrl: string) {
     this.baseUrl = baseUrl.replace(/\/+$/, "");
   }

@@ -64,7 +64,6 @@ export class Session implements Chat, Disposable {
    * Use `openSession`. Does nothing before {@linkcode Session.run}; owns the machine and the requests from now on.
    *
    * @internal
-   * @param parts what it is made of
    */
   constructor(parts: SessionParts) {
     const { requests, store, machine, self, displayName, allowedUsers, onlySignedDevices, now } = parts;

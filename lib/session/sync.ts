@@ -53,11 +53,7 @@ export class SyncApplier {
   readonly #self: string;
   readonly #now: () => number;
 
-  /**
-   * @param store where everything goes
-   * @param self our own user id
-   * @param now milliseconds since the epoch
-   */
+  /** `self`: our own user id; `now` in milliseconds since the epoch. */
   constructor(store: Store, self: string, now: () => number) {
     this.#store = store;
     this.#self = self;

@@ -33,11 +33,7 @@ export class Verifier {
   readonly #accepted = new Map<string, number[]>();
   readonly #ended = new Set<string>();
 
-  /**
-   * @param machine the Rust crypto
-   * @param allowedUsers whose requests are accepted; nobody else's are looked at
-   * @param now milliseconds since the epoch
-   */
+  /** Accepts requests of `allowedUsers`, and looks at nobody else's; `now` in milliseconds since the epoch. */
   constructor(machine: Machine, allowedUsers: Iterable<string>, now: () => number) {
     this.#machine = machine;
     this.#allowedUsers = [...allowedUsers];

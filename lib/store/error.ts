@@ -11,13 +11,7 @@ export class StoreError extends Error {
   /** The file or folder that it is about. */
   readonly path: string;
 
-  /**
-   * Says what cannot be done.
-   *
-   * @param message "Cannot …: why; what to do"
-   * @param path the file or folder
-   * @param cause the error beneath
-   */
+  /** The message is "Cannot …: why; what to do". */
   constructor(message: string, path: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
     this.path = path;

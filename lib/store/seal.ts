@@ -15,15 +15,9 @@ const TAG_LENGTH = 16;
 /** Seals and opens JSON values. */
 export class Seal {
   readonly #key: Uint8Array;
-
   readonly #path: string;
 
-  /**
-   * Derives the key.
-   *
-   * @param storeKey the 32 bytes that the store is encrypted with
-   * @param path the store, for messages
-   */
+  /** Derives the key from the 32 bytes that the store is encrypted with; the path is for messages. */
   constructor(storeKey: Uint8Array, path: string) {
     this.#path = path;
     this.#key = new Uint8Array(hkdfSync("sha256", storeKey, "", "openclaw-toggle seal 1", 32));
