@@ -83,8 +83,6 @@ export const METRICS = {
   },
 } as const satisfies Readonly<Record<string, Metric>>;
 
-type Key = keyof typeof METRICS;
-
 /** Counts and measures. It is what the operator calls its observer. */
 export class Metrics {
   /** Media type of the text. */
@@ -116,44 +114,44 @@ export class Metrics {
       }
     }
     const metrics = new Metrics(registry);
-    metrics.#gauge("buildInfo").set({ version, deno: Deno.version.deno }, 1);
+    metrics.#of<Gauge>("buildInfo").set({ version, deno: Deno.version.deno }, 1);
     return metrics;
   }
 
   /** Something was refused. */
   refused(reason: string): void {
-    this.#counter("refusals").inc({ reason });
+    this.#of<Counter>("refusals").inc({ reason });
   }
 
   /** A command has been dealt with. */
   commanded({ command, outcome }: { readonly command: string; readonly outcome: string }): void {
-    this.#counter("commands").inc({ command, outcome });
+    this.#of<Counter>("commands").inc({ command, outcome });
   }
 
   /** An allowed user's message could not be decrypted at first. */
   undecryptable(): void {
-    this.#counter("undecryptable").inc();
+    this.#of<Counter>("undecryptable").inc();
   }
 
   /** Something failed and will be tried again. */
   retried(): void {
-    this.#counter("retries").inc();
+    this.#of<Counter>("retries").inc();
   }
 
   /** A target's count was changed; so long the cluster took to accept it, milliseconds. */
   scaled(target: string, ms: number): void {
-    this.#histogram("scaleDuration").observe({ target }, ms / 1_000);
+    this.#of<Histogram>("scaleDuration").observe({ target }, ms / 1_000);
   }
 
   /** A target became ready, so long after its count was changed by a command, milliseconds. */
   ready(target: string, ms: number): void {
-    this.#histogram("readyDuration").observe({ target }, ms / 1_000);
+    this.#of<Histogram>("readyDuration").observe({ target }, ms / 1_000);
   }
 
   /** A target's replicas as they were last seen. */
   replicas(target: string, { desired, ready }: { readonly desired: number; readonly ready: number }): void {
-    this.#gauge("replicas").set({ target, state: "desired" }, desired);
-    this.#gauge("replicas").set({ target, state: "ready" }, ready);
+    this.#of<Gauge>("replicas").set({ target, state: "desired" }, desired);
+    this.#of<Gauge>("replicas").set({ target, state: "ready" }, ready);
   }
 
   /** Everything in Prometheus' text format. */
@@ -161,16 +159,8 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
-  #counter(key: Key): Counter {
-    return this.#registry.getSingleMetric(METRICS[key].name) as Counter;
-  }
-
-  #gauge(key: Key): Gauge {
-    return this.#registry.getSingleMetric(METRICS[key].name) as Gauge;
-  }
-
-  #histogram(key: Key): Histogram {
-    return this.#registry.getSingleMetric(METRICS[key].name) as Histogram;
+  #of<Kind extends Counter | Gauge | Histogram>(key: keyof typeof METRICS): Kind {
+    return this.#registry.getSingleMetric(METRICS[key].name) as Kind;
   }
 }
 

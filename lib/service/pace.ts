@@ -4,18 +4,11 @@
  * @module
  */
 
-import { Backoff, type BackoffPolicy, type NextTry } from "./backoff.ts";
+import { Backoff, type BackoffPolicy } from "./backoff.ts";
 import { sleep } from "./retry.ts";
 
 /** Back-off of one line of work, with the means to wait. */
-export interface Pace {
-  /** Says that the work goes well. */
-  working(): void;
-  /** Counts a failure; `retryAfterMs` is what the server asked for. */
-  failed(retryAfterMs: number): NextTry;
-  /** Waits, or ends early with the signal's reason. */
-  sleep(ms: number, signal: AbortSignal): Promise<void>;
-}
+export type Pace = Pick<Backoff, "working" | "failed"> & { readonly sleep: typeof sleep };
 
 /** A pace that tells of its waits, milliseconds. */
 export function paceOf(policy: BackoffPolicy, waiting: (waitMs: number) => void): Pace {

@@ -205,12 +205,8 @@ export class SyncState {
     this.#database.transaction(() => {
       const gap = this.#database.get("SELECT room_id FROM gaps WHERE id = ?", id);
       if (!gap) return;
-      const older = this.#database.get(
-        "SELECT max(id) AS id FROM gaps WHERE room_id = ? AND id < ?",
-        gap.room_id ?? null,
-        id,
-      )
-        ?.id;
+      const sql = "SELECT max(id) AS id FROM gaps WHERE room_id = ? AND id < ?";
+      const older = this.#database.get(sql, gap.room_id ?? null, id)?.id;
       const how: Entering = typeof older === "number" ? { state: "held", gap: older } : { state: "new" };
       for (const event of events) this.addEvent(event, how);
       for (const { seq } of this.#database.all("SELECT seq FROM events WHERE gap = ? ORDER BY seq", id)) {
