@@ -99,7 +99,7 @@ function valueOf(variable: Variable<unknown>, env: Environment, context: Context
 }
 
 /** The text that was given, and under which name; undefined if none was. */
-function givenFor(variable: Variable<unknown>, env: Environment, context: Context): Given | undefined {
+function givenFor(variable: Variable<unknown>, env: Environment, context: Context) {
   const given = [variable.name, variable.otherName ?? variable.name]
     .map((name) => ({ name, text: trimmed(env, name) }))
     .find((each) => each.text !== "");
@@ -110,11 +110,6 @@ function givenFor(variable: Variable<unknown>, env: Environment, context: Contex
   const text = contentOf(path, name, context);
   if (text === "") throw new Unfit(`${name}: ${JSON.stringify(path)} is empty`);
   return { name, text };
-}
-
-interface Given {
-  readonly name: string;
-  readonly text: string;
 }
 
 function contentOf(path: string, name: string, context: Context): string {

@@ -7,16 +7,8 @@
 import type { Answer } from "../operator/mod.ts";
 import type { Json } from "./json.ts";
 
-/** An event to be sent. */
-export interface OutgoingEvent {
-  /** Event type. */
-  readonly type: "m.room.message" | "m.reaction";
-  /** Its content before encryption. */
-  readonly content: Json;
-}
-
 /** Makes an answer's event; `replaced`: id of the message that it edits. */
-export function outgoingEvent(answer: Answer, replaced: string | undefined): OutgoingEvent {
+export function outgoingEvent(answer: Answer, replaced: string | undefined): { type: string; content: Json } {
   if (answer.form === "reaction") {
     const annotation = { rel_type: "m.annotation", event_id: answer.eventId, key: answer.text.plain };
     return { type: "m.reaction", content: { "m.relates_to": annotation } };

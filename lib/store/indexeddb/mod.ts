@@ -174,17 +174,14 @@ class DurableDatabases extends Map<string, RawDatabase> {
     for (const { key, value } of records.iterate(Number(row.id))) {
       store.records.put({ key: decodeKey(key as Uint8Array), value: decodeValue(String(value)) });
     }
-    for (const { name, key_path, multi_entry, is_unique } of this.#indexes(row)) {
+    const indexes = this.#sql.prepare("SELECT * FROM indexes WHERE store = ?").all(Number(row.id));
+    for (const { name, key_path, multi_entry, is_unique } of indexes) {
       const keyPath = decodeValue(String(key_path));
       const index = newIndex(store, String(name), keyPath, Boolean(multi_entry), Boolean(is_unique));
       index.initialized = true;
       store.rawIndexes.set(index.name, index);
       for (const record of store.records.values()) index.storeRecord(record);
     }
-  }
-
-  #indexes(store: Row): Row[] {
-    return this.#sql.prepare("SELECT * FROM indexes WHERE store = ?").all(Number(store.id));
   }
 
   #id(thing: RawDatabase | RawStore): number {
