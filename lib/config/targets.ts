@@ -27,7 +27,9 @@ export function targets(text: string): readonly ConfiguredTarget[] {
     const target = targetOf(item);
     if (typeof target === "string") problems.push(`${quoted(item)} ${target}`);
     else if (found.has(target.alias)) problems.push(`${quoted(item)} has the alias of another target`);
-    else found.set(target.alias, target);
+    else if ([...found.values()].some((other) => placeOf(other) === placeOf(target))) {
+      problems.push(`${quoted(item)} is a second alias of one target`);
+    } else found.set(target.alias, target);
   }
   if (found.size === 0 && problems.length === 0) problems.push(`${quoted(text)} names nothing`);
   if (problems.length > 0) throw new Unfit(...problems);
@@ -47,4 +49,8 @@ function targetOf(item: string): ConfiguredTarget | string {
   if (!isLabel(namespace)) return "has a namespace that is not a DNS label";
   if (!isSubdomain(name)) return "has a name that is not a DNS subdomain";
   return Object.freeze({ alias, kind, namespace, name });
+}
+
+function placeOf({ kind, namespace, name }: ConfiguredTarget): string {
+  return `${kind}/${namespace}/${name}`;
 }

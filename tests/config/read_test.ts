@@ -409,6 +409,7 @@ Deno.test("readConfig() tells everything that is wrong with TARGETS, a line each
     ["Claw=a/b,2h=a/b", ...["Claw", "2h"].map((alias) => `"${alias}=a/b" has an alias that is not [a-z][a-z0-9-]*`)],
     ["all=a/b,off=a/b", ...["all", "off"].map((alias) => `"${alias}=a/b" has an alias that is a word of a command`)],
     ["claw=a/b,claw=c/d", '"claw=c/d" has the alias of another target'],
+    ["claw=a/b,bot=deployment/a/b", '"bot=deployment/a/b" is a second alias of one target'],
     ["claw=A/b", '"claw=A/b" has a namespace that is not a DNS label'],
     ["claw=a/b_c", '"claw=a/b_c" has a name that is not a DNS subdomain'],
     [",", '"," names nothing'],
