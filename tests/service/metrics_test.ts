@@ -70,4 +70,6 @@ Deno.test("dashboard and alerts ask for metrics that there are, by labels that t
     ["OpenclawToggleDeaf", true],
     ["OpenclawToggleFails", true],
   ]);
+  const fails = groups.flatMap(({ rules }) => rules).at(-1)?.expr ?? "";
+  assert.match(fails, / or (\S+) unless \1 offset 15m$/, "the first failure of a kind counts, too");
 });
