@@ -248,8 +248,10 @@ async function operate(
     return void await patiently((signal) => session.ensureIdentity(recoveryKey, true, signal));
   }
   const getReady = async (): Promise<void> => {
-    await patiently((signal) => session.ensureIdentity(recoveryKey, false, signal));
-    await Promise.all(config.targets.map((target) => checkTarget(scaler, target, stopping)));
+    await Promise.all([
+      patiently((signal) => session.ensureIdentity(recoveryKey, false, signal)),
+      ...config.targets.map((target) => checkTarget(scaler, target, stopping)),
+    ]);
     health.ready();
     log.info("Ready: {user} takes commands for {targets}", {
       user: session.self,
