@@ -61,7 +61,8 @@ export function notReady(
   why: Hindrances,
 ): Text {
   const head = text`${bold(target)} is not ready after ${duration(afterMs)} (${ready}/${desired} ready)`;
-  const known = why.obstacles.length === 0 ? text`, and I see nothing in its way` : text`: ${reasons(why)}`;
+  const unknown = why.missing === undefined ? "I see nothing in its way" : "what I may look at does not say why";
+  const known = why.obstacles.length === 0 ? text`, and ${unknown}` : text`: ${reasons(why)}`;
   const more = why.missing === undefined ? "" : `. I could tell more with permission to ${why.missing}`;
   return text`${head}${known}${more}. I keep watching it.`;
 }

@@ -39,6 +39,17 @@ Deno.test("notReady() says what is in the way, in the cluster's own words", asyn
   }
 });
 
+Deno.test("notReady() says whether it has seen nothing in the way, or could not look", () => {
+  const said = (missing: string | undefined): string =>
+    answers.notReady("clawdbot", { ready: 0, desired: 1 }, 600_000, { obstacles: [], missing }).plain;
+  const head = "clawdbot is not ready after 10 min (0/1 ready), and";
+  assert.equal(said(undefined), `${head} I see nothing in its way. I keep watching it.`);
+  assert.equal(
+    said("list pods"),
+    `${head} what I may look at does not say why. I could tell more with permission to list pods. I keep watching it.`,
+  );
+});
+
 Deno.test("what is said of progress is modest in HTML, and lets nothing foreign into it", async (t) => {
   const image: Hindrance = { kind: "image", reason: "<i>", message: `${"x".repeat(400)}\nline` };
   const rows: [text: Text, html: RegExp][] = [

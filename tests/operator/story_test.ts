@@ -121,7 +121,7 @@ Deno.test("Operator tells at the time limit what is pending, and the permission 
   await using running = world.start();
   await running.receive("start");
   await world.clock.advance(60_000);
-  const said = "clawdbot is not ready after 1 min (0/1 ready), and I see nothing in its way. " +
+  const said = "clawdbot is not ready after 1 min (0/1 ready), and what I may look at does not say why. " +
     'I could tell more with permission to list pods in namespace "clawdbot". I keep watching it.';
   assert.deepEqual(world.story, [on, `✎ ${said}`, `! ${alice}: ${said}`]);
   await world.clock.advance(600_000);

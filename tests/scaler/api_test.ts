@@ -31,8 +31,8 @@ Deno.test("KubernetesApi.request() ends at once when the signal is aborted, what
 Deno.test("KubernetesApi.request() makes a TransientError of what time may cure", async (t) => {
   const html = { answer: 200, body: "<html>Please log in</html>" };
   const rows: [effect: Effect, says: RegExp, retryAfterMs: number][] = [
-    ["silence", /has not answered within 0\.1 s$/, 0],
-    ["stall", /has not answered within 0\.1 s$/, 0],
+    ["silence", /has not answered within 1 s$/, 0],
+    ["stall", /has not answered within 1 s$/, 0],
     ["drop", /cannot reach http:\/\/127\.0\.0\.1:\d+: \w+/, 0],
     [{ answer: 429, headers: { "retry-after": "3" } }, /answered 429 \(SandboxFault\)$/, 3_000],
     [{ answer: 503, body: "no healthy upstream" }, /answered 503$/, 0],
@@ -43,7 +43,7 @@ Deno.test("KubernetesApi.request() makes a TransientError of what time may cure"
   ];
   for (const [effect, says, retryAfterMs] of rows) {
     await t.step(JSON.stringify(effect), async () => {
-      await using at = await atSandbox({ deadlineMs: 100 });
+      await using at = await atSandbox({ deadlineMs: 1_000 });
       at.sandbox.fault({ effect, times: 1 });
       await assert.rejects(at.scaler.read(target, patient), (error: Error) => {
         assert.ok(error instanceof TransientError, error.name);

@@ -87,7 +87,7 @@ Deno.test("KubernetesRollouts.watch() begins anew where a watch ends, and tells 
   ];
   for (const [name, effect, times] of rows) {
     await t.step(name, async () => {
-      await using at = await atSandbox({ rules: extendedRole, deadlineMs: 200, watchSeconds: 0 });
+      await using at = await atSandbox({ rules: extendedRole, deadlineMs: 1_000, watchSeconds: 0 });
       at.sandbox.fault({ path: /watch=/, times, effect });
       const watching = at.rollouts.watch(target, patient);
       await toldUntil(0, watching);
@@ -124,7 +124,7 @@ Deno.test("KubernetesRollouts.watch() tells apart what time may cure", async (t)
   ];
   for (const [name, effect, retryAfterMs] of rows) {
     await t.step(name, async () => {
-      await using at = await atSandbox({ rules: extendedRole, deadlineMs: 200 });
+      await using at = await atSandbox({ rules: extendedRole, deadlineMs: 1_000 });
       at.sandbox.fault({ path: /watch=/, effect });
       await assert.rejects(Array.fromAsync(at.rollouts.watch(target, patient)), (error: Error) => {
         assert.ok(error instanceof TransientError, error.message);
