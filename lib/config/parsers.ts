@@ -31,12 +31,7 @@ export type Homeserver =
   | { readonly kind: "name"; readonly name: string };
 
 /** Where to listen: host name or IP address without brackets, and port, where 0 is any free one. */
-export interface HttpAddress {
-  /** Host name or IP address, without brackets. */
-  readonly hostname: string;
-  /** Port; 0 is any free one. */
-  readonly port: number;
-}
+export type HttpAddress = { readonly hostname: string; readonly port: number };
 
 /** A text in quotes for a message: cut short, credentials in a URL left out. */
 export function quoted(text: string): string {
