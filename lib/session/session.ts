@@ -13,7 +13,7 @@ import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published
 import type { Store } from "../store/mod.ts";
 import { Chores, type Pace } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
-import { GapFiller } from "./gaps.ts";
+import { gapFiller } from "./gaps.ts";
 import { ensureIdentity, type IdentityState } from "./identity.ts";
 import { type Json, object, text } from "./json.ts";
 import type { Machine } from "./machine.ts";
@@ -54,7 +54,6 @@ export class Session implements Chat, Disposable {
   readonly #verifier: Verifier;
   readonly #speaker: Speaker;
   readonly #applier: SyncApplier;
-  readonly #gaps: GapFiller;
   /** Invitations that were answered and that sync has not confirmed yet. */
   readonly #answeredInvitations = new Set<string>();
   readonly #polls = new Polls();
@@ -76,7 +75,6 @@ export class Session implements Chat, Disposable {
     this.#verifier = new Verifier(machine, allowedUsers, now);
     this.#speaker = new Speaker(requests, store, machine, onlySignedDevices);
     this.#applier = new SyncApplier(store, self, now);
-    this.#gaps = new GapFiller(requests, store, self, now);
   }
 
   /**
@@ -93,7 +91,7 @@ export class Session implements Chat, Disposable {
       await this.#verifier.advance(now);
     }, pace());
     this.#advanceVerifications = () => outgoing.wake();
-    const fillGaps = this.#gaps.fillBeside(chores, pace, () => listener.eventsArrived());
+    const fillGaps = gapFiller(this.#parts, chores, pace, () => listener.eventsArrived());
     fillGaps();
     chores.repeat(async (now) => {
       const { effect, isForCrypto } = await this.#sync(now);
