@@ -4,10 +4,20 @@
  * @module
  */
 
+/** Below what Linux gives to outgoing connections, one of which could take a port before its server listens on it. */
+const [firstPort, lastPort] = [10_000, 32_000];
+
 /** A port of the loopback interface that nobody listens on. */
 export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
+  for (;;) {
+    const port = firstPort + Math.floor(Math.random() * (lastPort - firstPort));
+    try {
+      Deno.listen({ hostname: "127.0.0.1", port }).close();
+      return port;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    }
+  }
 }
 
 /** An answer that was no success. */
