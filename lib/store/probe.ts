@@ -31,7 +31,18 @@ export function probeStore(folder: string): string | undefined {
     removeFile(trial);
     return sizeOf(join(folder, STATE_FILE)) === undefined ? undefined : holderOf(folder);
   } finally {
-    if (missing !== undefined) Deno.removeSync(missing, { recursive: true });
+    for (let path = folder; missing !== undefined && isRemoved(path) && path !== missing;) path = dirname(path);
+  }
+}
+
+/** An operator that starts meanwhile may have put its store there: then the folder is not empty, and stays. */
+function isRemoved(folder: string): boolean {
+  try {
+    Deno.removeSync(folder);
+    return true;
+  } catch (error) {
+    if ([...Deno.readDirSync(folder)].length === 0) throw error;
+    return false;
   }
 }
 

@@ -27,6 +27,23 @@ Deno.test(
 );
 
 Deno.test(
+  "probeStore() removes nothing that others put there meanwhile",
+  inFolder(async (parent) => {
+    const folder = join(parent, "a", "store");
+    const args = ["-c", 'until echo >"$1/key"; do :; done', "sh", folder];
+    const other = new Deno.Command("sh", { args, stderr: "null" }).spawn();
+    let isDone = false;
+    const done = other.status.then(() => isDone = true);
+    while (!isDone) {
+      probeStore(folder);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    await done;
+    assert.deepEqual(contents(folder), ["key"]);
+  }),
+);
+
+Deno.test(
   "probeStore() leaves a store as it was",
   inFolder(async (folder) => {
     await (await openStore({ folder, holder: { host: "here", pid: 7 } })).close();
