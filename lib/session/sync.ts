@@ -36,15 +36,15 @@ export function syncFilter(self: string): string {
 /** What a sync answer has changed, for those who want to look. */
 export interface SyncEffect {
   /** New events may be handled. */
-  readonly events: boolean;
+  events: boolean;
   /** Invitations or memberships have changed. */
-  readonly rooms: boolean;
+  rooms: boolean;
   /** Timelines have gaps that are to be filled. */
-  readonly gaps: boolean;
+  gaps: boolean;
   /** Who asks, device to device, to verify us. */
   readonly verifiers: ReadonlySet<string>;
   /** Rooms whose session is not to be used again: a member has left, or the policy has changed. */
-  readonly renew: readonly string[];
+  readonly renew: string[];
 }
 
 /** Applies sync answers to one account's store. */
@@ -63,13 +63,8 @@ export class SyncApplier {
   /** Applies one answer; all of it is on disk when it returns, or nothing. */
   apply(answer: Json): SyncEffect {
     const before = this.#store.sync.token();
-    const effect = {
-      events: false,
-      rooms: false,
-      gaps: false,
-      verifiers: this.#verifiers(answer),
-      renew: [] as string[],
-    };
+    const verifiers = this.#verifiers(answer);
+    const effect: SyncEffect = { events: false, rooms: false, gaps: false, verifiers, renew: [] };
     this.#store.transaction(() => {
       const rooms = object(answer["rooms"]);
       for (const [roomId, room] of objects(rooms["invite"])) this.#invited(roomId, room, effect);
@@ -90,7 +85,7 @@ export class SyncApplier {
   }
 
   /** Every member event for us counts: the stripped state of an invitation may be forged. */
-  #invited(roomId: string, room: Json, effect: Effect): void {
+  #invited(roomId: string, room: Json, effect: SyncEffect): void {
     const known = this.#store.sync.room(roomId);
     const inviters = list(object(room["invite_state"])["events"]).map(object)
       .filter((event) => event["type"] === "m.room.member" && event["state_key"] === this.#self)
@@ -99,7 +94,7 @@ export class SyncApplier {
     effect.rooms = true;
   }
 
-  #left(roomId: string, room: Json, effect: Effect): void {
+  #left(roomId: string, room: Json, effect: SyncEffect): void {
     const known = this.#store.sync.room(roomId);
     if (known === undefined) return;
     this.#state(
@@ -111,7 +106,7 @@ export class SyncApplier {
     effect.rooms = true;
   }
 
-  #joined(roomId: string, room: Json, before: string | undefined, after: string | undefined, effect: Effect): void {
+  #joined(roomId: string, room: Json, before: string | undefined, after: string | undefined, effect: SyncEffect): void {
     const known = this.#store.sync.room(roomId);
     const entered = known?.membership !== "join";
     const timeline = object(room["timeline"]);
@@ -154,7 +149,7 @@ export class SyncApplier {
     return made !== undefined && this.#store.sync.addEvent(made, how);
   }
 
-  #state(roomId: string, events: readonly unknown[], effect: Effect): void {
+  #state(roomId: string, events: readonly unknown[], effect: SyncEffect): void {
     for (const event of events.map(object)) {
       const stateKey = text(event["state_key"]);
       if (stateKey === undefined) continue;
@@ -176,8 +171,6 @@ export class SyncApplier {
     }
   }
 }
-
-type Effect = { -readonly [Key in keyof SyncEffect]: Key extends "renew" ? string[] : SyncEffect[Key] };
 
 /**
  * An event for the inbox.
