@@ -1,5 +1,6 @@
 /**
- * Environment → one frozen {@linkcode Config}. One table of variables yields parsing, the README's table and `--help`.
+ * Environment → one frozen {@linkcode Config}; arguments → one {@linkcode Purpose}. One table of variables yields
+ * parsing, the README's table and `--help`.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Staying up: back-off and retries, health and metrics over HTTP, logging, the graceful end, and the runner of the connection
- * test's checks.
+ * Staying up: back-off, retries and paces, health and metrics over HTTP, logging, the graceful end, and the runner of the
+ * connection test's checks.
  *
  * @module
  */
