@@ -173,7 +173,6 @@ async function operate(
       },
     });
   const allowedUsers = new Set(config.allowedUsers);
-  const recoveryKey = config.recoveryKey?.reveal();
   const homeserver = await patiently((signal) => findHomeserver(config.homeserver, signal));
   if (purpose === "fresh-device") setOldStoreAside(config.storePath);
   await takeOver({ store, folder: config.storePath, homeserver, user: config.user });
@@ -244,14 +243,12 @@ async function operate(
   stopping.addEventListener("abort", () => health.stopping());
   await Promise.race([firstSync.promise, broken, aborted(stopping)]);
   stopping.throwIfAborted();
-  if (purpose === "reset-identity") {
-    return void await patiently((signal) => session.ensureIdentity(recoveryKey, true, signal));
-  }
+  const identify = async (reset: boolean): Promise<void> => {
+    await patiently((signal) => session.ensureIdentity(config.recoveryKey?.reveal(), reset, signal));
+  };
+  if (purpose === "reset-identity") return await identify(true);
   const getReady = async (): Promise<void> => {
-    await Promise.all([
-      patiently((signal) => session.ensureIdentity(recoveryKey, false, signal)),
-      ...config.targets.map((target) => checkTarget(scaler, target, stopping)),
-    ]);
+    await Promise.all([identify(false), ...config.targets.map((target) => checkTarget(scaler, target, stopping))]);
     health.ready();
     log.info("Ready: {user} takes commands for {targets}", {
       user: session.self,
