@@ -128,12 +128,22 @@ function rename(folder: string, files: readonly string[], suffix: string): void 
   for (const name of files) {
     const path = join(folder, name);
     try {
-      Deno.chmodSync(path, 0o600);
+      closeToOthers(path);
       Deno.renameSync(path, `${path}.${suffix}`);
       log.debug("renamed {name} to {name}.{suffix}", { name, suffix });
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw cannot(path, (error as Error).message, error);
     }
+  }
+}
+
+/** Of a file that is another user's, who ran the Python operator, the mode is not ours to change. */
+function closeToOthers(path: string): void {
+  try {
+    Deno.chmodSync(path, 0o600);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+    log.warn("{path} belongs to another user, and stays as readable as it is: it holds live keys", { path });
   }
 }
 

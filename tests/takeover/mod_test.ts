@@ -396,3 +396,18 @@ Deno.test("takeOver() leaves an old store alone, and says so, where ours has a s
     });
   }
 });
+
+Deno.test({
+  name: "setOldStoreAside() renames what belongs to another user, whose mode it may not change",
+  // To be kept from changing it, one must be root first, and give that right up.
+  ignore: Deno.build.os !== "linux" || Deno.uid() !== 0,
+  async fn() {
+    await using folder = new OldFolder("libolm");
+    for (const file of folder.oldFiles()) Deno.chownSync(`${folder.path}/${file}`, 1200, 1200);
+    const program = new URL("aside_program.ts", import.meta.url).pathname;
+    const args = ["--bounding-set=-fowner", "--inh-caps=-fowner", Deno.execPath(), "run", "-A", program, folder.path];
+    const { success, stderr } = await new Deno.Command("setpriv", { args }).output();
+    assert.ok(success, new TextDecoder().decode(stderr));
+    assert.deepEqual(folder.oldFiles(), [`${DATABASE}.aside`, "session.json.aside"]);
+  },
+});
