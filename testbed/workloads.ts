@@ -79,6 +79,8 @@ export interface ClusterEvent {
   readonly reason: string;
   /** One sentence. */
   readonly message: string;
+  /** When, in RFC 3339. */
+  readonly eventTime: string;
 }
 
 /** A ServiceAccount, in the two forms that programs take one. */
@@ -226,10 +228,22 @@ export class Workloads implements AsyncDisposable {
   }
 
   /** Events on an object that somebody has written, oldest first. */
-  async events(namespace: string, name: string, component: string): Promise<readonly ClusterEvent[]> {
+  async #events(namespace: string, name: string, component: string): Promise<readonly ClusterEvent[]> {
     const about = `involvedObject.name%3D${name}`;
     const { items } = await this.#plane.request("GET", `/api/v1/namespaces/${namespace}/events?fieldSelector=${about}`);
-    return items.filter(({ source }: { source?: { component?: string } }) => source?.component === component);
+    const own: ClusterEvent[] = items.filter(({ source }: { source?: { component?: string } }) =>
+      source?.component === component
+    );
+    return own.sort((one, other) => one.eventTime < other.eventTime ? -1 : 1);
+  }
+
+  /** The latest of these events, once it is for the given reason: Events are written beside what is done. */
+  async untilEvent(namespace: string, name: string, component: string, reason: string): Promise<ClusterEvent> {
+    return await eventually(async () => {
+      const latest = (await this.#events(namespace, name, component)).at(-1);
+      if (latest?.reason === reason) return latest;
+      throw new HttpError(`the latest Event on ${name} is for ${latest?.reason}, not ${reason}`, 404, "");
+    });
   }
 
   /** Writes to a Deployment's scale, earliest first; undefined on a cluster that was given. */
@@ -337,11 +351,11 @@ function path(namespace: string, name: string, resource: WorkloadResource = "dep
 }
 
 /** Repeats a request that the API server may not be able to answer yet. */
-async function eventually(request: () => Promise<unknown>): Promise<void> {
+async function eventually<Result>(request: () => Promise<Result>): Promise<Result> {
   const deadline = performance.now() + 10_000;
   for (;;) {
     try {
-      return void await request();
+      return await request();
     } catch (error) {
       if (!(error instanceof HttpError) || performance.now() > deadline) throw error;
     }

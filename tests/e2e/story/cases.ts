@@ -175,12 +175,11 @@ export const cases: readonly Case[] = [
     async run({ testbed, namespace, alice }, scene) {
       await scene.says("start");
       await scene.hears(/^clawdbot is ready/);
-      const events = await testbed.workloads.events(namespace, "clawdbot", "openclaw-toggle");
-      const lines = events.map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
-      const latest = events.at(-1);
-      assert.ok(latest?.message.includes(alice.userId), lines.join("\n"));
-      assert.deepEqual([latest?.type, latest?.reason], ["Normal", "SwitchedOn"]);
-      return `kubectl get events: ${lines.at(-1)}`;
+      const wanted = ["clawdbot", "openclaw-toggle", "SwitchedOn"] as const;
+      const { type, reason, message } = await testbed.workloads.untilEvent(namespace, ...wanted);
+      assert.ok(message.includes(alice.userId), message);
+      assert.equal(type, "Normal");
+      return `kubectl get events: ${type} ${reason}: ${message}`;
     },
   },
   {

@@ -90,6 +90,7 @@ export class Matrix {
     await room.answerTo(later);
     if ("answer" in must && must.answer) await room.told(must.answer, since).catch(() => undefined); // compared below
     const outcome = async (): Promise<Outcome> => {
+      if (effectOf(must).includes("→")) await room.told(/is ready, after/, since);
       const own = "eventId" in attempt ? attempt.eventId : undefined;
       const said = room.saidSince(since).filter((event) => event.eventId !== own && !isHelp(bodyOf(event)));
       const answer = said.map(bodyOf).join(" / ");

@@ -10,7 +10,7 @@ import { PhoneHost } from "../../../testbed/phone_host.ts";
 import { Operator, type OperatorOptions } from "../operator.ts";
 import { Administrator } from "./administrator.ts";
 import { OperatorLog } from "./log.ts";
-import type { Client } from "./people.ts";
+import { type Client, Room } from "./people.ts";
 
 const deployment = "clawdbot";
 const namespace = "trust";
@@ -162,7 +162,9 @@ export async function createWorld(): Promise<World> {
       }
     },
     switchOff: async () => {
-      await workloads.scaleTarget(namespace, deployment, 0);
+      // By chat: the operator tells of what others change.
+      const room = await Room.create(alice, world.operatorId, []);
+      await room.ask("stop");
       await state(({ replicas, current }) => replicas === 0 && current === 0);
     },
     startOperator: async (environment = {}) => {
