@@ -7,7 +7,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { failed, mentioning, nearlyOver, stoppedByItself, type Text } from "../commands/mod.ts";
-import { ConflictError, CredentialError, TransientError } from "../errors/mod.ts";
+import { ConflictError, CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
 import { triedForMs, whyNot } from "./attempt.ts";
 import type { Recall, RememberedTarget, Timer } from "./memory.ts";
 import type { Outbox } from "./outbox.ts";
@@ -92,8 +92,9 @@ export class Timers {
     try {
       await this.#look(target, timer, patience.signal, grip.signal);
     } catch (error) {
+      const isProxys = error instanceof RejectedError && error.code === "";
       const isPassing = error instanceof TransientError || error instanceof ConflictError ||
-        error instanceof CredentialError || patience.expired || grip.expired;
+        error instanceof CredentialError || isProxys || patience.expired || grip.expired;
       const why = isPassing ? undefined : whyNot(error, target);
       if (why === undefined && !isPassing) throw error;
       logger.warn("Cannot stop {target} by itself: {reason}", { target: alias, reason: String(error) });

@@ -65,9 +65,9 @@ function tagsOf(html: string): { name: string; attributes: Map<string, string>; 
   }));
 }
 
-/** Without comments and scripts, where tags are none; no more than a login page may need, so that it never takes long. */
+/** Without comments and scripts, where tags are none; what is not closed goes to the end. No more than a login page needs. */
 function seen(html: string): string {
-  return html.slice(0, 100_000).replace(/<!--[^]*?-->|<(script|style)\b[^]*?<\/\1\s*>/gi, "");
+  return html.slice(0, 100_000).replace(/<!--[^]*?(?:-->|$)|<(script|style)\b[^]*?(?:<\/\1\s*>|$)/gi, "");
 }
 
 function decode(text: string): string {

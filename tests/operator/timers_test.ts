@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { CredentialError, PermissionError, TransientError } from "../../lib/errors/mod.ts";
+import { CredentialError, PermissionError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
 import type { Target } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, Killed, rest, room, World } from "./fakes.ts";
 
@@ -145,7 +145,12 @@ Deno.test("Operator neither warns of nor stops what is off, without a watch too"
   assert.equal(world.remembered?.targets.clawdbot?.timer, undefined);
 });
 
-for (const failure of [new TransientError("Cannot reach it"), new CredentialError("It refuses us")]) {
+const passing = [
+  new TransientError("Cannot reach it"),
+  new CredentialError("It refuses us"),
+  new RejectedError("Got 404, and not from a Kubernetes API", 404, ""),
+];
+for (const failure of passing) {
   Deno.test(`Operator keeps trying to stop what cannot be reached (${failure.name})`, async () => {
     const world = new World();
     await using running = world.start();
