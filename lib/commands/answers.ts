@@ -13,15 +13,15 @@ import { bold, code, joined, lines, quoted, type Text, text } from "./text.ts";
 
 /** A target's counts. */
 export interface Counts {
-  /** Pods wanted. */
+  /** Pods wanted (`spec.replicas`). */
   readonly desired: number;
-  /** Pods that exist. */
+  /** Pods that exist, by a status that is current. */
   readonly current: number;
   /** Pods that are ready. */
   readonly ready: number;
   /** Pods that are available. */
   readonly available: number;
-  /** The other counts speak of the pods wanted now. */
+  /** The other counts speak of the pods wanted now (`observedGeneration` has caught up). */
   readonly settled: boolean;
 }
 

@@ -15,7 +15,7 @@ export interface Hindrance {
   readonly kind: "image" | "container-config" | "crash" | "out-of-memory" | "unschedulable" | "quota" | "other";
   /** The cluster's word, such as `ImagePullBackOff`. */
   readonly reason: string;
-  /** The cluster's sentence. */
+  /** The cluster's sentence, cut to a line. */
   readonly message?: string;
   /** The image that cannot be had. */
   readonly image?: string;
@@ -27,7 +27,7 @@ export interface Hindrance {
 
 /** What keeps a target from being ready. */
 export interface Hindrances {
-  /** As far as can be told. */
+  /** Empty: nothing but time, as far as can be told. */
   readonly obstacles: readonly Hindrance[];
   /** The permission that would tell more, such as `list pods in namespace "clawdbot"`; undefined if it is held. */
   readonly missing: string | undefined;

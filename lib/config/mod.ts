@@ -12,6 +12,6 @@ export type { Homeserver, HttpAddress } from "./parsers.ts";
 export { type Config, type Environment, readConfig } from "./read.ts";
 export { encodeRecoveryKey } from "./recovery_key.ts";
 export { Secret } from "./secret.ts";
-export type { ConfiguredTarget } from "./targets.ts";
+export type { Target } from "./targets.ts";
 export type { Context } from "./variable.ts";
 export { type Settings, VARIABLES } from "./variables.ts";

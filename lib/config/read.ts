@@ -9,14 +9,14 @@ import { ConfigError } from "../errors/mod.ts";
 import { type Login, loginOf } from "./login.ts";
 import { meant } from "./misspelt.ts";
 import { quoted, Unfit } from "./parsers.ts";
-import type { ConfiguredTarget } from "./targets.ts";
+import type { Target } from "./targets.ts";
 import type { Context, Variable } from "./variable.ts";
 import { ROWS, type Settings, VARIABLES } from "./variables.ts";
 
 /** The whole configuration, frozen. Times are milliseconds, and their names end in `Ms`. */
 export type Config = Omit<Settings, "targets" | "deploymentName" | "deploymentNamespace"> & {
   /** What is switched, the default one first; at least one. */
-  readonly targets: readonly ConfiguredTarget[];
+  readonly targets: readonly Target[];
   /** How to log in, with all that belongs to that way. */
   readonly login: Login;
   /** What is odd but no error, one line each: to be logged. */

@@ -8,7 +8,7 @@ import { parse } from "../commands/mod.ts";
 import { isLabel, isSubdomain, quoted, Unfit } from "./parsers.ts";
 
 /** A workload that is switched on and off. */
-export interface ConfiguredTarget {
+export interface Target {
   /** The name that people use. */
   readonly alias: string;
   /** What kind of workload it is. */
@@ -20,8 +20,8 @@ export interface ConfiguredTarget {
 }
 
 /** Targets between commas, the default one first; every one that is wrong is told. */
-export function targets(text: string): readonly ConfiguredTarget[] {
-  const found = new Map<string, ConfiguredTarget>();
+export function targets(text: string): readonly Target[] {
+  const found = new Map<string, Target>();
   const problems: string[] = [];
   for (const item of text.split(",").map((each) => each.trim()).filter((each) => each !== "")) {
     const target = targetOf(item);
@@ -37,7 +37,7 @@ export function targets(text: string): readonly ConfiguredTarget[] {
 }
 
 /** A target, or what is wrong with it. An alias begins with a letter, so that none can be taken for a duration. */
-function targetOf(item: string): ConfiguredTarget | string {
+function targetOf(item: string): Target | string {
   const [, alias = "", place = ""] = /^([^=]*)=(.*)$/.exec(item) ?? [];
   const parts = place.split("/").map((part) => part.trim());
   const [kind = "", namespace = "", name = ""] = parts.length === 2 ? ["deployment", ...parts] : parts;
@@ -51,6 +51,6 @@ function targetOf(item: string): ConfiguredTarget | string {
   return Object.freeze({ alias, kind, namespace, name });
 }
 
-function placeOf({ kind, namespace, name }: ConfiguredTarget): string {
+function placeOf({ kind, namespace, name }: Target): string {
   return `${kind}/${namespace}/${name}`;
 }

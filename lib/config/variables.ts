@@ -8,7 +8,7 @@
 import { longestMs, shortestMs } from "../commands/mod.ts";
 import * as parsers from "./parsers.ts";
 import { Secret } from "./secret.ts";
-import { type ConfiguredTarget, targets } from "./targets.ts";
+import { type Target, targets } from "./targets.ts";
 import type { Context, Variable } from "./variable.ts";
 
 const rooms = parsers.listOf("a room id or alias", parsers.isRoom);
@@ -143,7 +143,7 @@ export const VARIABLES = {
     permitted: "alias=namespace/name or alias=statefulset/namespace/name, comma-separated; " +
       "an alias is [a-z][a-z0-9-]*, unique, and neither `all` nor a word of a command",
     meaning: "several workloads instead, the default one first",
-    parse: (text: string): readonly ConfiguredTarget[] | undefined => targets(text),
+    parse: (text: string): readonly Target[] | undefined => targets(text),
   },
   storePath: {
     name: "CRYPTO_STORE_PATH",

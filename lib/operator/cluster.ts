@@ -4,30 +4,13 @@
  * @module
  */
 
-/** A workload that is switched on and off. */
-export interface Target {
-  /** The name that people use. */
-  readonly alias: string;
-  /** What kind of workload it is. */
-  readonly kind: "deployment" | "statefulset";
-  /** Namespace. */
-  readonly namespace: string;
-  /** Name. */
-  readonly name: string;
-}
+import type { Counts, Hindrance, Hindrances } from "../commands/mod.ts";
+import type { Target } from "../config/mod.ts";
+
+export type { Target };
 
 /** A workload's counts as the cluster tells them. */
-export interface Scale {
-  /** `spec.replicas`: what is wanted. */
-  readonly desired: number;
-  /** Pods that exist, by a status that is current. */
-  readonly current: number;
-  /** Pods that are ready. */
-  readonly ready: number;
-  /** Pods that are available. */
-  readonly available: number;
-  /** The status speaks of the present spec (`observedGeneration` has caught up). */
-  readonly settled: boolean;
+export interface Scale extends Counts {
   /** For the PATCH that is to change exactly what was read. */
   readonly resourceVersion: string;
   /** Moves with every change of what is wanted, and with no change of the status (`metadata.generation`). */
@@ -83,29 +66,15 @@ export interface Rollouts {
 }
 
 /** What stands in the way of a target's readiness. */
-export interface Diagnosis {
-  /** What is in the way, the most certain first; empty: nothing but time, as far as can be told. */
+export interface Diagnosis extends Hindrances {
+  /** The most certain first; empty: nothing but time, as far as can be told. */
   readonly obstacles: readonly Obstacle[];
-  /** The permission that would tell more, such as `list pods in namespace "clawdbot"`; undefined if it is held. */
-  readonly missing: string | undefined;
 }
 
 /** One thing that is in the way. */
-export interface Obstacle {
-  /** What it is about. */
-  readonly kind: "image" | "container-config" | "crash" | "out-of-memory" | "unschedulable" | "quota" | "other";
+export interface Obstacle extends Hindrance {
   /** It won't go away by itself, and is told at once; otherwise only when the time limit is over. */
   readonly certain: boolean;
-  /** The cluster's word, such as `ImagePullBackOff`. */
-  readonly reason: string;
-  /** The cluster's sentence, cut to a line; undefined if it gave none. */
-  readonly message?: string;
-  /** The image that cannot be had. */
-  readonly image?: string;
-  /** What the container last ended with. */
-  readonly exitCode?: number;
-  /** How often it has been started anew. */
-  readonly restarts?: number;
 }
 
 /** What a Kubernetes Event is to say. */

@@ -6,11 +6,12 @@
  */
 
 import { createHash } from "node:crypto";
+import type { Shown } from "../commands/mod.ts";
 import { isSameDevice } from "./access.ts";
-import type { DevicesPin, Pending, Pin, Published } from "./ports.ts";
+import type { DevicesPin, Pin, Published } from "./ports.ts";
 
 /** What is published of a user and neither believed nor pending yet. */
-export function newcomers(pin: DevicesPin, { identity, devices }: Published): readonly Pending[] {
+export function newcomers(pin: DevicesPin, { identity, devices }: Published): readonly Shown[] {
   const published = [
     ...devices.filter((device) => !pin.devices.some((known) => isSameDevice(known, device)))
       .map(({ deviceId, ed25519 }) => ({ deviceId, key: ed25519 })),
@@ -26,19 +27,19 @@ export function newcomers(pin: DevicesPin, { identity, devices }: Published): re
 }
 
 /** What waits under an id, however a phone has written that; undefined if nothing does. */
-export function pendingUnder(id: string, { pending }: DevicesPin): Pending | undefined {
+export function pendingUnder(id: string, { pending }: DevicesPin): Shown | undefined {
   return pending.find(({ shownId }) => folded(shownId) === folded(id));
 }
 
 /** What was shown is what is published now, with the very key. */
-export function isStillThere(shown: Pending, { identity, devices }: Published): boolean {
+export function isStillThere(shown: Shown, { identity, devices }: Published): boolean {
   const { deviceId, key } = shown;
   if (deviceId === undefined) return identity?.masterKey === key;
   return devices.some((device) => isSameDevice(device, { deviceId, ed25519: key }));
 }
 
 /** The pin after the user's word. An identity takes the place of all devices: only what is signed under it counts. */
-export function vouched(shown: Pending, pin: DevicesPin, nowMs: number): Pin {
+export function vouched(shown: Shown, pin: DevicesPin, nowMs: number): Pin {
   const { deviceId, key } = shown;
   if (deviceId === undefined) return { kind: "identity", masterKey: key, sinceMs: nowMs, roomId: pin.roomId };
   const others = pin.devices.filter((device) => device.deviceId !== deviceId);
@@ -46,7 +47,7 @@ export function vouched(shown: Pending, pin: DevicesPin, nowMs: number): Pin {
   return { ...pin, pending, devices: [...others, { deviceId, ed25519: key }] };
 }
 
-type Unnamed = Omit<Pending, "shownId">;
+type Unnamed = Omit<Shown, "shownId">;
 
 function isSame(one: Unnamed, other: Unnamed): boolean {
   return one.key === other.key && one.deviceId === other.deviceId;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Shown } from "../commands/mod.ts";
 import type { Answer, CiphertextKey, InboxEvent, ListedDevice, Text } from "./chat.ts";
 import type { Remembered } from "./memory.ts";
 
@@ -38,17 +39,7 @@ export interface DevicesPin extends PinBasis {
   /** The devices. */
   readonly devices: readonly Pick<ListedDevice, "deviceId" | "ed25519">[];
   /** What has appeared since, and waits for the user's word. */
-  readonly pending: readonly Pending[];
-}
-
-/** A device or an identity that the user was told of. */
-export interface Pending {
-  /** Id under which it was shown. */
-  readonly shownId: string;
-  /** The device's id; undefined for an identity. */
-  readonly deviceId?: string;
-  /** The device's ed25519 key, or the identity's master key. */
-  readonly key: string;
+  readonly pending: readonly Shown[];
 }
 
 /** The pins: what lasts of whom each allowed user is believed to be. Every call is on disk when it returns. */
