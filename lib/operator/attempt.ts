@@ -28,6 +28,8 @@ export interface Tried extends End {
   readonly watchedSinceMs?: number;
   /** When the target stops by itself from now on, milliseconds since the epoch; undefined leaves that as it is. */
   readonly stopsAtMs?: number | undefined;
+  /** A change was sent whose outcome nobody told. */
+  readonly uncertain?: boolean;
 }
 
 /** For how long a command is tried (SPEC 3f). */

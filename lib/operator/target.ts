@@ -60,7 +60,7 @@ export class Switch {
     const { clock, accounts, journal, settings, transaction } = this.#inside;
     const takenAtMs = clock.now();
     const target = settings.targets.find((each) => each.alias === alias);
-    const tried: Tried & { uncertain?: true } = target === undefined
+    const tried: Tried = target === undefined
       ? { outcome: "failed", text: targetGone(order.typed, alias) }
       : await this.#try(order, target);
     const { inbox, word: command, parts } = order;
@@ -81,7 +81,7 @@ export class Switch {
     return isLast;
   }
 
-  async #try(order: Order, target: Target): Promise<Tried & { uncertain?: true }> {
+  async #try(order: Order, target: Target): Promise<Tried> {
     const { clock, stop, abandon } = this.#inside;
     const { word } = order;
     const { alias } = target;
@@ -97,7 +97,7 @@ export class Switch {
       if (why === undefined) throw error;
       logger.warn("Cannot {command} {target}: {reason}", { command: word, target: alias, reason: String(error) });
       const text = failed(word, alias, why);
-      return { outcome: "failed", text, ...attempt.uncertain ? { uncertain: true } : {} };
+      return { outcome: "failed", text, uncertain: attempt.uncertain };
     }
   }
 
@@ -119,22 +119,23 @@ export class Switch {
   }
 
   /** What an order means for its target from now on. */
-  #remember({ inbox, word }: Order, alias: string, tried: Tried & { uncertain?: true }): void {
-    const { outcome, before = 0, after, stopsAtMs, watchedSinceMs } = tried;
+  #remember({ inbox, word }: Order, alias: string, tried: Tried): void {
+    const { outcome, before = 0, after, stopsAtMs, watchedSinceMs, uncertain } = tried;
     const { roomId, sender } = inbox;
-    const { rooms = [], change } = this.#recall.of(alias);
+    const { rooms = [], change, timer: former } = this.#recall.of(alias);
     const isDone = outcome === "done" && before !== after;
     const known = after === undefined ? {} : { known: { replicas: after } };
     const isOff = after === 0 ? { timer: undefined, readySinceMs: undefined } : {};
     const wasStopped = isDone && word === "stop" ? { beforeStop: before } : {};
     const wasStarted = isDone && word === "start" ? { startedBy: sender } : {};
-    const moved = isDone ? undefined : this.#recall.of(alias).timer;
-    const timer = stopsAtMs === undefined ? undefined : this.#timers.make(inbox, stopsAtMs, moved);
+    const timer = stopsAtMs === undefined
+      ? undefined
+      : this.#timers.make(inbox, stopsAtMs, isDone ? undefined : former);
     const next: RememberedTarget = {
       rooms: [roomId, ...rooms.filter((room) => room !== roomId)].slice(0, mostRooms),
       ...known,
       // It may have been done or not: whatever is seen next is nobody's doing in particular.
-      ...tried.uncertain ? { known: undefined } : {},
+      ...uncertain ? { known: undefined } : {},
       ...{ ...isOff, ...wasStopped, ...wasStarted },
       ...isDone || timer !== undefined ? { timer } : {},
     };
