@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -34,7 +35,7 @@ class Phone(AsyncClient):
         super().__init__(homeserver, user, config=config)
         self.name = name
         self.crypto = asyncio.Lock()  # one key request or encryption at a time
-        self.news = asyncio.Condition()  # a sync has been applied
+        self.news = asyncio.Condition()  # a sync has been applied, or what it asked for
         self.syncing: asyncio.Task[None] | None = None
 
     def _handle_timeline_event(self, event, room_id, room, encrypted_rooms):  # type: ignore[no-untyped-def]
@@ -73,6 +74,8 @@ class Phone(AsyncClient):
                     self.news.notify_all()
                 async with self.crypto:
                     await self.settle()
+                async with self.news:
+                    self.news.notify_all()
             except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
                 print(f"{self.name}: {error!r}", file=sys.stderr, flush=True)
                 await asyncio.sleep(0.2)
@@ -90,6 +93,9 @@ class Phone(AsyncClient):
     def sees(self, room_id: str, users: list[str]) -> bool:
         room = self.rooms.get(room_id)
         return room is not None and all(user in room.users and not room.users[user].invited for user in users)
+
+    def knows(self, user: str, devices: list[str]) -> bool:
+        return {device.id for device in self.device_store.active_user_devices(user)} == set(devices)
 
 
 def check(response: Any) -> Any:
@@ -115,8 +121,17 @@ async def login(person: str, homeserver: str, user: str, password: str, syncing:
 
 async def wait_joined(person: str, roomId: str, users: list[str], deadlineMs: int) -> None:
     phone = phones[person]
+    await wait_for(phone, lambda: phone.sees(roomId, users), deadlineMs)
+
+
+async def wait_devices(person: str, userId: str, devices: list[str], deadlineMs: int) -> None:
+    phone = phones[person]
+    await wait_for(phone, lambda: phone.knows(userId, devices), deadlineMs)
+
+
+async def wait_for(phone: Phone, holds: Callable[[], bool], deadlineMs: int) -> None:
     async with phone.news:
-        await asyncio.wait_for(phone.news.wait_for(lambda: phone.sees(roomId, users)), deadlineMs / 1000)
+        await asyncio.wait_for(phone.news.wait_for(holds), deadlineMs / 1000)
 
 
 async def encrypt(person: str, roomId: str, type: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +149,7 @@ async def encrypt(person: str, roomId: str, type: str, content: dict[str, Any]) 
         return {"type": encrypted_type, "content": encrypted}
 
 
-OPERATIONS = {"login": login, "waitJoined": wait_joined, "encrypt": encrypt}
+OPERATIONS = {"login": login, "waitJoined": wait_joined, "waitDevices": wait_devices, "encrypt": encrypt}
 
 
 async def answer(id: int, op: str, arguments: dict[str, Any]) -> None:

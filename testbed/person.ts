@@ -196,6 +196,16 @@ export class Person {
     }
   }
 
+  /** Waits until the phone has taken note that a user has exactly these devices; only then does it encrypt for them. */
+  async untilKnown(userId: string, devices: readonly string[], deadlineMs = 10_000): Promise<void> {
+    try {
+      await this.#phones.request("waitDevices", { person: this.#name, userId, devices, deadlineMs });
+    } catch (cause) {
+      const problem = `${this.userId} does not know ${devices.join(", ")} of ${userId} within ${deadlineMs} ms`;
+      throw new Error(problem, { cause });
+    }
+  }
+
   /** Sends an event, encrypted unless told otherwise. Returns its event id. */
   async sendRaw(roomId: string, type: string, content: Content, options: RawOptions = {}): Promise<string> {
     const event = options.encrypted === false ? { type, content } : await this.encrypt(roomId, type, content);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { httpJson } from "../../../testbed/mod.ts";
-import { eventually, type Ground, Subject } from "./subject.ts";
+import { eventually, type Ground, patienceMs, Subject } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
 /** Ids of the operator's devices that have keys. */
@@ -27,10 +27,12 @@ async function loseDevice(
   const begin = performance.now();
   await lose(subject, old);
   await stir(ground, subject);
+  let now: string[] = [];
   await eventually("a new device", async () => {
-    const now = await devices(ground, subject);
+    now = await devices(ground, subject);
     return now.length === 1 && now[0] !== old;
   });
+  await ground.alice.untilKnown(subject.operatorId, now, patienceMs);
   assert.match(await subject.ask("start", 1), /is now on/);
   const ms = performance.now() - begin;
   const requests = subject.homeserver.arrivedSince(begin);

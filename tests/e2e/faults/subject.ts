@@ -35,7 +35,7 @@ export interface SubjectOptions {
 }
 
 /** On a busy machine nothing is to fail for being slow; what is promised is asserted from what was measured. */
-const patienceMs = 90_000;
+export const patienceMs = 90_000;
 
 /** One operator and everything around it. */
 export class Subject implements AsyncDisposable {
