@@ -23,7 +23,7 @@ import { count, type Json, list, object, text, texts } from "./json.ts";
 import { Lock } from "./lock.ts";
 import { endpoint, type OutgoingRequest } from "./outgoing.ts";
 import type { Requests } from "./request.ts";
-import type { Known } from "./trust.ts";
+import { Findings } from "./trust.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -52,8 +52,8 @@ export class Machine implements Disposable {
   readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
   /** Users who have an identity by the homeserver's last answer. */
   readonly #identified = new Set<string>();
-  /** What `trust.ts` has found of users in the crypto; another map once that may have changed. */
-  known = new Map<string, Known>();
+  /** What `trust.ts` has found in the crypto; another object once that may have changed. */
+  known = new Findings();
   #syncs = 0;
   /** Numbers of our own keys at the homeserver, as the crypto was told last. */
   #toldKeys = "";
@@ -103,7 +103,7 @@ export class Machine implements Disposable {
     );
     this.#toldKeys = keys;
     this.#tellAgainAtMs = performance.now() + TELL_AGAIN_AFTER_MS;
-    this.known = new Map();
+    this.known = new Findings();
     return true;
   }
 
@@ -235,7 +235,7 @@ export class Machine implements Disposable {
       // A change that was told while the query was under way may not be in its answer.
       if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
     }
-    this.known = new Map();
+    this.known = new Findings();
     return json;
   }
 

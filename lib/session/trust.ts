@@ -22,7 +22,7 @@ import type { ListedKeys, Machine } from "./machine.ts";
 import { ciphertextKey } from "./megolm.ts";
 
 /**
- * Reads an event as the server sent it.
+ * Reads an event as the server sent it; the same object again is decrypted anew only if what the crypto knows has changed.
  *
  * @throws TransientError if the sender's devices are not known as they are now, and could not be asked for
  */
@@ -41,11 +41,14 @@ export async function readEvent(
   if (ciphertext === undefined) {
     return { kind: "undecryptable", why: { kind: "broken", reason: "not a Megolm message" }, sessionId: undefined };
   }
+  const { messages } = machine.known;
+  const remembered = machine.isStale(sender) ? undefined : messages.get(event);
+  if (remembered !== undefined) return remembered;
   const decrypted = await decrypt(machine, roomId, event);
   if ("kind" in decrypted) return { kind: "undecryptable", why: decrypted, sessionId: ciphertext.sessionId };
   using message = decrypted;
   const inner = object(JSON.parse(message.event));
-  return {
+  const payload: Payload = {
     kind: "decrypted",
     type: text(inner["type"]) ?? "",
     content: object(inner["content"]),
@@ -53,6 +56,9 @@ export async function readEvent(
     ciphertext,
     senderFacts: await senderFacts(machine, sender, message, signal),
   };
+  // Should something have changed meanwhile, these are no longer the messages that are asked.
+  messages.set(event, payload);
+  return payload;
 }
 
 async function decrypt(machine: Machine, roomId: string, event: Json): Promise<DecryptedRoomEvent | Undecryptable> {
@@ -119,8 +125,16 @@ export async function published(machine: Machine, userId: string, signal: AbortS
 
 type KnownDevice = ListedDevice & { readonly curve25519: string | undefined; readonly deleted: boolean };
 
+/** What was found in the crypto, good until something that it knows may have changed. */
+export class Findings {
+  /** Users by id. */
+  readonly users = new Map<string, Known>();
+  /** Messages that were decrypted, by their events. */
+  readonly messages = new WeakMap<Json, Payload>();
+}
+
 /** What the crypto knows of a user. */
-export interface Known {
+interface Known {
   /** Undefined without cross-signing. */
   readonly identity: Published["identity"];
   /** All that are listed, and some that no longer are. */
@@ -154,8 +168,8 @@ async function known(
 /** Identity and devices of one moment: both may change while we look at one of them. */
 async function snapshot(machine: Machine, userId: string): Promise<Known> {
   for (;;) {
-    const { known } = machine;
-    const remembered = known.get(userId);
+    const { users } = machine.known;
+    const remembered = users.get(userId);
     if (remembered !== undefined) return remembered;
     const before = await masterKeyOf(machine, userId);
     using list = await machine.olm.getUserDevices(new UserId(userId));
@@ -174,7 +188,7 @@ async function snapshot(machine: Machine, userId: string): Promise<Known> {
     if (before !== after) continue;
     const found = { identity: after === undefined ? undefined : { masterKey: after }, devices };
     // Should something have changed meanwhile, this is no longer the map that is asked.
-    known.set(userId, found);
+    users.set(userId, found);
     return found;
   }
 }

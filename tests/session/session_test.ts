@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { Secret } from "../../lib/config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
 import type { Payload } from "../../lib/operator/mod.ts";
@@ -33,6 +34,50 @@ Deno.test("Session reads what an allowed user says, encrypted, with the facts of
   assert.deepEqual(devices, [{ deviceId: alice.deviceId, ed25519: device?.ed25519, crossSignedByOwner: false }]);
   assert.equal(device?.deleted, false);
   assert.equal(device?.crossSignedByOwner, false);
+});
+
+/** Counts decryptions from now on. */
+function countDecryptions(): { readonly count: number } & Disposable {
+  const { decryptRoomEvent } = OlmMachine.prototype;
+  let count = 0;
+  OlmMachine.prototype.decryptRoomEvent = function (...parameters) {
+    count += 1;
+    return decryptRoomEvent.apply(this, parameters);
+  };
+  return {
+    get count() {
+      return count;
+    },
+    [Symbol.dispose]: () => void (OlmMachine.prototype.decryptRoomEvent = decryptRoomEvent),
+  };
+}
+
+Deno.test("Session.read() decrypts an event again only when the crypto has learnt something", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.joined(roomId);
+  await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
+  await alice.say(roomId, "start");
+  const [event] = await running.until(() => running.events().length > 0 ? running.events() : undefined);
+  assert.ok(event);
+  using decryptions = countDecryptions();
+  const read = async () => {
+    const payload = await running.session.read(event, never);
+    assert.ok(payload.kind === "decrypted");
+    return payload.senderFacts.devices.length;
+  };
+  assert.equal(await read(), 1);
+  const once = decryptions.count;
+  assert.equal(await read(), 1);
+  assert.equal(decryptions.count, once);
+
+  running.changed.clear();
+  await world.phoneOf("alice", "pw");
+  await running.until(() => running.changed.has(alice.userId) || undefined);
+  assert.equal(await read(), 2, "a device that came in between");
+  assert.ok(decryptions.count > once);
 });
 
 Deno.test("Session.send() is read by everyone in the room, and costs one request once keys are shared", async () => {

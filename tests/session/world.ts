@@ -78,6 +78,8 @@ export class Running implements AsyncDisposable {
   readonly #watchers = new Set<() => void>();
   /** Rooms and sessions for which keys were announced. */
   readonly keys: [roomId: string, sessionId: string][] = [];
+  /** Whose devices were said to have changed. */
+  readonly changed = new Set<string>();
   /** Who asked to verify us. */
   readonly askedToVerify: string[] = [];
   #running: Promise<void> | undefined;
@@ -99,7 +101,10 @@ export class Running implements AsyncDisposable {
       {
         eventsArrived: changed,
         roomsChanged: changed,
-        devicesChanged: changed,
+        devicesChanged: (users) => {
+          for (const user of users) this.changed.add(user);
+          changed();
+        },
         verificationAsked: (user) => this.askedToVerify.push(user),
         keyArrived: (roomId, sessionId) => {
           this.keys.push([roomId, sessionId]);
