@@ -102,6 +102,105 @@ Deno.test("Session.send() is read by everyone in the room, and costs one request
   assert.equal(mine() - before, 1);
 });
 
+Deno.test("Session.send() is read by a device and a member that come later", async () => {
+  await using world = new World();
+  const [alice, bob] = [await world.person("alice"), await world.person("bob")];
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.joined(roomId);
+  for (const text of ["one", "two"]) await running.say(roomId, text);
+
+  running.changed.clear();
+  const tablet = await world.phoneOf("alice", "pw");
+  await running.until(() => running.changed.has(alice.userId) || undefined);
+  const onTablet = tablet.next(({ body }) => body === "three");
+  await running.say(roomId, "three");
+  assert.equal((await onTablet).encrypted, true);
+
+  await alice.invite(roomId, bob.userId);
+  await bob.until(() => bob.invitations.has(roomId) || undefined);
+  await bob.join(roomId);
+  await running.until(() => running.store.sync.members(roomId).get(bob.userId) === "join" || undefined);
+  const atBobs = bob.next(({ body }) => body === "four");
+  await running.say(roomId, "four");
+  assert.equal((await atBobs).encrypted, true);
+});
+
+Deno.test("Session.send() hands the key to a member whose devices were known before", async () => {
+  await using world = new World();
+  const [alice, bob] = [await world.person("alice"), await world.person("bob")];
+  await using running = (await world.open()).sync();
+  const [withBob, without] = [
+    await alice.createRoom(["@toggle:localhost", bob.userId]),
+    await alice.createRoom(["@toggle:localhost"]),
+  ];
+  await bob.until(() => bob.invitations.has(withBob) || undefined);
+  await bob.join(withBob);
+  for (const room of [withBob, without]) await running.joined(room);
+  await running.until(() => running.store.sync.members(withBob).get(bob.userId) === "join" || undefined);
+  for (const room of [withBob, without, without]) await running.say(room, "all here");
+
+  const handed = () =>
+    world.homeserver.requests.entries.filter(({ userId, path }) =>
+      userId === "@toggle:localhost" && path.includes("/sendToDevice/")
+    ).length;
+  const before = handed();
+  await running.say(without, "still all here");
+  assert.equal(handed(), before);
+  // As a sync answer would, if it did not say besides that his devices are to be looked at.
+  running.store.sync.setMember(without, bob.userId, "join");
+  await running.say(without, "bob, too");
+  assert.equal(handed(), before + 1);
+});
+
+Deno.test("Session.send() makes a room's session anew when it is used up", async (t) => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.joined(roomId);
+  const want = async (wanted: { rotation_period_msgs: number } | { rotation_period_ms: number }) => {
+    const content = { algorithm: "m.megolm.v1.aes-sha2", ...wanted };
+    const event = { type: "m.room.encryption", sender: alice.userId, state_key: "", content };
+    world.homeserver.attacks.inject(roomId, event);
+    await running.until(() => {
+      const { rotationPeriodMessages, rotationPeriodMs } = running.store.sync.room(roomId)?.encryption ?? {};
+      return [rotationPeriodMessages, rotationPeriodMs].includes(Object.values(wanted)[0]) || undefined;
+    });
+  };
+  const sessionOf = async (text: string): Promise<string> => {
+    await running.say(roomId, text);
+    const page = await alice.api.request("GET", `/rooms/${encodeURIComponent(roomId)}/messages?dir=b&limit=1`);
+    const [event] = page["chunk"] as { content: { session_id: string } }[];
+    return event?.content.session_id ?? "";
+  };
+  await t.step("by as many messages as the room wants", async () => {
+    await want({ rotation_period_msgs: 2 });
+    const sessions: string[] = [];
+    for (const text of ["1", "2", "3", "4", "5"]) sessions.push(await sessionOf(text));
+    const [first, , second, , third] = sessions;
+    assert.deepEqual(sessions, [first, first, second, second, third]);
+    assert.equal(new Set(sessions).size, 3);
+  });
+  await t.step("by as much time as the room wants", async () => {
+    await want({ rotation_period_ms: 7_200_000 });
+    const first = await sessionOf("at once");
+    using clock = movedClock();
+    clock.byMs = 7_100_000;
+    assert.equal(await sessionOf("in time"), first);
+    clock.byMs = 7_200_000;
+    assert.notEqual(await sessionOf("too late"), first);
+  });
+});
+
+/** A wall clock that can be moved, for us and for the crypto. */
+function movedClock(): { byMs: number } & Disposable {
+  const { now } = Date;
+  const clock = { byMs: 0, [Symbol.dispose]: () => void (Date.now = now) };
+  Date.now = () => now() + clock.byMs;
+  return clock;
+}
+
 Deno.test("Session.send() gives no key to somebody who leaves while it waits for keys", async () => {
   await using world = new World();
   const [alice, bob] = [await world.person("alice"), await world.person("bob")];
