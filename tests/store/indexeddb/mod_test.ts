@@ -74,6 +74,24 @@ function eachRecord(store: Store, visit: (cursor: { update(value: unknown): unkn
   });
 }
 
+Deno.test("openDurableIndexedDB() finds all of many records, each once", async (t) => {
+  for (const count of [499, 500, 501, 1_000, 1_001]) {
+    await t.step(`${count} records`, async () => {
+      using shared = disk();
+      const connection = await open(await shared.life(), "d", 1, twoStores);
+      const keys = Array.from({ length: count }, (_, place) => place);
+      await write(connection, "plain", (store) => keys.map((key) => store.put({ key }, key)));
+      await write(connection, "people", (store) => store.put({ id: 7, name: "Ann", tags: [] }));
+      const again = await open(await shared.life(), "d");
+      const plain = again.transaction("plain").objectStore("plain");
+      assert.deepEqual(await result(plain.getAllKeys()), keys);
+      assert.deepEqual(await result(plain.getAll()), keys.map((key) => ({ key })));
+      const people = again.transaction("people").objectStore("people");
+      assert.deepEqual(await result(people.getAllKeys()), [7]);
+    });
+  }
+});
+
 Deno.test("openDurableIndexedDB() goes on counting generated keys, even after the records are gone", async () => {
   using shared = disk();
   const connection = await open(await shared.life(), "d", 1, twoStores);
