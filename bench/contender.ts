@@ -21,6 +21,8 @@ export interface Program {
   readonly command: readonly [string, ...string[]];
   /** Its last word before it takes commands. */
   readonly ready: string;
+  /** Environment that its image gives it. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /** What a process has used. */
@@ -79,6 +81,7 @@ export class Contender implements AsyncDisposable {
       KUBERNETES_SERVICE_PORT: port || "443",
       HTTP_ADDRESS: "127.0.0.1:0",
       LOGURU_LEVEL: "INFO",
+      ...program.environment,
     });
   }
 

@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { bundle, bundleFolder } from "../build/bundle.ts";
 import { permissions, runtimeFlags } from "../build/compile.ts";
+import { readContainerfile } from "../build/containerfile.ts";
 import { installPythonOperator, startTestbed } from "../testbed/mod.ts";
 import type { Program } from "./contender.ts";
 import { type Figure, table } from "./figures.ts";
@@ -43,6 +44,7 @@ const programs: readonly Program[] = [
     name: "toggle",
     command: [Deno.execPath(), "run", ...permissions(), ...runtimeFlags, join(bundleFolder, "main.js")],
     ready: "Ready: ",
+    environment: readContainerfile(await Deno.readTextFile(join(root, "Containerfile"))).environment,
   },
   { name: "python", command: [python, "-m", "openclaw_k8s_toggle_operator"], ready: "Listening for commands" },
   {
