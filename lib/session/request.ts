@@ -83,7 +83,7 @@ export class Requests implements Disposable {
         ...(given === undefined ? {} : {
           body: typeof given === "string" || given instanceof URLSearchParams ? given : JSON.stringify(given),
         }),
-        redirect: "error",
+        redirect: "manual",
       },
       request.deadlineMs ?? REQUEST_DEADLINE_MS,
       signal,
@@ -165,6 +165,15 @@ function answer(what: string, path: string, response: Response, body: string): J
   }
   if (response.ok && json !== undefined) return json;
   const { status } = response;
+  // Never followed: the token would go to wherever that is.
+  const location = status >= 300 && status < 400
+    ? URL.parse(response.headers.get("location") ?? "", response.url)
+    : null;
+  if (location !== null) {
+    throw new TransientError(
+      `Cannot ${what}: ${status}, it redirects to ${location.origin}; give the URL where that ends`,
+    );
+  }
   if (response.ok) throw new TransientError(`Cannot ${what}: the answer is not JSON`);
   const code = text(json?.["errcode"]) ?? "";
   if (status === 401 && (code === "M_UNKNOWN_TOKEN" || code === "M_MISSING_TOKEN")) {

@@ -50,6 +50,17 @@ Deno.test("Requests.send() tells failures apart", async (t) => {
         assert.doesNotMatch(error.message, /private words/);
       },
     ],
+    [
+      "a redirect is told, with where it leads",
+      () => json({}, 308, { location: "https://matrix.example.org/_matrix/client?secret" }),
+      (error) => {
+        assert.ok(error instanceof TransientError);
+        assert.match(
+          error.message,
+          /: 308, it redirects to https:\/\/matrix\.example\.org; give the URL where that ends$/,
+        );
+      },
+    ],
     ["401 of an unknown token is a refused token", () => json({ errcode: "M_UNKNOWN_TOKEN" }, 401), (error) => {
       assert.ok(error instanceof TokenRefused);
       assert.equal(error.soft, false);
@@ -82,6 +93,17 @@ Deno.test("Requests.send() tells failures apart", async (t) => {
         await requests.send({ method: "GET", path: "/" }, never).then(() => assert.fail("no error"), check);
       }));
   }
+});
+
+Deno.test("Requests.send() does not follow a redirect: its token is not for others", async () => {
+  let asked = 0;
+  const elsewhere = (): Response => (asked += 1, json({}));
+  await using other = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, elsewhere);
+  const location = `http://127.0.0.1:${other.addr.port}/`;
+  await withServer(() => json({}, 307, { location }), async (requests) => {
+    await assert.rejects(requests.send({ method: "GET", path: "/p" }, never), TransientError);
+  });
+  assert.equal(asked, 0);
 });
 
 Deno.test("Requests.send() gives up on a body that stalls", async () => {
