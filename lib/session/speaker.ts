@@ -14,11 +14,10 @@ import {
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { RejectedError } from "../errors/mod.ts";
 import type { Store, StoredRoom } from "../store/mod.ts";
-import { type Json, object, text } from "./json.ts";
+import { type Json, object } from "./json.ts";
 import { Locks } from "./lock.ts";
 import { type Machine, userIds } from "./machine.ts";
 import { path, type Requests } from "./request.ts";
-import type { Findings } from "./trust.ts";
 
 type RoomEncryption = NonNullable<StoredRoom["encryption"]>;
 
@@ -26,24 +25,6 @@ const MEGOLM = "m.megolm.v1.aes-sha2";
 /** The specification's defaults and what we let a room ask for (client-server API, 11.12.5, `m.room.encryption`). */
 const WEEK_MS = 604_800_000;
 const HOUR_MS = 3_600_000;
-/** So long before a session is too old the crypto is asked about it. */
-const MARGIN_MS = 60_000;
-
-/** A room's session: for whom it was shared, and how far it is used up. */
-interface Shared {
-  /** What was known of devices before; undefined if not all could be reached. */
-  known: Findings | undefined;
-  /** Joined members. */
-  members: string;
-  /** When it was shared last, milliseconds since the epoch. */
-  atMs: number;
-  /** The session that has encrypted last. */
-  sessionId: string | undefined;
-  /** When that was made, at the earliest, milliseconds since the epoch. */
-  madeAtMs: number;
-  /** Messages that it was used for. */
-  messages: number;
-}
 
 /** Sends events of one account. */
 export class Speaker {
@@ -54,8 +35,6 @@ export class Speaker {
   readonly #rooms = new Locks();
   /** Rooms whose session was made by this process, or renewed since it started. */
   readonly #fresh = new Set<string>();
-  /** For whom the sessions of rooms were shared last, and how they were used since. */
-  readonly #shared = new Map<string, Shared>();
 
   /** From now on also says what the crypto wants said. */
   constructor(requests: Requests, store: Store, machine: Machine, onlySignedDevices: boolean) {
@@ -118,50 +97,16 @@ export class Speaker {
     if (!this.#fresh.has(roomId)) {
       // A volume restored from a snapshot would use message indices again: no session outlives the process.
       await olm.invalidateGroupSession(new RoomId(roomId));
-      this.#shared.delete(roomId);
       this.#fresh.add(roomId);
     }
-    let shared = this.#shared.get(roomId);
-    if (!this.#isUsable(shared, roomId, encryption)) shared = await this.#share(shared, roomId, encryption, signal);
-    shared.messages += 1;
-    const encrypted = await olm.encryptRoomEvent(new RoomId(roomId), type, JSON.stringify(content));
-    const sessionId = text(object(JSON.parse(encrypted))["session_id"]);
-    if (sessionId !== shared.sessionId) Object.assign(shared, { sessionId, madeAtMs: shared.atMs, messages: 1 });
-    return encrypted;
-  }
-
-  /**
-   * Everyone who is in the room has the session, and it may be used once more; the crypto panics where it may not. To have
-   * it find that out takes a quarter of a millisecond for each member.
-   */
-  #isUsable(shared: Shared | undefined, roomId: string, encryption: RoomEncryption): shared is Shared {
-    if (shared === undefined || shared.known !== this.#machine.known) return false;
-    const nowMs = Date.now();
-    const isYoung = nowMs >= shared.atMs && nowMs < shared.madeAtMs + periodMs(encryption) - MARGIN_MS;
-    return isYoung && shared.messages < periodMessages(encryption) && shared.members === this.joined(roomId).join();
-  }
-
-  async #share(
-    before: Shared | undefined,
-    roomId: string,
-    encryption: RoomEncryption,
-    signal: AbortSignal,
-  ): Promise<Shared> {
-    const { olm, known } = this.#machine;
-    const atMs = Date.now();
     await this.#machine.track(this.joined(roomId));
     await this.#machine.sendKeys(signal);
     const claim = await olm.getMissingSessions(userIds(this.joined(roomId)));
     if (claim) await this.#machine.sendAll([claim], signal);
-    const members = this.joined(roomId);
-    const shares = await olm.shareRoomKey(new RoomId(roomId), userIds(members), this.#settings(encryption));
+    const members = userIds(this.joined(roomId));
+    const shares = await olm.shareRoomKey(new RoomId(roomId), members, this.#settings(encryption));
     await this.#machine.share(shares, signal);
-    const shared = {
-      ...before ?? { sessionId: undefined, madeAtMs: atMs, messages: 0 },
-      ...{ known: claim ? undefined : known, members: members.join(), atMs },
-    };
-    this.#shared.set(roomId, shared);
-    return shared;
+    return await olm.encryptRoomEvent(new RoomId(roomId), type, JSON.stringify(content));
   }
 
   #settings(encryption: RoomEncryption): EncryptionSettings {
@@ -171,18 +116,9 @@ export class Speaker {
     made.sharingStrategy = this.#onlySignedDevices
       ? CollectStrategy.identityBasedStrategy()
       : CollectStrategy.allDevices();
-    made.rotationPeriod = BigInt(periodMs(encryption)) * 1_000n;
-    made.rotationPeriodMessages = BigInt(periodMessages(encryption));
+    const periodMs = Math.min(Math.max(encryption.rotationPeriodMs ?? WEEK_MS, HOUR_MS), WEEK_MS);
+    made.rotationPeriod = BigInt(periodMs) * 1_000n;
+    made.rotationPeriodMessages = BigInt(Math.min(Math.max(encryption.rotationPeriodMessages ?? 100, 1), 10_000));
     return made;
   }
-}
-
-/** After so long a room's session is made anew. */
-function periodMs({ rotationPeriodMs = WEEK_MS }: RoomEncryption): number {
-  return Math.min(Math.max(rotationPeriodMs, HOUR_MS), WEEK_MS);
-}
-
-/** After so many messages a room's session is made anew. */
-function periodMessages({ rotationPeriodMessages = 100 }: RoomEncryption): number {
-  return Math.min(Math.max(rotationPeriodMessages, 1), 10_000);
 }

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { Machine } from "../../lib/session/machine.ts";
 import { Requests } from "../../lib/session/request.ts";
+import { readEvent } from "../../lib/session/trust.ts";
 import { openStore } from "../../lib/store/mod.ts";
 
 Deno.test("Machine.receive() hands over what the crypto does not know, and that only", async (t) => {
@@ -33,6 +34,33 @@ Deno.test("Machine.receive() hands over what the crypto does not know, and that 
         assert.equal(machine.known === known, !isNews, "what is known of users is looked up anew after news alone");
       });
     }
+  }
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("readEvent() remembers nothing of a sender whose devices are just being told to have changed", async () => {
+  const folder = await Deno.makeTempDir();
+  {
+    await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
+    await store.openCrypto();
+    using requests = new Requests("http://127.0.0.1:9");
+    using machine = await Machine.open(requests, "@toggle:localhost", "TEST", store.cryptoKey);
+    const [roomId, alice] = ["!room:localhost", "@alice:localhost"];
+    const event = { type: "m.room.encrypted", content: { session_id: "session", ciphertext: "AwgAEgAA" } };
+    const read = () => readEvent(machine, roomId, alice, event, new AbortController().signal);
+    const payload = { kind: "clear", type: "m.room.message", content: {} } as const;
+    machine.known.messages.set(event, payload);
+    assert.equal(await read(), payload);
+
+    const { promise: held, resolve: goOn } = Promise.withResolvers<unknown>();
+    const { olm } = machine;
+    const { receiveSyncChanges } = olm;
+    olm.receiveSyncChanges = (...changes) => held.then(() => receiveSyncChanges.apply(olm, changes));
+    const receiving = machine.receive({ device_lists: { changed: [alice] } });
+    assert.notEqual(await read(), payload);
+    goOn(undefined);
+    await receiving;
+    assert.notEqual(await read(), payload);
   }
   await Deno.remove(folder, { recursive: true });
 });
