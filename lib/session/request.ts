@@ -166,10 +166,8 @@ function answer(what: string, path: string, response: Response, body: string): J
   if (response.ok && json !== undefined) return json;
   const { status } = response;
   // Never followed: the token would go to wherever that is.
-  const location = status >= 300 && status < 400
-    ? URL.parse(response.headers.get("location") ?? "", response.url)
-    : null;
-  if (location !== null) {
+  const location = URL.parse(response.headers.get("location") ?? "");
+  if (status >= 300 && status < 400 && location !== null) {
     throw new TransientError(
       `Cannot ${what}: ${status}, it redirects to ${location.origin}; give the URL where that ends`,
     );

@@ -29,6 +29,9 @@ export const indexedDBSchema: readonly string[] = [`
   CREATE TABLE records (store INTEGER NOT NULL, key BLOB NOT NULL, value TEXT NOT NULL, PRIMARY KEY (store, key)) STRICT;
 `];
 
+/** So many records are loaded at once. */
+const PAGE = 500;
+
 /** An IDBFactory; Deno has no types for it, and those who use one bring their own. */
 export type DurableFactory = {
   readonly open: (name: string, version?: number) => object;
@@ -185,13 +188,15 @@ class DurableDatabases extends Map<string, RawDatabase> {
 
   /** Pages of arrays take two thirds of the time of single objects; all at once would take their memory besides. */
   *#records(store: number): Generator<readonly [key: Uint8Array, value: string], void> {
-    const page = this.#sql.prepare("SELECT key, value FROM records WHERE store = ? AND key > ? ORDER BY key LIMIT 500");
+    const page = this.#sql.prepare(
+      `SELECT key, value FROM records WHERE store = ? AND key > ? ORDER BY key LIMIT ${PAGE}`,
+    );
     // Deno's types do not know it yet.
     (page as StatementSync & { setReturnArrays(enabled: boolean): void }).setReturnArrays(true);
     for (let after = new Uint8Array();;) {
       const rows = page.all(store, after) as unknown as [Uint8Array<ArrayBuffer>, string][];
       yield* rows;
-      const last = rows.at(-1);
+      const last = rows[PAGE - 1];
       if (last === undefined) return;
       [after] = last;
     }

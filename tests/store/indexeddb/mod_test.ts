@@ -74,7 +74,7 @@ function eachRecord(store: Store, visit: (cursor: { update(value: unknown): unkn
   });
 }
 
-Deno.test("openDurableIndexedDB() finds all of many records, each once", async (t) => {
+Deno.test("openDurableIndexedDB() finds all of many records", async (t) => {
   for (const count of [499, 500, 501, 1_000, 1_001]) {
     await t.step(`${count} records`, async () => {
       using shared = disk();
