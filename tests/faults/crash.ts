@@ -59,8 +59,8 @@ export interface Ground {
   live(): Promise<Life>;
   /** Makes a room and invites the operator. */
   invite(): Promise<Room>;
-  /** Counts that the target was set to, in order. */
-  effects(): Promise<readonly number[]>;
+  /** How often the target's count has been changed. */
+  effects(): Promise<number>;
 }
 
 /** What came of it. */
@@ -87,6 +87,8 @@ export interface Figures {
   turnedBack: number;
   /** Outbound sessions seen. */
   sessions: number;
+  /** What was lost or doubled, in words. */
+  readonly problems: string[];
 }
 
 /** How much, and how. */
@@ -114,7 +116,7 @@ export async function crash(
 ): Promise<Figures> {
   const figures: Figures = {
     ...{ kills, joining: 0, before: 0, between: 0, after: 0, commands: 0 },
-    ...{ lost: 0, doubled: 0, unreadable: 0, turnedBack: 0, sessions: 0 },
+    ...{ lost: 0, doubled: 0, unreadable: 0, turnedBack: 0, sessions: 0, problems: [] },
   };
   const given: { room: Room; eventId: string; word: Word }[] = [];
   const rooms: Room[] = [];
@@ -173,7 +175,7 @@ export async function crash(
     }
     await life.kill();
     await room.caughtUp();
-    const done = (await ground.effects()).length;
+    const done = await ground.effects();
     const last = given.at(-1);
     if (joining) figures.joining += 1;
     else if (done < given.length) figures.before += 1;
@@ -208,10 +210,11 @@ export async function crash(
 
 /** The figures as one line. */
 export function told(figures: Figures): string {
-  const { kills, joining, before, between, after, commands, lost, doubled, unreadable, turnedBack, sessions } = figures;
+  const { kills, joining, before, between, after, commands, lost, doubled } = figures;
+  const { unreadable, turnedBack, sessions, problems } = figures;
   return `${kills} kills (${before} before the effect, ${between} between effect and answer, ${after} after the answer, ` +
     `${joining} while joining), ${commands} commands: ${lost} lost, ${doubled} doubled, ${unreadable} unreadable, ` +
-    `${turnedBack} of ${sessions} ratchets turned back`;
+    [`${turnedBack} of ${sessions} ratchets turned back`, ...problems].join("\n  ");
 }
 
 /** Each command has one effect, one echo, and one answer that says what it did. */
@@ -219,18 +222,22 @@ function count(
   figures: Figures,
   given: readonly { readonly room: Room; readonly eventId: string; readonly word: Word }[],
   operatorId: string,
-  effects: readonly number[],
+  effects: number,
 ): void {
-  const wanted = given.map(({ word }) => (word === "start" ? 1 : 0));
-  figures.lost += Math.max(0, wanted.length - effects.length);
-  figures.doubled += Math.max(0, effects.length - wanted.length);
-  for (const { room, eventId, word } of given) {
+  const missing = (lost: number, what: string) => {
+    figures.lost += Math.max(0, lost);
+    figures.doubled += Math.max(0, -lost);
+    if (lost !== 0) figures.problems.push(what);
+  };
+  missing(given.length - effects, `${effects} changes by ${given.length} commands`);
+  given.forEach(({ room, eventId, word }, place) => {
+    const about = room.said().filter((one) => one.sender === operatorId && one.about === eventId);
     const answers = answersTo(room.said(), operatorId, eventId);
-    const echoes = room.said().filter((one) => one.sender === operatorId && one.about === eventId && isEcho(one));
-    figures.lost += answers.some(({ text }) => ANSWERS[word].test(text)) ? 0 : 1;
-    figures.lost += echoes.length === 0 ? 1 : 0;
-    figures.doubled += Math.max(0, answers.length - 1) + Math.max(0, echoes.length - 1);
-  }
+    const told = `${word}, command ${place + 1}: ${JSON.stringify(about.map(({ text }) => text))}`;
+    missing(1 - about.filter(isEcho).length, told);
+    missing(Math.min(0, 1 - answers.length), told);
+    missing(answers.some(({ text }) => ANSWERS[word].test(text)) ? 0 : 1, told);
+  });
 }
 
 function answersTo(said: readonly Said[], operatorId: string, eventId: string): Said[] {

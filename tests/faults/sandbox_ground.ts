@@ -19,7 +19,7 @@ export function sandboxGround(place: Place, options: Partial<ProcessOptions> = {
       return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
     },
     invite: async () => roomOf(place, await place.invite()),
-    effects: () => Promise.resolve(place.effects),
+    effects: () => Promise.resolve(place.effects.length),
   };
 }
 
