@@ -19,11 +19,11 @@ import {
 import { getLogger } from "@logtape/logtape";
 import { RejectedError } from "../errors/mod.ts";
 import { CRYPTO_NAME } from "../store/mod.ts";
+import { Findings } from "./findings.ts";
 import { count, type Json, list, object, text, texts } from "./json.ts";
 import { Lock } from "./lock.ts";
 import { endpoint, type OutgoingRequest } from "./outgoing.ts";
 import type { Requests } from "./request.ts";
-import { Findings } from "./trust.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -52,7 +52,7 @@ export class Machine implements Disposable {
   readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
   /** Users who have an identity by the homeserver's last answer. */
   readonly #identified = new Set<string>();
-  /** What `trust.ts` has found in the crypto; another object once that may have changed. */
+  /** What was found in the crypto; another object once that may have changed. */
   known = new Findings();
   #syncs = 0;
   /** Numbers of our own keys at the homeserver, as the crypto was told last. */

@@ -17,6 +17,7 @@ import {
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { TransientError } from "../errors/mod.ts";
 import type { ListedDevice, Payload, Published, SenderFacts, Undecryptable } from "../operator/mod.ts";
+import type { Known, KnownDevice } from "./findings.ts";
 import { type Json, object, text } from "./json.ts";
 import type { ListedKeys, Machine } from "./machine.ts";
 import { ciphertextKey } from "./megolm.ts";
@@ -121,24 +122,6 @@ async function senderFacts(
 export async function published(machine: Machine, userId: string, signal: AbortSignal): Promise<Published> {
   const { identity, devices } = await known(machine, userId, (all) => all.length > 0, signal);
   return { identity, devices: devices.map(listed) };
-}
-
-type KnownDevice = ListedDevice & { readonly curve25519: string | undefined; readonly deleted: boolean };
-
-/** What was found in the crypto, good until something that it knows may have changed. */
-export class Findings {
-  /** Users by id. */
-  readonly users = new Map<string, Known>();
-  /** Messages that were decrypted, by their events. */
-  readonly messages = new WeakMap<Json, Payload>();
-}
-
-/** What the crypto knows of a user. */
-interface Known {
-  /** Undefined without cross-signing. */
-  readonly identity: Published["identity"];
-  /** All that are listed, and some that no longer are. */
-  readonly devices: readonly KnownDevice[];
 }
 
 function listed({ deviceId, ed25519, crossSignedByOwner }: KnownDevice): ListedDevice {
