@@ -67,6 +67,10 @@ export async function crashOnRealServers(kills: number): Promise<void> {
     console.log(told(figures));
     const { lost, doubled, unreadable, turnedBack } = figures;
     assert.deepEqual({ lost, doubled, unreadable, turnedBack }, { lost: 0, doubled: 0, unreadable: 0, turnedBack: 0 });
+    // To the same count once more would be no change.
+    const writes = await testbed.workloads.scaleWrites(namespace, DEPLOYMENT) ?? [];
+    const accepted = writes.filter(({ status }) => status === 200).length;
+    assert.ok(accepted <= figures.commands, `${accepted} writes were accepted of ${figures.commands} commands`);
   } catch (error) {
     console.log(`the end of the operator's last log:\n${last?.lines.slice(-40).join("\n")}`);
     throw error;
