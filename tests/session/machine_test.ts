@@ -6,13 +6,21 @@ import { Requests } from "../../lib/session/request.ts";
 import { readEvent } from "../../lib/session/trust.ts";
 import { openStore } from "../../lib/store/mod.ts";
 
-Deno.test("Machine.receive() hands over what the crypto does not know, and that only", async (t) => {
+/** A device's crypto over a store of its own; it reaches no homeserver. */
+async function withMachine(use: (machine: Machine) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir();
   {
     await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
     await store.openCrypto();
     using requests = new Requests("http://127.0.0.1:9");
     using machine = await Machine.open(requests, "@toggle:localhost", "TEST", store.cryptoKey);
+    await use(machine);
+  }
+  await Deno.remove(folder, { recursive: true });
+}
+
+Deno.test("Machine.receive() hands over what the crypto does not know, and that only", async (t) => {
+  await withMachine(async (machine) => {
     const counted = { device_one_time_keys_count: { signed_curve25519: 50 }, device_unused_fallback_key_types: [] };
     const request = { type: "m.room_key_request", sender: "@alice:localhost", content: {} };
     const steps = [
@@ -34,17 +42,11 @@ Deno.test("Machine.receive() hands over what the crypto does not know, and that 
         assert.equal(machine.known === known, !isNews, "what is known of users is looked up anew after news alone");
       });
     }
-  }
-  await Deno.remove(folder, { recursive: true });
+  });
 });
 
 Deno.test("readEvent() remembers nothing of a sender whose devices are just being told to have changed", async () => {
-  const folder = await Deno.makeTempDir();
-  {
-    await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
-    await store.openCrypto();
-    using requests = new Requests("http://127.0.0.1:9");
-    using machine = await Machine.open(requests, "@toggle:localhost", "TEST", store.cryptoKey);
+  await withMachine(async (machine) => {
     const [roomId, alice] = ["!room:localhost", "@alice:localhost"];
     const event = { type: "m.room.encrypted", content: { session_id: "session", ciphertext: "AwgAEgAA" } };
     const read = () => readEvent(machine, roomId, alice, event, new AbortController().signal);
@@ -61,6 +63,5 @@ Deno.test("readEvent() remembers nothing of a sender whose devices are just bein
     goOn(undefined);
     await receiving;
     assert.notEqual(await read(), payload);
-  }
-  await Deno.remove(folder, { recursive: true });
+  });
 });

@@ -13,9 +13,7 @@ Deno.test("Session reads what an allowed user says, encrypted, with the facts of
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
-  await running.joined(roomId);
-  await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
+  const roomId = await running.roomWith(alice);
   await alice.say(roomId, "start");
   const [payload] = await running.read(1);
   assert.ok(payload?.kind === "decrypted");
@@ -39,9 +37,7 @@ Deno.test("Session.read() decrypts an event again only when the crypto has learn
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
-  await running.joined(roomId);
-  await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
+  const roomId = await running.roomWith(alice);
   await alice.say(roomId, "start");
   const [event] = await running.until(() => running.events().length > 0 ? running.events() : undefined);
   assert.ok(event);
@@ -67,10 +63,8 @@ Deno.test("Session.send() is read by everyone in the room, and costs one request
   const [alice, bob] = [await world.person("alice"), await world.person("bob")];
   await using running = (await world.open()).sync();
   const roomId = await alice.createRoom(["@toggle:localhost", "@bob:localhost"]);
-  await bob.until(() => bob.invitations.has(roomId) || undefined);
-  await bob.join(roomId);
   await running.joined(roomId);
-  await running.until(() => running.store.sync.members(roomId).get(bob.userId) === "join" || undefined);
+  await running.joinedBy(bob, roomId);
   const heard = [alice, bob].map((person) => person.next((message) => message.body === "hello"));
   await running.say(roomId, "hello");
   for (const message of await Promise.all(heard)) assert.equal(message.encrypted, true);
@@ -88,8 +82,7 @@ Deno.test("Session.send() is read by a device and a member that come later", asy
   await using world = new World();
   const [alice, bob] = [await world.person("alice"), await world.person("bob")];
   await using running = (await world.open()).sync();
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
-  await running.joined(roomId);
+  const roomId = await running.roomWith(alice);
   for (const text of ["one", "two"]) await running.say(roomId, text);
 
   running.changed.clear();
@@ -100,9 +93,7 @@ Deno.test("Session.send() is read by a device and a member that come later", asy
   assert.equal((await onTablet).encrypted, true);
 
   await alice.invite(roomId, bob.userId);
-  await bob.until(() => bob.invitations.has(roomId) || undefined);
-  await bob.join(roomId);
-  await running.until(() => running.store.sync.members(roomId).get(bob.userId) === "join" || undefined);
+  await running.joinedBy(bob, roomId);
   const atBobs = bob.next(({ body }) => body === "four");
   await running.say(roomId, "four");
   assert.equal((await atBobs).encrypted, true);
@@ -116,10 +107,8 @@ Deno.test("Session.send() hands the key to a member whose devices were known bef
     await alice.createRoom(["@toggle:localhost", bob.userId]),
     await alice.createRoom(["@toggle:localhost"]),
   ];
-  await bob.until(() => bob.invitations.has(withBob) || undefined);
-  await bob.join(withBob);
   for (const room of [withBob, without]) await running.joined(room);
-  await running.until(() => running.store.sync.members(withBob).get(bob.userId) === "join" || undefined);
+  await running.joinedBy(bob, withBob);
   for (const room of [withBob, without, without]) await running.say(room, "all here");
 
   const handed = () =>
@@ -139,8 +128,7 @@ Deno.test("Session.send() makes a room's session anew after as many messages as 
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
-  await running.joined(roomId);
+  const roomId = await running.roomWith(alice);
   world.homeserver.attacks.inject(roomId, {
     type: "m.room.encryption",
     sender: alice.userId,
@@ -162,10 +150,8 @@ Deno.test("Session.send() gives no key to somebody who leaves while it waits for
   const [alice, bob] = [await world.person("alice"), await world.person("bob")];
   await using running = (await world.open()).sync();
   const roomId = await alice.createRoom(["@toggle:localhost", "@bob:localhost"]);
-  await bob.until(() => bob.invitations.has(roomId) || undefined);
-  await bob.join(roomId);
   await running.joined(roomId);
-  await running.until(() => running.store.sync.members(roomId).get(bob.userId) === "join" || undefined);
+  await running.joinedBy(bob, roomId);
   const claim = world.homeserver.fault({ path: "/keys/claim", userId: "@toggle:localhost", delayMs: Infinity });
   const claiming = world.homeserver.requests.next(({ template }) => template === "/keys/claim", never);
   const heard = alice.next((message) => message.body === "hello");
@@ -188,8 +174,7 @@ Deno.test("Session.send() says nothing that nobody could read because its key wa
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
-  await running.joined(roomId);
+  const roomId = await running.roomWith(alice);
   {
     const answer = { status: 403, body: { errcode: "M_FORBIDDEN", error: "no" } };
     using _refused = world.homeserver.fault({ path: /\/sendToDevice\//, userId: "@toggle:localhost", answer });
@@ -218,8 +203,7 @@ Deno.test("Session.send() with the same transaction id says it once", async () =
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
-  await running.joined(roomId);
+  const roomId = await running.roomWith(alice);
   assert.equal(await running.say(roomId, "once", "t1"), await running.say(roomId, "once", "t1"));
 });
 
@@ -336,9 +320,7 @@ Deno.test("Session says of a message whose key it does not have that there is no
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
-  await running.joined(roomId);
-  await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
+  const roomId = await running.roomWith(alice);
   {
     using _held = world.homeserver.fault({ path: /\/sendToDevice\//, times: 1, answer: { status: 200 } });
     await alice.say(roomId, "start");
@@ -445,8 +427,7 @@ Deno.test("Session leaves a room's membership of its own to where the room stand
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
-  await running.joined(roomId);
+  const roomId = await running.roomWith(alice);
   assert.ok(running.session.room(roomId)?.joined.includes("@toggle:localhost"));
 });
 

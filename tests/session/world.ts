@@ -144,6 +144,21 @@ export class Running implements AsyncDisposable {
     await this.until(() => this.session.joinedRooms().includes(roomId) || undefined);
   }
 
+  /** Makes an encrypted room of a person and the operator, in which both see each other. Returns its id. */
+  async roomWith(person: Person): Promise<string> {
+    const roomId = await person.createRoom([this.session.self]);
+    await this.joined(roomId);
+    await person.until(() => person.members(roomId, "join").length === 2 || undefined);
+    return roomId;
+  }
+
+  /** Has somebody who was invited join, and waits until that is known here, too. */
+  async joinedBy(person: Person, roomId: string): Promise<void> {
+    await person.until(() => person.invitations.has(roomId) || undefined);
+    await person.join(roomId);
+    await this.until(() => this.store.sync.members(roomId).get(person.userId) === "join" || undefined);
+  }
+
   /** Events that may be handled now. */
   events(): InboxEvent[] {
     return this.store.journal.unsettled(0).map(({ inbox }) => inbox);
