@@ -156,6 +156,13 @@ export class Requests implements Disposable {
   }
 }
 
+/** Where an answer redirects to; undefined if it does not, or, without a base, says so by a path alone. */
+export function redirectOf({ status, headers }: Response, base?: URL): URL | undefined {
+  const location = headers.get("location");
+  if (status < 300 || status >= 400 || location === null) return undefined;
+  return URL.parse(location, base) ?? undefined;
+}
+
 function answer(what: string, path: string, response: Response, body: string): Json {
   let json: Json | undefined;
   try {
@@ -166,10 +173,10 @@ function answer(what: string, path: string, response: Response, body: string): J
   if (response.ok && json !== undefined) return json;
   const { status } = response;
   // Never followed: the token would go to wherever that is.
-  const location = URL.parse(response.headers.get("location") ?? "");
-  if (status >= 300 && status < 400 && location !== null) {
+  const redirect = redirectOf(response);
+  if (redirect !== undefined) {
     throw new TransientError(
-      `Cannot ${what}: ${status}, it redirects to ${location.origin}; give the URL where that ends`,
+      `Cannot ${what}: ${status}, it redirects to ${redirect.origin}; give the URL where that ends`,
     );
   }
   if (response.ok) throw new TransientError(`Cannot ${what}: the answer is not JSON`);

@@ -10,7 +10,7 @@ import type { SsoLogin } from "../config/mod.ts";
 import { CredentialError, TransientError } from "../errors/mod.ts";
 import { type Form, formsOf, linksOf, wordsOf } from "./html.ts";
 import { list, object, text } from "./json.ts";
-import { path, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
+import { path, redirectOf, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
 
 /** Where the login token would be sent: nobody listens there. A homeserver may have it on a list, so it stays as it is. */
 const OURSELVES = "http://localhost:0";
@@ -159,9 +159,7 @@ class Browser {
       if (value === "" || /;\s*max-age=0\b/i.test(cookie)) cookies.delete(name);
       else cookies.set(name, value);
     }
-    const location = headers.get("location");
-    const redirect = status >= 300 && status < 400 && location !== null ? URL.parse(location, url) : null;
-    return { url, status, html, redirect: redirect ?? undefined };
+    return { url, status, html, redirect: redirectOf(response, url) };
   }
 }
 
