@@ -189,20 +189,19 @@ export class Person {
 
   /** Waits until the phone shows all of these users as joined; only then does it encrypt for them. */
   async untilJoined(roomId: string, users: readonly string[], deadlineMs = 10_000): Promise<void> {
-    try {
-      await this.#phones.request("waitJoined", { person: this.#name, roomId, users, deadlineMs });
-    } catch (cause) {
-      throw new Error(`${this.userId} does not see ${users.join(", ")} join within ${deadlineMs} ms`, { cause });
-    }
+    await this.#wait("waitJoined", { roomId, users, deadlineMs }, `see ${users.join(", ")} join`);
   }
 
   /** Waits until the phone has taken note that a user has exactly these devices; only then does it encrypt for them. */
   async untilKnown(userId: string, devices: readonly string[], deadlineMs = 10_000): Promise<void> {
+    await this.#wait("waitDevices", { userId, devices, deadlineMs }, `know ${devices.join(", ")} of ${userId}`);
+  }
+
+  async #wait(op: string, parameters: Content & { readonly deadlineMs: number }, what: string): Promise<void> {
     try {
-      await this.#phones.request("waitDevices", { person: this.#name, userId, devices, deadlineMs });
+      await this.#phones.request(op, { ...parameters, person: this.#name });
     } catch (cause) {
-      const problem = `${this.userId} does not know ${devices.join(", ")} of ${userId} within ${deadlineMs} ms`;
-      throw new Error(problem, { cause });
+      throw new Error(`${this.userId} does not ${what} within ${parameters.deadlineMs} ms`, { cause });
     }
   }
 
