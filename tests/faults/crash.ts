@@ -224,19 +224,23 @@ function count(
   operatorId: string,
   effects: number,
 ): void {
-  const missing = (lost: number, what: string) => {
-    figures.lost += Math.max(0, lost);
-    figures.doubled += Math.max(0, -lost);
-    if (lost !== 0) figures.problems.push(what);
+  const tally = (lost: number, doubled: number, what: string) => {
+    figures.lost += lost;
+    figures.doubled += doubled;
+    if (lost + doubled > 0) figures.problems.push(what);
   };
-  missing(given.length - effects, `${effects} changes by ${given.length} commands`);
+  const surplus = (many: number, wanted: number) => Math.max(0, many - wanted);
+  const changes = `${effects} changes by ${given.length} commands`;
+  tally(surplus(given.length, effects), surplus(effects, given.length), changes);
   given.forEach(({ room, eventId, word }, place) => {
     const about = room.said().filter((one) => one.sender === operatorId && one.about === eventId);
-    const answers = answersTo(room.said(), operatorId, eventId);
-    const told = `${word}, command ${place + 1}: ${JSON.stringify(about.map(({ text }) => text))}`;
-    missing(1 - about.filter(isEcho).length, told);
-    missing(Math.min(0, 1 - answers.length), told);
-    missing(answers.some(({ text }) => ANSWERS[word].test(text)) ? 0 : 1, told);
+    const [echoes, answers] = [about.filter(isEcho), answersTo(about, operatorId, eventId)];
+    const isTold = answers.some(({ text }) => ANSWERS[word].test(text));
+    tally(
+      Number(echoes.length === 0) + Number(!isTold),
+      surplus(echoes.length, 1) + surplus(answers.length, 1),
+      `${word}, command ${place + 1}: ${JSON.stringify(about.map(({ text }) => text))}`,
+    );
   });
 }
 
