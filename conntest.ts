@@ -5,7 +5,7 @@
  */
 
 import { type Config, readConfig } from "./lib/config/mod.ts";
-import { ConfigError } from "./lib/errors/mod.ts";
+import { ConfigError } from "./lib/errors.ts";
 import type { Target } from "./lib/operator/mod.ts";
 import {
   canI,

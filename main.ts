@@ -5,9 +5,10 @@
  */
 
 import { getLogger } from "@logtape/logtape";
+import { Backoff, operatorPolicy, retry, sleep, systemClock, waitAfter } from "./lib/async.ts";
 import project from "./deno.json" with { type: "json" };
 import { type Config, encodeRecoveryKey, type Purpose, readArguments, readConfig, usage } from "./lib/config/mod.ts";
-import { ConfigError, TransientError } from "./lib/errors/mod.ts";
+import { ConfigError, TransientError } from "./lib/errors.ts";
 import { Operator, type Target } from "./lib/operator/mod.ts";
 import {
   KubernetesApi,
@@ -18,21 +19,16 @@ import {
   serverVersion,
 } from "./lib/scaler/mod.ts";
 import {
-  Backoff,
   every,
   Health,
   hourly,
   Metrics,
-  operatorPolicy,
   type Pace,
   paceOf,
-  retrying,
   serveHealth,
   Shutdown,
-  sleep,
   startLogging,
   uncounted,
-  waitAfter,
 } from "./lib/service/mod.ts";
 import { findHomeserver, openSession, TokenRefused } from "./lib/session/mod.ts";
 import { openStore } from "./lib/store/mod.ts";
@@ -101,13 +97,12 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
     now: () => performance.now(),
   });
   try {
-    await retrying((_, working) => operate(config, env, purpose, working, shutdown.stopping).catch(loggedOut), {
+    await retry((_, working) => operate(config, env, purpose, working, shutdown.stopping).catch(loggedOut), {
       backoff: new Backoff(operatorPolicy(config.maxRetries)),
-      signal: shutdown.stopping,
-      onFailure: ({ message }, waitMs) => {
+      onRetry: ({ message }, waitMs) => {
         log.warn("{reason}; starting over in {wait} s", { reason: message, wait: Math.ceil(waitMs / 1_000) });
       },
-    });
+    }, shutdown.stopping);
   } catch (error) {
     if (!shutdown.stopping.aborted || error !== shutdown.stopping.reason) {
       log.error("{reason}", { reason: error instanceof Error ? error.message : String(error), error });
@@ -164,14 +159,13 @@ async function operate(
     observer.retried();
   };
   const patiently = <Value>(work: (signal: AbortSignal) => Promise<Value>): Promise<Value> =>
-    retrying(work, {
+    retry(work, {
       backoff: new Backoff(policy),
-      signal: stopping,
-      onFailure: (error, waitMs) => {
+      onRetry: (error, waitMs) => {
         waiting(waitMs);
         log.warn("{reason}; trying again in {wait} s", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
       },
-    });
+    }, stopping);
   const allowedUsers = new Set(config.allowedUsers);
   const homeserver = await patiently((signal) => findHomeserver(config.homeserver, signal));
   if (purpose === "fresh-device") setOldStoreAside(config.storePath);
@@ -211,7 +205,7 @@ async function operate(
       startReplicas: config.startReplicas,
       autoStopMs: config.autoStopMs,
     },
-    clock: { now: Date.now, sleep },
+    clock: systemClock,
     waitAfter: (failures, retryAfterMs) => {
       observer.retried();
       return waitAfter(policy, failures, retryAfterMs);

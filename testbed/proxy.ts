@@ -27,7 +27,21 @@ export type Fault =
     readonly status: number;
     readonly headers?: Readonly<Record<string, string>>;
     readonly body?: unknown;
-  });
+  })
+  /** The server's answer, changed on its way. Answers that are no JSON, and watches, pass unchanged. */
+  | (Selection & { readonly kind: "rewrite"; readonly rewrite: (answer: Answered) => Answered | Promise<Answered> });
+
+/** An answer as a fault may change it. */
+export interface Answered {
+  /** HTTP status. */
+  readonly status: number;
+  /** JSON. */
+  // deno-lint-ignore no-explicit-any -- whatever the server says
+  readonly body: any;
+}
+
+/** A fault of single requests. */
+export type StandingFault = Exclude<Fault, { kind: "refuse" }>;
 
 interface Selection {
   /** Only for these requests. */
@@ -40,6 +54,8 @@ export interface Asked {
   readonly method: string;
   /** Path without its query. */
   readonly path: string;
+  /** Path and query. */
+  readonly url: string;
   /** Value of the Authorization header; empty without one. */
   readonly authorization: string;
 }
@@ -68,6 +84,8 @@ export class FaultProxy implements AsyncDisposable {
   readonly #hung = new Set<Socket>();
   #server: Server | undefined;
   #fault: Fault | undefined;
+  /** Faults besides that one, which come and go on their own. */
+  readonly #others = new Set<StandingFault>();
 
   private constructor(upstream: Upstream) {
     this.url = `http://127.0.0.1:${this.#port}`;
@@ -96,6 +114,12 @@ export class FaultProxy implements AsyncDisposable {
     this.#fault = undefined;
     if (kind === "refuse") await this.#listen();
     for (const socket of this.#hung) socket.destroy();
+  }
+
+  /** Begins a fault beside any other; disposing of what comes back ends it. The one that was begun last strikes. */
+  also(fault: StandingFault): Disposable {
+    this.#others.add(fault);
+    return { [Symbol.dispose]: () => void this.#others.delete(fault) };
   }
 
   /** Requests that have arrived since a moment of `performance.now()`; those that are meant, if not all are. */
@@ -146,10 +170,10 @@ export class FaultProxy implements AsyncDisposable {
     }
   }
 
-  #striking(request: IncomingMessage): Exclude<Fault, { kind: "refuse" }> | undefined {
-    const fault = this.#fault;
-    if (fault === undefined || fault.kind === "refuse") return undefined;
-    return fault.when?.(askedOf(request)) ?? true ? fault : undefined;
+  #striking(request: IncomingMessage): StandingFault | undefined {
+    const own = this.#fault === undefined || this.#fault.kind === "refuse" ? [] : [this.#fault];
+    const asked = askedOf(request);
+    return [...own, ...this.#others].findLast((fault) => fault.when?.(asked) ?? true);
   }
 
   async #pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -168,7 +192,12 @@ export class FaultProxy implements AsyncDisposable {
     // What was asked before a fault began is answered during it.
     const fault = this.#striking(request);
     const head = () => response.writeHead(answer.status, without([...answer.headers]));
-    if (fault === undefined || fault.kind === "answer" || fault.kind === "delay") {
+    if (fault?.kind === "rewrite" && /json/.test(answer.headers.get("content-type") ?? "") && !/watch=/.test(url)) {
+      const { status, body: changed } = await fault.rewrite({ status: answer.status, body: await answer.json() });
+      response.writeHead(status, without([...answer.headers]));
+      return void response.end(JSON.stringify(changed));
+    }
+    if (fault === undefined || fault.kind === "answer" || fault.kind === "delay" || fault.kind === "rewrite") {
       head();
       for await (const chunk of answer.body ?? []) response.write(chunk);
       return void response.end();
@@ -192,7 +221,7 @@ function answerWith(response: ServerResponse, fault: Extract<Fault, { kind: "ans
 }
 
 function askedOf({ method = "", url = "", headers: { authorization = "" } }: IncomingMessage): Asked {
-  return { method, path: url.replace(/\?.*$/, ""), authorization };
+  return { method, path: url.replace(/\?.*$/, ""), url, authorization };
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Uint8Array<ArrayBuffer>> {

@@ -5,7 +5,7 @@
  */
 
 import { parseArgs } from "node:util";
-import { ConfigError } from "../errors/mod.ts";
+import { ConfigError } from "../errors.ts";
 import { helpTable } from "./document.ts";
 
 /** What the program is to do: what an option names, or to run the operator. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ConfigError } from "../errors/mod.ts";
+import { ConfigError } from "../errors.ts";
 import { type Login, loginOf } from "./login.ts";
 import { meant } from "./misspelt.ts";
 import { quoted, Unfit } from "./parsers.ts";

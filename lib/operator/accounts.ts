@@ -5,9 +5,9 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { CredentialError, PermissionError, TransientError } from "../errors/mod.ts";
-import type { Lanes } from "./lanes.ts";
-import { isRefused } from "./patience.ts";
+import { CredentialError, PermissionError, TransientError } from "../errors.ts";
+import type { KeyedQueue } from "../async.ts";
+import { isRefusal } from "../errors.ts";
 import type { InboxEvent, Rollouts, Target } from "./ports.ts";
 import type { CommandRecord, Observer, Parts, Refusal } from "./settings.ts";
 
@@ -17,12 +17,12 @@ const logger = getLogger(["openclaw-toggle", "operator"]);
 export class Accounts {
   readonly #observer: Observer;
   readonly #rollouts: Rollouts;
-  readonly #lanes: Lanes;
+  readonly #lanes: KeyedQueue;
   readonly #stop: AbortSignal;
   #isForbidden = false;
 
   /** Of the parts it needs who counts, and the cluster, which keeps an account as well. */
-  constructor({ observer, rollouts }: Pick<Parts, "observer" | "rollouts">, lanes: Lanes, stop: AbortSignal) {
+  constructor({ observer, rollouts }: Pick<Parts, "observer" | "rollouts">, lanes: KeyedQueue, stop: AbortSignal) {
     this.#observer = observer;
     this.#rollouts = rollouts;
     this.#lanes = lanes;
@@ -66,7 +66,7 @@ export class Accounts {
       try {
         await this.#rollouts.record(target, { reason, message, type: "Normal" }, this.#stop);
       } catch (error) {
-        if (!(error instanceof TransientError || error instanceof CredentialError) && !isRefused(error)) throw error;
+        if (!(error instanceof TransientError || error instanceof CredentialError) && !isRefusal(error)) throw error;
         if (error instanceof PermissionError && this.#isForbidden) return;
         this.#isForbidden ||= error instanceof PermissionError;
         logger.info("Cannot note on {target} what was done: {reason}", { target: alias, reason: error.message });

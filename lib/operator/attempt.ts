@@ -7,13 +7,13 @@
 
 import { alreadyOff, alreadyOn, alreadyStarting, away, extended, noLongerSure, overtaken } from "../commands/mod.ts";
 import { roomNotAllowed, stateOf, stopsNever, switchedOff, switchedOn, type Why } from "../commands/mod.ts";
-import { ConflictError, CredentialError, NotFoundError, PermissionError } from "../errors/mod.ts";
-import { RejectedError, TransientError } from "../errors/mod.ts";
+import { ConflictError, CredentialError, NotFoundError, PermissionError } from "../errors.ts";
+import { RejectedError, TransientError } from "../errors.ts";
 import { isRoomAllowed } from "./access.ts";
 import type { Recall } from "./memory.ts";
 import { ageOf } from "./message.ts";
 import { actingOf, type Order } from "./order.ts";
-import { isRefused } from "./patience.ts";
+import { isRefusal } from "../errors.ts";
 import type { End, Intent, Scale, Target } from "./ports.ts";
 import { readAndJudge } from "./reading.ts";
 import type { Inside, Outcome, Refusal } from "./settings.ts";
@@ -169,7 +169,7 @@ export class Attempt {
     try {
       await scaler.scale(this.#target, after, resourceVersion, this.#grip);
     } catch (error) {
-      if (!(error instanceof ConflictError) && !isRefused(error)) this.#pending = intent;
+      if (!(error instanceof ConflictError) && !isRefusal(error)) this.#pending = intent;
       throw error;
     }
     observer.scaled(alias, clock.now() - intent.atMs);

@@ -7,12 +7,14 @@
 
 import { getLogger } from "@logtape/logtape";
 import { changedByOthers, failed, mentioning, stateOf, undone } from "../commands/mod.ts";
-import { CredentialError, TransientError } from "../errors/mod.ts";
+import { CredentialError, TransientError } from "../errors.ts";
 import { whyNot } from "./attempt.ts";
 import { isUnready, nextStep } from "./fare.ts";
 import type { Recall, RememberedTarget } from "./memory.ts";
 import type { Outbox } from "./outbox.ts";
-import { Bell, isRefused, persistently } from "./patience.ts";
+import { Wakeup } from "../async.ts";
+import { isRefusal } from "../errors.ts";
+import { persistently } from "./patience.ts";
 import type { Diagnosis, Scale, Target } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 import type { Stories } from "./stories.ts";
@@ -33,7 +35,7 @@ export class Follower {
   readonly #recall: Recall;
   readonly #stories: Stories;
   /** Wakes those who follow a change, by alias. */
-  readonly #following = new Map<string, Bell>();
+  readonly #following = new Map<string, Wakeup>();
   readonly #watched = new Set<string>();
   readonly #looking = new Set<string>();
 
@@ -56,14 +58,14 @@ export class Follower {
   /** Has told how the latest change of a target fares, if there is one. */
   follow(target: Target): void {
     const { alias } = target;
-    if (this.#following.has(alias)) return this.#following.get(alias)?.ring();
+    if (this.#following.has(alias)) return this.#following.get(alias)?.notify();
     if (this.#recall.of(alias).change === undefined) return;
-    const bell = new Bell();
+    const bell = new Wakeup();
     this.#following.set(alias, bell);
     this.#inside.lanes.run(`follow ${alias}`, () => this.#follow(target, bell));
   }
 
-  async #follow(target: Target, bell: Bell): Promise<void> {
+  async #follow(target: Target, bell: Wakeup): Promise<void> {
     const { clock, stop, settings } = this.#inside;
     const { alias } = target;
     let readySinceMs: number | undefined;
@@ -98,7 +100,7 @@ export class Follower {
           stopsInMs: timer && timer.dueAtMs - nowMs,
         })
         : { kind: "wait", forMs: 1_000 } as const;
-      if (step.kind === "wait") await bell.wait(step.forMs, clock, stop);
+      if (step.kind === "wait") await bell.wait(step.forMs, stop, clock);
       if (step.kind === "over") this.#stories.end(alias);
       if (step.kind !== "tell") continue;
       if (step.change.told === "ready") this.#isReady(alias, change.atMs);
@@ -133,7 +135,7 @@ export class Follower {
     try {
       return await this.#inside.rollouts.diagnose(target, signal);
     } catch (error) {
-      if (!(error instanceof TransientError || error instanceof CredentialError) && !isRefused(error)) throw error;
+      if (!(error instanceof TransientError || error instanceof CredentialError) && !isRefusal(error)) throw error;
       logger.warn("Cannot diagnose {target}: {reason}", { target: target.alias, reason: error.message });
       return unhindered;
     }
@@ -152,7 +154,7 @@ export class Follower {
         }
       } catch (error) {
         const isPassing = error instanceof TransientError;
-        if (!isPassing && !isRefused(error) && !(error instanceof CredentialError)) throw error;
+        if (!isPassing && !isRefusal(error) && !(error instanceof CredentialError)) throw error;
         failures += 1;
         waitMs = isPassing ? waitAfter(failures, error.retryAfterMs) : refusedForMs;
         logger.debug("Cannot watch {target}: {reason}", { target: alias, reason: error.message });
@@ -165,7 +167,7 @@ export class Follower {
   #seen(target: Target, scale: Scale): void {
     const { alias } = target;
     this.#inside.observer.replicas(alias, scale);
-    this.#following.get(alias)?.ring();
+    this.#following.get(alias)?.notify();
     const { known, change, readySinceMs } = this.#recall.of(alias);
     if (change !== undefined) return;
     if (known === undefined) return this.#compare(target, scale, known);

@@ -6,7 +6,7 @@
  */
 
 import type { Outbox } from "./outbox.ts";
-import { Deadline } from "./patience.ts";
+import { Deadline } from "../async.ts";
 import type { Entry, InboxEvent } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 import { type Order, resumed } from "./order.ts";
@@ -85,7 +85,7 @@ export class Intake {
     const aside = `aside ${roomId} ${sender}`;
     const setAside = (): void => lanes.run(aside, () => this.#settleOrCarryOut(entry, stop));
     if (lanes.isBusy(aside)) return setAside();
-    using patience = new Deadline(heldUpForMs, clock, stop);
+    using patience = new Deadline(heldUpForMs, stop, { clock });
     try {
       await this.#settleOrCarryOut(entry, patience.signal);
     } catch (error) {

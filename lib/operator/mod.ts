@@ -7,14 +7,4 @@
 export type { Disbelief } from "./access.ts";
 export { Operator } from "./operator.ts";
 export type * from "./ports.ts";
-export type {
-  Clock,
-  CommandRecord,
-  Observer,
-  Outcome,
-  Parts,
-  Refusal,
-  SenderTrust,
-  Settings,
-  WaitAfter,
-} from "./settings.ts";
+export type { CommandRecord, Observer, Outcome, Parts, Refusal, SenderTrust, Settings, WaitAfter } from "./settings.ts";

@@ -5,11 +5,11 @@
  * @module
  */
 
-import { ConfigError } from "../errors/mod.ts";
+import { ConfigError } from "../errors.ts";
 import { Accounts } from "./accounts.ts";
 import { Follower } from "./follow.ts";
 import { Intake } from "./intake.ts";
-import { Lanes } from "./lanes.ts";
+import { KeyedQueue } from "../async.ts";
 import { Recall } from "./memory.ts";
 import { Outbox } from "./outbox.ts";
 import type { Listener } from "./ports.ts";
@@ -26,7 +26,7 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #abandon = new AbortController();
   readonly #stopped = Promise.withResolvers<void>();
-  readonly #lanes: Lanes;
+  readonly #lanes: KeyedQueue;
   readonly #rooms: Rooms;
   readonly #outbox: Outbox;
   readonly #vouching: Vouching;
@@ -45,7 +45,7 @@ export class Operator implements Listener, AsyncDisposable {
    */
   constructor(parts: Parts) {
     if (parts.settings.targets.length === 0) throw new ConfigError(["Cannot operate: no target is given"]);
-    this.#lanes = new Lanes(this.#stop.signal, (error) => this.#fail(error));
+    this.#lanes = new KeyedQueue(this.#stop.signal, (error) => this.#fail(error));
     this.#accounts = new Accounts(parts, this.#lanes, this.#stop.signal);
     const inside: Inside = {
       ...parts,

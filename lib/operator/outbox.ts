@@ -8,8 +8,9 @@
 import { setTimeout } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import type { Text } from "../commands/mod.ts";
-import { TransientError } from "../errors/mod.ts";
-import { isRefused, persistently } from "./patience.ts";
+import { TransientError } from "../errors.ts";
+import { isRefusal } from "../errors.ts";
+import { persistently } from "./patience.ts";
 import type { Answer, InboxEvent, Unsent } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 
@@ -98,7 +99,7 @@ export class Outbox {
     try {
       journal.sent(transactionId, await chat.send(transactionId, answer, replaced, abandon));
     } catch (error) {
-      if (!isRefused(error)) throw error;
+      if (!isRefusal(error)) throw error;
       this.#drop(unsent, error.message);
     }
   }

@@ -7,7 +7,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { judge, type Readable, type Verdict } from "./access.ts";
-import { isRefused } from "./patience.ts";
+import { isRefusal } from "../errors.ts";
 import type { InboxEvent, Payload, RoomFacts } from "./ports.ts";
 import type { Parts } from "./settings.ts";
 
@@ -49,7 +49,7 @@ export async function readAndJudge(
     if (verdict.pin !== undefined) pins.set(sender, verdict.pin);
     return { kind: "readable", room, payload, verdict };
   } catch (error) {
-    if (!isRefused(error)) throw error;
+    if (!isRefusal(error)) throw error;
     logger.warn("Cannot read {event} in {room}: {reason}", { room: roomId, event, reason: error.message });
     return { kind: "refused", reason: "unreadable" };
   }

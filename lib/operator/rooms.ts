@@ -6,9 +6,10 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { TransientError } from "../errors/mod.ts";
+import { TransientError } from "../errors.ts";
 import { hasAllowedUser, isInvited } from "./access.ts";
-import { isRefused, persistently } from "./patience.ts";
+import { isRefusal } from "../errors.ts";
+import { persistently } from "./patience.ts";
 import type { Invitation } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 
@@ -52,7 +53,7 @@ export class Rooms {
       } catch (error) {
         // One room's trouble must not keep the others waiting.
         if (error instanceof TransientError) last = error;
-        else if (isRefused(error)) this.#giveUp(at, error.message);
+        else if (isRefusal(error)) this.#giveUp(at, error.message);
         else throw error;
       }
     };

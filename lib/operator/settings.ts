@@ -8,7 +8,7 @@
 import type { CommandWord } from "../commands/mod.ts";
 import type { Disbelief } from "./access.ts";
 import type { Accounts } from "./accounts.ts";
-import type { Lanes } from "./lanes.ts";
+import type { Clock, KeyedQueue } from "../async.ts";
 import type { Chat, Journal, Memory, Pins, Rollouts, Scaler, Target } from "./ports.ts";
 
 /** The part of the configuration that concerns the operator. */
@@ -39,14 +39,6 @@ export interface Settings {
 
 /** Which devices of an allowed user are believed: those of first sight, only signed ones, or all. */
 export type SenderTrust = "tofu" | "cross-signed" | "any";
-
-/** Time. */
-export interface Clock {
-  /** Milliseconds since the epoch. */
-  now(): number;
-  /** Waits; rejects with the signal's reason as soon as that is aborted. */
-  sleep(ms: number, signal: AbortSignal): Promise<void>;
-}
 
 /**
  * How long to wait before the next try, milliseconds.
@@ -140,7 +132,7 @@ export interface Inside extends Parts {
   /** Who keeps the account. */
   readonly accounts: Accounts;
   /** Where work takes turns. */
-  readonly lanes: Lanes;
+  readonly lanes: KeyedQueue;
   /** Ends everything but a change or an answer that has been begun. */
   readonly stop: AbortSignal;
   /** Ends that, too. */

@@ -13,7 +13,8 @@ import type { Follower } from "./follow.ts";
 import type { Recall, RememberedTarget } from "./memory.ts";
 import { actingOf, type Order } from "./order.ts";
 import { type Outbox, replyTo } from "./outbox.ts";
-import { Deadline, persistently } from "./patience.ts";
+import { Deadline } from "../async.ts";
+import { persistently } from "./patience.ts";
 import type { Target } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 import type { Stories } from "./stories.ts";
@@ -85,8 +86,8 @@ export class Switch {
     const { clock, stop, abandon } = this.#inside;
     const { word } = order;
     const { alias } = target;
-    using patience = new Deadline(triedForMs, clock, stop);
-    using grip = new Deadline(triedForMs, clock, abandon);
+    using patience = new Deadline(triedForMs, stop, { clock });
+    using grip = new Deadline(triedForMs, abandon, { clock });
     const attempt = new Attempt(order, target, this.#inside, this.#recall, patience.signal, grip.signal);
     const make = () => word === "status" ? this.#status(order, target, patience.signal) : attempt.make();
     try {

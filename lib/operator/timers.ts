@@ -7,11 +7,11 @@
 
 import { getLogger } from "@logtape/logtape";
 import { failed, mentioning, nearlyOver, stoppedByItself, type Text } from "../commands/mod.ts";
-import { ConflictError, CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
+import { ConflictError, CredentialError, RejectedError, TransientError } from "../errors.ts";
 import { triedForMs, whyNot } from "./attempt.ts";
 import type { Recall, RememberedTarget, Timer } from "./memory.ts";
 import type { Outbox } from "./outbox.ts";
-import { Deadline } from "./patience.ts";
+import { Deadline } from "../async.ts";
 import type { InboxEvent, Target } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 import type { Stories } from "./stories.ts";
@@ -87,8 +87,8 @@ export class Timers {
     this.#queued.delete(alias);
     const { timer } = this.#recall.of(alias);
     if (timer === undefined || clock.now() < timer.dueAtMs - (timer.warned ? 0 : warnedBeforeMs)) return;
-    using patience = new Deadline(triedForMs, clock, stop);
-    using grip = new Deadline(triedForMs, clock, abandon);
+    using patience = new Deadline(triedForMs, stop, { clock });
+    using grip = new Deadline(triedForMs, abandon, { clock });
     try {
       await this.#look(target, timer, patience.signal, grip.signal);
     } catch (error) {

@@ -18,7 +18,8 @@ import {
 import { isSameDevice } from "./access.ts";
 import { isStillThere, newcomers, pendingUnder, vouched } from "./newcomers.ts";
 import type { Outbox } from "./outbox.ts";
-import { isRefused, persistently } from "./patience.ts";
+import { isRefusal } from "../errors.ts";
+import { persistently } from "./patience.ts";
 import type { ListedDevice, Pin, Published, SenderFacts } from "./ports.ts";
 import type { Inside, Outcome } from "./settings.ts";
 
@@ -66,7 +67,7 @@ export class Vouching {
       const ask = () => chat.published(user, stop);
       this.look(user, await persistently("look at a user's devices", ask, this.#inside, stop), undefined);
     } catch (error) {
-      if (!isRefused(error)) throw error;
+      if (!isRefusal(error)) throw error;
       logger.warn("Cannot look at the devices of {user}: {reason}", { user, reason: error.message });
     }
   }

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
+import { CredentialError, RejectedError, TransientError } from "../errors.ts";
 import type { Cluster, Credential } from "./cluster.ts";
-import { Deadline } from "./deadline.ts";
+import { Deadline } from "../async.ts";
 import { type Attempt, failureOf } from "./failure.ts";
 import { type Fields, fields, text } from "./objects.ts";
 
@@ -126,12 +126,16 @@ export class KubernetesApi {
       if (error instanceof RejectedError && error.status === 410) return;
       if (begun && (error instanceof TypeError || deadline.signal.aborted)) return;
       throw this.#translated(call, error, deadline);
+    } finally {
+      // Whoever reads the watch may have stopped in the middle of it.
+      deadline.cancel();
     }
   }
 
   #deadline(call: Call, signal: AbortSignal): Deadline {
     const late = `${cannot(call)}: ${this.server} has not answered within ${this.#deadlineMs / 1_000} s`;
-    return new Deadline(this.#deadlineMs, new TransientError(late), signal);
+    signal.throwIfAborted();
+    return new Deadline(this.#deadlineMs, signal, { reason: new TransientError(late) });
   }
 
   #translated(call: Call, error: unknown, deadline: Deadline): unknown {

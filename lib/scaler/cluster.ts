@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ConfigError, CredentialError } from "../errors/mod.ts";
+import { ConfigError, CredentialError } from "../errors.ts";
 
 /** Where pods find the token and certificate authority of their ServiceAccount. */
 const SERVICE_ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount";

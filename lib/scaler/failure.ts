@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../errors/mod.ts";
+import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../errors.ts";
 
 /** What was tried, for messages. */
 export interface Attempt {

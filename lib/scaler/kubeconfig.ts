@@ -7,7 +7,7 @@
 
 import { type Cluster as ConfiguredCluster, KubeConfig } from "@kubernetes/client-node";
 import type { RequestOptions } from "node:https";
-import { ConfigError, CredentialError } from "../errors/mod.ts";
+import { ConfigError, CredentialError } from "../errors.ts";
 import { type Cluster, type Credential, headersOf, MANY_CONNECTIONS, nameOf } from "./cluster.ts";
 
 /** A cluster by kubeconfig. The context stays the one that was current when it was opened. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { PermissionError, TransientError } from "../errors/mod.ts";
+import { PermissionError, TransientError } from "../errors.ts";
 import type { Diagnosis, Note, Rollouts, Scale, Target } from "../operator/mod.ts";
 import type { KubernetesApi } from "./api.ts";
 import { obstaclesOf, oneLine } from "./diagnosis.ts";

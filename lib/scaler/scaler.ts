@@ -5,7 +5,7 @@
  * @module
  */
 
-import { TransientError } from "../errors/mod.ts";
+import { TransientError } from "../errors.ts";
 import type { KubernetesApi } from "./api.ts";
 import type { Scale, Scaler, Target } from "../operator/mod.ts";
 import { count, type Fields, fields, items, text } from "./objects.ts";

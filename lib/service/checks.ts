@@ -5,7 +5,7 @@
  * @module
  */
 
-import { sleep } from "./retry.ts";
+import { sleep } from "../async.ts";
 
 /** What a check found. */
 export interface Finding {

@@ -5,12 +5,10 @@
  * @module
  */
 
-export { Backoff, type BackoffPolicy, type NextTry, operatorPolicy, waitAfter } from "./backoff.ts";
 export { type Check, type CheckOptions, type Finding, runChecks } from "./checks.ts";
 export { Health, type Verdict } from "./health.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";
 export { type Metric, METRICS, Metrics, uncounted } from "./metrics.ts";
 export { every, hourly, type Pace, paceOf } from "./pace.ts";
-export { retrying, type RetryOptions, sleep } from "./retry.ts";
 export { type HealthServer, serveHealth } from "./server.ts";
 export { type Process, Shutdown } from "./shutdown.ts";

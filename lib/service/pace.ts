@@ -4,8 +4,7 @@
  * @module
  */
 
-import { Backoff, type BackoffPolicy } from "./backoff.ts";
-import { sleep } from "./retry.ts";
+import { Backoff, type BackoffPolicy, sleep } from "../async.ts";
 
 /** Back-off of one line of work, with the means to wait. */
 export type Pace = Pick<Backoff, "working" | "failed"> & { readonly sleep: typeof sleep };

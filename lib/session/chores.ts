@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { RejectedError, TransientError } from "../errors/mod.ts";
+import { RejectedError, TransientError } from "../errors.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 

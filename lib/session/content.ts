@@ -5,7 +5,7 @@
  */
 
 import type { Answer } from "../operator/mod.ts";
-import type { Json } from "./json.ts";
+import type { Json } from "../json.ts";
 
 /** Makes an answer's event; `replaced`: id of the message that it edits. */
 export function outgoingEvent(answer: Answer, replaced: string | undefined): { type: string; content: Json } {

@@ -6,7 +6,7 @@
  */
 
 import type { ListedDevice, Payload, Published } from "../operator/mod.ts";
-import type { Json } from "./json.ts";
+import type { Json } from "../json.ts";
 
 /** Good until something that the crypto knows may have changed; then it gives way to a new one. */
 export class Findings {

@@ -6,10 +6,10 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { RejectedError } from "../errors/mod.ts";
+import { RejectedError } from "../errors.ts";
 import type { Gap, NewEvent } from "../store/mod.ts";
 import { type Chores, type Pace, tireless } from "./chores.ts";
-import { type Json, list, object, text } from "./json.ts";
+import { type Json, list, object, text } from "../json.ts";
 import { path } from "./request.ts";
 import type { SessionParts } from "./session.ts";
 import { timelineEvent, timelineFilter } from "./sync.ts";

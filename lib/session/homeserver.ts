@@ -5,8 +5,8 @@
  */
 
 import type { Homeserver } from "../config/mod.ts";
-import { ConfigError, RejectedError } from "../errors/mod.ts";
-import { type Json, object, text, texts } from "./json.ts";
+import { ConfigError, RejectedError } from "../errors.ts";
+import { type Json, object, text, texts } from "../json.ts";
 import { Requests } from "./request.ts";
 
 /**

@@ -8,8 +8,8 @@
 
 import { DeviceId, type OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import { CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
-import { type Json, list, object, text, texts } from "./json.ts";
+import { CredentialError, RejectedError, TransientError } from "../errors.ts";
+import { type Json, list, object, text, texts } from "../json.ts";
 import type { Requests } from "./request.ts";
 import { SecretStorage } from "./secret_storage.ts";
 import type { SessionParts } from "./session.ts";

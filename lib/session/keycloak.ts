@@ -6,8 +6,8 @@
  */
 
 import type { JwtLogin } from "../config/mod.ts";
-import { CredentialError, RejectedError } from "../errors/mod.ts";
-import { text } from "./json.ts";
+import { CredentialError, RejectedError } from "../errors.ts";
+import { text } from "../json.ts";
 import { path, Requests } from "./request.ts";
 
 /**

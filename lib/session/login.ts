@@ -5,8 +5,8 @@
  */
 
 import type { Login } from "../config/mod.ts";
-import { CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
-import { type Json, list, object, text } from "./json.ts";
+import { CredentialError, RejectedError, TransientError } from "../errors.ts";
+import { type Json, list, object, text } from "../json.ts";
 import { passwordGrant } from "./keycloak.ts";
 import { type Requests, TokenRefused } from "./request.ts";
 import { singleSignOn } from "./sso.ts";

@@ -17,11 +17,11 @@ import {
   UserId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import { RejectedError } from "../errors/mod.ts";
+import { RejectedError } from "../errors.ts";
 import { CRYPTO_NAME } from "../store/mod.ts";
 import { Findings } from "./findings.ts";
-import { count, type Json, list, object, text, texts } from "./json.ts";
-import { Lock } from "./lock.ts";
+import { count, type Json, list, object, text, texts } from "../json.ts";
+import { Mutex } from "../async.ts";
 import { endpoint, type OutgoingRequest } from "./outgoing.ts";
 import type { Requests } from "./request.ts";
 
@@ -45,7 +45,7 @@ export class Machine implements Disposable {
   /** The Rust crypto itself. */
   readonly olm: OlmMachine;
   readonly #requests: Requests;
-  readonly #outgoing = new Lock();
+  readonly #outgoing = new Mutex();
   /** Users whose devices have changed since a query last told them, with the number of the sync that said so. */
   readonly #stale = new Map<string, number>();
   /** Devices by user and device id, as the homeserver has listed them last since we started. */

@@ -5,7 +5,7 @@
  */
 
 import type { CiphertextKey } from "../operator/mod.ts";
-import { object, text } from "./json.ts";
+import { object, text } from "../json.ts";
 
 /**
  * Reads the session id and the message index of an `m.room.encrypted` event's content. The index is the varint after

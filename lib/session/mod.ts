@@ -5,7 +5,7 @@
  */
 
 export type { Pace } from "./chores.ts";
-export type { Json } from "./json.ts";
+export type { Json } from "../json.ts";
 export { findHomeserver, homeserverVersions } from "./homeserver.ts";
 export type { IdentityState } from "./identity.ts";
 export { type LoggedIn, tryLogin } from "./login.ts";

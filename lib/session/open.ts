@@ -6,10 +6,10 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Login } from "../config/mod.ts";
-import { ConfigError, CredentialError, RejectedError, TransientError } from "../errors/mod.ts";
+import { ConfigError, CredentialError, RejectedError, TransientError } from "../errors.ts";
 import type { Store, StoredSession } from "../store/mod.ts";
 import { fullUserId, logIn } from "./login.ts";
-import { object, text } from "./json.ts";
+import { object, text } from "../json.ts";
 import { Machine } from "./machine.ts";
 import { path, Requests, TokenRefused } from "./request.ts";
 import { Session } from "./session.ts";

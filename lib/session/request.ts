@@ -6,8 +6,8 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { RejectedError, TransientError } from "../errors/mod.ts";
-import { count, type Json, object, text } from "./json.ts";
+import { RejectedError, TransientError } from "../errors.ts";
+import { count, type Json, object, text } from "../json.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { ConfigError, RejectedError } from "../errors/mod.ts";
-import { type Json, object, text } from "./json.ts";
+import { ConfigError, RejectedError } from "../errors.ts";
+import { type Json, object, text } from "../json.ts";
 import { path, type Requests } from "./request.ts";
 
 const ALGORITHM = "m.secret_storage.v1.aes-hmac-sha2";

@@ -8,14 +8,14 @@
 import { RoomId, type RoomKeyInfo, type RoomKeyWithheldInfo } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import type { Secret } from "../config/mod.ts";
-import { RejectedError, TransientError } from "../errors/mod.ts";
+import { RejectedError, TransientError } from "../errors.ts";
 import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "../operator/mod.ts";
 import type { Store } from "../store/mod.ts";
 import { Chores, type Pace } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
 import { gapFiller } from "./gaps.ts";
 import { ensureIdentity, type IdentityState } from "./identity.ts";
-import { type Json, object, text } from "./json.ts";
+import { type Json, object, text } from "../json.ts";
 import type { Machine } from "./machine.ts";
 import type { SessionOptions } from "./open.ts";
 import { Polls } from "./poll.ts";

@@ -12,10 +12,10 @@ import {
   HistoryVisibility,
   RoomId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
-import { RejectedError } from "../errors/mod.ts";
+import { RejectedError } from "../errors.ts";
 import type { Store, StoredRoom } from "../store/mod.ts";
-import { type Json, object } from "./json.ts";
-import { Locks } from "./lock.ts";
+import { type Json, object } from "../json.ts";
+import { KeyedMutex } from "../async.ts";
 import { type Machine, userIds } from "./machine.ts";
 import { path, type Requests } from "./request.ts";
 
@@ -32,7 +32,7 @@ export class Speaker {
   readonly #store: Store;
   readonly #machine: Machine;
   readonly #onlySignedDevices: boolean;
-  readonly #rooms = new Locks();
+  readonly #rooms = new KeyedMutex();
   /** Rooms whose session was made by this process, or renewed since it started. */
   readonly #fresh = new Set<string>();
 

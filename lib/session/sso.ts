@@ -7,9 +7,9 @@
  */
 
 import type { SsoLogin } from "../config/mod.ts";
-import { CredentialError, TransientError } from "../errors/mod.ts";
+import { CredentialError, TransientError } from "../errors.ts";
 import { type Form, formsOf, linksOf, wordsOf } from "./html.ts";
-import { list, object, text } from "./json.ts";
+import { list, object, text } from "../json.ts";
 import { path, redirectOf, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
 
 /** Where the login token would be sent: nobody listens there. A homeserver may have it on a list, so it stays as it is. */

@@ -6,7 +6,7 @@
  */
 
 import type { NewEvent, Store, StoredRoom } from "../store/mod.ts";
-import { count, type Json, list, object, objects, text, texts } from "./json.ts";
+import { count, type Json, list, object, objects, text, texts } from "../json.ts";
 
 const STATE_TYPES = ["m.room.member", "m.room.encryption", "m.room.create"];
 const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m.key.verification.*"];

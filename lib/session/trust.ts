@@ -15,10 +15,10 @@ import {
   TrustRequirement,
   UserId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
-import { TransientError } from "../errors/mod.ts";
+import { TransientError } from "../errors.ts";
 import type { ListedDevice, Payload, Published, SenderFacts, Undecryptable } from "../operator/mod.ts";
 import type { Known, KnownDevice } from "./findings.ts";
-import { type Json, object, text } from "./json.ts";
+import { type Json, object, text } from "../json.ts";
 import type { ListedKeys, Machine } from "./machine.ts";
 import { ciphertextKey } from "./megolm.ts";
 

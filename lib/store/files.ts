@@ -6,7 +6,7 @@
 
 import { rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { StoreError } from "./error.ts";
+import { StoreError } from "../errors.ts";
 
 /** Read and write for the owner alone. What a mount adds for its group (fsGroup) is accepted. */
 const OWNER_ONLY = 0o600;

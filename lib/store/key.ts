@@ -6,7 +6,7 @@
  */
 
 import { randomBytes, timingSafeEqual } from "node:crypto";
-import { StoreError } from "./error.ts";
+import { StoreError } from "../errors.ts";
 import { readFile, writeFile } from "./files.ts";
 
 /** Length of the key in bytes. */

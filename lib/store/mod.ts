@@ -1,13 +1,14 @@
 /**
  * All state that lasts, in one folder held by one process: the account, the state of syncing, the journal, and the
- * database of the Rust crypto. Whatever returns is on disk. Imports nothing else of this project.
+ * database of the Rust crypto. Whatever returns is on disk.
  *
  * @module
  */
 
 import { join } from "node:path";
 import { SealedDocument } from "./document.ts";
-import { Latch, StoreError } from "./error.ts";
+import { StoreError } from "../errors.ts";
+import { FailureLatch } from "./failure_latch.ts";
 import { makeFolder, removeFile, writeFile } from "./files.ts";
 import { type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
 import { Journal } from "./journal.ts";
@@ -19,7 +20,6 @@ import { Seal } from "./seal.ts";
 import { type Database, openDatabase } from "./sqlite.ts";
 import { SyncState } from "./sync_state.ts";
 
-export { StoreError };
 export { probeStore } from "./probe.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./journal.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
@@ -63,7 +63,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   const { folder, holder, now = Date.now } = options;
   makeFolder(folder);
   const holderPath = join(folder, HOLDER_FILE);
-  const latch = new Latch();
+  const latch = new FailureLatch();
   const state = openDatabase(join(folder, STATE_FILE), stateSchema, {
     mayCreate: !Array.from(Deno.readDirSync(folder)).some(({ name }) => /^crypto-\d+\.sqlite3$/.test(name)),
     holder: () => describeHolder(holderPath),
@@ -101,7 +101,7 @@ function openKeyCheck(seal: Seal, check: unknown, path: string): void {
 interface Parts {
   readonly folder: string;
   readonly holderPath: string;
-  readonly latch: Latch;
+  readonly latch: FailureLatch;
   readonly state: Database;
   readonly key: Uint8Array;
   readonly seal: Seal;

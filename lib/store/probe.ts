@@ -6,7 +6,7 @@
 
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { StoreError } from "./error.ts";
+import { StoreError } from "../errors.ts";
 import { makeFolder, readFile, removeFile, sizeOf, writeFile } from "./files.ts";
 import { isBusy } from "./sqlite.ts";
 

@@ -6,7 +6,7 @@
  */
 
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto";
-import { StoreError } from "./error.ts";
+import { StoreError } from "../errors.ts";
 
 const FORMAT = 1;
 const NONCE_LENGTH = 12;

@@ -8,7 +8,8 @@
  */
 
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite";
-import { type Latch, StoreError } from "./error.ts";
+import { StoreError } from "../errors.ts";
+import type { FailureLatch } from "./failure_latch.ts";
 import { createFile, sizeOf } from "./files.ts";
 
 /** What a database must be to be ours. */
@@ -26,7 +27,7 @@ export interface Opening {
   /** Says who holds the lock, such as "host x, pid 7, since …". */
   readonly holder: () => string;
   /** Is told of failures, and asked before each use. */
-  readonly latch: Latch;
+  readonly latch: FailureLatch;
 }
 
 /** A row by column name. */
@@ -48,12 +49,12 @@ export class Database {
   /** For code that brings SQL of its own; writes belong in {@linkcode transaction}. */
   readonly raw: DatabaseSync;
   readonly #path: string;
-  readonly #latch: Latch;
+  readonly #latch: FailureLatch;
   readonly #statements = new Map<string, StatementSync>();
   #depth = 0;
 
   /** Use {@linkcode openDatabase}. */
-  constructor(path: string, raw: DatabaseSync, latch: Latch) {
+  constructor(path: string, raw: DatabaseSync, latch: FailureLatch) {
     this.#path = path;
     this.raw = raw;
     this.#latch = latch;

@@ -8,7 +8,7 @@
 import { existsSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { StoreError } from "../store/mod.ts";
+import { StoreError } from "../errors.ts";
 
 const SESSION = "session.json";
 /** From minimatrix 0.0.18 on: what its cross-signing identity is made from. */

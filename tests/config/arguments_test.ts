@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { readArguments, usage } from "../../lib/config/mod.ts";
-import { ConfigError } from "../../lib/errors/mod.ts";
+import { ConfigError } from "../../lib/errors.ts";
 
 Deno.test("readArguments() says what the program is to do", () => {
   assert.equal(readArguments([]), "operate");

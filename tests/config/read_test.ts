@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { inspect } from "node:util";
 import { type Config, type Context, readConfig, Secret, VARIABLES } from "../../lib/config/mod.ts";
 import { encodeRecoveryKey } from "../../lib/config/recovery_key.ts";
-import { ConfigError } from "../../lib/errors/mod.ts";
+import { ConfigError } from "../../lib/errors.ts";
 
 const least = { MATRIX_USER: "toggle", MATRIX_PASSWORD: "hunter2", ALLOWED_USERS: "@ann:example.org" };
 const key = new Uint8Array(32).map((_, index) => index * 8);

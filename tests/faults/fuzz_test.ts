@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { parse } from "../../lib/commands/mod.ts";
-import { TransientError } from "../../lib/errors/mod.ts";
+import { TransientError } from "../../lib/errors.ts";
 import { scaleOf } from "../../lib/scaler/scaler.ts";
-import { object } from "../../lib/session/json.ts";
+import { object } from "../../lib/json.ts";
 import { Machine } from "../../lib/session/machine.ts";
 import { Requests } from "../../lib/session/request.ts";
 import { SyncApplier, syncFilter, timelineEvent } from "../../lib/session/sync.ts";

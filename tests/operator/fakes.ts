@@ -5,12 +5,12 @@
  * @module
  */
 
-import { ConflictError, NotFoundError, PermissionError } from "../../lib/errors/mod.ts";
+import type { Clock } from "../../lib/async.ts";
+import { ConflictError, NotFoundError, PermissionError } from "../../lib/errors.ts";
 import { Operator } from "../../lib/operator/mod.ts";
 import type {
   Answer,
   Chat,
-  Clock,
   CommandRecord,
   Diagnosis,
   Entry,

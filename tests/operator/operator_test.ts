@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError, TransientError } from "../../lib/errors/mod.ts";
+import { ConfigError, TransientError } from "../../lib/errors.ts";
 import { alice, Killed, rest, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";

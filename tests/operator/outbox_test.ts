@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { RejectedError, TransientError } from "../../lib/errors.ts";
 import type { Answer } from "../../lib/operator/mod.ts";
 import { rest, room, transactionIdOf, World } from "./fakes.ts";
 

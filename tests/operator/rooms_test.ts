@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { RejectedError, TransientError } from "../../lib/errors.ts";
 import type { RoomFacts } from "../../lib/operator/mod.ts";
 import { alice, mallory, rest, self, World } from "./fakes.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { CredentialError, PermissionError } from "../../lib/errors/mod.ts";
+import { CredentialError, PermissionError } from "../../lib/errors.ts";
 import type { Obstacle } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
 

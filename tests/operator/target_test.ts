@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors.ts";
 import type { Intent, Scale, Settings } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, decrypted, goodSender, phone, rest, room, self, World } from "./fakes.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { TransientError } from "../../lib/errors/mod.ts";
+import { TransientError } from "../../lib/errors.ts";
 import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
 
 const both = { targets: [clawdbot, ollama] };

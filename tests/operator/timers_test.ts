@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { CredentialError, PermissionError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { CredentialError, PermissionError, RejectedError, TransientError } from "../../lib/errors.ts";
 import type { Target } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, Killed, rest, room, World } from "./fakes.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { RejectedError, TransientError } from "../../lib/errors.ts";
 import type { InboxEvent, Payload, RoomFacts, SenderFacts, Settings } from "../../lib/operator/mod.ts";
 import { alice, clear, decrypted, mallory, rest, room, self, World } from "./fakes.ts";
 

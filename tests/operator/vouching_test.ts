@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { configure, type LogRecord, reset } from "@logtape/logtape";
-import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { RejectedError, TransientError } from "../../lib/errors.ts";
 import type { ListedDevice, Payload, Pin, Published, SenderFacts } from "../../lib/operator/mod.ts";
 import { alice, clear, decrypted, goodSender, mallory, rest, room, self, World } from "./fakes.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { CredentialError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { CredentialError, RejectedError, TransientError } from "../../lib/errors.ts";
 import { KubernetesApi } from "../../lib/scaler/mod.ts";
 import type { Effect } from "../../sandbox/kubernetes/mod.ts";
 import { atSandbox, extendedRole, patient, target } from "./at_sandbox.ts";

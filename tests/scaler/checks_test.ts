@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { CredentialError } from "../../lib/errors/mod.ts";
+import { CredentialError } from "../../lib/errors.ts";
 import { canI, serverVersion, whoAmI } from "../../lib/scaler/mod.ts";
 import { atSandbox, baseRole, extendedRole, patient, target } from "./at_sandbox.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError, CredentialError, TransientError } from "../../lib/errors/mod.ts";
+import { ConfigError, CredentialError, TransientError } from "../../lib/errors.ts";
 import { type ClusterPlaces, KubernetesApi, openCluster, serverVersion } from "../../lib/scaler/mod.ts";
 import { nowhere, patient } from "./at_sandbox.ts";
 import { authority, certificate, privateKey } from "../certificates.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors.ts";
 import { failureOf, retryAfterMs } from "../../lib/scaler/failure.ts";
 
 const attempt = { verb: "patch", resource: 'deployments.apps/scale "clawdbot" in namespace "agents"' };

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError, CredentialError } from "../../lib/errors/mod.ts";
+import { ConfigError, CredentialError } from "../../lib/errors.ts";
 import { openCluster } from "../../lib/scaler/mod.ts";
 import { nowhere, patient } from "./at_sandbox.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { NotFoundError, PermissionError, TransientError } from "../../lib/errors/mod.ts";
+import { NotFoundError, PermissionError, TransientError } from "../../lib/errors.ts";
 import type { Rollouts, Scale } from "../../lib/operator/mod.ts";
 import type { KubernetesRollouts } from "../../lib/scaler/mod.ts";
 import type { Effect, Rule } from "../../sandbox/kubernetes/mod.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConflictError, NotFoundError, PermissionError, TransientError } from "../../lib/errors/mod.ts";
+import { ConflictError, NotFoundError, PermissionError, TransientError } from "../../lib/errors.ts";
 import type { Scaler } from "../../lib/operator/ports.ts";
 import type { Scale } from "../../lib/operator/mod.ts";
 import type { KubernetesScaler } from "../../lib/scaler/mod.ts";

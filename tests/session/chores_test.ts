@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { TransientError } from "../../lib/errors/mod.ts";
+import { TransientError } from "../../lib/errors.ts";
 import { Chores, type Pace, tireless } from "../../lib/session/chores.ts";
 
 const never = new AbortController().signal;

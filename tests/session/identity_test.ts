@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError, RejectedError } from "../../lib/errors/mod.ts";
+import { ConfigError, RejectedError } from "../../lib/errors.ts";
 import { never, type Running, World } from "./world.ts";
 
 const recoveryKey = new Uint8Array(32).fill(7);

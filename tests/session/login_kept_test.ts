@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type Login, Secret } from "../../lib/config/mod.ts";
-import { CredentialError } from "../../lib/errors/mod.ts";
+import { CredentialError } from "../../lib/errors.ts";
 import { logIn } from "../../lib/session/login.ts";
 import { Requests } from "../../lib/session/request.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type Login, Secret } from "../../lib/config/mod.ts";
-import { CredentialError, TransientError } from "../../lib/errors/mod.ts";
+import { CredentialError, TransientError } from "../../lib/errors.ts";
 import { startLogging } from "../../lib/service/mod.ts";
 import { logIn, tryLogin } from "../../lib/session/login.ts";
 import { type Request, Requests } from "../../lib/session/request.ts";

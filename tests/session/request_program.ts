@@ -4,7 +4,7 @@
  * @module
  */
 
-import { TransientError } from "../../lib/errors/mod.ts";
+import { TransientError } from "../../lib/errors.ts";
 import { Requests } from "../../lib/session/request.ts";
 
 const [url = "", ...paths] = Deno.args;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { RejectedError, TransientError } from "../../lib/errors.ts";
 import { path, Requests, TokenRefused } from "../../lib/session/request.ts";
 import { authority, certificate, privateKey } from "../certificates.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Secret } from "../../lib/config/mod.ts";
-import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors/mod.ts";
+import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors.ts";
 import type { Payload } from "../../lib/operator/mod.ts";
 import { openStore } from "../../lib/store/mod.ts";
 import { never, World } from "./world.ts";

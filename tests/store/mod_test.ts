@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { DatabaseSync } from "node:sqlite";
-import { openStore, type Store, StoreError } from "../../lib/store/mod.ts";
+import { StoreError } from "../../lib/errors.ts";
+import { openStore, type Store } from "../../lib/store/mod.ts";
 import { event, Folder } from "./folder.ts";
 import { open, result } from "./indexeddb/driver.ts";
 

@@ -5,7 +5,8 @@
  * @module
  */
 
-import { openStore, type Store, StoreError } from "../../lib/store/mod.ts";
+import { StoreError } from "../../lib/errors.ts";
+import { openStore, type Store } from "../../lib/store/mod.ts";
 import { open, write } from "./indexeddb/driver.ts";
 
 const TEXT = "x".repeat(10_000);

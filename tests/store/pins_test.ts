@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import type { Pin } from "../../lib/operator/mod.ts";
 import { stateSchema } from "../../lib/store/schema.ts";
-import { StoreError } from "../../lib/store/mod.ts";
+import { StoreError } from "../../lib/errors.ts";
 import { Folder } from "./folder.ts";
 
 const identity: Pin = { kind: "identity", masterKey: "master", sinceMs: 1, roomId: "!r" };

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { openStore, probeStore, StoreError } from "../../lib/store/mod.ts";
+import { StoreError } from "../../lib/errors.ts";
+import { openStore, probeStore } from "../../lib/store/mod.ts";
 
 function inFolder(test: (folder: string) => void | Promise<void>): () => Promise<void> {
   return async () => {

@@ -1,25 +1,13 @@
 /**
- * What goes wrong with the store, and the switch that keeps a broken one from being written to again.
+ * The switch that keeps a broken store from being written to again.
  *
  * @module
  */
 
-/** The store cannot be opened, read or written. The message says why and what to do; it holds no secret. */
-export class StoreError extends Error {
-  /** Name of the class. */
-  override readonly name = "StoreError";
-  /** The file or folder that it is about. */
-  readonly path: string;
-
-  /** The message is "Cannot …: why; what to do". */
-  constructor(message: string, path: string, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause });
-    this.path = path;
-  }
-}
+import { StoreError } from "../errors.ts";
 
 /** Remembers the first failure: from then on nothing is read or written. */
-export class Latch {
+export class FailureLatch {
   readonly #failed = Promise.withResolvers<StoreError>();
   #error: StoreError | undefined;
 

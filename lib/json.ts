@@ -1,11 +1,22 @@
 /**
- * Looking into JSON that a server sent and that may be anything. Wrong kinds read as absent, never as an exception.
+ * Reading JSON of unknown content: a value of the wrong type reads as absent, never as an exception.
  *
  * @module
  */
 
 /** A JSON object of unknown content. */
 export type Json = Readonly<Record<string, unknown>>;
+
+/** The JSON object that a text stands for; undefined if it is none. */
+export function parseObject(body: string): Json | undefined {
+  try {
+    const value: unknown = JSON.parse(body);
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Json : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
 
 /** The value if it is a JSON object, else an empty one. */
 export function object(value: unknown): Json {
@@ -17,12 +28,12 @@ export function list(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
 }
 
-/** The value if it is a string that comes back from the store as it was: SQLite keeps no NUL, UTF-8 no half a pair. */
+/** The value if it is a string that SQLite and UTF-8 give back unchanged: no NUL, no lone surrogate. */
 export function text(value: unknown): string | undefined {
   return typeof value === "string" && value.isWellFormed() && !value.includes("\0") ? value : undefined;
 }
 
-/** The value if it is a whole number that is safe to count with and not negative. */
+/** The value if it is a whole number, safe to count with and not negative. */
 export function count(value: unknown): number | undefined {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
 }

@@ -1,0 +1,136 @@
+/**
+ * One HTTP request with bounds: a deadline over headers and body, a limit on the answer's size, no redirect followed.
+ *
+ * @module
+ */
+
+import { Deadline } from "./async.ts";
+import { RejectedError, TransientError } from "./errors.ts";
+
+/** The most that an answer may hold, bytes. */
+const MAX_BODY_BYTES = 64 * 1_024 * 1_024;
+
+/** A request. */
+export interface HttpRequest {
+  /** HTTP method. */
+  readonly method: string;
+  /** Whole URL. Messages leave its query out, which may hold secrets. */
+  readonly url: URL;
+  /** Headers. */
+  readonly headers?: HeadersInit;
+  /** Body. */
+  readonly body?: BodyInit | undefined;
+  /** Connections to use. */
+  readonly client?: Deno.HttpClient | undefined;
+  /** Milliseconds in which headers and body of the answer must have come. */
+  readonly deadlineMs: number;
+  /** The most that the answer may hold, bytes; 64 MiB unless given. */
+  readonly maxBytes?: number;
+  /** What errors speak of after "Cannot"; method and URL unless given. */
+  readonly what?: string;
+}
+
+/** An answer, whatever its status. */
+export interface HttpResponse {
+  /** HTTP status. */
+  readonly status: number;
+  /** Headers. */
+  readonly headers: Headers;
+  /** The whole body as text. */
+  readonly body: string;
+}
+
+/**
+ * Sends a request and reads its whole answer.
+ *
+ * @throws TransientError if there was no whole answer within the deadline; RejectedError if the answer is too large; the
+ * signal's reason if it was aborted
+ */
+export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
+  signal.throwIfAborted();
+  const { method, url, headers, body, client, deadlineMs, maxBytes = MAX_BODY_BYTES } = request;
+  const what = request.what ?? `${method} ${url.origin}${url.pathname}`;
+  using deadline = new Deadline(deadlineMs, signal);
+  try {
+    const response = await fetch(url, {
+      method,
+      headers: headers ?? {},
+      body: body ?? null,
+      redirect: "manual",
+      signal: deadline.signal,
+      ...(client === undefined ? {} : { client }),
+    });
+    const text = await textOf(response, what, maxBytes, deadline.signal);
+    return { status: response.status, headers: response.headers, body: text };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (deadline.expired) throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
+    if (isNetworkFailure(error)) {
+      throw new TransientError(`Cannot ${what}: ${networkReason(error, url)}`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** The signal of `fetch` does not reach a body whose Response has been collected (Deno 2.9.6): it is heeded here, too. */
+async function textOf(response: Response, what: string, maxBytes: number, signal: AbortSignal): Promise<string> {
+  if (response.body === null) return "";
+  const reader = response.body.getReader();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  aborted.catch(() => {});
+  const abort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  if (signal.aborted) abort();
+  const decoder = new TextDecoder();
+  const parts: string[] = [];
+  let bytes = 0;
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([reader.read(), aborted]);
+      if (done) break;
+      bytes += value.byteLength;
+      if (bytes > maxBytes) {
+        const limit = `${Math.round(maxBytes / 1_048_576)} MiB`;
+        throw new RejectedError(`Cannot ${what}: the answer is larger than ${limit}`, response.status, "TOO_LARGE");
+      }
+      parts.push(decoder.decode(value, { stream: true }));
+    }
+    return parts.join("") + decoder.decode();
+  } catch (error) {
+    // Frees the connection; that it is broken already is what we came from.
+    await reader.cancel(error).catch(() => {});
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+/** Whether `fetch` failed below HTTP. A bad resource is a client that was closed by another request just now. */
+export function isNetworkFailure(error: unknown): error is Error {
+  return error instanceof TypeError || error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Http;
+}
+
+/** The end of Deno's chain of reasons, such as `Connection refused` or `invalid peer certificate: UnknownIssuer`. */
+export function networkReason(error: Error, url: URL): string {
+  const { message } = error.cause instanceof Error ? error.cause : error;
+  const rest = message.split(url.href).at(-1) ?? message;
+  return rest.replace(/^\)?: (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
+}
+
+/**
+ * What an answer asks to wait for before the next try, milliseconds: `Retry-After` in seconds or as a date (RFC 9110,
+ * 10.2.3), else Matrix's older `retry_after_ms`; 0 if it asks for nothing.
+ */
+export function retryAfterMs(headers: Headers, retryAfterMs: number | undefined, nowMs: number): number {
+  const header = headers.get("retry-after")?.trim();
+  if (header !== undefined && /^\d+$/.test(header)) return Number(header) * 1_000;
+  const date = header === undefined ? NaN : Date.parse(header);
+  return Number.isNaN(date) ? retryAfterMs ?? 0 : Math.max(0, date - nowMs);
+}
+
+/** Where an answer redirects to; undefined if it does not. */
+export function redirectOf({ status, headers }: Pick<HttpResponse, "status" | "headers">, base: URL): URL | undefined {
+  const location = headers.get("location");
+  if (status < 300 || status >= 400 || location === null) return undefined;
+  return URL.parse(location, base) ?? undefined;
+}

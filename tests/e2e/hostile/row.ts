@@ -1,0 +1,63 @@
+/**
+ * The table of hostile input: what others can send, what it did before, and what comes of it now. Each row is a test.
+ *
+ * @module
+ */
+
+import type { Ground } from "../faults/subject.ts";
+import { table } from "../trust/table.ts";
+
+/** One hostile input. */
+export interface HostileRow {
+  /** Its number in the list of such inputs; letters tell several of one number apart. */
+  readonly number: string;
+  /** What is sent, in a few words. */
+  readonly input: string;
+  /** What came of it once. */
+  readonly before: string;
+  /** Where it is tried: `real`, or why no real server can be made to send it and the sandbox does. */
+  readonly where: "real" | `sandbox: ${string}` | `process: ${string}`;
+  /** Others must not run beside it. */
+  readonly alone?: boolean;
+  /** Sends it. Throws where something is not as it must be; returns what came of it, in a few words. */
+  run(ground: Ground): Promise<string>;
+}
+
+/** What came of a row. */
+export type HostileOutcome = { readonly row: HostileRow } & ({ readonly now: string } | { readonly error: unknown });
+
+/** The table that is printed. */
+export function hostileTable(outcomes: readonly HostileOutcome[]): string {
+  const rows = outcomes.map((outcome) => {
+    const { number, input, before, where } = outcome.row;
+    return [number, input, before, "now" in outcome ? outcome.now : "FAILED, see below", where];
+  });
+  return table(["", "input", "before", "now", "tried on"], rows, 72);
+}
+
+/** Runs rows, a few at a time; those that must be alone come last. */
+export async function runHostile(
+  rows: readonly HostileRow[],
+  ground: Ground,
+  atOnce: number,
+): Promise<HostileOutcome[]> {
+  const outcomes = new Map<HostileRow, HostileOutcome>();
+  const run = async (row: HostileRow): Promise<void> => {
+    const { promise, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(new Error("not over within 5 min")), 300_000);
+    try {
+      outcomes.set(row, { row, now: await Promise.race([row.run(ground), promise]) });
+    } catch (error) {
+      outcomes.set(row, { row, error });
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+  const together = rows.filter(({ alone }) => !alone);
+  const worker = async () => {
+    for (let row = together.shift(); row; row = together.shift()) await run(row);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  for (const row of rows) if (row.alone) await run(row);
+  return rows.flatMap((row) => outcomes.get(row) ?? []);
+}

@@ -1,0 +1,46 @@
+/**
+ * Nothing that others send kills, fills, silences or delays the operator. What they send, and what comes of it, is
+ * printed as a table. An argument after `--` selects the rows whose number or input it is a part of.
+ */
+
+import { startTestbed } from "../../testbed/mod.ts";
+import type { Subject } from "./faults/subject.ts";
+import { type HostileRow, hostileTable, runHostile } from "./hostile/row.ts";
+
+const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
+const rows: readonly HostileRow[] = ([] as HostileRow[])
+  .filter(({ number, input }) => number === wanted || input.includes(wanted))
+  .sort((one, other) => parseInt(one.number) - parseInt(other.number));
+
+/** Each has an operator of its own, that mostly waits. */
+const atOnce = 6;
+
+Deno.test("hostile input", async (t) => {
+  await using testbed = await startTestbed();
+  const alice = await testbed.person("alice");
+  const ground = { testbed, alice, made: () => {} };
+  const outcomes = await runHostile(rows.map(withLog), ground, atOnce);
+  console.log(`\n${hostileTable(outcomes)}\n`);
+  for (const outcome of outcomes) {
+    await t.step(`${outcome.row.number} ${outcome.row.input}`, () => {
+      if ("error" in outcome) throw outcome.error;
+    });
+  }
+});
+
+/** What its operators have logged is printed if a row fails. */
+function withLog(row: HostileRow): HostileRow {
+  return {
+    ...row,
+    run: async (ground) => {
+      const subjects: Subject[] = [];
+      try {
+        return await row.run({ ...ground, made: (subject) => void subjects.push(subject) });
+      } catch (error) {
+        const logs = await Promise.all(subjects.map((subject) => subject.log()));
+        console.log(`${row.number}: the end of the operator's log:\n${logs.join("\n").slice(-6_000)}`);
+        throw error;
+      }
+    },
+  };
+}

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { RejectedError, TransientError } from "../lib/errors.ts";
+import { redirectOf, retryAfterMs, sendHttp } from "../lib/http.ts";
+
+const never = new AbortController().signal;
+
+/** A server that answers every request in the same way. */
+function serve(answer: (request: Request) => Response | Promise<Response>): AsyncDisposable & { readonly url: URL } {
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, answer);
+  return {
+    url: new URL(`http://127.0.0.1:${server.addr.port}/path?secret=1`),
+    async [Symbol.asyncDispose]() {
+      await server.shutdown();
+    },
+  };
+}
+
+/** Sends a body's beginning, and the rest when it is told to. */
+function stalled(): { response: Response; finish: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const body = new ReadableStream({
+    async start(controller) {
+      controller.enqueue(new TextEncoder().encode("half"));
+      await promise;
+      controller.close();
+    },
+  });
+  return { response: new Response(body), finish: resolve };
+}
+
+function get(url: URL, signal = never, options: { deadlineMs?: number; maxBytes?: number } = {}) {
+  return sendHttp({ method: "GET", url, deadlineMs: 10_000, ...options }, signal);
+}
+
+Deno.test("sendHttp() returns status, headers and body of any answer", async () => {
+  await using server = serve(() => new Response("grüß Gott", { status: 404, headers: { "x-a": "b" } }));
+  const { status, headers, body } = await get(server.url);
+  assert.deepEqual([status, headers.get("x-a"), body], [404, "b", "grüß Gott"]);
+});
+
+Deno.test("sendHttp() holds the body to the deadline, too, and names no query", async () => {
+  const { response, finish } = stalled();
+  await using server = serve(() => response);
+  await assert.rejects(get(server.url, never, { deadlineMs: 50 }), (error: Error) => {
+    assert.ok(error instanceof TransientError);
+    assert.match(error.message, /^Cannot GET http:\/\/127\.0\.0\.1:\d+\/path: no answer within 0\.05 s$/);
+    return true;
+  });
+  finish();
+});
+
+Deno.test("sendHttp() ends with the signal's reason, also while the body is read", async () => {
+  const { response, finish } = stalled();
+  const controller = new AbortController();
+  await using server = serve(() => {
+    setTimeout(() => controller.abort(new Error("stopping")), 20);
+    return response;
+  });
+  await assert.rejects(get(server.url, controller.signal), { message: "stopping" });
+  finish();
+});
+
+Deno.test("sendHttp() refuses an answer that is larger than permitted", async () => {
+  await using server = serve(() => new Response("x".repeat(2_000_000)));
+  await assert.rejects(get(server.url, never, { maxBytes: 1_048_576 }), (error: Error) => {
+    assert.ok(error instanceof RejectedError && error.code === "TOO_LARGE");
+    assert.match(error.message, /the answer is larger than 1 MiB$/);
+    return true;
+  });
+});
+
+Deno.test("sendHttp() says why a server cannot be reached", async () => {
+  const { url } = await (async () => {
+    await using server = serve(() => new Response());
+    return server;
+  })();
+  await assert.rejects(get(url), (error: Error) => {
+    assert.ok(error instanceof TransientError);
+    assert.match(error.message, /^Cannot GET http:\/\/127\.0\.0\.1:\d+\/path: tcp connect error: Connection refused$/);
+    return true;
+  });
+});
+
+Deno.test("retryAfterMs() reads seconds, a date, or what older homeservers say", async (t) => {
+  const nowMs = Date.parse("2026-01-01T00:00:00Z");
+  const rows: [header: string | undefined, inBody: number | undefined, ms: number][] = [
+    ["3", 700, 3_000],
+    ["Thu, 01 Jan 2026 00:00:10 GMT", undefined, 10_000],
+    ["Wed, 31 Dec 2025 00:00:00 GMT", undefined, 0],
+    ["soon", 700, 700],
+    [undefined, 700, 700],
+    [undefined, undefined, 0],
+  ];
+  for (const [header, inBody, ms] of rows) {
+    await t.step(`${header}, ${inBody}`, () => {
+      const headers = new Headers(header === undefined ? {} : { "retry-after": header });
+      assert.equal(retryAfterMs(headers, inBody, nowMs), ms);
+    });
+  }
+});
+
+Deno.test("redirectOf() is where a redirect leads, also by a path alone", () => {
+  const base = new URL("https://a.example/x");
+  const to = (status: number, location?: string) =>
+    redirectOf({ status, headers: new Headers(location === undefined ? {} : { location }) }, base)?.href;
+  assert.deepEqual([to(301, "/y"), to(308, "https://b.example/"), to(301), to(200, "/y"), to(302, "http://[")], [
+    "https://a.example/y",
+    "https://b.example/",
+    undefined,
+    undefined,
+    undefined,
+  ]);
+});
