@@ -187,10 +187,10 @@ Deno.test("wrongImports() permits what the plan permits", async (t) => {
 
 Deno.test("wrongImports() names what the plan forbids", async (t) => {
   const rows: [from: string, to: string, wrong: string, typeOnly?: boolean][] = [
-    ["main.ts", "lib/session/sync.ts", "not the door of session"],
+    ["main.ts", "lib/session/sync_response.ts", "not the door of session"],
     ["conntest.ts", "lib/config/secret.ts", "not the door of config", true],
-    ["lib/session/sync.ts", "lib/store/sqlite.ts", "not the door of store"],
-    ["lib/session/sync.ts", "lib/store/indexeddb/mod.ts", "not the door of store"],
+    ["lib/session/sync_response.ts", "lib/store/sqlite.ts", "not the door of store"],
+    ["lib/session/sync_response.ts", "lib/store/indexeddb/mod.ts", "not the door of store"],
     ["lib/operator/mod.ts", "lib/session/mod.ts", "operator may import only types of session"],
     ["lib/operator/mod.ts", "lib/scaler/mod.ts", "operator may import only types of scaler"],
     ["lib/operator/mod.ts", "lib/takeover/mod.ts", "operator may not import takeover"],

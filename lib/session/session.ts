@@ -13,15 +13,15 @@ import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published
 import type { Store } from "../store/mod.ts";
 import { Chores, type Pace } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
-import { gapFiller } from "./gaps.ts";
+import { gapFiller } from "./back_pagination.ts";
 import { ensureIdentity, type IdentityState } from "./identity.ts";
 import { type Json, object, text } from "../json.ts";
 import type { Machine } from "./machine.ts";
 import type { SessionOptions } from "./open.ts";
-import { Polls } from "./poll.ts";
+import { Polls } from "./sync_loop.ts";
 import { path, type Requests } from "./request.ts";
 import { Speaker } from "./speaker.ts";
-import { SyncApplier, type SyncEffect, syncFilter } from "./sync.ts";
+import { SyncApplier, type SyncEffect, syncFilter } from "./sync_response.ts";
 import { published, readEvent } from "./trust.ts";
 import { Verifier } from "./verification.ts";
 
@@ -107,8 +107,8 @@ export class Session implements Chat, Disposable {
 
   /** One poll: to-device messages and device lists first, durably, then everything else with the token. */
   async #sync(signal: AbortSignal): Promise<{ readonly effect: SyncEffect; readonly isForCrypto: boolean }> {
-    const since = this.#store.sync.token();
-    const inFull = this.#store.sync.tokenIsAdopted();
+    const since = this.#store.rooms.syncToken();
+    const inFull = this.#store.rooms.tokenIsAdopted();
     const { heldMs, deadlineMs } = this.#polls.next(since !== undefined && !inFull);
     const filter = syncFilter(this.self);
     const query = { filter, since, timeout: String(heldMs), full_state: inFull ? "true" : undefined };
@@ -124,7 +124,7 @@ export class Session implements Chat, Disposable {
     this.#polls.wentWell();
     for (const roomId of effect.renew) this.#speaker.renew(roomId);
     for (const roomId of this.#answeredInvitations) {
-      if (this.#store.sync.room(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
+      if (this.#store.rooms.get(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
     }
     return { effect, isForCrypto };
   }
@@ -197,7 +197,7 @@ export class Session implements Chat, Disposable {
   }
 
   room(roomId: string): RoomFacts | undefined {
-    const room = this.#store.sync.room(roomId);
+    const room = this.#store.rooms.get(roomId);
     return room && {
       roomId,
       membership: room.membership,
@@ -207,11 +207,11 @@ export class Session implements Chat, Disposable {
   }
 
   joinedRooms(): readonly string[] {
-    return this.#store.sync.rooms().filter((room) => room.membership === "join").map((room) => room.roomId);
+    return this.#store.rooms.all().filter((room) => room.membership === "join").map((room) => room.roomId);
   }
 
   invitations(): readonly Invitation[] {
-    return this.#store.sync.rooms()
+    return this.#store.rooms.all()
       .filter((room) => room.membership === "invite" && !this.#answeredInvitations.has(room.roomId))
       .map(({ roomId, inviters }) => ({ roomId, inviters }));
   }
@@ -229,7 +229,7 @@ export class Session implements Chat, Disposable {
       { method: "POST", path: path`/_matrix/client/v3/rooms/${roomId}/leave`, body: {} },
       signal,
     );
-    this.#store.sync.forgetRoom(roomId);
+    this.#store.rooms.forget(roomId);
   }
 
   async send(

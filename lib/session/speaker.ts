@@ -57,7 +57,7 @@ export class Speaker {
    */
   put(roomId: string, transactionId: string, type: string, content: Json, signal: AbortSignal): Promise<string> {
     return this.#rooms.run(roomId, async () => {
-      const room = this.#store.sync.room(roomId);
+      const room = this.#store.rooms.get(roomId);
       if (room?.membership !== "join") throw new RejectedError(`Cannot speak in ${roomId}: not joined`, 0, "");
       const sent = room.encryption === undefined ? { type, body: content } : {
         type: "m.room.encrypted",
@@ -74,7 +74,7 @@ export class Speaker {
 
   /** User ids of a room's joined members. */
   joined(roomId: string): string[] {
-    return [...this.#store.sync.members(roomId)].flatMap(([user, membership]) => membership === "join" ? [user] : []);
+    return [...this.#store.rooms.members(roomId)].flatMap(([user, membership]) => membership === "join" ? [user] : []);
   }
 
   /** Has the room's session made anew before it is used again: somebody has left, or the room's policy has changed. */

@@ -11,19 +11,19 @@ import { StoreError } from "../errors.ts";
 import { FailureLatch } from "./failure_latch.ts";
 import { makeFolder, removeFile, writeFile } from "./files.ts";
 import { type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
-import { Journal } from "./journal.ts";
+import { EventJournal } from "./event_journal.ts";
 import { obtainKey } from "./key.ts";
 import { Pins } from "./pins.ts";
 import { describeHolder, HOLDER_FILE, STATE_FILE } from "./probe.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
 import { Seal } from "./seal.ts";
 import { type Database, openDatabase } from "./sqlite.ts";
-import { SyncState } from "./sync_state.ts";
+import { RoomState } from "./room_state.ts";
 
 export { probeStore } from "./probe.ts";
-export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./journal.ts";
-export type { Entering, Gap, NewEvent, StoredRoom } from "./sync_state.ts";
-export type { Journal, Pins, SealedDocument, SyncState };
+export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./event_journal.ts";
+export type { Entering, Gap, NewEvent, StoredRoom } from "./room_state.ts";
+export type { EventJournal, Pins, RoomState, SealedDocument };
 
 /** Name of the Rust crypto's database. */
 export const CRYPTO_NAME = "openclaw-toggle";
@@ -115,9 +115,9 @@ export class Store implements AsyncDisposable {
   /** The stored session. */
   readonly account: SealedDocument<StoredSession>;
   /** The state of syncing. */
-  readonly sync: SyncState;
+  readonly rooms: RoomState;
   /** The journal. */
-  readonly journal: Journal;
+  readonly journal: EventJournal;
   /** What the operator remembers of its targets. */
   readonly memory: SealedDocument<object>;
   /** Whom users are believed to be. */
@@ -132,8 +132,8 @@ export class Store implements AsyncDisposable {
     this.#parts = parts;
     this.cryptoKey = key;
     this.account = new SealedDocument(state, seal, "account");
-    this.sync = new SyncState(state, seal, now);
-    this.journal = new Journal(state, seal, now);
+    this.rooms = new RoomState(state, seal, now);
+    this.journal = new EventJournal(state, seal, now);
     this.memory = new SealedDocument(state, seal, "memory");
     this.pins = new Pins(state, seal);
   }
@@ -143,7 +143,7 @@ export class Store implements AsyncDisposable {
     return this.#parts.latch.failed;
   }
 
-  /** Runs calls to account, sync, journal, memory and pins in one transaction; all is undone if `f` throws. */
+  /** Runs calls to account, rooms, journal, memory and pins in one transaction; all is undone if `f` throws. */
   transaction<T>(f: () => T): T {
     return this.#parts.state.transaction(f);
   }

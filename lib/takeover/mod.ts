@@ -78,7 +78,7 @@ export async function takeOver({ store, folder, homeserver, user }: TakeOverOpti
   const files = oldFiles(folder);
   if (files.length === 0) return;
   const ours = store.account.load();
-  if (ours !== undefined || store.sync.token() !== undefined) {
+  if (ours !== undefined || store.rooms.syncToken() !== undefined) {
     if (retireOldStore(store, folder)) return;
     return log.warn("{files} of the Python operator are not read, as this operator has a store already: delete them", {
       files: files.join(", "),
@@ -90,10 +90,10 @@ export async function takeOver({ store, folder, homeserver, user }: TakeOverOpti
   });
   store.transaction(() => {
     for (const roomId of rooms) {
-      store.sync.saveRoom({ roomId, membership: "leave", encryption: { algorithm: MEGOLM }, inviters: [] });
-      store.sync.forgetRoom(roomId);
+      store.rooms.save({ roomId, membership: "leave", encryption: { algorithm: MEGOLM }, inviters: [] });
+      store.rooms.forget(roomId);
     }
-    if (syncToken !== undefined) store.sync.adoptToken(syncToken);
+    if (syncToken !== undefined) store.rooms.adoptToken(syncToken);
     store.account.save({ homeserver, ...session });
   });
   log.info("took over device {device} of {user} from the Python operator, with {rooms} encrypted rooms", {

@@ -6,7 +6,7 @@ import { scaleOf } from "../../lib/scaler/scaler.ts";
 import { object } from "../../lib/json.ts";
 import { Machine } from "../../lib/session/machine.ts";
 import { Requests } from "../../lib/session/request.ts";
-import { SyncApplier, syncFilter, timelineEvent } from "../../lib/session/sync.ts";
+import { SyncApplier, syncFilter, timelineEvent } from "../../lib/session/sync_response.ts";
 import { openStore } from "../../lib/store/mod.ts";
 import { Api, type JsonObject, type Person } from "../../sandbox/person/mod.ts";
 import { World } from "../session/world.ts";
@@ -64,7 +64,7 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
 
   await fc.assert(
     fc.asyncProperty(spoilt(answers), async (answer) => {
-      for (const { id } of store.sync.gaps()) store.sync.fillGap(id, []);
+      for (const { id } of store.rooms.gaps()) store.rooms.fillGap(id, []);
       try {
         await machine.receive(answer);
         applier.apply(answer);
@@ -77,7 +77,7 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
         store.journal.settle(inbox.seq, "seen", []);
         handled += 1;
       }
-      const rooms = new Map(store.sync.rooms().map((room) => [room.roomId, room]));
+      const rooms = new Map(store.rooms.all().map((room) => [room.roomId, room]));
       for (const roomId of encrypted) {
         assert.ok(!rooms.has(roomId) || rooms.get(roomId)?.encryption, "encryption is never forgotten");
       }

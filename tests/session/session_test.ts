@@ -119,7 +119,7 @@ Deno.test("Session.send() hands the key to a member whose devices were known bef
   await running.say(without, "still all here");
   assert.equal(handed(), before);
   // As a sync answer would, if it did not say besides that his devices are to be looked at.
-  running.store.sync.setMember(without, bob.userId, "join");
+  running.store.rooms.setMember(without, bob.userId, "join");
   await running.say(without, "bob, too");
   assert.equal(handed(), before + 1);
 });
@@ -135,7 +135,7 @@ Deno.test("Session.send() makes a room's session anew after as many messages as 
     state_key: "",
     content: { algorithm: "m.megolm.v1.aes-sha2", rotation_period_msgs: 2 },
   });
-  await running.until(() => running.store.sync.room(roomId)?.encryption?.rotationPeriodMessages === 2 || undefined);
+  await running.until(() => running.store.rooms.get(roomId)?.encryption?.rotationPeriodMessages === 2 || undefined);
   for (const text of ["1", "2", "3", "4", "5"]) await running.say(roomId, text);
   const page = await alice.api.request("GET", `/rooms/${encodeURIComponent(roomId)}/messages?dir=b&limit=5`);
   const events = page["chunk"] as { content: { session_id: string } }[];
@@ -158,7 +158,7 @@ Deno.test("Session.send() gives no key to somebody who leaves while it waits for
   const sent = running.say(roomId, "hello");
   await claiming;
   await bob.leave(roomId);
-  await running.until(() => running.store.sync.members(roomId).get(bob.userId) !== "join" || undefined);
+  await running.until(() => running.store.rooms.members(roomId).get(bob.userId) !== "join" || undefined);
   claim[Symbol.dispose]();
   await sent;
   assert.equal((await heard).encrypted, true);
@@ -220,7 +220,7 @@ Deno.test("Session never sends in clear into a room that was encrypted", async (
       state_key: "",
       content: { algorithm: "none" },
     });
-    await running.until(() => running.store.sync.room(roomId)?.encryption?.algorithm === "none" || undefined);
+    await running.until(() => running.store.rooms.get(roomId)?.encryption?.algorithm === "none" || undefined);
     await assert.rejects(running.say(roomId, "secret"), RejectedError);
   }
   await using again = (await world.open()).sync();
@@ -296,7 +296,7 @@ Deno.test("Session fills a room's gap while another room's history cannot be had
   const read = await running.read(60);
   assert.equal(read.length, 60);
   assert.equal(broken.hits, 1);
-  assert.equal(running.store.sync.gaps().length, 1);
+  assert.equal(running.store.rooms.gaps().length, 1);
 });
 
 Deno.test("Session is the same device after a restart and reads what was sent meanwhile", async () => {

@@ -156,7 +156,7 @@ export class Running implements AsyncDisposable {
   async joinedBy(person: Person, roomId: string): Promise<void> {
     await person.until(() => person.invitations.has(roomId) || undefined);
     await person.join(roomId);
-    await this.until(() => this.store.sync.members(roomId).get(person.userId) === "join" || undefined);
+    await this.until(() => this.store.rooms.members(roomId).get(person.userId) === "join" || undefined);
   }
 
   /** Events that may be handled now. */

@@ -20,7 +20,7 @@ await store.openCrypto();
 if (late) completeBeforeWriting();
 const connection = await open(Reflect.get(globalThis, "indexedDB"), "numbers", 1, (c) => c.createObjectStore("all"));
 let number = await highest(connection);
-let place = Number(store.sync.token() ?? 0);
+let place = Number(store.rooms.syncToken() ?? 0);
 tell(`found ${number} ${place}`);
 
 while (true) {
@@ -40,8 +40,8 @@ while (true) {
 
 function add(event: NewEvent, token: number): void {
   store.transaction(() => {
-    store.sync.addEvent(event, { state: "new" });
-    store.sync.setToken(String(token));
+    store.rooms.addEvent(event, { state: "new" });
+    store.rooms.setSyncToken(String(token));
   });
 }
 

@@ -65,7 +65,7 @@ Deno.test(`a store has lost no acknowledged write after ${KILLS} kills`, async (
   const store = await folder.life();
   const events = new Set(store.journal.unsettled(0).map(({ inbox }) => inbox.eventId));
   for (let i = 1; i <= acknowledged.event; i++) assert.ok(events.has(`$${i}`), `event ${i} of ${acknowledged.event}`);
-  assert.equal(store.sync.token(), String(events.size));
+  assert.equal(store.rooms.syncToken(), String(events.size));
 
   await store.openCrypto();
   const connection = await open(Reflect.get(globalThis, "indexedDB"), "numbers");

@@ -28,7 +28,7 @@ Deno.test("Memory is what the operator asks for", async () => {
 Deno.test("Memory and journal change together or not at all", async () => {
   await using folder = new Folder();
   const store = await folder.life();
-  store.sync.addEvent(event("$1"), { state: "new" });
+  store.rooms.addEvent(event("$1"), { state: "new" });
   const settle = (each: Store, then: () => void) =>
     each.transaction(() => {
       each.memory.save(remembered);

@@ -66,7 +66,7 @@ Deno.test("a store holds no content in clear", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   store.account.save(session);
-  store.sync.addEvent(event("$1"), { state: "new" });
+  store.rooms.addEvent(event("$1"), { state: "new" });
   const acting = { command: "start", parts: [{ target: "hidden target" }] };
   store.journal.acting(1, acting);
   const text = { plain: "hidden answer" };
@@ -239,7 +239,7 @@ Deno.test("a store that has failed writes nothing more, tells why, and has kept 
 
       assert.ok(lines.length > 10, `${lines.length} were written before`);
       const store = await folder.life();
-      assert.equal(store.sync.token(), undefined);
+      assert.equal(store.rooms.syncToken(), undefined);
       if (what === "fill") return assert.equal(store.journal.unsettled(0).length, lines.length);
       await store.openCrypto();
       const connection = await open(Reflect.get(globalThis, "indexedDB"), "d");

@@ -16,7 +16,7 @@ try {
   if (what === "fill") {
     await fill(store, (i) => {
       const event = { roomId: "!r", eventId: `$${i}`, sender: "@a:x", event: { TEXT }, receivedAtMs: 0, ageMs: 0 };
-      store.sync.addEvent(event, { state: "new" });
+      store.rooms.addEvent(event, { state: "new" });
     });
   } else if (what === "fill-crypto") {
     await store.openCrypto();
@@ -41,7 +41,7 @@ async function fill(store: Store, write: (i: number) => unknown): Promise<void> 
     const failed = await store.failed;
     let next: unknown;
     try {
-      store.sync.setToken("later");
+      store.rooms.setSyncToken("later");
     } catch (error) {
       next = error;
     }

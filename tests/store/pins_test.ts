@@ -28,8 +28,8 @@ Deno.test("openStore() takes over a store from before there were pins", async ()
     `PRAGMA application_id = ${stateSchema.applicationId}`,
     "PRAGMA user_version = 1",
   );
-  const { sync, pins } = await folder.life();
-  assert.deepEqual(sync.rooms(), [
+  const { rooms, pins } = await folder.life();
+  assert.deepEqual(rooms.all(), [
     { roomId: "!r", membership: "join", encryption: { algorithm: "a" }, inviters: [] },
   ]);
   pins.set("@ann:x", identity);

@@ -11,7 +11,11 @@ async function endOf(folder: string): Promise<unknown> {
   await store.openCrypto();
   await takeOver({ store, folder, homeserver: "https://matrix.example.org", user: "toggle" });
   retireOldStore(store, folder);
-  const state = { account: store.account.load(), token: store.sync.token(), adopted: store.sync.tokenIsAdopted() };
+  const state = {
+    account: store.account.load(),
+    token: store.rooms.syncToken(),
+    adopted: store.rooms.tokenIsAdopted(),
+  };
   await store.close();
   using crypto = disposable(new DatabaseSync(join(folder, "crypto-1.sqlite3")));
   const records = crypto.database.prepare(

@@ -95,9 +95,9 @@ async function assertTakenOver(store: Store, kind: Kind): Promise<void> {
   const { deviceKeys, oneTimeKeys, toDevice, messages } = surroundings(kind);
   const session = { homeserver: HOMESERVER, userId: USER, deviceId: DEVICE, accessToken: TOKEN };
   assert.deepEqual(store.account.load(), session);
-  assert.deepEqual([store.sync.token(), store.sync.tokenIsAdopted()], ["s42", true]);
-  store.sync.saveRoom({ roomId: ROOM, membership: "join", encryption: undefined, inviters: [] });
-  assert.equal(store.sync.room(ROOM)?.encryption?.algorithm, "m.megolm.v1.aes-sha2");
+  assert.deepEqual([store.rooms.syncToken(), store.rooms.tokenIsAdopted()], ["s42", true]);
+  store.rooms.save({ roomId: ROOM, membership: "join", encryption: undefined, inviters: [] });
+  assert.equal(store.rooms.get(ROOM)?.encryption?.algorithm, "m.megolm.v1.aes-sha2");
 
   const machine = await machineOf(store, kind);
   try {
@@ -211,7 +211,7 @@ Deno.test("takeOver() reads dates that are none, and a store without a sync toke
   folder.alter("DELETE FROM synctokens");
   await folder.withStore(async (store) => {
     await take(store, folder);
-    assert.deepEqual([store.sync.token(), store.sync.tokenIsAdopted()], [undefined, false]);
+    assert.deepEqual([store.rooms.syncToken(), store.rooms.tokenIsAdopted()], [undefined, false]);
   });
 });
 
@@ -366,7 +366,7 @@ Deno.test("takeOver() says what is wrong with a store that cannot be taken over,
         assert.match(error.message, new RegExp(OUT));
         assert.ok(!error.message.includes(TOKEN));
         assert.equal(store.account.load(), undefined);
-        assert.equal(store.sync.token(), undefined);
+        assert.equal(store.rooms.syncToken(), undefined);
       });
       assert.deepEqual(contents(), before);
 
@@ -384,7 +384,7 @@ Deno.test("takeOver() leaves an old store alone, and says so, where ours has a s
       await using folder = new OldFolder("libolm");
       await folder.withStore(async (store) => {
         if (account) store.account.save({ homeserver: HOMESERVER, userId: USER, deviceId: "OURS", accessToken: "t" });
-        else store.sync.setToken("s1");
+        else store.rooms.setSyncToken("s1");
         const log = await logged(() => take(store, folder));
         assert.match(
           log,

@@ -59,7 +59,7 @@ export interface Gap {
 }
 
 /** The state of syncing. */
-export class SyncState {
+export class RoomState {
   readonly #database: Database;
   readonly #seal: Seal;
   readonly #now: () => number;
@@ -72,20 +72,20 @@ export class SyncState {
   }
 
   /** The token to sync from; undefined before the first sync. */
-  token(): string | undefined {
+  syncToken(): string | undefined {
     const row = this.#database.get("SELECT value FROM meta WHERE name = 'sync_token'");
     return row && String(row.value);
   }
 
   /** Sets the token to sync from. */
-  setToken(token: string): void {
+  setSyncToken(token: string): void {
     this.#database.run("INSERT OR REPLACE INTO meta VALUES ('sync_token', ?)", token);
     this.#database.run("DELETE FROM meta WHERE name = 'token_adopted'");
   }
 
   /** Sets the token of another program, which knew rooms that are not known here. */
   adoptToken(token: string): void {
-    this.setToken(token);
+    this.setSyncToken(token);
     this.#database.run("INSERT INTO meta VALUES ('token_adopted', 1)");
   }
 
@@ -95,18 +95,18 @@ export class SyncState {
   }
 
   /** All rooms. */
-  rooms(): StoredRoom[] {
+  all(): StoredRoom[] {
     return this.#database.all("SELECT * FROM rooms WHERE membership IS NOT NULL ORDER BY room_id").map(toRoom);
   }
 
   /** A room; undefined if it is not known, or forgotten. */
-  room(roomId: string): StoredRoom | undefined {
+  get(roomId: string): StoredRoom | undefined {
     const row = this.#database.get("SELECT * FROM rooms WHERE room_id = ? AND membership IS NOT NULL", roomId);
     return row && toRoom(row);
   }
 
   /** Writes a room. Encryption is sticky: without it, what was known stays, even from before the room was forgotten. */
-  saveRoom({ roomId, membership, encryption, inviters }: StoredRoom): void {
+  save({ roomId, membership, encryption, inviters }: StoredRoom): void {
     this.#database.run(
       `INSERT INTO rooms VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET membership = excluded.membership,
         encryption = ifnull(excluded.encryption, encryption), inviters = excluded.inviters`,
@@ -115,7 +115,7 @@ export class SyncState {
   }
 
   /** Forgets a room that was left; what was held behind a gap is settled. Only that it was encrypted stays known. */
-  forgetRoom(roomId: string): void {
+  forget(roomId: string): void {
     this.#database.transaction(() => {
       this.#database.run("DELETE FROM rooms WHERE room_id = ? AND encryption IS NULL", roomId);
       this.#database.run("UPDATE rooms SET membership = NULL, inviters = '[]' WHERE room_id = ?", roomId);

@@ -12,7 +12,7 @@ import { type Chores, type Pace, tireless } from "./chores.ts";
 import { type Json, list, object, text } from "../json.ts";
 import { path } from "./request.ts";
 import type { SessionParts } from "./session.ts";
-import { timelineEvent, timelineFilter } from "./sync.ts";
+import { timelineEvent, timelineFilter } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 const PAGE = 100;
@@ -30,7 +30,7 @@ type Parts = Pick<SessionParts, "requests" | "store" | "self" | "now">;
 export function gapFiller(parts: Parts, chores: Chores, pace: () => Pace, filled: () => void): () => void {
   const rooms = new Map<string, { wake(): void }>();
   return () => {
-    for (const { roomId } of parts.store.sync.gaps()) {
+    for (const { roomId } of parts.store.rooms.gaps()) {
       let room = rooms.get(roomId);
       if (room === undefined) {
         const fillRoom = async (signal: AbortSignal): Promise<void> => {
@@ -45,9 +45,9 @@ export function gapFiller(parts: Parts, chores: Chores, pace: () => Pace, filled
 
 /** Fills a room's oldest gap; false if there is none. */
 async function fillOldest(parts: Parts, roomId: string, signal: AbortSignal): Promise<boolean> {
-  const { sync } = parts.store;
-  const gap = sync.gaps().find((each) => each.roomId === roomId);
-  if (gap !== undefined) sync.fillGap(gap.id, await missing(parts, gap, signal));
+  const { rooms } = parts.store;
+  const gap = rooms.gaps().find((each) => each.roomId === roomId);
+  if (gap !== undefined) rooms.fillGap(gap.id, await missing(parts, gap, signal));
   return gap !== undefined;
 }
 

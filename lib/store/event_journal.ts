@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import type { Seal } from "./seal.ts";
 import type { Database, Row } from "./sqlite.ts";
-import type { NewEvent } from "./sync_state.ts";
+import type { NewEvent } from "./room_state.ts";
 
 /** What the journal knows of something to be said in a room about an event; how it is said, only its writer knows. */
 export interface StoredAnswer {
@@ -51,7 +51,7 @@ export function transactionId(eventId: string, kind: string, sequence: number): 
 }
 
 /** The journal of a store. */
-export class Journal {
+export class EventJournal {
   readonly #database: Database;
   readonly #seal: Seal;
   readonly #now: () => number;

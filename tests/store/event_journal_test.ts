@@ -13,7 +13,7 @@ function answer(eventId: string, sequence = 0): Answer {
 
 /** Takes an event in and gives its place. */
 function arrive(store: Store, eventId: string): number {
-  assert.equal(store.sync.addEvent(event(eventId), { state: "new" }), true);
+  assert.equal(store.rooms.addEvent(event(eventId), { state: "new" }), true);
   return store.journal.unsettled(0).find(({ inbox }) => inbox.eventId === eventId)?.inbox.seq ?? 0;
 }
 
@@ -21,13 +21,13 @@ function standing({ journal }: Store): [string, string][] {
   return journal.unsettled(0).map(({ inbox, progress }) => [inbox.eventId, progress.state]);
 }
 
-Deno.test("Journal is what the operator asks for", async () => {
+Deno.test("EventJournal is what the operator asks for", async () => {
   await using folder = new Folder();
   const port: Port = (await folder.life()).journal;
   assert.deepEqual(port.unsettled(0), []);
 });
 
-Deno.test("Journal has in the next life where each event stood in this one", async () => {
+Deno.test("EventJournal has in the next life where each event stood in this one", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   const places = ["$new", "$undecryptable", "$acting", "$settled"].map((id) => arrive(store, id));
@@ -43,10 +43,10 @@ Deno.test("Journal has in the next life where each event stood in this one", asy
   assert.deepEqual(third?.progress, { state: "acting", acting: intent });
   assert.deepEqual(later.journal.unsettled(places[0] ?? 0).length, 2);
   assert.deepEqual(later.journal.unsent().map(({ answer }) => answer), [answer("$settled", 0), answer("$settled", 1)]);
-  assert.equal(later.sync.addEvent(event("$settled"), { state: "new" }), false, "settled events stay known");
+  assert.equal(later.rooms.addEvent(event("$settled"), { state: "new" }), false, "settled events stay known");
 });
 
-Deno.test("Journal.awaitingKey() finds what waits for one session of one room", async () => {
+Deno.test("EventJournal.awaitingKey() finds what waits for one session of one room", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   for (const [eventId, session] of [["$1", "a"], ["$2", "b"], ["$3", "a"], ["$4", undefined]] as const) {
@@ -61,11 +61,11 @@ Deno.test("Journal.awaitingKey() finds what waits for one session of one room", 
   assert.deepEqual(journal.awaitingKey("!r", "a").map(({ inbox }) => inbox.eventId), ["$3"]);
 });
 
-Deno.test("Journal refuses to change an event that is settled, held or unknown", async () => {
+Deno.test("EventJournal refuses to change an event that is settled, held or unknown", async () => {
   await using folder = new Folder();
-  const { sync, journal } = await folder.life();
-  sync.addEvent(event("$settled"), { state: "settled" });
-  sync.addEvent(event("$held"), { state: "held", gap: sync.addGap({ roomId: "!r", from: "p", to: "s" }) });
+  const { rooms, journal } = await folder.life();
+  rooms.addEvent(event("$settled"), { state: "settled" });
+  rooms.addEvent(event("$held"), { state: "held", gap: rooms.addGap({ roomId: "!r", from: "p", to: "s" }) });
   for (const seq of [1, 2, 99]) {
     assert.throws(() => journal.settle(seq, "done", [answer("$x")]), /Cannot change the event/);
     assert.throws(() => journal.acting(seq, intent), /Cannot change the event/);
@@ -75,7 +75,7 @@ Deno.test("Journal refuses to change an event that is settled, held or unknown",
   assert.deepEqual(journal.unsent(), [], "answers are queued together with settling, or not at all");
 });
 
-Deno.test("Journal.claim() lets one event have a ciphertext", async () => {
+Deno.test("EventJournal.claim() lets one event have a ciphertext", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   const [first, second] = [arrive(store, "$1"), arrive(store, "$2")];
@@ -91,7 +91,7 @@ Deno.test("Journal.claim() lets one event have a ciphertext", async () => {
   assert.equal(journal.claim(second, { ...key, sessionId: "t" }), true);
 });
 
-Deno.test("Journal.prune() forgets old events, but no ciphertext that was used", async () => {
+Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was used", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   for (const [eventId, messageIndex] of [["$1", 4], ["$2", 2]] as const) {
@@ -103,12 +103,12 @@ Deno.test("Journal.prune() forgets old events, but no ciphertext that was used",
   const old = arrive(store, "$old");
   folder.nowMs += WEEK_MS;
   store.journal.prune();
-  assert.equal(store.sync.knows("!r", "$1"), true, "not older than a week");
+  assert.equal(store.rooms.knows("!r", "$1"), true, "not older than a week");
   folder.nowMs += 1;
 
   const later = await folder.life();
   later.journal.prune();
-  assert.deepEqual(["$1", "$2"].map((id) => later.sync.knows("!r", id)), [false, false]);
+  assert.deepEqual(["$1", "$2"].map((id) => later.rooms.knows("!r", id)), [false, false]);
   assert.deepEqual(standing(later), [["$old", "new"]]);
   assert.equal(later.journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), undefined);
   assert.equal(later.journal.unsent().length, 1, "what is to be sent stays");
@@ -119,7 +119,7 @@ Deno.test("Journal.prune() forgets old events, but no ciphertext that was used",
   }
 });
 
-Deno.test("Journal.prune() never lowers a floor", async () => {
+Deno.test("EventJournal.prune() never lowers a floor", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   const places = [9, 7].map((messageIndex) => {
@@ -135,27 +135,27 @@ Deno.test("Journal.prune() never lowers a floor", async () => {
   assert.equal(store.journal.claim(arrive(store, "$8"), { sessionId: "s", messageIndex: 8 }), false);
 });
 
-Deno.test("Journal.prune() keeps ten thousand settled events, and places go on", async () => {
+Deno.test("EventJournal.prune() keeps ten thousand settled events, and places go on", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   store.transaction(() => {
-    for (let i = 1; i <= 10_001; i++) store.sync.addEvent(event(`$${i}`), { state: "settled" });
+    for (let i = 1; i <= 10_001; i++) store.rooms.addEvent(event(`$${i}`), { state: "settled" });
   });
   store.journal.prune();
-  assert.deepEqual(["$1", "$2"].map((id) => store.sync.knows("!r", id)), [false, true]);
+  assert.deepEqual(["$1", "$2"].map((id) => store.rooms.knows("!r", id)), [false, true]);
   folder.nowMs += WEEK_MS + 1;
   store.journal.prune();
-  assert.equal(store.sync.knows("!r", "$10001"), false);
+  assert.equal(store.rooms.knows("!r", "$10001"), false);
   assert.equal(arrive(await folder.life(), "$next"), 10_002);
 });
 
-Deno.test("Journal.prune() settles what could not be decrypted for a week, and all but ten thousand of such", async () => {
+Deno.test("EventJournal.prune() settles what could not be decrypted for a week, and all but ten thousand of such", async () => {
   await using folder = new Folder();
   folder.nowMs = event("$").receivedAtMs;
   const store = await folder.life();
   store.transaction(() => {
     for (let i = 1; i <= 10_001; i++) {
-      store.sync.addEvent(event(`$${i}`), { state: "new" });
+      store.rooms.addEvent(event(`$${i}`), { state: "new" });
       store.journal.undecryptable(i, "late");
     }
   });
@@ -171,10 +171,10 @@ Deno.test("Journal.prune() settles what could not be decrypted for a week, and a
   store.journal.prune();
   assert.deepEqual(standing(store), [["$new", "new"]]);
   assert.deepEqual(store.journal.arrived(0).map(({ inbox }) => inbox.eventId), ["$new"]);
-  assert.equal(store.sync.knows("!r", "$10001"), true, "a copy is not taken in");
+  assert.equal(store.rooms.knows("!r", "$10001"), true, "a copy is not taken in");
 });
 
-Deno.test("Journal says once what is about a user or a room, however long ago that was", async () => {
+Deno.test("EventJournal says once what is about a user or a room, however long ago that was", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   const about = ["@ann:x another key", "!r", "$1", "clawdbot 7 !r"].map((eventId) => answer(eventId));
@@ -188,7 +188,7 @@ Deno.test("Journal says once what is about a user or a room, however long ago th
   assert.deepEqual(store.journal.unsent().map(({ answer: { eventId } }) => eventId), ["$1", "clawdbot 7 !r"]);
 });
 
-Deno.test("Journal says an answer once", async () => {
+Deno.test("EventJournal says an answer once", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   const [sent, dropped, unsent] = [answer("$1", 0), answer("$1", 1), answer("$1", 2)];
@@ -206,7 +206,7 @@ Deno.test("Journal says an answer once", async () => {
   assert.equal(journal.sentAs({ eventId: "$1", kind: "answer", sequence: 1 }), undefined);
 });
 
-Deno.test("Journal refuses content that was moved from another row", async () => {
+Deno.test("EventJournal refuses content that was moved from another row", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   for (const eventId of ["$1", "$2"]) arrive(store, eventId);

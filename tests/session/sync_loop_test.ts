@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Polls } from "../../lib/session/poll.ts";
+import { Polls } from "../../lib/session/sync_loop.ts";
 
 Deno.test("Polls.next() holds polls only while all goes well", async (t) => {
   const rows: [what: string, wentWell: boolean[], hasToken: boolean, heldMs: number, deadlineMs: number][] = [

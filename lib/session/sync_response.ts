@@ -62,7 +62,7 @@ export class SyncApplier {
 
   /** Applies one answer; all of it is on disk when it returns, or nothing. */
   apply(answer: Json): SyncEffect {
-    const before = this.#store.sync.token();
+    const before = this.#store.rooms.syncToken();
     const verifiers = this.#verifiers(answer);
     const effect: SyncEffect = { events: false, rooms: false, gaps: false, verifiers, renew: [] };
     this.#store.transaction(() => {
@@ -73,7 +73,7 @@ export class SyncApplier {
         this.#joined(roomId, room, before, text(answer["next_batch"]), effect);
       }
       const token = text(answer["next_batch"]);
-      if (token !== undefined) this.#store.sync.setToken(token);
+      if (token !== undefined) this.#store.rooms.setSyncToken(token);
     });
     return effect;
   }
@@ -86,35 +86,35 @@ export class SyncApplier {
 
   /** Every member event for us counts: the stripped state of an invitation may be forged. */
   #invited(roomId: string, room: Json, effect: SyncEffect): void {
-    const known = this.#store.sync.room(roomId);
+    const known = this.#store.rooms.get(roomId);
     const inviters = list(object(room["invite_state"])["events"]).map(object)
       .filter((event) => event["type"] === "m.room.member" && event["state_key"] === this.#self)
       .map((event) => text(event["sender"]) ?? "");
-    this.#store.sync.saveRoom({ ...blank(roomId), ...known, membership: "invite", inviters });
+    this.#store.rooms.save({ ...blank(roomId), ...known, membership: "invite", inviters });
     effect.rooms = true;
   }
 
   #left(roomId: string, room: Json, effect: SyncEffect): void {
-    const known = this.#store.sync.room(roomId);
+    const known = this.#store.rooms.get(roomId);
     if (known === undefined) return;
     this.#state(
       roomId,
       [...list(object(room["state"])["events"]), ...list(object(room["timeline"])["events"])],
       effect,
     );
-    this.#store.sync.forgetRoom(roomId);
+    this.#store.rooms.forget(roomId);
     effect.rooms = true;
   }
 
   #joined(roomId: string, room: Json, before: string | undefined, after: string | undefined, effect: SyncEffect): void {
-    const known = this.#store.sync.room(roomId);
+    const known = this.#store.rooms.get(roomId);
     const entered = known?.membership !== "join";
     const timeline = object(room["timeline"]);
     const events = list(timeline["events"]).map(object);
     if (entered) {
-      this.#store.sync.saveRoom({ ...blank(roomId), ...known, membership: "join", inviters: [] });
+      this.#store.rooms.save({ ...blank(roomId), ...known, membership: "join", inviters: [] });
       // The server sends the whole state of a room that it takes for new to us; what we had may be old.
-      this.#store.sync.replaceMembers(roomId, new Map([[this.#self, "join"]]));
+      this.#store.rooms.replaceMembers(roomId, new Map([[this.#self, "join"]]));
       effect.rooms = true;
     }
     this.#state(roomId, [...list(object(room["state"])["events"]), ...events], effect);
@@ -125,28 +125,28 @@ export class SyncApplier {
       return;
     }
     // With another program's token, a room that is new to us is not new: the timeline begins where that one stopped.
-    const joinedNow = entered && !this.#store.sync.tokenIsAdopted();
+    const joinedNow = entered && !this.#store.rooms.tokenIsAdopted();
     const from = joinedNow ? after : text(timeline["prev_batch"]);
     if (joinedNow && from !== undefined) {
       // Our own join is not in this timeline (it is filtered); what came after it is found by reading backwards.
-      this.#store.sync.addGap({ roomId, from, to: undefined });
+      this.#store.rooms.addGap({ roomId, from, to: undefined });
       effect.gaps = true;
       return;
     }
     if (timeline["limited"] === true && from !== undefined) {
-      this.#store.sync.addGap({ roomId, from, to: before });
+      this.#store.rooms.addGap({ roomId, from, to: before });
       effect.gaps = true;
     }
-    const gap = this.#store.sync.openGap(roomId);
+    const gap = this.#store.rooms.openGap(roomId);
     for (const event of events) {
       const isNew = this.#add(roomId, event, gap === undefined ? { state: "new" } : { state: "held", gap });
       if (isNew && gap === undefined) effect.events = true;
     }
   }
 
-  #add(roomId: string, event: Json, how: Parameters<Store["sync"]["addEvent"]>[1]): boolean {
+  #add(roomId: string, event: Json, how: Parameters<Store["rooms"]["addEvent"]>[1]): boolean {
     const made = timelineEvent(roomId, event, this.#self, this.#now());
-    return made !== undefined && this.#store.sync.addEvent(made, how);
+    return made !== undefined && this.#store.rooms.addEvent(made, how);
   }
 
   #state(roomId: string, events: readonly unknown[], effect: SyncEffect): void {
@@ -158,14 +158,14 @@ export class SyncApplier {
         // Ours is told by where the room stands in the answer; the event that is shown may be the invitation.
         if (stateKey === this.#self) continue;
         const membership = text(content["membership"]) ?? "leave";
-        const was = this.#store.sync.members(roomId).get(stateKey);
+        const was = this.#store.rooms.members(roomId).get(stateKey);
         if (was === membership) continue;
-        this.#store.sync.setMember(roomId, stateKey, membership);
+        this.#store.rooms.setMember(roomId, stateKey, membership);
         effect.rooms = true;
         if (was === "join") effect.renew.push(roomId);
       } else if (event["type"] === "m.room.encryption" && stateKey === "") {
-        const room = this.#store.sync.room(roomId) ?? blank(roomId);
-        this.#store.sync.saveRoom({ ...room, encryption: encryption(content) });
+        const room = this.#store.rooms.get(roomId) ?? blank(roomId);
+        this.#store.rooms.save({ ...room, encryption: encryption(content) });
         effect.renew.push(roomId);
       }
     }

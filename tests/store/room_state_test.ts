@@ -1,0 +1,187 @@
+import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
+import type { Store, StoredRoom } from "../../lib/store/mod.ts";
+import { event, Folder } from "./folder.ts";
+
+const room: StoredRoom = {
+  roomId: "!r",
+  membership: "join",
+  encryption: { algorithm: "m.megolm.v1.aes-sha2", rotationPeriodMs: 1_000 },
+  inviters: ["@ann:x"],
+};
+
+/** Event ids that may be handled, in order. */
+function ready(store: Store): string[] {
+  return store.journal.unsettled(0).map(({ inbox }) => inbox.eventId);
+}
+
+Deno.test("RoomState has in the next life what it was given in this one", async () => {
+  await using folder = new Folder();
+  const { rooms } = await folder.life();
+  assert.equal(rooms.syncToken(), undefined);
+  rooms.setSyncToken("s1");
+  rooms.setSyncToken("s2");
+  rooms.save(room);
+  rooms.save({ ...room, roomId: "!i", membership: "invite", encryption: undefined });
+  rooms.setMember("!r", "@ann:x", "join");
+  rooms.setMember("!r", "@bob:x", "join");
+  rooms.setMember("!r", "@bob:x", "leave");
+  rooms.replaceMembers("!i", new Map([["@ann:x", "invite"]]));
+  rooms.replaceMembers("!i", new Map([["@me:x", "invite"]]));
+  const gap = rooms.addGap({ roomId: "!r", from: "p", to: undefined });
+
+  const later = (await folder.life()).rooms;
+  assert.equal(later.syncToken(), "s2");
+  assert.deepEqual(later.all().map(({ roomId }) => roomId), ["!i", "!r"]);
+  assert.deepEqual(later.get("!r"), room);
+  assert.equal(later.get("!i")?.membership, "invite");
+  assert.equal(later.get("!unknown"), undefined);
+  assert.deepEqual([...later.members("!r")], [["@ann:x", "join"], ["@bob:x", "leave"]]);
+  assert.deepEqual([...later.members("!i")], [["@me:x", "invite"]]);
+  assert.deepEqual(later.gaps(), [{ id: gap, roomId: "!r", from: "p", to: undefined }]);
+});
+
+Deno.test("RoomState.adoptToken() is remembered until the next token", async () => {
+  await using folder = new Folder();
+  (await folder.life()).rooms.adoptToken("theirs");
+  const { rooms } = await folder.life();
+  assert.deepEqual([rooms.syncToken(), rooms.tokenIsAdopted()], ["theirs", true]);
+  rooms.setSyncToken("theirs");
+  assert.deepEqual([rooms.syncToken(), rooms.tokenIsAdopted()], ["theirs", false]);
+});
+
+Deno.test("RoomState.save() never takes encryption back, not even from a room that was forgotten", async () => {
+  await using folder = new Folder();
+  const { rooms } = await folder.life();
+  rooms.save(room);
+  rooms.save({ ...room, encryption: undefined });
+  assert.deepEqual(rooms.get("!r")?.encryption, room.encryption);
+  rooms.forget("!r");
+  assert.equal(rooms.get("!r"), undefined);
+  assert.deepEqual(rooms.all(), []);
+  const later = (await folder.life()).rooms;
+  later.save({ ...room, encryption: undefined });
+  assert.deepEqual(later.get("!r")?.encryption, room.encryption);
+});
+
+Deno.test("RoomState.forget() leaves no members, no gaps and nothing held", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  store.rooms.save(room);
+  store.rooms.setMember("!r", "@ann:x", "join");
+  const gap = store.rooms.addGap({ roomId: "!r", from: "p", to: "s" });
+  store.rooms.addEvent(event("$1"), { state: "held", gap });
+  store.rooms.forget("!r");
+  assert.deepEqual([store.rooms.gaps(), [...store.rooms.members("!r")], ready(store)], [[], [], []]);
+  assert.equal(store.rooms.knows("!r", "$1"), true);
+});
+
+Deno.test("RoomState.forget() leaves no trace of a room that was never encrypted", async () => {
+  await using folder = new Folder();
+  const { rooms } = await folder.life();
+  rooms.save({ ...room, encryption: undefined });
+  rooms.save({ ...room, roomId: "!encrypted" });
+  for (const roomId of ["!r", "!encrypted"]) rooms.forget(roomId);
+  await folder.end();
+  using database = new DatabaseSync(folder.file("state.sqlite3"));
+  const rows = database.prepare("SELECT room_id FROM rooms").all();
+  assert.deepEqual(rows.map(({ room_id }) => room_id), ["!encrypted"]);
+});
+
+Deno.test("RoomState.addEvent() takes an event in once", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  assert.equal(store.rooms.addEvent(event("$1"), { state: "new" }), true);
+  assert.equal(store.rooms.addEvent(event("$1"), { state: "new" }), false);
+  assert.equal(store.rooms.addEvent(event("$1", "!other"), { state: "new" }), true, "ids are a room's own");
+  assert.equal(store.rooms.addEvent(event("$2"), { state: "settled" }), true);
+  const later = await folder.life();
+  assert.equal(later.rooms.addEvent(event("$2"), { state: "new" }), false);
+  assert.deepEqual(later.journal.unsettled(0).map(({ inbox }) => inbox), [
+    { seq: 1, ...event("$1") },
+    { seq: 2, ...event("$1", "!other") },
+  ]);
+});
+
+Deno.test("RoomState.fillGap() brings a room's events in the order of its timeline", async (t) => {
+  // The timeline: $1, gap a ($2 $3), $4, gap b ($5), $6, gap c ($7), $8; and another room's events between.
+  const timeline = ["$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8"];
+  const rows: [order: string, readyAfterEach: string[][]][] = [
+    ["abc", [timeline.slice(0, 4), timeline.slice(0, 6), timeline]],
+    ["acb", [timeline.slice(0, 4), timeline.slice(0, 4), timeline]],
+    ["bac", [["$1"], timeline.slice(0, 6), timeline]],
+    ["bca", [["$1"], ["$1"], timeline]],
+    ["cab", [["$1"], timeline.slice(0, 4), timeline]],
+    ["cba", [["$1"], ["$1"], timeline]],
+  ];
+  for (const [order, readyAfterEach] of rows) {
+    await t.step(`filled in the order ${order}`, async () => {
+      await using folder = new Folder();
+      const { rooms } = await folder.life();
+      rooms.addEvent(event("$1"), { state: "new" });
+      const gaps = new Map<string, number>();
+      for (const [name, held] of [["a", "$4"], ["b", "$6"], ["c", "$8"]] as const) {
+        gaps.set(name, rooms.addGap({ roomId: "!r", from: name, to: "s" }));
+        assert.equal(rooms.openGap("!r"), gaps.get(name));
+        rooms.addEvent(event(held), { state: "held", gap: gaps.get(name) ?? 0 });
+        rooms.addEvent(event(`$other-${name}`, "!other"), { state: "new" });
+      }
+      const missed = new Map([["a", ["$2", "$3"]], ["b", ["$5"]], ["c", ["$7"]]]);
+      for (const [index, name] of [...order].entries()) {
+        const store = await folder.life();
+        // An event that is known comes again: /messages may overlap with what was synced.
+        const events = ["$1", ...missed.get(name) ?? []].map((id) => event(id));
+        store.rooms.fillGap(gaps.get(name) ?? 0, events);
+        store.rooms.fillGap(gaps.get(name) ?? 0, events);
+        const ids = ready(store).filter((id) => !id.startsWith("$other"));
+        assert.deepEqual(ids, readyAfterEach[index]);
+      }
+      const store = await folder.life();
+      assert.deepEqual([store.rooms.gaps(), store.rooms.openGap("!r")], [[], undefined]);
+      assert.equal(ready(store).length, 11);
+    });
+  }
+});
+
+Deno.test("RoomState.fillGap() gives places after all that were read before", async () => {
+  await using folder = new Folder();
+  const { rooms, journal } = await folder.life();
+  const gap = rooms.addGap({ roomId: "!r", from: "p", to: "s" });
+  rooms.addEvent(event("$held"), { state: "held", gap });
+  rooms.addEvent(event("$other", "!other"), { state: "new" });
+  const read = journal.unsettled(0).at(-1)?.inbox.seq ?? 0;
+  rooms.fillGap(gap, [event("$missed")]);
+  assert.deepEqual(journal.unsettled(read).map(({ inbox }) => inbox.eventId), ["$missed", "$held"]);
+});
+
+Deno.test("Store.transaction() undoes everything if it throws, and only a part if that is caught within", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  assert.throws(() =>
+    store.transaction(() => {
+      store.rooms.setSyncToken("lost");
+      store.rooms.addEvent(event("$lost"), { state: "new" });
+      throw new Error("on purpose");
+    }), /on purpose/);
+  assert.equal(store.rooms.syncToken(), undefined);
+  store.transaction(() => {
+    store.rooms.setSyncToken("kept");
+    assert.throws(() =>
+      store.transaction(() => {
+        store.rooms.setSyncToken("lost");
+        throw new Error("on purpose");
+      })
+    );
+    assert.throws(() =>
+      store.transaction(() => {
+        store.rooms.setSyncToken("lost");
+        assert.throws(() => store.transaction(() => assert.fail()));
+        throw new Error("on purpose");
+      })
+    );
+    store.rooms.addEvent(event("$kept"), { state: "new" });
+  });
+  assert.throws(() => store.transaction(() => Promise.resolve(store.rooms.setSyncToken("lost"))), TypeError);
+  const later = await folder.life();
+  assert.deepEqual([later.rooms.syncToken(), ready(later)], ["kept", ["$kept"]]);
+});
