@@ -7,6 +7,7 @@
 
 /** Wrong configuration or usage: never retried, exit code 2. Holds every problem at once. */
 export class ConfigError extends Error {
+  /** The class, for whoever only has the text. */
   override readonly name = "ConfigError";
   /** One line for each problem: the variable, what was given (never a secret), what is permitted. */
   readonly problems: readonly string[];
@@ -19,11 +20,13 @@ export class ConfigError extends Error {
 
 /** The homeserver or the cluster refused who we say we are: never retried, exit code 1. The message says what to do. */
 export class CredentialError extends Error {
+  /** The class, for whoever only has the text. */
   override readonly name = "CredentialError";
 }
 
 /** A failure that time may cure: an unreachable server, a deadline, 429, 5xx, a proxy's own 4xx. */
 export class TransientError extends Error {
+  /** The class, for whoever only has the text. */
   override readonly name = "TransientError";
   /** What the server asked us to wait for (`Retry-After`), in milliseconds; 0 if it did not ask. */
   readonly retryAfterMs: number;
@@ -37,6 +40,7 @@ export class TransientError extends Error {
 
 /** The Kubernetes API or the homeserver refused an action for want of a permission. */
 export class PermissionError extends Error {
+  /** The class, for whoever only has the text. */
   override readonly name = "PermissionError";
   /** The verb that was refused, such as `patch`. */
   readonly verb: string;
@@ -52,16 +56,19 @@ export class PermissionError extends Error {
 
 /** Something that was named does not exist: a Deployment, a room. */
 export class NotFoundError extends Error {
+  /** The class, for whoever only has the text. */
   override readonly name = "NotFoundError";
 }
 
 /** The object changed between reading and writing (Kubernetes 409): read again and decide anew. */
 export class ConflictError extends Error {
+  /** The class, for whoever only has the text. */
   override readonly name = "ConflictError";
 }
 
 /** The server refused the request itself (4xx other than the above): a retry would change nothing. */
 export class RejectedError extends Error {
+  /** The class, for whoever only has the text. */
   override readonly name = "RejectedError";
   /** HTTP status; 0 if the request was not sent at all. */
   readonly status: number;
@@ -85,6 +92,7 @@ export class RejectedError extends Error {
 
 /** The store cannot be opened, read or written. The message says why and what to do; it holds no secret. */
 export class StoreError extends Error {
+  /** The class, for whoever only has the text. */
   override readonly name = "StoreError";
   /** The file or folder that it is about. */
   readonly path: string;

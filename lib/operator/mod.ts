@@ -4,6 +4,7 @@
  * @module
  */
 
+export type { Clock } from "../async.ts";
 export type { Disbelief } from "./access.ts";
 export { Operator } from "./operator.ts";
 export type * from "./ports.ts";

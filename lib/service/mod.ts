@@ -5,6 +5,7 @@
  * @module
  */
 
+export type { BackoffPolicy } from "../async.ts";
 export { type Check, type CheckOptions, type Finding, runChecks } from "./checks.ts";
 export { Health, type Verdict } from "./health.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";

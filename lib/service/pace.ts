@@ -7,7 +7,14 @@
 import { Backoff, type BackoffPolicy, sleep } from "../async.ts";
 
 /** Back-off of one line of work, with the means to wait. */
-export type Pace = Pick<Backoff, "working" | "failed"> & { readonly sleep: typeof sleep };
+export interface Pace {
+  /** Says that the work has begun to go well. */
+  working(): void;
+  /** Counts a failure; `retryAfterMs` is what the server asked for. */
+  failed(retryAfterMs: number): { readonly retry: true; readonly waitMs: number } | { readonly retry: false };
+  /** Waits, or ends early with the signal's reason. */
+  sleep(ms: number, signal: AbortSignal): Promise<void>;
+}
 
 /** A pace that tells of its waits, milliseconds. */
 export function paceOf(policy: BackoffPolicy, waiting: (waitMs: number) => void): Pace {

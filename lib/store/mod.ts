@@ -20,6 +20,7 @@ import { Seal } from "./seal.ts";
 import { type Database, openDatabase } from "./sqlite.ts";
 import { RoomState } from "./room_state.ts";
 
+export type { StoreError } from "../errors.ts";
 export { probeStore } from "./probe.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./event_journal.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./room_state.ts";
