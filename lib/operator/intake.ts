@@ -10,7 +10,7 @@ import { Deadline } from "../async.ts";
 import type { Entry, InboxEvent } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 import { type Order, resumed } from "./order.ts";
-import type { Switch } from "./target.ts";
+import type { TargetWorkers } from "./target_worker.ts";
 import type { Triage } from "./triage.ts";
 
 /** A sender whose devices cannot be asked for holds up a room for so long, and then only what is their own. */
@@ -21,17 +21,17 @@ export class Intake {
   readonly #inside: Inside;
   readonly #outbox: Outbox;
   readonly #triage: Triage;
-  readonly #worker: Switch;
+  readonly #targets: TargetWorkers;
   /** Places of the events that are being handled. */
   readonly #inHand = new Set<number>();
   #keysArrived = 0;
 
   /** Takes nothing yet. */
-  constructor(inside: Inside, outbox: Outbox, triage: Triage, worker: Switch) {
+  constructor(inside: Inside, outbox: Outbox, triage: Triage, targets: TargetWorkers) {
     this.#inside = inside;
     this.#outbox = outbox;
     this.#triage = triage;
-    this.#worker = worker;
+    this.#targets = targets;
   }
 
   /**
@@ -108,14 +108,7 @@ export class Intake {
   #carryOut(order: Order): void {
     const { seq } = order.inbox;
     this.#inHand.add(seq);
-    for (const { target, end } of [...order.parts.values()]) {
-      if (end !== undefined) continue;
-      // A status waits for nobody.
-      const lane = order.word === "status" ? `status ${seq} ${target}` : `target ${target}`;
-      this.#inside.lanes.run(lane, async () => {
-        if (await this.#worker.carryOut(order, target)) this.#inHand.delete(seq);
-      });
-    }
+    this.#targets.submit(order).then(() => this.#inHand.delete(seq));
   }
 }
 

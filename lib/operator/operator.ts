@@ -7,17 +7,13 @@
 
 import { ConfigError } from "../errors.ts";
 import { Accounts } from "./accounts.ts";
-import { Follower } from "./follow.ts";
 import { Intake } from "./intake.ts";
 import { KeyedQueue } from "../async.ts";
-import { Recall } from "./memory.ts";
 import { Outbox } from "./outbox.ts";
 import type { Listener } from "./ports.ts";
 import { Rooms } from "./rooms.ts";
 import type { Inside, Parts, Settings } from "./settings.ts";
-import { Stories } from "./stories.ts";
-import { Switch } from "./target.ts";
-import { Timers } from "./timers.ts";
+import { TargetWorkers } from "./target_worker.ts";
 import { Triage } from "./triage.ts";
 import { Vouching } from "./vouching.ts";
 
@@ -31,8 +27,7 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #outbox: Outbox;
   readonly #vouching: Vouching;
   readonly #intake: Intake;
-  readonly #follower: Follower;
-  readonly #timers: Timers;
+  readonly #targets: TargetWorkers;
   readonly #settings: Settings;
   readonly #accounts: Accounts;
   #running = false;
@@ -59,12 +54,8 @@ export class Operator implements Listener, AsyncDisposable {
     this.#outbox = new Outbox(inside);
     this.#vouching = new Vouching(inside, this.#outbox);
     const triage = new Triage(inside, this.#outbox, this.#vouching);
-    const recall = new Recall(parts.memory, parts.settings.targets);
-    const stories = new Stories(inside, this.#outbox, recall);
-    this.#follower = new Follower(inside, this.#outbox, recall, stories);
-    this.#timers = new Timers(inside, this.#outbox, recall, stories);
-    const worker = new Switch(inside, this.#outbox, recall, stories, this.#follower, this.#timers);
-    this.#intake = new Intake(inside, this.#outbox, triage, worker);
+    this.#targets = new TargetWorkers(inside, this.#outbox);
+    this.#intake = new Intake(inside, this.#outbox, triage, this.#targets);
   }
 
   /**
@@ -85,8 +76,7 @@ export class Operator implements Listener, AsyncDisposable {
         this.#rooms.tidy();
         this.#vouching.devicesChanged(this.#settings.allowedUsers);
         this.#intake.resume();
-        this.#follower.resume();
-        this.#timers.wake();
+        this.#targets.start();
         this.#outbox.drain();
       });
       await this.#stopped.promise;

@@ -1,0 +1,58 @@
+/**
+ * Carries commands out at their targets: those for one target one at a time, in the order in which they were submitted;
+ * targets don't wait for each other.
+ *
+ * @module
+ */
+
+import { Follower } from "./follow.ts";
+import { Recall } from "./memory.ts";
+import type { Order } from "./order.ts";
+import type { Outbox } from "./outbox.ts";
+import type { Inside } from "./settings.ts";
+import { Stories } from "./stories.ts";
+import { Switch } from "./target.ts";
+import { Timers } from "./timers.ts";
+
+/** All targets. */
+export class TargetWorkers {
+  readonly #inside: Inside;
+  readonly #follower: Follower;
+  readonly #timers: Timers;
+  readonly #switch: Switch;
+
+  constructor(inside: Inside, outbox: Outbox) {
+    const recall = new Recall(inside.memory, inside.settings.targets);
+    const stories = new Stories(inside, outbox, recall);
+    this.#inside = inside;
+    this.#follower = new Follower(inside, outbox, recall, stories);
+    this.#timers = new Timers(inside, outbox, recall, stories);
+    this.#switch = new Switch(inside, outbox, recall, stories, this.#follower, this.#timers);
+  }
+
+  /** Goes on with what an earlier run has left. */
+  start(): void {
+    this.#follower.resume();
+    this.#timers.wake();
+  }
+
+  /**
+   * Carries a command out at all of its targets and settles its event.
+   *
+   * @returns resolves when the event is settled, or the operator is told to end; never rejects
+   */
+  submit(command: Order): Promise<void> {
+    const { lanes, stop } = this.#inside;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    stop.addEventListener("abort", () => resolve(), { once: true });
+    for (const { target, end } of [...command.parts.values()]) {
+      if (end !== undefined) continue;
+      // A status waits for nobody.
+      const lane = command.word === "status" ? `status ${command.inbox.seq} ${target}` : `target ${target}`;
+      lanes.run(lane, async () => {
+        if (await this.#switch.carryOut(command, target)) resolve();
+      });
+    }
+    return promise;
+  }
+}
