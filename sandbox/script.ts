@@ -8,7 +8,7 @@ import type { Homeserver } from "./homeserver/mod.ts";
 import type { KubernetesSandbox, WorkloadView } from "./kubernetes/mod.ts";
 import type { Message, Person } from "./person/mod.ts";
 import { Problem } from "./program.ts";
-import { isEcho, nameOf, timeOf } from "./stage.ts";
+import { isEcho, nameFor, nameOf, timeOf } from "./stage.ts";
 
 /** Who takes part, and where. */
 export interface Cast {
@@ -36,7 +36,7 @@ const readyWithinMs = 8_000;
  */
 export async function playScript(cast: Cast): Promise<void> {
   const { person, stranger, operatorId, roomId, kubernetes } = cast;
-  using _listening = person.listen((message) => console.log(lineOf(message)));
+  using _listening = person.listen((message) => console.log(lineOf(person, message)));
   using _watching = printChanges(kubernetes);
 
   await ask("status", /is off: /, 0);
@@ -133,8 +133,8 @@ function workload(kubernetes: KubernetesSandbox): WorkloadView {
   return only;
 }
 
-function lineOf(message: Message): string {
+function lineOf(person: Person, message: Message): string {
   const sign = message.earlier.length > 0 ? "✎ " : "";
-  const name = nameOf(message.sender).padEnd(8);
+  const name = nameFor(person, message.sender).padEnd(8);
   return `${timeOf(message)} ${message.encrypted ? "🔒" : "!!"} ${name} ${sign}${message.body}`;
 }

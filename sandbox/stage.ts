@@ -86,9 +86,9 @@ export interface ChatOptions {
   readonly decorate: (chat: TerminalChat) => Disposable;
 }
 
-/** Demo and dev can chat: both ends of ours are a terminal. */
+/** Demo and dev can chat: both ends are a terminal that can move its cursor. */
 export function isTerminal(): boolean {
-  return Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
+  return Deno.stdin.isTerminal() && Deno.stdout.isTerminal() && Deno.env.get("TERM") !== "dumb";
 }
 
 /**
@@ -102,7 +102,7 @@ export async function chatInTerminal(stage: Stage, options: ChatOptions, signal:
   const hint = "type a command";
   using chat = new TerminalChat({
     title: options.title,
-    advice: "start, stop, status, help · Ctrl-C ends",
+    advice: ["start, stop, status, help · Ctrl-D ends", "Ctrl-D ends"],
     messages: [],
     workload: undefined,
     hint: "the operator is starting…",
@@ -143,7 +143,7 @@ export async function chatInTerminal(stage: Stage, options: ChatOptions, signal:
 function bubblesOf(person: Person, messages: readonly Message[]): Bubble[] {
   const shown = messages.filter(({ kind }) => ["text", "notice", "emote", "undecryptable"].includes(kind));
   return shown.map((message) => ({
-    name: message.sender === person.userId ? "you" : nameOf(message.sender),
+    name: nameFor(person, message.sender),
     mine: message.sender === person.userId,
     time: timeOf(message),
     text: message.kind === "undecryptable" ? "(cannot be decrypted)" : message.body,
@@ -159,6 +159,11 @@ function bubblesOf(person: Person, messages: readonly Message[]): Bubble[] {
 /** The operator's first sign that it has seen a command. */
 export function isEcho({ kind, body }: Message): boolean {
   return kind === "notice" && body.startsWith("🦞 ");
+}
+
+/** What a user is called by people, seen by the person whose phone this is. */
+export function nameFor(person: Pick<Person, "userId">, userId: string): string {
+  return userId === person.userId ? "you" : nameOf(userId);
 }
 
 /** What a user is called by people. */

@@ -17,6 +17,8 @@ export type Key =
   | "right"
   | "home"
   | "end"
+  | "up"
+  | "down"
   | "clear"
   | "clear-word"
   | "leave";
@@ -43,6 +45,8 @@ const keys: Readonly<Record<string, Key>> = {
   "\x04": "leave",
   "\x15": "clear",
   "\x17": "clear-word",
+  "\x1b[A": "up",
+  "\x1b[B": "down",
   "\x1b[D": "left",
   "\x1b[C": "right",
   "\x1b[H": "home",
@@ -76,6 +80,33 @@ export class KeyReader {
     }
     this.#rest = all.slice(end);
     return found;
+  }
+}
+
+/** Lines that were entered, to be recalled with the arrow keys as in a shell. */
+export class History {
+  readonly #lines: string[] = [];
+  /** Which line is shown; as many as there are: the one that is being typed. */
+  #place = 0;
+  /** What was being typed when another line was recalled. */
+  #draft: Typed = nothingTyped;
+
+  /** Adds a line that was entered. */
+  add(line: string): void {
+    if (line !== "" && this.#lines.at(-1) !== line) this.#lines.push(line);
+    this.#place = this.#lines.length;
+  }
+
+  /** The line before or after the one that is shown; the same where there is none. */
+  recall(key: "up" | "down", typed: Typed): Typed {
+    if (this.#place === this.#lines.length) this.#draft = typed;
+    const place = this.#place + (key === "up" ? -1 : 1);
+    if (place < 0 || place > this.#lines.length) return typed;
+    this.#place = place;
+    const line = this.#lines[place];
+    if (line === undefined) return this.#draft;
+    const characters = graphemes(line);
+    return { characters, cursor: characters.length };
   }
 }
 

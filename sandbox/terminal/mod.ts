@@ -5,7 +5,7 @@
  * @module
  */
 
-import { edit, type Key, KeyReader, nothingTyped } from "./input.ts";
+import { edit, History, type Key, KeyReader, nothingTyped } from "./input.ts";
 import { draw, type Screen, type Style, type View } from "./view.ts";
 
 export type { Typed } from "./input.ts";
@@ -29,6 +29,7 @@ export class TerminalChat implements Disposable {
   readonly #coloured: boolean;
   readonly #restore: () => void;
   readonly #redraw = () => this.#paint();
+  readonly #history = new History();
   #view: View;
   #due = false;
   #over = false;
@@ -93,9 +94,12 @@ export class TerminalChat implements Disposable {
 
   #press(key: Key): string | undefined {
     const { typed } = this.#view;
+    if (key === "up" || key === "down") return this.#change({ typed: this.#history.recall(key, typed) });
     if (key !== "enter") return this.#change({ typed: edit(typed, key) });
     this.#change({ typed: nothingTyped });
-    return typed.characters.join("").trim() || undefined;
+    const line = typed.characters.join("").trim();
+    this.#history.add(line);
+    return line || undefined;
   }
 
   /** Draws once for all changes of one turn. */

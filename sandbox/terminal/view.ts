@@ -44,8 +44,8 @@ export interface Workload {
 export interface View {
   /** What this is. */
   readonly title: string;
-  /** A few words on what to type. */
-  readonly advice: string;
+  /** A few words on what to type, the longest first: the first that fits is shown. */
+  readonly advice: readonly string[];
   /** Messages, the earliest first. */
   readonly messages: readonly Bubble[];
   /** Shown beside the messages, or below where there is no room; undefined shows none. */
@@ -133,7 +133,7 @@ export function plain(row: readonly Span[]): string {
 function header({ title, advice }: View, columns: number): Span[] {
   const name = cut(` ${title}`, columns);
   const room = columns - widthOf(name);
-  const words = cut(`  ${advice} `, room);
+  const words = advice.map((each) => `  ${each} `).find((each) => widthOf(each) <= room) ?? "";
   return [
     { text: name, style: "bold" },
     { text: " ".repeat(room - widthOf(words)), style: "plain" },

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { edit, type Key, KeyReader, nothingTyped, type Typed } from "../../sandbox/terminal/input.ts";
+import { edit, History, type Key, KeyReader, nothingTyped, type Typed } from "../../sandbox/terminal/input.ts";
 import { cut, fill, harmless, widthOf, wrap } from "../../sandbox/terminal/text.ts";
 import { type Bubble, draw, plain, type View } from "../../sandbox/terminal/view.ts";
 
@@ -15,7 +15,7 @@ const bubble: Bubble = {
 };
 const view: View = {
   title: "demo",
-  advice: "start, stop · Ctrl-C ends",
+  advice: ["start, stop · Ctrl-C ends", "Ctrl-C ends"],
   messages: [
     { ...bubble, name: "you", mine: true, text: "start" },
     { ...bubble, text: "🦞 start", quiet: true },
@@ -157,6 +157,7 @@ Deno.test("KeyReader.read() makes keys of bytes, however they are cut", async (t
     ["application cursor keys", ["\x1bOC"], ["right"]],
     ["a key that means nothing here", ["\x1b[15~x\x1b[1;5C"], [{ text: "x" }]],
     ["Escape before a letter", ["\x1bq"], [{ text: "q" }]],
+    ["the arrow keys", ["\x1b[A\x1b[B"], ["up", "down"]],
     ["Ctrl-C among text", ["ab\x03"], [{ text: "ab" }, "leave"]],
     ["Ctrl-U, Ctrl-W, Backspace, Delete", ["\x15\x17\x7f\x1b[3~"], ["clear", "clear-word", "backspace", "delete"]],
     ["a control character that means nothing", ["\x07\x1a"], []],
@@ -194,4 +195,30 @@ Deno.test("edit() changes the line at the cursor", async (t) => {
       assert.deepEqual([line.characters.join(""), line.cursor], [text, cursor]);
     });
   }
+});
+
+Deno.test("draw() shortens the advice to what fits the terminal", () => {
+  const rows: [columns: number, header: string][] = [
+    [40, " demo         start, stop · Ctrl-C ends"],
+    [30, " demo             Ctrl-C ends"],
+    [12, " demo"],
+  ];
+  for (const [columns, header] of rows) assert.equal(shown(view, columns, 12)[0], header);
+});
+
+Deno.test("History.recall() goes through the lines that were entered, and back to the one being typed", () => {
+  const history = new History();
+  const text = ({ characters }: Typed) => characters.join("");
+  let line = typed("draft");
+  const press = (key: "up" | "down") => text(line = history.recall(key, line));
+  assert.equal(press("up"), "draft");
+  for (const entered of ["start", "status", "status", ""]) history.add(entered);
+  assert.deepEqual(["up", "up", "up", "down", "down", "down"].map((key) => press(key as "up" | "down")), [
+    "status",
+    "start",
+    "start",
+    "status",
+    "draft",
+    "draft",
+  ]);
 });
