@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { loadYaml, type V1Role } from "@kubernetes/client-node";
+import project from "../deno.json" with { type: "json" };
+import { generated, updated } from "./docs_update.ts";
+
+const rootUrl = new URL("../", import.meta.url);
+const readme = await read("README.md");
+const developing = await read("docs/developing.md");
+const pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].concat(
+  Array.from(Deno.readDirSync(new URL("docs/", rootUrl)), ({ name }) => `docs/${name}`).filter((name) =>
+    name.endsWith(".md")
+  ),
+);
+
+function read(path: string): Promise<string> {
+  return Deno.readTextFile(new URL(path, rootUrl));
+}
+
+const root = fileURLToPath(rootUrl);
+const tasks: Readonly<Record<string, string>> = project.tasks;
+
+Deno.test("generated tables are those in the code; if not, run `deno task docs`", async () => {
+  for (const each of generated) {
+    const text = await Deno.readTextFile(each.page);
+    assert.equal(text, updated(text, each));
+    for (const broken of ["", text.replace(`<!-- ${each.marker} -->`, "")]) {
+      assert.throws(() => updated(broken, each), /^Error: Cannot update .*\.md: it lacks /);
+    }
+  }
+});
+
+Deno.test("the table of tasks names every task", () => {
+  const table = /<!-- tasks -->([^]*)<!-- \/tasks -->/.exec(developing)?.[1] ?? "";
+  const named = [...table.matchAll(/^\| `([^`]+)`/gm)].map(([, name = ""]) => name);
+  // What `ok` is made of needs no line of its own.
+  const parts = ["check", "doc"];
+  assert.deepEqual(named.toSorted(), Object.keys(tasks).filter((name) => !parts.includes(name)).toSorted());
+});
+
+Deno.test("the README fits on a few screens", () => {
+  assert.ok(readme.split("\n").length <= 150);
+});
+
+Deno.test("links in the docs lead somewhere", async (t) => {
+  for (const path of pages) {
+    await t.step(path, async () => {
+      const base = new URL(path, rootUrl);
+      for (const [, target = ""] of (await read(path)).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
+        const [file = "", anchor] = target.split("#");
+        const text = await Deno.readTextFile(file === "" ? base : new URL(file, base));
+        if (anchor !== undefined) assert.ok(anchors(text).includes(anchor), `${path}: no heading for #${anchor}`);
+      }
+    });
+  }
+});
+
+/** Anchors of a page's headings, as GitHub makes them. */
+function anchors(text: string): string[] {
+  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
+    heading.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").trim().replaceAll(" ", "-")
+  );
+}
+
+/** Cells of the rows of a table that begins with these headings. */
+function table(text: string, ...headings: string[]): string[][] {
+  const head = new RegExp(`^\\| ${headings.join(" +\\| ")} +\\|.*\\n\\|[ |-]*\\n((?:\\|.*\\n)*)`, "m");
+  const rows = head.exec(text)?.[1]?.trimEnd().split("\n") ?? [];
+  return rows.map((row) => row.split("|").slice(1, -1).map((cell) => cell.trim()));
+}
+
+Deno.test("docs/configuration.md names the arguments and exit codes that --help does", async () => {
+  const text = await read("docs/configuration.md");
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", "main.ts", "--help"], cwd: root })
+    .output();
+  const help = new TextDecoder().decode(stdout);
+  const [usage = ""] = help.split("exit codes:");
+  const told = table(text, "Argument", "What it does").flatMap(([cell = ""]) => cell.match(/--[a-z-]+/g) ?? []);
+  assert.deepEqual(told.toSorted(), [...new Set(usage.match(/--[a-z-]+/g))].toSorted());
+  const codes = table(text, "Exit code", "Meaning").map((cells) => cells.join(" "));
+  assert.deepEqual(codes, /exit codes: (.*)/.exec(help)?.[1]?.split(", "));
+});
+
+Deno.test("the permissions in docs/install.md are those of the Roles", async () => {
+  const granted = async (path: string) => {
+    const role: V1Role = loadYaml(await Deno.readTextFile(new URL(`deploy/${path}/role.yaml`, rootUrl)));
+    return (role.rules ?? []).flatMap(({ resources = [], resourceNames, verbs }) =>
+      resources.filter((resource) => !resource.startsWith("statefulsets")).flatMap((resource) =>
+        verbs.map((verb) => `${verb} ${resource} ${resourceNames === undefined ? "the namespace" : "the named target"}`)
+      )
+    ).toSorted();
+  };
+  const told = table(await read("docs/install.md"), "Permission", "Limited to", "What it is for", "In").flatMap(
+    ([permission = "", limit, , part]) => {
+      const words = permission.match(/[a-z/]+/g) ?? [];
+      const verbs = words.slice(0, -1);
+      return verbs.map((verb) => ({ said: `${verb} ${words.at(-1)} ${limit}`, part }));
+    },
+  );
+  const base = told.filter(({ part }) => part === "base");
+  assert.deepEqual(base.map(({ said }) => said).toSorted(), await granted("base"));
+  assert.deepEqual(told.map(({ said }) => said).toSorted(), await granted("overlays/extended"));
+});
+
+Deno.test("all pages name one version of Deno", async () => {
+  const texts = await Promise.all(pages.map(read));
+  assert.equal(new Set(texts.flatMap((text) => text.match(/deno@[\d.]+\d/g) ?? [])).size, 1);
+});
+
+Deno.test("docs/developing.md names every dependency", () => {
+  for (const name of Object.keys(project.imports)) assert.ok(developing.includes(`[${name}](`), name);
+});
