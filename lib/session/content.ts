@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Answer } from "../operator/mod.ts";
+import type { Answer } from "./facts.ts";
 import type { Json } from "../json.ts";
 
 /** Makes an answer's event; `replaced`: id of the message that it edits. */

@@ -13,7 +13,7 @@ import { type Json, list, object, text, texts } from "../json.ts";
 import type { Requests } from "./request.ts";
 import { SecretStorage } from "./secret_storage.ts";
 import type { SessionParts } from "./session.ts";
-import { publicKey } from "./trust.ts";
+import { publicKey } from "./decryption.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 const MASTER = "m.cross_signing.master";

@@ -10,7 +10,7 @@ import { ConfigError, CredentialError, RejectedError, TransientError } from "../
 import type { Store, StoredSession } from "../store/mod.ts";
 import { fullUserId, logIn } from "./login.ts";
 import { object, text } from "../json.ts";
-import { Machine } from "./machine.ts";
+import { Machine } from "./olm_machine.ts";
 import { path, Requests, TokenRefused } from "./request.ts";
 import { Session } from "./session.ts";
 

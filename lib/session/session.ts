@@ -9,20 +9,20 @@ import { RoomId, type RoomKeyInfo, type RoomKeyWithheldInfo } from "@matrix-org/
 import { getLogger } from "@logtape/logtape";
 import type { Secret } from "../config/mod.ts";
 import { RejectedError, TransientError } from "../errors.ts";
-import type { Answer, Chat, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "../operator/mod.ts";
+import type { Answer, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "./facts.ts";
 import type { Store } from "../store/mod.ts";
 import { Chores, type Pace } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
 import { gapFiller } from "./back_pagination.ts";
 import { ensureIdentity, type IdentityState } from "./identity.ts";
 import { type Json, object, text } from "../json.ts";
-import type { Machine } from "./machine.ts";
+import type { Machine } from "./olm_machine.ts";
 import type { SessionOptions } from "./open.ts";
 import { Polls } from "./sync_loop.ts";
 import { path, type Requests } from "./request.ts";
-import { Speaker } from "./speaker.ts";
+import { RoomEncryption } from "./room_encryption.ts";
 import { SyncApplier, type SyncEffect, syncFilter } from "./sync_response.ts";
-import { published, readEvent } from "./trust.ts";
+import { Decryption } from "./decryption.ts";
 import { Verifier } from "./verification.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
@@ -44,7 +44,7 @@ export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUse
 }
 
 /** A running login. */
-export class Session implements Chat, Disposable {
+export class Session implements Disposable {
   readonly self: string;
   readonly names: readonly string[];
   readonly #requests: Requests;
@@ -52,7 +52,8 @@ export class Session implements Chat, Disposable {
   readonly #machine: Machine;
   readonly #parts: SessionParts;
   readonly #verifier: Verifier;
-  readonly #speaker: Speaker;
+  readonly #decryption: Decryption;
+  readonly #encryption: RoomEncryption;
   readonly #applier: SyncApplier;
   /** Invitations that were answered and that sync has not confirmed yet. */
   readonly #answeredInvitations = new Set<string>();
@@ -73,7 +74,8 @@ export class Session implements Chat, Disposable {
     this.#machine = machine;
     this.#parts = parts;
     this.#verifier = new Verifier(machine, allowedUsers, now);
-    this.#speaker = new Speaker(requests, store, machine, onlySignedDevices);
+    this.#decryption = new Decryption(machine);
+    this.#encryption = new RoomEncryption(requests, store, machine, onlySignedDevices);
     this.#applier = new SyncApplier(store, self, now);
   }
 
@@ -122,7 +124,7 @@ export class Session implements Chat, Disposable {
     const isForCrypto = await this.#machine.receive(json);
     const effect = this.#applier.apply(json);
     this.#polls.wentWell();
-    for (const roomId of effect.renew) this.#speaker.renew(roomId);
+    for (const roomId of effect.renew) this.#encryption.rotate(roomId);
     for (const roomId of this.#answeredInvitations) {
       if (this.#store.rooms.get(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
     }
@@ -151,7 +153,7 @@ export class Session implements Chat, Disposable {
   /** Reads an event; what belongs to a verification goes its way. */
   async read(event: InboxEvent, signal: AbortSignal): Promise<Payload> {
     signal.throwIfAborted();
-    const payload = await readEvent(this.#machine, event.roomId, event.sender, event.event, signal);
+    const payload = await this.#decryption.read(event.roomId, event.sender, event.event, signal);
     if (payload.kind !== "undecryptable" && isVerification(payload)) {
       await this.#takeVerification(event, payload);
     }
@@ -191,9 +193,15 @@ export class Session implements Chat, Disposable {
     return state;
   }
 
+  /** Our device is signed by our own cross-signing identity. */
+  get isSigned(): boolean {
+    return this.#machine.isSigned;
+  }
+
+  /** What the homeserver publishes of a user. */
   published(userId: string, signal: AbortSignal): Promise<Published> {
     signal.throwIfAborted();
-    return published(this.#machine, userId, signal);
+    return this.#decryption.published(userId, signal);
   }
 
   room(roomId: string): RoomFacts | undefined {
@@ -202,7 +210,8 @@ export class Session implements Chat, Disposable {
       roomId,
       membership: room.membership,
       encrypted: room.encryption !== undefined,
-      joined: this.#speaker.joined(roomId),
+      sendProblem: this.#encryption.problem(room),
+      joined: this.#encryption.joined(roomId),
     };
   }
 
@@ -239,7 +248,7 @@ export class Session implements Chat, Disposable {
     signal: AbortSignal,
   ): Promise<string> {
     const { type, content } = outgoingEvent(answer, replacesEventId);
-    const body = await this.#speaker.put(answer.roomId, transactionId, type, content, signal);
+    const body = await this.#encryption.send(answer.roomId, transactionId, type, content, signal);
     return text(object(JSON.parse(body))["event_id"]) ?? "";
   }
 

@@ -17,7 +17,7 @@ import {
   VerificationRequestPhase,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import type { Machine } from "./machine.ts";
+import type { Machine } from "./olm_machine.ts";
 import type { OutgoingRequest } from "./outgoing.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);

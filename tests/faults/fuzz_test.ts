@@ -4,7 +4,7 @@ import { parse } from "../../lib/commands/mod.ts";
 import { TransientError } from "../../lib/errors.ts";
 import { scaleOf } from "../../lib/scaler/scaler.ts";
 import { object } from "../../lib/json.ts";
-import { Machine } from "../../lib/session/machine.ts";
+import { Machine } from "../../lib/session/olm_machine.ts";
 import { Requests } from "../../lib/session/request.ts";
 import { SyncApplier, syncFilter, timelineEvent } from "../../lib/session/sync_response.ts";
 import { openStore } from "../../lib/store/mod.ts";

@@ -246,6 +246,7 @@ Deno.test("hasAllowedUser() does not count ourselves", () => {
     roomId: "!r",
     membership: "join",
     encrypted: true,
+    sendProblem: undefined,
     joined,
   });
   assert.equal(hasAllowedUser(room([self, mallory, alice]), new Set([alice, self]), self), true);

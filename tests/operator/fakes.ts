@@ -246,7 +246,13 @@ export class World {
 
   /** Makes or changes a room; by default encrypted, with Alice and us in it. */
   room(roomId: string, changes: Partial<RoomFacts> = {}): void {
-    const plain = { roomId, membership: "join", encrypted: true, joined: [alice, self] } as const;
+    const plain: RoomFacts = {
+      roomId,
+      membership: "join",
+      encrypted: true,
+      sendProblem: undefined,
+      joined: [alice, self],
+    };
     this.rooms.set(roomId, { ...plain, ...this.rooms.get(roomId), ...changes });
   }
 

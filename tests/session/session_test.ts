@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { Secret } from "../../lib/config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors.ts";
 import type { Payload } from "../../lib/operator/mod.ts";
@@ -56,6 +57,45 @@ Deno.test("Session.read() decrypts an event again only when the crypto has learn
   await world.phoneOf("alice", "pw");
   await running.until(() => running.changed.has(alice.userId) || undefined);
   assert.equal(await read(), 2, "a device that came in between");
+});
+
+Deno.test("Session.read() keeps nothing that was found before the crypto learnt something else", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await running.roomWith(alice);
+  await alice.say(roomId, "start");
+  const [event] = await running.until(() => running.events().length > 0 ? running.events() : undefined);
+  assert.ok(event);
+  const devices = async (): Promise<number> => {
+    const payload = await running.session.read(event, never);
+    assert.ok(payload.kind === "decrypted");
+    return payload.senderFacts.devices.length;
+  };
+  running.changed.clear();
+
+  // The identity is looked at before and after the devices: the second time is held up.
+  const [looked, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const { getIdentity } = OlmMachine.prototype;
+  let times = 0;
+  OlmMachine.prototype.getIdentity = async function (user) {
+    if (this.userId.toString() === running.session.self && user.toString() === alice.userId && ++times === 2) {
+      looked.resolve();
+      await goOn.promise;
+    }
+    return await getIdentity.call(this, user);
+  };
+  try {
+    const early = devices();
+    await looked.promise;
+    await world.phoneOf("alice", "pw");
+    await running.until(() => running.changed.has(alice.userId) || undefined);
+    goOn.resolve();
+    assert.equal(await early, 1);
+  } finally {
+    OlmMachine.prototype.getIdentity = getIdentity;
+  }
+  assert.equal(await devices(), 2);
 });
 
 Deno.test("Session.send() is read by everyone in the room, and costs one request once keys are shared", async () => {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ciphertextKey } from "../../lib/session/megolm.ts";
+import { ciphertextKey } from "../../lib/session/decryption.ts";
 
 /** A Megolm message's beginning: version, tag, varint. */
 function ciphertext(...bytes: number[]): string {

@@ -16,18 +16,19 @@ import { RejectedError } from "../errors.ts";
 import type { Store, StoredRoom } from "../store/mod.ts";
 import { type Json, object } from "../json.ts";
 import { KeyedMutex } from "../async.ts";
-import { type Machine, userIds } from "./machine.ts";
+import type { SendProblem } from "./facts.ts";
+import { type Machine, userIds } from "./olm_machine.ts";
 import { path, type Requests } from "./request.ts";
 
-type RoomEncryption = NonNullable<StoredRoom["encryption"]>;
+type StoredEncryption = NonNullable<StoredRoom["encryption"]>;
 
 const MEGOLM = "m.megolm.v1.aes-sha2";
 /** The specification's defaults and what we let a room ask for (client-server API, 11.12.5, `m.room.encryption`). */
 const WEEK_MS = 604_800_000;
 const HOUR_MS = 3_600_000;
 
-/** Sends events of one account. */
-export class Speaker {
+/** Sends events into rooms, in the name of one account. */
+export class RoomEncryption {
   readonly #requests: Requests;
   readonly #store: Store;
   readonly #machine: Machine;
@@ -36,7 +37,7 @@ export class Speaker {
   /** Rooms whose session was made by this process, or renewed since it started. */
   readonly #fresh = new Set<string>();
 
-  /** From now on also says what the crypto wants said. */
+  /** From now on also sends what the crypto wants sent in rooms: its part of verifications. */
   constructor(requests: Requests, store: Store, machine: Machine, onlySignedDevices: boolean) {
     this.#requests = requests;
     this.#store = store;
@@ -44,7 +45,7 @@ export class Speaker {
     this.#onlySignedDevices = onlySignedDevices;
     machine.speakThrough((request, signal) => {
       const { room_id: roomId = "", txn_id: transactionId = "", event_type: type = "" } = request;
-      return this.put(roomId, transactionId, type, object(JSON.parse(request.body)), signal);
+      return this.send(roomId, transactionId, type, object(JSON.parse(request.body)), signal);
     });
   }
 
@@ -55,10 +56,10 @@ export class Speaker {
    * @throws RejectedError if we are not in the room, it wants an encryption that we do not speak (nothing is sent in
    * clear instead), or the homeserver refuses to hand a key over; TransientError
    */
-  put(roomId: string, transactionId: string, type: string, content: Json, signal: AbortSignal): Promise<string> {
+  send(roomId: string, transactionId: string, type: string, content: Json, signal: AbortSignal): Promise<string> {
     return this.#rooms.run(roomId, async () => {
       const room = this.#store.rooms.get(roomId);
-      if (room?.membership !== "join") throw new RejectedError(`Cannot speak in ${roomId}: not joined`, 0, "");
+      if (room?.membership !== "join") throw new RejectedError(`Cannot send into ${roomId}: not joined`, 0, "");
       const sent = room.encryption === undefined ? { type, body: content } : {
         type: "m.room.encrypted",
         body: await this.#encrypt(roomId, room.encryption, type, content, signal),
@@ -77,15 +78,22 @@ export class Speaker {
     return [...this.#store.rooms.members(roomId)].flatMap(([user, membership]) => membership === "join" ? [user] : []);
   }
 
+  /** Why nothing can be sent into a room, whether we are joined or not; undefined if it can. */
+  problem({ encryption }: StoredRoom): SendProblem | undefined {
+    if (encryption === undefined) return undefined;
+    if (encryption.algorithm !== MEGOLM) return "unusable-encryption";
+    return this.#onlySignedDevices && !this.#machine.isSigned ? "own-device-unsigned" : undefined;
+  }
+
   /** Has the room's session made anew before it is used again: somebody has left, or the room's policy has changed. */
-  renew(roomId: string): void {
+  rotate(roomId: string): void {
     this.#fresh.delete(roomId);
   }
 
   /** Shares the room's session where it has not been shared yet, and encrypts; members may change while we wait. */
   async #encrypt(
     roomId: string,
-    encryption: RoomEncryption,
+    encryption: StoredEncryption,
     type: string,
     content: Json,
     signal: AbortSignal,
@@ -109,7 +117,7 @@ export class Speaker {
     return await olm.encryptRoomEvent(new RoomId(roomId), type, JSON.stringify(content));
   }
 
-  #settings(encryption: RoomEncryption): EncryptionSettings {
+  #settings(encryption: StoredEncryption): EncryptionSettings {
     const made = new EncryptionSettings();
     made.algorithm = EncryptionAlgorithm.MegolmV1AesSha2;
     made.historyVisibility = HistoryVisibility.Joined;

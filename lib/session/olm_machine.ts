@@ -1,6 +1,6 @@
 /**
  * The Rust crypto (OlmMachine), opened over the durable store, and the requests that it wants sent. Knows nothing of
- * rooms; what it learns of senders is told in `trust.ts`, what it encrypts in `speaker.ts`.
+ * rooms; events are decrypted in `decryption.ts`, and encrypted in `room_encryption.ts`.
  *
  * @module
  */
@@ -19,7 +19,6 @@ import {
 import { getLogger } from "@logtape/logtape";
 import { RejectedError } from "../errors.ts";
 import { CRYPTO_NAME } from "../store/mod.ts";
-import { Findings } from "./findings.ts";
 import { count, type Json, list, object, text, texts } from "../json.ts";
 import { Mutex } from "../async.ts";
 import { endpoint, type OutgoingRequest } from "./outgoing.ts";
@@ -52,8 +51,8 @@ export class Machine implements Disposable {
   readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
   /** Users who have an identity by the homeserver's last answer. */
   readonly #identified = new Set<string>();
-  /** What was found in the crypto; another object once that may have changed. */
-  known = new Findings();
+  #revision = 0;
+  #isSigned = false;
   #syncs = 0;
   /** Numbers of our own keys at the homeserver, as the crypto was told last. */
   #toldKeys = "";
@@ -76,7 +75,9 @@ export class Machine implements Disposable {
     const handle = await StoreHandle.openWithKey(CRYPTO_NAME, key);
     const olm = await OlmMachine.initFromStore(new UserId(userId), new DeviceId(deviceId), handle);
     olm.roomKeyRequestsEnabled = false;
-    return new Machine(olm, requests);
+    const machine = new Machine(olm, requests);
+    await machine.#lookAtOwnDevice();
+    return machine;
   }
 
   /**
@@ -103,8 +104,18 @@ export class Machine implements Disposable {
     );
     this.#toldKeys = keys;
     this.#tellAgainAtMs = performance.now() + TELL_AGAIN_AFTER_MS;
-    this.known = new Findings();
+    this.#revision += 1;
     return true;
+  }
+
+  /** Another number each time that what the crypto knows may have changed. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Our device is signed by our own cross-signing identity, as the crypto knows them. */
+  get isSigned(): boolean {
+    return this.#isSigned;
   }
 
   /** Says from now on what the crypto wants said in rooms: its part of verifications. */
@@ -235,8 +246,14 @@ export class Machine implements Disposable {
       // A change that was told while the query was under way may not be in its answer.
       if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
     }
-    this.known = new Findings();
+    await this.#lookAtOwnDevice();
+    this.#revision += 1;
     return json;
+  }
+
+  async #lookAtOwnDevice(): Promise<void> {
+    using device = await this.olm.getDevice(this.olm.userId, this.olm.deviceId);
+    this.#isSigned = device?.isCrossSignedByOwner() ?? false;
   }
 
   /** Closes the crypto. */
