@@ -45,7 +45,9 @@ export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUse
 
 /** A running login. */
 export class Session implements Disposable {
+  /** Our own user id. */
   readonly self: string;
+  /** Names by which people address us: user id, localpart, display name if set. */
   readonly names: readonly string[];
   readonly #requests: Requests;
   readonly #store: Store;
@@ -204,6 +206,7 @@ export class Session implements Disposable {
     return this.#decryption.published(userId, signal);
   }
 
+  /** The room as it stands now; undefined if never heard of. */
   room(roomId: string): RoomFacts | undefined {
     const room = this.#store.rooms.get(roomId);
     return room && {
@@ -215,16 +218,19 @@ export class Session implements Disposable {
     };
   }
 
+  /** Rooms that we have joined. */
   joinedRooms(): readonly string[] {
     return this.#store.rooms.all().filter((room) => room.membership === "join").map((room) => room.roomId);
   }
 
+  /** Invitations that wait for an answer. */
   invitations(): readonly Invitation[] {
     return this.#store.rooms.all()
       .filter((room) => room.membership === "invite" && !this.#answeredInvitations.has(room.roomId))
       .map(({ roomId, inviters }) => ({ roomId, inviters }));
   }
 
+  /** Accepts an invitation. */
   async join(roomId: string, signal: AbortSignal): Promise<void> {
     await this.#requests.send(
       { method: "POST", path: path`/_matrix/client/v3/rooms/${roomId}/join`, body: {} },
@@ -233,6 +239,7 @@ export class Session implements Disposable {
     this.#answeredInvitations.add(roomId);
   }
 
+  /** Declines an invitation, or leaves a room. */
   async leave(roomId: string, signal: AbortSignal): Promise<void> {
     await this.#requests.send(
       { method: "POST", path: path`/_matrix/client/v3/rooms/${roomId}/leave`, body: {} },
@@ -241,6 +248,13 @@ export class Session implements Disposable {
     this.#store.rooms.forget(roomId);
   }
 
+  /**
+   * Sends an answer: encrypted wherever the room has once been seen encrypted. The same transaction id never sends it twice.
+   *
+   * @param replacesEventId event id of the message that an edit replaces
+   * @returns event id
+   * @throws RejectedError if this answer cannot be sent; TransientError
+   */
   async send(
     transactionId: string,
     answer: Answer,
