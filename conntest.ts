@@ -4,9 +4,8 @@
  * @module
  */
 
-import { type Config, readConfig } from "./lib/config/mod.ts";
+import { type Config, readConfig, type Target } from "./lib/config/mod.ts";
 import { ConfigError } from "./lib/errors.ts";
-import type { Target } from "./lib/operator/mod.ts";
 import {
   canI,
   KubernetesApi,

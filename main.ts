@@ -7,17 +7,18 @@
 import { getLogger } from "@logtape/logtape";
 import { Backoff, operatorPolicy, retry, sleep, systemClock, waitAfter } from "./lib/async.ts";
 import project from "./deno.json" with { type: "json" };
-import { type Config, encodeRecoveryKey, type Purpose, readArguments, readConfig, usage } from "./lib/config/mod.ts";
-import { ConfigError, TransientError } from "./lib/errors.ts";
-import { Operator, type Target } from "./lib/operator/mod.ts";
 import {
-  KubernetesApi,
-  KubernetesRollouts,
-  KubernetesScaler,
-  openCluster,
-  placesIn,
-  serverVersion,
-} from "./lib/scaler/mod.ts";
+  type Config,
+  encodeRecoveryKey,
+  type Purpose,
+  readArguments,
+  readConfig,
+  type Target,
+  usage,
+} from "./lib/config/mod.ts";
+import { ConfigError, TransientError } from "./lib/errors.ts";
+import { Operator } from "./lib/operator/mod.ts";
+import { KubernetesApi, KubernetesScaler, openCluster, placesIn, serverVersion } from "./lib/scaler/mod.ts";
 import {
   every,
   Health,
@@ -187,7 +188,7 @@ async function operate(
   await using operator = new Operator({
     chat: session,
     scaler,
-    rollouts: new KubernetesRollouts(api),
+    rollouts: scaler,
     journal: store.journal,
     memory: store.memory,
     transaction: (calls) => store.transaction(calls),

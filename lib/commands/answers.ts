@@ -5,25 +5,12 @@
  * @module
  */
 
+import type { Counts, Problem } from "../scaler/mod.ts";
 import { duration, longestMs, shortestMs, timeLeft } from "./duration.ts";
 import type { Misuse } from "./parse.ts";
-import { type Hindrance, reasons, stopping } from "./progress.ts";
+import { reasons, stopping } from "./progress.ts";
 import { type CommandRow, commandTable, type CommandWord } from "./table.ts";
 import { bold, code, joined, lines, quoted, type Text, text } from "./text.ts";
-
-/** A target's counts. */
-export interface Counts {
-  /** Pods wanted (`spec.replicas`). */
-  readonly desired: number;
-  /** Pods that exist, by a status that is current. */
-  readonly current: number;
-  /** Pods that are ready. */
-  readonly ready: number;
-  /** Pods that are available. */
-  readonly available: number;
-  /** The other counts speak of the pods wanted now (`observedGeneration` has caught up). */
-  readonly settled: boolean;
-}
 
 /** Why something could not be done. */
 export type Why =
@@ -77,19 +64,19 @@ export interface Circumstances {
   /** After which time it stops by itself, milliseconds. */
   readonly stopsInMs: number | undefined;
   /** What is in its way. */
-  readonly obstacles: readonly Hindrance[];
+  readonly problems: readonly Problem[];
 }
 
 /** How a target is: one alone in a sentence, one of several in a row of a table. */
 export function status(target: string, counts: Counts, around: Circumstances, isAlone: boolean): Text {
   const { desired, ready, available } = counts;
-  const { readyForMs, stopsInMs, obstacles } = around;
+  const { readyForMs, stopsInMs, problems } = around;
   const since = readyForMs === undefined ? "" : `, for ${duration(readyForMs)}`;
   const until = stopsInMs === undefined ? "" : `; stops by itself in ${timeLeft(stopsInMs)}`;
   const told = text`${ready}/${desired} ready, ${available} available${since}${until}`;
   const state = stateOf(counts);
   const line = isAlone ? text`${bold(target)} is ${state}: ${told}` : text`${bold(target)} · ${state} · ${told}`;
-  return obstacles.length === 0 ? line : text`${line}; ${reasons({ obstacles })}`;
+  return problems.length === 0 ? line : text`${line}; ${reasons({ problems })}`;
 }
 
 /** What can be sent. */

@@ -5,33 +5,9 @@
  * @module
  */
 
-import type { Counts } from "./answers.ts";
+import type { Counts, Diagnosis, Problem } from "../scaler/mod.ts";
 import { duration, timeLeft } from "./duration.ts";
 import { bold, code, joined, quoted, type Text, text, user } from "./text.ts";
-
-/** One thing that is in a target's way, in the cluster's own words. */
-export interface Hindrance {
-  /** What it is about. */
-  readonly kind: "image" | "container-config" | "crash" | "out-of-memory" | "unschedulable" | "quota" | "other";
-  /** The cluster's word, such as `ImagePullBackOff`. */
-  readonly reason: string;
-  /** The cluster's sentence, cut to a line. */
-  readonly message?: string;
-  /** The image that cannot be had. */
-  readonly image?: string;
-  /** What the container last ended with. */
-  readonly exitCode?: number;
-  /** How often it has been started anew. */
-  readonly restarts?: number;
-}
-
-/** What keeps a target from being ready. */
-export interface Hindrances {
-  /** Empty: nothing but time, as far as can be told. */
-  readonly obstacles: readonly Hindrance[];
-  /** The permission that would tell more, such as `list pods in namespace "clawdbot"`; undefined if it is held. */
-  readonly missing: string | undefined;
-}
 
 /** A start whose target is ready; `stopsInMs`: only for so long. */
 export function ready(target: string, afterMs: number, stopsInMs: number | undefined): Text {
@@ -58,21 +34,25 @@ export function notReady(
   target: string,
   { ready, desired }: Pick<Counts, "ready" | "desired">,
   afterMs: number,
-  why: Hindrances,
+  why: Diagnosis,
 ): Text {
   const head = text`${bold(target)} is not ready after ${duration(afterMs)} (${ready}/${desired} ready)`;
-  const unknown = why.missing === undefined ? "I see nothing in its way" : "what I may look at does not say why";
-  const known = why.obstacles.length === 0 ? text`, and ${unknown}` : text`: ${reasons(why)}`;
-  const more = why.missing === undefined ? "" : `. I could tell more with permission to ${why.missing}`;
+  const unknown = why.missingPermission === undefined
+    ? "I see nothing in its way"
+    : "what I may look at does not say why";
+  const known = why.problems.length === 0 ? text`, and ${unknown}` : text`: ${reasons(why)}`;
+  const more = why.missingPermission === undefined
+    ? ""
+    : `. I could tell more with permission to ${why.missingPermission}`;
   return text`${head}${known}${more}. I keep watching it.`;
 }
 
 /** What is in the way. */
-export function reasons({ obstacles }: Pick<Hindrances, "obstacles">): Text {
-  return joined(obstacles.map(hindrance), "; ");
+export function reasons({ problems }: Pick<Diagnosis, "problems">): Text {
+  return joined(problems.map(described), "; ");
 }
 
-const sayings: Readonly<Record<Hindrance["kind"], string>> = {
+const sayings: Readonly<Record<Problem["kind"], string>> = {
   "image": "its image cannot be pulled",
   "container-config": "its container cannot be set up",
   "crash": "it crashes",
@@ -82,7 +62,7 @@ const sayings: Readonly<Record<Hindrance["kind"], string>> = {
   "other": "the cluster reports",
 };
 
-function hindrance({ kind, reason, message, image, exitCode, restarts }: Hindrance): Text {
+function described({ kind, reason, message, image, exitCode, restarts }: Problem): Text {
   const details = [
     code(reason),
     ...image === undefined ? [] : [text`image ${code(image)}`],

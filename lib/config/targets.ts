@@ -5,18 +5,13 @@
  */
 
 import { parse } from "../commands/mod.ts";
+import type { Workload } from "../scaler/mod.ts";
 import { isLabel, isSubdomain, quoted, Unfit } from "./parsers.ts";
 
 /** A workload that is switched on and off. */
-export interface Target {
+export interface Target extends Workload {
   /** The name that people use. */
   readonly alias: string;
-  /** What kind of workload it is. */
-  readonly kind: "deployment" | "statefulset";
-  /** Namespace. */
-  readonly namespace: string;
-  /** Name. */
-  readonly name: string;
 }
 
 /** Targets between commas, the default one first; every one that is wrong is told. */

@@ -4,20 +4,10 @@
  * @module
  */
 
-import type { Counts, Hindrance, Hindrances } from "../commands/mod.ts";
 import type { Target } from "../config/mod.ts";
+import type { Diagnosis, KubernetesEvent, Scale } from "../scaler/mod.ts";
 
-export type { Target };
-
-/** A workload's counts as the cluster tells them. */
-export interface Scale extends Counts {
-  /** For the PATCH that is to change exactly what was read. */
-  readonly resourceVersion: string;
-  /** Moves with every change of what is wanted, and with no change of the status (`metadata.generation`). */
-  readonly generation: number;
-  /** Who last set the count, by the manager of `spec.replicas` in managedFields; undefined where nobody is noted. */
-  readonly manager?: string;
-}
+export type { Diagnosis, Scale, Target };
 
 /** The cluster: reads and sets counts. */
 export interface Scaler {
@@ -62,27 +52,5 @@ export interface Rollouts {
    *
    * @throws PermissionError if that is not permitted; TransientError | NotFoundError
    */
-  record(target: Target, note: Note, signal: AbortSignal): Promise<void>;
-}
-
-/** What stands in the way of a target's readiness. */
-export interface Diagnosis extends Hindrances {
-  /** The most certain first; empty: nothing but time, as far as can be told. */
-  readonly obstacles: readonly Obstacle[];
-}
-
-/** One thing that is in the way. */
-export interface Obstacle extends Hindrance {
-  /** It won't go away by itself, and is told at once; otherwise only when the time limit is over. */
-  readonly certain: boolean;
-}
-
-/** What a Kubernetes Event is to say. */
-export interface Note {
-  /** One word in CamelCase, such as `SwitchedOn`. */
-  readonly reason: string;
-  /** One sentence; no message text, no secret. */
-  readonly message: string;
-  /** `Warning` where something failed. */
-  readonly type: "Normal" | "Warning";
+  record(target: Target, event: KubernetesEvent, signal: AbortSignal): Promise<void>;
 }

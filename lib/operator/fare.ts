@@ -71,14 +71,14 @@ export function nextStep(standing: Standing): Step {
 
 function hindered(standing: Standing): Step | undefined {
   const { alias, change, scale, diagnosis, afterMs, startTimeoutMs } = standing;
-  const certain = diagnosis.obstacles.filter((each) => each.certain);
+  const certain = diagnosis.problems.filter((each) => each.certain);
   // Containers that fail in different ways take turns: each way is told once.
   const { obstacles = [] } = change;
   const untold = certain.map(({ kind, image = "" }) => `${kind} ${image}`).filter((each) => !obstacles.includes(each));
   const isNew = untold.length > 0;
   const isLate = !change.late && change.told !== "ready" && afterMs >= startTimeoutMs;
   if (isNew || isLate) {
-    const why = isLate ? diagnosis : { ...diagnosis, obstacles: certain };
+    const why = isLate ? diagnosis : { ...diagnosis, problems: certain };
     const told: Change = {
       ...change,
       told: "failing",

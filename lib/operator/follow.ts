@@ -26,7 +26,7 @@ const refusedForMs = 300_000;
 
 /** What is in a target's way is asked for so often at most: that is a list of pods. */
 const diagnosedEveryMs = 2_000;
-const unhindered: Diagnosis = { obstacles: [], missing: undefined };
+const unhindered: Diagnosis = { problems: [], missingPermission: undefined };
 
 /** Watches all targets. */
 export class Follower {

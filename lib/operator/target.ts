@@ -108,13 +108,13 @@ export class Switch {
     const scale = await scaler.read(target, signal);
     observer.replicas(alias, scale);
     const isInWay = isUnready({ after: scale.desired }, scale);
-    const { obstacles } = isInWay ? await this.#follower.diagnose(target, signal) : { obstacles: [] };
+    const { problems } = isInWay ? await this.#follower.diagnose(target, signal) : { problems: [] };
     const { readySinceMs, timer } = this.#recall.of(alias);
     const isReady = stateOf(scale) === "running" && readySinceMs !== undefined;
     const text = status(alias, scale, {
       readyForMs: isReady ? clock.now() - readySinceMs : undefined,
       stopsInMs: timer === undefined || scale.desired === 0 ? undefined : timer.dueAtMs - clock.now(),
-      obstacles,
+      problems,
     }, parts.size === 1);
     return { outcome: "done", text, after: scale.desired };
   }

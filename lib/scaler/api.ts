@@ -9,7 +9,7 @@ import { CredentialError, RejectedError, TransientError } from "../errors.ts";
 import type { Cluster, Credential } from "./cluster.ts";
 import { Deadline } from "../async.ts";
 import { type Attempt, failureOf } from "./failure.ts";
-import { type Fields, fields, text } from "./objects.ts";
+import { type Json, object, text } from "../json.ts";
 
 /** A request. `verb` and `resource` are what errors speak of. */
 export interface Call extends Attempt {
@@ -38,7 +38,7 @@ export interface WatchEvent {
   /** Such as `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`; first of all `BEGUN`, which is ours: the watch is permitted. */
   readonly type: string;
   /** The object as it is now. */
-  readonly object: Fields;
+  readonly object: Json;
 }
 
 /** A Kubernetes API server that requests can be made to. It does not own the cluster that it is given. */
@@ -75,13 +75,13 @@ export class KubernetesApi {
    * @throws TransientError | CredentialError | PermissionError | NotFoundError | ConflictError | RejectedError; the
    * signal's reason if it was aborted
    */
-  async request(call: Call, signal: AbortSignal): Promise<Fields> {
+  async request(call: Call, signal: AbortSignal): Promise<Json> {
     using deadline = this.#deadline(call, signal);
     try {
       const response = await this.#letIn(call, deadline.signal);
-      const object = objectIn(await response.text());
+      const read = objectIn(await response.text());
       this.#onOutcome(true);
-      return object;
+      return read;
     } catch (error) {
       const translated = this.#translated(call, error, deadline);
       if (!signal.aborted) {
@@ -116,9 +116,10 @@ export class KubernetesApi {
         const lines = (rest + chunk).split("\n");
         rest = lines.pop() ?? "";
         for (const line of lines) {
-          const { type, object } = objectIn(line);
-          if (type !== "ERROR") yield { type: text(type), object: fields(object) };
-          else throw failureOf(call, { ...refusalIn(fields(object)), retryAfter: null }, this.#now());
+          const event = objectIn(line);
+          const { type } = event;
+          if (type !== "ERROR") yield { type: text(type) ?? "", object: object(event.object) };
+          else throw failureOf(call, { ...refusalIn(object(event.object)), retryAfter: null }, this.#now());
         }
       }
     } catch (error) {
@@ -204,14 +205,14 @@ function cannot({ verb, resource }: Call): string {
  *
  * @throws SyntaxError
  */
-function objectIn(json: string): Fields {
-  const object: unknown = JSON.parse(json);
-  if (typeof object === "object" && object !== null) return object as Fields;
+function objectIn(json: string): Json {
+  const value: unknown = JSON.parse(json);
+  if (typeof value === "object" && value !== null) return value as Json;
   throw new SyntaxError("no object");
 }
 
 /** A Status object that came by a watch, as if it had been the answer to a request. */
-function refusalIn(status: Fields): { status: number; body: string } {
+function refusalIn(status: Json): { status: number; body: string } {
   return { status: typeof status.code === "number" ? status.code : 500, body: JSON.stringify(status) };
 }
 

@@ -5,10 +5,11 @@
  * @module
  */
 
+export { canI, type Permission, serverVersion, whoAmI } from "./access_reviews.ts";
 export { type ApiOptions, type Call, KubernetesApi, type WatchEvent } from "./api.ts";
-export { canI, type Permission, serverVersion, whoAmI } from "./checks.ts";
 export { type Cluster, type ClusterPlaces, type Credential, openCluster, placesIn } from "./cluster.ts";
+export type { KubernetesEvent } from "./events.ts";
 export type { Attempt } from "./failure.ts";
-export type { Fields } from "./objects.ts";
-export { KubernetesRollouts } from "./rollouts.ts";
-export { FIELD_MANAGER, KubernetesScaler } from "./scaler.ts";
+export type { Diagnosis, Problem } from "./pod_diagnosis.ts";
+export { KubernetesScaler } from "./scaler.ts";
+export { type Counts, FIELD_MANAGER, type Scale, type Workload } from "./workloads.ts";

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import * as answers from "../../lib/commands/mod.ts";
-import type { Counts, Text, Why } from "../../lib/commands/mod.ts";
+import type { Text, Why } from "../../lib/commands/mod.ts";
+import type { Counts } from "../../lib/scaler/mod.ts";
 
 const running: Counts = { desired: 1, current: 1, ready: 1, available: 1, settled: true };
-const alone = { readyForMs: undefined, stopsInMs: undefined, obstacles: [] };
+const alone = { readyForMs: undefined, stopsInMs: undefined, problems: [] };
 const off: Counts = { desired: 0, current: 0, ready: 0, available: 0, settled: true };
 
 Deno.test("answers say what the specification says", async (t) => {

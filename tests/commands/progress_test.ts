@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import * as answers from "../../lib/commands/mod.ts";
-import type { Hindrance, Text } from "../../lib/commands/mod.ts";
+import type { Text } from "../../lib/commands/mod.ts";
+import type { Problem } from "../../lib/scaler/mod.ts";
 
 Deno.test("notReady() says what is in the way, in the cluster's own words", async (t) => {
-  const rows: [hindrance: Hindrance, words: string][] = [
+  const rows: [problem: Omit<Problem, "certain">, words: string][] = [
     [
       { kind: "image", reason: "ImagePullBackOff", image: "ghcr.io/claw:1", message: "not found" },
       "its image cannot be pulled (`ImagePullBackOff`, image `ghcr.io/claw:1`, not found)",
@@ -30,9 +31,9 @@ Deno.test("notReady() says what is in the way, in the cluster's own words", asyn
     ],
     [{ kind: "other", reason: "ContainerCreating" }, "the cluster reports (`ContainerCreating`)"],
   ];
-  for (const [hindrance, words] of rows) {
+  for (const [problem, words] of rows) {
     await t.step(words, () => {
-      const why = { obstacles: [hindrance], missing: undefined };
+      const why = { problems: [{ ...problem, certain: true }], missingPermission: undefined };
       const { plain } = answers.notReady("clawdbot", { ready: 0, desired: 1 }, 14_000, why);
       assert.equal(plain, `clawdbot is not ready after 14 s (0/1 ready): ${words}. I keep watching it.`);
     });
@@ -40,8 +41,8 @@ Deno.test("notReady() says what is in the way, in the cluster's own words", asyn
 });
 
 Deno.test("notReady() says whether it has seen nothing in the way, or could not look", () => {
-  const said = (missing: string | undefined): string =>
-    answers.notReady("clawdbot", { ready: 0, desired: 1 }, 600_000, { obstacles: [], missing }).plain;
+  const said = (missingPermission: string | undefined): string =>
+    answers.notReady("clawdbot", { ready: 0, desired: 1 }, 600_000, { problems: [], missingPermission }).plain;
   const head = "clawdbot is not ready after 10 min (0/1 ready), and";
   assert.equal(said(undefined), `${head} I see nothing in its way. I keep watching it.`);
   assert.equal(
@@ -51,10 +52,10 @@ Deno.test("notReady() says whether it has seen nothing in the way, or could not 
 });
 
 Deno.test("what is said of progress is modest in HTML, and lets nothing foreign into it", async (t) => {
-  const image: Hindrance = { kind: "image", reason: "<i>", message: `${"x".repeat(400)}\nline` };
+  const image: Problem = { kind: "image", certain: true, reason: "<i>", message: `${"x".repeat(400)}\nline` };
   const rows: [text: Text, html: RegExp][] = [
     [answers.ready("clawdbot", 14_000, undefined), /^<b>clawdbot<\/b> is ready, after 14 s$/],
-    [answers.reasons({ obstacles: [image] }), /^its image cannot be pulled \(<code>&#60;i&#62;<\/code>, x{300}…\)$/],
+    [answers.reasons({ problems: [image] }), /^its image cannot be pulled \(<code>&#60;i&#62;<\/code>, x{300}…\)$/],
     [
       answers.changedByOthers("claw", { before: 1, now: 2, manager: "<b>" }),
       /^<b>claw<\/b> was scaled from 1 to 2 by somebody else \(<code>&#60;b&#62;<\/code>\)$/,

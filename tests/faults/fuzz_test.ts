@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { parse } from "../../lib/commands/mod.ts";
 import { TransientError } from "../../lib/errors.ts";
-import { scaleOf } from "../../lib/scaler/scaler.ts";
+import { scaleOf } from "../../lib/scaler/workloads.ts";
 import { object } from "../../lib/json.ts";
 import { Machine } from "../../lib/session/olm_machine.ts";
 import { Requests } from "../../lib/session/request.ts";

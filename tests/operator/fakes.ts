@@ -226,7 +226,7 @@ export class World {
   readonly notes: string[] = [];
   remembered: Remembered | undefined;
   /** What is in the way of targets. */
-  diagnosis: Diagnosis = { obstacles: [], missing: undefined };
+  diagnosis: Diagnosis = { problems: [], missingPermission: undefined };
   /** A watch is permitted. */
   mayWatch = true;
   /** Pods are ready as soon as they are wanted. */

@@ -12,9 +12,9 @@ const starting: Scale = { ...ready, ready: 0, available: 0 };
 const off: Scale = { ...starting, desired: 0, current: 0 };
 const image = { kind: "image", certain: true, reason: "ImagePullBackOff", image: "claw:0" } as const;
 const crash = { kind: "crash", certain: true, reason: "CrashLoopBackOff" } as const;
-const clear: Diagnosis = { obstacles: [], missing: undefined };
-const hindered: Diagnosis = { obstacles: [image], missing: undefined };
-const perhaps: Diagnosis = { obstacles: [{ ...image, certain: false }], missing: undefined };
+const clear: Diagnosis = { problems: [], missingPermission: undefined };
+const hindered: Diagnosis = { problems: [image], missingPermission: undefined };
+const perhaps: Diagnosis = { problems: [{ ...image, certain: false }], missingPermission: undefined };
 const failing: Change = { ...change, told: "failing", obstacles: ["image claw:0"] };
 
 /** A step in short: for how long to wait; or what is told, `!` where people are called, and what is remembered of it. */
@@ -54,7 +54,7 @@ Deno.test("nextStep() tells what has changed, and nothing else", async (t) => {
     ],
     [
       "hindered by one more",
-      { diagnosis: { ...hindered, obstacles: [image, crash] }, change: failing },
+      { diagnosis: { ...hindered, problems: [image, crash] }, change: failing },
       "not ready → failing",
     ],
     ["late", { afterMs: 600_000 }, "! not ready → failing, late"],

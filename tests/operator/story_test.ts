@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { CredentialError, PermissionError } from "../../lib/errors.ts";
-import type { Obstacle } from "../../lib/operator/mod.ts";
+import type { Problem } from "../../lib/scaler/mod.ts";
 import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";
 const off = "clawdbot is now off (replicas: 0)";
 const bob = "@bob:example.org";
-const image: Obstacle = {
+const image: Problem = {
   kind: "image",
   certain: true,
   reason: "ImagePullBackOff",
@@ -83,18 +83,18 @@ Deno.test("Operator tells at once what is certainly in the way, and again when s
   await using running = world.start();
   await running.receive("start");
   const why = "its image cannot be pulled (`ImagePullBackOff`, image `claw:0`, denied)";
-  world.diagnosis = { obstacles: [{ ...image, certain: false, reason: "ErrImagePull" }], missing: undefined };
+  world.diagnosis = { problems: [{ ...image, certain: false, reason: "ErrImagePull" }], missingPermission: undefined };
   await world.clock.advance(4_000);
   assert.deepEqual(world.story, [on]);
-  world.diagnosis = { obstacles: [image], missing: undefined };
+  world.diagnosis = { problems: [image], missingPermission: undefined };
   await world.clock.advance(2_000);
   const said = `clawdbot is not ready after 6 s (0/1 ready): ${why}. I keep watching it.`;
   assert.deepEqual(world.story, [on, `✎ ${said}`, `! ${alice}: ${said}`]);
   await world.clock.advance(60_000);
   assert.equal(world.story.length, 3);
   world.diagnosis = {
-    obstacles: [{ kind: "crash", certain: true, reason: "CrashLoopBackOff", exitCode: 1, restarts: 2 }],
-    missing: undefined,
+    problems: [{ kind: "crash", certain: true, reason: "CrashLoopBackOff", exitCode: 1, restarts: 2 }],
+    missingPermission: undefined,
   };
   await world.clock.advance(2_000);
   assert.deepEqual(world.story.slice(3), [
@@ -117,7 +117,7 @@ Deno.test("Operator tells at once what is certainly in the way, and again when s
 
 Deno.test("Operator tells at the time limit what is pending, and the permission that would tell more, and goes on", async () => {
   const world = slowWorld({ startTimeoutMs: 60_000 });
-  world.diagnosis = { obstacles: [], missing: 'list pods in namespace "clawdbot"' };
+  world.diagnosis = { problems: [], missingPermission: 'list pods in namespace "clawdbot"' };
   await using running = world.start();
   await running.receive("start");
   await world.clock.advance(60_000);
@@ -136,7 +136,7 @@ Deno.test("Operator tells what was provisional at the time limit", async () => {
   const world = slowWorld({ startTimeoutMs: 60_000 });
   const message = "0/1 nodes are available: 1 Insufficient memory.";
   const obstacle = { kind: "unschedulable", certain: false, reason: "Unschedulable", message } as const;
-  world.diagnosis = { obstacles: [obstacle], missing: undefined };
+  world.diagnosis = { problems: [obstacle], missingPermission: undefined };
   await using running = world.start();
   await running.receive("start");
   await world.clock.advance(60_000);
@@ -346,7 +346,7 @@ Deno.test("Operator killed in the middle of a story goes on with it, and says no
         await using running = world.start();
         await running.receive("start");
       }
-      world.diagnosis = { obstacles: [image], missing: undefined };
+      world.diagnosis = { problems: [image], missingPermission: undefined };
       {
         // It dies on the way from the first failure to its being told.
         await using running = world.start(point);
@@ -356,7 +356,7 @@ Deno.test("Operator killed in the middle of a story goes on with it, and says no
       }
       await using _running = world.start();
       await world.clock.advance(2_000);
-      world.diagnosis = { obstacles: [], missing: undefined };
+      world.diagnosis = { problems: [], missingPermission: undefined };
       world.setPods({ ready: 1 });
       await world.clock.advance(100_000);
       const kinds = world.story.map((line) => line.replace(/after .*/, ""));
@@ -396,7 +396,7 @@ Deno.test("Operator says in a status for how long a target has been ready, and w
   assert.equal(world.story.at(-1), "clawdbot is running: 1/1 ready, 1 available, for 3 h 12 min");
   world.setPods({ ready: 0, available: 0 });
   await rest();
-  world.diagnosis = { obstacles: [image], missing: undefined };
+  world.diagnosis = { problems: [image], missingPermission: undefined };
   await running.receive("status");
   assert.equal(
     world.story.at(-1),

@@ -155,7 +155,7 @@ Deno.test("KubernetesApi.watch() puts lines together, and ends where the connect
 Deno.test("KubernetesApi leaves nobody waiting for the caller's signal", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   const { signal } = new AbortController();
-  const watching = at.rollouts.watch(target, signal);
+  const watching = at.scaler.watch(target, signal);
   await watching.next();
   const change = watching.next();
   const { resourceVersion } = await at.scaler.read(target, signal);

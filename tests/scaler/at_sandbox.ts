@@ -4,15 +4,8 @@
  * @module
  */
 
-import type { Target } from "../../lib/operator/mod.ts";
-import {
-  type ApiOptions,
-  type Cluster,
-  KubernetesApi,
-  KubernetesRollouts,
-  KubernetesScaler,
-  openCluster,
-} from "../../lib/scaler/mod.ts";
+import type { Target } from "../../lib/config/mod.ts";
+import { type ApiOptions, type Cluster, KubernetesApi, KubernetesScaler, openCluster } from "../../lib/scaler/mod.ts";
 import { KubernetesSandbox, type Rule } from "../../sandbox/kubernetes/mod.ts";
 
 /** The target of these tests: a Deployment, which the sandbox has at 0. */
@@ -58,7 +51,6 @@ export interface AtSandbox extends AsyncDisposable {
   readonly cluster: Cluster;
   readonly api: KubernetesApi;
   readonly scaler: KubernetesScaler;
-  readonly rollouts: KubernetesRollouts;
 }
 
 /** Starts a sandbox and opens it by kubeconfig, with the base Role unless other rules are given. */
@@ -81,7 +73,6 @@ export async function atSandbox(options: ApiOptions & { rules?: readonly Rule[] 
     cluster,
     api,
     scaler: new KubernetesScaler(api),
-    rollouts: new KubernetesRollouts(api),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }

@@ -5,7 +5,8 @@
  */
 
 import assert from "node:assert/strict";
-import type { Obstacle, Target } from "../../lib/operator/mod.ts";
+import type { Target } from "../../lib/config/mod.ts";
+import type { Problem } from "../../lib/scaler/mod.ts";
 import { type AtSandbox, atSandbox, baseRole, patient } from "./at_sandbox.ts";
 import type { Rule } from "../../sandbox/kubernetes/mod.ts";
 
@@ -13,22 +14,22 @@ const everything: readonly Rule[] = [{ resources: ["*"], verbs: ["*"] }];
 const failing = { alias: "agent", namespace: "agents", name: "agent" };
 
 /** What is in a target's way as soon as that is as wanted; it is asked for whenever something changes. */
-async function obstaclesWhen(
-  { sandbox, rollouts }: AtSandbox,
+async function problemsWhen(
+  { sandbox, scaler }: AtSandbox,
   target: Target,
-  wanted: (first: Obstacle | undefined) => boolean,
-): Promise<readonly Obstacle[]> {
+  wanted: (first: Problem | undefined) => boolean,
+): Promise<readonly Problem[]> {
   for (;;) {
     const changed = Promise.withResolvers<void>();
     using _listening = sandbox.onChange(changed.resolve);
-    const { obstacles } = await rollouts.diagnose(target, patient);
-    if (wanted(obstacles[0])) return obstacles;
+    const { problems } = await scaler.diagnose(target, patient);
+    if (wanted(problems[0])) return problems;
     await changed.promise;
   }
 }
 
-Deno.test("KubernetesRollouts.diagnose() tells what fails of Deployments and StatefulSets", async (t) => {
-  const rows: [image: string, certain: boolean, told: Partial<Obstacle>][] = [
+Deno.test("KubernetesScaler.diagnose() tells what fails of Deployments and StatefulSets", async (t) => {
+  const rows: [image: string, certain: boolean, told: Partial<Problem>][] = [
     ["example/missing:1", true, { kind: "image", reason: "ImagePullBackOff", image: "example/missing:1" }],
     ["example/Invalid", true, { kind: "image", reason: "InvalidImageName", image: "example/Invalid" }],
     ["example/misconfigured", true, { kind: "container-config", reason: "CreateContainerConfigError" }],
@@ -44,9 +45,9 @@ Deno.test("KubernetesRollouts.diagnose() tells what fails of Deployments and Sta
         await using at = await atSandbox({ rules: everything });
         Object.assign(at.sandbox.durations, { runMs: 10, backOffMs: 30 });
         at.sandbox.create({ ...failing, resource: `${kind}s`, image, replicas: 1 });
-        const isTold = (first?: Obstacle) =>
+        const isTold = (first?: Problem) =>
           first?.certain === certain && first.kind === told.kind && first.reason !== "ContainerCreating";
-        const [first, ...others] = await obstaclesWhen(at, { ...failing, kind }, isTold);
+        const [first, ...others] = await problemsWhen(at, { ...failing, kind }, isTold);
         assert.deepEqual({ ...first, ...told }, first);
         assert.deepEqual(others, []);
       });
@@ -54,12 +55,12 @@ Deno.test("KubernetesRollouts.diagnose() tells what fails of Deployments and Sta
   }
 });
 
-Deno.test("KubernetesRollouts.diagnose() tells of quota with the base Role", async () => {
+Deno.test("KubernetesScaler.diagnose() tells of quota with the base Role", async () => {
   const rules: Rule[] = baseRole.map((rule) => ({ ...rule, resourceNames: ["clawdbot", "agent"] }));
   await using at = await atSandbox({ rules });
   using _quota = at.sandbox.limitPods("agents", 0);
   at.sandbox.create({ ...failing, replicas: 1 });
-  const [first] = await obstaclesWhen(at, { ...failing, kind: "deployment" }, (first) => first !== undefined);
+  const [first] = await problemsWhen(at, { ...failing, kind: "deployment" }, (first) => first !== undefined);
   assert.deepEqual([first?.kind, first?.certain, first?.reason], ["quota", true, "FailedCreate"]);
   assert.match(first?.message ?? "", /^pods "agent-\w+-\w*" is forbidden: exceeded quota: compute, requested: pods=1/);
 });

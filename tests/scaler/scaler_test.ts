@@ -3,7 +3,7 @@ import { ConflictError, NotFoundError, PermissionError, TransientError } from ".
 import type { Scaler } from "../../lib/operator/ports.ts";
 import type { Scale } from "../../lib/operator/mod.ts";
 import type { KubernetesScaler } from "../../lib/scaler/mod.ts";
-import { scaleOf } from "../../lib/scaler/scaler.ts";
+import { scaleOf } from "../../lib/scaler/workloads.ts";
 import { atSandbox, patient, target, untilReady } from "./at_sandbox.ts";
 
 /** The checker refuses this line if the class does not satisfy the operator's port. */

@@ -6,8 +6,7 @@
 
 import type { V1SelfSubjectAccessReview, V1SelfSubjectReview } from "@kubernetes/client-node";
 import type { KubernetesApi } from "./api.ts";
-import type { Target } from "../operator/mod.ts";
-import { placeBeside, placeOf, PLURALS } from "./target.ts";
+import { namespacedPath, PLURALS, type Workload, workloadPath } from "./workloads.ts";
 
 /**
  * Version of the API server, such as `v1.35.4`; empty if it does not say.
@@ -47,21 +46,21 @@ export interface Permission {
 }
 
 /**
- * Whether we hold a permission on a target, or on the pods or Events of its namespace (Kubernetes API,
+ * Whether we hold a permission on a workload, or on the pods or Events of its namespace (Kubernetes API,
  * SelfSubjectAccessReview).
  *
  * @param verb such as `get`, `patch`, `watch`
- * @param on `scale`, `pods`, `events`, or undefined for the target itself
+ * @param on `scale`, `pods`, `events`, or undefined for the workload itself
  * @throws TransientError | CredentialError | PermissionError | RejectedError
  */
 export async function canI(
   api: KubernetesApi,
-  target: Target,
+  workload: Workload,
   verb: string,
   on: "scale" | "pods" | "events" | undefined,
   signal: AbortSignal,
 ): Promise<Permission> {
-  const { kind, namespace, name } = target;
+  const { kind, namespace, name } = workload;
   const beside = on === "pods" || on === "events";
   const subresource = on === "scale" ? { subresource: on } : {};
   const body: V1SelfSubjectAccessReview = {
@@ -80,6 +79,6 @@ export async function canI(
     path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
     body,
   }, signal) as Partial<V1SelfSubjectAccessReview>;
-  const { resource } = beside ? placeBeside(target, on) : placeOf(target, on);
+  const { resource } = beside ? namespacedPath(workload, on) : workloadPath(workload, on);
   return { allowed: status?.allowed === true, resource };
 }

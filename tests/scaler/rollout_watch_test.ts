@@ -3,12 +3,12 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { NotFoundError, PermissionError, TransientError } from "../../lib/errors.ts";
 import type { Rollouts, Scale } from "../../lib/operator/mod.ts";
-import type { KubernetesRollouts } from "../../lib/scaler/mod.ts";
+import type { KubernetesScaler } from "../../lib/scaler/mod.ts";
 import type { Effect, Rule } from "../../sandbox/kubernetes/mod.ts";
 import { type AtSandbox, atSandbox, baseRole, extendedRole, patient, target } from "./at_sandbox.ts";
 
 /** The checker refuses this line if the class does not satisfy the operator's port. */
-const satisfiesPort: (rollouts: KubernetesRollouts) => Rollouts = (rollouts) => rollouts;
+const satisfiesPort: (rollouts: KubernetesScaler) => Rollouts = (rollouts) => rollouts;
 
 /** Everything told until the count of ready pods is so. */
 async function toldUntil(ready: number, watching: AsyncIterator<Scale>): Promise<Scale[]> {
@@ -50,9 +50,9 @@ const status = (code: number) => ({
 });
 const line = (type: string, object: unknown) => ({ answer: 200, body: `${JSON.stringify({ type, object })}\n` });
 
-Deno.test("KubernetesRollouts.watch() tells how a target stands, and then each change of its counts", async () => {
+Deno.test("KubernetesScaler.watch() tells how a target stands, and then each change of its counts", async () => {
   await using at = await atSandbox({ rules: extendedRole });
-  const watching = satisfiesPort(at.rollouts).watch(target, patient)[Symbol.asyncIterator]();
+  const watching = satisfiesPort(at.scaler).watch(target, patient)[Symbol.asyncIterator]();
   const told = await toldUntil(0, watching);
   assert.equal(told.length, 1);
   await asAdmin(at, "PATCH", { metadata: { labels: { changes: "no count" } } });
@@ -65,11 +65,11 @@ Deno.test("KubernetesRollouts.watch() tells how a target stands, and then each c
   await watching.return?.();
 });
 
-Deno.test("KubernetesRollouts.watch() asks for its target alone, from the version that it has read", async () => {
+Deno.test("KubernetesScaler.watch() asks for its target alone, from the version that it has read", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   const { resourceVersion } = await at.scaler.read(target, patient);
   at.sandbox.fault({ path: /watch=/, effect: { answer: 500 } });
-  await assert.rejects(at.rollouts.watch(target, patient).next(), TransientError);
+  await assert.rejects(at.scaler.watch(target, patient).next(), TransientError);
   assert.equal(
     at.sandbox.requests.at(-1)?.path,
     "/apis/apps/v1/namespaces/agents/deployments?fieldSelector=metadata.name%3Dclawdbot" +
@@ -77,7 +77,7 @@ Deno.test("KubernetesRollouts.watch() asks for its target alone, from the versio
   );
 });
 
-Deno.test("KubernetesRollouts.watch() begins anew where a watch ends, and tells what it missed", async (t) => {
+Deno.test("KubernetesScaler.watch() begins anew where a watch ends, and tells what it missed", async (t) => {
   const rows: [name: string, effect: Effect, times: number][] = [
     ["the server ends it", { answer: 200, body: "" }, 1],
     ["the server ends it after a bookmark", line("BOOKMARK", { metadata: { resourceVersion: "9" } }), 5],
@@ -89,7 +89,7 @@ Deno.test("KubernetesRollouts.watch() begins anew where a watch ends, and tells 
     await t.step(name, async () => {
       await using at = await atSandbox({ rules: extendedRole, deadlineMs: 1_000, watchSeconds: 0 });
       at.sandbox.fault({ path: /watch=/, times, effect });
-      const watching = at.rollouts.watch(target, patient);
+      const watching = at.scaler.watch(target, patient);
       await toldUntil(0, watching);
       const next = toldUntil(1, watching);
       await scaleTo(at, 1);
@@ -99,10 +99,10 @@ Deno.test("KubernetesRollouts.watch() begins anew where a watch ends, and tells 
   }
 });
 
-Deno.test("KubernetesRollouts.watch() leaves it to others to wait where watches end at once", async () => {
+Deno.test("KubernetesScaler.watch() leaves it to others to wait where watches end at once", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   at.sandbox.fault({ path: /watch=/, effect: { answer: 200, body: "" } });
-  const watching = at.rollouts.watch(target, patient);
+  const watching = at.scaler.watch(target, patient);
   await toldUntil(0, watching);
   await assert.rejects(watching.next(), (error: Error) => {
     assert.ok(error instanceof TransientError);
@@ -112,7 +112,7 @@ Deno.test("KubernetesRollouts.watch() leaves it to others to wait where watches 
   assert.deepEqual(asked(at), ["get", "watch", "get", "watch"]);
 });
 
-Deno.test("KubernetesRollouts.watch() tells apart what time may cure", async (t) => {
+Deno.test("KubernetesScaler.watch() tells apart what time may cure", async (t) => {
   const rows: [name: string, effect: Effect, retryAfterMs: number][] = [
     ["429", { answer: 429, headers: { "retry-after": "3" } }, 3_000],
     ["an event that is an error", line("ERROR", status(500)), 0],
@@ -126,7 +126,7 @@ Deno.test("KubernetesRollouts.watch() tells apart what time may cure", async (t)
     await t.step(name, async () => {
       await using at = await atSandbox({ rules: extendedRole, deadlineMs: 1_000 });
       at.sandbox.fault({ path: /watch=/, effect });
-      await assert.rejects(Array.fromAsync(at.rollouts.watch(target, patient)), (error: Error) => {
+      await assert.rejects(Array.fromAsync(at.scaler.watch(target, patient)), (error: Error) => {
         assert.ok(error instanceof TransientError, error.message);
         assert.match(error.message, /^Cannot watch deployments\.apps "clawdbot" in namespace "agents": /);
         assert.equal(error.retryAfterMs, retryAfterMs);
@@ -136,19 +136,19 @@ Deno.test("KubernetesRollouts.watch() tells apart what time may cure", async (t)
   }
 });
 
-Deno.test("KubernetesRollouts.watch() tells nothing but the permission where that is missing", async () => {
+Deno.test("KubernetesScaler.watch() tells nothing but the permission where that is missing", async () => {
   await using at = await atSandbox({ rules: baseRole });
-  await assert.rejects(at.rollouts.watch(target, patient).next(), (error: Error) => {
+  await assert.rejects(at.scaler.watch(target, patient).next(), (error: Error) => {
     assert.ok(error instanceof PermissionError);
     assert.deepEqual([error.verb, error.resource], ["watch", 'deployments.apps "clawdbot" in namespace "agents"']);
     return true;
   });
 });
 
-Deno.test("KubernetesRollouts.watch() ends with its target, and goes on with one that took its place", async (t) => {
+Deno.test("KubernetesScaler.watch() ends with its target, and goes on with one that took its place", async (t) => {
   await t.step("gone", async () => {
     await using at = await atSandbox({ rules: extendedRole });
-    const watching = at.rollouts.watch(target, patient);
+    const watching = at.scaler.watch(target, patient);
     await toldUntil(0, watching);
     const next = assert.rejects(watching.next(), NotFoundError);
     await asAdmin(at, "DELETE");
@@ -156,7 +156,7 @@ Deno.test("KubernetesRollouts.watch() ends with its target, and goes on with one
   });
   await t.step("another", async () => {
     await using at = await atSandbox({ rules: extendedRole });
-    const watching = at.rollouts.watch(target, patient);
+    const watching = at.scaler.watch(target, patient);
     await toldUntil(0, watching);
     await asAdmin(at, "DELETE");
     at.sandbox.create({ namespace: "agents", name: "clawdbot", replicas: 1 });
@@ -165,12 +165,12 @@ Deno.test("KubernetesRollouts.watch() ends with its target, and goes on with one
   });
 });
 
-Deno.test("KubernetesRollouts.watch() ends with the signal, and leaves nothing behind", async (t) => {
+Deno.test("KubernetesScaler.watch() ends with the signal, and leaves nothing behind", async (t) => {
   const reason = new Error("the program ends");
   await t.step("while it waits", async () => {
     await using at = await atSandbox({ rules: extendedRole });
     const controller = new AbortController();
-    const watching = at.rollouts.watch(target, controller.signal);
+    const watching = at.scaler.watch(target, controller.signal);
     await toldUntil(0, watching);
     const told = toldUntil(1, watching);
     await scaleTo(at, 1);
@@ -183,7 +183,7 @@ Deno.test("KubernetesRollouts.watch() ends with the signal, and leaves nothing b
   await t.step("while others wait for something else", async () => {
     await using at = await atSandbox({ rules: extendedRole });
     const controller = new AbortController();
-    const watching = at.rollouts.watch(target, controller.signal);
+    const watching = at.scaler.watch(target, controller.signal);
     await toldUntil(0, watching);
     const next = watching.next();
     await scaleTo(at, 1);
@@ -194,7 +194,7 @@ Deno.test("KubernetesRollouts.watch() ends with the signal, and leaves nothing b
   await t.step("after garbage was collected", async () => {
     await using at = await atSandbox({ rules: extendedRole });
     const controller = new AbortController();
-    const watching = at.rollouts.watch(target, controller.signal);
+    const watching = at.scaler.watch(target, controller.signal);
     await toldUntil(0, watching);
     const next = watching.next();
     await garbageCollected();
@@ -203,39 +203,39 @@ Deno.test("KubernetesRollouts.watch() ends with the signal, and leaves nothing b
   });
   await t.step("before it begins", async () => {
     await using at = await atSandbox({ rules: extendedRole });
-    await assert.rejects(at.rollouts.watch(target, AbortSignal.abort(reason)).next(), reason);
+    await assert.rejects(at.scaler.watch(target, AbortSignal.abort(reason)).next(), reason);
     assert.deepEqual(at.sandbox.requests, []);
   });
 });
 
-Deno.test("KubernetesRollouts.diagnose() says more as soon as it may", async () => {
+Deno.test("KubernetesScaler.diagnose() says more as soon as it may", async () => {
   const rules: Rule[] = [...baseRole];
   await using at = await atSandbox({ rules });
   at.sandbox.durations.startMs = 60_000;
   await scaleTo(at, 1);
   await untilOnePod(at);
-  const missing = 'list pods in namespace "agents"';
-  assert.deepEqual(await at.rollouts.diagnose(target, patient), { obstacles: [], missing });
+  const missingPermission = 'list pods in namespace "agents"';
+  assert.deepEqual(await at.scaler.diagnose(target, patient), { problems: [], missingPermission });
   rules.push({ resources: ["pods"], verbs: ["list"] });
-  const obstacles = [{ kind: "other", certain: false, reason: "ContainerCreating" }];
-  assert.deepEqual(await at.rollouts.diagnose(target, patient), { obstacles, missing: undefined });
+  const problems = [{ kind: "other", certain: false, reason: "ContainerCreating" }];
+  assert.deepEqual(await at.scaler.diagnose(target, patient), { problems, missingPermission: undefined });
   assert.match(at.sandbox.requests.at(-1)?.path ?? "", /\/pods\?labelSelector=app%3Dclawdbot$/);
   rules.pop();
-  assert.deepEqual(await at.rollouts.diagnose(target, patient), { obstacles: [], missing });
+  assert.deepEqual(await at.scaler.diagnose(target, patient), { problems: [], missingPermission });
 });
 
-Deno.test("KubernetesRollouts.diagnose() passes on what keeps it from looking", async () => {
+Deno.test("KubernetesScaler.diagnose() passes on what keeps it from looking", async () => {
   await using at = await atSandbox({ rules: extendedRole });
-  await assert.rejects(at.rollouts.diagnose({ ...target, name: "nobody" }, patient), PermissionError);
+  await assert.rejects(at.scaler.diagnose({ ...target, name: "nobody" }, patient), PermissionError);
   at.sandbox.fault({ path: /pods/, effect: { answer: 503 } });
-  await assert.rejects(at.rollouts.diagnose(target, patient), TransientError);
+  await assert.rejects(at.scaler.diagnose(target, patient), TransientError);
 });
 
-Deno.test("KubernetesRollouts.record() writes an Event that names the very object", async () => {
+Deno.test("KubernetesScaler.record() writes an Event that names the very object", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   const note = { reason: "SwitchedOn", message: "@ada:example.org has set\n replicas to 1", type: "Normal" } as const;
   const before = Date.now();
-  await at.rollouts.record(target, note, patient);
+  await at.scaler.record(target, note, patient);
   const admin = { headers: { authorization: `Bearer ${at.sandbox.adminToken}` } };
   const namespace = `${at.sandbox.url}/api/v1/namespaces/agents`;
   const { items: [event] } = await (await fetch(`${namespace}/events`, admin)).json();
@@ -263,10 +263,10 @@ Deno.test("KubernetesRollouts.record() writes an Event that names the very objec
   assert.ok(Date.parse(event.firstTimestamp) >= before && Date.parse(event.firstTimestamp) <= Date.now());
 });
 
-Deno.test("KubernetesRollouts.record() names the permission that is missing", async () => {
+Deno.test("KubernetesScaler.record() names the permission that is missing", async () => {
   await using at = await atSandbox({ rules: baseRole });
   const note = { reason: "SwitchedOn", message: "x", type: "Normal" } as const;
-  await assert.rejects(at.rollouts.record(target, note, patient), (error: Error) => {
+  await assert.rejects(at.scaler.record(target, note, patient), (error: Error) => {
     assert.ok(error instanceof PermissionError);
     assert.deepEqual([error.verb, error.resource], ["create", 'events in namespace "agents"']);
     return true;

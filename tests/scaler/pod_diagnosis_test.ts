@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { Obstacle } from "../../lib/operator/mod.ts";
+import type { Problem } from "../../lib/scaler/mod.ts";
 
-import { obstaclesOf, oneLine } from "../../lib/scaler/diagnosis.ts";
-import { type Fields, fields, items } from "../../lib/scaler/objects.ts";
+import { oneLine, problemsOf } from "../../lib/scaler/pod_diagnosis.ts";
+import { type Json, list, object } from "../../lib/json.ts";
 
 const HASH = "5d4f8c7b9";
 
 /** A Deployment in the midst of its rollout, as the API server of v1.35 tells it. */
-function deployment(status: Fields = {}, generation = 2): Fields {
+function deployment(status: Json = {}, generation = 2): Json {
   return {
     kind: "Deployment",
     metadata: { name: "clawdbot", generation },
@@ -28,16 +28,16 @@ function deployment(status: Fields = {}, generation = 2): Fields {
   };
 }
 
-function condition(type: string, status: string, reason: string, message: string): Fields {
+function condition(type: string, status: string, reason: string, message: string): Json {
   return { type, status, reason, message, lastTransitionTime: "2026-01-01T00:00:00Z" };
 }
 
-function progressing(message: string, status = "True", reason = "ReplicaSetUpdated"): Fields {
+function progressing(message: string, status = "True", reason = "ReplicaSetUpdated"): Json {
   return condition("Progressing", status, reason, message);
 }
 
 /** A pod of the present ReplicaSet. */
-function pod(status: Fields, metadata: Fields = {}): Fields {
+function pod(status: Json, metadata: Json = {}): Json {
   return {
     metadata: { labels: { "pod-template-hash": HASH }, creationTimestamp: "2026-01-01T00:00:00Z", ...metadata },
     status: { phase: "Pending", ...status },
@@ -45,7 +45,7 @@ function pod(status: Fields, metadata: Fields = {}): Fields {
 }
 
 /** A container's status, as the kubelet writes it. */
-function container(state: Fields, more: Fields = {}): Fields {
+function container(state: Json, more: Json = {}): Json {
   return { name: "agent", image: "example/agent:1", ready: false, restartCount: 0, state, lastState: {}, ...more };
 }
 
@@ -58,12 +58,12 @@ const backOff = waiting(
   "CrashLoopBackOff",
   "back-off 10s restarting failed container=agent pod=clawdbot-5d4f8c7b9-x_agents(1)",
 );
-const withContainer = (state: Fields, more: Fields = {}) => pod({ containerStatuses: [container(state, more)] });
+const withContainer = (state: Json, more: Json = {}) => pod({ containerStatuses: [container(state, more)] });
 const unschedulable = pod({
   conditions: [condition("PodScheduled", "False", "Unschedulable", "0/1 nodes are available: 1 Insufficient memory.")],
 });
 const missingImage = withContainer(waiting("ImagePullBackOff", 'Back-off pulling image "example/agent:1"'));
-const imageObstacle: Obstacle = {
+const imageProblem: Problem = {
   kind: "image",
   certain: true,
   reason: "ImagePullBackOff",
@@ -71,9 +71,9 @@ const imageObstacle: Obstacle = {
   image: "example/agent:1",
 };
 
-Deno.test("obstaclesOf() says what keeps a container from being ready, and what is certain", async (t) => {
+Deno.test("problemsOf() says what keeps a container from being ready, and what is certain", async (t) => {
   const configError = 'configmap "agent" not found';
-  const rows: [name: string, pod: Fields, found: readonly Obstacle[]][] = [
+  const rows: [name: string, pod: Json, found: readonly Problem[]][] = [
     ["ready", withContainer(running, { ready: true, restartCount: 5, lastState: ended(1) }), []],
     ["creating", withContainer(waiting("ContainerCreating")), [{
       kind: "other",
@@ -81,9 +81,9 @@ Deno.test("obstaclesOf() says what keeps a container from being ready, and what 
       reason: "ContainerCreating",
     }]],
     ["no image, first try", withContainer(waiting("ErrImagePull", "not found")), [
-      { ...imageObstacle, certain: false, reason: "ErrImagePull", message: "not found" },
+      { ...imageProblem, certain: false, reason: "ErrImagePull", message: "not found" },
     ]],
-    ["no image", missingImage, [imageObstacle]],
+    ["no image", missingImage, [imageProblem]],
     ["no such name of an image", withContainer(waiting("InvalidImageName", "bad"), { image: "Agent" }), [
       { kind: "image", certain: true, reason: "InvalidImageName", message: "bad", image: "Agent" },
     ]],
@@ -192,14 +192,14 @@ Deno.test("obstaclesOf() says what keeps a container from being ready, and what 
     ],
   ];
   for (const [name, each, found] of rows) {
-    await t.step(name, () => assert.deepEqual(obstaclesOf("deployment", deployment(), [each]), found));
+    await t.step(name, () => assert.deepEqual(problemsOf("deployment", deployment(), [each]), found));
   }
 });
 
-Deno.test("obstaclesOf() looks at living pods of the present revision only", async (t) => {
+Deno.test("problemsOf() looks at living pods of the present revision only", async (t) => {
   const old = { labels: { "pod-template-hash": "6c6c6c6c6c" }, creationTimestamp: "2025-12-01T00:00:00Z" };
   const newer = { labels: { "pod-template-hash": "7b7b7b7b7b" }, creationTimestamp: "2026-02-01T00:00:00Z" };
-  const broken = (metadata: Fields, status: Fields = {}) =>
+  const broken = (metadata: Json, status: Json = {}) =>
     pod({
       containerStatuses: [container(waiting("ImagePullBackOff", 'Back-off pulling image "example/agent:1"'))],
       ...status,
@@ -210,40 +210,40 @@ Deno.test("obstaclesOf() looks at living pods of the present revision only", asy
     "NewReplicaSetAvailable",
   );
   const without = { conditions: [] };
-  const rows: [name: string, workload: Fields, pods: readonly Fields[], found: readonly Obstacle[]][] = [
+  const rows: [name: string, workload: Json, pods: readonly Json[], found: readonly Problem[]][] = [
     ["of an earlier ReplicaSet", deployment(), [withContainer(running, { ready: true }), broken(old)], []],
     ["terminating", deployment(), [
-      broken({ ...pod({}).metadata as Fields, deletionTimestamp: "2026-01-01T00:00:00Z" }),
+      broken({ ...pod({}).metadata as Json, deletionTimestamp: "2026-01-01T00:00:00Z" }),
     ], []],
-    ["evicted", deployment(), [broken(pod({}).metadata as Fields, { phase: "Failed", reason: "Evicted" })], []],
-    ["of the one that is named", deployment(), [missingImage, { ...unschedulable, metadata: newer }], [imageObstacle]],
+    ["evicted", deployment(), [broken(pod({}).metadata as Json, { phase: "Failed", reason: "Evicted" })], []],
+    ["of the one that is named", deployment(), [missingImage, { ...unschedulable, metadata: newer }], [imageProblem]],
     [
       "the one that is named has none: the newest",
       deployment({ conditions: [done] }),
       [broken(newer)],
       [
-        imageObstacle,
+        imageProblem,
       ],
     ],
     ["no condition: the newest", deployment(without), [
       pod({ containerStatuses: [container(running, { ready: true })] }),
       broken(newer),
     ], [
-      imageObstacle,
+      imageProblem,
     ]],
     ["no condition, the newest is well", deployment(without), [pod({}, newer), broken(old)], []],
     ["an earlier one comes back, and has no pods yet", deployment({ updatedReplicas: 0 }), [missingImage], []],
     ["a status that lags", deployment({}, 3), [missingImage], []],
     ["no status at all", { metadata: { generation: 1 }, spec: { replicas: 1 } }, [missingImage], []],
     ["nothing is wanted", { ...deployment(), spec: { replicas: 0 } }, [missingImage], []],
-    ["several of a kind are told once", deployment(), [missingImage, missingImage], [imageObstacle]],
+    ["several of a kind are told once", deployment(), [missingImage, missingImage], [imageProblem]],
   ];
   for (const [name, workload, pods, found] of rows) {
-    await t.step(name, () => assert.deepEqual(obstaclesOf("deployment", workload, pods), found));
+    await t.step(name, () => assert.deepEqual(problemsOf("deployment", workload, pods), found));
   }
 });
 
-Deno.test("obstaclesOf() knows the present pods of a StatefulSet by its revision", () => {
+Deno.test("problemsOf() knows the present pods of a StatefulSet by its revision", () => {
   const set = {
     metadata: { generation: 1 },
     spec: { replicas: 1 },
@@ -253,16 +253,16 @@ Deno.test("obstaclesOf() knows the present pods of a StatefulSet by its revision
     ...missingImage,
     metadata: { labels: { "controller-revision-hash": revision } },
   });
-  assert.deepEqual(obstaclesOf("statefulset", set, [of("clawdbot-7f")]), [imageObstacle]);
-  assert.deepEqual(obstaclesOf("statefulset", set, [of("clawdbot-6e")]), []);
+  assert.deepEqual(problemsOf("statefulset", set, [of("clawdbot-7f")]), [imageProblem]);
+  assert.deepEqual(problemsOf("statefulset", set, [of("clawdbot-6e")]), []);
 });
 
-Deno.test("obstaclesOf() reads a Deployment's conditions, in the words of the API server", async (t) => {
+Deno.test("problemsOf() reads a Deployment's conditions, in the words of the API server", async (t) => {
   const quota = `pods "clawdbot-${HASH}-" is forbidden: exceeded quota: memory, requested: limits.memory=2Gi, used: ` +
     "limits.memory=4Gi, limited: limits.memory=4Gi";
   const denied = 'pods "clawdbot-" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true';
   const webhook = 'Internal error occurred: failed calling webhook "pods.example.org": context deadline exceeded';
-  const failure = (message: string, more: Fields = {}) =>
+  const failure = (message: string, more: Json = {}) =>
     deployment({
       updatedReplicas: 0,
       replicas: 0,
@@ -272,7 +272,7 @@ Deno.test("obstaclesOf() reads a Deployment's conditions, in the words of the AP
   const overdue = `ReplicaSet "clawdbot-${HASH}" has timed out progressing.`;
   const ending = pod({}, { deletionTimestamp: "2026-01-01T00:00:00Z" });
   const reason = "FailedCreate";
-  const rows: [name: string, workload: Fields, pods: readonly Fields[], found: readonly Obstacle[]][] = [
+  const rows: [name: string, workload: Json, pods: readonly Json[], found: readonly Problem[]][] = [
     ["quota", failure(quota), [], [{ kind: "quota", certain: true, reason, message: quota }]],
     ["quota that a pod still holds", failure(quota), [ending], [{
       kind: "quota",
@@ -294,7 +294,7 @@ Deno.test("obstaclesOf() reads a Deployment's conditions, in the words of the AP
       deployment({ conditions: [progressing(overdue, "False", "ProgressDeadlineExceeded")] }),
       [unschedulable, missingImage],
       [
-        imageObstacle,
+        imageProblem,
         {
           kind: "unschedulable",
           certain: false,
@@ -307,7 +307,7 @@ Deno.test("obstaclesOf() reads a Deployment's conditions, in the words of the AP
     ["a failure of an earlier generation", { ...failure(quota), metadata: { generation: 3 } }, [], []],
   ];
   for (const [name, workload, pods, found] of rows) {
-    await t.step(name, () => assert.deepEqual(obstaclesOf("deployment", workload, pods), found));
+    await t.step(name, () => assert.deepEqual(problemsOf("deployment", workload, pods), found));
   }
 });
 
@@ -319,7 +319,7 @@ Deno.test("oneLine() makes a line of a message, and shows no signed address", ()
   assert.ok(new TextEncoder().encode(oneLine("€".repeat(400))).length <= 1_024);
 });
 
-Deno.test("obstaclesOf() never throws, whatever the objects hold", () => {
+Deno.test("problemsOf() never throws, whatever the objects hold", () => {
   // Objects that are sound in most places, and in some anything that JSON can bring: no negative zero, for one.
   const junk = fc.json().map((json): unknown => JSON.parse(json));
   const spoilt = (value: unknown): fc.Arbitrary<unknown> => {
@@ -343,7 +343,7 @@ Deno.test("obstaclesOf() never throws, whatever the objects hold", () => {
     spoilt(deployment()),
     spoilt([crashing, unschedulable, missingImage]),
     (kind, workload, pods) => {
-      for (const found of obstaclesOf(kind, fields(workload), items(pods))) {
+      for (const found of problemsOf(kind, object(workload), list(pods).map(object))) {
         assert.ok(found.reason !== "" && (found.message?.length ?? 0) <= 300);
         assert.deepEqual(JSON.parse(JSON.stringify(found)), found);
       }
