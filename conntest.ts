@@ -16,7 +16,7 @@ import {
   whoAmI,
 } from "./lib/scaler/mod.ts";
 import { type Check, type Finding, runChecks } from "./lib/service/mod.ts";
-import { findHomeserver, homeserverVersions, Requests, tryLogin } from "./lib/session/mod.ts";
+import { findHomeserver, HomeserverClient, homeserverVersions, tryLogin } from "./lib/session/mod.ts";
 import { probeStore } from "./lib/store/mod.ts";
 import { findOldStore } from "./lib/takeover/mod.ts";
 
@@ -64,7 +64,7 @@ function inCluster(env: Env): boolean {
 }
 
 function matrixChecks(config: Config): Check[] {
-  let requests: Requests;
+  let requests: HomeserverClient;
   return [
     {
       name: "configuration",
@@ -76,7 +76,7 @@ function matrixChecks(config: Config): Check[] {
       needs: ["configuration"],
       cure: "see MATRIX_HOMESERVER, and that the homeserver can be reached from here",
       run: async (signal) => {
-        requests = new Requests(await findHomeserver(config.homeserver, signal));
+        requests = new HomeserverClient(await findHomeserver(config.homeserver, signal));
         const newest = (await homeserverVersions(requests, signal)).at(-1);
         return newest === undefined
           ? { ok: false, found: `${requests.baseUrl} names no version of Matrix` }

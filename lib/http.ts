@@ -66,7 +66,8 @@ export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promi
     signal.throwIfAborted();
     if (deadline.expired) throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
     if (isNetworkFailure(error)) {
-      throw new TransientError(`Cannot ${what}: ${networkReason(error, url)}`, { cause: error });
+      // Without its cause, which repeats the query.
+      throw new TransientError(`Cannot ${what}: ${networkReason(error, url)}`);
     }
     throw error;
   }

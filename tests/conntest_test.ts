@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import project from "../deno.json" with { type: "json" };
-import { Requests } from "../lib/session/mod.ts";
+import { HomeserverClient } from "../lib/session/mod.ts";
 import { openStore } from "../lib/store/mod.ts";
 import { Homeserver } from "../sandbox/homeserver/mod.ts";
 import { KubernetesSandbox } from "../sandbox/kubernetes/mod.ts";
@@ -68,7 +68,7 @@ class Ground implements AsyncDisposable {
 
   /** Devices that the account has. */
   async devices(): Promise<string[]> {
-    using requests = new Requests(this.homeserver.url);
+    using requests = new HomeserverClient(this.homeserver.url);
     const never = new AbortController().signal;
     const login = { type: "m.login.password", identifier: { type: "m.id.user", user: "toggle" }, password: "secret" };
     const path = "/_matrix/client/v3";

@@ -77,6 +77,7 @@ Deno.test("sendHttp() says why a server cannot be reached", async () => {
   await assert.rejects(get(url), (error: Error) => {
     assert.ok(error instanceof TransientError);
     assert.match(error.message, /^Cannot GET http:\/\/127\.0\.0\.1:\d+\/path: tcp connect error: Connection refused$/);
+    assert.doesNotMatch(Deno.inspect(error), /secret/);
     return true;
   });
 });

@@ -10,7 +10,7 @@ import { RejectedError } from "../errors.ts";
 import type { Gap, NewEvent } from "../store/mod.ts";
 import { type Chores, type Pace, tireless } from "./chores.ts";
 import { type Json, list, object, text } from "../json.ts";
-import { path } from "./request.ts";
+import { path } from "./homeserver_client.ts";
 import type { SessionParts } from "./session.ts";
 import { timelineEvent, timelineFilter } from "./sync_response.ts";
 

@@ -8,7 +8,7 @@
 import type { JwtLogin } from "../config/mod.ts";
 import { CredentialError, RejectedError } from "../errors.ts";
 import { text } from "../json.ts";
-import { path, Requests } from "./request.ts";
+import { HomeserverClient, path } from "./homeserver_client.ts";
 
 /**
  * Asks for a token, by the name at Keycloak.
@@ -30,7 +30,7 @@ export async function passwordGrant(
   const what = `Cannot get a token for ${username} from Keycloak at ${url}`;
   try {
     const token = path`/realms/${realm}/protocol/openid-connect/token`;
-    using requests = new Requests(url);
+    using requests = new HomeserverClient(url);
     const { json } = await requests.send({ method: "POST", path: token, body }, signal);
     const accessToken = text(json["access_token"]);
     if (!accessToken) throw new CredentialError(`${what}: its answer holds no access_token; see KEYCLOAK_URL`);

@@ -8,7 +8,7 @@ import type { Login } from "../config/mod.ts";
 import { CredentialError, RejectedError, TransientError } from "../errors.ts";
 import { type Json, list, object, text } from "../json.ts";
 import { passwordGrant } from "./keycloak.ts";
-import { type Requests, TokenRefused } from "./request.ts";
+import { type HomeserverClient, TokenRefused } from "./homeserver_client.ts";
 import { singleSignOn } from "./sso.ts";
 
 /** What a login gave. */
@@ -28,7 +28,7 @@ export interface LoggedIn {
  * @throws CredentialError if we are refused, or are somebody else than the configured user; TransientError
  */
 export async function logIn(
-  requests: Requests,
+  requests: HomeserverClient,
   login: Login,
   deviceId: string | undefined,
   signal: AbortSignal,
@@ -51,7 +51,7 @@ const TEST_DEVICE = "OPENCLAWTOGGLETEST";
 
 /** Logs in for a test. What that made is undone again; a token that was given is only looked at. */
 export async function tryLogin(
-  requests: Requests,
+  requests: HomeserverClient,
   login: Login,
   signal: AbortSignal,
 ): Promise<LoggedIn & { readonly loggedOut: boolean }> {
@@ -62,7 +62,7 @@ export async function tryLogin(
 }
 
 /** Logs out, also where what the login was for has been given up meanwhile. */
-async function leave(requests: Requests): Promise<void> {
+async function leave(requests: HomeserverClient): Promise<void> {
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(new TransientError("Cannot log out: no answer within 5 s")), 5_000);
   try {
@@ -78,7 +78,7 @@ export function fullUserId(user: string, neighbour: string): string {
 }
 
 async function newDevice(
-  requests: Requests,
+  requests: HomeserverClient,
   login: Exclude<Login, { method: "token" }>,
   deviceId: string | undefined,
   signal: AbortSignal,
@@ -114,7 +114,7 @@ async function newDevice(
 
 /** What shows the homeserver who we are: the body of the login but for the device. */
 async function prove(
-  requests: Requests,
+  requests: HomeserverClient,
   login: Exclude<Login, { method: "token" }>,
   signal: AbortSignal,
 ): Promise<Json> {
@@ -135,7 +135,7 @@ async function prove(
 }
 
 async function refusal(
-  requests: Requests,
+  requests: HomeserverClient,
   { user, method }: Login,
   type: string,
   error: RejectedError,
@@ -161,7 +161,12 @@ async function refusal(
 }
 
 /** Whose a token is. */
-async function owner(requests: Requests, user: string, accessToken: string, signal: AbortSignal): Promise<LoggedIn> {
+async function owner(
+  requests: HomeserverClient,
+  user: string,
+  accessToken: string,
+  signal: AbortSignal,
+): Promise<LoggedIn> {
   const what = `Cannot log in as ${user} at ${requests.baseUrl}`;
   requests.accessToken = accessToken;
   try {
@@ -188,7 +193,7 @@ async function owner(requests: Requests, user: string, accessToken: string, sign
  *
  * @throws TransientError if the homeserver could not be asked; a token that is already refused is no error
  */
-export async function logOut(requests: Requests, signal: AbortSignal): Promise<void> {
+export async function logOut(requests: HomeserverClient, signal: AbortSignal): Promise<void> {
   try {
     await requests.send({ method: "POST", path: "/_matrix/client/v3/logout", body: {} }, signal);
   } catch (error) {

@@ -7,9 +7,9 @@
 export type { Pace } from "./chores.ts";
 export type { Json } from "../json.ts";
 export type * from "./facts.ts";
-export { findHomeserver, homeserverVersions } from "./homeserver.ts";
-export type { IdentityState } from "./identity.ts";
+export { findHomeserver, homeserverVersions } from "./discovery.ts";
+export type { IdentityState } from "./cross_signing.ts";
 export { type LoggedIn, tryLogin } from "./login.ts";
-export { openSession, type SessionOptions } from "./open.ts";
-export { type Request, Requests, TokenRefused } from "./request.ts";
+export { openSession, type SessionOptions } from "./connect.ts";
+export { HomeserverClient, type Request, TokenRefused } from "./homeserver_client.ts";
 export { Session } from "./session.ts";

@@ -22,7 +22,7 @@ import { CRYPTO_NAME } from "../store/mod.ts";
 import { count, type Json, list, object, text, texts } from "../json.ts";
 import { Mutex } from "../async.ts";
 import { endpoint, type OutgoingRequest } from "./outgoing.ts";
-import type { Requests } from "./request.ts";
+import type { HomeserverClient } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -43,7 +43,7 @@ export type RoomSpeaker = (request: OutgoingRequest, signal: AbortSignal) => Pro
 export class Machine implements Disposable {
   /** The Rust crypto itself. */
   readonly olm: OlmMachine;
-  readonly #requests: Requests;
+  readonly #requests: HomeserverClient;
   readonly #outgoing = new Mutex();
   /** Users whose devices have changed since a query last told them, with the number of the sync that said so. */
   readonly #stale = new Map<string, number>();
@@ -61,7 +61,7 @@ export class Machine implements Disposable {
   readonly #speaking = new Set<string>();
   #speak: RoomSpeaker | undefined;
 
-  private constructor(olm: OlmMachine, requests: Requests) {
+  private constructor(olm: OlmMachine, requests: HomeserverClient) {
     this.olm = olm;
     this.#requests = requests;
   }
@@ -70,7 +70,7 @@ export class Machine implements Disposable {
    * Opens the device's crypto; the store's IndexedDB must have been opened. A device that the store does not know is
    * made anew.
    */
-  static async open(requests: Requests, userId: string, deviceId: string, key: Uint8Array): Promise<Machine> {
+  static async open(requests: HomeserverClient, userId: string, deviceId: string, key: Uint8Array): Promise<Machine> {
     await initAsync();
     const handle = await StoreHandle.openWithKey(CRYPTO_NAME, key);
     const olm = await OlmMachine.initFromStore(new UserId(userId), new DeviceId(deviceId), handle);

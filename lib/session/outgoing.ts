@@ -1,11 +1,11 @@
 /**
- * Requests that the Rust crypto wants sent, and where they go. Knows nothing of when.
+ * HomeserverClient that the Rust crypto wants sent, and where they go. Knows nothing of when.
  *
  * @module
  */
 
 import { RequestType } from "@matrix-org/matrix-sdk-crypto-wasm";
-import { path, type Request } from "./request.ts";
+import { path, type Request } from "./homeserver_client.ts";
 
 /** A request that the Rust crypto wants sent; `id` is missing on those that are not marked as sent. */
 export interface OutgoingRequest {

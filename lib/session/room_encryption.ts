@@ -18,7 +18,7 @@ import { type Json, object } from "../json.ts";
 import { KeyedMutex } from "../async.ts";
 import type { SendProblem } from "./facts.ts";
 import { type Machine, userIds } from "./olm_machine.ts";
-import { path, type Requests } from "./request.ts";
+import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 type StoredEncryption = NonNullable<StoredRoom["encryption"]>;
 
@@ -29,7 +29,7 @@ const HOUR_MS = 3_600_000;
 
 /** Sends events into rooms, in the name of one account. */
 export class RoomEncryption {
-  readonly #requests: Requests;
+  readonly #requests: HomeserverClient;
   readonly #store: Store;
   readonly #machine: Machine;
   readonly #onlySignedDevices: boolean;
@@ -38,7 +38,7 @@ export class RoomEncryption {
   readonly #fresh = new Set<string>();
 
   /** From now on also sends what the crypto wants sent in rooms: its part of verifications. */
-  constructor(requests: Requests, store: Store, machine: Machine, onlySignedDevices: boolean) {
+  constructor(requests: HomeserverClient, store: Store, machine: Machine, onlySignedDevices: boolean) {
     this.#requests = requests;
     this.#store = store;
     this.#machine = machine;

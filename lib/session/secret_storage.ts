@@ -7,7 +7,7 @@
 
 import { ConfigError, RejectedError } from "../errors.ts";
 import { type Json, object, text } from "../json.ts";
-import { path, type Requests } from "./request.ts";
+import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 const ALGORITHM = "m.secret_storage.v1.aes-hmac-sha2";
 const DEFAULT_KEY = "m.secret_storage.default_key";
@@ -30,7 +30,7 @@ export class SecretStorage {
    * @throws ConfigError if the account's storage belongs to another key: nothing is changed then
    */
   static async open(
-    requests: Requests,
+    requests: HomeserverClient,
     self: string,
     key: Uint8Array<ArrayBuffer>,
     signal: AbortSignal,
@@ -77,10 +77,10 @@ interface Sealed {
 }
 
 class AccountData {
-  readonly #requests: Requests;
+  readonly #requests: HomeserverClient;
   readonly #self: string;
 
-  constructor(requests: Requests, self: string) {
+  constructor(requests: HomeserverClient, self: string) {
     this.#requests = requests;
     this.#self = self;
   }

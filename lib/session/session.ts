@@ -14,12 +14,12 @@ import type { Store } from "../store/mod.ts";
 import { Chores, type Pace } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
 import { gapFiller } from "./back_pagination.ts";
-import { ensureIdentity, type IdentityState } from "./identity.ts";
+import { ensureIdentity, type IdentityState } from "./cross_signing.ts";
 import { type Json, object, text } from "../json.ts";
 import type { Machine } from "./olm_machine.ts";
-import type { SessionOptions } from "./open.ts";
+import type { SessionOptions } from "./connect.ts";
 import { Polls } from "./sync_loop.ts";
-import { path, type Requests } from "./request.ts";
+import { type HomeserverClient, path } from "./homeserver_client.ts";
 import { RoomEncryption } from "./room_encryption.ts";
 import { SyncApplier, type SyncEffect, syncFilter } from "./sync_response.ts";
 import { Decryption } from "./decryption.ts";
@@ -29,8 +29,8 @@ const log = getLogger(["openclaw-toggle", "session"]);
 
 /** What a session is made of. */
 export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUsers" | "onlySignedDevices" | "now"> {
-  /** Requests with the access token set. */
-  readonly requests: Requests;
+  /** HomeserverClient with the access token set. */
+  readonly requests: HomeserverClient;
   /** The Rust crypto. */
   readonly machine: Machine;
   /** Our own user id. */
@@ -49,7 +49,7 @@ export class Session implements Disposable {
   readonly self: string;
   /** Names by which people address us: user id, localpart, display name if set. */
   readonly names: readonly string[];
-  readonly #requests: Requests;
+  readonly #requests: HomeserverClient;
   readonly #store: Store;
   readonly #machine: Machine;
   readonly #parts: SessionParts;

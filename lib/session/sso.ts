@@ -10,7 +10,8 @@ import type { SsoLogin } from "../config/mod.ts";
 import { CredentialError, TransientError } from "../errors.ts";
 import { type Form, formsOf, linksOf, wordsOf } from "./html.ts";
 import { list, object, text } from "../json.ts";
-import { path, redirectOf, REQUEST_DEADLINE_MS, type Requests } from "./request.ts";
+import { redirectOf } from "../http.ts";
+import { type HomeserverClient, path, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
 
 /** Where the login token would be sent: nobody listens there. A homeserver may have it on a list, so it stays as it is. */
 const OURSELVES = "http://localhost:0";
@@ -27,7 +28,7 @@ const WORDS = ["kc-feedback-text", "instruction", "errormsg"];
  * @throws CredentialError if somebody refuses, or asks for what only a person can do; TransientError
  */
 export async function singleSignOn(
-  requests: Requests,
+  requests: HomeserverClient,
   login: SsoLogin,
   username: string,
   signal: AbortSignal,
@@ -59,7 +60,7 @@ export async function singleSignOn(
 }
 
 /** The homeserver's own name of an identity provider: Synapse puts `oidc-` before the configured one. */
-async function providerId(requests: Requests, idpId: string, signal: AbortSignal): Promise<string> {
+async function providerId(requests: HomeserverClient, idpId: string, signal: AbortSignal): Promise<string> {
   const { json } = await requests.send({ method: "GET", path: "/_matrix/client/v3/login" }, signal);
   const flows = list(json["flows"]).map(object);
   const flow = flows.find(({ type }) => type === "m.login.sso");
@@ -128,10 +129,10 @@ interface Page {
 /** Keeps cookies as long as it lives, each for the host that set it. */
 class Browser {
   readonly #cookies = new Map<string, Map<string, string>>();
-  readonly #requests: Requests;
+  readonly #requests: HomeserverClient;
   readonly #signal: AbortSignal;
 
-  constructor(requests: Requests, signal: AbortSignal) {
+  constructor(requests: HomeserverClient, signal: AbortSignal) {
     this.#requests = requests;
     this.#signal = signal;
   }
@@ -139,18 +140,14 @@ class Browser {
   async visit(url: URL, form?: URLSearchParams): Promise<Page> {
     const cookies = this.#cookies.get(url.origin) ?? new Map<string, string>();
     this.#cookies.set(url.origin, cookies);
-    const { response, body: html } = await this.#requests.exchange(
+    const response = await this.#requests.exchange({
+      method: form === undefined ? "GET" : "POST",
       url,
-      {
-        method: form === undefined ? "GET" : "POST",
-        headers: { accept: "text/html", cookie: [...cookies].map((cookie) => cookie.join("=")).join("; ") },
-        redirect: "manual",
-        ...(form === undefined ? {} : { body: form }),
-      },
-      REQUEST_DEADLINE_MS,
-      this.#signal,
-    );
-    const { status, headers } = response;
+      headers: { accept: "text/html", cookie: [...cookies].map((cookie) => cookie.join("=")).join("; ") },
+      body: form,
+      deadlineMs: REQUEST_DEADLINE_MS,
+    }, this.#signal);
+    const { status, headers, body: html } = response;
     if (status === 429 || status >= 500) {
       throw new TransientError(`Cannot log in: ${url.origin}${url.pathname} answers ${status}`);
     }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { REQUEST_DEADLINE_MS } from "./request.ts";
+import { REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
 
 /** How long the homeserver may hold a poll without news, milliseconds. */
 const HELD_MS = 25_000;

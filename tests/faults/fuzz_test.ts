@@ -5,7 +5,7 @@ import { TransientError } from "../../lib/errors.ts";
 import { scaleOf } from "../../lib/scaler/workloads.ts";
 import { object } from "../../lib/json.ts";
 import { Machine } from "../../lib/session/olm_machine.ts";
-import { Requests } from "../../lib/session/request.ts";
+import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 import { SyncApplier, syncFilter, timelineEvent } from "../../lib/session/sync_response.ts";
 import { openStore } from "../../lib/store/mod.ts";
 import { Api, type JsonObject, type Person } from "../../sandbox/person/mod.ts";
@@ -49,7 +49,7 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
   const folder = await Deno.makeTempDir({ prefix: "fuzz-" });
   await using store = await openStore({ folder, holder: { host: "test", pid: 1 } });
   await store.openCrypto();
-  using requests = new Requests("http://127.0.0.1:9");
+  using requests = new HomeserverClient("http://127.0.0.1:9");
   using machine = await Machine.open(requests, SELF, "FUZZ", store.cryptoKey);
   const applier = new SyncApplier(store, SELF, Date.now);
   const encrypted = new Set<string>();

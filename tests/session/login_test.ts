@@ -3,7 +3,7 @@ import { type Login, Secret } from "../../lib/config/mod.ts";
 import { CredentialError, TransientError } from "../../lib/errors.ts";
 import { startLogging } from "../../lib/service/mod.ts";
 import { logIn, tryLogin } from "../../lib/session/login.ts";
-import { type Request, Requests } from "../../lib/session/request.ts";
+import { HomeserverClient, type Request } from "../../lib/session/homeserver_client.ts";
 import { Hosts } from "../../lib/session/sso.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { Keycloak, type KeycloakOptions } from "../../sandbox/keycloak.ts";
@@ -16,7 +16,7 @@ const [password = "", clientSecret = "", wrong = ""] = secrets;
 class Servers implements AsyncDisposable {
   readonly keycloak: Keycloak;
   readonly homeserver: Homeserver;
-  readonly requests: Requests;
+  readonly requests: HomeserverClient;
 
   constructor(options: Partial<KeycloakOptions> & { trustsClients?: boolean; clientId?: string; realm?: string } = {}) {
     const { trustsClients = false, clientId = "synapse", realm = "matrix", ...rest } = options;
@@ -40,7 +40,7 @@ class Servers implements AsyncDisposable {
       },
     });
     this.homeserver.register("toggle", password);
-    this.requests = new Requests(this.homeserver.url);
+    this.requests = new HomeserverClient(this.homeserver.url);
   }
 
   jwt(different: Record<string, unknown> = {}): Login {
@@ -62,7 +62,7 @@ class Servers implements AsyncDisposable {
 
   async token(user = "toggle"): Promise<string> {
     const login: Login = { method: "password", user, password: new Secret(password) };
-    using requests = new Requests(this.homeserver.url);
+    using requests = new HomeserverClient(this.homeserver.url);
     return (await logIn(requests, login, undefined, never)).accessToken;
   }
 
@@ -100,7 +100,7 @@ Deno.test("logIn() by a token refuses one that is of no use", async (t) => {
   servers.homeserver.register("other", password);
   const mine = await servers.token();
   const at = async (accessToken: string, user = "toggle") => {
-    using requests = new Requests(servers.homeserver.url);
+    using requests = new HomeserverClient(servers.homeserver.url);
     const login: Login = { method: "token", user, accessToken: new Secret(accessToken), password: undefined };
     return await logIn(requests, login, undefined, never);
   };
@@ -130,7 +130,7 @@ Deno.test("tryLogin() leaves nothing behind, and a given token alone", async () 
   const accessToken = await servers.token();
   const given: Login = { method: "token", user: "toggle", accessToken: new Secret(accessToken), password: undefined };
   const devices = async () => {
-    using requests = new Requests(servers.homeserver.url);
+    using requests = new HomeserverClient(servers.homeserver.url);
     requests.accessToken = accessToken;
     return (await requests.send({ method: "GET", path: "/_matrix/client/v3/devices" }, never)).body;
   };
@@ -147,8 +147,8 @@ Deno.test("tryLogin() logs out also when it is told to end between login and log
   const login: Login = { method: "password", user: "toggle", password: new Secret(password) };
   const impatient = new AbortController();
   const paths: string[] = [];
-  class Watched extends Requests {
-    override async send(request: Request, signal: AbortSignal): ReturnType<Requests["send"]> {
+  class Watched extends HomeserverClient {
+    override async send(request: Request, signal: AbortSignal): ReturnType<HomeserverClient["send"]> {
       const answer = await super.send(request, signal);
       paths.push(request.path);
       impatient.abort(new Error("too late"));
@@ -260,7 +260,7 @@ Deno.test("logIn() through Keycloak's pages", async (t) => {
   });
   await t.step("with KEYCLOAK_URL, and the homeserver known by another address than its own", async () => {
     await using servers = new Servers();
-    using within = new Requests(servers.homeserver.url.replace("127.0.0.1", "localhost"));
+    using within = new HomeserverClient(servers.homeserver.url.replace("127.0.0.1", "localhost"));
     const login = servers.sso({ keycloakUrl: `${servers.keycloak.url}/base` });
     assert.equal((await logIn(within, login, undefined, never)).userId, "@toggle:localhost");
   });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Machine } from "../../lib/session/olm_machine.ts";
-import { Requests } from "../../lib/session/request.ts";
+import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 import { openStore } from "../../lib/store/mod.ts";
 
 /** A device's crypto over a store of its own; it reaches no homeserver. */
@@ -11,7 +11,7 @@ async function withMachine(use: (machine: Machine) => Promise<void>): Promise<vo
   {
     await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
     await store.openCrypto();
-    using requests = new Requests("http://127.0.0.1:9");
+    using requests = new HomeserverClient("http://127.0.0.1:9");
     using machine = await Machine.open(requests, "@toggle:localhost", "TEST", store.cryptoKey);
     await use(machine);
   }

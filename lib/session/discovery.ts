@@ -7,7 +7,7 @@
 import type { Homeserver } from "../config/mod.ts";
 import { ConfigError, RejectedError } from "../errors.ts";
 import { type Json, object, text, texts } from "../json.ts";
-import { Requests } from "./request.ts";
+import { HomeserverClient } from "./homeserver_client.ts";
 
 /**
  * Finds the homeserver's base URL (Matrix spec v1.16, client-server API, 4.1.1, "Server discovery").
@@ -18,7 +18,7 @@ import { Requests } from "./request.ts";
 export async function findHomeserver(address: Homeserver, signal: AbortSignal): Promise<string> {
   if (address.kind === "url") return address.url.replace(/\/+$/, "");
   const fallback = `https://${address.name}`;
-  using requests = new Requests(fallback);
+  using requests = new HomeserverClient(fallback);
   let json: Json;
   try {
     ({ json } = await requests.send({ method: "GET", path: "/.well-known/matrix/client" }, signal));
@@ -41,7 +41,7 @@ export async function findHomeserver(address: Homeserver, signal: AbortSignal): 
  *
  * @throws TransientError if it could not be reached; RejectedError if something else answers there
  */
-export async function homeserverVersions(requests: Requests, signal: AbortSignal): Promise<string[]> {
+export async function homeserverVersions(requests: HomeserverClient, signal: AbortSignal): Promise<string[]> {
   const { json } = await requests.send({ method: "GET", path: "/_matrix/client/versions" }, signal);
   return texts(json["versions"]);
 }

@@ -5,10 +5,10 @@
  */
 
 import { TransientError } from "../../lib/errors.ts";
-import { Requests } from "../../lib/session/request.ts";
+import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 
 const [url = "", ...paths] = Deno.args;
-using requests = new Requests(url);
+using requests = new HomeserverClient(url);
 for (const path of paths) {
   try {
     await requests.send({ method: "GET", path, deadlineMs: path === "/frozen" ? 200 : 30_000 }, AbortSignal.any([]));

@@ -11,7 +11,7 @@ import type { Store, StoredSession } from "../store/mod.ts";
 import { fullUserId, logIn } from "./login.ts";
 import { object, text } from "../json.ts";
 import { Machine } from "./olm_machine.ts";
-import { path, Requests, TokenRefused } from "./request.ts";
+import { HomeserverClient, path, TokenRefused } from "./homeserver_client.ts";
 import { Session } from "./session.ts";
 
 /** Of a question that may go unanswered, milliseconds. */
@@ -44,7 +44,7 @@ export interface SessionOptions {
 export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
   const { store, login } = options;
   using unfinished = new DisposableStack();
-  const requests = unfinished.use(new Requests(options.homeserver));
+  const requests = unfinished.use(new HomeserverClient(options.homeserver));
   const stored = store.account.load();
   if (stored !== undefined) mustBeOurs(stored, requests.baseUrl, login.user);
   // Without an account, what the crypto holds is of a device that never came to be ours.
@@ -71,7 +71,7 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
 class DeviceLost extends CredentialError {}
 
 async function begin(
-  requests: Requests,
+  requests: HomeserverClient,
   options: SessionOptions,
   account: StoredSession,
   signal: AbortSignal,
@@ -131,7 +131,7 @@ async function listedKeys(
 }
 
 /** The name by which people call us; a homeserver that does not tell it does not keep us from starting. */
-async function displayName(requests: Requests, self: string, signal: AbortSignal): Promise<string | undefined> {
+async function displayName(requests: HomeserverClient, self: string, signal: AbortSignal): Promise<string | undefined> {
   try {
     const { json } = await requests.send({
       method: "GET",
@@ -147,7 +147,7 @@ async function displayName(requests: Requests, self: string, signal: AbortSignal
 }
 
 async function newLogin(
-  requests: Requests,
+  requests: HomeserverClient,
   options: SessionOptions,
   deviceId: string | undefined,
   signal: AbortSignal,
@@ -163,7 +163,7 @@ async function newLogin(
  * place, and whoever holds them would be cut off.
  */
 async function adopt(
-  requests: Requests,
+  requests: HomeserverClient,
   { store, login }: SessionOptions,
   stored: StoredSession | undefined,
   signal: AbortSignal,

@@ -10,7 +10,7 @@ import { DeviceId, type OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto
 import { getLogger } from "@logtape/logtape";
 import { CredentialError, RejectedError, TransientError } from "../errors.ts";
 import { type Json, list, object, text, texts } from "../json.ts";
-import type { Requests } from "./request.ts";
+import type { HomeserverClient } from "./homeserver_client.ts";
 import { SecretStorage } from "./secret_storage.ts";
 import type { SessionParts } from "./session.ts";
 import { publicKey } from "./decryption.ts";
@@ -163,7 +163,7 @@ async function signDevice(parts: IdentityParts, signal: AbortSignal): Promise<vo
   await parts.machine.query(parts.self, signal);
 }
 
-async function uploadSignatures(requests: Requests, body: string, signal: AbortSignal): Promise<void> {
+async function uploadSignatures(requests: HomeserverClient, body: string, signal: AbortSignal): Promise<void> {
   const { json } = await requests.send(
     { method: "POST", path: "/_matrix/client/v3/keys/signatures/upload", body },
     signal,

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { type Login, Secret } from "../../lib/config/mod.ts";
 import { CredentialError } from "../../lib/errors.ts";
 import { logIn } from "../../lib/session/login.ts";
-import { Requests } from "../../lib/session/request.ts";
+import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { Keycloak } from "../../sandbox/keycloak.ts";
 import { never, World } from "./world.ts";
@@ -14,7 +14,7 @@ const byPassword: Login = { method: "password", user: "toggle", password: new Se
 
 /** A login by the token of a new device, or of one that is there. */
 async function byToken(world: World, deviceId?: string): Promise<Login & { readonly method: "token" }> {
-  using requests = new Requests(world.homeserver.url);
+  using requests = new HomeserverClient(world.homeserver.url);
   const { accessToken } = await logIn(requests, byPassword, deviceId, never);
   return { method: "token", user: "toggle", accessToken: new Secret(accessToken), password: undefined };
 }

@@ -1,18 +1,26 @@
 /**
- * Requests to the homeserver: one function, with a deadline over headers and body, and failures translated into the
+ * HomeserverClient to the homeserver: one function, with a deadline over headers and body, and failures translated into the
  * few kinds that the rest of the program tells apart. Knows nothing of what is asked.
  *
  * @module
  */
 
 import { getLogger } from "@logtape/logtape";
+import { type Clock, systemClock, waitAfter } from "../async.ts";
 import { RejectedError, TransientError } from "../errors.ts";
-import { count, type Json, object, text } from "../json.ts";
+import { type HttpRequest, type HttpResponse, redirectOf, retryAfterMs, sendHttp } from "../http.ts";
+import { count, type Json, parseObject, text } from "../json.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
 /** Deadline of an ordinary request in milliseconds. */
 export const REQUEST_DEADLINE_MS = 30_000;
+
+/**
+ * So long in all a request waits by itself for what a rate limit (429) asks, milliseconds: a caller that starts over
+ * repeats all that went well before. Longer wishes are left to the caller, who may hold what others wait for.
+ */
+const MAX_RATE_LIMIT_WAIT_MS = 15_000;
 
 /** The homeserver does not (or no longer) accept our access token. Matrix spec v1.16, client-server API, 5.7.3. */
 export class TokenRefused extends Error {
@@ -28,7 +36,7 @@ export class TokenRefused extends Error {
   }
 }
 
-/** A request as {@linkcode Requests.send} takes it. */
+/** A request as {@linkcode HomeserverClient.send} takes it. */
 export interface Request {
   /** HTTP method. */
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
@@ -47,48 +55,67 @@ export function path(parts: TemplateStringsArray, ...values: readonly string[]):
   return parts.reduce((made, part, index) => made + part + encodeURIComponent(values[index] ?? ""), "");
 }
 
+/** What a client is made with, besides the homeserver. */
+export interface ClientOptions {
+  /** Told of each wait for a rate limit, milliseconds. */
+  readonly onWait?: (waitMs: number) => void;
+  /** Waits; real time unless a test says otherwise. */
+  readonly clock?: Pick<Clock, "sleep">;
+}
+
 /** Sends requests to one homeserver, over connections of its own. */
-export class Requests implements Disposable {
+export class HomeserverClient implements Disposable {
   /** Base URL without a trailing slash. */
   readonly baseUrl: string;
   /** Sent with every request once it is set. */
   accessToken: string | undefined;
+  readonly #onWait: (waitMs: number) => void;
+  readonly #clock: Pick<Clock, "sleep">;
   /**
    * Over HTTP/2 all requests share one connection; when that is dead they hang, and so do all that come after them, for
    * as long as the kernel does not notice: about a quarter of an hour.
    */
   readonly #client = Deno.createHttpClient({ http2: false });
 
-  /** Makes no request yet; the URL is such as `https://matrix.example.org`. */
-  constructor(baseUrl: string) {
+  /** @param baseUrl such as `https://matrix.example.org` */
+  constructor(baseUrl: string, { onWait = () => {}, clock = systemClock }: ClientOptions = {}) {
     this.baseUrl = baseUrl.replace(/\/+$/, "");
+    this.#onWait = onWait;
+    this.#clock = clock;
   }
 
   /**
-   * Sends a request and reads its answer.
+   * Sends a request and reads its answer. A rate limit that asks for a short wait is waited for.
    *
    * @returns the answer's JSON object as text and parsed
-   * @throws TransientError if the server could not be reached in time, or asked to come back (429, 5xx)
+   * @throws TransientError if the server could not be reached in time, or asked to come back (429, 5xx), or the account
+   * is locked
    * @throws TokenRefused if the access token is refused
    * @throws RejectedError if the request itself is refused
    */
   async send(request: Request, signal: AbortSignal): Promise<{ readonly json: Json; readonly body: string }> {
-    const { body: given } = request;
-    const what = `${request.method} ${this.baseUrl}${request.path}`;
-    const { response, body } = await this.exchange(
-      this.#url(request),
-      {
-        method: request.method,
-        headers: this.#headers(request),
-        ...(given === undefined ? {} : {
-          body: typeof given === "string" || given instanceof URLSearchParams ? given : JSON.stringify(given),
-        }),
-        redirect: "manual",
-      },
-      request.deadlineMs ?? REQUEST_DEADLINE_MS,
-      signal,
-    );
-    return { json: answer(what, request.path, response, body), body };
+    const { body, deadlineMs = REQUEST_DEADLINE_MS, method } = request;
+    const what = `${method} ${this.baseUrl}${request.path}`;
+    const sent = {
+      method,
+      url: this.#url(request),
+      headers: this.#headers(request),
+      body: body === undefined || typeof body === "string" || body instanceof URLSearchParams
+        ? body
+        : JSON.stringify(body),
+      deadlineMs,
+    };
+    for (let waitedMs = 0;;) {
+      const response = await this.exchange(sent, signal);
+      const waitMs = rateLimitOf(response);
+      if (waitMs === 0 || waitedMs + waitMs > Math.min(MAX_RATE_LIMIT_WAIT_MS, deadlineMs)) {
+        return { json: readAnswer(what, request.path, response, this.baseUrl), body: response.body };
+      }
+      waitedMs += waitMs;
+      log.debug("{what}: 429, waiting for {waitMs} ms", { what, waitMs });
+      this.#onWait(waitMs);
+      await this.#clock.sleep(waitMs, signal);
+    }
   }
 
   /**
@@ -97,40 +124,11 @@ export class Requests implements Disposable {
    *
    * @throws TransientError if there was no whole answer within the deadline
    */
-  async exchange(
-    url: URL,
-    init: RequestInit,
-    deadlineMs: number,
-    signal: AbortSignal,
-  ): Promise<{ readonly response: Response; readonly body: string }> {
-    signal.throwIfAborted();
-    const what = `${init.method} ${url.origin}${url.pathname}`;
-    const deadline = new AbortController();
-    const timer = setTimeout(() => deadline.abort(), deadlineMs);
-    try {
-      const response = await fetch(url, {
-        ...init,
-        client: this.#client,
-        signal: AbortSignal.any([signal, deadline.signal]),
-      });
-      const body = await response.text();
-      log.debug("{what}: {status}", { what, status: response.status });
-      return { response, body };
-    } catch (error) {
-      signal.throwIfAborted();
-      if (deadline.signal.aborted) {
-        throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
-      }
-      // fetch says TypeError for everything below HTTP: name not found, refused, broken off. Its cause repeats the URL
-      // first.
-      if (error instanceof TypeError) {
-        const { message } = error.cause instanceof Error ? error.cause : error;
-        throw new TransientError(`Cannot ${what}: ${message.split(url.href).at(-1)?.replace(/^\): /, "")}`);
-      }
-      throw error;
-    } finally {
-      clearTimeout(timer);
-    }
+  async exchange(request: Omit<HttpRequest, "client">, signal: AbortSignal): Promise<HttpResponse> {
+    const response = await sendHttp({ ...request, client: this.#client }, signal);
+    const what = `${request.method} ${request.url.origin}${request.url.pathname}`;
+    log.debug("{what}: {status}", { what, status: response.status });
+    return response;
   }
 
   /** Closes the connections. */
@@ -156,51 +154,40 @@ export class Requests implements Disposable {
   }
 }
 
-/** Where an answer redirects to; undefined if it does not, or, without a base, says so by a path alone. */
-export function redirectOf({ status, headers }: Response, base?: URL): URL | undefined {
-  const location = headers.get("location");
-  if (status < 300 || status >= 400 || location === null) return undefined;
-  return URL.parse(location, base) ?? undefined;
+/** How long a rate limit asks to wait, milliseconds and within bounds; 0 if the answer is none or asks for nothing. */
+function rateLimitOf({ status, headers, body }: HttpResponse): number {
+  const wishMs = status === 429 ? retryAfter(headers, parseObject(body)) : 0;
+  return wishMs === 0 ? 0 : waitAfter({ firstMs: 0, longestMs: 0 }, 1, wishMs);
 }
 
-function answer(what: string, path: string, response: Response, body: string): Json {
-  let json: Json | undefined;
-  try {
-    json = object(JSON.parse(body));
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-  }
-  if (response.ok && json !== undefined) return json;
+function retryAfter(headers: Headers, json: Json | undefined): number {
+  return retryAfterMs(headers, count(json?.["retry_after_ms"]), Date.now());
+}
+
+function readAnswer(what: string, path: string, response: HttpResponse, baseUrl: string): Json {
   const { status } = response;
+  const json = parseObject(response.body);
+  const isOk = status >= 200 && status < 300;
+  if (isOk && json !== undefined) return json;
   // Never followed: the token would go to wherever that is.
-  const redirect = redirectOf(response);
-  if (redirect !== undefined) {
+  const redirect = redirectOf(response, new URL(baseUrl));
+  if (redirect !== undefined && redirect.origin !== new URL(baseUrl).origin) {
     throw new TransientError(
       `Cannot ${what}: ${status}, it redirects to ${redirect.origin}; give the URL where that ends`,
     );
   }
-  if (response.ok) throw new TransientError(`Cannot ${what}: the answer is not JSON`);
+  if (isOk) throw new TransientError(`Cannot ${what}: the answer is not JSON`);
   const code = text(json?.["errcode"]) ?? "";
+  // It says soft_logout, too, but the token works again once the account is unlocked (client-server API, 5.9).
+  if (code === "M_USER_LOCKED") throw new TransientError(`Cannot ${what}: ${status} ${code}: the account is locked`);
   if (status === 401 && (code === "M_UNKNOWN_TOKEN" || code === "M_MISSING_TOKEN")) {
     throw new TokenRefused(json?.["soft_logout"] === true);
   }
   // A homeserver gives a code with every refusal, or flows of authentication; what has neither comes from a proxy.
   const isFromProxy = code === "" && json?.["flows"] === undefined && path.startsWith("/_matrix/");
+  const message = `Cannot ${what}: ${status} ${code}`.trimEnd();
   if (status === 429 || status >= 500 || isFromProxy) {
-    throw new TransientError(`Cannot ${what}: ${status} ${code}`.trimEnd(), {
-      retryAfterMs: retryAfterMs(response.headers, json),
-    });
+    throw new TransientError(message, { retryAfterMs: retryAfter(response.headers, json) });
   }
-  throw new RejectedError(`Cannot ${what}: ${status} ${code}`.trimEnd(), status, code, json);
-}
-
-/** The server's wish: the header in seconds or as a date, or `retry_after_ms` of older servers. */
-function retryAfterMs(headers: Headers, json: Json | undefined): number {
-  const header = headers.get("retry-after");
-  if (header !== null) {
-    if (/^\d+$/.test(header)) return Number(header) * 1_000;
-    const dateMs = Date.parse(header);
-    if (!Number.isNaN(dateMs)) return Math.max(0, dateMs - Date.now());
-  }
-  return count(json?.["retry_after_ms"]) ?? 0;
+  throw new RejectedError(message, status, code, json);
 }

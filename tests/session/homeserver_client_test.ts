@@ -1,14 +1,19 @@
 import assert from "node:assert/strict";
+import type { Clock } from "../../lib/async.ts";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
-import { path, Requests, TokenRefused } from "../../lib/session/request.ts";
+import { type ClientOptions, HomeserverClient, path, TokenRefused } from "../../lib/session/homeserver_client.ts";
 import { authority, certificate, privateKey } from "../certificates.ts";
 
 const never = new AbortController().signal;
 
 /** Runs `use` with requests to a server that answers as `handler` says. */
-async function withServer(handler: Deno.ServeHandler, use: (requests: Requests) => Promise<void>): Promise<void> {
+async function withServer(
+  handler: Deno.ServeHandler,
+  use: (requests: HomeserverClient) => Promise<void>,
+  options: ClientOptions = {},
+): Promise<void> {
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, handler);
-  using requests = new Requests(`http://127.0.0.1:${server.addr.port}/`);
+  using requests = new HomeserverClient(`http://127.0.0.1:${server.addr.port}/`, options);
   await use(requests);
 }
 
@@ -20,7 +25,7 @@ Deno.test("path encodes its variable parts", () => {
   assert.equal(path`/rooms/${"!a/b:x"}/join`, "/rooms/!a%2Fb%3Ax/join");
 });
 
-Deno.test("Requests.send() sends method, token, query and body", async () => {
+Deno.test("HomeserverClient.send() sends method, token, query and body", async () => {
   await withServer(async (request) =>
     json({
       method: request.method,
@@ -39,7 +44,7 @@ Deno.test("Requests.send() sends method, token, query and body", async () => {
   });
 });
 
-Deno.test("Requests.send() tells failures apart", async (t) => {
+Deno.test("HomeserverClient.send() tells failures apart", async (t) => {
   const rows: [name: string, response: () => Response, check: (error: unknown) => void][] = [
     [
       "403 is a rejection with its code",
@@ -72,14 +77,30 @@ Deno.test("Requests.send() tells failures apart", async (t) => {
     ["401 of user-interactive auth is a rejection", () => json({ flows: [] }, 401), (error) => {
       assert.ok(error instanceof RejectedError);
     }],
-    ["429 waits as Retry-After says", () => json({}, 429, { "retry-after": "7" }), (error) => {
+    [
+      "429 that asks for a long wait is transient, with the wait",
+      () => json({}, 429, { "retry-after": "60" }),
+      (error) => {
+        assert.ok(error instanceof TransientError);
+        assert.equal(error.retryAfterMs, 60_000);
+      },
+    ],
+    ["the same of an older server, by retry_after_ms", () => json({ retry_after_ms: 61_234 }, 429), (error) => {
       assert.ok(error instanceof TransientError);
-      assert.equal(error.retryAfterMs, 7_000);
+      assert.equal(error.retryAfterMs, 61_234);
     }],
-    ["429 of an older server waits as retry_after_ms says", () => json({ retry_after_ms: 1_234 }, 429), (error) => {
+    ["429 without a wish is transient", () => json({ errcode: "M_LIMIT_EXCEEDED" }, 429), (error) => {
       assert.ok(error instanceof TransientError);
-      assert.equal(error.retryAfterMs, 1_234);
+      assert.equal(error.retryAfterMs, 0);
     }],
+    [
+      "a locked account is transient: its token works again once it is unlocked",
+      () => json({ errcode: "M_USER_LOCKED", soft_logout: true }, 401),
+      (error) => {
+        assert.ok(error instanceof TransientError);
+        assert.match(error.message, /401 M_USER_LOCKED: the account is locked$/);
+      },
+    ],
     ["502 with HTML is transient", () => new Response("<html>bad gateway", { status: 502 }), (error) => {
       assert.ok(error instanceof TransientError);
     }],
@@ -95,7 +116,42 @@ Deno.test("Requests.send() tells failures apart", async (t) => {
   }
 });
 
-Deno.test("Requests.send() does not follow a redirect: its token is not for others", async () => {
+/** A clock whose waits are over at once, and what was waited. */
+function instantly(): { readonly clock: Pick<Clock, "sleep">; readonly waitsMs: number[] } {
+  const waitsMs: number[] = [];
+  return { clock: { sleep: (ms, signal) => (waitsMs.push(ms), signal.throwIfAborted(), Promise.resolve()) }, waitsMs };
+}
+
+Deno.test("HomeserverClient.send() waits for what a rate limit asks, and tells of it", async () => {
+  const { clock, waitsMs } = instantly();
+  const told: number[] = [];
+  let asked = 0;
+  const everySecond = () => ++asked % 2 === 1 ? json({ retry_after_ms: 700 }, 429) : json({});
+  await withServer(everySecond, async (requests) => {
+    await requests.send({ method: "GET", path: "/a" }, never);
+    await requests.send({ method: "GET", path: "/b" }, never);
+  }, { clock, onWait: (waitMs) => told.push(waitMs) });
+  assert.deepEqual([waitsMs, told], [[700, 700], [700, 700]]);
+});
+
+Deno.test("HomeserverClient.send() leaves a rate limit without an end to its caller after 15 s", async () => {
+  const { clock, waitsMs } = instantly();
+  await withServer(() => json({}, 429, { "retry-after": "4" }), async (requests) => {
+    await assert.rejects(requests.send({ method: "GET", path: "/" }, never), (error) => {
+      return error instanceof TransientError && error.retryAfterMs === 4_000;
+    });
+  }, { clock });
+  assert.deepEqual(waitsMs, [4_000, 4_000, 4_000]);
+});
+
+Deno.test("HomeserverClient.send() ends its wait for a rate limit with the signal", async () => {
+  const controller = new AbortController();
+  await withServer(() => json({ retry_after_ms: 10_000 }, 429), async (requests) => {
+    await assert.rejects(requests.send({ method: "GET", path: "/" }, controller.signal), /stopping/);
+  }, { onWait: () => queueMicrotask(() => controller.abort(new Error("stopping"))) });
+});
+
+Deno.test("HomeserverClient.send() does not follow a redirect: its token is not for others", async () => {
   let asked = 0;
   const elsewhere = (): Response => (asked += 1, json({}));
   await using other = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, elsewhere);
@@ -106,7 +162,7 @@ Deno.test("Requests.send() does not follow a redirect: its token is not for othe
   assert.equal(asked, 0);
 });
 
-Deno.test("Requests.send() gives up on a body that stalls", async () => {
+Deno.test("HomeserverClient.send() gives up on a body that stalls", async () => {
   const stalled = () => new Response(new ReadableStream({ start: (body) => body.enqueue(new Uint8Array([123])) }));
   await withServer(stalled, async (requests) => {
     const sent = requests.send({ method: "GET", path: "/", deadlineMs: 50 }, never);
@@ -117,11 +173,11 @@ Deno.test("Requests.send() gives up on a body that stalls", async () => {
   });
 });
 
-Deno.test("Requests.send() says what is not reachable", async () => {
+Deno.test("HomeserverClient.send() says what is not reachable", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr as Deno.NetAddr;
   listener.close();
-  using requests = new Requests(`http://127.0.0.1:${port}`);
+  using requests = new HomeserverClient(`http://127.0.0.1:${port}`);
   const sent = requests.send({ method: "GET", path: "/versions" }, never);
   await assert.rejects(
     sent,
@@ -129,7 +185,7 @@ Deno.test("Requests.send() says what is not reachable", async () => {
   );
 });
 
-Deno.test("Requests.send() ends with the signal's reason", async () => {
+Deno.test("HomeserverClient.send() ends with the signal's reason", async () => {
   const controller = new AbortController();
   const held = (): Promise<Response> =>
     new Promise((resolve) => {
@@ -180,7 +236,7 @@ class Network implements Disposable {
   }
 }
 
-Deno.test("Requests.send() gets through after a connection died, by the authorities that the user trusts", async (t) => {
+Deno.test("HomeserverClient.send() gets through after a connection died, by the authorities that the user trusts", async (t) => {
   const file = await Deno.makeTempFile();
   await Deno.writeTextFile(file, authority);
   const rows: Record<string, string>[] = [
@@ -197,7 +253,7 @@ Deno.test("Requests.send() gets through after a connection died, by the authorit
         },
       );
       using network = new Network(server.addr.port);
-      const program = new URL("request_program.ts", import.meta.url).pathname;
+      const program = new URL("homeserver_client_program.ts", import.meta.url).pathname;
       const { stdout } = await new Deno.Command(Deno.execPath(), {
         args: ["run", "--quiet", "-A", program, `https://localhost:${network.port}`, "/before", "/frozen", "/after"],
         env,
