@@ -77,7 +77,7 @@ export class HomeserverClient implements Disposable {
    */
   readonly #client = Deno.createHttpClient({ http2: false });
 
-  /** @param baseUrl such as `https://matrix.example.org` */
+  /** For a base URL such as `https://matrix.example.org`. */
   constructor(baseUrl: string, { onWait = () => {}, clock = systemClock }: ClientOptions = {}) {
     this.baseUrl = baseUrl.replace(/\/+$/, "");
     this.#onWait = onWait;
