@@ -145,7 +145,7 @@ async function operate(
   const { httpAddress } = config;
   const metrics = httpAddress && await Metrics.open(project.version, () => health.syncAgeMs);
   const observer = metrics ?? uncounted;
-  await using server = httpAddress && metrics && serveHealth(httpAddress, health, metrics);
+  await using server = httpAddress && metrics && await serveHealth(httpAddress, health, metrics);
   if (server !== undefined) log.info("listening on port {port}", { port: server.port });
   using cluster = await openCluster(placesIn(env), stopping);
   const policy = operatorPolicy(config.maxRetries);

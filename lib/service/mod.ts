@@ -6,10 +6,10 @@
  */
 
 export type { BackoffPolicy } from "../async.ts";
-export { type Check, type CheckOptions, type Finding, runChecks } from "./checks.ts";
+export { type Check, type CheckOptions, type Finding, runChecks } from "./check_runner.ts";
 export { Health, type Verdict } from "./health.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";
 export { type Metric, METRICS, Metrics, uncounted } from "./metrics.ts";
 export { every, hourly, type Pace, paceOf } from "./pace.ts";
-export { type HealthServer, serveHealth } from "./server.ts";
+export { type HealthServer, serveHealth } from "./http_server.ts";
 export { type Process, Shutdown } from "./shutdown.ts";

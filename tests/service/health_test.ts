@@ -60,7 +60,7 @@ Deno.test("Health.backingOff() doesn't make a stale sync fresh, nor a short wait
 
 Deno.test("serveHealth() answers", leavesNothing, async (t) => {
   const { health, after } = onTestClock();
-  await using server = serveHealth(
+  await using server = await serveHealth(
     { hostname: "127.0.0.1", port: 0 },
     health,
     await Metrics.open("1.2.3", () => health.syncAgeMs),
@@ -96,7 +96,11 @@ Deno.test("serveHealth() answers", leavesNothing, async (t) => {
 });
 
 Deno.test("serveHealth() closes its port and its connections, idle and half-open ones too", leavesNothing, async () => {
-  const server = serveHealth({ hostname: "127.0.0.1", port: 0 }, new Health(), await Metrics.open("1.2.3", () => 0));
+  const server = await serveHealth(
+    { hostname: "127.0.0.1", port: 0 },
+    new Health(),
+    await Metrics.open("1.2.3", () => 0),
+  );
   const idle = createConnection(server.port, "127.0.0.1");
   const half = createConnection(server.port, "127.0.0.1");
   await Promise.all([idle, half].map((socket) => once(socket, "connect")));
@@ -118,7 +122,7 @@ Deno.test("serveHealth() names the address that is taken", leavesNothing, async 
   const { port } = other.address() as { port: number };
   const rule = new RegExp(`^Cannot listen on 127\\.0\\.0\\.1:${port}: .*in use.*Set HTTP_ADDRESS`);
   const metrics = await Metrics.open("1.2.3", () => 0);
-  assert.throws(() => serveHealth({ hostname: "127.0.0.1", port }, new Health(), metrics), { message: rule });
+  await assert.rejects(serveHealth({ hostname: "127.0.0.1", port }, new Health(), metrics), { message: rule });
   other.close();
   await once(other, "close");
 });

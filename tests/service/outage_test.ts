@@ -12,7 +12,7 @@ Deno.test("health, readiness and metrics follow a sync that dies and comes back"
   let nowMs = 0;
   const health = new Health(() => nowMs);
   const metrics = await Metrics.open("1.2.3", () => health.syncAgeMs);
-  await using server = serveHealth({ hostname: "127.0.0.1", port: 0 }, health, metrics);
+  await using server = await serveHealth({ hostname: "127.0.0.1", port: 0 }, health, metrics);
   const ask = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${server.port}/${path}`);
     return [response.status, (await response.text()).trim()] as const;

@@ -64,11 +64,17 @@ export async function runChecks(checks: readonly Check[], options: CheckOptions)
     const mend = cure ?? (outcome === "failed" ? check.cure : undefined);
     const [sign, colour] = marks[outcome];
     const mark = options.colour ? `\x1b[${colour}m${sign}\x1b[0m` : sign;
-    options.print(
-      `${mark} ${check.name}: ${found.replaceAll("\n", "\n    ")}${mend === undefined ? "" : ` → ${mend}`}`,
-    );
+    options.print(`${mark} ${printable(`${check.name}: ${found}${mend === undefined ? "" : ` → ${mend}`}`)}`);
   }
   return ![...outcomes.values()].includes("failed");
+}
+
+/**
+ * Servers are quoted in what is found: line breaks become spaces, and what else controls a terminal, or turns the
+ * direction of writing around, the replacement character, so that no line can be forged or overwritten.
+ */
+function printable(line: string): string {
+  return line.replace(/\s+/g, " ").replace(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 }
 
 /** What a check finds, or what its failure says; it doesn't wait for ever for a check that heeds no signal. */

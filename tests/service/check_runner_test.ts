@@ -33,7 +33,17 @@ Deno.test(
         false,
         ["✘ login: wrong password → set MATRIX_PASSWORD", "✔ configuration: complete"],
       ],
-      ["thrown", [check("login", new Error("two\nlines"))], false, ["✘ login: two\n    lines"]],
+      ["thrown", [check("login", new Error("two\nlines"))], false, ["✘ login: two lines"]],
+      [
+        "with what controls a terminal",
+        [check("homeserver", {
+          ok: false,
+          found: "1.0\x1b[2K\r✔ homeserver:\n✔ login: \x9b1m\u202egood",
+          cure: "\x07",
+        })],
+        false,
+        ["✘ homeserver: 1.0�[2K ✔ homeserver: ✔ login: �1m�good → �"],
+      ],
       ["skipped by itself", [check("store", { ok: "skipped", found: "no store" })], true, ["– store: no store"]],
       [
         "skipped for want of another",

@@ -1,0 +1,122 @@
+/**
+ * Serves health and metrics over HTTP: `/healthz` and `/readyz` for Kubernetes' probes, `/metrics` for Prometheus. Others
+ * in the cluster can reach it, so it bounds what a client may hold: connections, headers, and time.
+ *
+ * It is node:http's server, because Deno.serve has no such bounds (2.9.6); prom-client has node:http loaded anyway.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import type { Health, Verdict } from "./health.ts";
+import type { Metrics } from "./metrics.ts";
+
+const logger = getLogger(["openclaw-toggle", "service"]);
+
+/** Connections at once; one more closes the oldest, so that whoever holds them all can't keep a probe out. */
+const MAX_CONNECTIONS = 64;
+/** What a server of three paths has to wait for, milliseconds. */
+const BOUNDS = {
+  /** For the headers of a request to be complete. */
+  headersTimeout: 5_000,
+  /** For a whole request. */
+  requestTimeout: 10_000,
+  /** For the next request on a connection. */
+  keepAliveTimeout: 5_000,
+  /** How often the first two are looked at. */
+  connectionsCheckingInterval: 1_000,
+  /** Bytes of headers. */
+  maxHeaderSize: 8_192,
+} as const;
+/** For a client to read its answer, or to do anything else, milliseconds. */
+const IDLE_MS = 15_000;
+
+/** A server that listens until it is disposed of. */
+export interface HealthServer extends AsyncDisposable {
+  /** Port that it listens on. */
+  readonly port: number;
+}
+
+/**
+ * Listens. Disposing closes the port and every connection.
+ *
+ * @param address host name or IP address without brackets, and port, where 0 is any free one
+ * @throws Error naming the address and the cure if it can't be listened on
+ */
+export async function serveHealth(
+  address: { readonly hostname: string; readonly port: number },
+  health: Health,
+  metrics: Metrics,
+): Promise<HealthServer> {
+  const server = createServer(BOUNDS, (request, response) => {
+    answer(request, response, health, metrics).catch((error) => {
+      logger.error("Cannot answer {path}: {reason}", { path: request.url, reason: String(error), error });
+      response.destroy();
+    });
+  });
+  server.timeout = IDLE_MS;
+  server.on("clientError", (_, socket) => {
+    if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    else socket.destroy();
+  });
+  const connections = new Set<Socket>();
+  server.on("connection", (socket) => {
+    socket.on("close", () => connections.delete(socket));
+    connections.add(socket);
+    const [oldest] = connections;
+    if (connections.size > MAX_CONNECTIONS) oldest?.destroy();
+  });
+
+  const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject);
+  server.listen({ host: address.hostname, port: address.port }, resolve);
+  try {
+    await listening;
+  } catch (error) {
+    const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      `Cannot listen on ${host}:${address.port}: ${reason}. Set HTTP_ADDRESS to another address, or to off`,
+      { cause: error },
+    );
+  }
+  return {
+    port: (server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise((resolve) => server.close(resolve));
+      for (const socket of connections) socket.destroy();
+      await closed;
+    },
+  };
+}
+
+async function answer(
+  { method, url = "", headers: { host } }: IncomingMessage,
+  response: ServerResponse,
+  health: Health,
+  metrics: Metrics,
+): Promise<void> {
+  const say = (status: number, body: string, headers: Record<string, string> = {}): void => {
+    response.writeHead(status, {
+      "content-type": "text/plain; charset=utf-8",
+      "content-length": new TextEncoder().encode(body).length,
+      "cache-control": "no-store",
+      ...headers,
+    });
+    response.end(method === "HEAD" ? "" : body);
+  };
+  const tell = ({ ok, reason }: Verdict): void => say(ok ? 200 : 503, `${reason}\n`);
+  const answers = new Map<string, () => void | Promise<void>>([
+    ["/healthz", () => tell(health.alive())],
+    ["/readyz", () => tell(health.readiness())],
+    ["/metrics", async () => say(200, await metrics.text(), { "content-type": metrics.contentType })],
+  ]);
+  // RFC 9112, 3.2: an invalid Host is to be answered so.
+  if (!URL.canParse(`http://${host}`)) return say(400, "invalid Host\n");
+  const act = answers.get(url.replace(/\?.*$/s, ""));
+  if (act === undefined) return say(404, "not found\n");
+  if (method !== "GET" && method !== "HEAD") return say(405, "GET or HEAD\n", { allow: "GET, HEAD" });
+  await act();
+}
