@@ -1,19 +1,52 @@
 /**
  * The one table of variables: what each is called, what it may be, what it means, and how it is read. The type of the
- * configuration, its parsing, the README's table and `--help` all come from here.
+ * configuration, its parsing, the documents' table and `--help` all come from here.
  *
  * @module
  */
 
 import { longestMs, shortestMs } from "../commands/mod.ts";
-import * as parsers from "./parsers.ts";
 import { Secret } from "./secret.ts";
-import { type Target, targets } from "./targets.ts";
-import type { Context, Variable } from "./variable.ts";
+import * as values from "./values.ts";
 
-const rooms = parsers.listOf("a room id or alias", parsers.isRoom);
-const replicas = parsers.wholeNumber(1, 1_000);
-const autoStop = parsers.duration(longestMs, shortestMs);
+/** What is around the environment: where the program runs, and how it reads a file. */
+export interface Context {
+  /** The program runs in a pod. */
+  readonly inCluster: boolean;
+  /** The log goes to a terminal. */
+  readonly terminal: boolean;
+  /** Reads a text file; throws if it can't. */
+  readFile(path: string): string;
+}
+
+/** One row of the table. */
+export interface Variable<Value> {
+  /** Name in the environment. */
+  readonly name: string;
+  /** The Python operator's name for it, used where ours is not set. */
+  readonly otherName?: string;
+  /** It is never shown, and may be given as the path of a file in `NAME_FILE`. */
+  readonly secret?: true;
+  /** What holds when it is not set: a text that is read like a given one, or nothing. Without it: required. */
+  readonly default?: string | ((context: Context) => string) | "nothing";
+  /** With these ways to log in it is required, in spite of its default of nothing. */
+  readonly requiredFor?: readonly AuthMethod[];
+  /** The default in words, where it isn't simply the text. */
+  readonly defaultInWords?: string;
+  /** What may be given. */
+  readonly permitted: string;
+  /** What it is for. */
+  readonly meaning: string;
+  /** Reads a given text; for a default of nothing it is not called, and the value is undefined. */
+  readonly parse: values.Parser<Value>;
+}
+
+/** Ways to log in. */
+export type AuthMethod = "password" | "token" | "jwt" | "sso";
+
+const rooms = values.listOf("a room id or alias", values.isRoom);
+const replicas = values.wholeNumber(1, 1_000);
+const autoStop = values.duration(longestMs, shortestMs);
 const yes = ["true", "1", "yes"];
 const no = ["false", "0", "no"];
 
@@ -24,20 +57,20 @@ export const VARIABLES = {
     default: "http://synapse.matrix.svc.cluster.local:8008",
     permitted: "an http or https URL, or a server name",
     meaning: "base URL of the homeserver; a bare server name is resolved through .well-known",
-    parse: parsers.homeserver,
+    parse: values.homeserver,
   },
   user: {
     name: "MATRIX_USER",
     permitted: "a localpart or a full user id",
     meaning: "the operator's own account",
-    parse: parsers.textOf("a localpart or a full user id", parsers.isUser),
+    parse: values.textOf("a localpart or a full user id", values.isUser),
   },
   authMethod: {
     name: "AUTH_METHOD",
     default: "password",
     permitted: "password, token, jwt, sso",
     meaning: "how to log in",
-    parse: parsers.oneOf({ password: ["password"], token: ["token"], jwt: ["jwt"], sso: ["sso"] }),
+    parse: values.oneOf({ password: ["password"], token: ["token"], jwt: ["jwt"], sso: ["sso"] }),
   },
   password: {
     name: "MATRIX_PASSWORD",
@@ -62,7 +95,7 @@ export const VARIABLES = {
     default: "keycloak",
     permitted: "letters, digits and . _ ~ -",
     meaning: "for sso: the identity provider, as the homeserver calls it, with or without Synapse's `oidc-` before it",
-    parse: parsers.textOf("an id of a provider", (text) => /^[\w.~-]+$/.test(text)),
+    parse: values.textOf("an id of a provider", (text) => /^[\w.~-]+$/.test(text)),
   },
   keycloakUrl: {
     name: "KEYCLOAK_URL",
@@ -71,7 +104,7 @@ export const VARIABLES = {
     defaultInWords: "for sso: where the homeserver sends us",
     permitted: "an http or https URL",
     meaning: "base URL of Keycloak; for sso: the password is given to this host only",
-    parse: (text: string): string | undefined => parsers.url(text),
+    parse: (text: string): string | undefined => values.url(text),
   },
   keycloakRealm: {
     name: "KEYCLOAK_REALM",
@@ -103,7 +136,7 @@ export const VARIABLES = {
     default: "com.famedly.login.token.oauth",
     permitted: "com.famedly.login.token.oauth, com.famedly.login.token, org.matrix.login.jwt",
     meaning: "for jwt: how the homeserver takes Keycloak's token",
-    parse: parsers.oneOf({
+    parse: values.oneOf({
       "com.famedly.login.token.oauth": ["com.famedly.login.token.oauth"],
       "com.famedly.login.token": ["com.famedly.login.token"],
       "org.matrix.login.jwt": ["org.matrix.login.jwt"],
@@ -113,7 +146,7 @@ export const VARIABLES = {
     name: "ALLOWED_USERS",
     permitted: "full user ids (@name:server), comma-separated",
     meaning: "who may command, compared exactly",
-    parse: parsers.listOf("a full user id", parsers.isUserId),
+    parse: values.listOf("a full user id", values.isUserId),
   },
   allowedRooms: {
     name: "ALLOWED_ROOMS",
@@ -127,14 +160,14 @@ export const VARIABLES = {
     default: "clawdbot",
     permitted: "a DNS subdomain as in RFC 1123",
     meaning: "the Deployment that is switched",
-    parse: parsers.textOf("a DNS subdomain", parsers.isSubdomain),
+    parse: values.textOf("a DNS subdomain", values.isSubdomain),
   },
   deploymentNamespace: {
     name: "DEPLOYMENT_NAMESPACE",
     default: "clawdbot",
     permitted: "a DNS label as in RFC 1123",
     meaning: "its namespace",
-    parse: parsers.textOf("a DNS label", parsers.isLabel),
+    parse: values.textOf("a DNS label", values.isLabel),
   },
   targets: {
     name: "TARGETS",
@@ -143,14 +176,14 @@ export const VARIABLES = {
     permitted: "alias=namespace/name or alias=statefulset/namespace/name, comma-separated; " +
       "an alias is [a-z][a-z0-9-]*, unique, and neither `all` nor a word of a command",
     meaning: "several workloads instead, the default one first",
-    parse: (text: string): readonly Target[] | undefined => targets(text),
+    parse: (text: string): readonly values.Target[] | undefined => values.targets(text),
   },
   storePath: {
     name: "CRYPTO_STORE_PATH",
     default: "/data/crypto_store",
     permitted: "a path",
     meaning: "folder of all state that lasts",
-    parse: parsers.textOf("a path", (text) => !text.includes("\0")),
+    parse: values.textOf("a path", (text) => !text.includes("\0")),
   },
   storeKey: {
     name: "CRYPTO_STORE_KEY",
@@ -159,14 +192,14 @@ export const VARIABLES = {
     defaultInWords: "a random key file in that folder",
     permitted: "32 bytes in base64",
     meaning: "encrypts the store; where a key file is there, it must hold the same key",
-    parse: (text: string): Secret<Uint8Array> | undefined => parsers.secretKey(text),
+    parse: (text: string): Secret<Uint8Array> | undefined => values.secretKey(text),
   },
   echo: {
     name: "ECHO_MODE",
     default: "true",
     permitted: "true, 1, yes; reaction; false, 0, no",
     meaning: "repeat a command before it is carried out, or mark it with a reaction",
-    parse: parsers.oneOf({ message: yes, reaction: ["reaction"], off: no }),
+    parse: values.oneOf({ message: yes, reaction: ["reaction"], off: no }),
   },
   senderTrust: {
     name: "SENDER_TRUST",
@@ -174,7 +207,7 @@ export const VARIABLES = {
     permitted: "tofu, cross-signed, any",
     meaning: "which devices of an allowed user are believed: " +
       "those of first sight and what the user vouches for, only those signed by their owner, or all",
-    parse: parsers.oneOf({ "tofu": ["tofu"], "cross-signed": ["cross-signed"], "any": ["any"] }),
+    parse: values.oneOf({ "tofu": ["tofu"], "cross-signed": ["cross-signed"], "any": ["any"] }),
   },
   trustedIdentities: {
     name: "TRUSTED_IDENTITIES",
@@ -182,7 +215,7 @@ export const VARIABLES = {
     defaultInWords: "first sight",
     permitted: "@user:server=<public master key, 43 characters of base64>, comma-separated; users of ALLOWED_USERS",
     meaning: "users who are believed with this identity only",
-    parse: parsers.trustedIdentities,
+    parse: values.trustedIdentities,
   },
   recoveryKey: {
     name: "RECOVERY_KEY",
@@ -191,28 +224,28 @@ export const VARIABLES = {
     defaultInWords: "none",
     permitted: "a secret-storage recovery key",
     meaning: "keeps the operator's own identity in the account's secret storage, so that it survives a lost volume",
-    parse: (text: string): Secret<Uint8Array<ArrayBuffer>> | undefined => parsers.recoveryKey(text),
+    parse: (text: string): Secret<Uint8Array<ArrayBuffer>> | undefined => values.recoveryKey(text),
   },
   requireEncryption: {
     name: "REQUIRE_ENCRYPTION",
     default: "true",
     permitted: "true, 1, yes; false, 0, no",
     meaning: "refuse commands in unencrypted rooms",
-    parse: (text: string) => parsers.oneOf({ yes, no })(text) === "yes",
+    parse: (text: string) => values.oneOf({ yes, no })(text) === "yes",
   },
   maxCommandAgeMs: {
     name: "MAX_COMMAND_AGE",
     default: "5m",
     permitted: "a duration such as 90s, 5m or 1h30m, up to 7d",
     meaning: "older commands are answered, not acted on",
-    parse: parsers.duration(7 * 24 * 3_600_000),
+    parse: values.duration(7 * 24 * 3_600_000),
   },
   startTimeoutMs: {
     name: "START_TIMEOUT",
     default: "10m",
     permitted: "a duration such as 90s, 5m or 1h30m, up to 7d",
     meaning: "a start that is not ready by then is reported as such; it is still watched",
-    parse: parsers.duration(7 * 24 * 3_600_000),
+    parse: values.duration(7 * 24 * 3_600_000),
   },
   startReplicas: {
     name: "START_REPLICAS",
@@ -233,7 +266,7 @@ export const VARIABLES = {
     default: "20",
     permitted: "a whole number from 1 to 999999",
     meaning: "failures in a row, spanning at least 15 minutes, before giving up",
-    parse: parsers.wholeNumber(1, 999_999),
+    parse: values.wholeNumber(1, 999_999),
   },
   httpAddress: {
     name: "HTTP_ADDRESS",
@@ -241,7 +274,7 @@ export const VARIABLES = {
     defaultInWords: "[::]:8080 in a cluster, else off",
     permitted: "host:port, [IPv6]:port (port 0: any free one), off",
     meaning: "where /healthz and /readyz are served",
-    parse: parsers.httpAddress,
+    parse: values.httpAddress,
   },
   logLevel: {
     name: "LOG_LEVEL",
@@ -249,7 +282,7 @@ export const VARIABLES = {
     default: "info",
     permitted: "debug, info, warning, error; loguru's names too",
     meaning: "how much is logged",
-    parse: parsers.oneOf({
+    parse: values.oneOf({
       debug: ["debug", "trace"],
       info: ["info", "success"],
       warning: ["warning"],
@@ -262,7 +295,7 @@ export const VARIABLES = {
     defaultInWords: "text on a terminal, else json",
     permitted: "text, json",
     meaning: "form of the log",
-    parse: parsers.oneOf({ text: ["text"], json: ["json"] }),
+    parse: values.oneOf({ text: ["text"], json: ["json"] }),
   },
 } as const satisfies Readonly<Record<string, Variable<unknown>>>;
 

@@ -6,12 +6,9 @@
  */
 
 import { ConfigError } from "../errors.ts";
-import { type Login, loginOf } from "./login.ts";
-import { meant } from "./misspelt.ts";
-import { quoted, Unfit } from "./parsers.ts";
-import type { Target } from "./targets.ts";
-import type { Context, Variable } from "./variable.ts";
-import { ROWS, type Settings, VARIABLES } from "./variables.ts";
+import type { Secret } from "./secret.ts";
+import { quoted, type Target, Unfit } from "./values.ts";
+import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./variables.ts";
 
 /** The whole configuration, frozen. Times are milliseconds, and their names end in `Ms`. */
 export type Config = Omit<Settings, "targets" | "deploymentName" | "deploymentNamespace"> & {
@@ -47,7 +44,7 @@ export function readConfig(env: Environment, context: Context): Config {
   problems.push(...strangers(read), ...rivals(env), ...missing(read, env));
   const misspelt = misspellings(env);
   problems.push(...misspelt.problems);
-  if (problems.length > 0) throw new ConfigError(problems);
+  if (problems.length > 0) throw new ConfigError([...problems, ...misspelt.warnings]);
   const { targets, deploymentName: name, deploymentNamespace: namespace, ...rest } = read;
   const only = { alias: name, kind: "deployment", namespace, name } as const;
   return Object.freeze({
@@ -138,8 +135,88 @@ function misspellings(env: Environment): { problems: string[]; warnings: string[
   for (const given of Object.keys(env)) {
     const right = names.includes(given) || trimmed(env, given) === "" ? undefined : meant(given, names);
     if (right === undefined) continue;
-    if (trimmed(env, right) === "") problems.push(`${given}: no variable of ours; did you mean ${right}?`);
-    else warnings.push(`${given} is no variable of ours; ${right} is set and counts`);
+    if (trimmed(env, right) === "") problems.push(`${given}: unknown variable; did you mean ${right}?`);
+    else warnings.push(`${given}: unknown variable; ${right} is set and counts`);
   }
   return { problems, warnings };
+}
+
+/** Who we are (localpart or full user id), and how that is shown. */
+export type Login =
+  & { readonly user: string }
+  & (
+    | { readonly method: "password"; readonly password: Secret }
+    /** The token is never replaced and never logged out; the password is for when the homeserver asks for it. */
+    | { readonly method: "token"; readonly accessToken: Secret; readonly password: Secret | undefined }
+    | JwtLogin
+    | SsoLogin
+  );
+
+/** By a token that Keycloak gives for a password, and that the homeserver takes in a login of type `loginType`. */
+export type JwtLogin = {
+  readonly method: "jwt";
+  readonly password: Secret;
+  readonly keycloak: {
+    readonly url: string;
+    readonly realm: string;
+    readonly clientId: string;
+    readonly clientSecret: Secret | undefined;
+  };
+  readonly loginType: Settings["jwtLoginType"];
+};
+
+/** Through the pages that a browser would be shown; with `keycloakUrl` only that host is given the password. */
+export type SsoLogin = {
+  readonly method: "sso";
+  readonly password: Secret;
+  readonly idpId: string;
+  readonly keycloakUrl: string | undefined;
+};
+
+/** The settings of the way that was chosen; that those it requires are there has been seen to. */
+function loginOf(settings: Settings): Login {
+  const { user, authMethod: method, password, keycloakUrl } = settings;
+  switch (method) {
+    case "password":
+      return { user, method, password: given(password) };
+    case "token":
+      return { user, method, accessToken: given(settings.accessToken), password };
+    case "jwt": {
+      const keycloak = {
+        url: given(keycloakUrl),
+        realm: given(settings.keycloakRealm),
+        clientId: given(settings.keycloakClientId),
+        clientSecret: settings.keycloakClientSecret,
+      };
+      return { user, method, password: given(password), keycloak, loginType: settings.jwtLoginType };
+    }
+    case "sso":
+      return { user, method, password: given(password), idpId: settings.ssoIdpId, keycloakUrl };
+  }
+}
+
+function given<Value>(value: Value | undefined): Value {
+  if (value === undefined) throw new TypeError("a setting is missing that its row calls required");
+  return value;
+}
+
+/**
+ * Which of the right names, which are in capitals, was probably meant. Long names may be off by two letters, others by
+ * one: what somebody else called `ALLOWED_HOSTS` is not ours.
+ */
+function meant(given: string, names: readonly string[]): string | undefined {
+  const capitals = given.toUpperCase();
+  return names.find((name) => isWithin(1, capitals, name)) ??
+    names.find((name) => name.length > 10 && isWithin(2, capitals, name));
+}
+
+/** Whether so many letters added, left out, replaced or swapped with their neighbours turn one text into the other. */
+function isWithin(changes: number, from: string, to: string): boolean {
+  if (from === to) return true;
+  if (changes === 0 || from === "" || to === "") return Math.max(from.length, to.length) <= changes;
+  if (from[0] === to[0]) return isWithin(changes, from.slice(1), to.slice(1));
+  return isWithin(changes - 1, from.slice(1), to) ||
+    isWithin(changes - 1, from, to.slice(1)) ||
+    isWithin(changes - 1, from.slice(1), to.slice(1)) ||
+    (from[0] === to[1] && from[1] === to[0] && isWithin(changes - 1, from.slice(2), to.slice(2)));
 }

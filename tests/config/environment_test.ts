@@ -335,14 +335,22 @@ Deno.test("readConfig() points out names that are nearly ours", async (t) => {
   for (const [given, right] of rows) {
     await t.step(`${given} instead of ${right}`, () => {
       const { [right]: _, ...env } = { ...least, [given]: "1" } as Record<string, string>;
-      assert.ok(problems(env).includes(`${given}: no variable of ours; did you mean ${right}?`));
+      assert.ok(problems(env).includes(`${given}: unknown variable; did you mean ${right}?`));
     });
   }
 });
 
 Deno.test("readConfig() only warns of a name nearly ours where ours is set", () => {
   const { warnings } = readConfig({ ...least, ALLOWED_USER: "@eve:h" }, context());
-  assert.deepEqual(warnings, ["ALLOWED_USER is no variable of ours; ALLOWED_USERS is set and counts"]);
+  assert.deepEqual(warnings, ["ALLOWED_USER: unknown variable; ALLOWED_USERS is set and counts"]);
+});
+
+Deno.test("readConfig() names what is misspelt beside other problems, also where the right name is set", () => {
+  const told = problems({ ...least, MATRIX_USER: "", ALLOWED_USER: "@eve:h", MATRIX_PASWORD: "x" });
+  assert.ok(told.some((line) => line.startsWith("MATRIX_USER: not set")), told.join("\n"));
+  for (const name of ["ALLOWED_USER", "MATRIX_PASWORD"]) {
+    assert.ok(told.some((line) => line.startsWith(`${name}: unknown variable; `)), `${name} in ${told.join("\n")}`);
+  }
 });
 
 Deno.test("readConfig() leaves other people's variables alone", () => {
