@@ -1,5 +1,6 @@
 /**
- * A real Synapse on this machine, or one that was given. Knows how to start and stop it and to make users on it.
+ * What the tests want of a homeserver, and two that they get: a Synapse on this machine, or one that was given. The
+ * other one is in `dendrite.ts`.
  *
  * @module
  */
@@ -9,16 +10,27 @@ import type { Keycloak } from "./keycloak.ts";
 import { freePort, httpJson } from "./network.ts";
 import { Child } from "./process.ts";
 
-const registrationSecret = "for-tests";
+/** Shared secret with which users are made on homeservers of ours. */
+export const registrationSecret = "for-tests";
+
+/** Homeservers that the testbed can start. */
+export const homeserverKinds = ["synapse", "dendrite"] as const;
+
+/** One of them. */
+export type HomeserverKind = typeof homeserverKinds[number];
 
 /** A homeserver to test against. */
 export interface Homeserver extends AsyncDisposable {
+  /** Which one it is. */
+  readonly kind: HomeserverKind;
   /** Base URL. */
   readonly url: string;
   /** The part of user ids after the colon. */
   readonly serverName: string;
-  /** Log with one line for each request; undefined for a homeserver that was given. */
-  readonly logFile: string | undefined;
+  /** We have started it, and may stop it. */
+  readonly isOurs: boolean;
+  /** Log with one line for each request that names its user; undefined where there is none. */
+  readonly requestLog: string | undefined;
   /**
    * Makes a user. On a homeserver that was given the name gets a suffix of this run.
    *
@@ -29,7 +41,7 @@ export interface Homeserver extends AsyncDisposable {
     password: string,
     options?: { admin?: boolean },
   ): Promise<{ userId: string; localpart: string }>;
-  /** Requests that a user has made and that were answered, such as `GET /sync`. Throws if it was given. */
+  /** Requests that a user has made and that were answered, such as `GET /sync`. Throws where there is no {@linkcode Homeserver.requestLog}. */
   requestsOf(userId: string): Promise<string[]>;
   /** Stops it. Throws if it was given. */
   stop(): Promise<void>;
@@ -49,9 +61,11 @@ export async function givenHomeserver(url: string, secret: string): Promise<Home
   const base = url.replace(/\/+$/, "");
   const probe = await register(base, secret, `probe${suffix}`, crypto.randomUUID());
   return {
+    kind: "synapse",
     url: base,
     serverName: probe.slice(probe.indexOf(":") + 1),
-    logFile: undefined,
+    isOurs: false,
+    requestLog: undefined,
     register: async (name, password, options) => {
       const localpart = `${name}${suffix}`;
       return { userId: await register(base, secret, localpart, password, options?.admin), localpart };
@@ -87,9 +101,11 @@ export async function startHomeserver(python: string, folder: string, keycloak?:
   };
   await start();
   return {
+    kind: "synapse",
     url,
     serverName: "localhost",
-    logFile,
+    isOurs: true,
+    requestLog: logFile,
     register: async (name, password, options) => ({
       userId: await register(url, registrationSecret, name, password, options?.admin),
       localpart: name,
@@ -108,7 +124,8 @@ function requestsIn(log: string, userId: string): string[] {
   );
 }
 
-async function answers(url: string): Promise<boolean> {
+/** Something answers there, and well. */
+export async function answers(url: string): Promise<boolean> {
   // Refused connections are what there is until it listens.
   return await fetch(url, { signal: AbortSignal.timeout(2_000) }).then(async (response) => {
     await response.body?.cancel();
@@ -116,8 +133,8 @@ async function answers(url: string): Promise<boolean> {
   }, () => false);
 }
 
-/** Makes a user by Synapse's admin API for shared-secret registration. */
-async function register(
+/** Makes a user by Synapse's admin API for shared-secret registration, which Dendrite has, too. */
+export async function register(
   url: string,
   secret: string,
   username: string,

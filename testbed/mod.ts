@@ -11,14 +11,22 @@
 
 import { join } from "node:path";
 import { type ControlPlane, givenControlPlane, type PodDelays, startControlPlane } from "./cluster.ts";
-import { givenHomeserver, type Homeserver, startHomeserver } from "./homeserver.ts";
+import { startDendrite } from "./dendrite.ts";
+import {
+  givenHomeserver,
+  type Homeserver,
+  type HomeserverKind,
+  homeserverKinds,
+  startHomeserver,
+} from "./homeserver.ts";
 import { type Keycloak, startKeycloak } from "./keycloak.ts";
 import { type Person, Phones } from "./person.ts";
 import { cacheFolder, setUp } from "./setup.ts";
+import { dendrite } from "./tools.ts";
 import { Workloads } from "./workloads.ts";
 
 export type { ControlPlane, PodDelays } from "./cluster.ts";
-export type { Homeserver } from "./homeserver.ts";
+export type { Homeserver, HomeserverKind } from "./homeserver.ts";
 export type { Keycloak } from "./keycloak.ts";
 export { freePort, HttpError, httpJson, type HttpOptions } from "./network.ts";
 export { Person, Phones, type RawOptions, type TextOptions } from "./person.ts";
@@ -63,17 +71,20 @@ export interface Testbed extends AsyncDisposable {
  * Sets up what is missing on this machine and starts the servers.
  *
  * @param delays how pods behave on a control plane of ours
- * @param options `keycloak`: the homeserver logs people in through Keycloak, too
+ * @param options `keycloak`: the homeserver logs people in through Keycloak, too; `rateLimits`: its own are on
+ * (Dendrite's)
  * @throws Error if something needed is missing; its message says what
  */
 export async function startTestbed(
   delays: PodDelays = quickPods,
-  options: { keycloak?: boolean } = {},
+  options: { keycloak?: boolean; rateLimits?: boolean } = {},
 ): Promise<Testbed> {
   await using resources = new AsyncDisposableStack();
   const givenCluster = Deno.env.get("KUBECONFIG");
   const givenUrl = Deno.env.get("MATRIX_HOMESERVER");
   if (givenUrl && options.keycloak) throw new Error("Cannot use MATRIX_HOMESERVER: it has to know our own Keycloak");
+  const kind = wantedHomeserver();
+  if (kind !== "synapse" && options.keycloak) throw new Error(`Cannot use Keycloak with ${kind}`);
   const { python, controlPlane, keycloak: keycloakTools } = await setUp({ controlPlane: !givenCluster, ...options });
 
   await removeLeftovers();
@@ -89,6 +100,8 @@ export async function startTestbed(
   const [homeserver, cluster] = await allOrNone([
     givenUrl
       ? givenHomeserver(givenUrl, registrationSecret())
+      : kind === "dendrite"
+      ? startDendrite(await dendrite(), await within("homeserver"), options.rateLimits)
       : startHomeserver(python, await within("homeserver"), keycloak),
     controlPlane
       ? startControlPlane(controlPlane, await within("cluster"), delays)
@@ -112,6 +125,14 @@ export async function startTestbed(
     },
     [Symbol.asyncDispose]: () => started.disposeAsync(),
   };
+}
+
+/** The homeserver that the argument `--homeserver=…` names; Synapse without one. */
+function wantedHomeserver(): HomeserverKind {
+  const name = Deno.args.find((argument) => argument.startsWith("--homeserver="))?.split("=")[1] ?? "synapse";
+  const kind = homeserverKinds.find((each) => each === name);
+  if (kind === undefined) throw new Error(`--homeserver: must be ${homeserverKinds.join(" or ")} (got "${name}")`);
+  return kind;
 }
 
 /** Removes what runs that were killed have left; one that still goes on is younger than a day. */

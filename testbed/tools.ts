@@ -5,6 +5,7 @@
  */
 
 import { basename, join } from "node:path";
+import type { DendriteTools } from "./dendrite.ts";
 import { cacheFolder, digest, exists, making, run } from "./setup.ts";
 
 /** Renders Kubernetes manifests. */
@@ -36,6 +37,21 @@ async function goTool(path: string, version: string): Promise<string> {
     await Deno.remove(folder);
   });
   return program;
+}
+
+/** Dendrite's programs; some minutes the first time. */
+export async function dendrite(): Promise<DendriteTools> {
+  const version = "v0.13.8";
+  const folder = join(cacheFolder, `dendrite-${version}`);
+  if (!await exists(folder)) {
+    await making(folder, `dendrite ${version} (minutes the first time)`, async (unfinished) => {
+      const programs = ["dendrite", "generate-keys"].map((name) =>
+        `github.com/matrix-org/dendrite/cmd/${name}@${version}`
+      );
+      await run("build Dendrite with Go (https://go.dev/dl)", ["go", "install", ...programs], { GOBIN: unfinished });
+    });
+  }
+  return { dendrite: join(folder, "dendrite"), generateKeys: join(folder, "generate-keys") };
 }
 
 /** Checks metrics against Prometheus' conventions: reads them from standard input. */

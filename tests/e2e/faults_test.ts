@@ -22,7 +22,7 @@ const atOnce = 8;
 
 Deno.test("faults", async (t) => {
   await using testbed = await startTestbed();
-  const mayStop = testbed.homeserver.logFile !== undefined && testbed.cluster.auditLog !== undefined;
+  const mayStop = testbed.homeserver.isOurs && testbed.cluster.auditLog !== undefined;
   const alice = await testbed.person("alice");
   const ground = { testbed, alice, made: () => {} };
   const outcomes = await runRows(rows.filter((row) => mayStop || !row.alone).map(withLog), ground, atOnce);

@@ -28,7 +28,7 @@ Deno.test("testbed", async (t) => {
 
   await t.step("PythonOperator takes a command in an encrypted room", () => switchWithPython(testbed, alice));
 
-  const mayStop = testbed.homeserver.logFile !== undefined && testbed.cluster.auditLog !== undefined;
+  const mayStop = testbed.homeserver.requestLog !== undefined && testbed.cluster.auditLog !== undefined;
   await t.step({
     name: "stop() and start() keep data and address",
     ignore: !mayStop, // servers that were given are not ours to stop

@@ -98,7 +98,7 @@ async function tenMembers(world: World): Promise<void> {
 
 /** The homeserver's own log says how often it was asked for one command. */
 async function compareRequests(world: World, crowd: Conversation): Promise<void> {
-  if (world.testbed.homeserver.logFile === undefined) return;
+  if (world.testbed.homeserver.requestLog === undefined) return;
   const two = await requestsFor(world, world.talk);
   const ten = await requestsFor(world, crowd);
   world.report.fact(`Homeserver requests for one status, besides /sync: ${two} with 2 members, ${ten} with 10.`);
@@ -106,7 +106,7 @@ async function compareRequests(world: World, crowd: Conversation): Promise<void>
 }
 
 async function requestsFor(world: World, talk: Conversation): Promise<number> {
-  const logFile = world.testbed.homeserver.logFile ?? "";
+  const logFile = world.testbed.homeserver.requestLog ?? "";
   const ours = async () =>
     (await Deno.readTextFile(logFile)).split("\n").filter((line) =>
       line.includes(`{${world.operatorId}} Processed request`) && !line.includes("/sync?")

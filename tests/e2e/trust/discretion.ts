@@ -25,7 +25,7 @@ async function keepsSilent(world: World, story: Story): Promise<void> {
 
 /** The operator's own access tokens, out of the homeserver's database. */
 function operatorTokens({ testbed, operatorId }: World): string[] {
-  if (testbed.homeserver.logFile === undefined) return []; // somebody else's homeserver
+  if (testbed.homeserver.requestLog === undefined) return []; // somebody else's homeserver
   using database = new DatabaseSync(join(testbed.folder, "homeserver", "homeserver.db"), { readOnly: true });
   const tokens = database.prepare("SELECT token FROM access_tokens WHERE user_id LIKE ? OR user_id LIKE ?")
     .all(operatorId, "@keeper%").map(({ token }) => String(token));

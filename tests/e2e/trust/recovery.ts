@@ -165,7 +165,10 @@ const requests = [
 const moments = [500, 1_000];
 
 async function isKilled(world: World, story: Story): Promise<void> {
-  const points: (RegExp | number)[] = [...world.testbed.homeserver.logFile === undefined ? [] : requests, ...moments];
+  const points: (RegExp | number)[] = [
+    ...world.testbed.homeserver.requestLog === undefined ? [] : requests,
+    ...moments,
+  ];
   const outcomes = points.map((_, index) => index);
   // Two at a time: most of a start is waiting.
   const next = async () => {
@@ -199,7 +202,7 @@ async function isKilledAt(world: World, story: Story, name: string, point: RegEx
 async function untilRequested({ testbed }: World, userId: string, request: RegExp): Promise<void> {
   const deadline = performance.now() + 20_000;
   for (;;) {
-    const lines = (await Deno.readTextFile(testbed.homeserver.logFile ?? "")).split("\n");
+    const lines = (await Deno.readTextFile(testbed.homeserver.requestLog ?? "")).split("\n");
     const wanted = (line: string) =>
       line.includes(`{${userId}} Processed request`) && /"(POST|PUT) /.test(line) && request.test(line);
     if (lines.some(wanted)) return;

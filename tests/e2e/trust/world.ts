@@ -149,9 +149,9 @@ export async function createWorld(): Promise<World> {
     },
     untilAsked: async (change) => {
       const asked = `{${toggle.userId}} Processed request`;
-      const logFile = homeserver.logFile;
+      const { requestLog } = homeserver;
       const count = async () =>
-        logFile === undefined ? Infinity : (await Deno.readTextFile(logFile)).split("\n")
+        requestLog === undefined ? Infinity : (await Deno.readTextFile(requestLog)).split("\n")
           .filter((line) => line.includes(asked) && line.includes("/keys/query")).length;
       const before = await count();
       await change();
