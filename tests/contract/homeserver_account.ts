@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type Body, Client, type ContractCase, password } from "./homeserver_client.ts";
+import { type Body, Client, type ContractCase, withPassword } from "./homeserver_client.ts";
 
 function passwordLogin(user: string, secret: string) {
   return { type: "m.login.password", identifier: { type: "m.id.user", user }, password: secret };
@@ -22,29 +22,15 @@ async function jwt(sub: string, secret: string): Promise<string> {
   return `${signed}.${encode(new Uint8Array(await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(signed))))}`;
 }
 
-/** Passes the user-interactive authentication of a request. */
-async function withPassword(client: Client, method: string, path: string): Promise<void> {
-  const challenge = await client.ask(method, path, {});
-  assert.equal(challenge.status, 401);
-  assert.ok(challenge.body.flows.some(({ stages }: Body) => stages.join() === "m.login.password"));
-  const identifier = { type: "m.id.user", user: client.userId };
-  const auth = { type: "m.login.password", session: challenge.body.session, identifier, password: "wrong" };
-  const wrong = await client.ask(method, path, { auth });
-  assert.deepEqual([wrong.status, wrong.body.errcode], [401, "M_FORBIDDEN"]);
-  assert.equal(wrong.body.session, challenge.body.session);
-  await client.get(method, path, { auth: { ...auth, password } });
-}
-
 /** The cases. */
 export const accountCases: readonly ContractCase[] = [
   {
-    name: "versions are told to anybody, and login flows name password and JWT",
+    name: "versions are told to anybody, and login flows name the password",
     run: async (world) => {
       const { versions } = await world.nobody().get("GET", "/_matrix/client/versions");
-      assert.ok(versions.includes("v1.11"));
+      assert.ok(versions.some((version: Body) => /^v1\.\d+$/.test(version)));
       const { flows } = await world.nobody().get("GET", "/login");
-      const types = flows.map(({ type }: Body) => type);
-      assert.ok(types.includes("m.login.password") && types.includes("org.matrix.login.jwt"));
+      assert.ok(flows.some(({ type }: Body) => type === "m.login.password"));
     },
   },
   {
@@ -69,7 +55,10 @@ export const accountCases: readonly ContractCase[] = [
   },
   {
     name: "a JWT login makes the user, and a JWT signed by another is 403 M_FORBIDDEN",
+    synapseOnly: "AUTH_METHOD=jwt is for homeservers that have it",
     run: async (world) => {
+      const { flows } = await world.nobody().get("GET", "/login");
+      assert.ok(flows.some(({ type }: Body) => type === "org.matrix.login.jwt"));
       const localpart = `jwt-${crypto.randomUUID().slice(0, 8)}`;
       const body = async (secret: string) => ({
         type: "org.matrix.login.jwt",
@@ -83,14 +72,22 @@ export const accountCases: readonly ContractCase[] = [
     },
   },
   {
-    name: "a login with a known device id is that device, and leaves its other token alone",
+    name: "a login with a known device id leaves the device's other token alone",
+    synapseOnly: "the older token is not used any more",
+    run: async (world) => {
+      const first = await world.user();
+      await world.login(first.userId, { device_id: first.deviceId });
+      await first.get("GET", "/account/whoami");
+    },
+  },
+  {
+    name: "a login with a known device id is that device",
     run: async (world) => {
       const first = await world.user();
       const second = await world.login(first.userId, { device_id: first.deviceId });
       assert.equal(second.deviceId, first.deviceId);
       assert.notEqual(second.token, first.token);
-      await first.get("GET", "/account/whoami");
-      const ids = (await first.get("GET", "/devices")).devices.map(({ device_id }: Body) => device_id);
+      const ids = (await second.get("GET", "/devices")).devices.map(({ device_id }: Body) => device_id);
       assert.equal(ids.filter((id: string) => id === first.deviceId).length, 1);
     },
   },
@@ -120,17 +117,23 @@ export const accountCases: readonly ContractCase[] = [
     run: async (world) => {
       const first = await world.user();
       const second = await world.login(first.userId);
-      await withPassword(first, "DELETE", `/devices/${second.deviceId}`);
+      const path = `/devices/${second.deviceId}`;
+      const challenge = await first.ask("DELETE", path, {});
+      const identifier = { type: "m.id.user", user: first.userId };
+      const auth = { type: "m.login.password", session: challenge.body.session, identifier, password: "wrong" };
+      const wrong = await first.ask("DELETE", path, { auth });
+      assert.deepEqual([challenge.status, wrong.status, wrong.body.errcode], [401, 401, "M_FORBIDDEN"]);
+      await withPassword(first, "DELETE", path, {});
       const body = await second.refused(401, "M_UNKNOWN_TOKEN", "GET", "/account/whoami");
       assert.ok(!body.soft_logout);
     },
   },
   {
-    name: "an unknown path is 404 M_UNRECOGNIZED, broken JSON is 400 M_NOT_JSON",
+    name: "an unknown path is 404 M_UNRECOGNIZED, broken JSON is 400",
     run: async (world) => {
       const user = await world.user();
       await user.refused(404, "M_UNRECOGNIZED", "GET", "/made/up");
-      await user.refused(400, "M_NOT_JSON", "POST", "/createRoom", "{broken");
+      assert.equal((await user.ask("POST", "/createRoom", "{broken")).status, 400);
     },
   },
   {
@@ -158,7 +161,11 @@ export const accountCases: readonly ContractCase[] = [
       const { next_batch: since } = await owner.sync();
       await guest.get("PUT", `${profile}/displayname`, { displayname: "Guest" });
       assert.equal((await owner.get("GET", `${profile}/displayname`)).displayname, "Guest");
-      const { found } = await owner.syncUntil(since, (body) => body.rooms?.join?.[roomId]?.timeline.events[0]);
+      const { found } = await owner.syncUntil(
+        since,
+        (body) =>
+          body.rooms?.join?.[roomId]?.timeline.events.find(({ content }: Body) => content.displayname === "Guest"),
+      );
       assert.deepEqual([found.type, found.state_key, found.content.displayname, found.content.membership], [
         "m.room.member",
         guest.userId,

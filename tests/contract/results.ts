@@ -12,10 +12,12 @@ export interface ContractRow {
   readonly where: string;
   /** Why it does not hold; empty if it does. */
   readonly why: string;
+  /** It need not hold everywhere. */
+  readonly optional: boolean;
 }
 
 /** Runs every case, and goes on after a failure. */
-export async function runCases<Case extends { readonly name: string }>(
+export async function runCases<Case extends { readonly name: string; readonly synapseOnly?: string }>(
   where: string,
   cases: readonly Case[],
   run: (one: Case) => Promise<void>,
@@ -23,7 +25,7 @@ export async function runCases<Case extends { readonly name: string }>(
   const rows: ContractRow[] = [];
   for (const one of cases) {
     const why = await run(one).then(() => "", (error) => error instanceof Error ? error.message : String(error));
-    rows.push({ case: one.name, where, why });
+    rows.push({ case: one.name, where, why, optional: one.synapseOnly !== undefined });
   }
   return rows;
 }
@@ -35,11 +37,13 @@ export function sideBySide(rows: readonly ContractRow[]): string {
   const width = Math.max(...servers.map(({ length }) => length)) + 2;
   const mark = (name: string, server: string): string => {
     const row = rows.find((each) => each.case === name && each.where === server);
-    return (row === undefined ? "–" : row.why === "" ? "✔" : "✘").padEnd(width);
+    return (row === undefined ? "–" : row.why === "" ? "✔" : row.optional ? "(✘)" : "✘").padEnd(width);
   };
   return [
     servers.map((server) => server.padEnd(width)).join("") + "case",
     ...cases.map((name) => servers.map((server) => mark(name, server)).join("") + name),
-    ...rows.filter(({ why }) => why !== "").map((row) => `${row.where}, ${row.case}: ${row.why}`),
+    ...rows.filter(({ why, optional }) => why !== "" && !optional).map((row) =>
+      `${row.where}, ${row.case}: ${row.why}`
+    ),
   ].join("\n");
 }

@@ -14,7 +14,7 @@ Deno.test("the sandbox and the real servers keep the same contract", async (t) =
 
   await t.step("homeserver", async () => {
     const { url, serverName, register } = testbed.homeserver;
-    const synapse = {
+    const real = {
       url,
       serverName,
       register: async (localpart: string, password: string) => {
@@ -24,7 +24,7 @@ Deno.test("the sandbox and the real servers keep the same contract", async (t) =
     await using homeserver = new Homeserver();
     judge([
       ...await runHomeserverContract("sandbox", sandboxHomeserver(homeserver)),
-      ...await runHomeserverContract("synapse", synapse),
+      ...await runHomeserverContract(testbed.homeserver.kind, real),
     ]);
   });
 
@@ -43,5 +43,7 @@ Deno.test("the sandbox and the real servers keep the same contract", async (t) =
 
 function judge(rows: readonly ContractRow[]): void {
   console.log(`\n${sideBySide(rows)}\n`);
-  assert.deepEqual(rows.filter(({ why }) => why !== ""), []);
+  // What is Synapse's own has to hold on the sandbox, which plays Synapse, and on Synapse.
+  const excused = ({ where, optional }: ContractRow) => optional && where === "dendrite";
+  assert.deepEqual(rows.filter((row) => row.why !== "" && !excused(row)), []);
 }
