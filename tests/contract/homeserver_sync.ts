@@ -124,6 +124,7 @@ export const syncCases: readonly ContractCase[] = [
       const { next_batch: since } = await guest.sync({ filter });
       await owner.get("PUT", `/rooms/${encodeURIComponent(roomId)}/state/m.room.topic/`, { topic: "t" });
       await owner.say(roomId, "x");
+      await guest.syncUntil(since, (body) => textsIn(body.rooms?.join?.[roomId]?.timeline.events ?? [])[0]);
       const { timeline } = (await guest.sync({ since, filter })).rooms.join[roomId];
       assert.deepEqual(timeline.events.map(({ type }: Body) => type), ["m.room.message"]);
     },
