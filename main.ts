@@ -168,19 +168,20 @@ async function operate(
       },
     }, stopping);
   const allowedUsers = new Set(config.allowedUsers);
-  const homeserver = await patiently((signal) => findHomeserver(config.homeserver, signal));
+  const known = store.account.load()?.homeserver;
+  const homeserver = await patiently((signal) => findHomeserver(config.homeserver, signal, known));
   if (purpose === "fresh-device") setOldStoreAside(config.storePath);
   await takeOver({ store, folder: config.storePath, homeserver, user: config.user });
-  using session = await patiently((signal) =>
-    openSession({
-      homeserver,
-      login: config.login,
-      store,
-      allowedUsers,
-      onlySignedDevices: config.senderTrust === "cross-signed",
-      now: Date.now,
-    }, signal)
-  );
+  using session = await openSession({
+    homeserver,
+    login: config.login,
+    store,
+    allowedUsers,
+    onlySignedDevices: config.senderTrust === "cross-signed",
+    now: Date.now,
+    retry: patiently,
+    onWait: waiting,
+  }, stopping);
   const allowedRooms = await patiently((signal) => session.roomIds(config.allowedRooms, signal));
 
   const api = new KubernetesApi(cluster, { onOutcome: (answered) => (health.kubernetesAnswers = answered) });

@@ -1,5 +1,6 @@
 /**
- * Opening a session: the stored login first, else a new one; then the crypto of its device.
+ * Opening a session: the stored login first, else a new one; then the crypto of its device. Before a stored login is
+ * given up, a new one has worked.
  *
  * @module
  */
@@ -7,11 +8,13 @@
 import { getLogger } from "@logtape/logtape";
 import type { Login } from "../config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, TransientError } from "../errors.ts";
-import type { Store, StoredSession } from "../store/mod.ts";
-import { fullUserId, logIn } from "./login.ts";
 import { object, text } from "../json.ts";
-import { Machine } from "./olm_machine.ts";
+import type { CrossSigningKeys, Store, StoredSession } from "../store/mod.ts";
+import { exportIdentity } from "./cross_signing.ts";
 import { HomeserverClient, path, TokenRefused } from "./homeserver_client.ts";
+import { fullUserId, logIn } from "./login.ts";
+import { Machine } from "./olm_machine.ts";
+import { RestoreDetection } from "./restore_detection.ts";
 import { Session } from "./session.ts";
 
 /** Of a question that may go unanswered, milliseconds. */
@@ -33,107 +36,194 @@ export interface SessionOptions {
   readonly onlySignedDevices: boolean;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** Tries a step again after each TransientError; each call is a kind of request, with waits of its own. */
+  readonly retry: <Value>(step: (signal: AbortSignal) => Promise<Value>, signal: AbortSignal) => Promise<Value>;
+  /** Told of each wait for a rate limit, milliseconds. */
+  readonly onWait: (waitMs: number) => void;
 }
 
 /**
  * Opens a session: its device's keys are with the homeserver when this returns.
  *
- * @throws TransientError if the homeserver did not answer: nothing is half done, call again
- * @throws CredentialError if it refuses the login; ConfigError if the store belongs to another account
+ * @throws CredentialError if the homeserver refuses the login; ConfigError if the store belongs to another account;
+ * whatever `retry` throws when it gives up
  */
 export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
-  const { store, login } = options;
+  const { store, login, onWait } = options;
   using unfinished = new DisposableStack();
-  const requests = unfinished.use(new HomeserverClient(options.homeserver));
+  const client = unfinished.use(new HomeserverClient(options.homeserver, { onWait }));
+  const connecting: Connecting = { ...options, client, signal };
   const stored = store.account.load();
-  if (stored !== undefined) mustBeOurs(stored, requests.baseUrl, login.user);
-  // Without an account, what the crypto holds is of a device that never came to be ours.
+  if (stored !== undefined) {
+    mustBeOurs(stored, login.user);
+    mayMove(stored, client.baseUrl);
+  } // Without an account, what the crypto holds is of a device that never came to be ours.
   else await store.emptyCrypto();
   const account = login.method === "token"
-    ? await adopt(requests, options, stored, signal)
-    : stored ?? await newLogin(requests, options, undefined, signal);
-  const session = await begin(requests, options, account, signal).catch(async (error) => {
+    ? await adopt(connecting, stored)
+    : stored ?? await newLogin(connecting, undefined);
+  const session = await begin(connecting, account).catch((error) => {
     if (!(error instanceof DeviceLost)) throw error;
-    if (login.method === "token") throw tokenUseless(account, error.message);
-    // A device made anew under its old id would never be sent keys again: the crypto takes them for uploaded.
-    log.warning(
-      "device {device} of {user} is gone ({reason}): going on as a new device; the old one's keys are set aside",
-      { device: account.deviceId, user: account.userId, reason: error.message },
-    );
-    await store.setCryptoAside();
-    return await begin(requests, options, await newLogin(requests, options, undefined, signal), signal);
+    return beginAnew(connecting, account, error);
   });
   unfinished.move();
   return session;
 }
 
-/** The homeserver does not know our device any more, or knows it by other keys. */
-class DeviceLost extends CredentialError {}
+/** What the steps of opening share. */
+interface Connecting extends SessionOptions {
+  readonly client: HomeserverClient;
+  readonly signal: AbortSignal;
+}
 
-async function begin(
-  requests: HomeserverClient,
-  options: SessionOptions,
-  account: StoredSession,
-  signal: AbortSignal,
-): Promise<Session> {
-  const { store, login } = options;
+/** The device cannot be used any more: it is gone, has other keys, or its store is of the past. */
+class DeviceLost extends Error {
+  override readonly name = "DeviceLost";
+  /** The store was restored from a backup. */
+  readonly isRestored: boolean;
+  /** Private keys of the identity, where the lost device held them. */
+  identity: CrossSigningKeys | undefined;
+
+  constructor(reason: string, { isRestored = false }: { readonly isRestored?: boolean } = {}) {
+    super(reason);
+    this.isRestored = isRestored;
+  }
+}
+
+async function begin(connecting: Connecting, account: StoredSession): Promise<Session> {
+  const { client, store, login, signal } = connecting;
   const { userId: self, deviceId } = account;
-  requests.accessToken = account.accessToken;
-  const machine = await Machine.open(requests, self, deviceId, store.cryptoKey);
-  let name: string | undefined;
+  client.accessToken = account.accessToken;
+  using unfinished = new DisposableStack();
+  const machine = unfinished.use(await Machine.open(client, self, deviceId, store.cryptoKey));
+  await machine.track(connecting.allowedUsers);
+  const restoreDetection = new RestoreDetection(client, store, self, deviceId);
   try {
-    await machine.track(options.allowedUsers);
-    const { ed25519, curve25519 } = machine.olm.identityKeys;
-    const ours = `${ed25519.toBase64()} ${curve25519.toBase64()}`;
-    const publish = async (): Promise<void> => {
-      // First of all, as what we upload would take the place of keys that are not ours.
-      let listed = await listedKeys(machine, self, deviceId, signal);
-      if (listed === undefined || listed === ours) await machine.sendOutgoing(signal);
-      listed ??= await listedKeys(machine, self, deviceId, signal);
-      if (listed !== ours) throw new DeviceLost("the homeserver does not list its keys");
-    };
-    await publish().catch(async (error) => {
-      if (!(error instanceof TokenRefused)) throw error;
-      if (!error.soft || login.method === "token") throw new DeviceLost(error.message, { cause: error });
-      // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
-      log.warning("the homeserver has ended the access token; logging in again as the same device");
-      await newLogin(requests, options, deviceId, signal);
-      await publish();
-    });
-    name = await displayName(requests, self, signal);
+    await useToken(connecting, account, () => publishKeys(connecting, machine, restoreDetection));
   } catch (error) {
-    machine[Symbol.dispose]();
+    if (error instanceof DeviceLost) error.identity = await exportIdentity(machine.olm);
     throw error;
   }
-  return new Session({
-    ...options,
-    requests,
+  const session = new Session({
+    ...connecting,
+    requests: client,
     machine,
+    restoreDetection,
     self,
     deviceId,
-    displayName: name,
+    displayName: await displayName(client, self, signal),
     // With jwt and sso it is not the homeserver's to know.
     password: login.method === "jwt" || login.method === "sso" ? undefined : login.password,
   });
+  unfinished.move();
+  return session;
+}
+
+/** Does something by the account's access token; one that has ended softly is replaced by one for the same device. */
+async function useToken(connecting: Connecting, account: StoredSession, work: () => Promise<void>): Promise<void> {
+  const { client, login } = connecting;
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof TokenRefused)) throw error;
+    // Whoever answers there may not be our homeserver at all.
+    if (isMoved(account, client.baseUrl)) throw refusedElsewhere(account, client.baseUrl, error.message);
+    if (!error.soft || login.method === "token") throw new DeviceLost(error.message);
+    // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
+    log.warning("the homeserver has ended the access token; logging in again as the same device");
+  }
+  await newLogin(connecting, account);
+  try {
+    await work();
+  } catch (error) {
+    throw error instanceof TokenRefused ? new DeviceLost(error.message) : error;
+  }
+}
+
+/**
+ * Publishes our device's keys. Looks first, as what we upload would take the place of keys that are not ours.
+ *
+ * @throws DeviceLost if the homeserver lists the device with other keys, or no longer, or our store is of the past
+ */
+async function publishKeys(
+  { client, store, retry, signal }: Connecting,
+  machine: Machine,
+  restoreDetection: RestoreDetection,
+): Promise<void> {
+  const account = store.account.load();
+  if (account === undefined) throw new TypeError("Cannot publish keys: there is no account");
+  const { ed25519, curve25519 } = machine.olm.identityKeys;
+  const ours = `${ed25519.toBase64()} ${curve25519.toBase64()}`;
+  const mustBeOurKeys = (keys: string | undefined): void => {
+    if (keys === ours) return;
+    const reason = `the homeserver ${keys === undefined ? "no longer lists the device" : "lists other keys of it"}`;
+    if (isMoved(account, client.baseUrl)) throw refusedElsewhere(account, client.baseUrl, reason);
+    throw new DeviceLost(reason);
+  };
+  const before = await retry((signal) => listedKeys(machine, account, signal), signal);
+  if (before !== undefined) mustBeOurKeys(before);
+  if (await retry((signal) => restoreDetection.isRestored(signal), signal)) {
+    throw new DeviceLost("the store is older than what the homeserver knows: it was restored from a backup", {
+      isRestored: true,
+    });
+  }
+  await retry((signal) => machine.sendOutgoing(signal), signal);
+  if (before === undefined) {
+    const isNew = account.isListed === false;
+    mustBeOurKeys(
+      await retry(async (signal) => {
+        const keys = await listedKeys(machine, account, signal);
+        if (keys !== undefined || !isNew) return keys;
+        // What was just uploaded may be unknown yet to the part of the homeserver that is asked.
+        throw new TransientError("Cannot go on: the homeserver does not list the keys of our new device yet");
+      }, signal),
+    );
+  }
+  if (account.isListed !== true || isMoved(account, client.baseUrl)) {
+    store.account.save({ ...account, homeserver: client.baseUrl, isListed: true });
+  }
+  await retry((signal) => restoreDetection.raise(signal), signal);
+}
+
+/** Goes on as a new device. Nothing is given up before that login has worked. */
+async function beginAnew(connecting: Connecting, account: StoredSession, lost: DeviceLost): Promise<Session> {
+  const { store, login } = connecting;
+  const { deviceId, userId } = account;
+  if (login.method === "token") throw tokenUseless(account, lost.message);
+  const next = await logInAs(connecting, undefined).catch((error) => {
+    if (!(error instanceof CredentialError)) throw error;
+    throw new CredentialError(
+      `Cannot go on as device ${deviceId} of ${userId} (${lost.message}), nor as a new one: ${error.message}. ` +
+        "Nothing was set aside: once the homeserver accepts either again, the next start goes on",
+      { cause: error },
+    );
+  });
+  // A device made anew under its old id would never be sent keys again: the crypto takes them for uploaded.
+  await store.replaceDevice(next, { identity: lost.identity, settleAll: lost.isRestored });
+  log.warning(
+    "device {device} of {user} is gone ({reason}): going on as a new device, {next}; the old one's keys are set aside",
+    { device: deviceId, user: userId, reason: lost.message, next: next.deviceId },
+  );
+  if (lost.isRestored) log.warning("commands that were sent before now are not carried out");
+  return await begin(connecting, next);
 }
 
 /** Keys of our device as the homeserver lists them; undefined if it lists none. */
 async function listedKeys(
   machine: Machine,
-  self: string,
-  deviceId: string,
+  { userId, deviceId }: StoredSession,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const devices = object((await machine.query(self, signal))["device_keys"])[self];
+  const devices = object((await machine.query(userId, signal))["device_keys"])[userId];
   if (devices === undefined) throw new TransientError("Cannot go on: the homeserver does not tell our own devices");
-  const keys = machine.listed(self)?.get(deviceId);
+  const keys = machine.listed(userId)?.get(deviceId);
   return keys && `${keys.ed25519} ${keys.curve25519}`;
 }
 
 /** The name by which people call us; a homeserver that does not tell it does not keep us from starting. */
-async function displayName(requests: HomeserverClient, self: string, signal: AbortSignal): Promise<string | undefined> {
+async function displayName(client: HomeserverClient, self: string, signal: AbortSignal): Promise<string | undefined> {
   try {
-    const { json } = await requests.send({
+    const { json } = await client.send({
       method: "GET",
       path: path`/_matrix/client/v3/profile/${self}/displayname`,
       deadlineMs: PROFILE_DEADLINE_MS,
@@ -146,16 +236,21 @@ async function displayName(requests: HomeserverClient, self: string, signal: Abo
   }
 }
 
-async function newLogin(
-  requests: HomeserverClient,
-  options: SessionOptions,
-  deviceId: string | undefined,
-  signal: AbortSignal,
-): Promise<StoredSession> {
-  const account = { homeserver: requests.baseUrl, ...await logIn(requests, options.login, deviceId, signal) };
-  options.store.account.save(account);
-  log.info("logged in as {user}, device {device}", { user: account.userId, device: account.deviceId });
+/** Logs in and keeps what came of it: for the first device, or for one that stays. */
+async function newLogin(connecting: Connecting, device: StoredSession | undefined): Promise<StoredSession> {
+  const next = await logInAs(connecting, device?.deviceId);
+  const account = { ...next, isListed: device === undefined ? false : device.isListed };
+  connecting.store.account.save(account);
   return account;
+}
+
+async function logInAs(
+  { client, login, retry, signal }: Connecting,
+  deviceId: string | undefined,
+): Promise<StoredSession> {
+  const loggedIn = await retry((signal) => logIn(client, login, deviceId, signal), signal);
+  log.info("logged in as {user}, device {device}", { user: loggedIn.userId, device: loggedIn.deviceId });
+  return { homeserver: client.baseUrl, ...loggedIn, isListed: false };
 }
 
 /**
@@ -163,30 +258,48 @@ async function newLogin(
  * place, and whoever holds them would be cut off.
  */
 async function adopt(
-  requests: HomeserverClient,
-  { store, login }: SessionOptions,
+  { client, store, login, retry, signal }: Connecting,
   stored: StoredSession | undefined,
-  signal: AbortSignal,
 ): Promise<StoredSession> {
-  const account = { homeserver: requests.baseUrl, ...await logIn(requests, login, undefined, signal) };
-  const { userId, deviceId } = account;
-  if (stored?.deviceId !== deviceId) {
-    const body = { device_keys: { [userId]: [deviceId] } };
-    const { json } = await requests.send({ method: "POST", path: "/_matrix/client/v3/keys/query", body }, signal);
-    const published = object(object(json["device_keys"])[userId])[deviceId];
-    if (published !== undefined) {
-      throw tokenUseless(account, "it has encryption keys already, which are not in this store");
-    }
-    if (stored !== undefined) {
-      log.warning("going on as device {device}, whose token was given: the keys of {old} are set aside", {
-        device: deviceId,
-        old: stored.deviceId,
-      });
-      await store.setCryptoAside();
-    }
+  const found = await retry((signal) => logIn(client, login, undefined, signal), signal).catch((error) => {
+    if (!(error instanceof CredentialError) || stored === undefined || !isMoved(stored, client.baseUrl)) throw error;
+    throw refusedElsewhere(stored, client.baseUrl, error.message);
+  });
+  const isKnown = stored?.deviceId === found.deviceId;
+  if (isKnown) {
+    const account = { ...stored, ...found };
+    store.account.save(account);
+    return account;
   }
-  store.account.save(account);
+  const account = { homeserver: client.baseUrl, ...found, isListed: false };
+  const { userId, deviceId } = account;
+  const body = { device_keys: { [userId]: [deviceId] } };
+  const { json } = await retry(
+    (signal) => client.send({ method: "POST", path: "/_matrix/client/v3/keys/query", body }, signal),
+    signal,
+  );
+  if (object(object(json["device_keys"])[userId])[deviceId] !== undefined) {
+    throw tokenUseless(account, "it has encryption keys already, which are not in this store");
+  }
+  if (stored === undefined) store.account.save(account);
+  else {
+    log.warning("going on as device {device}, whose token was given: the keys of {old} are set aside", {
+      device: deviceId,
+      old: stored.deviceId,
+    });
+    await store.replaceDevice(account, { identity: await identityOf(client, store, stored) });
+  }
   return account;
+}
+
+/** The identity's private keys, where a device that we have been before holds them. */
+async function identityOf(
+  client: HomeserverClient,
+  store: Store,
+  { userId, deviceId }: StoredSession,
+): Promise<CrossSigningKeys | undefined> {
+  using machine = await Machine.open(client, userId, deviceId, store.cryptoKey);
+  return await exportIdentity(machine.olm);
 }
 
 function tokenUseless({ deviceId }: StoredSession, reason: string): CredentialError {
@@ -195,20 +308,39 @@ function tokenUseless({ deviceId }: StoredSession, reason: string): CredentialEr
   );
 }
 
-/** A stored session serves one account at one homeserver. */
-function mustBeOurs(account: StoredSession, homeserver: string, user: string): void {
-  const problems = [];
-  if (fullUserId(user, account.userId) !== account.userId) {
-    problems.push(
-      `MATRIX_USER: "${user}" is not ${account.userId}, to whom the store in CRYPTO_STORE_PATH belongs; ` +
-        "give that user, or another folder",
-    );
+/** A stored session serves one account. */
+function mustBeOurs({ userId }: StoredSession, user: string): void {
+  if (fullUserId(user, userId) === userId) return;
+  throw new ConfigError([
+    `MATRIX_USER: "${user}" is not ${userId}, to whom the store in CRYPTO_STORE_PATH belongs; ` +
+    "give that user, or another folder",
+  ]);
+}
+
+function isMoved({ homeserver }: StoredSession, baseUrl: string): boolean {
+  return new URL(homeserver).href !== new URL(baseUrl).href;
+}
+
+/** Says that the homeserver has moved, before the stored token is sent to where it is now. */
+function mayMove(account: StoredSession, baseUrl: string): void {
+  if (!isMoved(account, baseUrl)) return;
+  const { homeserver, userId } = account;
+  if (new URL(homeserver).protocol === "https:" && new URL(baseUrl).protocol === "http:") {
+    throw new ConfigError([
+      `MATRIX_HOMESERVER: "${baseUrl}" is without TLS, and the store's session is of ${homeserver}: its token is not ` +
+      "sent over a connection that others can read; give an https URL, or another folder as CRYPTO_STORE_PATH",
+    ]);
   }
-  if (homeserver !== account.homeserver) {
-    problems.push(
-      `MATRIX_HOMESERVER: "${homeserver}" is not ${account.homeserver}, with which the store in CRYPTO_STORE_PATH was ` +
-        "made; give that homeserver, or another folder",
-    );
-  }
-  if (problems.length > 0) throw new ConfigError(problems);
+  log.warning("the homeserver of {user} has moved from {from} to {to}: the session goes on there", {
+    user: userId,
+    from: homeserver,
+    to: baseUrl,
+  });
+}
+
+function refusedElsewhere({ homeserver, userId }: StoredSession, baseUrl: string, reason: string): CredentialError {
+  return new CredentialError(
+    `Cannot go on as ${userId} at ${baseUrl}, where the homeserver has moved from ${homeserver}: ${reason}. Nothing was ` +
+      `set aside; give ${homeserver} as MATRIX_HOMESERVER again, or another folder as CRYPTO_STORE_PATH`,
+  );
 }

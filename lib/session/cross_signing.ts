@@ -8,9 +8,10 @@
 
 import { DeviceId, type OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import { CredentialError, RejectedError, TransientError } from "../errors.ts";
+import { ConfigError, CredentialError, RejectedError, StoreError, TransientError } from "../errors.ts";
 import { type Json, list, object, text, texts } from "../json.ts";
-import type { HomeserverClient } from "./homeserver_client.ts";
+import type { CrossSigningKeys } from "../store/mod.ts";
+import { type HomeserverClient, TokenRefused } from "./homeserver_client.ts";
 import { SecretStorage } from "./secret_storage.ts";
 import type { SessionParts } from "./session.ts";
 import { publicKey } from "./decryption.ts";
@@ -22,7 +23,7 @@ const USER_SIGNING = "m.cross_signing.user_signing";
 
 /** What the identity needs, with the 32 bytes of the recovery key. */
 export type IdentityParts =
-  & Pick<SessionParts, "requests" | "machine" | "self" | "deviceId" | "password">
+  & Pick<SessionParts, "requests" | "machine" | "store" | "self" | "deviceId" | "password">
   & { readonly recoveryKey: Uint8Array<ArrayBuffer> | undefined };
 
 /** How the identity stands afterwards. */
@@ -48,9 +49,22 @@ export async function ensureIdentity(
   try {
     return await bringIntoOrder(parts, reset, signal);
   } catch (error) {
-    if (reset || !(error instanceof CredentialError || error instanceof RejectedError)) throw error;
-    return { signed: false, reason: error.message };
+    if (reset || signal.aborted || isOthersFailure(error)) throw error;
+    return { signed: false, reason: error instanceof Error ? error.message : String(error) };
   }
+}
+
+/** What is not the identity's failure: the store's, the crypto's, of the login, wrong configuration, or soon over. */
+function isOthersFailure(error: unknown): boolean {
+  const kinds = [StoreError, WebAssembly.RuntimeError, TokenRefused, ConfigError, TransientError];
+  return kinds.some((kind) => error instanceof kind);
+}
+
+/** Private keys of the identity, where this device holds them. */
+export async function exportIdentity(olm: OlmMachine): Promise<CrossSigningKeys | undefined> {
+  using keys = await olm.exportCrossSigningKeys();
+  const { masterKey: master, self_signing_key: selfSigning, userSigningKey: userSigning } = keys ?? {};
+  return master === undefined || selfSigning === undefined ? undefined : { master, selfSigning, userSigning };
 }
 
 async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: AbortSignal): Promise<IdentityState> {
@@ -71,9 +85,11 @@ async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: Abor
       reason: storage === undefined
         ? "the account has a cross-signing identity, and its private keys are not here: give RECOVERY_KEY, or make a new " +
           "identity with --reset-identity"
-        : "the account's secret storage does not hold its cross-signing identity: make a new one with --reset-identity",
+        : "the account's secret storage does not hold its present cross-signing identity, which may have been reset " +
+          "elsewhere: make a new one with --reset-identity",
     };
   }
+  parts.store.carriedIdentity.clear();
   await signDevice(parts, signal);
   if (storage !== undefined) await keep(machine.olm, storage, signal);
   return { signed: true, masterKey: await ownMasterKey(machine.olm, self) ?? "" };
@@ -138,20 +154,37 @@ function unpublished(self: string, flows: readonly string[], cause: RejectedErro
   );
 }
 
+/** Has the crypto hold the identity's private keys: those of the device before this one, or from secret storage. */
 async function restore(
-  parts: IdentityParts,
+  { machine, self, store }: IdentityParts,
   storage: SecretStorage | undefined,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const carried = store.carriedIdentity.load();
+  if (carried !== undefined && await importKeys(machine.olm, carried)) {
+    log.info("carried the cross-signing identity of {user} over from the device before", { user: self });
+    return true;
+  }
   if (storage === undefined) return false;
   const [master, selfSigning, userSigning] = await Promise.all(
     [MASTER, SELF_SIGNING, USER_SIGNING].map((name) => storage.get(name, signal)),
   );
   if (master === undefined || selfSigning === undefined) return false;
-  await parts.machine.olm.importCrossSigningKeys(master, selfSigning, userSigning);
-  if (!await holdsPrivateKeys(parts.machine.olm)) return false;
-  log.info("restored the cross-signing identity of {user}", { user: parts.self });
+  if (!await importKeys(machine.olm, { master, selfSigning, userSigning })) return false;
+  log.info("restored the cross-signing identity of {user}", { user: self });
   return true;
+}
+
+/** False if they are not the private keys of the account's present identity. */
+async function importKeys(olm: OlmMachine, { master, selfSigning, userSigning }: CrossSigningKeys): Promise<boolean> {
+  try {
+    using _status = await olm.importCrossSigningKeys(master, selfSigning, userSigning);
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) throw error;
+    log.debug("these private keys are of another cross-signing identity: {reason}", { reason: String(error) });
+    return false;
+  }
+  return await holdsPrivateKeys(olm);
 }
 
 async function signDevice(parts: IdentityParts, signal: AbortSignal): Promise<void> {
@@ -180,13 +213,10 @@ async function uploadSignatures(requests: HomeserverClient, body: string, signal
 
 /** Puts into secret storage what is missing there. */
 async function keep(olm: OlmMachine, storage: SecretStorage, signal: AbortSignal): Promise<void> {
-  using keys = await olm.exportCrossSigningKeys();
+  const keys = await exportIdentity(olm);
   if (keys === undefined) return;
-  const secrets = [[MASTER, keys.masterKey], [SELF_SIGNING, keys.self_signing_key], [
-    USER_SIGNING,
-    keys.userSigningKey,
-  ]] as const;
-  for (const [name, secret] of secrets) {
+  const { master, selfSigning, userSigning } = keys;
+  for (const [name, secret] of [[MASTER, master], [SELF_SIGNING, selfSigning], [USER_SIGNING, userSigning]] as const) {
     if (secret !== undefined && await storage.get(name, signal) !== secret) await storage.set(name, secret, signal);
   }
 }

@@ -4,36 +4,84 @@
  * @module
  */
 
+import { getLogger } from "@logtape/logtape";
 import type { Homeserver } from "../config/mod.ts";
-import { ConfigError, RejectedError } from "../errors.ts";
-import { type Json, object, text, texts } from "../json.ts";
-import { HomeserverClient } from "./homeserver_client.ts";
+import { ConfigError, TransientError } from "../errors.ts";
+import { type HttpResponse, redirectOf, sendHttp } from "../http.ts";
+import { type Json, object, parseObject, text, texts } from "../json.ts";
+import { type HomeserverClient, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
+
+const log = getLogger(["openclaw-toggle", "session"]);
+
+/** Redirects of a .well-known that are followed. */
+const MAX_REDIRECTS = 5;
 
 /**
  * Finds the homeserver's base URL (Matrix spec v1.16, client-server API, 4.1.1, "Server discovery").
  *
+ * @param known where the homeserver was when we last logged in there; it stays there while .well-known can't be asked
  * @throws ConfigError if the server name's .well-known does not name a homeserver
  * @throws TransientError if it could not be asked
  */
-export async function findHomeserver(address: Homeserver, signal: AbortSignal): Promise<string> {
+export async function findHomeserver(
+  address: Homeserver,
+  signal: AbortSignal,
+  known?: string | undefined,
+): Promise<string> {
   if (address.kind === "url") return address.url.replace(/\/+$/, "");
-  const fallback = `https://${address.name}`;
-  using requests = new HomeserverClient(fallback);
-  let json: Json;
   try {
-    ({ json } = await requests.send({ method: "GET", path: "/.well-known/matrix/client" }, signal));
+    return await askWellKnown(address.name, signal);
   } catch (error) {
-    if (error instanceof RejectedError && error.status === 404) return fallback;
-    throw error;
+    if (known === undefined || !(error instanceof TransientError || error instanceof ConfigError)) throw error;
+    log.warning("{reason}; going on with {homeserver}, where we are logged in", {
+      reason: error.message,
+      homeserver: known,
+    });
+    return known;
   }
-  const url = text(object(json["m.homeserver"])["base_url"]);
-  if (url === undefined || !URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+}
+
+/**
+ * What a server name's .well-known says.
+ *
+ * @param origin where that is; tests have it elsewhere
+ */
+export async function askWellKnown(name: string, signal: AbortSignal, origin = `https://${name}`): Promise<string> {
+  const url = new URL("/.well-known/matrix/client", origin);
+  const response = await getFollowing(url, signal);
+  if (response.status === 404) return `https://${name}`;
+  const what = `Cannot find the homeserver of ${name}: ${url.href} answers ${response.status}`;
+  // Whatever is refused here is refused by a web server or a proxy, of which nobody says that it is for good.
+  if (response.status !== 200) throw new TransientError(what);
+  const json = parseObject(response.body);
+  if (json === undefined) throw new TransientError(`${what}, which is not JSON`);
+  return baseUrlIn(json, name);
+}
+
+function baseUrlIn(json: Json, name: string): string {
+  const url = URL.parse(text(object(json["m.homeserver"])["base_url"]) ?? "");
+  if (url === null || !/^https?:$/.test(url.protocol)) {
     throw new ConfigError([
-      `MATRIX_HOMESERVER: "${address.name}" has a .well-known/matrix/client without a homeserver's base_url; ` +
-      `give the base URL itself, such as https://matrix.${address.name}`,
+      `MATRIX_HOMESERVER: "${name}" has a .well-known/matrix/client without a homeserver's base_url; ` +
+      `give the base URL itself, such as https://matrix.${name}`,
     ]);
   }
-  return url.replace(/\/+$/, "");
+  return url.href.replace(/\/+$/, "");
+}
+
+/** A GET that follows redirects, never from https to http. Nothing secret is sent. */
+async function getFollowing(first: URL, signal: AbortSignal): Promise<HttpResponse> {
+  let url = first;
+  for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects += 1) {
+    const response = await sendHttp({ method: "GET", url, deadlineMs: REQUEST_DEADLINE_MS }, signal);
+    const target = redirectOf(response, url);
+    if (target === undefined) return response;
+    if (url.protocol === "https:" && target.protocol !== "https:") {
+      throw new TransientError(`Cannot GET ${first.href}: it redirects to ${target.origin}, which is without TLS`);
+    }
+    url = target;
+  }
+  throw new TransientError(`Cannot GET ${first.href}: it redirects more than ${MAX_REDIRECTS} times`);
 }
 
 /**

@@ -28,6 +28,9 @@ const log = getLogger(["openclaw-toggle", "session"]);
 
 const TELL_AGAIN_AFTER_MS = 60_000;
 
+/** Uploads of one-time keys in a row that may be refused for their ids; each round has some 50 new ids. */
+const MAX_KEY_CONFLICTS = 20;
+
 /** Public keys of a device as the homeserver lists them, unpadded base64; unchecked, so good for doubts alone. */
 export interface ListedKeys {
   /** Of signatures. */
@@ -236,6 +239,7 @@ export class Machine implements Disposable {
       await this.olm.markRequestAsSent(request.id, request.type, JSON.stringify({ failures: {} }));
       return {};
     }
+    if (request.type === RequestType.KeysUpload) return await this.#uploadKeys(request, signal);
     const { json, body } = await this.#requests.send(endpoint(request), signal);
     if (request.id !== undefined) await this.olm.markRequestAsSent(request.id, request.type, body);
     if (request.type !== RequestType.KeysQuery) return json;
@@ -249,6 +253,38 @@ export class Machine implements Disposable {
     await this.#lookAtOwnDevice();
     this.#revision += 1;
     return json;
+  }
+
+  /**
+   * Uploads device keys, one-time keys and fallback keys. A homeserver that holds others under the ids of our one-time
+   * keys refuses all of them, again and again, as after a volume was restored from a backup. Then what else is in the
+   * upload goes without them, and the crypto, told that none are left, makes new ones under the ids that follow.
+   */
+  async #uploadKeys(request: OutgoingRequest, signal: AbortSignal): Promise<Json> {
+    for (let rounds = 1;; rounds += 1) {
+      const id = request.id ?? "";
+      try {
+        const { json, body } = await this.#requests.send(endpoint(request), signal);
+        await this.olm.markRequestAsSent(id, request.type, body);
+        return json;
+      } catch (error) {
+        const { one_time_keys: oneTimeKeys, ...others } = object(JSON.parse(request.body));
+        const isConflict = error instanceof RejectedError && error.status === 400 && oneTimeKeys !== undefined;
+        if (!isConflict || rounds === MAX_KEY_CONFLICTS) throw error;
+        const { json } = await this.#requests.send({ ...endpoint(request), body: others }, signal);
+        log.warning(
+          "the homeserver refused one-time keys ({reason}), as it holds others of the same ids: making new ones",
+          {
+            reason: error.message,
+          },
+        );
+        const none = { ...object(json["one_time_key_counts"]), signed_curve25519: 0 };
+        await this.olm.markRequestAsSent(id, request.type, JSON.stringify({ one_time_key_counts: none }));
+      }
+      const next = (await this.olm.outgoingRequests()).find(({ type }) => type === RequestType.KeysUpload);
+      if (next === undefined) return {};
+      request = next;
+    }
   }
 
   async #lookAtOwnDevice(): Promise<void> {

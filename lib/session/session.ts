@@ -20,6 +20,7 @@ import type { Machine } from "./olm_machine.ts";
 import type { SessionOptions } from "./connect.ts";
 import { Polls } from "./sync_loop.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
+import type { RestoreDetection } from "./restore_detection.ts";
 import { RoomEncryption } from "./room_encryption.ts";
 import { SyncApplier, type SyncEffect, syncFilter } from "./sync_response.ts";
 import { Decryption } from "./decryption.ts";
@@ -29,10 +30,12 @@ const log = getLogger(["openclaw-toggle", "session"]);
 
 /** What a session is made of. */
 export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUsers" | "onlySignedDevices" | "now"> {
-  /** HomeserverClient with the access token set. */
+  /** Requests with the access token set. */
   readonly requests: HomeserverClient;
   /** The Rust crypto. */
   readonly machine: Machine;
+  /** Tells a store that was restored from a backup. */
+  readonly restoreDetection: RestoreDetection;
   /** Our own user id. */
   readonly self: string;
   /** Our device id. */
@@ -292,6 +295,15 @@ export class Session implements Disposable {
       signal,
     );
     return text(json["room_id"]) ?? "";
+  }
+
+  /**
+   * Raises the counter by which a store that was restored from a backup is noticed: once a day, and at the end.
+   *
+   * @throws TransientError if the homeserver did not answer
+   */
+  async raiseStoreCounter(signal: AbortSignal): Promise<void> {
+    await this.#parts.restoreDetection.raise(signal);
   }
 
   /** Closes the crypto and the connections. */

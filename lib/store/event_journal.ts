@@ -163,6 +163,18 @@ export class EventJournal {
     this.#database.run("UPDATE answers SET content = NULL WHERE transaction_id = ?", transactionId);
   }
 
+  /** Settles every event that is not settled, with one outcome, and drops every answer that was not sent. */
+  settleAll(outcome: string): void {
+    this.#database.transaction(() => {
+      this.#database.run(
+        `UPDATE events SET state = 'settled', gap = NULL, content = NULL, intent = NULL, outcome = ?, settled_at_ms = ?
+          WHERE state <> 'settled'`,
+        ...[outcome, this.#now()],
+      );
+      this.#database.run("UPDATE answers SET content = NULL WHERE content IS NOT NULL");
+    });
+  }
+
   /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
   sentAs({ eventId, kind, sequence }: Omit<StoredAnswer, "roomId">): string | undefined {
     const id = transactionId(eventId, kind, sequence);

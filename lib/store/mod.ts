@@ -39,6 +39,18 @@ export interface StoredSession {
   readonly deviceId: string;
   /** Access token. */
   readonly accessToken: string;
+  /** The homeserver has listed the device's keys; undefined in a session that an earlier version has stored. */
+  readonly isListed?: boolean | undefined;
+}
+
+/** Private keys of a cross-signing identity, unpadded base64. */
+export interface CrossSigningKeys {
+  /** Of the master key. */
+  readonly master: string;
+  /** Of the key that signs our own devices. */
+  readonly selfSigning: string;
+  /** Of the key that signs other users. */
+  readonly userSigning: string | undefined;
 }
 
 /** How a store is opened. */
@@ -115,6 +127,10 @@ export class Store implements AsyncDisposable {
   readonly cryptoKey: Uint8Array;
   /** The stored session. */
   readonly account: SealedDocument<StoredSession>;
+  /** How often the store was begun to be used, as the account's data has it, too (SPEC 5b). */
+  readonly counter: SealedDocument<{ readonly counter: number }>;
+  /** The identity that a device before this one held, until this one holds it. */
+  readonly carriedIdentity: SealedDocument<CrossSigningKeys>;
   /** The state of syncing. */
   readonly rooms: RoomState;
   /** The journal. */
@@ -133,6 +149,8 @@ export class Store implements AsyncDisposable {
     this.#parts = parts;
     this.cryptoKey = key;
     this.account = new SealedDocument(state, seal, "account");
+    this.counter = new SealedDocument(state, seal, "counter");
+    this.carriedIdentity = new SealedDocument(state, seal, "carried_identity");
     this.rooms = new RoomState(state, seal, now);
     this.journal = new EventJournal(state, seal, now);
     this.memory = new SealedDocument(state, seal, "memory");
@@ -188,14 +206,29 @@ export class Store implements AsyncDisposable {
   }
 
   /**
-   * Begins anew: the account is forgotten, and the Rust crypto's database is set aside for an empty one. Journal, pins
-   * and what is known of rooms stay. What uses the crypto is to be closed before.
+   * Goes on as another device: its account takes the place of the old one's, and the Rust crypto's database is set aside
+   * for an empty one. Journal, pins and what is known of rooms stay. What uses the crypto is to be closed before.
+   *
+   * @param identity private keys that the old device held, to be handed to the new one
+   * @param settleAll nothing that was received is handled any more, answers are dropped, and syncing begins anew: what
+   * the store says of them is of the past
    */
-  async setCryptoAside(): Promise<void> {
+  async replaceDevice(
+    account: StoredSession,
+    { identity, settleAll = false }: {
+      readonly identity?: CrossSigningKeys | undefined;
+      readonly settleAll?: boolean;
+    } = {},
+  ): Promise<void> {
     const { state } = this.#parts;
     state.transaction(() => {
       state.run("UPDATE meta SET value = value + 1 WHERE name = 'crypto'");
-      this.account.clear();
+      this.account.save(account);
+      this.counter.clear();
+      if (identity !== undefined) this.carriedIdentity.save(identity);
+      if (!settleAll) return;
+      this.journal.settleAll("store-restored");
+      this.rooms.forgetAll();
     });
     this.#crypto?.close();
     this.#crypto = undefined;

@@ -129,6 +129,14 @@ export class RoomState {
     });
   }
 
+  /** Forgets all rooms, as {@linkcode forget} does, and where syncing stands: the next sync tells everything anew. */
+  forgetAll(): void {
+    this.#database.transaction(() => {
+      for (const { roomId } of this.all()) this.forget(roomId);
+      this.#database.run("DELETE FROM meta WHERE name IN ('sync_token', 'token_adopted')");
+    });
+  }
+
   /** Membership by user id. */
   members(roomId: string): ReadonlyMap<string, string> {
     const rows = this.#database.all("SELECT user_id, membership FROM members WHERE room_id = ?", roomId);

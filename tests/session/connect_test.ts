@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import { type Login, Secret } from "../../lib/config/mod.ts";
-import { CredentialError } from "../../lib/errors.ts";
+import { ConfigError, CredentialError, TransientError } from "../../lib/errors.ts";
+import { startLogging } from "../../lib/service/mod.ts";
 import { logIn } from "../../lib/session/login.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
+import { openStore } from "../../lib/store/mod.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { Keycloak } from "../../sandbox/keycloak.ts";
 import { never, World } from "./world.ts";
@@ -150,5 +152,201 @@ Deno.test("Session.ensureIdentity() says what a homeserver asks for that only a 
   }
   await t.step("it is made once that is over", async () => {
     assert.ok((await running.session.ensureIdentity(undefined, false, never)).signed);
+  });
+});
+
+/** Tries again at once; gives up after so often. */
+function persistently(most: number): World["retry"] {
+  return async (step, signal) => {
+    for (let tries = 1;; tries += 1) {
+      try {
+        return await step(signal);
+      } catch (error) {
+        if (!(error instanceof TransientError) || tries === most) throw error;
+      }
+    }
+  };
+}
+
+function logins(world: World): number {
+  return world.homeserver.requests.count("POST", "/login");
+}
+
+const nobodyListed = { status: 200, body: { device_keys: { [self]: {} } } };
+
+Deno.test("openSession() waits for a new device that is not listed yet, and logs in but once", async (t) => {
+  await t.step("a few queries later it is", async () => {
+    await using world = new World();
+    world.retry = persistently(10);
+    using late = world.homeserver.fault({ path: "/keys/query", times: 4, answer: nobodyListed });
+    const device = await deviceOf(world);
+    assert.deepEqual([late.hits, logins(world)], [4, 1]);
+    assert.ok(await keysOf(world, device));
+  });
+  await t.step("it never is: the next start goes on as the same device", async () => {
+    await using world = new World();
+    world.retry = persistently(5);
+    {
+      using _late = world.homeserver.fault({ path: "/keys/query", answer: nobodyListed });
+      await assert.rejects(world.open(), /does not list the keys of our new device yet/);
+    }
+    await deviceOf(world);
+    assert.equal(logins(world), 1);
+  });
+});
+
+Deno.test("openSession() takes a device for gone that was listed and is not any more", async () => {
+  await using world = new World();
+  const old = await deviceOf(world);
+  using _gone = world.homeserver.fault({ path: "/keys/query", times: 3, answer: nobodyListed });
+  assert.notEqual(await deviceOf(world), old);
+});
+
+/** The homeserver refuses the token and the password: it was locked, say, by a homeserver that says no more. */
+function lock(world: World): Disposable {
+  const stack = new DisposableStack();
+  stack.use(world.homeserver.fault({
+    path: /^\/(?!login)/,
+    userId: self,
+    answer: { status: 401, body: { errcode: "M_UNKNOWN_TOKEN", soft_logout: false } },
+  }));
+  stack.use(world.homeserver.fault({
+    path: "/login",
+    method: "POST",
+    answer: { status: 403, body: { errcode: "M_FORBIDDEN" } },
+  }));
+  return stack;
+}
+
+function cryptoFiles(world: World): string[] {
+  return Array.from(Deno.readDirSync(world.folder), ({ name }) => name).filter((name) => /^crypto-\d+/.test(name))
+    .sort();
+}
+
+Deno.test("openSession() sets nothing aside while the homeserver refuses token and password", async () => {
+  await using world = new World();
+  const device = await deviceOf(world);
+  {
+    using _locked = lock(world);
+    await assert.rejects(world.open(), useless(/refused the access token.*user or password.*Nothing was set aside/s));
+    await assert.rejects(world.open(), CredentialError);
+  }
+  assert.deepEqual(cryptoFiles(world), ["crypto-1.sqlite3"]);
+  assert.equal(await deviceOf(world), device);
+  assert.equal(logins(world), 3);
+});
+
+Deno.test("openSession() waits while the account is locked", async () => {
+  await using world = new World();
+  const device = await deviceOf(world);
+  world.retry = persistently(5);
+  using locked = world.homeserver.fault({
+    userId: self,
+    times: 3,
+    answer: { status: 401, body: { errcode: "M_USER_LOCKED", soft_logout: true } },
+  });
+  assert.equal(await deviceOf(world), device);
+  assert.deepEqual([locked.hits, logins(world)], [3, 1]);
+});
+
+/** The operator's public master key and whether its device is signed, after its identity was looked after. */
+async function identityOf(world: World): Promise<string> {
+  await using running = await world.open();
+  const state = await running.session.ensureIdentity(undefined, false, never);
+  assert.ok(state.signed, JSON.stringify(state));
+  return state.masterKey;
+}
+
+Deno.test("openSession() carries the identity over to a new device, also when it is cut short", async (t) => {
+  const cuts: [where: string, path: string, method: string, after: boolean][] = [
+    ["before the new login", "/login", "POST", false],
+    ["after it, unanswered", "/login", "POST", true],
+    ["before the new device's keys", "/keys/upload", "POST", false],
+    ["after them, unanswered", "/keys/upload", "POST", true],
+    ["before its signature", "/keys/signatures/upload", "POST", false],
+    ["after it, unanswered", "/keys/signatures/upload", "POST", true],
+  ];
+  for (const [where, path, method, after] of cuts) {
+    await t.step(where, async () => {
+      await using world = new World();
+      const masterKey = await identityOf(world);
+      const old = await deviceOf(world);
+      world.homeserver.attacks.deleteDevice(self, old);
+      {
+        using cut = world.homeserver.fault({ path, method, after, times: 1, answer: { status: 502 } });
+        await assert.rejects(identityOf(world), TransientError);
+        assert.equal(cut.hits, 1);
+      }
+      assert.equal(await identityOf(world), masterKey);
+      await using running = await world.open();
+      assert.notEqual(running.store.account.load()?.deviceId, old);
+      assert.equal(running.store.carriedIdentity.load(), undefined);
+      assert.deepEqual(cryptoFiles(world).filter((name) => name.endsWith(".sqlite3")), [
+        "crypto-1.sqlite3",
+        "crypto-2.sqlite3",
+      ]);
+    });
+  }
+});
+
+Deno.test("openSession() goes on where the homeserver has moved to, and says so before the token is sent", async (t) => {
+  const lines: string[] = [];
+  await t.step("to another address of the same", async () => {
+    await using world = new World();
+    const device = await deviceOf(world);
+    const asked = world.homeserver.requests.entries.length;
+    await using _log = await startLogging({
+      level: "info",
+      format: "text",
+      colour: false,
+      write: (line) => lines.push(`${world.homeserver.requests.entries.length - asked} ${line}`),
+    });
+    world.url = world.homeserver.url.replace("127.0.0.1", "localhost");
+    await using running = await world.open();
+    assert.match(
+      lines[0] ?? "",
+      /^0 .*homeserver of @toggle:localhost has moved from http:\/\/127.* to http:\/\/localhost/,
+    );
+    assert.deepEqual([running.store.account.load()?.deviceId, logins(world)], [device, 1]);
+    assert.equal(running.store.account.load()?.homeserver, world.url);
+  });
+  await t.step("to one that refuses the token: both are named, and nothing is set aside", async () => {
+    await using world = new World();
+    const device = await deviceOf(world);
+    const { url } = world.homeserver;
+    await using other = new Homeserver();
+    other.register("toggle", "secret");
+    for (const soft of [false, true]) {
+      world.url = other.url;
+      using _soft = other.fault({
+        path: "/keys/query",
+        answer: { status: 401, body: { errcode: "M_UNKNOWN_TOKEN", soft_logout: soft } },
+      });
+      await assert.rejects(
+        world.open(),
+        useless(new RegExp(`at ${other.url}, .* moved from ${url}: .*Nothing was set`)),
+      );
+    }
+    assert.equal(other.requests.count("POST", "/login"), 0);
+    world.url = url;
+    assert.equal(await deviceOf(world), device);
+    assert.deepEqual(cryptoFiles(world), ["crypto-1.sqlite3"]);
+  });
+  await t.step("never from https to http", async () => {
+    await using world = new World();
+    await deviceOf(world);
+    {
+      await using store = await openStore({ folder: world.folder, holder: { host: "test", pid: 1 } });
+      const account = store.account.load();
+      assert.ok(account);
+      store.account.save({ ...account, homeserver: "https://matrix.example.org" });
+    }
+    const asked = world.homeserver.requests.entries.length;
+    await assert.rejects(world.open(), (error) => {
+      assert.ok(error instanceof ConfigError);
+      assert.match(error.message, /MATRIX_HOMESERVER: "http:\/\/127.*without TLS.*https:\/\/matrix\.example\.org/);
+      return true;
+    });
+    assert.equal(world.homeserver.requests.entries.length, asked);
   });
 });

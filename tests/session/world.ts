@@ -7,7 +7,7 @@
 
 import { type Login, Secret } from "../../lib/config/mod.ts";
 import type { Answer, InboxEvent, Payload } from "../../lib/operator/mod.ts";
-import { openSession, type Pace, type Session } from "../../lib/session/mod.ts";
+import { openSession, type Pace, type Session, type SessionOptions } from "../../lib/session/mod.ts";
 import { openStore, type Store } from "../../lib/store/mod.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { Person } from "../../sandbox/person/mod.ts";
@@ -20,6 +20,10 @@ export class World implements AsyncDisposable {
   readonly folder: string = Deno.makeTempDirSync();
   /** A lost device's login ends softly first. */
   softly = false;
+  /** How the steps of opening a session are tried: once, unless a test says otherwise. */
+  retry: SessionOptions["retry"] = (step, signal) => step(signal);
+  /** By which address the operator knows the homeserver, if not by its own. */
+  url: string | undefined;
   /** How the operator logs in. */
   login: Login = { method: "password", user: "toggle", password: new Secret("secret") };
   readonly #people: Person[] = [];
@@ -54,12 +58,14 @@ export class World implements AsyncDisposable {
 
   openSession(store: Store, login = this.login): Promise<Session> {
     return openSession({
-      homeserver: this.homeserver.url,
+      homeserver: this.url ?? this.homeserver.url,
       login,
       store,
       allowedUsers: new Set(["@alice:localhost"]),
       onlySignedDevices: false,
       now: Date.now,
+      retry: this.retry,
+      onWait: () => {},
     }, never);
   }
 

@@ -55,7 +55,8 @@ for (const kind of kinds) {
     assert.equal(payload.content.body, "nobody has heard this");
     assert.equal(payload.senderFacts.device?.sameKeysAsSession, true);
     const requests = asked(world, begin);
-    assert.deepEqual(requests.slice(0, 2), ["POST /keys/query", "POST /keys/upload"]);
+    const keys = requests.filter((request) => request.startsWith("POST /keys/"));
+    assert.deepEqual(keys.slice(0, 2), ["POST /keys/query", "POST /keys/upload"]);
     assert.equal(requests.filter((request) => request === "GET /sync").length > 0, true);
     assert.ok(!requests.includes("POST /login"));
     assert.deepEqual(running.session.joinedRooms(), [roomId]);

@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { ConfigError, TransientError } from "../../lib/errors.ts";
+import { askWellKnown, findHomeserver } from "../../lib/session/discovery.ts";
+import { never } from "./world.ts";
+
+function redirect(location: string): Response {
+  return new Response(null, { status: 302, headers: { location } });
+}
+
+Deno.test("askWellKnown() reads what a server name's .well-known says, also elsewhere", async (t) => {
+  const named = { "m.homeserver": { base_url: "https://matrix.example.org/" } };
+  const rows: [
+    name: string,
+    answer: Record<string, () => Response>,
+    result: string | typeof ConfigError | typeof TransientError,
+    words?: RegExp,
+  ][] = [
+    ["a base URL", { "/": () => Response.json(named) }, "https://matrix.example.org"],
+    [
+      "after redirects",
+      { "/": () => redirect("/b"), "/b": () => redirect("c"), "/c": () => Response.json(named) },
+      "https://matrix.example.org",
+    ],
+    ["no file", {}, "https://example.org"],
+    ["a circle", { "/": () => redirect("/") }, TransientError, /redirects more than 5 times$/],
+    ["no base URL", { "/": () => Response.json({}) }, ConfigError, /without a homeserver's base_url/],
+    ["a base URL of another kind", {
+      "/": () => Response.json({ "m.homeserver": { base_url: "file:///etc" } }),
+    }, ConfigError],
+    ["a web page", { "/": () => new Response("<html>") }, TransientError, /answers 200, which is not JSON$/],
+    ["a refusal by a proxy", { "/": () => new Response("", { status: 403 }) }, TransientError, /answers 403$/],
+    ["502", { "/": () => new Response("", { status: 502 }) }, TransientError, /answers 502$/],
+  ];
+  for (const [name, answers, result, words] of rows) {
+    await t.step(name, async () => {
+      await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
+        const path = new URL(url).pathname.replace("/.well-known/matrix/client", "/").replace(
+          "/.well-known/matrix",
+          "",
+        );
+        return answers[path]?.() ?? new Response("", { status: 404 });
+      });
+      const asked = askWellKnown("example.org", never, `http://127.0.0.1:${server.addr.port}`);
+      if (typeof result === "string") assert.equal(await asked, result);
+      else await assert.rejects(asked, (error) => error instanceof result && (words?.test(error.message) ?? true));
+    });
+  }
+});
+
+Deno.test("findHomeserver() takes a URL as it is", async () => {
+  assert.equal(await findHomeserver({ kind: "url", url: "https://h.example/" }, never), "https://h.example");
+});
+
+Deno.test("findHomeserver() stays where we are logged in while .well-known cannot be asked", async () => {
+  const name = "nowhere.invalid";
+  assert.equal(await findHomeserver({ kind: "name", name }, never, "https://h.example"), "https://h.example");
+  await assert.rejects(findHomeserver({ kind: "name", name }, never), TransientError);
+});
