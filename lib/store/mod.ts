@@ -6,13 +6,15 @@
  */
 
 import { join } from "node:path";
+import { CryptoNotes } from "./crypto_notes.ts";
 import { SealedDocument } from "./document.ts";
 import { StoreError } from "../errors.ts";
 import { FailureLatch } from "./failure_latch.ts";
 import { makeFolder, removeFile, writeFile } from "./files.ts";
-import { type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
+import { decodeKey, type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
 import { EventJournal } from "./event_journal.ts";
 import { obtainKey } from "./key.ts";
+import { type CryptoRecord, MegolmIndex } from "./megolm_index.ts";
 import { Pins } from "./pins.ts";
 import { describeHolder, HOLDER_FILE, STATE_FILE } from "./probe.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
@@ -24,7 +26,9 @@ export type { StoreError } from "../errors.ts";
 export { probeStore } from "./probe.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./event_journal.ts";
 export type { Entering, Gap, NewEvent, StoredRoom } from "./room_state.ts";
-export type { EventJournal, Pins, RoomState, SealedDocument };
+export type { Key } from "./indexeddb/mod.ts";
+export type { SessionStore } from "./megolm_index.ts";
+export type { CryptoNotes, CryptoRecord, EventJournal, MegolmIndex, Pins, RoomState, SealedDocument };
 
 /** Name of the Rust crypto's database. */
 export const CRYPTO_NAME = "openclaw-toggle";
@@ -139,8 +143,11 @@ export class Store implements AsyncDisposable {
   readonly memory: SealedDocument<object>;
   /** Whom users are believed to be. */
   readonly pins: Pins;
+  /** What is to be known of the crypto beside its own database. */
+  readonly cryptoNotes: CryptoNotes;
   readonly #parts: Parts;
   #crypto: Database | undefined;
+  #megolm: MegolmIndex | undefined;
   #closed = false;
 
   /** Use {@linkcode openStore}. */
@@ -155,6 +162,7 @@ export class Store implements AsyncDisposable {
     this.journal = new EventJournal(state, seal, now);
     this.memory = new SealedDocument(state, seal, "memory");
     this.pins = new Pins(state, seal);
+    this.cryptoNotes = new CryptoNotes(state);
   }
 
   /** Resolves when the store has failed, never otherwise. */
@@ -184,8 +192,11 @@ export class Store implements AsyncDisposable {
     });
     try {
       state.run("UPDATE meta SET value = ? WHERE name = 'crypto_begun'", number);
-      installGlobals(await openDurableIndexedDB(crypto.raw, (writes) => crypto.transaction(writes)));
+      const index = new MegolmIndex(crypto, this.#parts.now);
+      installGlobals(await openDurableIndexedDB(crypto.raw, (writes) => crypto.transaction(writes), index));
+      if (crypto.get("SELECT 1 FROM megolm_sessions") === undefined) index.adopt(recordsOf(crypto));
       this.#crypto = crypto;
+      this.#megolm = index;
     } catch (error) {
       crypto.close();
       if (error instanceof StoreError) throw error;
@@ -193,16 +204,32 @@ export class Store implements AsyncDisposable {
     }
   }
 
+  /** Which Megolm sessions the open database of the Rust crypto holds. */
+  get megolm(): MegolmIndex {
+    if (this.#megolm === undefined) throw new Error("Cannot look into the crypto's database: it is not open");
+    return this.#megolm;
+  }
+
+  /** Deletes records of the Rust crypto's database, beside the crypto, which reads them anew each time. */
+  async deleteCryptoRecords(records: readonly CryptoRecord[]): Promise<void> {
+    if (records.length === 0) return;
+    const factory: IndexedDBFactory = Reflect.get(globalThis, "indexedDB");
+    const opened = factory.open(`${CRYPTO_NAME}::matrix-sdk-crypto`);
+    await settled(opened, "success");
+    const database = opened.result;
+    try {
+      const transaction = database.transaction([...new Set(records.map(({ store }) => store))], "readwrite");
+      for (const { store, key } of records) transaction.objectStore(store).delete(key);
+      await settled(transaction, "complete");
+    } finally {
+      database.close();
+    }
+  }
+
   /** Empties the database of the Rust crypto, which nothing is using, of what a beginning that was cut short has left. */
   async emptyCrypto(): Promise<void> {
     const factory: DurableFactory = Reflect.get(globalThis, "indexedDB");
-    for (const { name } of await factory.databases()) {
-      await new Promise((resolve, reject) => {
-        const request = factory.deleteDatabase(name);
-        request.addEventListener("success", resolve);
-        request.addEventListener("error", () => reject(request.error));
-      });
-    }
+    for (const { name } of await factory.databases()) await settled(factory.deleteDatabase(name), "success");
   }
 
   /**
@@ -255,4 +282,32 @@ export class Store implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** IndexedDB as far as it is used here; Deno has no types for it. */
+interface IndexedDBFactory {
+  open(name: string): Failing & {
+    readonly result: {
+      transaction(stores: readonly string[], mode: "readwrite"): Failing & {
+        objectStore(name: string): { delete(key: unknown): unknown };
+      };
+      close(): void;
+    };
+  };
+}
+
+type Failing = EventTarget & { readonly error: unknown };
+
+/** Waits for the one event or for its failure. */
+function settled(target: Failing, done: "success" | "complete"): Promise<void> {
+  return new Promise((resolve, reject) => {
+    target.addEventListener(done, () => resolve());
+    for (const failure of ["error", "abort"]) target.addEventListener(failure, () => reject(target.error));
+  });
+}
+
+/** All records of the crypto's database. */
+function* recordsOf(crypto: Database): Generator<CryptoRecord> {
+  const sql = "SELECT stores.name, records.key FROM records JOIN stores ON stores.id = records.store";
+  for (const { name, key } of crypto.all(sql)) yield { store: String(name), key: decodeKey(key as Uint8Array) };
 }

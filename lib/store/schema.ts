@@ -5,6 +5,7 @@
  */
 
 import { indexedDBSchema } from "./indexeddb/mod.ts";
+import { megolmIndexSchema } from "./megolm_index.ts";
 import type { Schema } from "./sqlite.ts";
 
 /** Of state.sqlite3. Columns `content` and `intent` are sealed; `seq` is an event's place, given anew after a gap. */
@@ -60,8 +61,15 @@ export const stateSchema: Schema = {
     CREATE INDEX arrived ON events (seq) WHERE state = 'new';
     CREATE INDEX undecryptable ON events (room_id, session_id, seq) WHERE state = 'undecryptable';
   `,
+    `
+    CREATE TABLE stale_users (user_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+    CREATE TABLE panics (input TEXT PRIMARY KEY, times INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  `,
   ],
 };
 
 /** Of crypto-1.sqlite3 and those that follow it. */
-export const cryptoSchema: Schema = { applicationId: 0x6f636b31, /* "ock1" */ steps: indexedDBSchema };
+export const cryptoSchema: Schema = {
+  applicationId: 0x6f636b31,
+  /* "ock1" */ steps: [...indexedDBSchema, megolmIndexSchema],
+};

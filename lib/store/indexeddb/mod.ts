@@ -32,6 +32,12 @@ export const indexedDBSchema: readonly string[] = [`
 /** So many records are loaded at once. */
 const PAGE = 500;
 
+/** Told of each record that is written or deleted, by the name of its object store, within the SQL transaction. */
+export interface RecordObserver {
+  written(store: string, key: Key): void;
+  deleted(store: string, key: Key): void;
+}
+
 /** An IDBFactory; Deno has no types for it, and those who use one bring their own. */
 export type DurableFactory = {
   readonly open: (name: string, version?: number) => object;
@@ -49,10 +55,11 @@ export type DurableFactory = {
 export async function openDurableIndexedDB(
   database: DatabaseSync,
   transaction: (writes: () => void) => void,
+  observer?: RecordObserver,
 ): Promise<DurableFactory> {
   const internals = await installHooks();
   const factory = internals.newFactory();
-  factory._databases = new DurableDatabases(internals, database, transaction);
+  factory._databases = new DurableDatabases(internals, database, transaction, observer);
   return factory as unknown as DurableFactory;
 }
 
@@ -70,14 +77,21 @@ type Row = Record<string, SQLOutputValue>;
 class DurableDatabases extends Map<string, RawDatabase> {
   readonly #sql: DatabaseSync;
   readonly #transaction: (writes: () => void) => void;
+  readonly #observer: RecordObserver | undefined;
   readonly #put;
   readonly #remove;
   /** Ids are given once and never change, so that renaming a store leaves its records alone. */
   readonly #ids = new WeakMap<RawDatabase | RawStore, number>();
   #lastId = 0;
 
-  constructor(internals: Internals, sql: DatabaseSync, transaction: (writes: () => void) => void) {
+  constructor(
+    internals: Internals,
+    sql: DatabaseSync,
+    transaction: (writes: () => void) => void,
+    observer: RecordObserver | undefined,
+  ) {
     super();
+    this.#observer = observer;
     this.#sql = sql;
     this.#transaction = transaction;
     this.#put = sql.prepare(
@@ -116,8 +130,13 @@ class DurableDatabases extends Map<string, RawDatabase> {
         if (cleared) this.#sql.prepare("DELETE FROM records WHERE store = ?").run(id);
         for (const key of keys) {
           const record = store.records.get(key);
-          if (record) this.#put.run(id, encodeKey(key), encodeValue(record.value));
-          else this.#remove.run(id, encodeKey(key));
+          if (record) {
+            this.#put.run(id, encodeKey(key), encodeValue(record.value));
+            this.#observer?.written(store.name, key);
+          } else {
+            this.#remove.run(id, encodeKey(key));
+            this.#observer?.deleted(store.name, key);
+          }
         }
         if (store.keyGenerator) {
           this.#sql.prepare("UPDATE stores SET generator = ? WHERE id = ?").run(store.keyGenerator.num, id);
