@@ -95,8 +95,9 @@ async function begin(connecting: Connecting, account: StoredSession): Promise<Se
   const { userId: self, deviceId } = account;
   client.accessToken = account.accessToken;
   using unfinished = new DisposableStack();
-  const machine = unfinished.use(await Machine.open(client, self, deviceId, store.cryptoKey));
-  await machine.track(connecting.allowedUsers);
+  const { allowedUsers } = connecting;
+  const machine = unfinished.use(await Machine.open({ requests: client, store, self, deviceId, allowedUsers }));
+  await machine.track(allowedUsers);
   const restoreDetection = new RestoreDetection(client, store, self, deviceId);
   try {
     await useToken(connecting, account, () => publishKeys(connecting, machine, restoreDetection));
@@ -298,7 +299,8 @@ async function identityOf(
   store: Store,
   { userId, deviceId }: StoredSession,
 ): Promise<CrossSigningKeys | undefined> {
-  using machine = await Machine.open(client, userId, deviceId, store.cryptoKey);
+  const allowedUsers = new Set<string>();
+  using machine = await Machine.open({ requests: client, store, self: userId, deviceId, allowedUsers });
   return await exportIdentity(machine.olm);
 }
 

@@ -9,24 +9,38 @@ import {
   DecryptionSettings,
   DeviceId,
   DeviceLists,
+  type EncryptionSettings,
   initAsync,
   OlmMachine,
+  type ProcessedToDeviceEvent,
   RequestType,
+  RoomId,
   StoreHandle,
   TrustRequirement,
   UserId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import { RejectedError } from "../errors.ts";
-import { CRYPTO_NAME } from "../store/mod.ts";
-import { count, type Json, list, object, text, texts } from "../json.ts";
+import { CRYPTO_NAME, type Store } from "../store/mod.ts";
+import { type Json, list, object, parseObject, text, texts } from "../json.ts";
 import { Mutex } from "../async.ts";
-import { endpoint, type OutgoingRequest } from "./outgoing.ts";
+import {
+  type CryptoAnswer,
+  cryptoAnswer,
+  endpoint,
+  isWellFormed,
+  keyCounts,
+  type OutgoingRequest,
+  userIds,
+} from "./crypto_requests.ts";
+import { inputName, PanicGuard } from "./panic_guard.ts";
 import type { HomeserverClient } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
 const TELL_AGAIN_AFTER_MS = 60_000;
+/** So many entries of an answer are named in the log. */
+const MOST_TOLD = 5;
 
 /** Uploads of one-time keys in a row that may be refused for their ids; each round has some 50 new ids. */
 const MAX_KEY_CONFLICTS = 20;
@@ -42,14 +56,35 @@ export interface ListedKeys {
 /** Says something in a room for the crypto; returns the answer's body. */
 export type RoomSpeaker = (request: OutgoingRequest, signal: AbortSignal) => Promise<string>;
 
-/** The Rust crypto and its requests, one at a time. */
+/** What the crypto of a device is opened with. */
+export interface MachineOptions {
+  readonly requests: HomeserverClient;
+  /** Its crypto database has been opened. */
+  readonly store: Store;
+  readonly self: string;
+  readonly deviceId: string;
+  readonly allowedUsers: ReadonlySet<string>;
+}
+
+/** The Rust crypto and its requests. */
 export class Machine implements Disposable {
   /** The Rust crypto itself. */
   readonly olm: OlmMachine;
+  /** Around calls that others' input goes into. */
+  readonly guard: PanicGuard;
   readonly #requests: HomeserverClient;
+  readonly #store: Store;
+  /** Whose to-device events are handed over. */
+  readonly #senders: ReadonlySet<string>;
+  /** What the crypto wants sent is asked for, sent and marked by one at a time, or it would be sent twice. */
   readonly #outgoing = new Mutex();
-  /** Users whose devices have changed since a query last told them, with the number of the sync that said so. */
-  readonly #stale = new Map<string, number>();
+  /**
+   * Calls by which the crypto changes what it stores, one at a time. No answer is waited for under it: claims, queries and
+   * room keys are in flight side by side.
+   */
+  readonly #changes = new Mutex();
+  /** Allowed users, and ourselves, whose devices have changed since a query last told them, with the number of the sync that said so. */
+  readonly #stale: Map<string, number>;
   /** Devices by user and device id, as the homeserver has listed them last since we started. */
   readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
   /** Users who have an identity by the homeserver's last answer. */
@@ -64,21 +99,22 @@ export class Machine implements Disposable {
   readonly #speaking = new Set<string>();
   #speak: RoomSpeaker | undefined;
 
-  private constructor(olm: OlmMachine, requests: HomeserverClient) {
+  private constructor(olm: OlmMachine, { requests, store, self, allowedUsers }: MachineOptions) {
     this.olm = olm;
+    this.guard = new PanicGuard(store.cryptoNotes);
     this.#requests = requests;
+    this.#store = store;
+    this.#senders = new Set([...allowedUsers, self]);
+    this.#stale = new Map(store.cryptoNotes.staleUsers().map((user) => [user, 0]));
   }
 
-  /**
-   * Opens the device's crypto; the store's IndexedDB must have been opened. A device that the store does not know is
-   * made anew.
-   */
-  static async open(requests: HomeserverClient, userId: string, deviceId: string, key: Uint8Array): Promise<Machine> {
+  /** Opens the device's crypto. A device that the store does not know is made anew. */
+  static async open(options: MachineOptions): Promise<Machine> {
     await initAsync();
-    const handle = await StoreHandle.openWithKey(CRYPTO_NAME, key);
-    const olm = await OlmMachine.initFromStore(new UserId(userId), new DeviceId(deviceId), handle);
+    const handle = await StoreHandle.openWithKey(CRYPTO_NAME, options.store.cryptoKey);
+    const olm = await OlmMachine.initFromStore(new UserId(options.self), new DeviceId(options.deviceId), handle);
     olm.roomKeyRequestsEnabled = false;
-    const machine = new Machine(olm, requests);
+    const machine = new Machine(olm, options);
     await machine.#lookAtOwnDevice();
     return machine;
   }
@@ -86,29 +122,111 @@ export class Machine implements Disposable {
   /**
    * Hands over what a sync answer has for the crypto, and returns whether that was anything; durable then. What it knows
    * is told again only once a minute, for its housekeeping: it reads and writes its whole account, and a command waits.
+   *
+   * @param token the sync token that the answer follows
    */
-  async receive(sync: Json): Promise<boolean> {
-    const { changed, left } = object(sync["device_lists"]);
+  async receive(sync: Json, token: string | undefined, signal: AbortSignal): Promise<boolean> {
+    const deviceLists = object(sync["device_lists"]);
+    const [changed, left] = [texts(deviceLists["changed"]), texts(deviceLists["left"])];
     this.#syncs += 1;
-    for (const user of texts(changed)) this.#stale.set(user, this.#syncs);
-    const events = list(object(sync["to_device"])["events"]);
-    const counts = Object.entries(object(sync["device_one_time_keys_count"]))
-      .map(([algorithm, value]): [string, number] => [algorithm, count(value) ?? 0]);
+    // Of whoever is out of sight, changes are not told.
+    const stale = [...changed, ...left].filter((user) => this.#senders.has(user));
+    this.#store.cryptoNotes.addStale(stale);
+    for (const user of stale) this.#stale.set(user, this.#syncs);
+    const events = this.#ofSenders(list(object(sync["to_device"])["events"]));
+    const counts = keyCounts(sync["device_one_time_keys_count"]);
     const fallback = sync["device_unused_fallback_key_types"];
     const keys = JSON.stringify([counts, fallback]);
-    const isNews = events.length + texts(changed).length + texts(left).length > 0 || keys !== this.#toldKeys;
+    const isNews = events.length + changed.length + left.length > 0 || keys !== this.#toldKeys;
     if (!isNews && performance.now() < this.#tellAgainAtMs) return false;
-    await this.olm.receiveSyncChanges(
-      JSON.stringify(events),
-      new DeviceLists(userIds(texts(changed)), userIds(texts(left))),
-      new Map(counts),
-      fallback === undefined ? undefined : new Set(texts(fallback)),
-      new DecryptionSettings(TrustRequirement.Untrusted),
-    );
+
+    const lists = (): DeviceLists => new DeviceLists(userIds(changed), userIds(left));
+    const handOver = (batch: readonly Json[], isFirst: boolean): Promise<void> =>
+      this.#changes.run(async () => {
+        this.#store.megolm.attribute(text(batch[0]?.["sender"]));
+        const received = await this.olm.receiveSyncChanges(
+          JSON.stringify(batch),
+          isFirst ? lists() : new DeviceLists([], []),
+          new Map(counts),
+          fallback === undefined ? undefined : new Set(texts(fallback).filter((type) => text(type) !== undefined)),
+          new DecryptionSettings(TrustRequirement.Untrusted),
+        );
+        this.#learnRooms(received);
+        await this.#prune();
+      }, signal);
+    // Device lists and counts are handed over with the first, also if there is no event.
+    const handOverAll = async (batches: readonly (readonly Json[])[]): Promise<void> => {
+      for (const [place, batch] of [[], ...batches].entries()) await handOver(batch, place === 0);
+    };
+    const input = `sync ${token ?? ""}`;
+    this.guard.forgetOthers("sync ", input);
+    if (this.guard.panics(input) === 0) await this.guard.run(input, () => handOverAll(bySender(events)), signal);
+    else await this.#receiveOneByOne(events, handOver, signal);
     this.#toldKeys = keys;
     this.#tellAgainAtMs = performance.now() + TELL_AGAIN_AFTER_MS;
     this.#revision += 1;
     return true;
+  }
+
+  /** Where a batch has made the crypto panic: hands its events over alone, without the one that does it. */
+  async #receiveOneByOne(
+    events: readonly Json[],
+    handOver: (batch: readonly Json[], isFirst: boolean) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await handOver([], true);
+    for (const event of events) {
+      const input = inputName("to-device", event);
+      if (this.guard.panics(input) === 0) await this.guard.run(input, () => handOver([event], false), signal);
+      else log.error("skipped a to-device event of {sender}: the crypto panics at it", { sender: event["sender"] });
+    }
+  }
+
+  /**
+   * To-device events that the crypto may see. It stores whatever key anybody hands it, and believes whoever is first; and
+   * it decrypts before it looks. So only allowed users' and our own are handed over, by the sender that the homeserver
+   * names.
+   */
+  #ofSenders(events: readonly unknown[]): Json[] {
+    const dropped = new Map<string, number>();
+    const handed = events.map(object).filter((event) => {
+      const sender = text(event["sender"]);
+      if (
+        sender !== undefined && this.#senders.has(sender) && text(event["type"]) !== undefined && isWellFormed(event)
+      ) {
+        return true;
+      }
+      dropped.set(sender ?? "", (dropped.get(sender ?? "") ?? 0) + 1);
+      return false;
+    });
+    for (const [sender, count] of dropped) {
+      log.debug("dropped {count} to-device events of {sender}: not allowed, or malformed", { count, sender });
+    }
+    return handed;
+  }
+
+  #learnRooms(received: readonly ProcessedToDeviceEvent[]): void {
+    const events = received.map(({ rawEvent }) => object(JSON.parse(rawEvent)));
+    const roomsOf = (type: string): string[] =>
+      events.filter((event) => event["type"] === type).map((event) => text(object(event["content"])["room_id"]) ?? "");
+    this.#store.megolm.learnRooms("inbound_group_sessions3", roomsOf("m.room_key"));
+    this.#store.megolm.learnRooms("withheld_sessions", roomsOf("m.room_key.withheld"));
+  }
+
+  /** Deletes the sender's oldest sessions where there are too many. */
+  async #prune(): Promise<void> {
+    const surplus = this.#store.megolm.surplus();
+    this.#store.megolm.attribute(undefined);
+    if (surplus.length === 0) return;
+    await this.#store.deleteCryptoRecords(surplus);
+    log.debug("deleted {count} old Megolm sessions", { count: surplus.length });
+  }
+
+  /** Deletes the Megolm sessions of a room that we are no longer in. */
+  async forgetRoom(roomId: string, signal: AbortSignal): Promise<void> {
+    await this.#changes.run(async () => {
+      await this.#store.deleteCryptoRecords(this.#store.megolm.ofRoom(roomId));
+    }, signal);
   }
 
   /** Another number each time that what the crypto knows may have changed. */
@@ -132,34 +250,51 @@ export class Machine implements Disposable {
    * @throws TransientError if the homeserver did not take one of them; the crypto offers it again
    */
   async sendOutgoing(signal: AbortSignal): Promise<void> {
-    await this.sendAll(() => this.#wanted(), signal);
+    await this.sendAll(await this.#takeOutgoing(signal), signal);
+    const claim = await this.olm.getMissingSessions([]);
+    if (claim !== null) await this.sendAll([claim], signal);
   }
 
-  /** The same without what it wants said in rooms: for whoever holds a room's lock, under which that would be said. */
+  /** The same without claims, and without what it wants said in rooms: for whoever holds a room's lock. */
   async sendKeys(signal: AbortSignal): Promise<void> {
-    await this.sendAll(
-      async () => (await this.#wanted()).filter((request) => request.type !== RequestType.RoomMessage),
-      signal,
-    );
+    await this.#takeOutgoing(signal);
   }
 
-  async #wanted(): Promise<OutgoingRequest[]> {
-    const mend = await this.olm.getMissingSessions([]);
-    return [...mend ? [mend] : [], ...await this.olm.outgoingRequests()];
-  }
-
-  /** Sends requests of one piece of work, in order, between others. */
-  async sendAll(
-    requests: readonly OutgoingRequest[] | (() => Promise<readonly OutgoingRequest[]>),
-    signal: AbortSignal,
-  ): Promise<void> {
-    const messages = await this.#outgoing.run(async () => {
-      const all = typeof requests === "function" ? await requests() : requests;
-      for (const request of all) if (request.type !== RequestType.RoomMessage) await this.#sendOrLog(request, signal);
-      return all.filter((request) => request.type === RequestType.RoomMessage);
+  /** Sends what is no message in a room, and returns the rest. */
+  #takeOutgoing(signal: AbortSignal): Promise<OutgoingRequest[]> {
+    return this.#outgoing.run(async () => {
+      const all: OutgoingRequest[] = await this.olm.outgoingRequests();
+      const messages = all.filter((request) => request.type === RequestType.RoomMessage);
+      for (const request of all) if (!messages.includes(request)) await this.#sendOrLog(request, signal);
+      return messages;
     }, signal);
-    // Saying something encrypts it, and that sends requests in turn: not while others wait for the lock.
-    for (const message of messages) await this.#say(message, signal);
+  }
+
+  /** Sends requests that nobody else has been given, in order. */
+  async sendAll(requests: readonly OutgoingRequest[], signal: AbortSignal): Promise<void> {
+    for (const request of requests) {
+      if (request.type === RequestType.RoomMessage) await this.#say(request, signal);
+      else await this.#sendOrLog(request, signal);
+    }
+  }
+
+  /**
+   * Makes the requests that hand a room's key over, and notes the session as our own.
+   *
+   * @throws Error with the crypto's reason
+   */
+  shareRoomKey(
+    roomId: string,
+    members: readonly string[],
+    settings: EncryptionSettings,
+    signal: AbortSignal,
+  ): Promise<OutgoingRequest[]> {
+    return this.#changes.run(async () => {
+      this.#store.megolm.attribute(this.olm.userId.toString());
+      const requests = await this.olm.shareRoomKey(new RoomId(roomId), userIds(members), settings);
+      await this.#prune();
+      return requests;
+    }, signal);
   }
 
   /**
@@ -168,9 +303,7 @@ export class Machine implements Disposable {
    * @throws RejectedError if the homeserver refuses one of the requests; TransientError
    */
   async share(requests: readonly OutgoingRequest[], signal: AbortSignal): Promise<void> {
-    await this.#outgoing.run(async () => {
-      for (const request of requests) await this.#send(request, signal);
-    }, signal);
+    for (const request of requests) await this.#send(request, signal);
   }
 
   async #say(message: OutgoingRequest, signal: AbortSignal): Promise<void> {
@@ -178,12 +311,13 @@ export class Machine implements Disposable {
     if (this.#speak === undefined || this.#speaking.has(id)) return;
     this.#speaking.add(id);
     try {
-      await this.olm.markRequestAsSent(id, message.type, await this.#speak(message, signal));
+      const answer = await this.#speak(message, signal);
+      await this.#mark(message, parseObject(answer) ?? {}, signal);
     } catch (error) {
       if (!(error instanceof RejectedError)) throw error;
       // We are not in that room any more, say: the verification is over, and must not hold up anything else.
       log.warning("a step of a verification could not be said: {reason}", { reason: error.message });
-      await this.olm.markRequestAsSent(id, message.type, JSON.stringify({ event_id: "$unsent" }));
+      await this.#mark(message, {}, signal);
     } finally {
       this.#speaking.delete(id);
     }
@@ -202,7 +336,7 @@ export class Machine implements Disposable {
     return this.#identified.has(userId);
   }
 
-  /** The user's devices have changed and have not been queried since. */
+  /** The user's devices have changed and have not been queried since. Known of allowed users and ourselves. */
   isStale(userId: string): boolean {
     return this.#stale.has(userId);
   }
@@ -210,11 +344,11 @@ export class Machine implements Disposable {
   /**
    * Asks the homeserver for a user's devices and identity, whatever we know.
    *
-   * @returns the homeserver's answer
+   * @returns what of the homeserver's answer could be parsed
    * @throws TransientError if it was not answered
    */
   query(userId: string, signal: AbortSignal): Promise<Json> {
-    return this.#outgoing.run(() => this.#send(this.olm.queryKeysForUsers([new UserId(userId)]), signal), signal);
+    return this.#send(this.olm.queryKeysForUsers([new UserId(userId)]), signal);
   }
 
   /** Follows the device lists of these users from now on. */
@@ -234,21 +368,21 @@ export class Machine implements Disposable {
 
   async #send(request: OutgoingRequest, signal: AbortSignal): Promise<Json> {
     const asked = this.#syncs;
-    if (request.type === RequestType.SignatureUpload && request.id !== undefined) {
-      // Made by a verification: our signature would give that person a standing in others' eyes.
-      await this.olm.markRequestAsSent(request.id, request.type, JSON.stringify({ failures: {} }));
-      return {};
-    }
+    // Made by a verification: our signature would give that person a standing in others' eyes.
+    if (request.type === RequestType.SignatureUpload) return await this.#mark(request, {}, signal);
     if (request.type === RequestType.KeysUpload) return await this.#uploadKeys(request, signal);
-    const { json, body } = await this.#requests.send(endpoint(request), signal);
-    if (request.id !== undefined) await this.olm.markRequestAsSent(request.id, request.type, body);
+    const { json: answer } = await this.#requests.send(endpoint(request), signal);
+    const json = await this.#mark(request, answer, signal);
     if (request.type !== RequestType.KeysQuery) return json;
     for (const [user, devices] of Object.entries(object(json["device_keys"]))) {
       this.#listed.set(user, listedKeys(object(devices)));
       if (object(json["master_keys"])[user] === undefined) this.#identified.delete(user);
       else this.#identified.add(user);
       // A change that was told while the query was under way may not be in its answer.
-      if ((this.#stale.get(user) ?? 0) <= asked) this.#stale.delete(user);
+      if ((this.#stale.get(user) ?? Infinity) <= asked) {
+        this.#stale.delete(user);
+        this.#store.cryptoNotes.deleteStale(user);
+      }
     }
     await this.#lookAtOwnDevice();
     this.#revision += 1;
@@ -262,11 +396,9 @@ export class Machine implements Disposable {
    */
   async #uploadKeys(request: OutgoingRequest, signal: AbortSignal): Promise<Json> {
     for (let rounds = 1;; rounds += 1) {
-      const id = request.id ?? "";
       try {
-        const { json, body } = await this.#requests.send(endpoint(request), signal);
-        await this.olm.markRequestAsSent(id, request.type, body);
-        return json;
+        const { json } = await this.#requests.send(endpoint(request), signal);
+        return await this.#mark(request, json, signal);
       } catch (error) {
         const { one_time_keys: oneTimeKeys, ...others } = object(JSON.parse(request.body));
         const isConflict = error instanceof RejectedError && error.status === 400 && oneTimeKeys !== undefined;
@@ -279,12 +411,40 @@ export class Machine implements Disposable {
           },
         );
         const none = { ...object(json["one_time_key_counts"]), signed_curve25519: 0 };
-        await this.olm.markRequestAsSent(id, request.type, JSON.stringify({ one_time_key_counts: none }));
+        await this.#mark(request, { one_time_key_counts: none }, signal);
       }
       const next = (await this.olm.outgoingRequests()).find(({ type }) => type === RequestType.KeysUpload);
       if (next === undefined) return {};
       request = next;
     }
+  }
+
+  /** Hands an answer to the crypto, or what of it can be parsed. */
+  async #mark({ id, type }: OutgoingRequest, answer: Json, signal: AbortSignal): Promise<Json> {
+    const { json, dropped }: CryptoAnswer = cryptoAnswer(type, answer);
+    if (dropped.length > 0) {
+      log.warn("left out of the answer to {request}, as it cannot be parsed: {entries}", {
+        request: RequestType[type],
+        entries: dropped.slice(0, MOST_TOLD).join(", "),
+      });
+    }
+    if (id === undefined) return json;
+    // Claimed keys are others each time; who they are of is not.
+    const input = inputName(
+      `answer to ${RequestType[type]} of`,
+      Object.keys(object(json["device_keys"] ?? json["one_time_keys"])),
+    );
+    if (this.guard.isBarred(input)) {
+      throw new RejectedError(`Cannot take the answer to ${RequestType[type]}: the crypto panics at it`, 200, "");
+    }
+    const mark = () => this.olm.markRequestAsSent(id, type, JSON.stringify(json));
+    try {
+      await this.guard.run(input, () => this.#changes.run(mark, signal), signal);
+    } catch (error) {
+      if (error instanceof WebAssembly.RuntimeError || signal.aborted) throw error;
+      throw new RejectedError(`Cannot take the answer to ${RequestType[type]}: ${(error as Error).message}`, 200, "");
+    }
+    return json;
   }
 
   async #lookAtOwnDevice(): Promise<void> {
@@ -294,8 +454,20 @@ export class Machine implements Disposable {
 
   /** Closes the crypto. */
   [Symbol.dispose](): void {
+    this.guard[Symbol.dispose]();
     this.olm.close();
   }
+}
+
+/** Runs of events with the same sender, so that it is known who has sent what comes of them. */
+function bySender(events: readonly Json[]): Json[][] {
+  const batches: Json[][] = [];
+  for (const event of events) {
+    const last = batches.at(-1);
+    if (last?.[0]?.["sender"] === event["sender"]) last?.push(event);
+    else batches.push([event]);
+  }
+  return batches;
 }
 
 /** Keys of devices in an answer to a query (Matrix spec v1.16, client-server API, 11.12.1, "DeviceKeys"). */
@@ -309,17 +481,4 @@ function listedKeys(devices: Json): ReadonlyMap<string, ListedKeys> {
       }];
     }),
   );
-}
-
-/** User ids as the Rust crypto takes them; made anew for each call, because a call consumes them. Invalid ones are left out. */
-export function userIds(users: Iterable<string>): UserId[] {
-  const valid: UserId[] = [];
-  for (const user of users) {
-    try {
-      valid.push(new UserId(user));
-    } catch (error) {
-      log.debug("not a user id: {reason}", { reason: String(error) });
-    }
-  }
-  return valid;
 }

@@ -12,13 +12,17 @@ import {
   HistoryVisibility,
   RoomId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
-import { RejectedError } from "../errors.ts";
+import { getLogger } from "@logtape/logtape";
+import { RejectedError, StoreError, TransientError } from "../errors.ts";
 import type { Store, StoredRoom } from "../store/mod.ts";
 import { type Json, object } from "../json.ts";
 import { KeyedMutex } from "../async.ts";
+import { userIds } from "./crypto_requests.ts";
 import type { SendProblem } from "./facts.ts";
-import { type Machine, userIds } from "./olm_machine.ts";
+import type { Machine } from "./olm_machine.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
+
+const log = getLogger(["openclaw-toggle", "session"]);
 
 type StoredEncryption = NonNullable<StoredRoom["encryption"]>;
 
@@ -26,6 +30,10 @@ const MEGOLM = "m.megolm.v1.aes-sha2";
 /** The specification's defaults and what we let a room ask for (client-server API, 11.12.5, `m.room.encryption`). */
 const WEEK_MS = 604_800_000;
 const HOUR_MS = 3_600_000;
+/** A session is made anew so long before its time is over, and the crypto is told a longer one: it panics when it encrypts with one that has expired. */
+const MARGIN_MS = 60_000;
+/** Members' devices may change while keys are handed over; so often it is looked again. */
+const MOST_ROUNDS = 5;
 
 /** Sends events into rooms, in the name of one account. */
 export class RoomEncryption {
@@ -34,15 +42,23 @@ export class RoomEncryption {
   readonly #machine: Machine;
   readonly #onlySignedDevices: boolean;
   readonly #rooms = new KeyedMutex();
-  /** Rooms whose session was made by this process, or renewed since it started. */
-  readonly #fresh = new Set<string>();
+  readonly #now: () => number;
+  /** When rooms' sessions were made, milliseconds since the epoch; those of earlier processes are not used any more. */
+  readonly #madeAtMs = new Map<string, number>();
 
   /** From now on also sends what the crypto wants sent in rooms: its part of verifications. */
-  constructor(requests: HomeserverClient, store: Store, machine: Machine, onlySignedDevices: boolean) {
+  constructor(
+    requests: HomeserverClient,
+    store: Store,
+    machine: Machine,
+    onlySignedDevices: boolean,
+    now: () => number,
+  ) {
     this.#requests = requests;
     this.#store = store;
     this.#machine = machine;
     this.#onlySignedDevices = onlySignedDevices;
+    this.#now = now;
     machine.speakThrough((request, signal) => {
       const { room_id: roomId = "", txn_id: transactionId = "", event_type: type = "" } = request;
       return this.send(roomId, transactionId, type, object(JSON.parse(request.body)), signal);
@@ -62,7 +78,7 @@ export class RoomEncryption {
       if (room?.membership !== "join") throw new RejectedError(`Cannot send into ${roomId}: not joined`, 0, "");
       const sent = room.encryption === undefined ? { type, body: content } : {
         type: "m.room.encrypted",
-        body: await this.#encrypt(roomId, room.encryption, type, content, signal),
+        body: await this.#encrypt(room, room.encryption, transactionId, { type, content }, signal),
       };
       const { body } = await this.#requests.send({
         method: "PUT",
@@ -78,6 +94,17 @@ export class RoomEncryption {
     return [...this.#store.rooms.members(roomId)].flatMap(([user, membership]) => membership === "join" ? [user] : []);
   }
 
+  /**
+   * Takes a room for encrypted from now on, as a message in it has been decrypted: the server may hide the state event, and
+   * what is known of the room's settings stays.
+   */
+  noteEncrypted(roomId: string): void {
+    const room = this.#store.rooms.get(roomId);
+    if (room === undefined || room.encryption !== undefined) return;
+    this.#store.rooms.save({ ...room, encryption: { algorithm: MEGOLM } });
+    log.warn("{room} is encrypted, though the homeserver has not said so", { room: roomId });
+  }
+
   /** Why nothing can be sent into a room, whether we are joined or not; undefined if it can. */
   problem({ encryption }: StoredRoom): SendProblem | undefined {
     if (encryption === undefined) return undefined;
@@ -87,45 +114,75 @@ export class RoomEncryption {
 
   /** Has the room's session made anew before it is used again: somebody has left, or the room's policy has changed. */
   rotate(roomId: string): void {
-    this.#fresh.delete(roomId);
+    this.#madeAtMs.delete(roomId);
   }
 
   /** Shares the room's session where it has not been shared yet, and encrypts; members may change while we wait. */
   async #encrypt(
-    roomId: string,
+    room: StoredRoom,
     encryption: StoredEncryption,
-    type: string,
-    content: Json,
+    transactionId: string,
+    event: { readonly type: string; readonly content: Json },
     signal: AbortSignal,
   ): Promise<string> {
-    if (encryption.algorithm !== MEGOLM) {
-      throw new RejectedError(`Cannot encrypt for ${roomId}: it asks for ${encryption.algorithm}`, 0, "");
-    }
+    const { roomId } = room;
     const { olm } = this.#machine;
-    if (!this.#fresh.has(roomId)) {
-      // A volume restored from a snapshot would use message indices again: no session outlives the process.
-      await olm.invalidateGroupSession(new RoomId(roomId));
-      this.#fresh.add(roomId);
+    const refused = (reason: string, code: string) =>
+      new RejectedError(`Cannot encrypt for ${roomId}: ${reason}`, 0, code);
+    switch (this.problem(room)) {
+      case "unusable-encryption":
+        throw refused(`it asks for ${encryption.algorithm}`, "UNUSABLE_ENCRYPTION");
+      case "own-device-unsigned":
+        throw refused("our own device is not signed", "OWN_DEVICE_UNSIGNED");
     }
+    const input = `answer ${transactionId}`;
+    if (this.#machine.guard.isBarred(input)) throw refused("the crypto panics at it", "PANIC");
+    const periodMs = Math.min(Math.max(encryption.rotationPeriodMs ?? WEEK_MS, HOUR_MS), WEEK_MS);
+
     await this.#machine.track(this.joined(roomId));
     await this.#machine.sendKeys(signal);
-    const claim = await olm.getMissingSessions(userIds(this.joined(roomId)));
-    if (claim) await this.#machine.sendAll([claim], signal);
-    const members = userIds(this.joined(roomId));
-    const shares = await olm.shareRoomKey(new RoomId(roomId), members, this.#settings(encryption));
-    await this.#machine.share(shares, signal);
-    return await olm.encryptRoomEvent(new RoomId(roomId), type, JSON.stringify(content));
+    for (let round = 0; round < MOST_ROUNDS; round += 1) {
+      const claim = await olm.getMissingSessions(userIds(this.joined(roomId)));
+      if (claim !== null) await this.#machine.sendAll([claim], signal);
+      // Nothing is waited for but the crypto from here on, unless there are keys to be handed over.
+      const made = await this.#machine.guard.run(input, async () => {
+        await this.#rotateIfDue(roomId, periodMs);
+        const members = this.joined(roomId);
+        const shares = await this.#machine.shareRoomKey(roomId, members, this.#settings(encryption, periodMs), signal);
+        return shares.length > 0
+          ? shares
+          : await olm.encryptRoomEvent(new RoomId(roomId), event.type, JSON.stringify(event.content));
+      }, signal).catch((error) => {
+        if (error instanceof WebAssembly.RuntimeError || error instanceof StoreError || signal.aborted) throw error;
+        throw refused(error instanceof Error ? error.message : String(error), "ENCRYPTION_FAILED");
+      });
+      if (typeof made === "string") return made;
+      await this.#machine.share(made, signal);
+    }
+    throw new TransientError(`Cannot encrypt for ${roomId}: its members' devices change all the time`);
   }
 
-  #settings(encryption: StoredEncryption): EncryptionSettings {
+  /**
+   * Has a session that is about to expire made anew; also one that was made in the future, because the clock was set back.
+   * A volume restored from a snapshot would use message indices again, so no session outlives the process.
+   */
+  async #rotateIfDue(roomId: string, periodMs: number): Promise<void> {
+    const nowMs = this.#now();
+    const madeAtMs = this.#madeAtMs.get(roomId);
+    if (madeAtMs !== undefined && madeAtMs <= nowMs && nowMs - madeAtMs < periodMs - MARGIN_MS) return;
+    await this.#machine.olm.invalidateGroupSession(new RoomId(roomId));
+    this.#madeAtMs.set(roomId, nowMs);
+  }
+
+  #settings(encryption: StoredEncryption, periodMs: number): EncryptionSettings {
     const made = new EncryptionSettings();
     made.algorithm = EncryptionAlgorithm.MegolmV1AesSha2;
     made.historyVisibility = HistoryVisibility.Joined;
     made.sharingStrategy = this.#onlySignedDevices
       ? CollectStrategy.identityBasedStrategy()
       : CollectStrategy.allDevices();
-    const periodMs = Math.min(Math.max(encryption.rotationPeriodMs ?? WEEK_MS, HOUR_MS), WEEK_MS);
-    made.rotationPeriod = BigInt(periodMs) * 1_000n;
+    // In microseconds.
+    made.rotationPeriod = BigInt(periodMs + HOUR_MS) * 1_000n;
     made.rotationPeriodMessages = BigInt(Math.min(Math.max(encryption.rotationPeriodMessages ?? 100, 1), 10_000));
     return made;
   }

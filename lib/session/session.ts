@@ -28,6 +28,8 @@ import { Verifier } from "./verification.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
+const DAY_MS = 24 * 3_600_000;
+
 /** What a session is made of. */
 export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUsers" | "onlySignedDevices" | "now"> {
   /** Requests with the access token set. */
@@ -80,7 +82,7 @@ export class Session implements Disposable {
     this.#parts = parts;
     this.#verifier = new Verifier(machine, allowedUsers, now);
     this.#decryption = new Decryption(machine);
-    this.#encryption = new RoomEncryption(requests, store, machine, onlySignedDevices);
+    this.#encryption = new RoomEncryption(requests, store, machine, onlySignedDevices, now);
     this.#applier = new SyncApplier(store, self, now);
   }
 
@@ -92,6 +94,10 @@ export class Session implements Disposable {
    */
   async run(listener: Listener, synced: () => void, pace: () => Pace, signal: AbortSignal): Promise<void> {
     this.#listenForKeys(listener);
+    // Keys that came after we had left; those that came lately may be of a room to which we are going to be invited.
+    for (const roomId of this.#store.megolm.rooms(this.#parts.now() - DAY_MS)) {
+      await this.#forgetSessions(roomId, signal);
+    }
     const chores = new Chores(signal);
     const outgoing = chores.add(async (now) => {
       await this.#machine.sendOutgoing(now);
@@ -126,10 +132,13 @@ export class Session implements Disposable {
       deadlineMs,
     }, signal);
     if (text(json["next_batch"]) === undefined) throw new TransientError("Cannot sync: the answer has no next_batch");
-    const isForCrypto = await this.#machine.receive(json);
+    const isForCrypto = await this.#machine.receive(json, since, signal);
     const effect = this.#applier.apply(json);
     this.#polls.wentWell();
     for (const roomId of effect.renew) this.#encryption.rotate(roomId);
+    for (const roomId of Object.keys(object(object(json["rooms"])["leave"]))) {
+      await this.#forgetSessions(roomId, signal);
+    }
     for (const roomId of this.#answeredInvitations) {
       if (this.#store.rooms.get(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
     }
@@ -159,19 +168,25 @@ export class Session implements Disposable {
   async read(event: InboxEvent, signal: AbortSignal): Promise<Payload> {
     signal.throwIfAborted();
     const payload = await this.#decryption.read(event.roomId, event.sender, event.event, signal);
+    if (payload.kind === "decrypted") this.#encryption.noteEncrypted(event.roomId);
     if (payload.kind !== "undecryptable" && isVerification(payload)) {
-      await this.#takeVerification(event, payload);
+      await this.#takeVerification(event, payload, signal);
     }
     return payload;
   }
 
   async #takeVerification(
-    { event, roomId }: InboxEvent,
+    { event, eventId, roomId, sender }: InboxEvent,
     { type, content }: { type: string; content: Json },
+    signal: AbortSignal,
   ): Promise<void> {
+    if (!this.#parts.allowedUsers.has(sender)) return;
+    const { guard, olm } = this.#machine;
+    const input = `verification ${roomId} ${eventId}`;
+    if (guard.isBarred(input)) return log.error("skipped a step of a verification: the crypto panics at it");
     try {
       const clear = JSON.stringify({ ...event, type, content });
-      await this.#machine.olm.receiveVerificationEvent(clear, new RoomId(roomId));
+      await guard.run(input, () => olm.receiveVerificationEvent(clear, new RoomId(roomId)), signal);
     } catch (error) {
       if (error instanceof WebAssembly.RuntimeError) throw error;
       // What the crypto cannot even parse is somebody's malformed event; it must not end the operator.
@@ -249,6 +264,13 @@ export class Session implements Disposable {
       signal,
     );
     this.#store.rooms.forget(roomId);
+    await this.#forgetSessions(roomId, signal);
+  }
+
+  /** Deletes the Megolm sessions of a room, unless we are in it, or invited. */
+  async #forgetSessions(roomId: string, signal: AbortSignal): Promise<void> {
+    const membership = this.#store.rooms.get(roomId)?.membership ?? "leave";
+    if (membership === "leave") await this.#machine.forgetRoom(roomId, signal);
   }
 
   /**

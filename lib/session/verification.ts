@@ -18,7 +18,7 @@ import {
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import type { Machine } from "./olm_machine.ts";
-import type { OutgoingRequest } from "./outgoing.ts";
+import type { OutgoingRequest } from "./crypto_requests.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 /** A person verifies once in a while; whoever asks more often than this is a program. */

@@ -50,7 +50,13 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
   await using store = await openStore({ folder, holder: { host: "test", pid: 1 } });
   await store.openCrypto();
   using requests = new HomeserverClient("http://127.0.0.1:9");
-  using machine = await Machine.open(requests, SELF, "FUZZ", store.cryptoKey);
+  using machine = await Machine.open({
+    requests,
+    store,
+    self: SELF,
+    deviceId: "FUZZ",
+    allowedUsers: new Set(["@alice:localhost"]),
+  });
   const applier = new SyncApplier(store, SELF, Date.now);
   const encrypted = new Set<string>();
   let handled = 0;
@@ -66,7 +72,7 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
     fc.asyncProperty(spoilt(answers), async (answer) => {
       for (const { id } of store.rooms.gaps()) store.rooms.fillGap(id, []);
       try {
-        await machine.receive(answer);
+        await machine.receive(answer, "token", new AbortController().signal);
         applier.apply(answer);
       } catch (error) {
         // Refused as a whole: nothing of it is there, and the next sync asks for it again.

@@ -7,8 +7,7 @@
 
 import { join } from "node:path";
 
-/** The project's folder. */
-export const projectRoot: string = join(import.meta.dirname ?? ".", "..", "..");
+const root = join(import.meta.dirname ?? ".", "..", "..");
 
 /** How it is run. */
 export interface ProcessOptions {
@@ -20,8 +19,6 @@ export interface ProcessOptions {
   readonly flags?: readonly string[];
   /** Arguments of the operator itself. */
   readonly args?: readonly string[];
-  /** Folder of the program; the project's own unless given. */
-  readonly root?: string;
 }
 
 /** A running operator. */
@@ -54,11 +51,11 @@ export class OperatorProcess implements AsyncDisposable {
 
   /** Starts it. */
   static async start(
-    { environment, within = [], flags = [], args: own = [], root = projectRoot }: ProcessOptions,
+    { environment, within = [], flags = [], args: own = [] }: ProcessOptions,
   ): Promise<OperatorProcess> {
     // So that it does not outlive a test that is killed itself.
     const withUs = Deno.build.os === "linux" ? ["setpriv", "--pdeathsig", "KILL", "--"] : [];
-    const [run = "", ...rest] = await startArguments(root);
+    const [run = "", ...rest] = await startArguments();
     const [program = "", ...args] = [...within, ...withUs, Deno.execPath(), run, ...flags, ...rest, ...own];
     const process = new Deno.Command(program, {
       args,
@@ -115,7 +112,7 @@ export class OperatorProcess implements AsyncDisposable {
 }
 
 /** Arguments of the task `start`. */
-async function startArguments(root: string): Promise<string[]> {
+async function startArguments(): Promise<string[]> {
   const { tasks = {} } = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
   const command: unknown = typeof tasks.start === "object" ? tasks.start.command : tasks.start;
   const [program, ...rest] = typeof command === "string" ? command.split(/\s+/) : [];

@@ -5,6 +5,8 @@ import { Machine } from "../../lib/session/olm_machine.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 import { openStore } from "../../lib/store/mod.ts";
 
+const never = new AbortController().signal;
+
 /** A device's crypto over a store of its own; it reaches no homeserver. */
 async function withMachine(use: (machine: Machine) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir();
@@ -12,7 +14,13 @@ async function withMachine(use: (machine: Machine) => Promise<void>): Promise<vo
     await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
     await store.openCrypto();
     using requests = new HomeserverClient("http://127.0.0.1:9");
-    using machine = await Machine.open(requests, "@toggle:localhost", "TEST", store.cryptoKey);
+    using machine = await Machine.open({
+      requests,
+      store,
+      self: "@toggle:localhost",
+      deviceId: "TEST",
+      allowedUsers: new Set(["@alice:localhost"]),
+    });
     await use(machine);
   }
   await Deno.remove(folder, { recursive: true });
@@ -37,7 +45,7 @@ Deno.test("Machine.receive() hands over what the crypto does not know, and that 
     for (const { name, answer, isNews } of steps) {
       await t.step(name, async () => {
         const { revision } = machine;
-        assert.equal(await machine.receive(answer), isNews);
+        assert.equal(await machine.receive(answer, "token", never), isNews);
         assert.equal(
           machine.revision === revision,
           !isNews,

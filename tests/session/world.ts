@@ -24,6 +24,8 @@ export class World implements AsyncDisposable {
   retry: SessionOptions["retry"] = (step, signal) => step(signal);
   /** By which address the operator knows the homeserver, if not by its own. */
   url: string | undefined;
+  /** Keys go only to devices that their owners have signed. */
+  onlySignedDevices = false;
   /** How the operator logs in. */
   login: Login = { method: "password", user: "toggle", password: new Secret("secret") };
   readonly #people: Person[] = [];
@@ -62,8 +64,8 @@ export class World implements AsyncDisposable {
       login,
       store,
       allowedUsers: new Set(["@alice:localhost"]),
-      onlySignedDevices: false,
-      now: Date.now,
+      onlySignedDevices: this.onlySignedDevices,
+      now: () => Date.now(),
       retry: this.retry,
       onWait: () => {},
     }, never);

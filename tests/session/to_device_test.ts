@@ -1,0 +1,222 @@
+/** What of others' to-device events reaches the crypto, what of it is kept, and for how long. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
+import { TransientError } from "../../lib/errors.ts";
+import { Decryption } from "../../lib/session/decryption.ts";
+import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
+import { Machine } from "../../lib/session/olm_machine.ts";
+import { MOST_SESSIONS } from "../../lib/store/megolm_index.ts";
+import { openStore, type Store } from "../../lib/store/mod.ts";
+import { Peer, type PublishedKeys, publishedKeys } from "./peer.ts";
+
+const never = new AbortController().signal;
+const [alice, mallory] = ["@alice:localhost", "@mallory:localhost"];
+/** So many keys a stranger sends; 60,000 by an argument. */
+const MANY = Number(Deno.args.find((argument) => argument.startsWith("--keys="))?.slice(7) ?? 400);
+
+/** Our device over a store in a folder, opened as often as a test likes; Alice is allowed. */
+class Place implements AsyncDisposable {
+  readonly folder = Deno.makeTempDirSync();
+  #ours: PublishedKeys | undefined;
+  #open = new AsyncDisposableStack();
+  machine!: Machine;
+  store!: Store;
+
+  static async open(): Promise<Place> {
+    const place = new Place();
+    await place.again();
+    place.#ours = await publishedKeys(place.machine.olm);
+    return place;
+  }
+
+  /** A new process over the same folder. */
+  async again(): Promise<void> {
+    await this.#open.disposeAsync();
+    this.#open = new AsyncDisposableStack();
+    this.store = this.#open.use(await openStore({ folder: this.folder, holder: { host: "test", pid: Deno.pid } }));
+    await this.store.openCrypto();
+    const requests = this.#open.use(new HomeserverClient("http://127.0.0.1:9"));
+    const { store } = this;
+    const allowedUsers = new Set([alice]);
+    this.machine = this.#open.use(
+      await Machine.open({ requests, store, self: "@toggle:localhost", deviceId: "TEST", allowedUsers }),
+    );
+  }
+
+  peer(userId: string, deviceId?: string): Promise<Peer> {
+    assert.ok(this.#ours);
+    return Peer.meet(this.#ours, userId, deviceId);
+  }
+
+  receive(events: readonly object[]): Promise<boolean> {
+    return this.machine.receive({ to_device: { events } }, "token", never);
+  }
+
+  /** Why an event cannot be decrypted; "read" if it can, though its sender cannot be looked up here. */
+  async read(roomId: string, event: Record<string, unknown>): Promise<string> {
+    try {
+      const payload = await new Decryption(this.machine).read(roomId, String(event["sender"]), event, never);
+      return payload.kind === "undecryptable" ? payload.why.kind : "read";
+    } catch (error) {
+      // The homeserver, which is asked for the device, does not exist.
+      if (!(error instanceof TransientError)) throw error;
+      return "read";
+    }
+  }
+
+  bytes(): number {
+    const files = [...Deno.readDirSync(this.folder)].map(({ name }) => Deno.statSync(join(this.folder, name)).size);
+    return files.reduce((sum, size) => sum + size, 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#open.disposeAsync();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+Deno.test("Machine.receive() keeps nothing of what somebody who is not allowed sends", async (t) => {
+  await using place = await Place.open();
+  using stranger = await place.peer(mallory);
+  const keys: Awaited<ReturnType<Peer["roomKey"]>>[] = [];
+  for (let count = 0; count < MANY; count += 1) keys.push(await stranger.roomKey("!room:localhost"));
+  await place.receive([]);
+  await place.again();
+  const before = place.bytes();
+  const withheld = (id: number) => ({
+    type: "m.room_key.withheld",
+    sender: mallory,
+    content: {
+      algorithm: "m.megolm.v1.aes-sha2",
+      code: "m.unverified",
+      reason: "none",
+      room_id: "!room:localhost",
+      sender_key: "k".repeat(43),
+      session_id: `session ${id}`,
+    },
+  });
+  await t.step("room keys", async () => {
+    for (let from = 0; from < keys.length; from += 100) await place.receive(keys.slice(from, from + 100));
+    assert.equal(await place.read("!room:localhost", await stranger.say("!room:localhost", "start")), "no-key");
+  });
+  await t.step("keys that are withheld, in clear", async () => {
+    await place.receive(Array.from({ length: MANY }, (_, id) => withheld(id)));
+  });
+  await t.step("in another's name, as the homeserver would not send them", async () => {
+    await place.receive(keys.slice(0, 10).map((event) => ({ ...event, sender: "@nobody:localhost" })));
+  });
+  await place.again();
+  // 60,000 cost 149 MB once, some 2.5 KB each.
+  assert.ok(place.bytes() - before < Math.min(1e6, 200 * MANY), `${place.bytes() - before} bytes more`);
+});
+
+Deno.test("Machine.receive() takes an allowed user's key, though somebody else has sent it before", async () => {
+  await using place = await Place.open();
+  using phone = await place.peer(alice);
+  const key = await phone.roomKey("!room:localhost");
+  const event = await phone.say("!room:localhost", "start");
+  await place.receive([{ ...key, sender: mallory }]);
+  assert.equal(await place.read("!room:localhost", event), "no-key");
+  await place.receive([key]);
+  assert.equal(await place.read("!room:localhost", event), "read");
+});
+
+Deno.test("Machine.receive() keeps so many Megolm sessions of an allowed user in a room; the oldest go", async (t) => {
+  await using place = await Place.open();
+  using phone = await place.peer(alice);
+  const [room, other] = ["!room:localhost", "!other:localhost"];
+  const send = async (roomId: string) => {
+    await place.receive([await phone.roomKey(roomId)]);
+    return await phone.say(roomId, "status");
+  };
+  const events: Awaited<ReturnType<typeof send>>[] = [];
+  const elsewhere = await send(other);
+  for (let count = 0; count < MOST_SESSIONS.perRoom + 2; count += 1) events.push(await send(room));
+  const expected = [[0, "no-key"], [1, "no-key"], [2, "read"], [MOST_SESSIONS.perRoom + 1, "read"]] as const;
+  for (const when of ["at once", "after a restart"]) {
+    await t.step(when, async () => {
+      for (const [index, outcome] of expected) {
+        const event = events[index];
+        assert.ok(event);
+        assert.equal(await place.read(room, event), outcome, `the session in place ${index}`);
+      }
+      assert.equal(await place.read(other, elsewhere), "read", "another room is not concerned");
+    });
+    await place.again();
+  }
+});
+
+Deno.test("Machine.forgetRoom() deletes a room's Megolm sessions, and no others", async () => {
+  await using place = await Place.open();
+  using phone = await place.peer(alice);
+  const [left, kept] = ["!left:localhost", "!kept:localhost"];
+  // Several in one sync answer, too: it is known of each which room it belongs to.
+  await place.receive([await phone.roomKey(left), await phone.roomKey(kept), await phone.roomKey(left)]);
+  const [there, here] = [await phone.say(left, "stop"), await phone.say(kept, "stop")];
+  assert.deepEqual([await place.read(left, there), await place.read(kept, here)], ["read", "read"]);
+  assert.deepEqual(place.store.megolm.rooms(Date.now()).sort(), [kept, left].sort());
+  await place.machine.forgetRoom(left, never);
+  for (const _life of [1, 2]) {
+    assert.deepEqual([await place.read(left, there), await place.read(kept, here)], ["no-key", "read"]);
+    assert.deepEqual(place.store.megolm.rooms(Date.now()), [kept]);
+    await place.again();
+  }
+});
+
+Deno.test("Machine goes on without the to-device event at which the crypto panics", async (t) => {
+  await using place = await Place.open();
+  using phone = await place.peer(alice);
+  const rooms = ["!one:localhost", "!bad:localhost", "!two:localhost"];
+  const keys: Awaited<ReturnType<Peer["roomKey"]>>[] = [];
+  for (const room of rooms) keys.push(await phone.roomKey(room));
+  const bad = JSON.stringify(keys[1]);
+  const { receiveSyncChanges } = OlmMachine.prototype;
+  OlmMachine.prototype.receiveSyncChanges = function (...input) {
+    if (input[0].includes(bad)) throw new WebAssembly.RuntimeError("unreachable");
+    return receiveSyncChanges.apply(this, input);
+  };
+  try {
+    for (const life of ["with all of them", "one by one"]) {
+      await t.step(`panics ${life}`, async () => {
+        await assert.rejects(place.receive(keys), WebAssembly.RuntimeError);
+      });
+      await place.again();
+    }
+    await t.step("skips it", async () => {
+      assert.equal(await place.receive(keys), true);
+      const outcomes = [];
+      for (const room of rooms) outcomes.push(await place.read(room, await phone.say(room, "status")));
+      assert.deepEqual(outcomes, ["read", "no-key", "read"]);
+    });
+    await t.step("forgets it with the next answer", async () => {
+      await place.machine.receive({ to_device: { events: keys.slice(0, 1) } }, "next token", never);
+      assert.deepEqual([...place.store.cryptoNotes.panics().keys()].filter((input) => input.startsWith("sync ")), []);
+    });
+  } finally {
+    OlmMachine.prototype.receiveSyncChanges = receiveSyncChanges;
+  }
+});
+
+Deno.test("Decryption skips an event at which the crypto has panicked twice, and reads others", async () => {
+  await using place = await Place.open();
+  using phone = await place.peer(alice);
+  await place.receive([await phone.roomKey("!room:localhost")]);
+  const [bad, good] = [await phone.say("!room:localhost", "start"), await phone.say("!room:localhost", "stop")];
+  const { decryptRoomEvent } = OlmMachine.prototype;
+  OlmMachine.prototype.decryptRoomEvent = function (...input) {
+    if (input[0].includes(String(bad["event_id"]))) throw new WebAssembly.RuntimeError("unreachable");
+    return decryptRoomEvent.apply(this, input);
+  };
+  try {
+    for (const _life of [1, 2]) {
+      await assert.rejects(place.read("!room:localhost", bad), WebAssembly.RuntimeError);
+      await place.again();
+    }
+    assert.equal(await place.read("!room:localhost", bad), "broken");
+    assert.equal(await place.read("!room:localhost", good), "read");
+  } finally {
+    OlmMachine.prototype.decryptRoomEvent = decryptRoomEvent;
+  }
+});
