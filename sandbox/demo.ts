@@ -1,81 +1,26 @@
 /**
  * `deno task demo`: the real operator between a sandbox homeserver and a sandbox cluster, and a chat with it in the
- * terminal. Where standard input is no terminal, a scripted conversation is played: exit code 0, or 1 if it goes wrong.
+ * terminal. Where there is no terminal, a scripted conversation is played: exit code 0, or 1 if it goes wrong.
  *
  * @module
  */
 
-import { join } from "node:path";
-import { KubernetesSandbox, type Rule } from "./kubernetes/mod.ts";
-import { Operator, systemEnvironment } from "./operator.ts";
-import { listening, readPorts, runProgram } from "./program.ts";
+import { readPorts, runProgram } from "./program.ts";
+import { Scene } from "./scene.ts";
 import { playScript } from "./script.ts";
-import { chatInTerminal, isTerminal, Stage } from "./stage.ts";
-
-const target = { namespace: "clawdbot", name: "clawdbot" };
-/** A pod of it takes so long to become ready, and to end, in milliseconds. */
-const durations = { startMs: 2_500, stopMs: 1_000 };
-const readyWithinMs = 60_000;
-
-/** What the Role of a deployment permits, extended permissions included. */
-const permissions: readonly Rule[] = [
-  { ...named("deployments"), verbs: ["get", "watch"] },
-  { ...named("deployments/scale"), verbs: ["get", "patch"] },
-  { namespace: target.namespace, resources: ["pods"], verbs: ["list"] },
-  { namespace: target.namespace, resources: ["events"], verbs: ["create"] },
-];
-
-function named(resource: string): Omit<Rule, "verbs"> {
-  return { namespace: target.namespace, resources: [resource], resourceNames: [target.name] };
-}
+import { chatInTerminal, isTerminal } from "./stage.ts";
 
 async function demonstrate(stop: AbortSignal): Promise<number> {
   const ports = readPorts(["homeserver-port", "kubernetes-port"]);
-  await using stage = await Stage.open(ports["homeserver-port"]);
-  const port = ports["kubernetes-port"];
-  await using kubernetes = await listening(
-    "the sandbox Kubernetes API",
-    port,
-    "kubernetes-port",
-    () => KubernetesSandbox.start({ port, ...durations }),
-  );
-  kubernetes.create(target);
-  const kubeconfig = join(stage.folder, "kubeconfig");
-  await kubernetes.writeKubeconfig(kubeconfig, kubernetes.token("openclaw-toggle", permissions));
-
   const begin = performance.now();
-  using log = await Deno.open(join(stage.folder, "operator.log"), { create: true, append: true });
-  await using operator = await Operator.start({
-    environment: {
-      ...systemEnvironment(),
-      ...stage.environment,
-      KUBECONFIG: kubeconfig,
-      DEPLOYMENT_NAMESPACE: target.namespace,
-      DEPLOYMENT_NAME: target.name,
-    },
-    print: (line) => void log.writeSync(new TextEncoder().encode(`${line}\n`)),
-    folder: stage.folder,
-  });
-  const end = new AbortController();
-  const late = setTimeout(
-    () => end.abort(operator.failure(`it is not ready after ${readyWithinMs / 1_000} s`)),
-    readyWithinMs,
-  );
-  operator.ready.then(() => clearTimeout(late), () => undefined);
-  operator.ended.then((code) => end.abort(operator.failure(`it ended with code ${code}`)));
-  const signal = AbortSignal.any([stop, end.signal]);
-
-  if (isTerminal()) await chat(stage, kubernetes, operator, signal);
-  else await orAborted(play(stage, kubernetes, operator, begin), signal);
+  await using scene = await Scene.open({ homeserver: ports["homeserver-port"], kubernetes: ports["kubernetes-port"] });
+  const signal = AbortSignal.any([stop, scene.broken]);
+  if (isTerminal()) await chat(scene, signal);
+  else await orAborted(play(scene, begin), signal);
   return 0;
 }
 
-async function chat(
-  stage: Stage,
-  kubernetes: KubernetesSandbox,
-  operator: Operator,
-  signal: AbortSignal,
-): Promise<void> {
+async function chat({ stage, kubernetes, operator }: Scene, signal: AbortSignal): Promise<void> {
   await chatInTerminal(stage, {
     title: "openclaw-toggle demo",
     ready: operator.ready,
@@ -88,18 +33,12 @@ async function chat(
   console.log("Ending the operator…");
 }
 
-async function play(stage: Stage, kubernetes: KubernetesSandbox, operator: Operator, begin: number): Promise<void> {
-  const { homeserver, operatorId } = stage;
+async function play(scene: Scene, begin: number): Promise<void> {
   console.log("openclaw-toggle demo: a sandbox homeserver, a sandbox Kubernetes API, and the real operator");
-  await using person = await stage.person(stage.personName);
-  await using stranger = await stage.person("mallory");
-  await operator.ready;
-  console.log(`✔ the operator (process ${operator.pid}) is ready after ${seconds(performance.now() - begin)}`);
-  const roomId = await person.createRoom([operatorId, stranger.userId]);
-  await stranger.until(() => stranger.invitations.has(roomId) || undefined);
-  await stranger.join(roomId);
-  await person.until(() => person.members(roomId).length === 3 || undefined);
-  await playScript({ person, stranger, operatorId, roomId, homeserver, kubernetes });
+  await using people = new AsyncDisposableStack();
+  const cast = await scene.cast(people);
+  console.log(`✔ the operator (process ${scene.operator.pid}) is ready after ${seconds(performance.now() - begin)}`);
+  await playScript(cast);
   console.log(`✔ all as it should be, after ${seconds(performance.now() - begin)}`);
 }
 

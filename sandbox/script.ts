@@ -30,14 +30,14 @@ const answerWithinMs = 5_000;
 const readyWithinMs = 8_000;
 
 /**
- * Plays the conversation and prints it.
+ * Plays the conversation and prints it, line by line.
  *
  * @throws Problem at the first answer, or state of the cluster, that is not as it should be
  */
-export async function playScript(cast: Cast): Promise<void> {
+export async function playScript(cast: Cast, print: (line: string) => void = console.log): Promise<void> {
   const { person, stranger, operatorId, roomId, kubernetes } = cast;
-  using _listening = person.listen((message) => console.log(lineOf(person, message)));
-  using _watching = printChanges(kubernetes);
+  using _listening = person.listen((message) => print(lineOf(person, message)));
+  using _watching = printChanges(kubernetes, print);
 
   await ask("status", /is off: /, 0);
   const start = await ask("start", /is now on \(replicas: 1\)/, 1);
@@ -51,7 +51,7 @@ export async function playScript(cast: Cast): Promise<void> {
   await ignores("start");
   await ask("status", /is (off|stopping): /, 0);
   checkStranger();
-  checkWire(cast.homeserver);
+  print(checkWire(cast.homeserver));
 
   async function ask(text: string, expected: RegExp, replicas: number): Promise<string> {
     const said = await person.say(roomId, text);
@@ -84,7 +84,7 @@ export async function playScript(cast: Cast): Promise<void> {
     const said = person.messages(roomId).filter(({ sender }) => sender === stranger.userId);
     const answered = said.find(({ eventId }) => person.messages(roomId).some(({ about }) => about === eventId));
     if (answered !== undefined) throw new Problem(`✘ the stranger's "${answered.body}" was answered`);
-    console.log(`✔ ${nameOf(stranger.userId)}, whom the operator does not know, was ignored ${said.length} times`);
+    print(`✔ ${nameOf(stranger.userId)}, whom the operator does not know, was ignored ${said.length} times`);
   }
 
   function answersTo(eventId: string): Message[] {
@@ -95,7 +95,7 @@ export async function playScript(cast: Cast): Promise<void> {
 }
 
 /** What the homeserver was given to see. */
-function checkWire({ requests }: Homeserver): void {
+function checkWire({ requests }: Homeserver): string {
   const types = requests.entries.filter(({ method, status }) => method === "PUT" && status === 200)
     .flatMap(({ path }) => /\/rooms\/[^/]+\/send\/([^/]+)\//.exec(path)?.[1] ?? []);
   const clear = types.filter((type) => type !== "m.room.encrypted");
@@ -103,7 +103,7 @@ function checkWire({ requests }: Homeserver): void {
   if (clear.length > 0 || encrypted === 0) {
     throw new Problem(`✘ on the wire: ${encrypted} messages encrypted, ${clear.length} in clear (${clear.join(", ")})`);
   }
-  console.log(`✔ the homeserver saw ${encrypted} messages, ${encrypted} of them m.room.encrypted, 0 in clear`);
+  return `✔ the homeserver saw ${encrypted} messages, ${encrypted} of them m.room.encrypted, 0 in clear`;
 }
 
 async function untilReady(kubernetes: KubernetesSandbox): Promise<void> {
@@ -116,13 +116,13 @@ async function untilReady(kubernetes: KubernetesSandbox): Promise<void> {
   await promise.finally(() => clearTimeout(timer));
 }
 
-function printChanges(kubernetes: KubernetesSandbox): Disposable {
+function printChanges(kubernetes: KubernetesSandbox, print: (line: string) => void): Disposable {
   let last = "";
   return kubernetes.onChange(() => {
     const { name, desired, ready, pods } = workload(kubernetes);
     const states = pods.map(({ state }) => state).join(", ") || "none";
     const line = `         cluster  ${name} ${ready}/${desired} ready, pods: ${states}`;
-    if (line !== last) console.log(line);
+    if (line !== last) print(line);
     last = line;
   });
 }

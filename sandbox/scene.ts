@@ -1,0 +1,107 @@
+/**
+ * The demo's scene: a sandbox homeserver, a sandbox cluster with one Deployment, and the real operator between them.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { KubernetesSandbox, type Rule } from "./kubernetes/mod.ts";
+import { Operator, systemEnvironment } from "./operator.ts";
+import { listening } from "./program.ts";
+import type { Cast } from "./script.ts";
+import { Stage } from "./stage.ts";
+
+const target = { namespace: "clawdbot", name: "clawdbot" };
+/** A pod of it takes so long to become ready, and to end, in milliseconds. */
+const durations = { startMs: 2_500, stopMs: 1_000 };
+const readyWithinMs = 60_000;
+
+/** What the Role of a deployment permits, extended permissions included. */
+const permissions: readonly Rule[] = [
+  { ...named("deployments"), verbs: ["get", "watch"] },
+  { ...named("deployments/scale"), verbs: ["get", "patch"] },
+  { namespace: target.namespace, resources: ["pods"], verbs: ["list"] },
+  { namespace: target.namespace, resources: ["events"], verbs: ["create"] },
+];
+
+function named(resource: string): Omit<Rule, "verbs"> {
+  return { namespace: target.namespace, resources: [resource], resourceNames: [target.name] };
+}
+
+/** Servers and operator, until disposed of. */
+export class Scene implements AsyncDisposable {
+  /** The homeserver, its accounts, a temporary folder. */
+  readonly stage: Stage;
+  /** The cluster. */
+  readonly kubernetes: KubernetesSandbox;
+  /** The operator. */
+  readonly operator: Operator;
+  /** Aborted with the reason why the operator can't be spoken to, if it can't. */
+  readonly broken: AbortSignal;
+  readonly #resources: AsyncDisposableStack;
+
+  private constructor(parts: Pick<Scene, "stage" | "kubernetes" | "operator">, resources: AsyncDisposableStack) {
+    ({ stage: this.stage, kubernetes: this.kubernetes, operator: this.operator } = parts);
+    this.#resources = resources;
+    const { operator } = parts;
+    const broken = new AbortController();
+    this.broken = broken.signal;
+    const late = () => broken.abort(operator.failure(`it is not ready after ${readyWithinMs / 1_000} s`));
+    const timer = setTimeout(late, readyWithinMs);
+    resources.defer(() => clearTimeout(timer));
+    // That it is not ready, its end tells.
+    operator.ready.then(() => clearTimeout(timer), () => undefined);
+    operator.ended.then((code) => broken.abort(operator.failure(`it ended with code ${code}`)));
+  }
+
+  /**
+   * Sets it up and starts the operator.
+   *
+   * @param ports of the two servers; 0 takes a free one
+   * @throws Problem if a port is taken, or there is no writing to the temporary folder
+   */
+  static async open(ports: { readonly homeserver: number; readonly kubernetes: number }): Promise<Scene> {
+    await using resources = new AsyncDisposableStack();
+    const stage = resources.use(await Stage.open(ports.homeserver));
+    const start = () => KubernetesSandbox.start({ port: ports.kubernetes, ...durations });
+    const kubernetes = resources.use(
+      await listening("the sandbox Kubernetes API", ports.kubernetes, "kubernetes-port", start),
+    );
+    kubernetes.create(target);
+    const kubeconfig = join(stage.folder, "kubeconfig");
+    await kubernetes.writeKubeconfig(kubeconfig, kubernetes.token("openclaw-toggle", permissions));
+    const log = resources.use(await Deno.open(join(stage.folder, "operator.log"), { create: true, append: true }));
+    const operator = resources.use(
+      await Operator.start({
+        environment: {
+          ...systemEnvironment(),
+          ...stage.environment,
+          KUBECONFIG: kubeconfig,
+          DEPLOYMENT_NAMESPACE: target.namespace,
+          DEPLOYMENT_NAME: target.name,
+        },
+        print: (line) => void log.writeSync(new TextEncoder().encode(`${line}\n`)),
+        folder: stage.folder,
+      }),
+    );
+    return new Scene({ stage, kubernetes, operator }, resources.move());
+  }
+
+  /** Has everybody of the scripted conversation in one encrypted room, once the operator is ready. */
+  async cast(resources: AsyncDisposableStack): Promise<Cast> {
+    const { stage, kubernetes, operator } = this;
+    const { homeserver, operatorId } = stage;
+    const person = resources.use(await stage.person(stage.personName));
+    const stranger = resources.use(await stage.person("mallory"));
+    await operator.ready;
+    const roomId = await person.createRoom([operatorId, stranger.userId]);
+    await stranger.until(() => stranger.invitations.has(roomId) || undefined);
+    await stranger.join(roomId);
+    await person.until(() => person.members(roomId).length === 3 || undefined);
+    return { person, stranger, operatorId, roomId, homeserver, kubernetes };
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#resources.disposeAsync();
+  }
+}
