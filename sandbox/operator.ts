@@ -94,6 +94,10 @@ export class Operator implements AsyncDisposable {
     clearTimeout(timer);
     this.#watchdog?.kill("SIGKILL");
     await this.#watchdog?.status;
+    await this.#watchdog?.stdin.close().catch((error) => {
+      // It has been killed: nobody reads any more.
+      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    });
   }
 }
 
