@@ -16,7 +16,7 @@ import {
   type Target,
   usage,
 } from "./lib/config/mod.ts";
-import { ConfigError, TransientError } from "./lib/errors.ts";
+import { ConfigError, TokenRefused, TransientError } from "./lib/errors.ts";
 import { Operator } from "./lib/operator/mod.ts";
 import { KubernetesApi, KubernetesScaler, openCluster, placesIn, serverVersion } from "./lib/scaler/mod.ts";
 import {
@@ -31,7 +31,7 @@ import {
   startLogging,
   uncounted,
 } from "./lib/service/mod.ts";
-import { findHomeserver, openSession, TokenRefused } from "./lib/session/mod.ts";
+import { findHomeserver, openSession } from "./lib/session/mod.ts";
 import { openStore } from "./lib/store/mod.ts";
 import { retireOldStore, setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
 
@@ -212,6 +212,7 @@ async function operate(
       observer.retried();
       return waitAfter(policy, failures, retryAfterMs);
     },
+    newBackoff: (changes) => new Backoff({ ...policy, mostFailures: Infinity, ...changes }),
     observer,
   });
 

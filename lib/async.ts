@@ -174,6 +174,8 @@ export class Backoff {
   #workingSinceMs: number | undefined;
 
   /**
+   * No failure has been counted yet.
+   *
    * @param now monotonic clock in milliseconds
    * @param random uniform in [0, 1); jitter keeps many clients from returning at the same instant
    */
@@ -294,6 +296,51 @@ export class KeyedMutex {
     let mutex = this.#mutexes.get(key);
     if (mutex === undefined) this.#mutexes.set(key, mutex = new Mutex());
     return mutex.run(work, signal);
+  }
+}
+
+/** Lets so many pieces of work run at once; the others begin in the order in which they came. */
+export class Semaphore {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  /** @param permits how many may run at once */
+  constructor(permits: number) {
+    this.#free = permits;
+  }
+
+  /**
+   * Runs the work once there is room for it.
+   *
+   * @param signal ends the wait; work that has begun takes a signal of its own
+   */
+  async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    if (this.#free > 0) this.#free -= 1;
+    else await this.#turn(signal);
+    try {
+      return await work();
+    } finally {
+      // A permit is handed on, so that nobody who comes in between overtakes.
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free += 1;
+      else next();
+    }
+  }
+
+  #turn(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const begin = (): void => {
+        signal.removeEventListener("abort", leave);
+        resolve();
+      };
+      const leave = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(begin), 1);
+        reject(signal.reason);
+      };
+      signal.addEventListener("abort", leave, { once: true });
+      this.#waiting.push(begin);
+    });
   }
 }
 

@@ -24,6 +24,20 @@ export class CredentialError extends Error {
   override readonly name = "CredentialError";
 }
 
+/** The homeserver does not (or no longer) accept our access token. Matrix spec v1.16, client-server API, 5.7.3. */
+export class TokenRefused extends Error {
+  /** Tells it from other errors, also in logs. */
+  override readonly name = "TokenRefused";
+  /** The device still exists: log in again under the same device id. */
+  readonly soft: boolean;
+
+  /** By `soft_logout` of the answer. */
+  constructor(soft: boolean) {
+    super(`the homeserver refused the access token (${soft ? "soft logout" : "the session has ended"})`);
+    this.soft = soft;
+  }
+}
+
 /** A failure that time may cure: an unreachable server, a deadline, 429, 5xx, a proxy's own 4xx. */
 export class TransientError extends Error {
   /** The class, for whoever only has the text. */
@@ -102,6 +116,15 @@ export class StoreError extends Error {
     super(message, cause === undefined ? undefined : { cause });
     this.path = path;
   }
+}
+
+/**
+ * Whether a failure ends the process, whatever it was met at. Everything else is a failure of one message, answer, room or
+ * target, and is dealt with there.
+ */
+export function isFatal(error: unknown): boolean {
+  return error instanceof StoreError || error instanceof WebAssembly.RuntimeError || error instanceof ConfigError ||
+    error instanceof CredentialError || error instanceof TokenRefused;
 }
 
 /** Whether a server has refused a request for good, so that neither time nor a restart would help. */

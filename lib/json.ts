@@ -48,3 +48,20 @@ export function objects(value: unknown): [name: string, value: Json][] {
   return Object.entries(object(value)).filter(([name]) => text(name) !== undefined)
     .map(([name, each]) => [name, object(each)]);
 }
+
+/** JSON as it is signed (Matrix spec v1.16, appendices, "Canonical JSON"): keys by code point, no white space. */
+export function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const entries = Object.entries(value).filter(([, each]) => each !== undefined)
+    .sort(([one], [other]) => byCodePoint(one, other));
+  return `{${entries.map(([name, each]) => `${JSON.stringify(name)}:${canonicalJson(each)}`).join(",")}}`;
+}
+
+/** JavaScript's own order is that of UTF-16, which puts what is beyond U+FFFF before U+E000. */
+function byCodePoint(one: string, other: string): number {
+  const [left, right] = [[...one], [...other]];
+  const place = left.findIndex((letter, index) => letter !== right[index]);
+  if (place === -1) return left.length - right.length;
+  return (left[place]?.codePointAt(0) ?? 0) - (right[place]?.codePointAt(0) ?? -1);
+}

@@ -25,7 +25,7 @@ const may: Readonly<Record<string, { readonly all: readonly string[]; readonly t
   config: { all: ["commands"], types: ["scaler"] },
   // Sentences about a workload are made of its counts and problems.
   commands: { all: [], types: ["scaler"] },
-  authorization: { all: [], types: ["config", "session", "store"] },
+  authorization: { all: [], types: ["commands", "config", "session", "store"] },
   operator: { all: ["authorization", "commands"], types: ["config", "scaler", "session", "store"] },
   session: { all: ["store"], types: ["config"] },
   takeover: { all: ["store"], types: [] },

@@ -8,6 +8,7 @@ import {
   type NextTry,
   operatorPolicy,
   retry,
+  Semaphore,
   sleep,
   Wakeup,
 } from "../lib/async.ts";
@@ -381,3 +382,33 @@ Deno.test(
     await assert.rejects(wakeup.wait(60_000, AbortSignal.abort(new Error("stopping"))), { message: "stopping" });
   },
 );
+
+Deno.test("Semaphore runs so many at once, in their order, and passes on the place of one that fails or leaves", async () => {
+  const never = new AbortController().signal;
+  const semaphore = new Semaphore(2);
+  const begun: number[] = [];
+  const ends: PromiseWithResolvers<void>[] = [];
+  const leaving = new AbortController();
+  const start = (index: number, signal = never) =>
+    semaphore.run(() => {
+      begun.push(index);
+      return (ends[index] = Promise.withResolvers<void>()).promise;
+    }, signal);
+  const works = [start(0), start(1), start(2), start(3, leaving.signal), start(4)];
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.deepEqual(begun, [0, 1]);
+  ends[0]?.reject(new Error("failed"));
+  await assert.rejects(works[0] ?? assert.fail(), /failed/);
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.deepEqual(begun, [0, 1, 2]);
+  leaving.abort(new Error("left"));
+  await assert.rejects(works[3] ?? assert.fail(), /left/);
+  ends[1]?.resolve();
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.deepEqual(begun, [0, 1, 2, 4]);
+  ends[2]?.resolve();
+  ends[4]?.resolve();
+  await Promise.all([works[1], works[2], works[4]]);
+  await assert.rejects(semaphore.run(() => Promise.resolve(), leaving.signal), /left/);
+  assert.equal(await semaphore.run(() => Promise.resolve("free"), never), "free");
+});

@@ -166,6 +166,16 @@ export function noLongerSure(): Text {
   return text`I did nothing: when its turn came, I could no longer be sure that this message is yours.`;
 }
 
+/** Commands that were sent before a status and are still being carried out. */
+export function stillUnderWay(typed: readonly string[]): Text {
+  return text`Still under way: ${joined(typed.map((each) => code(each)), ", ")}.`;
+}
+
+/** A room of whose messages some could not be fetched. */
+export function historyCutOff(): Text {
+  return text`So much was written here while I was away that I haven't read all of it. If you sent me a command and got no answer, send it again.`;
+}
+
 /** A command in a room that the configuration leaves out. */
 export function roomNotAllowed(): Text {
   return text`I take no commands in this room: it is not among the rooms that I was set up for.`;

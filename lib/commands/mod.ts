@@ -10,4 +10,4 @@ export { type Command, type Misuse, type NotACommand, parse } from "./parse.ts";
 export * from "./progress.ts";
 export { commandTable, type CommandWord } from "./table.ts";
 export { lines, type Text } from "./text.ts";
-export * from "./trust.ts";
+export * from "./untrusted.ts";

@@ -17,8 +17,6 @@ export interface Command {
   readonly target: string | undefined;
   /** The time behind it, milliseconds; undefined if none was given. */
   readonly durationMs: number | undefined;
-  /** The id behind the word; empty if there is none. */
-  readonly argument: string;
   /** What was typed, trimmed and without the mention. */
   readonly text: string;
 }
@@ -44,19 +42,26 @@ export interface Misuse {
 }
 
 /**
+ * What phones put between letters without showing it: format characters (zero-width spaces, directional marks, soft
+ * hyphens), variation selectors and fillers.
+ */
+const invisible = /[\p{Cf}\p{Default_Ignorable_Code_Point}]/gu;
+
+/**
  * Reads a message: the whole of it, in any case, is a command or it is not. A mention of the operator before the
  * command is taken off: its user id, the localpart of that or another name, as plain text or as a matrix.to link.
+ * Invisible characters count nowhere.
  *
  * @param text body of the message
  * @param names what the operator is called: user ids and display names
  * @param aliases of the targets
  */
 export function parse(text: string, names: readonly string[], aliases: readonly string[]): Command | NotACommand {
-  const whole = text.trim();
+  const whole = text.replace(invisible, "").trim();
   const unmentioned = commandIn(whole, aliases);
   if (unmentioned?.kind === "command") return unmentioned;
 
-  const mention = mentionIn(whole, names);
+  const mention = mentionIn(whole, names.map((name) => name.replace(invisible, "").trim()));
   if (mention === undefined) return { kind: "unknown", text: whole, addressed: false, ...misuseIn(unmentioned) };
   const mentioned = commandIn(mention.rest, aliases);
   return mentioned?.kind === "command" ? mentioned : {
@@ -78,16 +83,15 @@ function commandIn(text: string, aliases: readonly string[]): Command | Misuse |
   const known = [...aliases, "all"].find((alias) => alias === words[0]?.toLowerCase());
   const target = row.takes.includes("target") && known !== undefined ? known : undefined;
   if (target !== undefined) words.shift();
-  const argument = (row.takes.includes("id") ? words.shift() : undefined) ?? "";
   const [first = ""] = words;
   const given = words.join(" ");
   const isTimed = row.takes.includes("duration");
   if (isTimed && (/^\d/.test(first) || (words.length === 0 && row.word === "extend"))) {
     const durationMs = parseDuration(words.join("")) ?? 0;
     if (durationMs < shortestMs || durationMs > longestMs) return { kind: "duration", given };
-    return { kind: "command", word: row.word, target, durationMs, argument, text };
+    return { kind: "command", word: row.word, target, durationMs, text };
   }
-  if (words.length === 0) return { kind: "command", word: row.word, target, durationMs: undefined, argument, text };
+  if (words.length === 0) return { kind: "command", word: row.word, target, durationMs: undefined, text };
   // With one target nobody speaks of others: "start now" is no command then.
   const isAlias = aliases.length > 1 && target === undefined && row.takes.includes("target");
   const isWhole = words.length === 1 || (isTimed && parseDuration(words.slice(1).join("")) !== undefined);

@@ -10,7 +10,7 @@ interface Row {
   readonly word: string;
   readonly aliases: readonly string[];
   /** What may stand behind it, in this order. */
-  readonly takes: readonly ("target" | "duration" | "id")[];
+  readonly takes: readonly ("target" | "duration")[];
   readonly meaning: string;
 }
 
@@ -25,7 +25,6 @@ export const commandTable = [
   { word: "stop", aliases: ["off"], takes: ["target"], meaning: "switch it off" },
   { word: "extend", aliases: [], takes: ["target", "duration"], meaning: "let it run that much longer" },
   { word: "status", aliases: [], takes: ["target"], meaning: "tell how it is" },
-  { word: "trust", aliases: [], takes: ["id"], meaning: "believe a new device or identity of yours" },
   { word: "help", aliases: [], takes: [], meaning: "tell these commands" },
 ] as const satisfies readonly Row[];
 

@@ -55,7 +55,7 @@ export class Accounts {
     done: Omit<CommandRecord, "room" | "event" | "sender">,
   ): void {
     const record: CommandRecord = { ...done, room, event, sender };
-    logger.info("{command} {target} by {sender}: {outcome} ({before} → {after})", { ...record });
+    logger.info(lineOf(record), { ...record });
     this.#observer.commanded(record);
   }
 
@@ -79,4 +79,11 @@ export class Accounts {
     logger.info("Cannot decrypt {event} of {sender} in {room} yet: {why}", { room, event, sender, why });
     this.#observer.undecryptable();
   }
+}
+
+/** The log's line, of what is known. */
+function lineOf({ target, before, after }: CommandRecord): string {
+  const what = target === undefined ? "{command}" : "{command} {target}";
+  const counts = after === undefined ? "" : before === undefined ? " ({after})" : " ({before} → {after})";
+  return `${what} by {sender}: {outcome}${counts}`;
 }

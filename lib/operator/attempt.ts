@@ -9,13 +9,11 @@ import { alreadyOff, alreadyOn, alreadyStarting, away, extended, noLongerSure, o
 import { roomNotAllowed, stateOf, stopsNever, switchedOff, switchedOn, type Why } from "../commands/mod.ts";
 import { ConflictError, CredentialError, NotFoundError, PermissionError } from "../errors.ts";
 import { RejectedError, TransientError } from "../errors.ts";
-import { isRoomAllowed } from "./access.ts";
 import type { Recall } from "./memory.ts";
 import { ageOf } from "./message.ts";
 import { actingOf, type Order } from "./order.ts";
 import { isRefusal } from "../errors.ts";
 import type { End, Intent, Scale, Target } from "./ports.ts";
-import { readAndJudge } from "./reading.ts";
 import type { Inside, Outcome, Refusal } from "./settings.ts";
 
 /** What came of an order at a target. */
@@ -137,22 +135,17 @@ export class Attempt {
   }
 
   async #refusal(): Promise<Tried | undefined> {
-    // It was allowed when the command came, which may have been before a restart.
-    if (!isRoomAllowed(this.#order.inbox.roomId, this.#inside.settings.allowedRooms)) {
-      return { outcome: "refused", text: roomNotAllowed(), refusal: "room-not-allowed" };
-    }
     this.#asked = "homeserver";
-    const reading = await readAndJudge(this.#order.inbox, this.#inside, this.#signal);
+    const judgement = await this.#inside.judge.judge(this.#order.inbox, this.#signal);
     this.#asked = "Kubernetes API";
-    if (reading.kind !== "readable") {
-      return {
-        outcome: "refused",
-        text: noLongerSure(),
-        refusal: reading.kind === "refused" ? reading.reason : "unreadable",
-      };
+    if (judgement.kind === "undecryptable") {
+      return { outcome: "refused", text: noLongerSure(), refusal: "unreadable" };
     }
-    const { verdict } = reading;
-    return verdict.believed ? undefined : { outcome: "refused", text: noLongerSure(), refusal: verdict.reason };
+    const { verdict } = judgement;
+    if (verdict.trusted) return undefined;
+    // Rooms may have been left out of the configuration since the command came.
+    const text = verdict.reason === "room-not-allowed" ? roomNotAllowed() : noLongerSure();
+    return { outcome: "refused", text, refusal: verdict.reason };
   }
 
   async #act(scale: Scale): Promise<Tried> {

@@ -11,6 +11,7 @@ export type {
   Answer,
   CiphertextKey,
   DeviceFacts,
+  Identity,
   InboxEvent,
   Invitation,
   ListedDevice,
@@ -54,6 +55,9 @@ export interface Chat {
 
   /** Invitations that wait for an answer. */
   invitations(): readonly Invitation[];
+
+  /** The invitation to a room as it stands now; undefined if there is none that waits for an answer. */
+  invitation(roomId: string): Invitation | undefined;
 
   /** Accepts an invitation. */
   join(roomId: string, signal: AbortSignal): Promise<void>;

@@ -11,10 +11,9 @@ import { CredentialError, TransientError } from "../errors.ts";
 import { whyNot } from "./attempt.ts";
 import { isUnready, nextStep } from "./fare.ts";
 import type { Recall, RememberedTarget } from "./memory.ts";
-import type { Outbox } from "./outbox.ts";
+import type { SendQueue } from "./send_queue.ts";
 import { Wakeup } from "../async.ts";
 import { isRefusal } from "../errors.ts";
-import { persistently } from "./patience.ts";
 import type { Diagnosis, Scale, Target } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 import type { Stories } from "./stories.ts";
@@ -31,7 +30,7 @@ const unhindered: Diagnosis = { problems: [], missingPermission: undefined };
 /** Watches all targets. */
 export class Follower {
   readonly #inside: Inside;
-  readonly #outbox: Outbox;
+  readonly #sendQueue: SendQueue;
   readonly #recall: Recall;
   readonly #stories: Stories;
   /** Wakes those who follow a change, by alias. */
@@ -40,9 +39,9 @@ export class Follower {
   readonly #looking = new Set<string>();
 
   /** Watches nothing yet. */
-  constructor(inside: Inside, outbox: Outbox, recall: Recall, stories: Stories) {
+  constructor(inside: Inside, sendQueue: SendQueue, recall: Recall, stories: Stories) {
     this.#inside = inside;
-    this.#outbox = outbox;
+    this.#sendQueue = sendQueue;
     this.#recall = recall;
     this.#stories = stories;
   }
@@ -119,7 +118,7 @@ export class Follower {
     const { scaler, stop, observer } = this.#inside;
     try {
       const ask = () => scaler.read(target, stop);
-      const scale = await persistently(`look at ${target.alias}`, ask, this.#inside, stop);
+      const scale = await this.#inside.retrying.run(`look at ${target.alias}`, ask, stop);
       observer.replicas(target.alias, scale);
       return scale;
     } catch (error) {
@@ -197,7 +196,7 @@ export class Follower {
       const now = this.#recall.of(target.alias);
       if (now.known !== known || now.timer?.before !== undefined) return;
       this.#inside.transaction(() => this.#adopt(target, scale, known?.replicas));
-      this.#outbox.drain();
+      this.#sendQueue.drain();
     });
   }
 

@@ -72,6 +72,8 @@ export interface Story {
   readonly eventId: string;
   /** Its room. */
   readonly roomId: string;
+  /** Its thread, by the root's event id. */
+  readonly threadId?: string;
   /** Who is told when it ends badly or late. */
   readonly users: readonly string[];
   /** What is said of each target; those that are not watched (any more) only stay in the text. */

@@ -1,44 +1,62 @@
 /**
- * From an event's content to the text that might be a command, and whether its form rules that out. Knows nothing of
- * commands, nor of who is believed.
+ * From an event's content to the text that might be a command, and whether its form rules that out.
  *
  * @module
  */
 
-import type { Readable } from "./access.ts";
-import type { InboxEvent } from "./ports.ts";
+import type { Readable } from "../authorization/mod.ts";
+import { type Json, list, object, text } from "../json.ts";
+import type { InboxEvent } from "../session/mod.ts";
 
 /** A text message. */
 export interface Message {
-  /** Its body; of an edit, the new one. */
+  /** Its body, without the quotation of what it replies to; of an edit, the new one. */
   readonly text: string;
-  /** The form that keeps it from being a command, whatever its text. */
-  readonly form: "plain" | "edit" | "reply";
+  /** It replaces another message. */
+  readonly isEdit: boolean;
+  /** What it replies to; undefined for a message that is no reply. */
+  readonly repliedTo: RepliedTo | undefined;
   /** It mentions the operator (`m.mentions`). */
   readonly mentionsUs: boolean;
 }
 
+/** The message that another one replies to. */
+export interface RepliedTo {
+  /** Event id of each message that the reply names: one, unless the inside and the outside of a ciphertext differ. */
+  readonly eventIds: readonly string[];
+  /** Its sender, as the reply's quotation names them; undefined without a quotation. */
+  readonly quotedUser: string | undefined;
+}
+
 /**
  * Reads a text message (Matrix spec v1.16, client-server API, 11.2.1). Relations count inside and outside of the
- * ciphertext. Any reply is a reply, also to our own words: whose message it answers is nothing the reader can tell.
+ * ciphertext: some clients put them outside only, and a server can add them there.
  *
- * @param payload what was read of the event
  * @param self our user id
  * @returns undefined for everything that is not `m.text`
  */
-export function messageOf(payload: Readable, self: string): Message | undefined {
+export function messageOf({ event }: InboxEvent, payload: Readable, self: string): Message | undefined {
   const { type, content } = payload;
-  if (type !== "m.room.message" || content.msgtype !== "m.text" || typeof content.body !== "string") return undefined;
+  const body = text(content["body"]);
+  if (type !== "m.room.message" || content["msgtype"] !== "m.text" || body === undefined) return undefined;
 
-  const relations = [content["m.relates_to"], payload.kind === "decrypted" ? payload.outerRelation : undefined]
-    .map(fieldsOf);
-  const replaced = fieldsOf(content["m.new_content"]);
-  const users = fieldsOf(content["m.mentions"])?.user_ids;
-  const mentionsUs = Array.isArray(users) && users.includes(self);
-  if (replaced !== undefined || relations.some((relation) => relation?.rel_type === "m.replace")) {
-    return { text: typeof replaced?.body === "string" ? replaced.body : content.body, form: "edit", mentionsUs };
+  const contents = [content, object(event["content"])];
+  const relations = [
+    ...contents.map((each) => object(each["m.relates_to"])),
+    ...payload.kind === "decrypted" ? [object(payload.outerRelation)] : [],
+  ];
+  const mentionsUs = list(object(content["m.mentions"])["user_ids"]).includes(self);
+  if (
+    contents.some((each) => "m.new_content" in each) ||
+    relations.some((relation) => relation["rel_type"] === "m.replace")
+  ) {
+    const replaced = text(object(content["m.new_content"])["body"]);
+    return { text: replaced ?? body, isEdit: true, repliedTo: undefined, mentionsUs };
   }
-  return { text: content.body, form: relations.some(isReply) ? "reply" : "plain", mentionsUs };
+  const eventIds = [...new Set(relations.flatMap(repliesTo))];
+  if (eventIds.length === 0) return { text: body, isEdit: false, repliedTo: undefined, mentionsUs };
+  const { rest, quotedUser } = withoutQuotation(body);
+  return { text: rest, isEdit: false, repliedTo: { eventIds, quotedUser }, mentionsUs };
 }
 
 /**
@@ -47,16 +65,34 @@ export function messageOf(payload: Readable, self: string): Message | undefined 
  */
 export function ageOf({ ageMs, receivedAtMs, event }: InboxEvent, nowMs: number): number {
   if (ageMs !== undefined) return Math.max(0, ageMs) + Math.max(0, nowMs - receivedAtMs);
-  const sentAtMs = event.origin_server_ts;
+  const sentAtMs = event["origin_server_ts"];
   return Math.max(0, nowMs - (typeof sentAtMs === "number" ? sentAtMs : receivedAtMs));
 }
 
-/** In a thread, a reply may be there only for clients without threads (`is_falling_back`): that is none. */
-function isReply(relation: Readonly<Record<string, unknown>> | undefined): boolean {
-  if (relation === undefined || fieldsOf(relation["m.in_reply_to"]) === undefined) return false;
-  return relation.rel_type !== "m.thread" || relation.is_falling_back !== true;
+/**
+ * The thread that an event belongs to, by its root's event id. Relations stand outside of a ciphertext (Matrix spec
+ * v1.16, client-server API, 11.12.5.1, "Event relationships and encryption").
+ */
+export function threadOf({ event }: InboxEvent): string | undefined {
+  const relation = object(object(event["content"])["m.relates_to"]);
+  return relation["rel_type"] === "m.thread" ? text(relation["event_id"]) : undefined;
 }
 
-function fieldsOf(value: unknown): Readonly<Record<string, unknown>> | undefined {
-  return typeof value === "object" && value !== null ? value as Record<string, unknown> : undefined;
+/** In a thread, a reply may be there only for clients without threads (`is_falling_back`): that is none. */
+function repliesTo(relation: Json): string[] {
+  if (relation["rel_type"] === "m.thread" && relation["is_falling_back"] === true) return [];
+  const eventId = text(object(relation["m.in_reply_to"])["event_id"]);
+  return eventId === undefined ? [] : [eventId];
+}
+
+/**
+ * Takes the quotation off that older clients put before a reply: lines that begin with `>`, and an empty one (Matrix spec
+ * v1.12, client-server API, 11.3.3.1, "Fallbacks for rich replies").
+ */
+function withoutQuotation(body: string): { readonly rest: string; readonly quotedUser: string | undefined } {
+  const lines = body.split("\n");
+  const own = lines.findIndex((line) => !line.startsWith(">"));
+  if (own < 1) return { rest: body, quotedUser: undefined };
+  const rest = lines.slice(lines[own]?.trim() === "" ? own + 1 : own).join("\n");
+  return { rest, quotedUser: /^> (?:\* )?<(@[^>]*)>/.exec(body)?.[1] };
 }

@@ -1,11 +1,11 @@
 /**
- * The core: who is believed, what is done, in which order, and what is answered.
+ * The core: what is done, in which order, and what is answered.
  *
  * @module
  */
 
-export type { Clock } from "../async.ts";
-export type { Disbelief } from "./access.ts";
+export type { Pin, Pins, SenderTrust, UntrustedReason } from "../authorization/mod.ts";
+export type { Backoff, BackoffPolicy, Clock, NextTry } from "../async.ts";
 export { Operator } from "./operator.ts";
 export type * from "./ports.ts";
-export type { CommandRecord, Observer, Outcome, Parts, Refusal, SenderTrust, Settings, WaitAfter } from "./settings.ts";
+export type { CommandRecord, NewBackoff, Observer, Outcome, Parts, Refusal, Settings, WaitAfter } from "./settings.ts";

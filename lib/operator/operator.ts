@@ -5,31 +5,35 @@
  * @module
  */
 
-import { ConfigError } from "../errors.ts";
-import { Accounts } from "./accounts.ts";
-import { Intake } from "./intake.ts";
+import { getLogger } from "@logtape/logtape";
 import { KeyedQueue } from "../async.ts";
-import { Outbox } from "./outbox.ts";
+import { ConfigError, isFatal } from "../errors.ts";
+import { Accounts } from "./accounts.ts";
+import { EventProcessor } from "./event_processor.ts";
+import { Judge } from "./judgement.ts";
+import { Memberships } from "./memberships.ts";
 import type { Listener } from "./ports.ts";
-import { Rooms } from "./rooms.ts";
-import type { Inside, Parts, Settings } from "./settings.ts";
+import { Retrying } from "./retrying.ts";
+import { SendQueue } from "./send_queue.ts";
+import type { Parts } from "./settings.ts";
 import { TargetWorkers } from "./target_worker.ts";
-import { Triage } from "./triage.ts";
-import { Vouching } from "./vouching.ts";
+
+const logger = getLogger(["openclaw-toggle", "operator"]);
 
 /** Takes commands, carries them out, answers. */
 export class Operator implements Listener, AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #abandon = new AbortController();
   readonly #stopped = Promise.withResolvers<void>();
-  readonly #lanes: KeyedQueue;
-  readonly #rooms: Rooms;
-  readonly #outbox: Outbox;
-  readonly #vouching: Vouching;
-  readonly #intake: Intake;
+  readonly #queue: KeyedQueue;
+  readonly #retrying: Retrying;
+  readonly #allowedUsers: ReadonlySet<string>;
+  readonly #audit: Accounts;
+  readonly #judge: Judge;
+  readonly #memberships: Memberships;
+  readonly #sendQueue: SendQueue;
   readonly #targets: TargetWorkers;
-  readonly #settings: Settings;
-  readonly #accounts: Accounts;
+  readonly #events: EventProcessor;
   #running = false;
   #failure: { readonly error: unknown } | undefined;
 
@@ -39,23 +43,24 @@ export class Operator implements Listener, AsyncDisposable {
    * @throws ConfigError if there is no target
    */
   constructor(parts: Parts) {
-    if (parts.settings.targets.length === 0) throw new ConfigError(["Cannot operate: no target is given"]);
-    this.#lanes = new KeyedQueue(this.#stop.signal, (error) => this.#fail(error));
-    this.#accounts = new Accounts(parts, this.#lanes, this.#stop.signal);
-    const inside: Inside = {
-      ...parts,
-      accounts: this.#accounts,
-      lanes: this.#lanes,
-      stop: this.#stop.signal,
-      abandon: this.#abandon.signal,
-    };
-    this.#settings = parts.settings;
-    this.#rooms = new Rooms(inside);
-    this.#outbox = new Outbox(inside);
-    this.#vouching = new Vouching(inside, this.#outbox);
-    const triage = new Triage(inside, this.#outbox, this.#vouching);
-    this.#targets = new TargetWorkers(inside, this.#outbox);
-    this.#intake = new Intake(inside, this.#outbox, triage, this.#targets);
+    const { chat, journal, pins, clock, observer, settings } = parts;
+    if (settings.targets.length === 0) throw new ConfigError(["Cannot operate: no target is given"]);
+    const stop = this.#stop.signal;
+    const abandon = this.#abandon.signal;
+    const queue = this.#queue = new KeyedQueue(stop, (error) => this.#failed(error));
+    const retrying = this.#retrying = new Retrying(parts.newBackoff, clock, observer);
+    const audit = this.#audit = new Accounts(parts, queue, stop);
+    const judge = this.#judge = new Judge(chat, pins, clock, settings);
+    const { allowedUsers } = settings;
+    this.#allowedUsers = allowedUsers;
+    this.#memberships = new Memberships({ chat, allowedUsers, audit, queue, retrying, stop });
+    const sendQueue = this.#sendQueue = new SendQueue({ chat, journal, clock, queue, retrying, stop, abandon });
+    const inside = { ...parts, accounts: audit, judge, retrying, lanes: queue, stop, abandon };
+    const targets = this.#targets = new TargetWorkers(inside, sendQueue);
+    this.#events = new EventProcessor({
+      ...{ chat, journal, judge, targets, sendQueue, audit, clock, queue, retrying, stop },
+      settings: { ...settings, aliases: settings.targets.map(({ alias }) => alias) },
+    });
   }
 
   /**
@@ -73,15 +78,15 @@ export class Operator implements Listener, AsyncDisposable {
     try {
       this.#running = true;
       this.#look(() => {
-        this.#rooms.tidy();
-        this.#vouching.devicesChanged(this.#settings.allowedUsers);
-        this.#intake.resume();
+        this.#memberships.look();
+        this.devicesChanged([...this.#allowedUsers]);
+        this.#events.resume();
         this.#targets.start();
-        this.#outbox.drain();
+        this.#sendQueue.drain();
       });
       await this.#stopped.promise;
-      await this.#lanes.idle();
-      if (this.#failure === undefined && !this.#abandon.signal.aborted) await this.#outbox.flush();
+      await this.#queue.idle();
+      if (this.#failure === undefined && !this.#abandon.signal.aborted) await this.#sendQueue.flush();
       if (this.#failure !== undefined) throw this.#failure.error;
     } finally {
       this.#running = false;
@@ -91,34 +96,43 @@ export class Operator implements Listener, AsyncDisposable {
 
   /** New events stand in the inbox. */
   eventsArrived(): void {
-    this.#look(() => this.#intake.take());
+    this.#look(() => this.#events.eventsArrived());
   }
 
   /** A key came for a Megolm session whose messages could not be read. */
   keyArrived(roomId: string, sessionId: string): void {
-    this.#look(() => this.#intake.keyArrived(roomId, sessionId));
+    this.#look(() => this.#events.keyArrived(roomId, sessionId));
   }
 
   /** Invitations or memberships have changed. */
   roomsChanged(): void {
-    this.#look(() => this.#rooms.tidy());
+    this.#look(() => this.#memberships.look());
   }
 
   /** The homeserver says that these users' devices or identities have changed. */
   devicesChanged(userIds: readonly string[]): void {
-    this.#look(() => this.#vouching.devicesChanged(userIds));
+    this.#look(() => {
+      for (const user of userIds) {
+        if (this.#allowedUsers.has(user)) this.#queue.run(`devices ${user}`, () => this.#lookAtDevices(user));
+      }
+    });
+  }
+
+  /** Not all of what was written in a room could be fetched. */
+  historyCutOff(roomId: string): void {
+    this.#look(() => this.#events.historyCutOff(roomId));
   }
 
   /** Somebody asks to verify us; strangers are not answered. */
   verificationAsked(userId: string): void {
-    if (!this.#settings.allowedUsers.has(userId)) this.#accounts.verificationRefused(userId);
+    if (!this.#allowedUsers.has(userId)) this.#audit.verificationRefused(userId);
   }
 
   /** Ends at once, also what is under way; what was not finished is taken up at the next start. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end(new DOMException("The operator was ended", "AbortError"));
     this.#abandon.abort(this.#stop.signal.reason);
-    await this.#lanes.idle();
+    await this.#queue.idle();
   }
 
   /** Whoever tells us something must not suffer from our failures. */
@@ -127,8 +141,19 @@ export class Operator implements Listener, AsyncDisposable {
     try {
       at();
     } catch (error) {
-      this.#fail(error);
+      this.#failed(error);
     }
+  }
+
+  async #lookAtDevices(user: string): Promise<void> {
+    const stop = this.#stop.signal;
+    await this.#retrying.run(`look at the devices of ${user}`, () => this.#judge.lookAtDevices(user, stop), stop);
+  }
+
+  /** What nobody has dealt with is the failure of one piece of work, unless it is one of the few that end everything. */
+  #failed(error: unknown): void {
+    if (isFatal(error)) return this.#fail(error);
+    logger.error("A piece of work failed: {reason}", { reason: String(error), error });
   }
 
   #fail(error: unknown): void {

@@ -16,6 +16,8 @@ export interface Order {
   readonly typed: string;
   /** The time that was asked for, milliseconds. */
   readonly durationMs: number | undefined;
+  /** Of a status: commands before it that are still being carried out, as they were typed. */
+  readonly underWay?: readonly string[];
   /** Its targets by alias, and what has become of it at each. */
   readonly parts: Map<string, Part>;
 }

@@ -5,50 +5,12 @@
  * @module
  */
 
-import type { Shown } from "../commands/mod.ts";
-import type { Answer, CiphertextKey, InboxEvent, ListedDevice, Text } from "./chat.ts";
+import type { Answer, CiphertextKey, InboxEvent, Text } from "./chat.ts";
 import type { Remembered } from "./memory.ts";
 
 export type * from "./chat.ts";
 export type * from "./cluster.ts";
 export type { Change, Remembered, RememberedTarget, Story, Timer } from "./memory.ts";
-
-/** Whom a user is believed to be: an identity, or devices. */
-export type Pin = IdentityPin | DevicesPin;
-
-/** What all pins have. */
-export interface PinBasis {
-  /** When it was set, milliseconds since the epoch. */
-  readonly sinceMs: number;
-  /** Room in which the user last gave a command; undefined if none was given yet. */
-  readonly roomId?: string | undefined;
-}
-
-/** Devices signed under an identity are believed, and no others. */
-export interface IdentityPin extends PinBasis {
-  /** Tells it from {@linkcode DevicesPin}. */
-  readonly kind: "identity";
-  /** Public master key, unpadded base64. */
-  readonly masterKey: string;
-}
-
-/** A user without an identity: these devices are believed, and no others. */
-export interface DevicesPin extends PinBasis {
-  /** Tells it from {@linkcode IdentityPin}. */
-  readonly kind: "devices";
-  /** The devices. */
-  readonly devices: readonly Pick<ListedDevice, "deviceId" | "ed25519">[];
-  /** What has appeared since, and waits for the user's word. */
-  readonly pending: readonly Shown[];
-}
-
-/** The pins: what lasts of whom each allowed user is believed to be. Every call is on disk when it returns. */
-export interface Pins {
-  /** The user's pin; undefined before first sight. */
-  get(userId: string): Pin | undefined;
-  /** Sets the user's pin. */
-  set(userId: string, pin: Pin): void;
-}
 
 /** Where a command stands. */
 export type Progress =
@@ -165,6 +127,9 @@ export interface Journal {
 
   /** Gives an unsent answer up. */
   drop(transactionId: string): void;
+
+  /** An event is one of those under which our answers were sent, not too long ago. */
+  isOurs(eventId: string): boolean;
 
   /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
   sentAs(answer: Pick<Answer, "eventId" | "kind" | "sequence">): string | undefined;

@@ -6,10 +6,12 @@
  */
 
 import type { CommandWord } from "../commands/mod.ts";
-import type { Disbelief } from "./access.ts";
 import type { Accounts } from "./accounts.ts";
-import type { Clock, KeyedQueue } from "../async.ts";
-import type { Chat, Journal, Memory, Pins, Rollouts, Scaler, Target } from "./ports.ts";
+import type { Backoff, BackoffPolicy, Clock, KeyedQueue } from "../async.ts";
+import type { Pins, SenderTrust, UntrustedReason } from "../authorization/mod.ts";
+import type { Judge } from "./judgement.ts";
+import type { Retrying } from "./retrying.ts";
+import type { Chat, Journal, Memory, Rollouts, Scaler, Target } from "./ports.ts";
 
 /** The part of the configuration that concerns the operator. */
 export interface Settings {
@@ -37,9 +39,6 @@ export interface Settings {
   readonly autoStopMs: number | undefined;
 }
 
-/** Which devices of an allowed user are believed: those of first sight, only signed ones, or all. */
-export type SenderTrust = "tofu" | "cross-signed" | "any";
-
 /**
  * How long to wait before the next try, milliseconds.
  *
@@ -50,11 +49,9 @@ export type WaitAfter = (failures: number, retryAfterMs: number) => number;
 
 /** Why something was refused: the words of the log and of the counter. */
 export type Refusal =
-  | Disbelief
+  | UntrustedReason
   | "stranger"
   | "invitation"
-  | "not-joined"
-  | "room-not-allowed"
   | "unreadable"
   | "repeat"
   | "edit"
@@ -87,6 +84,8 @@ export interface CommandRecord {
 
 /** Who wants to count what happens. */
 export interface Observer {
+  /** Something is tried again after a failure. */
+  retried(): void;
   /** Something was refused. */
   refused(reason: Refusal): void;
   /** A command has been dealt with. */
@@ -100,6 +99,9 @@ export interface Observer {
   /** A target's replicas as they were last seen. */
   replicas(target: string, counts: { readonly desired: number; readonly ready: number }): void;
 }
+
+/** Makes the back-off of one piece of work, which never gives up unless it is to be different. */
+export type NewBackoff = (changes?: Partial<BackoffPolicy>) => Backoff;
 
 /** Everything that an operator is made of. */
 export interface Parts {
@@ -123,6 +125,8 @@ export interface Parts {
   readonly clock: Clock;
   /** How long to wait after failures. */
   readonly waitAfter: WaitAfter;
+  /** Makes the back-off of one piece of work. */
+  readonly newBackoff: NewBackoff;
   /** Who counts. */
   readonly observer: Observer;
 }
@@ -131,6 +135,10 @@ export interface Parts {
 export interface Inside extends Parts {
   /** Who keeps the account. */
   readonly accounts: Accounts;
+  /** Judges again right before acting. */
+  readonly judge: Judge;
+  /** Tries again. */
+  readonly retrying: Retrying;
   /** Where work takes turns. */
   readonly lanes: KeyedQueue;
   /** Ends everything but a change or an answer that has been begun. */

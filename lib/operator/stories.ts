@@ -7,20 +7,21 @@
 
 import { lines, mentioning, superseded, type Text } from "../commands/mod.ts";
 import type { Change, Recall, Story } from "./memory.ts";
-import type { Outbox } from "./outbox.ts";
+import { inThread, type SendQueue } from "./send_queue.ts";
+import { threadOf } from "./message.ts";
 import type { Answer, InboxEvent } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 
 /** Answers that go on. */
 export class Stories {
   readonly #inside: Inside;
-  readonly #outbox: Outbox;
+  readonly #sendQueue: SendQueue;
   readonly #recall: Recall;
 
   /** Tells nothing yet. */
-  constructor(inside: Inside, outbox: Outbox, recall: Recall) {
+  constructor(inside: Inside, sendQueue: SendQueue, recall: Recall) {
     this.#inside = inside;
-    this.#outbox = outbox;
+    this.#sendQueue = sendQueue;
     this.#recall = recall;
   }
 
@@ -28,13 +29,23 @@ export class Stories {
    * Has a command's answer go on about a target. Where a story about it goes on in that room, whoever sent the command
    * joins it instead.
    */
-  begin({ roomId, eventId, sender }: InboxEvent, target: string, text: Required<Text>): void {
+  begin(inbox: InboxEvent, target: string, text: Required<Text>): void {
+    const { roomId, eventId, sender } = inbox;
     const going = this.#recall.storiesOf(target).find((each) => each.roomId === roomId);
     if (going !== undefined) {
       return this.#recall.tell({ ...going, users: [...new Set([...going.users, sender])] });
     }
     const story = this.#recall.story(roomId, eventId) ??
-      { eventId, roomId, users: [sender], lines: [], answered: false, edits: 0, alerts: 0 };
+      {
+        eventId,
+        roomId,
+        ...inThread(threadOf(inbox)),
+        users: [sender],
+        lines: [],
+        answered: false,
+        edits: 0,
+        alerts: 0,
+      };
     this.#recall.tell({ ...story, lines: [...story.lines, { target, text, watched: true }] });
   }
 
@@ -79,7 +90,7 @@ export class Stories {
         });
       }
     });
-    this.#outbox.drain();
+    this.#sendQueue.drain();
   }
 
   /** Another change is made: what is told of the one before is over. A start that was not ready yet says so. */
@@ -103,8 +114,12 @@ export class Stories {
   }
 }
 
-function about({ roomId, eventId }: Story, kind: "edit" | "alert", sequence: number): Omit<Answer, "form" | "text"> {
-  return { kind, sequence, roomId, eventId, reply: true };
+function about(
+  { roomId, eventId, threadId }: Story,
+  kind: "edit" | "alert",
+  sequence: number,
+): Omit<Answer, "form" | "text"> {
+  return { kind, sequence, roomId, eventId, reply: true, ...inThread(threadId) };
 }
 
 /** Nothing is said twice in one message. */

@@ -6,15 +6,14 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { failed, stateOf, status, targetGone } from "../commands/mod.ts";
+import { failed, lines, stateOf, status, stillUnderWay, targetGone } from "../commands/mod.ts";
 import { Attempt, type Tried, triedForMs, whyNot } from "./attempt.ts";
 import { isUnready } from "./fare.ts";
 import type { Follower } from "./follow.ts";
 import type { Recall, RememberedTarget } from "./memory.ts";
 import { actingOf, type Order } from "./order.ts";
-import { type Outbox, replyTo } from "./outbox.ts";
+import { replyTo, type SendQueue } from "./send_queue.ts";
 import { Deadline } from "../async.ts";
-import { persistently } from "./patience.ts";
 import type { Target } from "./ports.ts";
 import type { Inside } from "./settings.ts";
 import type { Stories } from "./stories.ts";
@@ -28,7 +27,7 @@ const mostRooms = 5;
 /** Carries out orders. */
 export class Switch {
   readonly #inside: Inside;
-  readonly #outbox: Outbox;
+  readonly #sendQueue: SendQueue;
   readonly #recall: Recall;
   readonly #stories: Stories;
   readonly #follower: Follower;
@@ -37,14 +36,14 @@ export class Switch {
   /** Does nothing yet. */
   constructor(
     inside: Inside,
-    outbox: Outbox,
+    sendQueue: SendQueue,
     recall: Recall,
     stories: Stories,
     follower: Follower,
     timers: Timers,
   ) {
     this.#inside = inside;
-    this.#outbox = outbox;
+    this.#sendQueue = sendQueue;
     this.#recall = recall;
     this.#stories = stories;
     this.#follower = follower;
@@ -78,7 +77,7 @@ export class Switch {
     });
     accounts.commanded(inbox, { command, target: alias, outcome, before, after, ms: clock.now() - takenAtMs });
     if (target !== undefined && command !== "status") this.#follow(order, target, tried);
-    this.#outbox.drain();
+    this.#sendQueue.drain();
     return isLast;
   }
 
@@ -91,7 +90,7 @@ export class Switch {
     const attempt = new Attempt(order, target, this.#inside, this.#recall, patience.signal, grip.signal);
     const make = () => word === "status" ? this.#status(order, target, patience.signal) : attempt.make();
     try {
-      return await persistently(`${word} ${alias}`, make, this.#inside, patience.signal);
+      return await this.#inside.retrying.run(`${word} ${alias}`, make, patience.signal);
     } catch (error) {
       const isOver = patience.expired || grip.expired;
       const why = whyNot(error, target) ?? (isOver ? attempt.unreachable() : undefined);
@@ -156,10 +155,11 @@ export class Switch {
   }
 
   /** One answer for all of an order's targets. */
-  #settle({ inbox, parts }: Order): void {
+  #settle({ inbox, parts, underWay = [] }: Order): void {
     const ends = [...parts].flatMap(([alias, { end }]) => end === undefined ? [] : [[alias, end] as const]);
     const outcomes = new Set(ends.map(([, { outcome }]) => outcome));
-    const text = this.#stories.answer(inbox, ends.map(([alias, end]) => [alias, end.text] as const));
+    const told = this.#stories.answer(inbox, ends.map(([alias, end]) => [alias, end.text] as const));
+    const text = underWay.length === 0 ? told : lines([told, stillUnderWay(underWay)]);
     this.#inside.journal.settle(inbox.seq, [...outcomes].join("+"), [replyTo(inbox, "answer", text)]);
   }
 

@@ -8,7 +8,7 @@
 import { Follower } from "./follow.ts";
 import { Recall } from "./memory.ts";
 import type { Order } from "./order.ts";
-import type { Outbox } from "./outbox.ts";
+import type { SendQueue } from "./send_queue.ts";
 import type { Inside } from "./settings.ts";
 import { Stories } from "./stories.ts";
 import { Switch } from "./target.ts";
@@ -21,13 +21,13 @@ export class TargetWorkers {
   readonly #timers: Timers;
   readonly #switch: Switch;
 
-  constructor(inside: Inside, outbox: Outbox) {
+  constructor(inside: Inside, sendQueue: SendQueue) {
     const recall = new Recall(inside.memory, inside.settings.targets);
-    const stories = new Stories(inside, outbox, recall);
+    const stories = new Stories(inside, sendQueue, recall);
     this.#inside = inside;
-    this.#follower = new Follower(inside, outbox, recall, stories);
-    this.#timers = new Timers(inside, outbox, recall, stories);
-    this.#switch = new Switch(inside, outbox, recall, stories, this.#follower, this.#timers);
+    this.#follower = new Follower(inside, sendQueue, recall, stories);
+    this.#timers = new Timers(inside, sendQueue, recall, stories);
+    this.#switch = new Switch(inside, sendQueue, recall, stories, this.#follower, this.#timers);
   }
 
   /** Goes on with what an earlier run has left. */

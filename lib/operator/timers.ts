@@ -10,7 +10,7 @@ import { failed, mentioning, nearlyOver, stoppedByItself, type Text } from "../c
 import { ConflictError, CredentialError, RejectedError, TransientError } from "../errors.ts";
 import { triedForMs, whyNot } from "./attempt.ts";
 import type { Recall, RememberedTarget, Timer } from "./memory.ts";
-import type { Outbox } from "./outbox.ts";
+import type { SendQueue } from "./send_queue.ts";
 import { Deadline } from "../async.ts";
 import type { InboxEvent, Target } from "./ports.ts";
 import type { Inside } from "./settings.ts";
@@ -28,7 +28,7 @@ const punctualMs = 120_000;
 /** The timers of all targets. */
 export class Timers {
   readonly #inside: Inside;
-  readonly #outbox: Outbox;
+  readonly #sendQueue: SendQueue;
   readonly #recall: Recall;
   readonly #stories: Stories;
   /** Targets whose turn is being waited for. */
@@ -36,9 +36,9 @@ export class Timers {
   #isAwake = false;
 
   /** Looks at nothing yet. */
-  constructor(inside: Inside, outbox: Outbox, recall: Recall, stories: Stories) {
+  constructor(inside: Inside, sendQueue: SendQueue, recall: Recall, stories: Stories) {
     this.#inside = inside;
-    this.#outbox = outbox;
+    this.#sendQueue = sendQueue;
     this.#recall = recall;
     this.#stories = stories;
   }
@@ -144,6 +144,6 @@ export class Timers {
       this.#recall.change(alias, next);
       journal.say({ kind: "alert", sequence: 0, roomId, eventId, form: "text", text, reply: false, mentions });
     });
-    this.#outbox.drain();
+    this.#sendQueue.drain();
   }
 }

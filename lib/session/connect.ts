@@ -7,11 +7,11 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Login } from "../config/mod.ts";
-import { ConfigError, CredentialError, RejectedError, TransientError } from "../errors.ts";
+import { ConfigError, CredentialError, RejectedError, TokenRefused, TransientError } from "../errors.ts";
 import { object, text } from "../json.ts";
 import type { CrossSigningKeys, Store, StoredSession } from "../store/mod.ts";
 import { exportIdentity } from "./cross_signing.ts";
-import { HomeserverClient, path, TokenRefused } from "./homeserver_client.ts";
+import { HomeserverClient, path } from "./homeserver_client.ts";
 import { fullUserId, logIn } from "./login.ts";
 import { Machine } from "./olm_machine.ts";
 import { RestoreDetection } from "./restore_detection.ts";

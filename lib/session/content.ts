@@ -15,8 +15,7 @@ export function outgoingEvent(answer: Answer, replaced: string | undefined): { t
   }
   const message = body(answer, "");
   if (replaced === undefined) {
-    const reply = answer.reply ? { "m.relates_to": { "m.in_reply_to": { event_id: answer.eventId } } } : {};
-    return { type: "m.room.message", content: { ...message, ...reply } };
+    return { type: "m.room.message", content: { ...message, ...relation(answer) } };
   }
   // The outer body is for clients that show no edits (client-server API, 11.12.1, "Event replacements").
   return {
@@ -27,6 +26,14 @@ export function outgoingEvent(answer: Answer, replaced: string | undefined): { t
       "m.relates_to": { rel_type: "m.replace", event_id: replaced },
     },
   };
+}
+
+/** In a thread a reply stands within it (Matrix spec v1.16, client-server API, 11.12.4, "Threading"). */
+function relation({ eventId, reply, threadId }: Answer): Json {
+  const inReplyTo = { "m.in_reply_to": { event_id: eventId } };
+  if (threadId === undefined) return reply ? { "m.relates_to": inReplyTo } : {};
+  const thread = { rel_type: "m.thread", event_id: threadId, is_falling_back: !reply };
+  return { "m.relates_to": { ...thread, ...inReplyTo } };
 }
 
 function body(answer: Answer, prefix: string): Json {

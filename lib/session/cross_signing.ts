@@ -8,10 +8,10 @@
 
 import { DeviceId, type OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import { ConfigError, CredentialError, RejectedError, StoreError, TransientError } from "../errors.ts";
+import { ConfigError, CredentialError, RejectedError, StoreError, TokenRefused, TransientError } from "../errors.ts";
 import { type Json, list, object, text, texts } from "../json.ts";
 import type { CrossSigningKeys } from "../store/mod.ts";
-import { type HomeserverClient, TokenRefused } from "./homeserver_client.ts";
+import type { HomeserverClient } from "./homeserver_client.ts";
 import { SecretStorage } from "./secret_storage.ts";
 import type { SessionParts } from "./session.ts";
 import { publicKey } from "./decryption.ts";

@@ -101,7 +101,7 @@ export class Decryption {
    */
   async published(userId: string, signal: AbortSignal): Promise<Published> {
     const { identity, devices } = await this.#known(userId, (all) => all.length > 0, signal);
-    return { identity, devices: devices.map(listed) };
+    return { identity, devices: devices.filter(({ deleted }) => !deleted).map(listed) };
   }
 
   /** What was found, unless the crypto may know better by now. */
@@ -138,7 +138,7 @@ export class Decryption {
           device.ed25519 === message.senderClaimedEd25519Key,
       },
       identity,
-      devices: devices.map(listed),
+      devices: devices.filter(({ deleted }) => !deleted).map(listed),
     };
   }
 
@@ -184,7 +184,7 @@ export class Decryption {
       });
       const after = await masterKeyOf(this.#machine, userId);
       if (before !== after) continue;
-      const found = { identity: after === undefined ? undefined : { masterKey: after }, devices };
+      const found = { identity: after === undefined ? undefined : identityOf(after), devices };
       // Should something have changed meanwhile, this is no longer the map that is asked.
       users.set(userId, found);
       return found;
@@ -225,9 +225,14 @@ function asListed(held: KnownDevice, now: ListedKeys | undefined): KnownDevice {
   return { ...held, ed25519: now.ed25519 ?? "", curve25519: now.curve25519, crossSignedByOwner: false };
 }
 
+/** A user's master key with its signatures, as JSON. */
 async function masterKeyOf(machine: Machine, userId: string): Promise<string | undefined> {
   using identity = await machine.olm.getIdentity(new UserId(userId));
-  return identity && publicKey(identity.masterKey);
+  return identity?.masterKey;
+}
+
+function identityOf(crossSigningKey: string): NonNullable<Published["identity"]> {
+  return { masterKey: publicKey(crossSigningKey), crossSigningKey: object(JSON.parse(crossSigningKey)) };
 }
 
 /** The one public key in a cross-signing key's JSON (Matrix spec v1.16, client-server API, 11.12.3, "CrossSigningKey"). */

@@ -5,6 +5,8 @@
  * @module
  */
 
+import type { Json } from "../json.ts";
+
 /** An event of a room's timeline, as the inbox keeps it until it is settled. */
 export interface InboxEvent {
   /** Place in the inbox: smaller is earlier. */
@@ -33,10 +35,18 @@ export type Undecryptable =
   | { readonly kind: "withheld"; readonly code: string }
   | { readonly kind: "broken"; readonly reason: string };
 
+/** A user's cross-signing identity. */
+export interface Identity {
+  /** Public master key, unpadded base64. */
+  readonly masterKey: string;
+  /** The same as it is published, with its signatures (Matrix spec v1.16, client-server API, 11.12.3, "CrossSigningKey"). */
+  readonly crossSigningKey: Json;
+}
+
 /** What the homeserver publishes of a user now. */
 export interface Published {
   /** The cross-signing identity, by its public master key (unpadded base64); undefined if there is none. */
-  readonly identity: { readonly masterKey: string } | undefined;
+  readonly identity: Identity | undefined;
   /** All devices. */
   readonly devices: readonly ListedDevice[];
 }
@@ -152,6 +162,8 @@ export interface Answer {
   readonly text: Text;
   /** Shown as a reply to the event. */
   readonly reply: boolean;
+  /** The thread that it belongs to, by its root's event id. */
+  readonly threadId?: string;
   /** User ids whose attention is wanted (`m.mentions`). */
   readonly mentions?: readonly string[];
 }
@@ -166,6 +178,8 @@ export interface Listener {
   roomsChanged(): void;
   /** The homeserver says that these users' devices or identities have changed. */
   devicesChanged(userIds: readonly string[]): void;
+  /** A bound on what is fetched has left messages of a room unread. */
+  historyCutOff(roomId: string): void;
   /** Somebody asks, device to device, to verify us. Allowed users are answered by the chat itself. */
   verificationAsked(userId: string): void;
 }

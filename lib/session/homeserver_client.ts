@@ -7,7 +7,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { type Clock, systemClock, waitAfter } from "../async.ts";
-import { RejectedError, TransientError } from "../errors.ts";
+import { RejectedError, TokenRefused, TransientError } from "../errors.ts";
 import { type HttpRequest, type HttpResponse, redirectOf, retryAfterMs, sendHttp } from "../http.ts";
 import { count, type Json, parseObject, text } from "../json.ts";
 
@@ -21,20 +21,6 @@ export const REQUEST_DEADLINE_MS = 30_000;
  * repeats all that went well before. Longer wishes are left to the caller, who may hold what others wait for.
  */
 const MAX_RATE_LIMIT_WAIT_MS = 15_000;
-
-/** The homeserver does not (or no longer) accept our access token. Matrix spec v1.16, client-server API, 5.7.3. */
-export class TokenRefused extends Error {
-  /** Tells it from other errors, also in logs. */
-  override readonly name = "TokenRefused";
-  /** The device still exists: log in again under the same device id. */
-  readonly soft: boolean;
-
-  /** By `soft_logout` of the answer. */
-  constructor(soft: boolean) {
-    super(`the homeserver refused the access token (${soft ? "soft logout" : "the session has ended"})`);
-    this.soft = soft;
-  }
-}
 
 /** A request as {@linkcode HomeserverClient.send} takes it. */
 export interface Request {

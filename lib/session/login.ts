@@ -5,10 +5,10 @@
  */
 
 import type { Login } from "../config/mod.ts";
-import { CredentialError, RejectedError, TransientError } from "../errors.ts";
+import { CredentialError, RejectedError, TokenRefused, TransientError } from "../errors.ts";
 import { type Json, list, object, text } from "../json.ts";
 import { passwordGrant } from "./keycloak.ts";
-import { type HomeserverClient, TokenRefused } from "./homeserver_client.ts";
+import type { HomeserverClient } from "./homeserver_client.ts";
 import { singleSignOn } from "./sso.ts";
 
 /** What a login gave. */

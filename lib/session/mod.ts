@@ -11,7 +11,7 @@ export { findHomeserver, homeserverVersions } from "./discovery.ts";
 export type { IdentityState } from "./cross_signing.ts";
 export { type LoggedIn, tryLogin } from "./login.ts";
 export { openSession, type SessionOptions } from "./connect.ts";
-export { type ClientOptions, HomeserverClient, type Request, TokenRefused } from "./homeserver_client.ts";
+export { type ClientOptions, HomeserverClient, type Request } from "./homeserver_client.ts";
 export type { HttpRequest, HttpResponse } from "../http.ts";
 export type { Clock } from "../async.ts";
 export { Session } from "./session.ts";

@@ -248,6 +248,13 @@ export class Session implements Disposable {
       .map(({ roomId, inviters }) => ({ roomId, inviters }));
   }
 
+  /** The invitation to a room as it stands now; undefined if there is none that waits for an answer. */
+  invitation(roomId: string): Invitation | undefined {
+    const room = this.#store.rooms.get(roomId);
+    if (room?.membership !== "invite" || this.#answeredInvitations.has(roomId)) return undefined;
+    return { roomId, inviters: room.inviters };
+  }
+
   /** Accepts an invitation. */
   async join(roomId: string, signal: AbortSignal): Promise<void> {
     await this.#requests.send(

@@ -175,6 +175,11 @@ export class EventJournal {
     });
   }
 
+  /** Whether an answer was sent as this event, not too long ago. */
+  isOurs(eventId: string): boolean {
+    return this.#database.get("SELECT 1 FROM answers WHERE sent_as = ?", eventId) !== undefined;
+  }
+
   /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
   sentAs({ eventId, kind, sequence }: Omit<StoredAnswer, "roomId">): string | undefined {
     const id = transactionId(eventId, kind, sequence);

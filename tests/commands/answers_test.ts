@@ -144,7 +144,6 @@ Deno.test("help() speaks of targets only where there are several", () => {
       "clawdbot, ollama on and off",
       "`start <target> <duration>` or `on <target> <duration>`",
       "`help`",
-      "`trust <id>`",
     ]
   ) {
     assert.ok(plain.includes(part), part);

@@ -18,9 +18,7 @@ Deno.test("parse() reads whole messages", async (t) => {
     ["Off", "stop"],
     ["status", "status"],
     ["help", "help"],
-    ["trust ABCDEF", "trust"],
-    ["trust", "trust"],
-    ["trust me not", "? trust me not"],
+    ["trust ABCDEF", "? trust ABCDEF"],
     ["help me", "? help me"],
     ["", "? "],
     ["start now", "? start now"],
@@ -50,7 +48,6 @@ Deno.test("parse() reads targets and durations", async (t) => {
     ["start ollama clawdbot", ["clawdbot", "ollama"], "? start ollama clawdbot"],
     ["ollama start", ["clawdbot", "ollama"], "? ollama start"],
     ["help ollama", ["clawdbot", "ollama"], "? help ollama"],
-    ["trust ollama", ["clawdbot", "ollama"], "trust -"],
     ["start 2h", ["clawdbot"], "start - 7200 s"],
     ["on ollama 1h30m", ["clawdbot", "ollama"], "start ollama 5400 s"],
     ["start all 3 h 12 min", ["clawdbot", "ollama"], "start all 11520 s"],
@@ -116,13 +113,34 @@ Deno.test("parse() takes a mention off", async (t) => {
   }
 });
 
+Deno.test("parse() sees through invisible characters, around a command and between its words", async (t) => {
+  const rows: [text: string, name: string, reading: string][] = [
+    ["\u200Bstatus", "zero-width space before", "status"],
+    ["status\u200E", "left-to-right mark behind", "status"],
+    ["status\uFE0F", "variation selector", "status"],
+    ["sta\u00ADtus", "soft hyphen within", "status"],
+    ["\u2067status\u2069", "isolates", "status"],
+    ["\uFEFF status \u{E0100}", "byte order mark, ideographic variation selector", "status"],
+    ["\u2060status\u034F\u115F", "word joiner, grapheme joiner, filler", "status"],
+    ["start \u200B all \uFE0F", "between words", "start"],
+    ["start\u00A0all", "no-break space", "start"],
+    ["\u200Bclaw\u200B:\u200B stop\u200D", "around a mention", "stop"],
+    ["Cl\u200Daw Bot: stop", "within a mention", "stop"],
+    ["\u200B", "nothing else", "? "],
+    ["status\u0301", "a visible mark", "? status\u0301"],
+  ];
+  for (const [text, name, expected] of rows) {
+    await t.step(`${name}: ${expected}`, () => assert.equal(reading(text), expected));
+  }
+  assert.equal(parse("C\u200Dlaw stop", ["Cl\u200Daw"], []).kind, "command", "a name with a joiner");
+});
+
 Deno.test("parse() obeys an operator that is named like a command", () => {
   assert.deepEqual(parse("start", ["@start:example.org"], []), {
     kind: "command",
     word: "start",
     target: undefined,
     durationMs: undefined,
-    argument: "",
     text: "start",
   });
   assert.deepEqual(parse("start: stop", ["@start:example.org"], []), {
@@ -130,7 +148,6 @@ Deno.test("parse() obeys an operator that is named like a command", () => {
     word: "stop",
     target: undefined,
     durationMs: undefined,
-    argument: "",
     text: "stop",
   });
 });
@@ -141,16 +158,14 @@ Deno.test("parse() keeps what was typed", () => {
     word: "start",
     target: undefined,
     durationMs: undefined,
-    argument: "",
     text: "ON",
   });
-  assert.deepEqual(parse("@claw Trust  aBc ", names, []), {
+  assert.deepEqual(parse("@claw On  All ", names, []), {
     kind: "command",
-    word: "trust",
-    target: undefined,
+    word: "start",
+    target: "all",
     durationMs: undefined,
-    argument: "aBc",
-    text: "Trust  aBc",
+    text: "On  All",
   });
 });
 

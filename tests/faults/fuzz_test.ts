@@ -139,7 +139,7 @@ Deno.test("an event, however spoilt, is read as something, or not now", async ()
 
 Deno.test("parse() takes any text, and finds a command only where there is one", () => {
   const names = [SELF, "toggle", "Claw (on duty)", "."];
-  const words = ["start", "on", "stop", "off", "status", "help", "trust"];
+  const words = ["start", "on", "stop", "off", "status", "help", "extend"];
   const spaces = fc.constantFrom("", " ", "\n", "\t", "\u00a0", "\u2003");
   const word = fc.oneof(fc.constantFrom(...words, ...names, "all", "2h", ":", ",", "@"), fc.string());
   const text = fc.array(fc.tuple(spaces, word), { maxLength: 5 }).map((parts) => parts.flat().join(""));

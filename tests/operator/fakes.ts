@@ -5,8 +5,8 @@
  * @module
  */
 
-import type { Clock } from "../../lib/async.ts";
-import { ConflictError, NotFoundError, PermissionError } from "../../lib/errors.ts";
+import { Backoff, type Clock } from "../../lib/async.ts";
+import { ConflictError, NotFoundError, PermissionError, StoreError } from "../../lib/errors.ts";
 import { Operator } from "../../lib/operator/mod.ts";
 import type {
   Answer,
@@ -14,6 +14,7 @@ import type {
   CommandRecord,
   Diagnosis,
   Entry,
+  Identity,
   InboxEvent,
   Invitation,
   Journal,
@@ -59,6 +60,11 @@ export const settings: Settings = {
 /** Alice's signed device. */
 export const phone: ListedDevice = { deviceId: "PHONE", ed25519: "key of PHONE", crossSignedByOwner: true };
 
+/** A published identity whose master key nobody has signed. */
+export function identity(masterKey: string): Identity {
+  return { masterKey, crossSigningKey: {} };
+}
+
 /** What the crypto says of a device that nothing is wrong with. */
 export const goodSender: SenderFacts = {
   deviceId: "PHONE",
@@ -66,7 +72,7 @@ export const goodSender: SenderFacts = {
   authenticityNotGuaranteed: false,
   forwardedBy: undefined,
   device: { ...phone, deleted: false, sameKeysAsSession: true },
-  identity: { masterKey: "master" },
+  identity: identity("master"),
   devices: [phone],
 };
 
@@ -122,13 +128,13 @@ export class FakeClock implements Clock {
   }
 }
 
-/** The process is gone. */
-export class Killed extends Error {
+/** The process is gone: nothing can be dealt with any more. */
+export class Killed extends StoreError {
   /** Where; of calls that were made after it, too. */
   readonly point: string;
 
   constructor(point: string) {
-    super(`killed ${point}`);
+    super(`killed ${point}`, "");
     this.point = point;
   }
 }
@@ -207,6 +213,8 @@ export class World {
   readonly rooms = new Map<string, RoomFacts>();
   readonly payloads = new Map<string, Payload>();
   invitations: Invitation[] = [];
+  /** How we are called. */
+  names: readonly string[] = [self, "Claw"];
   /** What was said, each transaction once. */
   readonly said = new Map<string, Saying>();
   readonly membershipCalls: string[] = [];
@@ -315,7 +323,21 @@ export class World {
       settings: { ...this.settings, targets },
       clock: this.clock,
       waitAfter: (failures, retryAfterMs) => Math.max(retryAfterMs, Math.min(16_000, 1_000 * 2 ** (failures - 1))),
+      newBackoff: (changes) =>
+        new Backoff(
+          {
+            firstMs: 1_000,
+            longestMs: 16_000,
+            mostFailures: Infinity,
+            leastSpanMs: 0,
+            forgivenAfterMs: Infinity,
+            ...changes,
+          },
+          () => this.clock.now(),
+          () => 1,
+        ),
       observer: {
+        retried: () => {},
         refused: (reason) => void this.refusals.push(reason),
         commanded: (record) => void this.records.push(record),
         undecryptable: () => void this.refusals.push("(undecryptable)"),
@@ -352,7 +374,7 @@ export class World {
       return found;
     };
     return {
-      transaction: (calls) => calls(),
+      transaction: (calls) => this.#transaction(life, calls),
       unsettled: (afterSeq) => life.sync("unsettled", () => open(({ inbox }) => inbox.seq > afterSeq).slice(0, 3)),
       arrived: (afterSeq) =>
         life.sync(
@@ -369,8 +391,11 @@ export class World {
       },
       claim: (seq, { sessionId, messageIndex }) =>
         life.sync("claim", () => {
-          const key = `${sessionId} ${messageIndex}`;
-          if (!this.claims.has(key)) this.claims.set(key, seq);
+          const key = `${row(seq).inbox.sender} ${sessionId} ${messageIndex}`;
+          if (!this.claims.has(key)) {
+            this.#undo?.push(() => void this.claims.delete(key));
+            this.claims.set(key, seq);
+          }
           return this.claims.get(key) === seq;
         }),
       acting: (seq, acting) =>
@@ -395,16 +420,17 @@ export class World {
       sent: (transactionId, eventId) =>
         life.sync("sent", () => void Object.assign(said(transactionId), { state: "sent", eventId })),
       drop: (transactionId) => life.sync("drop", () => void (said(transactionId).state = "dropped")),
+      isOurs: (eventId) => [...this.answers.values()].some((answer) => answer.eventId === eventId),
       sentAs: (answer) => this.answers.get(transactionIdOf(answer))?.eventId,
     };
   }
 
   /** All of it lasts, or nothing. */
-  #transaction(life: Life, calls: () => void): void {
+  #transaction<T>(life: Life, calls: () => T): T {
     if (this.#undo !== undefined) return calls();
     const undo: (() => void)[] = this.#undo = [];
     try {
-      life.sync("transaction", calls);
+      return life.sync("transaction", calls);
     } catch (error) {
       // What was killed after it lasts.
       if (!(error instanceof Killed) || error.point !== "after transaction") undo.reverse().forEach((each) => each());
@@ -429,9 +455,12 @@ export class World {
         this.invitations = this.invitations.filter((invitation) => invitation.roomId !== roomId);
         this.room(roomId, { membership: name });
       });
+    const names = () => this.names;
     return {
       self,
-      names: [self, "Claw"],
+      get names() {
+        return names();
+      },
       read: (event, signal) =>
         life.async("read", async () => {
           await this.before("read", event.eventId, signal);
@@ -449,6 +478,7 @@ export class World {
       joinedRooms: () =>
         [...this.rooms.values()].filter(({ membership }) => membership === "join").map(({ roomId }) => roomId),
       invitations: () => this.invitations,
+      invitation: (roomId) => this.invitations.find((each) => each.roomId === roomId),
       join: membership("join"),
       leave: membership("leave"),
       send: (transactionId, answer, replaces, signal) =>

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { ConfigError, TransientError } from "../../lib/errors.ts";
+import { inspect } from "node:util";
+import { configure, reset } from "@logtape/logtape";
+import { ConfigError, StoreError, TransientError } from "../../lib/errors.ts";
 import { alice, Killed, rest, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";
@@ -170,7 +172,7 @@ Deno.test("Operator disposed of gives a hanging change up, and takes it up in it
 
 Deno.test("Operator.run() throws what it cannot deal with, and does nothing any more", async () => {
   const world = new World();
-  const broken = new Error("disk full");
+  const broken = new StoreError("Cannot write: disk full", "/data");
   world.before = (call) => {
     if (call === "read") throw broken;
   };
@@ -199,4 +201,32 @@ Deno.test("Operator counts strangers who ask to verify it, and no allowed user",
   await using running = world.start();
   for (const user of ["@mallory:x", alice]) running.operator.verificationAsked(user);
   assert.deepEqual(world.refusals, ["stranger"]);
+});
+
+Deno.test("Operator's log never says undefined", async () => {
+  const lines: string[] = [];
+  await configure({
+    reset: true,
+    sinks: {
+      all: ({ message }) =>
+        void lines.push(message.map((part) => typeof part === "string" ? part : inspect(part)).join("")),
+    },
+    loggers: [{ category: "openclaw-toggle", lowestLevel: "debug", sinks: ["all"] }, {
+      category: ["logtape", "meta"],
+      lowestLevel: "fatal",
+    }],
+  });
+  try {
+    const world = new World();
+    await using running = world.start();
+    for (const body of ["help", "start", "status", "stop", "stop", "extend 1h", "hello"]) await running.receive(body);
+    await running.receive("start", { ageMs: 3_600_000 });
+    world.scales.clear();
+    await running.receive("start");
+    assert.ok(lines.length > 8);
+    assert.deepEqual(lines.filter((line) => line.includes("undefined")), []);
+    assert.ok(lines.includes(`help by ${alice}: done`), lines.join("\n"));
+  } finally {
+    await reset();
+  }
 });

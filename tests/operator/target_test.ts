@@ -235,21 +235,26 @@ Deno.test("Operator judges again right before acting", async (t) => {
   }
 });
 
-Deno.test("Operator carries out one command at a time, in their order; status waits for nobody", async () => {
+Deno.test("Operator carries out one command at a time, in their order; status waits only for those of its room", async () => {
   const world = new World();
   const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
   world.before = (call) => call === "scale" && world.effects.length === 0 ? hanging : undefined;
   world.room("!second:example.org");
+  world.room("!third:example.org");
   await using running = world.start();
   await running.receive("start");
   await running.receive("stop", { roomId: "!second:example.org" });
   await running.receive("start");
-  await running.receive("status");
+  await running.receive("status", { roomId: "!third:example.org" });
   await running.receive("help");
-  assert.deepEqual([1, 2, 3, 4, 5].map((seq) => world.outcome(seq)), [undefined, undefined, undefined, "done", "done"]);
+  await running.receive("status");
+  const outcomes = () => [1, 2, 3, 4, 5, 6].map((seq) => world.outcome(seq));
+  assert.deepEqual(outcomes(), [undefined, undefined, undefined, "done", "done", undefined]);
   goOn();
   await rest();
   assert.deepEqual(world.effects, [1, 0, 1]);
+  await rest();
+  assert.deepEqual(outcomes(), ["done", "done", "done", "done", "done", "done"]);
 });
 
 Deno.test("Operator does not act on a command that has become too old while it waited for its turn", async () => {

@@ -43,7 +43,13 @@ Deno.test("health, readiness and metrics follow a sync that dies and comes back"
   const nothing = () => {};
   const ended = running.session.run(
     {
-      ...{ eventsArrived: nothing, keyArrived: nothing, roomsChanged: nothing, devicesChanged: nothing },
+      ...{
+        eventsArrived: nothing,
+        keyArrived: nothing,
+        historyCutOff: () => {},
+        roomsChanged: nothing,
+        devicesChanged: nothing,
+      },
       verificationAsked: nothing,
     },
     () => {

@@ -52,3 +52,11 @@ Deno.test("outgoingEvent() makes a reaction to the command", () => {
     content: { "m.relates_to": { rel_type: "m.annotation", event_id: "$command", key: "🦞" } },
   });
 });
+
+Deno.test("outgoingEvent() answers a command in a thread within the thread, with the reply inside", () => {
+  const relation = (changes: Partial<Answer>) =>
+    outgoingEvent({ ...answer, threadId: "$root", ...changes }, undefined).content["m.relates_to"];
+  const inThread = { rel_type: "m.thread", event_id: "$root", "m.in_reply_to": { event_id: "$command" } };
+  assert.deepEqual(relation({}), { ...inThread, is_falling_back: false });
+  assert.deepEqual(relation({ reply: false }), { ...inThread, is_falling_back: true });
+});

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Clock } from "../../lib/async.ts";
-import { RejectedError, TransientError } from "../../lib/errors.ts";
-import { type ClientOptions, HomeserverClient, path, TokenRefused } from "../../lib/session/homeserver_client.ts";
+import { RejectedError, TokenRefused, TransientError } from "../../lib/errors.ts";
+import { type ClientOptions, HomeserverClient, path } from "../../lib/session/homeserver_client.ts";
 import { authority, certificate, privateKey } from "../certificates.ts";
 
 const never = new AbortController().signal;

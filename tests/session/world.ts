@@ -109,6 +109,7 @@ export class Running implements AsyncDisposable {
       {
         eventsArrived: changed,
         roomsChanged: changed,
+        historyCutOff: () => {},
         devicesChanged: (users) => {
           for (const user of users) this.changed.add(user);
           changed();

@@ -5,11 +5,10 @@ import { stateSchema } from "../../lib/store/schema.ts";
 import { StoreError } from "../../lib/errors.ts";
 import { Folder } from "./folder.ts";
 
-const identity: Pin = { kind: "identity", masterKey: "master", sinceMs: 1, roomId: "!r" };
+const identity: Pin = { kind: "identity", masterKey: "master", sinceMs: 1 };
 const devices: Pin = {
   kind: "devices",
   devices: [{ deviceId: "PHONE", ed25519: "key" }],
-  pending: [{ shownId: "TABLET", deviceId: "TABLET", key: "other key" }],
   sinceMs: 2,
 };
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { RejectedError, TransientError } from "../../lib/errors.ts";
+import { RejectedError, TokenRefused, TransientError } from "../../lib/errors.ts";
 import type { Answer } from "../../lib/operator/mod.ts";
 import { rest, room, transactionIdOf, World } from "./fakes.ts";
 
@@ -100,4 +100,50 @@ Deno.test("Operator drops answers that could not be sent for 24 h", async () => 
   await rest();
   assert.equal(world.answers.get(transactionId)?.state, "dropped");
   assert.equal(world.said.size, 0);
+});
+
+Deno.test("Operator drops an answer that fails for an unknown reason, and nothing else comes to harm", async () => {
+  const world = new World();
+  const text = "your device is not verified";
+  world.before = (call, roomId) => {
+    if (call === "send" && roomId === room) throw new Error(text);
+  };
+  const first = leave(world, { eventId: "$1" });
+  leave(world, { eventId: "$2", roomId: second });
+  {
+    await using running = world.start();
+    await rest();
+    assert.equal(world.answers.get(first)?.state, "unsent", "it is tried again first");
+    assert.deepEqual([...world.said.values()].map(({ roomId }) => roomId), [second]);
+    await world.clock.advance(60_000);
+    assert.deepEqual(world.clock.waits, [1_000, 2_000, 4_000, 8_000]);
+    assert.equal(world.answers.get(first)?.state, "dropped");
+    running.tellToEnd();
+    assert.equal(await running.ended, undefined);
+  }
+});
+
+Deno.test("Operator told to end keeps an answer that fails for an unknown reason, and ends well", async () => {
+  const world = new World();
+  world.before = (call) => {
+    if (call === "send") throw new Error("a reason that nobody thought of");
+  };
+  const kept = leave(world, { eventId: "$1" });
+  await using running = world.start();
+  await rest();
+  running.tellToEnd();
+  assert.equal(await running.ended, undefined);
+  assert.equal(world.answers.get(kept)?.state, "unsent");
+});
+
+Deno.test("Operator ends at once, without dropping the answer, when the login has ended", async () => {
+  const world = new World();
+  const ended = new TokenRefused(false);
+  world.before = (call) => {
+    if (call === "send") throw ended;
+  };
+  const kept = leave(world, { eventId: "$1" });
+  await using running = world.start();
+  assert.equal(await running.ended, ended);
+  assert.equal(world.answers.get(kept)?.state, "unsent");
 });

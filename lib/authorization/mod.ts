@@ -1,0 +1,22 @@
+/**
+ * Who is trusted: what an allowed user is known by, and whether a message, an invitation or a room passes.
+ *
+ * @module
+ */
+
+export { currentPin, type Pins } from "./pins.ts";
+export {
+  type DevicesPin,
+  type Grounds,
+  hasAllowedUser,
+  type IdentityPin,
+  isInvited,
+  isRoomAllowed,
+  judge,
+  type Pin,
+  type PinnedDevice,
+  type Readable,
+  type SenderTrust,
+  type UntrustedReason,
+  type Verdict,
+} from "./policy.ts";

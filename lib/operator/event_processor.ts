@@ -1,0 +1,405 @@
+/**
+ * From events to commands: takes events from the journal, those of a room one after the other and rooms side by side;
+ * has each judged, reads what it says, and hands a command over, or settles the event.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { type Clock, Deadline, type KeyedQueue } from "../async.ts";
+import { isRoomAllowed } from "../authorization/mod.ts";
+import {
+  away,
+  type Command,
+  echo,
+  help,
+  historyCutOff,
+  misused,
+  parse,
+  replyIsNoCommand,
+  roomNotAllowed,
+  type Text,
+  undecryptable,
+  unknownCommand,
+  untrusted,
+} from "../commands/mod.ts";
+import { isFatal } from "../errors.ts";
+import type { Accounts } from "./accounts.ts";
+import type { Judge, Judgement } from "./judgement.ts";
+import { ageOf, type Message, messageOf } from "./message.ts";
+import { type Order, resumed } from "./order.ts";
+import type { Answer, Chat, Entry, InboxEvent, Journal, RoomFacts } from "./ports.ts";
+import type { Retrying } from "./retrying.ts";
+import { replyTo, type SendQueue } from "./send_queue.ts";
+import type { Outcome, Refusal } from "./settings.ts";
+
+const logger = getLogger(["openclaw-toggle", "operator"]);
+
+const MINUTE_MS = 60_000;
+/** After so long without an answer to /keys/query, only this sender's events wait. */
+const HOLDS_ROOM_FOR_MS = 30_000;
+/** So long a status waits for the commands before it (SPEC 3f). */
+const STATUS_WAITS_MS = 30_000;
+/** A key often comes a little later than its message: nobody is told before. */
+const KEY_GRACE_MS = 5_000;
+/** An event is tried again so often after failures that the code does not know. */
+const MAX_UNKNOWN_FAILURES = 2;
+
+type Readable = Extract<Judgement, { kind: "readable" }>;
+type Undecryptable = Extract<Judgement, { kind: "undecryptable" }>;
+
+/** What becomes of an event: it is settled, waits for a key, or is a command. */
+type Next = Order | "settled" | "waits-for-key";
+
+/** Carries commands out. */
+export interface CommandTaker {
+  /**
+   * Carries a command out at all of its targets and settles its event.
+   *
+   * @returns resolves when the event is settled, or the operator is told to end; never rejects
+   */
+  submit(command: Order): Promise<void>;
+}
+
+/** The part of the configuration that concerns messages. */
+export interface MessageSettings {
+  /** Full user ids, compared exactly. */
+  readonly allowedUsers: ReadonlySet<string>;
+  /** Room ids in which commands are accepted; empty: in all. */
+  readonly allowedRooms: ReadonlySet<string>;
+  /** Aliases of the targets, the default one first. */
+  readonly aliases: readonly string[];
+  /** How a command is first answered. */
+  readonly echo: "message" | "reaction" | "off";
+  /** Older commands are not acted on, milliseconds. */
+  readonly maxCommandAgeMs: number;
+}
+
+/** What an event processor uses. */
+export interface EventProcessorParts {
+  readonly chat: Pick<Chat, "names" | "room" | "self">;
+  readonly journal: Pick<
+    Journal,
+    "arrived" | "awaitingKey" | "claim" | "isOurs" | "transaction" | "undecryptable" | "unsettled"
+  >;
+  readonly judge: Judge;
+  readonly targets: CommandTaker;
+  readonly sendQueue: SendQueue;
+  readonly audit: Accounts;
+  readonly clock: Clock;
+  readonly queue: KeyedQueue;
+  readonly retrying: Retrying;
+  /** Ends it. */
+  readonly stop: AbortSignal;
+  readonly settings: MessageSettings;
+}
+
+/** A command that is being carried out. */
+interface UnderWay {
+  readonly typed: string;
+  readonly done: Promise<void>;
+}
+
+/** Turns events into commands. */
+export class EventProcessor {
+  readonly #parts: EventProcessorParts;
+  /** Places of the events that are being handled. */
+  readonly #inHand = new Set<number>();
+  /** Places of the events that wait for a key. */
+  readonly #awaitingKey = new Set<number>();
+  /** Commands that are being carried out, by room. */
+  readonly #underWay = new Map<string, Set<UnderWay>>();
+  /** When a room was last told something. */
+  readonly #toldAtMs = new Map<string, number>();
+  #keysArrived = 0;
+
+  constructor(parts: EventProcessorParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Takes up what an earlier run has left, also what lacked a key. What it was about to do is first at its target,
+   * because all else must be read before it gets there.
+   */
+  resume(): void {
+    this.#takeAll((after) => this.#parts.journal.unsettled(after));
+  }
+
+  /** Takes what is new. */
+  eventsArrived(): void {
+    this.#takeAll((after) => this.#parts.journal.arrived(after));
+  }
+
+  /** Takes what could not be read for want of a key. */
+  keyArrived(roomId: string, sessionId: string): void {
+    this.#keysArrived += 1;
+    for (const entry of this.#parts.journal.awaitingKey(roomId, sessionId)) this.#take(entry);
+  }
+
+  /** Tells a room, once, that not all of what was written in it could be fetched. */
+  historyCutOff(roomId: string): void {
+    const { settings: { allowedUsers, allowedRooms }, chat, sendQueue } = this.#parts;
+    const room = chat.room(roomId);
+    if (room === undefined || !isRoomAllowed(roomId, allowedRooms)) return;
+    if (!room.joined.some((user) => user !== chat.self && allowedUsers.has(user))) return;
+    sendQueue.say(aboutRoom(roomId, `${roomId} history`, historyCutOff()));
+  }
+
+  #takeAll(read: (after: number) => readonly Entry[]): void {
+    // From the beginning each time: what stood behind a gap appears between places that were seen before.
+    for (let after = 0;;) {
+      const entries = read(after);
+      const last = entries.at(-1);
+      if (last === undefined) return;
+      for (const entry of entries) this.#take(entry);
+      after = last.inbox.seq;
+    }
+  }
+
+  #take(entry: Entry): void {
+    const { inbox, progress } = entry;
+    const { chat, settings, audit, queue, sendQueue } = this.#parts;
+    if (this.#inHand.has(inbox.seq)) return;
+    if (!isMessage(inbox)) return sendQueue.settle(inbox.seq, "no-message");
+    if (inbox.sender === chat.self) return sendQueue.settle(inbox.seq, "own");
+    if (!settings.allowedUsers.has(inbox.sender)) {
+      audit.refused(inbox, "stranger");
+      return sendQueue.settle(inbox.seq, "stranger");
+    }
+    this.#inHand.add(inbox.seq);
+    if (progress.state === "acting") return this.#submit(resumed(inbox, progress.acting));
+    queue.run(`room ${inbox.roomId}`, () => this.#inTurn(entry));
+  }
+
+  /** Handles an event in the room's order, unless what is asked of the homeserver about its sender takes too long. */
+  async #inTurn(entry: Entry): Promise<void> {
+    const { queue, clock, stop } = this.#parts;
+    const { roomId, sender } = entry.inbox;
+    const aside = `aside ${roomId} ${sender}`;
+    const setAside = (): void => queue.run(aside, () => this.#handle(entry, stop));
+    if (queue.isBusy(aside)) return setAside();
+    using deadline = new Deadline(HOLDS_ROOM_FOR_MS, stop, { clock });
+    try {
+      await this.#handle(entry, deadline.signal);
+    } catch (error) {
+      if (!deadline.expired || error !== deadline.signal.reason) throw error;
+      setAside();
+    }
+  }
+
+  async #handle(entry: Entry, signal: AbortSignal): Promise<void> {
+    const { seq } = entry.inbox;
+    const keysBefore = this.#keysArrived;
+    const next = await this.#judgeOrGiveUp(entry, signal);
+    if (typeof next === "object") return next.word === "status" ? this.#status(next) : this.#submit(next);
+
+    this.#inHand.delete(seq);
+    // The key may have come after it was missed and before that was written down.
+    if (next === "waits-for-key" && keysBefore !== this.#keysArrived) {
+      this.#take({ inbox: entry.inbox, progress: { state: "undecryptable" } });
+    }
+  }
+
+  /** A failure that the code does not know is this message's failure alone. */
+  async #judgeOrGiveUp(entry: Entry, signal: AbortSignal): Promise<Next> {
+    const { inbox } = entry;
+    const { retrying } = this.#parts;
+    try {
+      const limits = { unknownFailures: MAX_UNKNOWN_FAILURES };
+      return await retrying.run("handle a message", () => this.#judge(entry, signal), signal, limits);
+    } catch (error) {
+      if (signal.aborted || isFatal(error)) throw error;
+      const { roomId: room, eventId: event } = inbox;
+      logger.error("Gave up handling {event} in {room}: {reason}", { room, event, reason: String(error), error });
+      return this.#refuse(inbox, "unreadable");
+    }
+  }
+
+  /** @param signal ends the tries to read it; nothing is decided then */
+  async #judge({ inbox, progress }: Entry, signal: AbortSignal): Promise<Next> {
+    this.#awaitingKey.delete(inbox.seq);
+    const judgement = await this.#parts.judge.judge(inbox, signal);
+    return judgement.kind === "undecryptable"
+      ? this.#undecryptable(inbox, judgement, progress.state === "new")
+      : this.#parts.journal.transaction(() => this.#decide(inbox, judgement));
+  }
+
+  #undecryptable(inbox: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): Next {
+    const { chat, journal, settings, clock, audit, queue, sendQueue, stop } = this.#parts;
+    if (why.kind === "forged") return this.#refuse(inbox, "mismatched-sender");
+    if (chat.room(inbox.roomId)?.membership !== "join") return this.#refuse(inbox, "not-joined");
+    const isTold = () => isRoomAllowed(inbox.roomId, settings.allowedRooms) && this.#isDue("undecryptable", inbox);
+    const hint = replyTo(inbox, "hint", undecryptable(why.kind === "withheld" ? why.code : undefined));
+    if (why.kind === "broken") return this.#refuse(inbox, "unreadable", isTold() ? [hint] : []);
+
+    journal.undecryptable(inbox.seq, sessionId);
+    this.#awaitingKey.add(inbox.seq);
+    if (!isNew) return "waits-for-key";
+    audit.undecryptable(inbox, why.kind === "withheld" ? why.code : why.kind);
+    queue.run(`hint ${inbox.seq}`, async () => {
+      await clock.sleep(KEY_GRACE_MS, stop);
+      if (this.#awaitingKey.has(inbox.seq) && isTold()) sendQueue.say(hint);
+    });
+    return "waits-for-key";
+  }
+
+  #decide(inbox: InboxEvent, judgement: Readable): Next {
+    const { chat, clock, journal, settings, sendQueue } = this.#parts;
+    const { room, payload, verdict } = judgement;
+    const message = messageOf(inbox, payload, chat.self);
+    // Whatever is refused is used up, too: the server could send it again once it would be trusted. Under a forged
+    // sender it is not this sender's to use up.
+    const isForged = payload.kind === "decrypted" && payload.senderFacts.mismatchedSender;
+    if (payload.kind === "decrypted" && !isForged && !journal.claim(inbox.seq, payload.ciphertext)) {
+      return this.#refuse(inbox, "repeat");
+    }
+    if (message === undefined) return this.#settle(inbox, "no-text");
+
+    const parsed = parse(message.text, chat.names, settings.aliases);
+    const ageMs = ageOf(inbox, clock.now());
+    const isOld = ageMs > settings.maxCommandAgeMs;
+    const isAddressed = message.mentionsUs || (parsed.kind === "unknown" && parsed.addressed) ||
+      (room !== undefined && isPrivate(room, inbox.sender, chat.self));
+    const isAnswered = !isOld && (isAddressed || parsed.kind === "command");
+    if (!verdict.trusted) {
+      if (verdict.reason === "room-not-allowed" && isAnswered) {
+        sendQueue.say(aboutRoom(inbox.roomId, inbox.roomId, roomNotAllowed()));
+      }
+      const { explanation } = verdict;
+      const isTold = isAnswered && explanation !== undefined && this.#isDue(explanation, inbox);
+      return this.#refuse(inbox, verdict.reason, isTold ? [this.#explain(inbox, judgement, explanation)] : []);
+    }
+    if (message.isEdit) {
+      return parsed.kind === "command" ? this.#refuse(inbox, "edit") : this.#settle(inbox, "edit");
+    }
+    if (message.repliedTo !== undefined && !this.#isOurs(message.repliedTo)) {
+      if (parsed.kind === "unknown") return this.#settle(inbox, "reply");
+      return this.#refuse(inbox, "reply", isOld ? [] : [replyTo(inbox, "answer", replyIsNoCommand(parsed.text))]);
+    }
+    if (parsed.kind === "command") return this.#command(inbox, parsed, isOld ? ageMs : undefined);
+    const { misuse } = parsed;
+    const words = misuse === undefined ? unknownCommand(parsed.text) : misused(misuse, settings.aliases);
+    return this.#settle(inbox, "no-command", isAnswered ? [replyTo(inbox, "answer", words)] : []);
+  }
+
+  /** It replies to what we have said, as far as the reader can tell; nothing of trust hangs on that. */
+  #isOurs({ eventIds, quotedUser }: NonNullable<Message["repliedTo"]>): boolean {
+    const { chat, journal } = this.#parts;
+    return quotedUser === chat.self || eventIds.every((eventId) => journal.isOurs(eventId));
+  }
+
+  #command(inbox: InboxEvent, command: Command, tooOldMs: number | undefined): Next {
+    const { settings: { aliases, echo: form }, sendQueue } = this.#parts;
+    const { word, text: typed, durationMs } = command;
+    if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
+    if (form === "message") sendQueue.echo(replyTo(inbox, "echo", echo(typed)));
+    if (form === "reaction") {
+      sendQueue.echo({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
+    }
+    if (word === "help") return this.#answer(inbox, command, "done", help(aliases));
+    const parts = new Map(targetsOf(command, aliases).map((target) => [target, { target }]));
+    return { inbox, word, typed, durationMs, parts };
+  }
+
+  #submit(command: Order): void {
+    const { inbox: { seq, roomId }, word, typed } = command;
+    const done = this.#parts.targets.submit(command).then(() => void this.#inHand.delete(seq));
+    if (word === "status") return;
+    const underWay = this.#underWay.get(roomId) ?? new Set();
+    this.#underWay.set(roomId, underWay);
+    const mine = { typed, done };
+    underWay.add(mine);
+    done.then(() => {
+      underWay.delete(mine);
+      if (underWay.size === 0) this.#underWay.delete(roomId);
+    });
+  }
+
+  /** A status tells what the commands before it in its room have brought about, so it waits for them. */
+  #status(command: Order): void {
+    const { inbox: { seq, roomId } } = command;
+    const { queue, clock, stop } = this.#parts;
+    const before = [...this.#underWay.get(roomId) ?? []];
+    if (before.length === 0) return this.#submit(command);
+    queue.run(`status ${seq}`, async () => {
+      using deadline = new Deadline(STATUS_WAITS_MS, stop, { clock });
+      await untilAborted(Promise.all(before.map(({ done }) => done)), deadline.signal);
+      stop.throwIfAborted();
+      const underWay = before.filter((each) => this.#underWay.get(roomId)?.has(each)).map(({ typed }) => typed);
+      this.#submit({ ...command, underWay });
+    });
+  }
+
+  #explain(inbox: InboxEvent, { room, payload }: Readable, explanation: Parameters<typeof untrusted>[0]): Answer {
+    const device = payload.kind === "decrypted" ? payload.senderFacts.device : undefined;
+    return replyTo(
+      inbox,
+      "hint",
+      untrusted(explanation, {
+        encrypted: room?.encrypted ?? false,
+        deviceId: device?.deviceId,
+        trustedDevices: this.#parts.judge.trustedDevices(inbox.sender),
+      }),
+    );
+  }
+
+  /** A command that is over as soon as it is seen. */
+  #answer(inbox: InboxEvent, { word: command, target }: Command, outcome: Outcome, text: Text): "settled" {
+    this.#parts.audit.commanded(inbox, { command, target, outcome, before: undefined, after: undefined, ms: 0 });
+    return this.#settle(inbox, outcome, [replyTo(inbox, "answer", text)]);
+  }
+
+  /** How often a room is told the same thing, at most (SPEC 4c, 4h). */
+  #isDue(what: string, { roomId }: InboxEvent): boolean {
+    const nowMs = this.#parts.clock.now();
+    const everyMs = (what === "not-encrypted" ? 60 : 10) * MINUTE_MS;
+    const key = `${what} ${roomId}`;
+    if (nowMs - (this.#toldAtMs.get(key) ?? -Infinity) < everyMs) return false;
+    this.#toldAtMs.set(key, nowMs);
+    return true;
+  }
+
+  #refuse(inbox: InboxEvent, reason: Refusal, answers: readonly Answer[] = []): "settled" {
+    this.#parts.audit.refused(inbox, reason);
+    return this.#settle(inbox, reason, answers);
+  }
+
+  #settle({ seq }: InboxEvent, outcome: string, answers: readonly Answer[] = []): "settled" {
+    this.#parts.sendQueue.settle(seq, outcome, answers);
+    return "settled";
+  }
+}
+
+/** A message in clear or encrypted, or a step of a verification, which the chat deals with; and not redacted. */
+function isMessage({ event }: InboxEvent): boolean {
+  const { type, content } = event;
+  const isWanted = type === "m.room.message" || type === "m.room.encrypted" ||
+    (typeof type === "string" && type.startsWith("m.key.verification."));
+  if (!isWanted) return false;
+  return typeof content === "object" && content !== null && Object.keys(content).length > 0;
+}
+
+/** What a command is about: without a name, `status` tells of all, anything else is done to the default one. */
+function targetsOf({ word, target }: Command, aliases: readonly string[]): readonly string[] {
+  if (target === "all" || (target === undefined && word === "status")) return aliases;
+  return [target ?? aliases[0]].filter((alias) => alias !== undefined);
+}
+
+/** Nobody but the sender and us is there: whatever is said is said to us. */
+function isPrivate({ joined }: RoomFacts, sender: string, self: string): boolean {
+  return joined.every((user) => user === sender || user === self);
+}
+
+/** About a room rather than an event, so that its transaction id is always the same, and it is said but once. */
+function aboutRoom(roomId: string, eventId: string, text: Text): Answer {
+  return { kind: "hint", sequence: 0, roomId, eventId, form: "notice", text, reply: false };
+}
+
+/** Resolves when the work has ended, or the signal is aborted. */
+function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (signal.aborted) resolve();
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  work.then(() => resolve());
+  return promise;
+}

@@ -1,0 +1,60 @@
+/**
+ * Trying again, the way every part of the operator does it.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { type BackoffPolicy, type Clock, retry } from "../async.ts";
+import { isFatal, isRefusal, TransientError } from "../errors.ts";
+import type { NewBackoff, Observer } from "./settings.ts";
+
+const logger = getLogger(["openclaw-toggle", "operator"]);
+
+/** What else may be tried again than what time may cure. */
+export interface RetryLimits {
+  /** So many failures of a kind that the code does not know; 0 unless said otherwise. */
+  readonly unknownFailures?: number;
+  /** What a server has refused, too. */
+  readonly refusals?: boolean;
+  /** What is different about waits and giving up. */
+  readonly policy?: Partial<BackoffPolicy>;
+}
+
+/** Tries again after failures, each piece of work at its own pace. */
+export class Retrying {
+  readonly #newBackoff: NewBackoff;
+  readonly #clock: Clock;
+  readonly #observer: Pick<Observer, "retried">;
+
+  constructor(newBackoff: NewBackoff, clock: Clock, observer: Pick<Observer, "retried">) {
+    this.#newBackoff = newBackoff;
+    this.#clock = clock;
+    this.#observer = observer;
+  }
+
+  /**
+   * Tries until it works, waiting longer after each {@linkcode TransientError}.
+   *
+   * @param what said in the log
+   * @param signal ends it, between tries
+   * @throws whatever else a try throws; the signal's reason
+   */
+  run<Value>(what: string, work: () => Promise<Value>, signal: AbortSignal, limits: RetryLimits = {}): Promise<Value> {
+    const { unknownFailures = 0, refusals = false, policy } = limits;
+    let unknown = 0;
+    return retry(work, {
+      backoff: this.#newBackoff(policy),
+      isRetryable: (error): error is Error => {
+        if (!(error instanceof Error) || isFatal(error)) return false;
+        if (isRefusal(error)) return refusals;
+        return error instanceof TransientError || ++unknown <= unknownFailures;
+      },
+      onRetry: ({ message: reason }, waitMs) => {
+        this.#observer.retried();
+        logger.warn("Cannot {what}, next try in {waitMs} ms: {reason}", { what, waitMs: Math.round(waitMs), reason });
+      },
+      sleep: (ms, until) => this.#clock.sleep(ms, until),
+    }, signal);
+  }
+}

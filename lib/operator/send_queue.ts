@@ -1,0 +1,152 @@
+/**
+ * Sends what the journal holds unsent: in order within a room, rooms independently, each answer once.
+ *
+ * @module
+ */
+
+import { setTimeout } from "node:timers/promises";
+import { getLogger } from "@logtape/logtape";
+import type { Clock, KeyedQueue } from "../async.ts";
+import type { Text } from "../commands/mod.ts";
+import { isFatal, isRefusal } from "../errors.ts";
+import { threadOf } from "./message.ts";
+import type { Answer, Chat, InboxEvent, Journal, Unsent } from "./ports.ts";
+import type { Retrying } from "./retrying.ts";
+
+const logger = getLogger(["openclaw-toggle", "operator"]);
+
+/** Answers that could not be sent for so long are no longer worth sending (SPEC 3g). */
+const KEPT_FOR_MS = 24 * 60 * 60 * 1_000;
+
+/** To encrypt and send an echo takes about as long as to carry a command out, and both would take longer together. */
+const HEAD_START_MS = 25;
+
+/** After so many failures of a kind that the code does not know, an answer is dropped. */
+const MAX_UNKNOWN_FAILURES = 4;
+
+/** Makes an answer that is shown as a quiet reply to an event, in its thread. */
+export function replyTo(inbox: InboxEvent, kind: Answer["kind"], text: Text): Answer {
+  const { roomId, eventId } = inbox;
+  return { kind, sequence: 0, roomId, eventId, form: "notice", text, reply: true, ...inThread(threadOf(inbox)) };
+}
+
+/** The part of an answer that puts it into a thread. */
+export function inThread(threadId: string | undefined): Pick<Answer, "threadId"> {
+  return threadId === undefined ? {} : { threadId };
+}
+
+/** What a send queue uses. */
+export interface SendQueueParts {
+  /** Sends. */
+  readonly chat: Pick<Chat, "send">;
+  /** Holds what is unsent. */
+  readonly journal: Pick<Journal, "drop" | "say" | "sent" | "sentAs" | "settle" | "unsent">;
+  /** Tells when an answer is too old. */
+  readonly clock: Pick<Clock, "now">;
+  /** Runs it in the background. */
+  readonly queue: KeyedQueue;
+  /** Tries again. */
+  readonly retrying: Retrying;
+  /** Ends the tries. */
+  readonly stop: AbortSignal;
+  /** Ends a try that is under way. */
+  readonly abandon: AbortSignal;
+}
+
+/** What is to be sent. A failure of one answer is that answer's alone: it never ends or blocks anything else. */
+export class SendQueue {
+  readonly #parts: SendQueueParts;
+  readonly #sending = new Set<string>();
+
+  constructor(parts: SendQueueParts) {
+    this.#parts = parts;
+  }
+
+  /** Settles an event and sends what is to be said of it. */
+  settle(seq: number, outcome: string, answers: readonly Answer[] = []): void {
+    this.#parts.journal.settle(seq, outcome, answers);
+    if (answers.length > 0) this.drain();
+  }
+
+  /** Sends something without settling anything. */
+  say(answer: Answer): void {
+    this.#parts.journal.say(answer);
+    this.drain();
+  }
+
+  /** Sends something when the command that it repeats has had its head start, or with the answer. */
+  echo(answer: Answer): void {
+    const { journal, queue, stop } = this.#parts;
+    journal.say(answer);
+    queue.run(`echo ${answer.eventId}`, async () => {
+      await setTimeout(HEAD_START_MS, undefined, { signal: stop });
+      this.drain();
+    });
+  }
+
+  /** Starts to send what is unsent. */
+  drain(): void {
+    const { queue, stop } = this.#parts;
+    for (const roomId of this.#roomsToAnswer()) {
+      if (this.#sending.has(roomId)) continue;
+      this.#sending.add(roomId);
+      queue.run(`send ${roomId}`, () => this.#sendAll(roomId, stop));
+    }
+  }
+
+  /** Tries once more, without retries, to send what is unsent: for the end. */
+  async flush(): Promise<void> {
+    await Promise.all([...this.#roomsToAnswer()].map(async (roomId) => {
+      try {
+        await this.#sendAll(roomId, undefined);
+      } catch (error) {
+        if (isFatal(error)) throw error;
+        logger.info("Answers for {room} are kept for the next start: {reason}", {
+          room: roomId,
+          reason: String(error),
+        });
+      }
+    }));
+  }
+
+  async #sendAll(roomId: string, retryUntil: AbortSignal | undefined): Promise<void> {
+    for (;;) {
+      const next = this.#parts.journal.unsent().find(({ answer }) => answer.roomId === roomId);
+      if (next === undefined) return void this.#sending.delete(roomId);
+      await this.#sendOrDrop(next, retryUntil);
+    }
+  }
+
+  async #sendOrDrop(unsent: Unsent, retryUntil: AbortSignal | undefined): Promise<void> {
+    const attempt = () => this.#send(unsent);
+    const limits = { unknownFailures: MAX_UNKNOWN_FAILURES };
+    try {
+      await (retryUntil === undefined ? attempt() : this.#parts.retrying.run("answer", attempt, retryUntil, limits));
+    } catch (error) {
+      const isOver = retryUntil === undefined ? !isRefusal(error) : retryUntil.aborted;
+      if (isOver || isFatal(error)) throw error;
+      this.#drop(unsent, error);
+    }
+  }
+
+  async #send(unsent: Unsent): Promise<void> {
+    const { chat, journal, clock, abandon } = this.#parts;
+    const { transactionId, answer } = unsent;
+    if (clock.now() - unsent.writtenAtMs > KEPT_FOR_MS) {
+      return this.#drop(unsent, new Error("it could not be sent for a day"));
+    }
+    const replaced = answer.kind === "edit" ? journal.sentAs({ ...answer, kind: "answer", sequence: 0 }) : undefined;
+    journal.sent(transactionId, await chat.send(transactionId, answer, replaced, abandon));
+  }
+
+  #drop({ transactionId, answer }: Unsent, error: unknown): void {
+    this.#parts.journal.drop(transactionId);
+    const { roomId: room, eventId: event, kind } = answer;
+    const reason = error instanceof Error ? error.message : String(error);
+    logger.warn("Dropped an answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });
+  }
+
+  #roomsToAnswer(): Set<string> {
+    return new Set(this.#parts.journal.unsent().map(({ answer }) => answer.roomId));
+  }
+}

@@ -1,0 +1,216 @@
+import assert from "node:assert/strict";
+import { RejectedError, TransientError } from "../../lib/errors.ts";
+import type { RoomFacts } from "../../lib/operator/mod.ts";
+import { alice, mallory, rest, self, World } from "./fakes.ts";
+
+function emptyWorld(): World {
+  const world = new World();
+  world.rooms.clear();
+  return world;
+}
+
+Deno.test("Operator answers invitations, also those that waited for its start", async (t) => {
+  const rows: [call: string, inviters: string[], refusals: string[]][] = [
+    ["join", [alice], []],
+    ["leave", [mallory], ["invitation"]],
+    ["leave", [alice, mallory], ["invitation"]],
+    ["leave", [], ["invitation"]],
+  ];
+  for (const [call, inviters, refusals] of rows) {
+    for (const when of ["before", "after"]) {
+      await t.step(`${JSON.stringify(inviters)} ${when} the start: ${call}`, async () => {
+        const world = emptyWorld();
+        const invite = () => void (world.invitations = [{ roomId: "!new", inviters }]);
+        if (when === "before") invite();
+        await using running = world.start();
+        await rest();
+        if (when === "after") invite();
+        running.operator.roomsChanged();
+        await rest();
+        assert.deepEqual(world.membershipCalls, [`${call} !new`]);
+        assert.deepEqual(world.refusals, refusals);
+        assert.equal(world.said.size, 0);
+      });
+    }
+  }
+});
+
+Deno.test("Operator leaves rooms that no allowed user is in", async (t) => {
+  const rows: [calls: string[], name: string, facts: Partial<RoomFacts>][] = [
+    [[], "an allowed user is there", { joined: [self, mallory, alice] }],
+    [["leave !r"], "strangers only", { joined: [self, mallory] }],
+    [["leave !r"], "nobody", { joined: [self] }],
+    [[], "members not told in full", { joined: [] }],
+    [[], "not joined", { joined: [self], membership: "leave" }],
+  ];
+  for (const [calls, name, facts] of rows) {
+    await t.step(`${name}: ${JSON.stringify(calls)}`, async () => {
+      const world = emptyWorld();
+      await using running = world.start();
+      await rest();
+      world.room("!r", facts);
+      running.operator.roomsChanged();
+      await rest();
+      assert.deepEqual(world.membershipCalls, calls);
+    });
+  }
+});
+
+Deno.test("Operator follows no room's upgrade, but an allowed user's own invitation to the new room", async () => {
+  const world = emptyWorld();
+  world.room("!old");
+  await using running = world.start();
+  const content = { body: "This room has been replaced", replacement_room: "!new" };
+  await running.receive("", { roomId: "!old", event: { type: "m.room.tombstone", state_key: "", content } });
+  running.operator.roomsChanged();
+  await rest();
+  assert.deepEqual(world.membershipCalls, []);
+  world.invitations = [{ roomId: "!new", inviters: [alice] }];
+  running.operator.roomsChanged();
+  await rest();
+  assert.deepEqual(world.membershipCalls, ["join !new"]);
+});
+
+Deno.test("Operator leaves a room that it has joined and that turns out to have no allowed user in it", async () => {
+  const world = emptyWorld();
+  world.invitations = [{ roomId: "!new", inviters: [alice] }];
+  await using running = world.start();
+  await rest();
+  world.room("!new", { joined: [self, mallory] });
+  running.operator.roomsChanged();
+  await rest();
+  assert.deepEqual(world.membershipCalls, ["join !new", "leave !new"]);
+});
+
+Deno.test("Operator tries again after passing failures, and does not keep other rooms waiting", async () => {
+  const world = emptyWorld();
+  world.invitations = [{ roomId: "!1", inviters: [alice] }, { roomId: "!2", inviters: [alice] }];
+  let failures = 2;
+  world.before = (call, roomId) => {
+    if (call !== "join" || roomId !== "!1" || failures === 0) return;
+    failures -= 1;
+    throw new TransientError("Cannot join: 502");
+  };
+  await using _running = world.start();
+  await rest();
+  assert.deepEqual(world.membershipCalls, ["join !1", "join !2"]);
+  await world.clock.advance(3_000);
+  assert.deepEqual(world.membershipCalls, ["join !1", "join !2", "join !1", "join !1"]);
+  assert.deepEqual(world.clock.waits, [1_000, 2_000]);
+});
+
+Deno.test("Operator tries a refused join again for an hour, and judges the invitation anew before each try", async (t) => {
+  const refuse = (world: World) => {
+    world.before = (call) => {
+      if (call === "join") throw new RejectedError("Cannot join: 403", 403, "M_FORBIDDEN");
+    };
+  };
+  const invited = () => {
+    const world = emptyWorld();
+    world.invitations = [{ roomId: "!1", inviters: [alice] }];
+    return world;
+  };
+  await t.step("it works a moment later", async () => {
+    const world = invited();
+    refuse(world);
+    await using _running = world.start();
+    await rest();
+    world.before = () => {};
+    await world.clock.advance(1_000);
+    assert.deepEqual(world.membershipCalls, ["join !1", "join !1"]);
+    assert.equal(world.rooms.get("!1")?.membership, "join");
+  });
+  await t.step("a stranger's invitation comes on top", async () => {
+    const world = invited();
+    refuse(world);
+    await using _running = world.start();
+    await rest();
+    world.invitations = [{ roomId: "!1", inviters: [alice, mallory] }];
+    await world.clock.advance(1_000);
+    assert.deepEqual(world.membershipCalls, ["join !1", "leave !1"]);
+  });
+  await t.step("it is withdrawn", async () => {
+    const world = invited();
+    refuse(world);
+    await using _running = world.start();
+    await rest();
+    world.invitations = [];
+    await world.clock.advance(3_600_000);
+    assert.deepEqual(world.membershipCalls, ["join !1"]);
+    assert.equal(world.clock.sleeping, 0);
+  });
+  await t.step("it never works: given up until it is invited anew", async () => {
+    const world = invited();
+    refuse(world);
+    await using running = world.start();
+    await world.clock.advance(2 * 3_600_000);
+    const tries = world.membershipCalls.length;
+    assert.ok(tries > 5 && tries < 30, `${tries} tries`);
+    assert.equal(world.clock.sleeping, 0);
+    running.operator.roomsChanged();
+    await rest();
+    assert.equal(world.membershipCalls.length, tries);
+    world.invitations = [];
+    running.operator.roomsChanged();
+    await rest();
+    world.invitations = [{ roomId: "!1", inviters: [alice] }];
+    running.operator.roomsChanged();
+    await rest();
+    assert.equal(world.membershipCalls.length, tries + 1);
+  });
+  await t.step("a homeserver that is away for hours has refused nothing", async () => {
+    const world = invited();
+    world.before = (call) => {
+      if (call === "join") throw new TransientError("Cannot join: 502");
+    };
+    await using _running = world.start();
+    await world.clock.advance(3 * 3_600_000);
+    world.before = () => {};
+    await world.clock.advance(300_000);
+    assert.equal(world.rooms.get("!1")?.membership, "join");
+  });
+});
+
+Deno.test("Operator accepts an allowed user's invitation while any number of strangers' hang", async () => {
+  const world = emptyWorld();
+  const strangers = Array.from({ length: 1_000 }, (_, index) => ({ roomId: `!${index}`, inviters: [mallory] }));
+  world.invitations = [...strangers, { roomId: "!wanted", inviters: [alice] }];
+  world.before = (call, _roomId, signal) =>
+    call === "leave" ? new Promise<void>((_, reject) => signal?.addEventListener("abort", reject)) : undefined;
+  {
+    await using _running = world.start();
+    await rest();
+    assert.ok(world.membershipCalls.includes("join !wanted"));
+    assert.ok(world.membershipCalls.length <= 5, "a bounded number at a time");
+  }
+});
+
+Deno.test("Operator accepts other invitations while one hangs, and leaves rooms meanwhile", async () => {
+  const world = emptyWorld();
+  world.room("!alone", { joined: [self, mallory] });
+  world.invitations = ["!1", "!2", "!3"].map((roomId) => ({ roomId, inviters: [alice] }));
+  world.before = (call, roomId, signal) =>
+    call === "join" && roomId === "!1"
+      ? new Promise<void>((_, reject) => signal?.addEventListener("abort", reject))
+      : undefined;
+  await using _running = world.start();
+  await rest();
+  assert.deepEqual(world.membershipCalls.toSorted(), ["join !1", "join !2", "join !3", "leave !alone"]);
+});
+
+Deno.test("Operator looks at 10,000 rooms without holding up anything else", async () => {
+  const world = emptyWorld();
+  for (let index = 0; index < 10_000; index += 1) world.room(`!${index}`, { joined: [self, alice] });
+  world.room("!last", { joined: [self] });
+  await using running = world.start();
+  let longestMs = 0;
+  for (let sinceMs = performance.now(); !world.membershipCalls.includes("leave !last");) {
+    await rest();
+    const nowMs = performance.now();
+    longestMs = Math.max(longestMs, nowMs - sinceMs);
+    sinceMs = nowMs;
+  }
+  assert.ok(longestMs < 100, `${longestMs.toFixed(0)} ms in one piece`);
+  assert.deepEqual(world.membershipCalls, ["leave !last"]);
+  running.tellToEnd();
+});
