@@ -5,11 +5,12 @@
 
 import { startTestbed } from "../../testbed/mod.ts";
 import type { Subject } from "./faults/subject.ts";
+import { eventRows } from "./hostile/events.ts";
 import { type HostileRow, hostileTable, runHostile } from "./hostile/row.ts";
 
 const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
-const rows: readonly HostileRow[] = ([] as HostileRow[])
-  .filter(({ number, input }) => number === wanted || input.includes(wanted))
+const rows: readonly HostileRow[] = ([...eventRows] as HostileRow[])
+  .filter(({ number, input }) => number.replace(/[a-z]$/, "") === wanted || number === wanted || input.includes(wanted))
   .sort((one, other) => parseInt(one.number) - parseInt(other.number));
 
 /** Each has an operator of its own, that mostly waits. */

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { attackCases } from "./trust/attacks.ts";
 import { discretionCases } from "./trust/discretion.ts";
+import { growingCases } from "./trust/growing.ts";
 import { allWays, Matrix } from "./trust/matrix.ts";
 import { phoneCases } from "./trust/phones.ts";
 import { recoveryCases } from "./trust/recovery.ts";
@@ -41,6 +42,7 @@ Deno.test("who is believed", async (t) => {
     await t.step("every refusal is counted once", async () => {
       assert.deepEqual(await world.log.refusals(), matrix.reasons);
     });
+    await runAll("somebody's own phones", growingCases);
     await runAll("whoever runs the homeserver …", attackCases);
     await runAll("a homeserver that forges …", stagedCases);
     await runAll("emojis", verificationCases);

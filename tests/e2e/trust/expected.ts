@@ -46,9 +46,10 @@ const refusals: Readonly<Record<SenderName, { readonly log?: string; readonly an
 
 const nothing: Expected = { effect: "none" };
 const isRight = (sender: SenderName) => sender.startsWith("allowed and right");
-/** What is certain to be the sender's own counts once, believed or not. */
+/** Whatever is encrypted and not under a forged sender counts once, trusted or not. */
 const isUsedUp = (sender: SenderName) =>
-  isRight(sender) || sender === "allowed, unsigned device" || sender === "allowed, changed identity";
+  isRight(sender) || sender === "allowed, unsigned device" || sender === "allowed, changed identity" ||
+  sender === "allowed, device made anew";
 
 /** A refusal that the room has been told of already. */
 const refusedAgain = (sender: SenderName): Expected => {

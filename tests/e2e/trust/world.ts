@@ -45,6 +45,8 @@ export interface World extends AsyncDisposable {
   readonly frank: Client;
   /** As Alice, for an attack on the device. mautrix-go. */
   readonly grace: Phone;
+  /** Obeyed; has no identity at first. mautrix-go. */
+  readonly heidi: Phone;
   /** Not obeyed. mautrix-go. */
   readonly mallory: Phone;
   /** What must never be seen in a log. */
@@ -98,12 +100,13 @@ export async function createWorld(): Promise<World> {
     return phone;
   };
   const toggle = await account("toggle");
-  const [alice, bob, carol, erin, grace, mallory, dave, frank] = await Promise.all([
+  const [alice, bob, carol, erin, grace, heidi, mallory, dave, frank] = await Promise.all([
     login("alice"),
     login("bob"),
     login("carol"),
     login("erin"),
     login("grace"),
+    login("heidi"),
     login("mallory"),
     testbed.person("dave"),
     testbed.person("frank"),
@@ -117,7 +120,7 @@ export async function createWorld(): Promise<World> {
       MATRIX_HOMESERVER: homeserver.url,
       MATRIX_USER: toggle.localpart,
       MATRIX_PASSWORD: toggle.password,
-      ALLOWED_USERS: [alice, bob, carol, dave, erin, frank, grace].map(({ userId }) => userId).join(","),
+      ALLOWED_USERS: [alice, bob, carol, dave, erin, frank, grace, heidi].map(({ userId }) => userId).join(","),
       DEPLOYMENT_NAME: deployment,
       DEPLOYMENT_NAMESPACE: namespace,
       CRYPTO_STORE_PATH: join(testbed.folder, "store"),
@@ -134,7 +137,7 @@ export async function createWorld(): Promise<World> {
     workloads.until(namespace, deployment, wanted, 10_000);
   const world: World = {
     ...{ testbed, host, administrator, options, operatorId: toggle.userId, operator },
-    ...{ alice, bob, carol, dave, erin, frank, grace, mallory, secrets, bodies, account, login, state },
+    ...{ alice, bob, carol, dave, erin, frank, grace, heidi, mallory, secrets, bodies, account, login, state },
     log: new OperatorLog(options.logFile),
     logFiles: new Set([options.logFile]),
     newRecoveryKey: async () => {
