@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { Backoff, operatorPolicy, retry, sleep, systemClock, waitAfter } from "./lib/async.ts";
+import { Backoff, Deadline, operatorPolicy, retry, systemClock, waitAfter } from "./lib/async.ts";
 import project from "./deno.json" with { type: "json" };
 import {
   type Config,
@@ -16,32 +16,34 @@ import {
   type Target,
   usage,
 } from "./lib/config/mod.ts";
-import { ConfigError, TokenRefused, TransientError } from "./lib/errors.ts";
+import { ConfigError, TokenRefused } from "./lib/errors.ts";
 import { Operator } from "./lib/operator/mod.ts";
 import { KubernetesApi, KubernetesScaler, openCluster, placesIn, serverVersion } from "./lib/scaler/mod.ts";
 import {
   every,
   Health,
   hourly,
+  Lifetime,
   Metrics,
-  type Pace,
   paceOf,
   serveHealth,
   Shutdown,
   startLogging,
   uncounted,
 } from "./lib/service/mod.ts";
-import { findHomeserver, openSession } from "./lib/session/mod.ts";
+import { findHomeserver, openSession, type Session } from "./lib/session/mod.ts";
 import { openStore } from "./lib/store/mod.ts";
 import { retireOldStore, setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
 
 const log = getLogger(["openclaw-toggle", "main"]);
-/** How long the effect in hand may take to end, milliseconds. */
-const GRACE_MS = 5_000;
 /** How long the Python operator, whose place we take, may still be there, milliseconds: a pod's grace, and some. */
 const PREDECESSOR_MS = 60_000;
 /** How long after one that was not answered the Kubernetes API is called again, milliseconds. */
 const PROBE_MS = 30_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+/** For one more request at the end, milliseconds. */
+const COUNT_AT_END_MS = 2_000;
 
 async function main(args: readonly string[]): Promise<number> {
   try {
@@ -97,27 +99,32 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
     },
     now: () => performance.now(),
   });
+  const { stopping } = shutdown;
   try {
-    await retry((_, working) => operate(config, env, purpose, working, shutdown.stopping).catch(loggedOut), {
+    const health = new Health();
+    stopping.addEventListener("abort", () => health.stopping());
+    const { httpAddress } = config;
+    const metrics = httpAddress && await Metrics.open(project.version, () => health.syncAgeMs);
+    await using server = httpAddress && metrics && await serveHealth(httpAddress, health, metrics);
+    if (server !== undefined) log.info("listening on port {port}", { port: server.port });
+    const observer = metrics ?? uncounted;
+    await retry((_, working) => operate(config, env, purpose, { health, observer, working, stopping }), {
       backoff: new Backoff(operatorPolicy(config.maxRetries)),
+      // A login that ends while we run is made anew by starting over; everything else ends the program.
+      isRetryable: (error): error is Error => error instanceof TokenRefused,
       onRetry: ({ message }, waitMs) => {
+        health.backingOff(waitMs);
         log.warn("{reason}; starting over in {wait} s", { reason: message, wait: Math.ceil(waitMs / 1_000) });
       },
-    }, shutdown.stopping);
+    }, stopping);
   } catch (error) {
-    if (!shutdown.stopping.aborted || error !== shutdown.stopping.reason) {
+    if (!stopping.aborted || error !== stopping.reason) {
       log.error("{reason}", { reason: error instanceof Error ? error.message : String(error), error });
       return error instanceof ConfigError ? 2 : 1;
     }
   }
   log.info("Bye.");
   return 0;
-}
-
-/** A login that ends while we run is made anew by starting over; everything else ends the program. */
-function loggedOut(error: unknown): never {
-  if (error instanceof TokenRefused) throw new TransientError(error.message, { cause: error });
-  throw error instanceof TransientError ? new Error(error.message, { cause: error }) : error;
 }
 
 /**
@@ -129,33 +136,27 @@ function endAtOnce(error: unknown): never {
   Deno.exit(1);
 }
 
-/**
- * Builds the parts in the order in which they depend on each other; they are closed in the opposite order.
- *
- * @param working told when all goes well: a login that ends days later is no failure in a row
- */
+/** What lasts from one login to the next. */
+interface Process {
+  readonly health: Health;
+  readonly observer: typeof uncounted;
+  /** Told when all goes well: a login that ends days later is no failure in a row. */
+  readonly working: () => void;
+  readonly stopping: AbortSignal;
+}
+
+/** Builds the parts in the order in which they depend on each other; they end in the opposite order. */
 async function operate(
   config: Config,
   env: Readonly<Record<string, string>>,
   purpose: Purpose,
-  working: () => void,
-  stopping: AbortSignal,
+  { health, observer, working, stopping }: Process,
 ): Promise<void> {
-  const health = new Health();
-  const { httpAddress } = config;
-  const metrics = httpAddress && await Metrics.open(project.version, () => health.syncAgeMs);
-  const observer = metrics ?? uncounted;
-  await using server = httpAddress && metrics && await serveHealth(httpAddress, health, metrics);
-  if (server !== undefined) log.info("listening on port {port}", { port: server.port });
-  using cluster = await openCluster(placesIn(env), stopping);
+  await using lifetime = new Lifetime(stopping, endAtOnce);
+  const { signal } = lifetime;
+  health.starting();
   const policy = operatorPolicy(config.maxRetries);
-  await using store = await openStore({
-    folder: config.storePath,
-    key: config.storeKey?.reveal(),
-    holder: { host: Deno.hostname(), pid: Deno.pid },
-  });
-  await store.openCrypto();
-  const waiting = (waitMs: number): void => {
+  const onWait = (waitMs: number): void => {
     health.backingOff(waitMs);
     observer.retried();
   };
@@ -163,106 +164,144 @@ async function operate(
     retry(work, {
       backoff: new Backoff(policy),
       onRetry: (error, waitMs) => {
-        waiting(waitMs);
+        onWait(waitMs);
         log.warn("{reason}; trying again in {wait} s", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
       },
-    }, stopping);
-  const allowedUsers = new Set(config.allowedUsers);
+    }, signal);
+
+  const cluster = lifetime.use(await openCluster(placesIn(env), signal));
+  const store = lifetime.use(
+    await openStore({
+      folder: config.storePath,
+      key: config.storeKey?.reveal(),
+      holder: { host: Deno.hostname(), pid: Deno.pid },
+    }),
+  );
+  await store.openCrypto();
+  lifetime.begin(() => store.failed.then((error) => Promise.reject(error)));
+
   const known = store.account.load()?.homeserver;
   const homeserver = await patiently((signal) => findHomeserver(config.homeserver, signal, known));
   if (purpose === "fresh-device") setOldStoreAside(config.storePath);
-  await takeOver({ store, folder: config.storePath, homeserver, user: config.user });
-  using session = await openSession({
-    homeserver,
-    login: config.login,
-    store,
-    allowedUsers,
-    onlySignedDevices: config.senderTrust === "cross-signed",
-    now: Date.now,
-    retry: patiently,
-    onWait: waiting,
-  }, stopping);
+  await lifetime.watch(takeOver({ store, folder: config.storePath, homeserver, user: config.user }));
+  const allowedUsers = new Set(config.allowedUsers);
+  const session = lifetime.use(
+    await lifetime.watch(openSession({
+      homeserver,
+      login: config.login,
+      store,
+      allowedUsers,
+      onlySignedDevices: config.senderTrust === "cross-signed",
+      now: Date.now,
+      retry: patiently,
+      onWait,
+    }, signal)),
+  );
   const allowedRooms = await patiently((signal) => session.roomIds(config.allowedRooms, signal));
 
   const api = new KubernetesApi(cluster, { onOutcome: (answered) => (health.kubernetesAnswers = answered) });
   const scaler = new KubernetesScaler(api);
-  await using operator = new Operator({
-    chat: session,
-    scaler,
-    rollouts: scaler,
-    journal: store.journal,
-    memory: store.memory,
-    transaction: (calls) => store.transaction(calls),
-    pins: store.pins,
-    settings: {
-      allowedUsers,
-      allowedRooms,
-      targets: config.targets,
-      echo: config.echo,
-      requireEncryption: config.requireEncryption,
-      senderTrust: config.senderTrust,
-      trustedIdentities: new Map(config.trustedIdentities),
-      maxCommandAgeMs: config.maxCommandAgeMs,
-      startTimeoutMs: config.startTimeoutMs,
-      startReplicas: config.startReplicas,
-      autoStopMs: config.autoStopMs,
-    },
-    clock: systemClock,
-    waitAfter: (failures, retryAfterMs) => {
-      observer.retried();
-      return waitAfter(policy, failures, retryAfterMs);
-    },
-    newBackoff: (changes) => new Backoff({ ...policy, mostFailures: Infinity, ...changes }),
-    observer,
-  });
+  const operator = lifetime.use(
+    new Operator({
+      chat: session,
+      scaler,
+      rollouts: scaler,
+      journal: store.journal,
+      memory: store.memory,
+      transaction: (calls) => store.transaction(calls),
+      pins: store.pins,
+      settings: {
+        allowedUsers,
+        allowedRooms,
+        targets: config.targets,
+        echo: config.echo,
+        requireEncryption: config.requireEncryption,
+        senderTrust: config.senderTrust,
+        trustedIdentities: new Map(config.trustedIdentities),
+        maxCommandAgeMs: config.maxCommandAgeMs,
+        startTimeoutMs: config.startTimeoutMs,
+        startReplicas: config.startReplicas,
+        autoStopMs: config.autoStopMs,
+      },
+      clock: systemClock,
+      waitAfter: (failures, retryAfterMs) => {
+        observer.retried();
+        return waitAfter(policy, failures, retryAfterMs);
+      },
+      newBackoff: (changes) => new Backoff({ ...policy, mostFailures: Infinity, ...changes }),
+      observer,
+    }),
+  );
 
-  const tidyUp = hourly(() => store.journal.prune());
+  const prune = hourly(() => store.journal.prune());
   const retire = hourly(() => retireOldStore(store, config.storePath), PREDECESSOR_MS);
   const firstSync = Promise.withResolvers<void>();
-  const ending = new AbortController();
   const synced = (): void => {
     health.synced();
     working();
-    tidyUp();
+    prune();
     retire();
     firstSync.resolve();
   };
-  const pace = (): Pace => paceOf(policy, waiting);
-  const syncing = session.run(operator, synced, pace, AbortSignal.any([stopping, ending.signal]));
-  await using end = new AsyncDisposableStack();
-  // The crypto is not to be closed while it works. Of a failure others have been told.
-  end.defer(() => Promise.race([syncing.catch(() => undefined), graceOver(ending.signal)]));
-  end.defer(() => ending.abort(new DOMException("the operator has ended", "AbortError")));
-  const broken = Promise.race([
-    syncing,
-    store.failed.then((error) => Promise.reject(error)),
-  ]).catch((error) => ended(error, stopping));
-  stopping.addEventListener("abort", () => health.stopping());
-  await Promise.race([firstSync.promise, broken, aborted(stopping)]);
-  stopping.throwIfAborted();
-  const identify = async (reset: boolean): Promise<void> => {
-    await patiently((signal) => session.ensureIdentity(config.recoveryKey?.reveal(), reset, signal));
-  };
-  if (purpose === "reset-identity") return await identify(true);
-  const getReady = async (): Promise<void> => {
-    await Promise.all([identify(false), ...config.targets.map((target) => checkTarget(scaler, target, stopping))]);
+  lifetime.begin((signal) => session.run(operator, synced, () => paceOf(policy, onWait), signal));
+  await lifetime.until(firstSync.promise);
+  const recoveryKey = config.recoveryKey?.reveal();
+  if (purpose === "reset-identity") {
+    await lifetime.watch(patiently((signal) => session.ensureIdentity(recoveryKey, true, signal)));
+    return;
+  }
+  lifetime.begin(async (signal) => {
+    const looked = Promise.withResolvers<void>();
+    const identified = session.untilSigned(recoveryKey, () => {
+      health.problem = () => unsignedProblem(config, session);
+      looked.resolve();
+    }, signal);
+    const targets = config.targets.map((target) => checkTarget(scaler, target, signal));
+    // Answers can be read by an unsigned device's room mates, too, unless keys go to signed devices only.
+    await Promise.all([Promise.race([identified, looked.promise]), ...targets]);
+    if (health.problem() !== undefined) {
+      log.error("{problem}; commands are refused until then", { problem: health.problem() });
+      await identified;
+    }
     health.ready();
     log.info("Ready: {user} takes commands for {targets}", {
       user: session.self,
       targets: config.targets.map(({ alias }) => alias).join(", "),
     });
-  };
-  const probe = async (): Promise<void> => {
-    // What comes of it, health is told.
-    if (!health.kubernetesAnswers) await serverVersion(api, stopping).catch(() => stopping.throwIfAborted());
-  };
-  await Promise.race([
-    operator.run(stopping),
-    getReady().then(() => new Promise<never>(() => {})).catch((error) => ended(error, stopping)),
-    broken,
-    every(PROBE_MS, probe, stopping).catch((error) => ended(error, stopping)),
-    graceOver(stopping),
-  ]).catch((error) => error instanceof WebAssembly.RuntimeError ? endAtOnce(error) : Promise.reject(error));
+    await identified;
+  });
+  lifetime.begin((signal) => every(PROBE_MS, () => probe(health, api, signal), signal));
+  lifetime.begin((signal) => every(DAY_MS, () => countUp(session, signal), signal));
+  lifetime.defer(() => stopping.aborted ? countUpAtEnd(session) : undefined);
+  await lifetime.finish(operator.run(signal));
+}
+
+/** Why no answer can be encrypted, and what to do; undefined if it can. */
+function unsignedProblem({ senderTrust }: Config, { isSigned }: Session): string | undefined {
+  if (senderTrust !== "cross-signed" || isSigned) return undefined;
+  return "SENDER_TRUST=cross-signed, and this device is not signed by the account's own identity: give RECOVERY_KEY, or " +
+    "run --reset-identity once";
+}
+
+/** Raises the counter that tells a restored backup, however long that takes. */
+async function countUp(session: Session, signal: AbortSignal): Promise<void> {
+  const backoff = new Backoff({ ...operatorPolicy(Infinity), longestMs: HOUR_MS });
+  await retry((signal) => session.raiseStoreCounter(signal), { backoff }, signal);
+}
+
+/** The same at the end, so that a backup of this run is told from one that is made while nothing runs. */
+async function countUpAtEnd(session: Session): Promise<void> {
+  using deadline = new Deadline(COUNT_AT_END_MS, new AbortController().signal);
+  try {
+    await session.raiseStoreCounter(deadline.signal);
+  } catch (error) {
+    log.info("a backup of this run would not be told from one of now: {reason}", { reason: String(error) });
+  }
+}
+
+/** Calls a Kubernetes API that has not answered the last call; health is told of what comes of it. */
+async function probe(health: Health, api: KubernetesApi, signal: AbortSignal): Promise<void> {
+  if (!health.kubernetesAnswers) await serverVersion(api, signal).catch(() => signal.throwIfAborted());
 }
 
 /** A target that cannot be read is worth a warning with its cure, not an end: it may be there tomorrow. */
@@ -275,20 +314,6 @@ async function checkTarget(scaler: KubernetesScaler, target: Target, signal: Abo
     const reason = error instanceof Error ? error.message : String(error);
     log.warn("{reason}; see TARGETS or DEPLOYMENT_NAME, and the Role", { reason });
   }
-}
-
-/** What ends because of the stop is no failure; the operator's own end is what counts then. */
-function ended(error: unknown, stopping: AbortSignal): Promise<never> {
-  return stopping.aborted ? new Promise<never>(() => {}) : Promise.reject(error);
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.aborted ? resolve() : signal.addEventListener("abort", () => resolve()));
-}
-
-async function graceOver(stopping: AbortSignal): Promise<void> {
-  await aborted(stopping);
-  await sleep(GRACE_MS, new AbortController().signal);
 }
 
 Deno.exit(await main(Deno.args));

@@ -22,6 +22,8 @@ const aliveForMs = 180_000;
 export class Health {
   /** The Kubernetes API has answered the last call that was made to it. */
   kubernetesAnswers = true;
+  /** Tells why commands can't be taken although all else is well; undefined if they can. Asked each time. */
+  problem: () => string | undefined = () => undefined;
   readonly #now: () => number;
   #phase: "starting" | "ready" | "stopping" = "starting";
   #syncedAtMs: number;
@@ -54,6 +56,13 @@ export class Health {
     return this.#now() - this.#syncedAtMs;
   }
 
+  /** A start begins: the first, or another after the login has ended. What was known of the last one is over. */
+  starting(): void {
+    if (this.#phase === "ready") this.#phase = "starting";
+    this.kubernetesAnswers = true;
+    this.problem = () => undefined;
+  }
+
   /** The start is complete. */
   ready(): void {
     if (this.#phase === "starting") this.#phase = "ready";
@@ -71,6 +80,8 @@ export class Health {
 
   /** Commands are taken now. */
   readiness(): Verdict {
+    const problem = this.problem();
+    if (problem !== undefined && this.#phase !== "stopping") return { ok: false, reason: problem };
     if (this.#phase !== "ready") return { ok: false, reason: this.#phase };
     if (this.syncAgeMs > freshForMs) return { ok: false, reason: this.#stale() };
     if (!this.kubernetesAnswers) return { ok: false, reason: "the Kubernetes API does not answer" };

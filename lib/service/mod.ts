@@ -8,6 +8,7 @@
 export type { BackoffPolicy } from "../async.ts";
 export { type Check, type CheckOptions, type Finding, runChecks } from "./check_runner.ts";
 export { Health, type Verdict } from "./health.ts";
+export { Lifetime } from "./lifetime.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";
 export { type Metric, METRICS, Metrics, uncounted } from "./metrics.ts";
 export { every, hourly, type Pace, paceOf } from "./pace.ts";

@@ -8,6 +8,7 @@
 
 import { DeviceId, type OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
+import { Backoff, type Clock, operatorPolicy, retry, systemClock } from "../async.ts";
 import { ConfigError, CredentialError, RejectedError, StoreError, TokenRefused, TransientError } from "../errors.ts";
 import { type Json, list, object, text, texts } from "../json.ts";
 import type { CrossSigningKeys } from "../store/mod.ts";
@@ -17,6 +18,13 @@ import type { SessionParts } from "./session.ts";
 import { publicKey } from "./decryption.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
+
+/** Between tries to have our device signed, milliseconds. */
+const TRY_AGAIN_MS = 10 * 60_000;
+/** Between looks whether somebody else has signed it, milliseconds. */
+const LOOK_AGAIN_MS = 10_000;
+/** Failures of the homeserver in a row that one try bears. */
+const FEW_TIMES = 5;
 const MASTER = "m.cross_signing.master";
 const SELF_SIGNING = "m.cross_signing.self_signing";
 const USER_SIGNING = "m.cross_signing.user_signing";
@@ -60,6 +68,44 @@ function isOthersFailure(error: unknown): boolean {
   return kinds.some((kind) => error instanceof kind);
 }
 
+/**
+ * Has our device signed: brings the identity into order, and tries again for as long as that has not come about.
+ *
+ * @param ensure one try; a failure of the homeserver is tried again a few times, and then counts as a reason
+ * @param isSigned asked more often: the account's owner may sign the device elsewhere
+ * @param tried told of what came of each try
+ */
+export async function untilSigned(
+  ensure: (signal: AbortSignal) => Promise<IdentityState>,
+  isSigned: () => boolean,
+  tried: (state: IdentityState) => void,
+  signal: AbortSignal,
+  { sleep }: Pick<Clock, "sleep"> = systemClock,
+): Promise<void> {
+  for (;;) {
+    const state = await fewTimes(ensure, signal, sleep);
+    tried(state);
+    if (state.signed) return;
+    for (let waitedMs = 0; waitedMs < TRY_AGAIN_MS && !isSigned(); waitedMs += LOOK_AGAIN_MS) {
+      await sleep(LOOK_AGAIN_MS, signal);
+    }
+  }
+}
+
+async function fewTimes(
+  ensure: (signal: AbortSignal) => Promise<IdentityState>,
+  signal: AbortSignal,
+  sleep: Clock["sleep"],
+): Promise<IdentityState> {
+  const backoff = new Backoff({ ...operatorPolicy(FEW_TIMES), leastSpanMs: 0 });
+  try {
+    return await retry(ensure, { backoff, sleep }, signal);
+  } catch (error) {
+    if (!(error instanceof Error && error.cause instanceof TransientError)) throw error;
+    return { signed: false, reason: error.message };
+  }
+}
+
 /** Private keys of the identity, where this device holds them. */
 export async function exportIdentity(olm: OlmMachine): Promise<CrossSigningKeys | undefined> {
   using keys = await olm.exportCrossSigningKeys();
@@ -80,6 +126,8 @@ async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: Abor
   if (reset || !machine.hasIdentity(self)) {
     await makeIdentity(parts, reset, signal);
   } else if (!await holdsPrivateKeys(machine.olm) && !await restore(parts, storage, signal)) {
+    // Another device of the account may have signed ours.
+    if (machine.isSigned) return { signed: true, masterKey: await ownMasterKey(machine.olm, self) ?? "" };
     return {
       signed: false,
       reason: storage === undefined

@@ -14,7 +14,7 @@ import type { Store } from "../store/mod.ts";
 import { Chores, type Pace } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
 import { gapFiller } from "./back_pagination.ts";
-import { ensureIdentity, type IdentityState } from "./cross_signing.ts";
+import { ensureIdentity, type IdentityState, untilSigned } from "./cross_signing.ts";
 import { type Json, object, text } from "../json.ts";
 import type { Machine } from "./olm_machine.ts";
 import type { SessionOptions } from "./connect.ts";
@@ -211,6 +211,19 @@ export class Session implements Disposable {
     if (state.signed) log.info("own cross-signing identity: {masterKey}", { masterKey: state.masterKey });
     else log.warn("this device is not signed, so some clients may ignore it: {reason}", { reason: state.reason });
     return state;
+  }
+
+  /**
+   * Brings the operator's own identity into order, for as long as it takes until our device is signed.
+   *
+   * @param tried told after each try
+   */
+  async untilSigned(
+    recoveryKey: Uint8Array<ArrayBuffer> | undefined,
+    tried: (state: IdentityState) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await untilSigned((signal) => this.ensureIdentity(recoveryKey, false, signal), () => this.isSigned, tried, signal);
   }
 
   /** Our device is signed by our own cross-signing identity. */

@@ -33,6 +33,31 @@ Deno.test("Health.readiness() is well only between ready and stopping, while the
   assert.deepEqual(health.readiness(), { ok: false, reason: "stopping" });
 });
 
+Deno.test("Health.readiness() tells a problem that only people can mend, for as long as it is there", () => {
+  const { health } = onTestClock();
+  let problem: string | undefined = "this device is not signed";
+  health.problem = () => problem;
+  health.ready();
+  assert.deepEqual(health.readiness(), { ok: false, reason: "this device is not signed" });
+  assert.equal(health.alive().ok, true);
+  problem = undefined;
+  assert.deepEqual(health.readiness(), { ok: true, reason: "ready" });
+});
+
+Deno.test("Health.starting() forgets what was known of the run before, unless the end has begun", () => {
+  const { health } = onTestClock();
+  health.ready();
+  health.kubernetesAnswers = false;
+  health.problem = () => "of the last login";
+  health.starting();
+  assert.deepEqual(health.readiness(), { ok: false, reason: "starting" });
+  health.ready();
+  assert.deepEqual(health.readiness(), { ok: true, reason: "ready" });
+  health.stopping();
+  health.starting();
+  assert.deepEqual(health.readiness(), { ok: false, reason: "stopping" });
+});
+
 Deno.test("Health.alive() is well while something moves or is meant to wait", () => {
   const { health, after } = onTestClock();
   after(180_000);

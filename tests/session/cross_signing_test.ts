@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { ConfigError, RejectedError } from "../../lib/errors.ts";
+import { ConfigError, RejectedError, TransientError } from "../../lib/errors.ts";
+import { type IdentityState, untilSigned } from "../../lib/session/cross_signing.ts";
 import { never, type Running, World } from "./world.ts";
 
 const recoveryKey = new Uint8Array(32).fill(7);
@@ -129,6 +130,76 @@ Deno.test("Session.ensureIdentity() completes at the next start what was cut sho
       });
     }
   }
+});
+
+Deno.test("Session.ensureIdentity() stays unsigned where the identity was reset after it was put into secret storage", async () => {
+  await using world = new World();
+  {
+    await using running = await world.open();
+    await running.session.ensureIdentity(recoveryKey, false, never);
+  }
+  await loseVolume(world);
+  {
+    // Elsewhere, without the recovery key.
+    await using running = await world.open();
+    assert.ok((await running.session.ensureIdentity(undefined, true, never)).signed);
+  }
+  await loseVolume(world);
+  await using running = await world.open();
+  for (let start = 0; start < 2; start += 1) {
+    const state = await running.session.ensureIdentity(recoveryKey, false, never);
+    assert.match(state.signed ? "" : state.reason, /may have been reset elsewhere.*--reset-identity/);
+  }
+});
+
+Deno.test("Session.ensureIdentity() stays unsigned when secret storage holds what is no secret", async (t) => {
+  const spoilt: [what: string, type: string, content: Record<string, unknown>][] = [
+    ["a secret that is not base64", "m.cross_signing.master", { iv: "?", ciphertext: "?", mac: "?" }],
+    ["a key's description that is not base64", "key", { iv: "?", mac: "?" }],
+  ];
+  for (const [what, type, content] of spoilt) {
+    await t.step(what, async () => {
+      await using world = new World();
+      {
+        await using running = await world.open();
+        await running.session.ensureIdentity(recoveryKey, false, never);
+      }
+      await loseVolume(world);
+      const phone = await world.phoneOf("toggle", "secret", { crossSigning: false });
+      const data = (name: string) => `/user/${encodeURIComponent("@toggle:localhost")}/account_data/${name}`;
+      const { key } = await phone.api.request("GET", data("m.secret_storage.default_key"));
+      if (type === "key") {
+        const name = `m.secret_storage.key.${key}`;
+        await phone.api.request("PUT", data(name), { algorithm: "m.secret_storage.v1.aes-hmac-sha2", ...content });
+      } else await phone.api.request("PUT", data(type), { encrypted: { [String(key)]: content } });
+      await using running = await world.open();
+      assert.equal((await running.session.ensureIdentity(recoveryKey, false, never)).signed, false);
+    });
+  }
+});
+
+Deno.test("untilSigned() tries again, sooner where somebody else has signed the device", async () => {
+  const sleeps: number[] = [];
+  let signedElsewhere = false;
+  const clock = {
+    sleep: (ms: number) => {
+      sleeps.push(ms);
+      if (sleeps.length === 65) signedElsewhere = true;
+      return Promise.resolve();
+    },
+  };
+  const states: string[] = [];
+  let tries = 0;
+  const ensure = (): Promise<IdentityState> => {
+    tries += 1;
+    if (tries <= 5) return Promise.reject(new TransientError("502"));
+    return Promise.resolve(tries < 7 ? { signed: false, reason: "not yet" } : { signed: true, masterKey: "M" });
+  };
+  const tried = (state: IdentityState) => void states.push(state.signed ? state.masterKey : state.reason);
+  await untilSigned(ensure, () => signedElsewhere, tried, never, clock);
+  assert.deepEqual(states, ["Gave up after 5 failures in a row: 502", "not yet", "M"]);
+  // Four waits of the back-off, ten minutes, and ten seconds.
+  assert.deepEqual([sleeps.length, sleeps.slice(4).every((ms) => ms === 10_000)], [65, true]);
 });
 
 Deno.test("Session.ensureIdentity() stays unsigned where the homeserver refuses it, unless it is asked for", async (t) => {

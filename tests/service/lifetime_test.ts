@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { Lifetime } from "../../lib/service/mod.ts";
+
+const noPanic = (error: unknown): never => assert.fail(String(error));
+
+/** A loop that ends when it is told to, and notes that. */
+function loop(name: string, notes: string[]): (signal: AbortSignal) => Promise<void> {
+  return (signal) =>
+    new Promise((_, reject) =>
+      signal.addEventListener("abort", () => {
+        notes.push(`${name} ended`);
+        reject(signal.reason);
+      })
+    );
+}
+
+Deno.test("Lifetime ends loops before it closes what was opened before them", async () => {
+  const notes: string[] = [];
+  {
+    await using lifetime = new Lifetime(new AbortController().signal, noPanic);
+    lifetime.defer(() => void notes.push("session closed"));
+    lifetime.begin(loop("sync", notes));
+    lifetime.begin(loop("probe", notes));
+    lifetime.defer(() => void notes.push("operator closed"));
+  }
+  assert.deepEqual(notes, ["sync ended", "probe ended", "operator closed", "session closed"]);
+});
+
+Deno.test("Lifetime leaves nothing on the signal that it was given", async () => {
+  const counted = new AbortController().signal;
+  let listeners = 0;
+  const { addEventListener, removeEventListener } = counted;
+  counted.addEventListener = (...args: Parameters<typeof addEventListener>) => {
+    listeners += 1;
+    return addEventListener.apply(counted, args);
+  };
+  counted.removeEventListener = (...args: Parameters<typeof removeEventListener>) => {
+    listeners -= 1;
+    return removeEventListener.apply(counted, args);
+  };
+  for (let login = 0; login < 3; login += 1) {
+    await using lifetime = new Lifetime(counted, noPanic);
+    lifetime.begin(loop("sync", []));
+    assert.equal(listeners, 1);
+  }
+  assert.equal(listeners, 0);
+});
+
+Deno.test("Lifetime.until() and finish() end with the first failure of a loop", async (t) => {
+  for (const wait of ["until", "finish"] as const) {
+    await t.step(wait, async () => {
+      await using lifetime = new Lifetime(new AbortController().signal, noPanic);
+      const waiting = lifetime[wait](new Promise<void>(() => {}));
+      lifetime.begin(() => Promise.reject(new Error("broken")));
+      lifetime.begin(() => Promise.reject(new Error("broken later")));
+      await assert.rejects(waiting, /^Error: broken$/);
+    });
+  }
+});
+
+Deno.test("Lifetime.until() ends with the stop, and a loop that ends by it is no failure", async () => {
+  const stopping = new AbortController();
+  await using lifetime = new Lifetime(stopping.signal, noPanic);
+  lifetime.begin(loop("sync", []));
+  const waiting = lifetime.until(new Promise<void>(() => {}));
+  stopping.abort(new Error("stop"));
+  await assert.rejects(waiting, (error) => error === stopping.signal.reason);
+});
+
+Deno.test("Lifetime.finish() gives the work its grace, and not more", async (t) => {
+  await t.step("it ends in time", async () => {
+    const stopping = new AbortController();
+    await using lifetime = new Lifetime(stopping.signal, noPanic);
+    const work = Promise.withResolvers<void>();
+    let finished = false;
+    const waiting = lifetime.finish(work.promise).then(() => finished = true);
+    stopping.abort();
+    await Promise.resolve();
+    assert.equal(finished, false);
+    work.resolve();
+    await waiting;
+  });
+  await t.step("it fails meanwhile", async () => {
+    const stopping = new AbortController();
+    await using lifetime = new Lifetime(stopping.signal, noPanic);
+    const work = Promise.withResolvers<void>();
+    const waiting = lifetime.finish(work.promise);
+    stopping.abort();
+    work.reject(new Error("the store is full"));
+    await assert.rejects(waiting, /the store is full/);
+  });
+  await t.step("it does not end", async () => {
+    const stopping = new AbortController();
+    await using lifetime = new Lifetime(stopping.signal, noPanic, 5);
+    lifetime.begin(() => new Promise(() => {}));
+    stopping.abort();
+    await lifetime.finish(new Promise(() => {}));
+  });
+});
+
+Deno.test("Lifetime tells of a panic at once, wherever it comes from", async (t) => {
+  const panic = new WebAssembly.RuntimeError("unreachable");
+  const ways: [way: string, fail: (lifetime: Lifetime) => Promise<void>][] = [
+    ["a loop", (lifetime) => {
+      lifetime.begin(() => Promise.reject(panic));
+      return lifetime.until(new Promise(() => {}));
+    }],
+    ["the start", (lifetime) => lifetime.until(Promise.reject(panic))],
+    ["the work", (lifetime) => lifetime.finish(Promise.reject(panic))],
+  ];
+  for (const [way, fail] of ways) {
+    await t.step(way, async () => {
+      const told: unknown[] = [];
+      await using lifetime = new Lifetime(new AbortController().signal, (error) => told.push(error));
+      await assert.rejects(fail(lifetime), (error) => error === panic);
+      assert.ok(told.includes(panic));
+    });
+  }
+});
