@@ -21,6 +21,8 @@ export class Lifetime implements AsyncDisposable {
   readonly #graceMs: number;
 
   /**
+   * Begins.
+   *
    * @param stopping ends it
    * @param onPanic told of a panic of a WebAssembly module, at once: after it nothing may be written
    * @param graceMs for each loop to end, and for the work of {@linkcode finish}
