@@ -1,11 +1,12 @@
 /**
- * Stands between a program and a server, and has things go wrong on demand. Counts the requests that arrive. Knows HTTP,
- * nothing of what is asked; TLS only towards the server.
+ * Stands between a program and a server, and has things go wrong on demand. Counts the requests that arrive. Knows HTTP
+ * and TLS, nothing of what is asked.
  *
  * @module
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import type { Socket } from "node:net";
 import { freePort } from "./network.ts";
 
@@ -29,7 +30,27 @@ export type Fault =
     readonly body?: unknown;
   })
   /** The server's answer, changed on its way. Answers that are no JSON, and watches, pass unchanged. */
-  | (Selection & { readonly kind: "rewrite"; readonly rewrite: (answer: Answered) => Answered | Promise<Answered> });
+  | (Selection & { readonly kind: "rewrite"; readonly rewrite: (answer: Answered) => Answered | Promise<Answered> })
+  /** An answer made for each request, down to its bytes; undefined: the server's own. */
+  | (Selection & { readonly kind: "forge"; readonly forge: Forge });
+
+/** Makes an answer. `ask` has the server do what it is asked for, and returns its true answer. */
+export type Forge = (request: Asked, ask: () => Promise<Forged>) => Promise<Forged | undefined>;
+
+/** An answer as it goes over the wire. */
+export interface Forged {
+  /** HTTP status, 200 to 999. */
+  readonly status: number;
+  /** Headers. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Body. */
+  readonly body: string;
+  /**
+   * `end`: it is whole. `drop`: the connection breaks where the body ends, though more was promised. `stall`: nothing more
+   * comes until it is released.
+   */
+  readonly then: "end" | "drop" | "stall";
+}
 
 /** An answer as a fault may change it. */
 export interface Answered {
@@ -68,6 +89,12 @@ export interface Upstream {
   readonly authority?: string;
 }
 
+/** What a proxy shows to its clients where they speak TLS; both PEM. */
+export interface ServerCertificate {
+  readonly cert: string;
+  readonly key: string;
+}
+
 /** Headers that are about one connection, or about an encoding that is undone on the way. */
 const ownHeaders = ["accept-encoding", "connection", "content-encoding", "content-length", "host", "transfer-encoding"];
 
@@ -87,15 +114,18 @@ export class FaultProxy implements AsyncDisposable {
   /** Faults besides that one, which come and go on their own. */
   readonly #others = new Set<StandingFault>();
 
-  private constructor(upstream: Upstream) {
-    this.url = `http://127.0.0.1:${this.#port}`;
+  readonly #certificate: ServerCertificate | undefined;
+
+  private constructor(upstream: Upstream, certificate: ServerCertificate | undefined) {
+    this.url = `${certificate ? "https" : "http"}://127.0.0.1:${this.#port}`;
+    this.#certificate = certificate;
     this.#upstream = upstream.url.replace(/\/+$/, "");
     this.#client = Deno.createHttpClient(upstream.authority ? { caCerts: [upstream.authority] } : {});
   }
 
   /** Listens from now on, with nothing going wrong. */
-  static async start(upstream: Upstream): Promise<FaultProxy> {
-    const proxy = new FaultProxy(upstream);
+  static async start(upstream: Upstream, certificate?: ServerCertificate): Promise<FaultProxy> {
+    const proxy = new FaultProxy(upstream, certificate);
     await proxy.#listen();
     return proxy;
   }
@@ -113,6 +143,11 @@ export class FaultProxy implements AsyncDisposable {
     const { kind } = this.#fault ?? {};
     this.#fault = undefined;
     if (kind === "refuse") await this.#listen();
+    this.release();
+  }
+
+  /** Breaks what has been kept waiting so far, whether the fault goes on or not. */
+  release(): void {
     for (const socket of this.#hung) socket.destroy();
   }
 
@@ -134,7 +169,8 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   async #listen(): Promise<void> {
-    const server = createServer((request, response) => void this.#answer(request, response));
+    const listener = (request: IncomingMessage, response: ServerResponse) => void this.#answer(request, response);
+    const server = this.#certificate ? createSecureServer(this.#certificate, listener) : createServer(listener);
     server.on("connection", (socket: Socket) => {
       this.#sockets.add(socket);
       socket.on("close", () => this.#sockets.delete(socket) && this.#hung.delete(socket));
@@ -162,6 +198,7 @@ export class FaultProxy implements AsyncDisposable {
     if (fault?.kind === "answer") return answerWith(response, fault);
     if (fault?.kind === "silent") return this.#silence(request, fault.forGood);
     try {
+      if (fault?.kind === "forge") return await this.#forge(fault.forge, request, response);
       if (fault?.kind === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
       await this.#pass(request, response);
     } catch {
@@ -176,12 +213,30 @@ export class FaultProxy implements AsyncDisposable {
     return [...own, ...this.#others].findLast((fault) => fault.when?.(asked) ?? true);
   }
 
-  async #pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #forge(forge: Forge, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const ask = async (): Promise<Forged> => {
+      const { status, headers, body } = await this.#ask(request, response);
+      return { status, headers: without([...headers]), body: await new Response(body).text(), then: "end" };
+    };
+    const made = await forge(askedOf(request), ask);
+    if (made === undefined) return await this.#relay(await this.#ask(request, response), response);
+    const { status, headers, body, then } = made;
+    const bytes = new TextEncoder().encode(body);
+    response.writeHead(status, {
+      ...headers,
+      ...(then === "drop" ? { "content-length": `${bytes.length + 99}` } : {}),
+    });
+    if (then === "end") return void response.end(bytes);
+    response.write(bytes, () => then === "drop" && request.socket.destroy());
+    if (then === "stall") this.#silence(request);
+  }
+
+  async #ask(request: IncomingMessage, response: ServerResponse): Promise<Response> {
     const broken = new AbortController();
     response.once("close", () => broken.abort());
     const { method = "GET", url = "/" } = request;
     const body = await bodyOf(request);
-    const answer = await fetch(this.#upstream + url, {
+    return await fetch(this.#upstream + url, {
       method,
       headers: without(Object.entries(request.headers).map(([name, value]) => [name, String(value)])),
       body: body.length === 0 && (method === "GET" || method === "HEAD") ? null : body,
@@ -189,22 +244,32 @@ export class FaultProxy implements AsyncDisposable {
       client: this.#client,
       signal: broken.signal,
     });
+  }
+
+  async #relay(answer: Response, response: ServerResponse): Promise<void> {
+    response.writeHead(answer.status, without([...answer.headers]));
+    for await (const chunk of answer.body ?? []) response.write(chunk);
+    response.end();
+  }
+
+  async #pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { url = "/" } = request;
+    const answer = await this.#ask(request, response);
     // What was asked before a fault began is answered during it.
     const fault = this.#striking(request);
-    const head = () => response.writeHead(answer.status, without([...answer.headers]));
     if (fault?.kind === "rewrite" && /json/.test(answer.headers.get("content-type") ?? "") && !/watch=/.test(url)) {
       const { status, body: changed } = await fault.rewrite({ status: answer.status, body: await answer.json() });
       response.writeHead(status, without([...answer.headers]));
       return void response.end(JSON.stringify(changed));
     }
-    if (fault === undefined || fault.kind === "answer" || fault.kind === "delay" || fault.kind === "rewrite") {
-      head();
-      for await (const chunk of answer.body ?? []) response.write(chunk);
-      return void response.end();
+    if (fault?.kind !== "drop" && fault?.kind !== "stall" && fault?.kind !== "silent") {
+      return await this.#relay(answer, response);
     }
     const bytes = await answer.bytes();
     if (fault.kind === "drop") return void request.socket.destroy();
-    if (fault.kind === "stall") head().write(bytes.subarray(0, bytes.length / 2));
+    if (fault.kind === "stall") {
+      response.writeHead(answer.status, without([...answer.headers])).write(bytes.subarray(0, bytes.length / 2));
+    }
     this.#silence(request, fault.forGood);
   }
 

@@ -7,7 +7,8 @@
 
 import { join } from "node:path";
 
-const root = join(import.meta.dirname ?? ".", "..", "..");
+/** The project's folder. */
+export const projectRoot: string = join(import.meta.dirname ?? ".", "..", "..");
 
 /** How it is run. */
 export interface ProcessOptions {
@@ -19,6 +20,8 @@ export interface ProcessOptions {
   readonly flags?: readonly string[];
   /** Arguments of the operator itself. */
   readonly args?: readonly string[];
+  /** Folder of the program; the project's own unless given. */
+  readonly root?: string;
 }
 
 /** A running operator. */
@@ -51,11 +54,11 @@ export class OperatorProcess implements AsyncDisposable {
 
   /** Starts it. */
   static async start(
-    { environment, within = [], flags = [], args: own = [] }: ProcessOptions,
+    { environment, within = [], flags = [], args: own = [], root = projectRoot }: ProcessOptions,
   ): Promise<OperatorProcess> {
     // So that it does not outlive a test that is killed itself.
     const withUs = Deno.build.os === "linux" ? ["setpriv", "--pdeathsig", "KILL", "--"] : [];
-    const [run = "", ...rest] = await startArguments();
+    const [run = "", ...rest] = await startArguments(root);
     const [program = "", ...args] = [...within, ...withUs, Deno.execPath(), run, ...flags, ...rest, ...own];
     const process = new Deno.Command(program, {
       args,
@@ -112,7 +115,7 @@ export class OperatorProcess implements AsyncDisposable {
 }
 
 /** Arguments of the task `start`. */
-async function startArguments(): Promise<string[]> {
+async function startArguments(root: string): Promise<string[]> {
   const { tasks = {} } = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
   const command: unknown = typeof tasks.start === "object" ? tasks.start.command : tasks.start;
   const [program, ...rest] = typeof command === "string" ? command.split(/\s+/) : [];

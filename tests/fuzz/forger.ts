@@ -1,0 +1,254 @@
+/**
+ * Decides what becomes of each answer: nothing, another one of its grammar, the true one spoilt, an error, or one that is
+ * no proper HTTP. The choice depends on the seed, the endpoint and the number of the request there, and on nothing else,
+ * so that a failure can be had again.
+ *
+ * @module
+ */
+
+import fc from "fast-check";
+import type { Forged } from "../../testbed/proxy.ts";
+import { spoilt } from "../faults/mutation.ts";
+import { render } from "./json.ts";
+import { GIVEN_TOKEN } from "./matrix.ts";
+import { nastyText } from "./values.ts";
+
+/** An answer that was changed. */
+export interface Change {
+  /** Endpoint and number, such as `sync#17`: with the seed, all there is to it. */
+  readonly name: string;
+  /** What was done to it. */
+  readonly how: How;
+  /** What went over the wire instead. */
+  readonly answer: Forged;
+}
+
+type How = "pass" | "grammar" | "spoilt" | "error" | "broken";
+
+/** A request whose answer may be changed. */
+export interface Question {
+  /** Its endpoint's name. */
+  readonly endpoint: string;
+  /** The token that it gives; empty without one. */
+  readonly token: string;
+  /** What the endpoint may answer. */
+  readonly grammar: fc.Arbitrary<unknown>;
+  /** What it may answer instead of success. */
+  readonly error: fc.Arbitrary<unknown>;
+  /** Whether the server does what it is asked for: nothing, where that only looks; or to tell of success would be a lie. */
+  readonly done: "never" | "sometimes" | "always";
+  /** The body is the text that the grammar makes: a stream. */
+  readonly streamed: boolean;
+}
+
+/** Waits that servers ask for: short ones, and none at all. */
+const SHORT_WAITS = ["0", "1", "2", "-1", "1.5", "soon", "", "Thu, 01 Jan 1970 00:00:00 GMT", "0x10", "1, 2"];
+/** They are cut down to minutes: not for those who have only a few. */
+const LONG_WAITS = ["8640000", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"];
+
+/** After an error one waits, and nothing else is tried meanwhile: they are seldom. */
+const how: fc.Arbitrary<How> = fc.oneof(
+  { weight: 4, arbitrary: fc.constant("pass") },
+  { weight: 10, arbitrary: fc.constant("grammar") },
+  { weight: 6, arbitrary: fc.constant("spoilt") },
+  { weight: 2, arbitrary: fc.constant("error") },
+  { weight: 1, arbitrary: fc.constant("broken") },
+);
+const contentType = fc.oneof(
+  { weight: 8, arbitrary: fc.constant("application/json") },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom("text/html", "application/json; charset=utf-16", "application/octet-stream", "x", ""),
+  },
+);
+const errorStatus = fc.oneof(
+  { weight: 4, arbitrary: fc.constantFrom(400, 401, 403, 404, 409, 429, 500, 502, 503, 504) },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(
+      201,
+      204,
+      205,
+      206,
+      299,
+      300,
+      301,
+      302,
+      304,
+      307,
+      308,
+      402,
+      405,
+      408,
+      410,
+      413,
+      415,
+      418,
+      422,
+      431,
+      501,
+      511,
+      520,
+      599,
+      600,
+      999,
+    ),
+  },
+);
+const location = fc.constantFrom(
+  "",
+  "/",
+  "//",
+  "http://[",
+  "javascript:1",
+  "https://evil.example/",
+  "?a",
+  "http://127.0.0.1:1/",
+);
+const page = fc.constantFrom(
+  "<html><body>Bad gateway</body></html>",
+  "",
+  "null",
+  "[]",
+  "1",
+  '"',
+  "{",
+  '{"a":1}{"b":2}',
+  "\ufeff{}",
+  "\0",
+);
+
+/** Makes answers, and remembers the last ones. */
+export class Forger {
+  /** Names of all answers that were changed, earliest first. */
+  readonly names: string[] = [];
+  /** The last answers that were changed, earliest first. */
+  readonly ring: Change[] = [];
+  /** Answers changed, by endpoint. */
+  readonly counts: Map<string, number> = new Map();
+  /** Endpoints whose answers are changed now. */
+  active: ReadonlySet<string> = new Set();
+  readonly #seed: number;
+  readonly #waits: readonly string[];
+  readonly #numbers = new Map<string, number>();
+  /** Only these, in order, by endpoint; undefined: all. */
+  readonly #wanted: ReadonlyMap<string, number[]> | undefined;
+
+  /**
+   * @param long answers may ask for waits of minutes
+   * @param only names of the only answers that are made, each once; undefined: no bound
+   */
+  constructor(seed: number, long: boolean, only?: readonly string[]) {
+    this.#seed = seed;
+    this.#waits = [...SHORT_WAITS, ...SHORT_WAITS, ...(long ? LONG_WAITS : [])];
+    if (only === undefined) return;
+    const parted = only.map((name) => name.split("#")).map(([endpoint = "", number]) =>
+      [endpoint, Number(number)] as const
+    );
+    this.#wanted = new Map([...Map.groupBy(parted, ([endpoint]) => endpoint)].map(([endpoint, all]) => [
+      endpoint,
+      all.map(([, number]) => number),
+    ]));
+  }
+
+  /** The answer to a request; undefined: the server's. */
+  async answer(question: Question, ask: () => Promise<Forged>): Promise<Forged | undefined> {
+    const { endpoint } = question;
+    if (!this.active.has(endpoint)) return undefined;
+    const number = this.#next(endpoint);
+    if (number === undefined) return undefined;
+    const draw = <T>(arbitrary: fc.Arbitrary<T>, what: string): T =>
+      drawn(arbitrary, this.#seed, endpoint, number, what);
+    const chosen = draw(how, "how");
+    if (chosen === "pass") return undefined;
+    const made = await this.#make(chosen, question, draw, ask);
+    if (made === undefined) return undefined;
+    this.counts.set(endpoint, (this.counts.get(endpoint) ?? 0) + 1);
+    const name = `${endpoint}#${number}`;
+    this.names.push(name);
+    this.ring.push({ name, how: chosen, answer: made });
+    if (this.ring.length > 60) this.ring.shift();
+    return made;
+  }
+
+  /** The number of a request to the endpoint; undefined if its answer is not to be changed. */
+  #next(endpoint: string): number | undefined {
+    if (this.#wanted !== undefined) return this.#wanted.get(endpoint)?.shift();
+    const number = (this.#numbers.get(endpoint) ?? -1) + 1;
+    this.#numbers.set(endpoint, number);
+    return number;
+  }
+
+  async #make(
+    chosen: How,
+    { grammar, error, done, streamed, token }: Question,
+    draw: <T>(arbitrary: fc.Arbitrary<T>, what: string) => T,
+    ask: () => Promise<Forged>,
+  ): Promise<Forged | undefined> {
+    const headers = { "content-type": draw(contentType, "content type") };
+    if (chosen === "error") {
+      const wait = draw(fc.constantFrom(undefined, ...this.#waits), "wait");
+      const status = draw(errorStatus, "status");
+      const told = [201, 204, 205, 206, 299].includes(status);
+      if (told && done === "always") return undefined;
+      return {
+        status,
+        headers: {
+          ...headers,
+          ...(wait === undefined ? {} : { "retry-after": wait }),
+          ...(status >= 300 && status < 400 ? { location: draw(location, "location") } : {}),
+        },
+        body: draw(fc.oneof({ weight: 4, arbitrary: error.map(render) }, { weight: 1, arbitrary: page }), "error"),
+        then: "end",
+      };
+    }
+    const asks = chosen !== "grammar" || done === "always" || (done === "sometimes" && draw(fc.boolean(), "asks"));
+    const truth = asks && !streamed ? await ask() : undefined;
+    if (truth !== undefined && truth.status >= 400) return truth;
+    const grown = (): string => {
+      const value = draw(grammar, "value");
+      const text = typeof value === "string" && streamed ? value : render(value);
+      return text.replaceAll(JSON.stringify(GIVEN_TOKEN), JSON.stringify(token));
+    };
+    if (chosen === "grammar") {
+      return { status: 200, headers, body: grown(), then: streamed && draw(fc.boolean(), "held") ? "stall" : "end" };
+    }
+    if (chosen === "spoilt") {
+      const body = truth === undefined ? grown() : render(draw(spoilt([parsed(truth.body)]), "spoilt"));
+      return { status: 200, headers, body, then: "end" };
+    }
+    const whole = truth?.body ?? grown();
+    const half = whole.slice(0, Math.floor(whole.length / 2));
+    return draw(
+      fc.oneof<fc.Arbitrary<Forged>[]>(
+        fc.constant({ status: 200, headers, body: half, then: "end" }),
+        fc.constant({ status: 200, headers, body: half, then: "drop" }),
+        fc.constant({ status: 200, headers, body: half, then: "stall" }),
+        fc.constant({ status: 200, headers: { ...headers, "content-encoding": "gzip" }, body: whole, then: "end" }),
+        fc.oneof(page, nastyText).map((body) => ({ status: 200, headers, body, then: "end" })),
+      ),
+      "broken",
+    );
+  }
+}
+
+function parsed(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch (error) {
+    if (error instanceof SyntaxError) return body;
+    throw error;
+  }
+}
+
+function drawn<T>(arbitrary: fc.Arbitrary<T>, seed: number, endpoint: string, number: number, what: string): T {
+  const [value] = fc.sample(arbitrary, { seed: hash(`${seed} ${endpoint} ${number} ${what}`), numRuns: 1 });
+  return value as T;
+}
+
+/** FNV-1a, 32 bits. */
+function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(text)) value = Math.imul(value ^ byte, 0x01000193);
+  return value | 0;
+}
