@@ -13,9 +13,11 @@ import type { Forger, Question } from "./forger.ts";
 import { kubernetesEndpoint, kubernetesGrammar, kubernetesStatus } from "./kubernetes.ts";
 import { matrixEndpoint, matrixError, matrixGrammar } from "./matrix.ts";
 
-/** The rate is an average over so long. */
-const WINDOW_MS = 5_000;
-const MOST_PER_SECOND = 10;
+/** So many requests may come at once, and from then on ten a second. */
+const BURST = 50;
+const PER_SECOND = 10;
+/** Of the requests by which the rate is told. */
+const WINDOW_MS = 10_000;
 
 const namespace = "clawdbot";
 /** What the extended Role permits. */
@@ -40,9 +42,9 @@ const MUST_BE_DONE = [
 
 /** How often what is asked for. */
 export class Rates {
-  /** The most requests a second, by what is asked for, and of all that the greatest. */
+  /** The most requests a second, over ten seconds, by what is asked for. */
   readonly most: Map<string, number> = new Map();
-  readonly #recent = new Map<string, number[]>();
+  readonly #asked = new Map<string, { recent: number[]; level: number; isTold: boolean }>();
   #begun = false;
   readonly #tooFast: (what: string, perSecond: number) => void;
 
@@ -60,12 +62,18 @@ export class Rates {
   note(what: string): void {
     if (!this.#begun) return;
     const now = performance.now();
-    const recent = (this.#recent.get(what) ?? []).filter((at) => at > now - WINDOW_MS);
-    recent.push(now);
-    this.#recent.set(what, recent);
+    const { recent: before, level, isTold } = this.#asked.get(what) ?? { recent: [], level: 0, isTold: false };
+    const passedMs = now - (before.at(-1) ?? now);
+    const recent = [...before.filter((at) => at > now - WINDOW_MS), now];
+    const next = { recent, level: Math.max(0, level - passedMs * PER_SECOND / 1_000) + 1, isTold };
     const perSecond = recent.length / (WINDOW_MS / 1_000);
-    if (perSecond > (this.most.get(what) ?? 0)) this.most.set(what, perSecond);
-    if (perSecond > MOST_PER_SECOND && recent.length % 25 === 1) this.#tooFast(what, perSecond);
+    this.most.set(what, Math.max(perSecond, this.most.get(what) ?? 0));
+    // A tenth for the inaccuracy of timers.
+    if (!isTold && next.level > BURST * 1.1) {
+      next.isTold = true;
+      this.#tooFast(what, perSecond);
+    }
+    this.#asked.set(what, next);
   }
 }
 

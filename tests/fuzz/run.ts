@@ -141,7 +141,7 @@ class Run implements AsyncDisposable {
 
   failed(property: Property, what: string): void {
     const all = this.#failures.get(property) ?? [];
-    if (all.length === 0) this.#print(`FAIL ${property}: ${what.slice(0, 2_000)}`);
+    if (all.length < 5) this.#print(`FAIL ${property}: ${what.slice(0, 2_000)}`);
     if (all.length < 20) all.push(`${what}\n  last changed: ${this.#lastChanges()}`);
     this.#failures.set(property, all);
   }
@@ -226,10 +226,11 @@ class Run implements AsyncDisposable {
       this.#ended = true;
       this.failed("no exit", `exit code ${code}\n${operator.lines.slice(-12).join("\n")}`);
     });
-    return await operator.ready.then(() => true, (error) => {
-      this.failed("no exit", `not ready with the servers' own answers: ${error}`);
-      return false;
-    });
+    const late = AbortSignal.timeout(this.#patienceMs);
+    const isReady = await Promise.race([operator.ready.then(() => true, () => false), aborted(late)]);
+    if (isReady) return true;
+    this.failed("a command is obeyed afterwards", `not ready after a start\n${operator.lines.slice(-15).join("\n")}`);
+    return false;
   }
 
   #process(options: Partial<ProcessOptions>): Promise<OperatorProcess> {
