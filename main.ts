@@ -25,7 +25,6 @@ import {
   hourly,
   Lifetime,
   Metrics,
-  paceOf,
   serveHealth,
   Shutdown,
   startLogging,
@@ -243,7 +242,7 @@ async function operate(
     retire();
     firstSync.resolve();
   };
-  lifetime.begin((signal) => session.run(operator, synced, () => paceOf(policy, onWait), signal));
+  lifetime.begin((signal) => session.run(operator, synced, { policy, onWait }, signal));
   await lifetime.until(firstSync.promise);
   const recoveryKey = config.recoveryKey?.reveal();
   if (purpose === "reset-identity") {

@@ -401,3 +401,41 @@ export class KeyedQueue {
     }
   }
 }
+
+/** Lets something happen only so often: a burst after a pause, then one at a time. */
+export class Throttle {
+  readonly #burst: number;
+  readonly #everyMs: number;
+  readonly #clock: Clock;
+  /** When the next one would be due if all came evenly. */
+  #dueAtMs = -Infinity;
+
+  /**
+   * @param burst how many may happen at once after a pause
+   * @param everyMs how much time lies between two of a longer row, milliseconds
+   */
+  constructor({ burst, everyMs, clock = systemClock }: {
+    readonly burst: number;
+    readonly everyMs: number;
+    readonly clock?: Clock;
+  }) {
+    this.#burst = burst;
+    this.#everyMs = everyMs;
+    this.#clock = clock;
+  }
+
+  /**
+   * Waits until it may happen once more.
+   *
+   * @throws the signal's reason
+   */
+  async turn(signal: AbortSignal): Promise<void> {
+    const nowMs = this.#clock.now();
+    // A clock that was set back must not make us wait.
+    this.#dueAtMs = Math.min(Math.max(this.#dueAtMs, nowMs - (this.#burst - 1) * this.#everyMs), nowMs + this.#everyMs);
+    const waitMs = this.#dueAtMs - nowMs;
+    this.#dueAtMs += this.#everyMs;
+    if (waitMs > 0) await this.#clock.sleep(waitMs, signal);
+    signal.throwIfAborted();
+  }
+}

@@ -178,11 +178,11 @@ export function isInvited({ inviters }: Invitation, allowedUsers: ReadonlySet<st
 
 /** Whether an allowed user is joined, besides ourselves. */
 export function hasAllowedUser(
-  { joined }: Pick<RoomFacts, "joined">,
+  room: Pick<RoomFacts, "isJoined">,
   allowedUsers: ReadonlySet<string>,
   self: string,
 ): boolean {
-  return joined.some((user) => user !== self && allowedUsers.has(user));
+  return [...allowedUsers].some((user) => user !== self && room.isJoined(user));
 }
 
 /** Whether commands are taken in a room; without any room given, in all of them. */

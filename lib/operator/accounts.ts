@@ -8,7 +8,7 @@ import { getLogger } from "@logtape/logtape";
 import { CredentialError, PermissionError, TransientError } from "../errors.ts";
 import type { KeyedQueue } from "../async.ts";
 import { isRefusal } from "../errors.ts";
-import type { InboxEvent, Rollouts, Target } from "./ports.ts";
+import type { InboxEvent, RefusedEvent, Rollouts, Target } from "./ports.ts";
 import type { CommandRecord, Observer, Parts, Refusal } from "./settings.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
@@ -30,7 +30,7 @@ export class Accounts {
   }
 
   /** An event was refused. */
-  refused({ roomId: room, eventId: event, sender }: InboxEvent, reason: Refusal): void {
+  refused({ roomId: room, eventId: event, sender }: RefusedEvent, reason: Refusal): void {
     logger.info("Refused {event} of {sender} in {room}: {reason}", { room, event, sender, reason });
     this.#observer.refused(reason);
   }

@@ -18,6 +18,7 @@ export type {
   Listener,
   Payload,
   Published,
+  RefusedEvent,
   RoomFacts,
   SenderFacts,
   SendProblem,
@@ -29,7 +30,7 @@ export type {
 export interface Chat {
   /** The operator's own user id. */
   readonly self: string;
-  /** Names by which people address the operator: user id, display name if set. */
+  /** Names by which people address the operator, as they stand now: user id, display names. */
   readonly names: readonly string[];
 
   /**

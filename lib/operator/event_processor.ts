@@ -7,7 +7,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { type Clock, Deadline, type KeyedQueue } from "../async.ts";
-import { isRoomAllowed } from "../authorization/mod.ts";
+import { hasAllowedUser, isRoomAllowed } from "../authorization/mod.ts";
 import {
   away,
   type Command,
@@ -136,13 +136,13 @@ export class EventProcessor {
     for (const entry of this.#parts.journal.awaitingKey(roomId, sessionId)) this.#take(entry);
   }
 
-  /** Tells a room, once, that not all of what was written in it could be fetched. */
-  historyCutOff(roomId: string): void {
+  /** Tells a room that not all of what was written in it could be fetched; once for each id. */
+  historyCutOff(roomId: string, id: number): void {
     const { settings: { allowedUsers, allowedRooms }, chat, sendQueue } = this.#parts;
     const room = chat.room(roomId);
     if (room === undefined || !isRoomAllowed(roomId, allowedRooms)) return;
-    if (!room.joined.some((user) => user !== chat.self && allowedUsers.has(user))) return;
-    sendQueue.say(aboutRoom(roomId, `${roomId} history`, historyCutOff()));
+    if (!hasAllowedUser(room, allowedUsers, chat.self)) return;
+    sendQueue.say(aboutRoom(roomId, `${roomId} history ${id}`, historyCutOff()));
   }
 
   #takeAll(read: (after: number) => readonly Entry[]): void {
@@ -386,8 +386,8 @@ function targetsOf({ word, target }: Command, aliases: readonly string[]): reado
 }
 
 /** Nobody but the sender and us is there: whatever is said is said to us. */
-function isPrivate({ joined }: RoomFacts, sender: string, self: string): boolean {
-  return joined.every((user) => user === sender || user === self);
+function isPrivate(room: RoomFacts, sender: string, self: string): boolean {
+  return room.joinedCount === [sender, self].filter((user) => room.isJoined(user)).length;
 }
 
 /** About a room rather than an event, so that its transaction id is always the same, and it is said but once. */

@@ -218,7 +218,7 @@ export class Follower {
     for (const roomId of rooms) {
       const room = chat.room(roomId);
       if (room?.membership !== "join" || (isUndone && tellers.includes(roomId))) continue;
-      const mentions = room.joined.filter((user) => user === startedBy);
+      const mentions = startedBy !== undefined && room.isJoined(startedBy) ? [startedBy] : [];
       const words = changedByOthers(alias, { before, now, manager });
       const text = mentions.length === 0 ? words : mentioning(mentions, words);
       const eventId = `${alias} ${resourceVersion} ${roomId}`;

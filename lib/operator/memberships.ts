@@ -147,7 +147,7 @@ export class Memberships {
     const { chat, allowedUsers } = this.#parts;
     const room = chat.room(roomId);
     // A room whose members are told without us is not told in full.
-    return room?.membership === "join" && room.joined.includes(chat.self) &&
+    return room?.membership === "join" && room.isJoined(chat.self) &&
       !hasAllowedUser(room, allowedUsers, chat.self);
   }
 }

@@ -12,7 +12,7 @@ import { Accounts } from "./accounts.ts";
 import { EventProcessor } from "./event_processor.ts";
 import { Judge } from "./judgement.ts";
 import { Memberships } from "./memberships.ts";
-import type { Listener } from "./ports.ts";
+import type { Listener, RefusedEvent } from "./ports.ts";
 import { Retrying } from "./retrying.ts";
 import { SendQueue } from "./send_queue.ts";
 import type { Parts } from "./settings.ts";
@@ -99,6 +99,11 @@ export class Operator implements Listener, AsyncDisposable {
     this.#look(() => this.#events.eventsArrived());
   }
 
+  /** A message of a stranger has come, and was not taken in. */
+  refused(event: RefusedEvent): void {
+    this.#audit.refused(event, "stranger");
+  }
+
   /** A key came for a Megolm session whose messages could not be read. */
   keyArrived(roomId: string, sessionId: string): void {
     this.#look(() => this.#events.keyArrived(roomId, sessionId));
@@ -118,9 +123,14 @@ export class Operator implements Listener, AsyncDisposable {
     });
   }
 
-  /** Not all of what was written in a room could be fetched. */
-  historyCutOff(roomId: string): void {
-    this.#look(() => this.#events.historyCutOff(roomId));
+  /** Not all of what was written in a room could be fetched. False while we don't run yet, or no longer. */
+  historyCutOff(roomId: string, id: number): boolean {
+    let isTaken = false;
+    this.#look(() => {
+      this.#events.historyCutOff(roomId, id);
+      isTaken = true;
+    });
+    return isTaken;
   }
 
   /** Somebody asks to verify us; strangers are not answered. */

@@ -137,7 +137,7 @@ export class Timers {
   #say(alias: string, timer: Timer, what: "warning" | "stop", words: Text, next: RememberedTarget): void {
     const { transaction, journal, chat } = this.#inside;
     const { roomId, dueAtMs, user } = timer;
-    const mentions = chat.room(roomId)?.joined.includes(user) ? [user] : [];
+    const mentions = chat.room(roomId)?.isJoined(user) ? [user] : [];
     const text = mentions.length === 0 ? words : mentioning(mentions, words);
     const eventId = `${alias} ${dueAtMs} ${what}`;
     transaction(() => {

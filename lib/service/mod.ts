@@ -1,16 +1,15 @@
 /**
- * Staying up: back-off, retries and paces, health and metrics over HTTP, logging, the graceful end, and the runner of the
+ * Staying up: what is done again and again, health and metrics over HTTP, logging, the graceful end, and the runner of the
  * connection test's checks.
  *
  * @module
  */
 
-export type { BackoffPolicy } from "../async.ts";
 export { type Check, type CheckOptions, type Finding, runChecks } from "./check_runner.ts";
 export { Health, type Verdict } from "./health.ts";
 export { Lifetime } from "./lifetime.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";
 export { type Metric, METRICS, Metrics, uncounted } from "./metrics.ts";
-export { every, hourly, type Pace, paceOf } from "./pace.ts";
+export { every, hourly } from "./periodic.ts";
 export { type HealthServer, serveHealth } from "./http_server.ts";
 export { type Process, Shutdown } from "./shutdown.ts";

@@ -1,95 +1,146 @@
 /**
- * Filling the gaps that limited timelines leave, by reading a room's history backwards. Knows where events are put,
- * not what they mean.
+ * Filling the gaps that limited timelines leave, by reading a room's history backwards, within bounds.
  *
  * @module
  */
 
 import { getLogger } from "@logtape/logtape";
+import { type KeyedQueue, Throttle } from "../async.ts";
 import { RejectedError } from "../errors.ts";
-import type { Gap, NewEvent } from "../store/mod.ts";
-import { type Chores, type Pace, tireless } from "./chores.ts";
 import { type Json, list, object, text } from "../json.ts";
+import type { Gap, NewEvent } from "../store/mod.ts";
+import type { RefusedEvent } from "./facts.ts";
 import { path } from "./homeserver_client.ts";
 import type { SessionParts } from "./session.ts";
-import { timelineEvent, timelineFilter } from "./sync_response.ts";
+import { RetriedWork, type Retrying } from "./sync_loop.ts";
+import { messageOf, refusal, timelineFilter } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
+/** Events a page. */
 const PAGE = 100;
-/** No gap brings more events than the journal keeps. */
-const MOST_EVENTS = 10_000;
+/** Pages a gap: together as many events as the journal keeps; empty pages count. */
+const MOST_PAGES = 100;
 
-type Parts = Pick<SessionParts, "requests" | "store" | "self" | "now">;
+/** Who is told of what back pagination brings. */
+export interface BackPaginationListener {
+  /** A gap has been filled: there may be new events, and histories that were cut off. */
+  filled(): void;
+  /** A message of a user who is not allowed. */
+  refused(event: RefusedEvent): void;
+}
 
-/**
- * Fills gaps beside other work, each room's by itself: one whose history cannot be had must not hold up the others.
- *
- * @param filled told after each gap
- * @returns to be called when there may be gaps
- */
-export function gapFiller(parts: Parts, chores: Chores, pace: () => Pace, filled: () => void): () => void {
-  const rooms = new Map<string, { wake(): void }>();
-  return () => {
-    for (const { roomId } of parts.store.rooms.gaps()) {
-      let room = rooms.get(roomId);
-      if (room === undefined) {
-        const fillRoom = async (signal: AbortSignal): Promise<void> => {
-          while (await fillOldest(parts, roomId, signal)) filled();
-        };
-        rooms.set(roomId, room = chores.add(fillRoom, tireless(pace())));
-      }
-      room.wake();
+type Parts = Pick<SessionParts, "requests" | "store" | "self" | "allowedUsers" | "now">;
+
+/** What a gap held, oldest first. */
+interface Filling {
+  readonly events: readonly NewEvent[];
+  readonly refused: readonly RefusedEvent[];
+  /** Why earlier events could not be had; undefined if the gap is filled in full. */
+  readonly cutOff: string | undefined;
+}
+
+/** Fills gaps beside other work, each room's by itself: one whose history can't be had must not hold up the others. */
+export class BackPagination {
+  readonly #parts: Parts;
+  readonly #listener: BackPaginationListener;
+  readonly #retrying: Retrying;
+  readonly #queue: KeyedQueue;
+  readonly #stop: AbortSignal;
+  readonly #filling = new Set<string>();
+
+  /** @param stop ends it; `queue` must end with it, too */
+  constructor(
+    parts: Parts,
+    listener: BackPaginationListener,
+    retrying: Retrying,
+    queue: KeyedQueue,
+    stop: AbortSignal,
+  ) {
+    this.#parts = parts;
+    this.#listener = listener;
+    // That one room's history can't be had is no reason to end: whether the homeserver is there, the sync loop finds out.
+    this.#retrying = { ...retrying, policy: { ...retrying.policy, mostFailures: Infinity } };
+    this.#queue = queue;
+    this.#stop = stop;
+  }
+
+  /** To be called when there may be gaps. */
+  fill(): void {
+    for (const { roomId } of this.#parts.store.rooms.gaps()) {
+      if (this.#filling.has(roomId)) continue;
+      this.#filling.add(roomId);
+      this.#queue.run(`history of ${roomId}`, () => this.#fillRoom(roomId));
     }
-  };
-}
+  }
 
-/** Fills a room's oldest gap; false if there is none. */
-async function fillOldest(parts: Parts, roomId: string, signal: AbortSignal): Promise<boolean> {
-  const { rooms } = parts.store;
-  const gap = rooms.gaps().find((each) => each.roomId === roomId);
-  if (gap !== undefined) rooms.fillGap(gap.id, await missing(parts, gap, signal));
-  return gap !== undefined;
-}
+  /** Fills a room's gaps, the oldest first, until there is none. */
+  async #fillRoom(roomId: string): Promise<void> {
+    const { rooms } = this.#parts.store;
+    const work = new RetriedWork(this.#retrying);
+    for (;;) {
+      const gap = rooms.gaps().find((each) => each.roomId === roomId);
+      if (gap === undefined) return void this.#filling.delete(roomId);
+      const { events, refused, cutOff } = await work.run((signal) => this.#read(gap, signal), this.#stop);
+      rooms.fillGap(gap.id, events, cutOff !== undefined);
+      if (cutOff !== undefined) {
+        log.warning("the history of {room} is incomplete, so older commands may be lost: {reason}", {
+          room: roomId,
+          reason: cutOff,
+        });
+      }
+      for (const event of refused) this.#listener.refused(event);
+      this.#listener.filled();
+    }
+  }
 
-/** The events of a gap, oldest first. */
-async function missing(parts: Parts, gap: Gap, signal: AbortSignal): Promise<NewEvent[]> {
-  const { self, now } = parts;
-  const found: NewEvent[] = [];
-  try {
-    for (let from: string | undefined = gap.from; from !== undefined && found.length < MOST_EVENTS;) {
-      const page = await pageOf(parts, gap, from, signal);
+  async #read(gap: Gap, signal: AbortSignal): Promise<Filling> {
+    const { self, now, allowedUsers } = this.#parts;
+    const events: NewEvent[] = [];
+    const refused: RefusedEvent[] = [];
+    const end = (cutOff?: string): Filling => ({ events: events.reverse(), refused: refused.reverse(), cutOff });
+    const throttle = new Throttle({ burst: 10, everyMs: 100 });
+    const seen = new Set<string>();
+    for (let from = gap.from; seen.size < MOST_PAGES;) {
+      seen.add(from);
+      await throttle.turn(signal);
+      let page: Json;
+      try {
+        page = await this.#page(gap, from, signal);
+      } catch (error) {
+        if (!(error instanceof RejectedError)) throw error;
+        return end(error.message);
+      }
       for (const event of list(page["chunk"]).map(object)) {
-        if (gap.to === undefined && isOwnJoin(event, self)) return found.reverse();
-        const made = timelineEvent(gap.roomId, event, self, now());
-        if (made !== undefined) found.push(made);
+        if (gap.to === undefined && isOwnJoin(event, self)) return end();
+        const message = messageOf(gap.roomId, event, self, now());
+        if (message === undefined) continue;
+        if (allowedUsers.has(message.sender)) events.push(message);
+        else refused.push(refusal(message));
       }
       const next = text(page["end"]);
-      from = next === from ? undefined : next;
+      if (next === undefined || next === from) return end();
+      if (seen.has(next)) return end("the homeserver gave a token for the second time");
+      from = next;
     }
-  } catch (error) {
-    if (!(error instanceof RejectedError)) throw error;
-    log.warning("a gap in {room} stays: the homeserver does not show its history: {reason}", {
-      room: gap.roomId,
-      reason: error.message,
-    });
+    return end(`it has more than ${MOST_PAGES} pages`);
   }
-  return found.reverse();
-}
 
-async function pageOf({ requests, self }: Parts, gap: Gap, from: string, signal: AbortSignal): Promise<Json> {
-  const { not_senders: _, ...everyone } = timelineFilter(self);
-  const { json } = await requests.send({
-    method: "GET",
-    path: path`/_matrix/client/v3/rooms/${gap.roomId}/messages`,
-    query: {
-      dir: "b",
-      from,
-      to: gap.to,
-      limit: String(PAGE),
-      filter: JSON.stringify(gap.to === undefined ? everyone : timelineFilter(self)),
-    },
-  }, signal);
-  return json;
+  async #page(gap: Gap, from: string, signal: AbortSignal): Promise<Json> {
+    const { requests, self } = this.#parts;
+    const { not_senders: _, ...everyone } = timelineFilter(self);
+    const { json } = await requests.send({
+      method: "GET",
+      path: path`/_matrix/client/v3/rooms/${gap.roomId}/messages`,
+      query: {
+        dir: "b",
+        from,
+        to: gap.to,
+        limit: String(PAGE),
+        filter: JSON.stringify(gap.to === undefined ? everyone : timelineFilter(self)),
+      },
+    }, signal);
+    return json;
+  }
 }
 
 /** The event by which we came into the room: what stands before it was not said to us. */

@@ -7,18 +7,16 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Login } from "../config/mod.ts";
-import { ConfigError, CredentialError, RejectedError, TokenRefused, TransientError } from "../errors.ts";
-import { object, text } from "../json.ts";
+import { ConfigError, CredentialError, TokenRefused, TransientError } from "../errors.ts";
+import { object } from "../json.ts";
 import type { CrossSigningKeys, Store, StoredSession } from "../store/mod.ts";
 import { exportIdentity } from "./cross_signing.ts";
-import { HomeserverClient, path } from "./homeserver_client.ts";
+import { HomeserverClient } from "./homeserver_client.ts";
 import { fullUserId, logIn } from "./login.ts";
 import { Machine } from "./olm_machine.ts";
 import { RestoreDetection } from "./restore_detection.ts";
+import { displayName } from "./own_names.ts";
 import { Session } from "./session.ts";
-
-/** Of a question that may go unanswered, milliseconds. */
-const PROFILE_DEADLINE_MS = 5_000;
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -219,22 +217,6 @@ async function listedKeys(
   if (devices === undefined) throw new TransientError("Cannot go on: the homeserver does not tell our own devices");
   const keys = machine.listed(userId)?.get(deviceId);
   return keys && `${keys.ed25519} ${keys.curve25519}`;
-}
-
-/** The name by which people call us; a homeserver that does not tell it does not keep us from starting. */
-async function displayName(client: HomeserverClient, self: string, signal: AbortSignal): Promise<string | undefined> {
-  try {
-    const { json } = await client.send({
-      method: "GET",
-      path: path`/_matrix/client/v3/profile/${self}/displayname`,
-      deadlineMs: PROFILE_DEADLINE_MS,
-    }, signal);
-    return text(json["displayname"]);
-  } catch (error) {
-    if (!(error instanceof RejectedError || error instanceof TransientError)) throw error;
-    log.debug("no display name: {reason}", { reason: error.message });
-    return undefined;
-  }
 }
 
 /** Logs in and keeps what came of it: for the first device, or for one that stays. */

@@ -121,15 +121,17 @@ export interface RoomFacts {
   readonly encrypted: boolean;
   /** Why nothing can be sent into the room, though we are joined; undefined if it can. */
   readonly sendProblem: SendProblem | undefined;
-  /** User ids of the joined members, ourselves included. */
-  readonly joined: readonly string[];
+  /** How many members have joined, ourselves included. */
+  readonly joinedCount: number;
+  /** Whether a user has joined: one look-up, however large the room is. */
+  isJoined(userId: string): boolean;
 }
 
 /** An invitation as the homeserver tells it; stripped state can be forged, so nothing in it is proof. */
 export interface Invitation {
   /** Room id. */
   readonly roomId: string;
-  /** Sender of each member event for us in the invitation. */
+  /** Who invited us, by each member event for us in the invitation; none if it holds no such event. */
   readonly inviters: readonly string[];
 }
 
@@ -168,18 +170,28 @@ export interface Answer {
   readonly mentions?: readonly string[];
 }
 
+/** A message that was not taken in, because its sender is not allowed. */
+export type RefusedEvent = Pick<InboxEvent, "roomId" | "eventId" | "sender">;
+
 /** What a session tells whoever runs it. Each call says only that something is there to be looked at. */
 export interface Listener {
   /** New events stand in the inbox. */
   eventsArrived(): void;
+  /** A message has come from a user who is not allowed; it is not in the inbox. */
+  refused(event: RefusedEvent): void;
   /** A key came for a Megolm session whose messages could not be read. */
   keyArrived(roomId: string, sessionId: string): void;
   /** Invitations or memberships have changed. */
   roomsChanged(): void;
   /** The homeserver says that these users' devices or identities have changed. */
   devicesChanged(userIds: readonly string[]): void;
-  /** A bound on what is fetched has left messages of a room unread. */
-  historyCutOff(roomId: string): void;
+  /**
+   * A bound on what is fetched has left messages of a room unread.
+   *
+   * @param id of the part that is missing: told once, and again until it is taken
+   * @returns whether it is taken, durably, within the caller's transaction
+   */
+  historyCutOff(roomId: string, id: number): boolean;
   /** Somebody asks, device to device, to verify us. Allowed users are answered by the chat itself. */
   verificationAsked(userId: string): void;
 }

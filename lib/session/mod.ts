@@ -4,7 +4,7 @@
  * @module
  */
 
-export type { Pace } from "./chores.ts";
+export type { BackoffPolicy, Clock } from "../async.ts";
 export type { Json } from "../json.ts";
 export type * from "./facts.ts";
 export { findHomeserver, homeserverVersions } from "./discovery.ts";
@@ -13,5 +13,5 @@ export { type LoggedIn, tryLogin } from "./login.ts";
 export { openSession, type SessionOptions } from "./connect.ts";
 export { type ClientOptions, HomeserverClient, type Request } from "./homeserver_client.ts";
 export type { HttpRequest, HttpResponse } from "../http.ts";
-export type { Clock } from "../async.ts";
 export { Session } from "./session.ts";
+export type { Retrying } from "./sync_loop.ts";

@@ -14,7 +14,7 @@ import {
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import { RejectedError, StoreError, TransientError } from "../errors.ts";
-import type { Store, StoredRoom } from "../store/mod.ts";
+import type { Store, StoredEncryption, StoredRoom } from "../store/mod.ts";
 import { type Json, object } from "../json.ts";
 import { KeyedMutex } from "../async.ts";
 import { userIds } from "./crypto_requests.ts";
@@ -23,8 +23,6 @@ import type { Machine } from "./olm_machine.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
-
-type StoredEncryption = NonNullable<StoredRoom["encryption"]>;
 
 const MEGOLM = "m.megolm.v1.aes-sha2";
 /** The specification's defaults and what we let a room ask for (client-server API, 11.12.5, `m.room.encryption`). */
@@ -76,7 +74,7 @@ export class RoomEncryption {
     return this.#rooms.run(roomId, async () => {
       const room = this.#store.rooms.get(roomId);
       if (room?.membership !== "join") throw new RejectedError(`Cannot send into ${roomId}: not joined`, 0, "");
-      const sent = room.encryption === undefined ? { type, body: content } : {
+      const sent = !room.encrypted ? { type, body: content } : {
         type: "m.room.encrypted",
         body: await this.#encrypt(room, room.encryption, transactionId, { type, content }, signal),
       };
@@ -89,26 +87,20 @@ export class RoomEncryption {
     }, signal);
   }
 
-  /** User ids of a room's joined members. */
-  joined(roomId: string): string[] {
-    return [...this.#store.rooms.members(roomId)].flatMap(([user, membership]) => membership === "join" ? [user] : []);
-  }
-
   /**
    * Takes a room for encrypted from now on, as a message in it has been decrypted: the server may hide the state event, and
    * what is known of the room's settings stays.
    */
   noteEncrypted(roomId: string): void {
-    const room = this.#store.rooms.get(roomId);
-    if (room === undefined || room.encryption !== undefined) return;
-    this.#store.rooms.save({ ...room, encryption: { algorithm: MEGOLM } });
+    if (this.#store.rooms.get(roomId)?.encrypted !== false) return;
+    this.#store.rooms.setEncrypted(roomId, { algorithm: MEGOLM });
     log.warn("{room} is encrypted, though the homeserver has not said so", { room: roomId });
   }
 
   /** Why nothing can be sent into a room, whether we are joined or not; undefined if it can. */
-  problem({ encryption }: StoredRoom): SendProblem | undefined {
-    if (encryption === undefined) return undefined;
-    if (encryption.algorithm !== MEGOLM) return "unusable-encryption";
+  problem({ encrypted, encryption }: StoredRoom): SendProblem | undefined {
+    if (!encrypted) return undefined;
+    if (encryption === undefined) return "unusable-encryption";
     return this.#onlySignedDevices && !this.#machine.isSigned ? "own-device-unsigned" : undefined;
   }
 
@@ -120,7 +112,7 @@ export class RoomEncryption {
   /** Shares the room's session where it has not been shared yet, and encrypts; members may change while we wait. */
   async #encrypt(
     room: StoredRoom,
-    encryption: StoredEncryption,
+    encryption: StoredEncryption | undefined,
     transactionId: string,
     event: { readonly type: string; readonly content: Json },
     signal: AbortSignal,
@@ -129,25 +121,23 @@ export class RoomEncryption {
     const { olm } = this.#machine;
     const refused = (reason: string, code: string) =>
       new RejectedError(`Cannot encrypt for ${roomId}: ${reason}`, 0, code);
-    switch (this.problem(room)) {
-      case "unusable-encryption":
-        throw refused(`it asks for ${encryption.algorithm}`, "UNUSABLE_ENCRYPTION");
-      case "own-device-unsigned":
-        throw refused("our own device is not signed", "OWN_DEVICE_UNSIGNED");
+    if (encryption === undefined) throw refused("its encryption settings are unusable", "UNUSABLE_ENCRYPTION");
+    if (this.problem(room) === "own-device-unsigned") {
+      throw refused("our own device is not signed", "OWN_DEVICE_UNSIGNED");
     }
     const input = `answer ${transactionId}`;
     if (this.#machine.guard.isBarred(input)) throw refused("the crypto panics at it", "PANIC");
     const periodMs = Math.min(Math.max(encryption.rotationPeriodMs ?? WEEK_MS, HOUR_MS), WEEK_MS);
 
-    await this.#machine.track(this.joined(roomId));
+    await this.#machine.track(this.#store.rooms.joinedMembers(roomId));
     await this.#machine.sendKeys(signal);
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
-      const claim = await olm.getMissingSessions(userIds(this.joined(roomId)));
+      const claim = await olm.getMissingSessions(userIds(this.#store.rooms.joinedMembers(roomId)));
       if (claim !== null) await this.#machine.sendAll([claim], signal);
       // Nothing is waited for but the crypto from here on, unless there are keys to be handed over.
       const made = await this.#machine.guard.run(input, async () => {
         await this.#rotateIfDue(roomId, periodMs);
-        const members = this.joined(roomId);
+        const members = this.#store.rooms.joinedMembers(roomId);
         const shares = await this.#machine.shareRoomKey(roomId, members, this.#settings(encryption, periodMs), signal);
         return shares.length > 0
           ? shares

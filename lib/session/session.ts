@@ -8,27 +8,31 @@
 import { RoomId, type RoomKeyInfo, type RoomKeyWithheldInfo } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import type { Secret } from "../config/mod.ts";
-import { RejectedError, TransientError } from "../errors.ts";
+import { KeyedQueue, Wakeup } from "../async.ts";
+import { RejectedError } from "../errors.ts";
 import type { Answer, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "./facts.ts";
 import type { Store } from "../store/mod.ts";
-import { Chores, type Pace } from "./chores.ts";
 import { outgoingEvent } from "./content.ts";
-import { gapFiller } from "./back_pagination.ts";
+import { BackPagination } from "./back_pagination.ts";
 import { ensureIdentity, type IdentityState, untilSigned } from "./cross_signing.ts";
 import { type Json, object, text } from "../json.ts";
 import type { Machine } from "./olm_machine.ts";
 import type { SessionOptions } from "./connect.ts";
-import { Polls } from "./sync_loop.ts";
+import { OwnNames } from "./own_names.ts";
+import { RetriedWork, type Retrying, syncLoop } from "./sync_loop.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 import type { RestoreDetection } from "./restore_detection.ts";
 import { RoomEncryption } from "./room_encryption.ts";
-import { SyncApplier, type SyncEffect, syncFilter } from "./sync_response.ts";
+import { SyncApplier } from "./sync_response.ts";
 import { Decryption } from "./decryption.ts";
 import { Verifier } from "./verification.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
+/** How often the crypto is asked what it wants sent, if nothing else gives cause to, milliseconds. */
+const OUTGOING_AT_LEAST_MS = 10 * 60_000;
 
-const DAY_MS = 24 * 3_600_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 
 /** What a session is made of. */
 export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUsers" | "onlySignedDevices" | "now"> {
@@ -52,8 +56,6 @@ export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUse
 export class Session implements Disposable {
   /** Our own user id. */
   readonly self: string;
-  /** Names by which people address us: user id, localpart, display name if set. */
-  readonly names: readonly string[];
   readonly #requests: HomeserverClient;
   readonly #store: Store;
   readonly #machine: Machine;
@@ -64,8 +66,10 @@ export class Session implements Disposable {
   readonly #applier: SyncApplier;
   /** Invitations that were answered and that sync has not confirmed yet. */
   readonly #answeredInvitations = new Set<string>();
-  readonly #polls = new Polls();
-  #advanceVerifications = (): void => {};
+  readonly #names: OwnNames;
+  readonly #toldOfCutHistoryAtMs = new Map<string, number>();
+  /** Wakes the loop that sends what the crypto wants sent. */
+  readonly #outgoing = new Wakeup();
 
   /**
    * Use `openSession`. Does nothing before {@linkcode Session.run}; owns the machine and the requests from now on.
@@ -75,7 +79,6 @@ export class Session implements Disposable {
   constructor(parts: SessionParts) {
     const { requests, store, machine, self, displayName, allowedUsers, onlySignedDevices, now } = parts;
     this.self = self;
-    this.names = [self, self.slice(1, self.indexOf(":")), ...displayName ? [displayName] : []];
     this.#requests = requests;
     this.#store = store;
     this.#machine = machine;
@@ -83,95 +86,143 @@ export class Session implements Disposable {
     this.#verifier = new Verifier(machine, allowedUsers, now);
     this.#decryption = new Decryption(machine);
     this.#encryption = new RoomEncryption(requests, store, machine, onlySignedDevices, now);
-    this.#applier = new SyncApplier(store, self, now);
+    this.#applier = new SyncApplier(store, self, allowedUsers, now);
+    this.#names = new OwnNames(requests, store.rooms, self, displayName);
+  }
+
+  /** Names by which people address us, as they stand now: user id, localpart, display names. */
+  get names(): readonly string[] {
+    return this.#names.all;
   }
 
   /**
-   * Syncs until the signal ends it. Handling what arrives never holds up the next poll.
+   * Syncs until the signal ends it. Handling what arrives never holds up the next poll. All that it begins has ended when
+   * it ends, and the listener is told nothing any more.
    *
-   * @param synced told of each sync answer that has been applied
-   * @throws TransientError if the pace gives up; TokenRefused if the login has ended
+   * @param synced told of each sync response that has been applied
+   * @throws the signal's reason; an error when the back-off gives up; TokenRefused if the login has ended
    */
-  async run(listener: Listener, synced: () => void, pace: () => Pace, signal: AbortSignal): Promise<void> {
-    this.#listenForKeys(listener);
-    // Keys that came after we had left; those that came lately may be of a room to which we are going to be invited.
-    for (const roomId of this.#store.megolm.rooms(this.#parts.now() - DAY_MS)) {
-      await this.#forgetSessions(roomId, signal);
+  async run(listener: Listener, synced: () => void, retrying: Retrying, signal: AbortSignal): Promise<void> {
+    const ending = new AbortController();
+    const stop = AbortSignal.any([signal, ending.signal]);
+    const failed = Promise.withResolvers<never>();
+    // It may fail before it is waited for, which is below.
+    failed.promise.catch(() => {});
+    const aborted = (): void => failed.reject(signal.reason);
+    signal.addEventListener("abort", aborted);
+    if (signal.aborted) aborted();
+    const queue = new KeyedQueue(stop, failed.reject);
+    const history = new BackPagination(
+      this.#parts,
+      {
+        filled: () => {
+          listener.eventsArrived();
+          this.#tellOfCutHistories(listener);
+        },
+        refused: (event) => listener.refused(event),
+      },
+      retrying,
+      queue,
+      stop,
+    );
+    try {
+      this.#listenForKeys(listener, stop);
+      // Keys that came after we had left; those that came lately may be of a room to which we are going to be invited.
+      for (const roomId of this.#store.megolm.rooms(this.#parts.now() - DAY_MS)) {
+        await this.#forgetSessions(roomId, stop);
+      }
+      history.fill();
+      queue.run("outgoing", () => this.#sendOutgoing(retrying, stop));
+      queue.run("sync", () => {
+        const receive = async (answer: Json): Promise<void> => {
+          await this.#receive(answer, listener, history, stop);
+          synced();
+        };
+        return syncLoop(this.#requests, this.#store.rooms, this.self, receive, retrying, stop);
+      });
+      await failed.promise;
+    } finally {
+      signal.removeEventListener("abort", aborted);
+      ending.abort(new DOMException("The session has ended", "AbortError"));
+      await queue.idle();
     }
-    const chores = new Chores(signal);
-    const outgoing = chores.add(async (now) => {
-      await this.#machine.sendOutgoing(now);
-      await this.#verifier.advance(now);
-    }, pace());
-    this.#advanceVerifications = () => outgoing.wake();
-    const fillGaps = gapFiller(this.#parts, chores, pace, () => listener.eventsArrived());
-    fillGaps();
-    chores.repeat(async (now) => {
-      const { effect, isForCrypto } = await this.#sync(now);
-      if (isForCrypto) outgoing.wake();
-      if (effect.gaps) fillGaps();
-      if (effect.events) listener.eventsArrived();
-      if (effect.rooms) listener.roomsChanged();
-      for (const user of effect.verifiers) listener.verificationAsked(user);
-      synced();
-    }, pace());
-    await chores.failed.finally(() => chores.stop());
   }
 
-  /** One poll: to-device messages and device lists first, durably, then everything else with the token. */
-  async #sync(signal: AbortSignal): Promise<{ readonly effect: SyncEffect; readonly isForCrypto: boolean }> {
-    const since = this.#store.rooms.syncToken();
-    const inFull = this.#store.rooms.tokenIsAdopted();
-    const { heldMs, deadlineMs } = this.#polls.next(since !== undefined && !inFull);
-    const filter = syncFilter(this.self);
-    const query = { filter, since, timeout: String(heldMs), full_state: inFull ? "true" : undefined };
-    const { json } = await this.#requests.send({
-      method: "GET",
-      path: "/_matrix/client/v3/sync",
-      query,
-      deadlineMs,
-    }, signal);
-    if (text(json["next_batch"]) === undefined) throw new TransientError("Cannot sync: the answer has no next_batch");
-    const isForCrypto = await this.#machine.receive(json, since, signal);
-    const effect = this.#applier.apply(json);
-    this.#polls.wentWell();
-    for (const roomId of effect.renew) this.#encryption.rotate(roomId);
-    for (const roomId of Object.keys(object(object(json["rooms"])["leave"]))) {
+  /** Sends what the crypto wants sent, whenever there may be something. */
+  async #sendOutgoing(retrying: Retrying, signal: AbortSignal): Promise<never> {
+    const work = new RetriedWork(retrying);
+    for (;;) {
+      await this.#outgoing.wait(OUTGOING_AT_LEAST_MS, signal);
+      await work.run(async (signal) => {
+        await this.#machine.sendOutgoing(signal);
+        await this.#verifier.advance(signal);
+      }, signal);
+    }
+  }
+
+  /** Handles a sync response: to-device messages and device lists first, durably, then everything else with the token. */
+  async #receive(answer: Json, listener: Listener, history: BackPagination, signal: AbortSignal): Promise<void> {
+    const isForCrypto = await this.#machine.receive(answer, this.#store.rooms.syncToken(), signal);
+    const effect = this.#applier.apply(answer, isForCrypto);
+    for (const roomId of effect.rotate) this.#encryption.rotate(roomId);
+    for (const roomId of Object.keys(object(object(answer["rooms"])["leave"]))) {
       await this.#forgetSessions(roomId, signal);
     }
     for (const roomId of this.#answeredInvitations) {
       if (this.#store.rooms.get(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
     }
-    return { effect, isForCrypto };
+    if (effect.names) this.#names.roomsChanged();
+    if (isForCrypto) this.#outgoing.notify();
+    if (effect.gaps) history.fill();
+    for (const event of effect.refused) listener.refused(event);
+    if (effect.events) listener.eventsArrived();
+    if (effect.rooms) listener.roomsChanged();
+    for (const user of effect.verifiers) listener.verificationAsked(user);
+    this.#tellOfCutHistories(listener);
   }
 
-  #listenForKeys(listener: Listener): void {
-    const tell = (infos: readonly (RoomKeyInfo | RoomKeyWithheldInfo)[]): Promise<void> => {
-      const sessions = infos.map((info) => [info.roomId.toString(), info.sessionId] as const);
-      // Out of the crypto's own call first: reading the message calls into it again.
-      queueMicrotask(() => sessions.forEach(([roomId, sessionId]) => listener.keyArrived(roomId, sessionId)));
+  /** Whatever the server leaves out, and however often, a room is told of it once an hour at most. */
+  #tellOfCutHistories(listener: Listener): void {
+    for (const { id, roomId } of this.#store.journal.cutHistories()) {
+      const nowMs = this.#parts.now();
+      if (nowMs - (this.#toldOfCutHistoryAtMs.get(roomId) ?? -Infinity) < HOUR_MS) continue;
+      this.#store.transaction(() => {
+        if (!listener.historyCutOff(roomId, id)) return;
+        this.#store.journal.cutHistoryTold(roomId, id);
+        this.#toldOfCutHistoryAtMs.set(roomId, nowMs);
+      });
+    }
+  }
+
+  #listenForKeys(listener: Listener, stop: AbortSignal): void {
+    // Out of the crypto's own call first: reading the message calls into it again.
+    const tell = (what: () => void): Promise<void> => {
+      queueMicrotask(() => stop.aborted || what());
       return Promise.resolve();
+    };
+    const keysArrived = (infos: readonly (RoomKeyInfo | RoomKeyWithheldInfo)[]): Promise<void> => {
+      const sessions = infos.map((info) => [info.roomId.toString(), info.sessionId] as const);
+      return tell(() => sessions.forEach(([roomId, sessionId]) => listener.keyArrived(roomId, sessionId)));
+    };
+    const devicesChanged = (users: readonly string[]): Promise<void> => {
+      const concerned = users.filter((user) => this.#parts.allowedUsers.has(user));
+      return tell(() => concerned.length > 0 && listener.devicesChanged(concerned));
     };
     const { olm } = this.#machine;
-    olm.registerRoomKeyUpdatedCallback(tell);
-    olm.registerRoomKeysWithheldCallback(tell);
-    const tellOfDevices = (users: readonly string[]): Promise<void> => {
-      const concerned = users.filter((user) => this.#parts.allowedUsers.has(user));
-      if (concerned.length > 0) queueMicrotask(() => listener.devicesChanged(concerned));
-      return Promise.resolve();
-    };
-    olm.registerDevicesUpdatedCallback(tellOfDevices);
-    olm.registerUserIdentityUpdatedCallback((user) => tellOfDevices([user.toString()]));
+    olm.registerRoomKeyUpdatedCallback(keysArrived);
+    olm.registerRoomKeysWithheldCallback(keysArrived);
+    olm.registerDevicesUpdatedCallback(devicesChanged);
+    olm.registerUserIdentityUpdatedCallback((user) => devicesChanged([user.toString()]));
   }
 
   /** Reads an event; what belongs to a verification goes its way. */
   async read(event: InboxEvent, signal: AbortSignal): Promise<Payload> {
     signal.throwIfAborted();
     const payload = await this.#decryption.read(event.roomId, event.sender, event.event, signal);
+    if (payload.kind === "undecryptable") return payload;
     if (payload.kind === "decrypted") this.#encryption.noteEncrypted(event.roomId);
-    if (payload.kind !== "undecryptable" && isVerification(payload)) {
-      await this.#takeVerification(event, payload, signal);
-    }
+    if (isVerification(payload)) await this.#takeVerification(event, payload, signal);
+    else if (payload.type === "m.room.message") await this.#names.heard(payload.content, signal);
     return payload;
   }
 
@@ -192,7 +243,7 @@ export class Session implements Disposable {
       // What the crypto cannot even parse is somebody's malformed event; it must not end the operator.
       return log.debug("not a step of a verification: {reason}", { reason: String(error) });
     }
-    this.#advanceVerifications();
+    this.#outgoing.notify();
   }
 
   /**
@@ -243,9 +294,10 @@ export class Session implements Disposable {
     return room && {
       roomId,
       membership: room.membership,
-      encrypted: room.encryption !== undefined,
+      encrypted: room.encrypted,
       sendProblem: this.#encryption.problem(room),
-      joined: this.#encryption.joined(roomId),
+      joinedCount: this.#store.rooms.joinedCount(roomId),
+      isJoined: (user) => this.#store.rooms.isJoined(roomId, user),
     };
   }
 

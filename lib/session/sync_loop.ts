@@ -1,11 +1,19 @@
 /**
- * How long a poll is held by the homeserver, and waited for by us: so that a dead connection is noticed soon, and a slow
- * line gets its time. Knows nothing of what a poll brings.
+ * The sync loop: one long poll after the other, for as long as the session runs; and how long a poll is held by the
+ * homeserver and waited for by us, so that a dead connection is noticed soon, and a slow line gets its time.
  *
  * @module
  */
 
-import { REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
+import { getLogger } from "@logtape/logtape";
+import { Backoff, type BackoffPolicy, type Clock, retry, sleep, Throttle } from "../async.ts";
+import { RejectedError, TransientError } from "../errors.ts";
+import { type Json, text } from "../json.ts";
+import type { RoomState } from "../store/mod.ts";
+import { type HomeserverClient, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
+import { syncFilter } from "./sync_response.ts";
+
+const log = getLogger(["openclaw-toggle", "session"]);
 
 /** How long the homeserver may hold a poll without news, milliseconds. */
 const HELD_MS = 25_000;
@@ -17,6 +25,103 @@ const SHORT_DEADLINE_MS = 10_000;
 const SLOW_FROM = 5;
 /** Without a token the answer is everything there is. */
 const FIRST_DEADLINE_MS = 120_000;
+
+/** How the loops of a session go on after failures. */
+export interface Retrying {
+  /** Each kind of request has a back-off of its own by this policy. */
+  readonly policy: BackoffPolicy;
+  /** Told of each wait, milliseconds. */
+  readonly onWait: (waitMs: number) => void;
+  /** Waits; real time unless a test says otherwise. */
+  readonly sleep?: Clock["sleep"];
+}
+
+/** The requests of one kind: does work until it goes well, and gives up by the policy. */
+export class RetriedWork {
+  readonly #backoff: Backoff;
+  readonly #retrying: Retrying;
+
+  constructor(retrying: Retrying) {
+    this.#backoff = new Backoff(retrying.policy);
+    this.#retrying = retrying;
+  }
+
+  /** Does it, again after each failure of the homeserver. */
+  run<Value>(work: (signal: AbortSignal) => Promise<Value>, signal: AbortSignal): Promise<Value> {
+    return retry(
+      async (signal, working) => {
+        const value = await work(signal);
+        working();
+        return value;
+      },
+      {
+        backoff: this.#backoff,
+        isRetryable: isHomeserverFailure,
+        sleep: this.#retrying.sleep ?? sleep,
+        onRetry: (error, waitMs) => {
+          this.#retrying.onWait(waitMs);
+          log.warning("{reason}; trying again in {wait} s", {
+            reason: error.message,
+            wait: Math.ceil(waitMs / 1_000),
+          });
+        },
+      },
+      signal,
+    );
+  }
+}
+
+/** Also what looks final may be a proxy in front of a homeserver that is just being restarted. */
+function isHomeserverFailure(error: unknown): error is Error {
+  return error instanceof TransientError || error instanceof RejectedError;
+}
+
+/**
+ * Polls until the signal ends it.
+ *
+ * @param receive handles an answer; the next poll begins when it is through
+ */
+export async function syncLoop(
+  client: HomeserverClient,
+  rooms: RoomState,
+  self: string,
+  receive: (answer: Json) => Promise<void>,
+  retrying: Retrying,
+  signal: AbortSignal,
+): Promise<never> {
+  const work = new RetriedWork(retrying);
+  const polls = new Polls();
+  // A poll is held until there is news; a server that answers at once, again and again, must not keep us busy.
+  const throttle = new Throttle({ burst: 50, everyMs: 100 });
+  for (;;) {
+    await throttle.turn(signal);
+    await work.run(async (signal) => {
+      await receive(await poll(client, rooms, self, polls, signal));
+      polls.wentWell();
+    }, signal);
+  }
+}
+
+async function poll(
+  client: HomeserverClient,
+  rooms: RoomState,
+  self: string,
+  polls: Polls,
+  signal: AbortSignal,
+): Promise<Json> {
+  const since = rooms.syncToken();
+  const inFull = rooms.tokenIsAdopted();
+  const { heldMs, deadlineMs } = polls.next(since !== undefined && !inFull);
+  const query = {
+    filter: syncFilter(self),
+    since,
+    timeout: String(heldMs),
+    full_state: inFull ? "true" : undefined,
+  };
+  const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/sync", query, deadlineMs }, signal);
+  if (text(json["next_batch"]) === undefined) throw new TransientError("Cannot sync: the answer has no next_batch");
+  return json;
+}
 
 /** Times of the next poll, by how the last ones went. */
 export class Polls {

@@ -1,17 +1,21 @@
 /**
- * Applying a sync answer to the store: rooms, members, events, gaps and the token, in one transaction. Knows nothing
- * of keys, which are handed to the crypto before, nor of what the events mean.
+ * Applying a sync response to the store: rooms, members, events, gaps and the token, in one transaction. Messages of
+ * users who are not allowed end here. Keys were handed to the crypto before.
  *
  * @module
  */
 
-import type { NewEvent, Store, StoredRoom } from "../store/mod.ts";
+import type { Entering, NewEvent, Store, StoredEncryption, StoredRoom } from "../store/mod.ts";
 import { count, type Json, list, object, objects, text, texts } from "../json.ts";
+import type { RefusedEvent } from "./facts.ts";
 
+const MEGOLM = "m.megolm.v1.aes-sha2";
 const STATE_TYPES = ["m.room.member", "m.room.encryption", "m.room.create"];
 const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m.key.verification.*"];
 /** What a timeline may bring before the server says `limited` and the rest is fetched. */
 const TIMELINE_LIMIT = 50;
+/** Gaps of one room that are open at once; a server that leaves out more has cut the history off. */
+const MOST_GAPS = 100;
 
 /** What we want of timelines, also of those that fill gaps; own messages would only wake us up. */
 export function timelineFilter(self: string): Json {
@@ -33,47 +37,62 @@ export function syncFilter(self: string): string {
   });
 }
 
-/** What a sync answer has changed, for those who want to look. */
+/** What a sync response has changed, for those who want to look. */
 export interface SyncEffect {
   /** New events may be handled. */
   events: boolean;
-  /** Invitations or memberships have changed. */
+  /** Invitations, rooms of ours, or an allowed user's presence in one have changed. */
   rooms: boolean;
   /** Timelines have gaps that are to be filled. */
   gaps: boolean;
+  /** Our own name has changed in a room. */
+  names: boolean;
+  /** Messages of users who are not allowed. */
+  readonly refused: RefusedEvent[];
   /** Who asks, device to device, to verify us. */
   readonly verifiers: ReadonlySet<string>;
   /** Rooms whose session is not to be used again: a member has left, or the policy has changed. */
-  readonly renew: string[];
+  readonly rotate: Set<string>;
 }
 
-/** Applies sync answers to one account's store. */
+/** Applies sync responses to one account's store. */
 export class SyncApplier {
   readonly #store: Store;
   readonly #self: string;
+  readonly #allowedUsers: ReadonlySet<string>;
   readonly #now: () => number;
 
   /** `self`: our own user id; `now` in milliseconds since the epoch. */
-  constructor(store: Store, self: string, now: () => number) {
+  constructor(store: Store, self: string, allowedUsers: ReadonlySet<string>, now: () => number) {
     this.#store = store;
     this.#self = self;
+    this.#allowedUsers = allowedUsers;
     this.#now = now;
   }
 
-  /** Applies one answer; all of it is on disk when it returns, or nothing. */
-  apply(answer: Json): SyncEffect {
-    const before = this.#store.rooms.syncToken();
-    const verifiers = this.#verifiers(answer);
-    const effect: SyncEffect = { events: false, rooms: false, gaps: false, verifiers, renew: [] };
-    this.#store.transaction(() => {
-      const rooms = object(answer["rooms"]);
-      for (const [roomId, room] of objects(rooms["invite"])) this.#invited(roomId, room, effect);
-      for (const [roomId, room] of objects(rooms["leave"])) this.#left(roomId, room, effect);
-      for (const [roomId, room] of objects(rooms["join"])) {
-        this.#joined(roomId, room, before, text(answer["next_batch"]), effect);
-      }
-      const token = text(answer["next_batch"]);
-      if (token !== undefined) this.#store.rooms.setSyncToken(token);
+  /**
+   * Applies one response; all of it is on disk when it returns, or nothing. What changes nothing costs no commit.
+   *
+   * @param isDurable the crypto has written down its part of it
+   */
+  apply(answer: Json, isDurable: boolean): SyncEffect {
+    const { rooms } = this.#store;
+    const before = rooms.syncToken();
+    const after = text(answer["next_batch"]) ?? "";
+    const effect: SyncEffect = {
+      events: false,
+      rooms: false,
+      gaps: false,
+      names: false,
+      refused: [],
+      verifiers: this.#verifiers(answer),
+      rotate: new Set(),
+    };
+    rooms.advance(after, isDurable, () => {
+      const { invite, leave, join } = object(answer["rooms"]);
+      for (const [roomId, room] of objects(invite)) this.#invited(roomId, room, effect);
+      for (const [roomId, room] of objects(leave)) this.#left(roomId, room, effect);
+      for (const [roomId, room] of objects(join)) this.#joined(roomId, room, before, after, effect);
     });
     return effect;
   }
@@ -84,100 +103,120 @@ export class SyncApplier {
     return new Set(texts(requests.map((event) => event["sender"])).filter((sender) => sender !== this.#self));
   }
 
-  /** Every member event for us counts: the stripped state of an invitation may be forged. */
+  /**
+   * Every member event for us counts: the stripped state of an invitation may be forged. It may come stripped, or whole
+   * (MSC4319, "Including `m.room.member` events of the invited user in the `state` of invite rooms").
+   */
   #invited(roomId: string, room: Json, effect: SyncEffect): void {
     const known = this.#store.rooms.get(roomId);
-    const inviters = list(object(room["invite_state"])["events"]).map(object)
+    const inviters = ["invite_state", "state", "org.matrix.msc4319.state"]
+      .flatMap((where) => list(object(room[where])["events"])).map(object)
       .filter((event) => event["type"] === "m.room.member" && event["state_key"] === this.#self)
       .map((event) => text(event["sender"]) ?? "");
-    this.#store.rooms.save({ ...blank(roomId), ...known, membership: "invite", inviters });
+    this.#store.rooms.save({ ...blank(roomId), ...known, membership: "invite", inviters: [...new Set(inviters)] });
     effect.rooms = true;
   }
 
   #left(roomId: string, room: Json, effect: SyncEffect): void {
-    const known = this.#store.rooms.get(roomId);
-    if (known === undefined) return;
-    this.#state(
-      roomId,
-      [...list(object(room["state"])["events"]), ...list(object(room["timeline"])["events"])],
-      effect,
-    );
+    if (this.#store.rooms.get(roomId) === undefined) return;
+    this.#state(roomId, stateOf(room), effect);
     this.#store.rooms.forget(roomId);
     effect.rooms = true;
   }
 
-  #joined(roomId: string, room: Json, before: string | undefined, after: string | undefined, effect: SyncEffect): void {
-    const known = this.#store.rooms.get(roomId);
+  #joined(roomId: string, room: Json, before: string | undefined, after: string, effect: SyncEffect): void {
+    const { rooms } = this.#store;
+    const known = rooms.get(roomId);
     const entered = known?.membership !== "join";
     const timeline = object(room["timeline"]);
     const events = list(timeline["events"]).map(object);
     if (entered) {
-      this.#store.rooms.save({ ...blank(roomId), ...known, membership: "join", inviters: [] });
+      rooms.save({ ...blank(roomId), ...known, membership: "join", inviters: [] });
       // The server sends the whole state of a room that it takes for new to us; what we had may be old.
-      this.#store.rooms.replaceMembers(roomId, new Map([[this.#self, "join"]]));
+      rooms.forgetMembers(roomId);
+      rooms.updateMembers(roomId, [[this.#self, true]]);
       effect.rooms = true;
     }
-    this.#state(roomId, [...list(object(room["state"])["events"]), ...events], effect);
+    this.#state(roomId, stateOf(room), effect);
 
     if (before === undefined) {
       // What was said before this store existed is nobody's command to us.
-      for (const event of events) this.#add(roomId, event, { state: "settled" });
+      for (const event of events) this.#take(roomId, event, { state: "settled" }, effect);
       return;
     }
     // With another program's token, a room that is new to us is not new: the timeline begins where that one stopped.
-    const joinedNow = entered && !this.#store.rooms.tokenIsAdopted();
+    const joinedNow = entered && !rooms.tokenIsAdopted();
     const from = joinedNow ? after : text(timeline["prev_batch"]);
     if (joinedNow && from !== undefined) {
       // Our own join is not in this timeline (it is filtered); what came after it is found by reading backwards.
-      this.#store.rooms.addGap({ roomId, from, to: undefined });
+      rooms.addGap({ roomId, from, to: undefined });
       effect.gaps = true;
       return;
     }
-    if (timeline["limited"] === true && from !== undefined) {
-      this.#store.rooms.addGap({ roomId, from, to: before });
-      effect.gaps = true;
-    }
-    const gap = this.#store.rooms.openGap(roomId);
+    if (timeline["limited"] === true && from !== undefined) this.#leaveGap(roomId, from, before, effect);
+    const gap = rooms.openGap(roomId);
     for (const event of events) {
-      const isNew = this.#add(roomId, event, gap === undefined ? { state: "new" } : { state: "held", gap });
-      if (isNew && gap === undefined) effect.events = true;
+      this.#take(roomId, event, gap === undefined ? { state: "new" } : { state: "held", gap }, effect);
     }
   }
 
-  #add(roomId: string, event: Json, how: Parameters<Store["rooms"]["addEvent"]>[1]): boolean {
-    const made = timelineEvent(roomId, event, this.#self, this.#now());
-    return made !== undefined && this.#store.rooms.addEvent(made, how);
+  #leaveGap(roomId: string, from: string, to: string, effect: SyncEffect): void {
+    const { rooms } = this.#store;
+    effect.gaps = true;
+    if (rooms.gapCount(roomId) < MOST_GAPS) rooms.addGap({ roomId, from, to });
+    else rooms.cutHistory(roomId);
   }
 
-  #state(roomId: string, events: readonly unknown[], effect: SyncEffect): void {
-    for (const event of events.map(object)) {
+  #take(roomId: string, event: Json, how: Entering, effect: SyncEffect): void {
+    const message = messageOf(roomId, event, this.#self, this.#now());
+    if (message === undefined) return;
+    if (!this.#allowedUsers.has(message.sender)) {
+      // What was said before this store existed was not said to us, and is not refused.
+      if (how.state !== "settled") effect.refused.push(refusal(message));
+    } else if (this.#store.rooms.addEvent(message, how) && how.state === "new") effect.events = true;
+  }
+
+  #state(roomId: string, events: readonly Json[], effect: SyncEffect): void {
+    const members: [userId: string, joined: boolean][] = [];
+    for (const event of events) {
       const stateKey = text(event["state_key"]);
-      if (stateKey === undefined) continue;
       const content = object(event["content"]);
-      if (event["type"] === "m.room.member") {
-        // Ours is told by where the room stands in the answer; the event that is shown may be the invitation.
-        if (stateKey === this.#self) continue;
-        const membership = text(content["membership"]) ?? "leave";
-        const was = this.#store.rooms.members(roomId).get(stateKey);
-        if (was === membership) continue;
-        this.#store.rooms.setMember(roomId, stateKey, membership);
-        effect.rooms = true;
-        if (was === "join") effect.renew.push(roomId);
-      } else if (event["type"] === "m.room.encryption" && stateKey === "") {
-        const room = this.#store.rooms.get(roomId) ?? blank(roomId);
-        this.#store.rooms.save({ ...room, encryption: encryption(content) });
-        effect.renew.push(roomId);
-      }
+      if (stateKey === undefined) continue;
+      if (event["type"] === "m.room.encryption" && stateKey === "") this.#encrypted(roomId, content, effect);
+      if (event["type"] !== "m.room.member") continue;
+      // Whether we are there is told by where the room stands in the response: this event may be the invitation.
+      if (stateKey !== this.#self) members.push([stateKey, content["membership"] === "join"]);
+      else if (content["membership"] === "join") this.#named(roomId, text(content["displayname"]), effect);
     }
+    const { rooms } = this.#store;
+    effect.rooms ||= members.some(([user, joined]) =>
+      this.#allowedUsers.has(user) && rooms.isJoined(roomId, user) !== joined
+    );
+    if (rooms.updateMembers(roomId, members).length > 0) effect.rotate.add(roomId);
+  }
+
+  #encrypted(roomId: string, content: Json, effect: SyncEffect): void {
+    const known = this.#store.rooms.get(roomId);
+    const encryption = usableEncryption(content);
+    if (known?.encrypted && (encryption === undefined || isSame(encryption, known.encryption))) return;
+    this.#store.rooms.setEncrypted(roomId, encryption);
+    effect.rotate.add(roomId);
+  }
+
+  #named(roomId: string, ownName: string | undefined, effect: SyncEffect): void {
+    const known = this.#store.rooms.get(roomId);
+    if (known === undefined || known.ownName === ownName) return;
+    this.#store.rooms.save({ ...known, ownName });
+    effect.names = true;
   }
 }
 
 /**
- * An event for the inbox.
+ * A message, or a step of a verification, for the inbox.
  *
- * @returns undefined for what nobody could have meant as a message: state, our own, malformed
+ * @returns undefined for what nobody could have meant as a message: state, our own, redacted, malformed
  */
-export function timelineEvent(roomId: string, event: Json, self: string, nowMs: number): NewEvent | undefined {
+export function messageOf(roomId: string, event: Json, self: string, nowMs: number): NewEvent | undefined {
   const eventId = text(event["event_id"]);
   const sender = text(event["sender"]);
   if (eventId === undefined || sender === undefined || sender === self || "state_key" in event) return undefined;
@@ -185,19 +224,44 @@ export function timelineEvent(roomId: string, event: Json, self: string, nowMs: 
   if (!["m.room.encrypted", "m.room.message"].includes(type) && !type.startsWith("m.key.verification.")) {
     return undefined;
   }
+  if (Object.keys(object(event["content"])).length === 0) return undefined;
   return { roomId, eventId, sender, event, receivedAtMs: nowMs, ageMs: count(object(event["unsigned"])["age"]) };
 }
 
-function blank(roomId: string): StoredRoom {
-  return { roomId, membership: "leave", encryption: undefined, inviters: [] };
+/** What is told of a message that is not taken in. */
+export function refusal({ roomId, eventId, sender }: NewEvent): RefusedEvent {
+  return { roomId, eventId, sender };
 }
 
-function encryption(content: Json): NonNullable<StoredRoom["encryption"]> {
-  const periodMs = count(content["rotation_period_ms"]);
-  const messages = count(content["rotation_period_msgs"]);
+/** The state events of a room in their order: before the timeline, then in it. */
+function stateOf(room: Json): Json[] {
+  return ["state", "timeline"].flatMap((where) => list(object(room[where])["events"])).map(object);
+}
+
+function blank(roomId: string): StoredRoom {
   return {
-    algorithm: text(content["algorithm"]) ?? "",
-    ...(periodMs === undefined ? {} : { rotationPeriodMs: periodMs }),
-    ...(messages === undefined ? {} : { rotationPeriodMessages: messages }),
+    roomId,
+    membership: "leave",
+    encrypted: false,
+    encryption: undefined,
+    inviters: [],
+    ownName: undefined,
   };
+}
+
+/** Settings of `m.room.encryption` (client-server API, 11.12.5); undefined if we cannot encrypt by them. */
+function usableEncryption(content: Json): StoredEncryption | undefined {
+  const { algorithm, rotation_period_ms: periodMs, rotation_period_msgs: messages } = content;
+  if (algorithm !== MEGOLM) return undefined;
+  if ([periodMs, messages].some((value) => value !== undefined && count(value) === undefined)) return undefined;
+  return {
+    algorithm,
+    ...(periodMs === undefined ? {} : { rotationPeriodMs: Number(periodMs) }),
+    ...(messages === undefined ? {} : { rotationPeriodMessages: Number(messages) }),
+  };
+}
+
+function isSame(one: StoredEncryption, other: StoredEncryption | undefined): boolean {
+  return one.algorithm === other?.algorithm && one.rotationPeriodMs === other.rotationPeriodMs &&
+    one.rotationPeriodMessages === other.rotationPeriodMessages;
 }

@@ -93,23 +93,26 @@ export class EventJournal {
   }
 
   /**
-   * Claims a ciphertext for an event; claiming it again for the same event is no repeat.
+   * Claims a ciphertext for an event, in the name of its sender; claiming it again for the same event is no repeat.
    *
-   * @returns false if another event has claimed it before, or so long ago that it is only known that one has
+   * @returns false if another event of the same sender has claimed it before, or so long ago that it is only known that
+   * one has
    */
   claim(seq: number, { sessionId, messageIndex }: { sessionId: string; messageIndex: number }): boolean {
     return this.#database.transaction(() => {
-      const row = this.#database.get("SELECT room_id, session_id, message_index FROM events WHERE seq = ?", seq);
-      const room = row?.room_id ?? null;
+      const sql = "SELECT room_id, sender, session_id, message_index FROM events WHERE seq = ?";
+      const row = this.#database.get(sql, seq);
       if (typeof row?.message_index === "number") {
         return row.session_id === sessionId && row.message_index === messageIndex;
       }
-      const repeat = this.#database.get(
-        `SELECT 1 FROM events WHERE room_id = ?1 AND session_id = ?2 AND message_index = ?3
-          UNION ALL SELECT 1 FROM floors WHERE room_id = ?1 AND session_id = ?2 AND message_index >= ?3`,
-        ...[room, sessionId, messageIndex],
+      const isUsed = this.#database.get(
+        `SELECT 1 FROM events WHERE room_id = ?1 AND session_id = ?2 AND message_index = ?3 AND sender = ?4
+          UNION ALL
+          SELECT 1 FROM claim_floors
+            WHERE room_id = ?1 AND session_id = ?2 AND sender IN (?4, '') AND message_index >= ?3`,
+        ...[row?.room_id ?? null, sessionId, messageIndex, row?.sender ?? null],
       );
-      if (repeat) return false;
+      if (isUsed) return false;
       this.#update(seq, "session_id = ?, message_index = ?", sessionId, messageIndex);
       return true;
     });
@@ -187,6 +190,18 @@ export class EventJournal {
     return typeof row?.sent_as === "string" ? row.sent_as : undefined;
   }
 
+  /** Rooms in whose timeline a part could not be had, and that have not been told, with the ids of those parts. */
+  cutHistories(): readonly { readonly id: number; readonly roomId: string }[] {
+    // Several of one room are one piece of news.
+    return this.#database.all("SELECT max(id) AS id, room_id FROM cut_histories GROUP BY room_id ORDER BY 1")
+      .map((row) => ({ id: Number(row.id), roomId: String(row.room_id) }));
+  }
+
+  /** The room has been told of that part, and of all before it. */
+  cutHistoryTold(roomId: string, id: number): void {
+    this.#database.run("DELETE FROM cut_histories WHERE room_id = ? AND id <= ?", roomId, id);
+  }
+
   /**
    * Settles undecryptable events older than a week or beyond 10,000. Forgets such settled ones, and their answers, but no
    * ciphertext that was used, nor what was said of a user or a room, which is said but once.
@@ -204,8 +219,8 @@ export class EventJournal {
         ...[before, this.#now()],
       );
       this.#database.run(
-        `INSERT INTO floors SELECT room_id, session_id, max(message_index) FROM events
-          WHERE ${old} AND message_index IS NOT NULL GROUP BY room_id, session_id
+        `INSERT INTO claim_floors SELECT room_id, session_id, sender, max(message_index) FROM events
+          WHERE ${old} AND message_index IS NOT NULL GROUP BY room_id, session_id, sender
           ON CONFLICT DO UPDATE SET message_index = max(message_index, excluded.message_index)`,
         before,
       );

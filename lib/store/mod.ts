@@ -19,13 +19,13 @@ import { Pins } from "./pins.ts";
 import { describeHolder, HOLDER_FILE, STATE_FILE } from "./probe.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
 import { Seal } from "./seal.ts";
-import { type Database, openDatabase } from "./sqlite.ts";
+import { type Database, openDatabase, openMemoryDatabase } from "./sqlite.ts";
 import { RoomState } from "./room_state.ts";
 
 export type { StoreError } from "../errors.ts";
 export { probeStore } from "./probe.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./event_journal.ts";
-export type { Entering, Gap, NewEvent, StoredRoom } from "./room_state.ts";
+export type { Entering, Gap, NewEvent, StoredEncryption, StoredRoom } from "./room_state.ts";
 export type { Key } from "./indexeddb/mod.ts";
 export type { SessionStore } from "./megolm_index.ts";
 export type { CryptoNotes, CryptoRecord, EventJournal, MegolmIndex, Pins, RoomState, SealedDocument };
@@ -94,12 +94,20 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const seal = new Seal(key, folder);
     if (check === undefined) state.run("INSERT INTO meta VALUES ('key_check', ?)", seal.close("key", "key_check"));
     else openKeyCheck(seal, check, keyPath);
-    return new Store({ folder, holderPath, latch, state, key, seal, now });
+    return new Store({ folder, latch, state, key, seal, now });
   } catch (error) {
     removeFile(holderPath);
     state.close();
     throw error;
   }
+}
+
+/** A store that is kept in memory and ends with the process: the same in all but that, for tests of those who use one. */
+export function openMemoryStore(now: () => number = Date.now): Store {
+  const latch = new FailureLatch();
+  const key = crypto.getRandomValues(new Uint8Array(32));
+  const state = openMemoryDatabase(stateSchema, latch);
+  return new Store({ folder: undefined, latch, state, key, seal: new Seal(key, ":memory:"), now });
 }
 
 function openKeyCheck(seal: Seal, check: unknown, path: string): void {
@@ -116,8 +124,8 @@ function openKeyCheck(seal: Seal, check: unknown, path: string): void {
 
 /** What a store is made of. */
 interface Parts {
-  readonly folder: string;
-  readonly holderPath: string;
+  /** The folder; undefined if it is all in memory. */
+  readonly folder: string | undefined;
   readonly latch: FailureLatch;
   readonly state: Database;
   readonly key: Uint8Array;
@@ -135,7 +143,7 @@ export class Store implements AsyncDisposable {
   readonly counter: SealedDocument<{ readonly counter: number }>;
   /** The identity that a device before this one held, until this one holds it. */
   readonly carriedIdentity: SealedDocument<CrossSigningKeys>;
-  /** The state of syncing. */
+  /** Rooms, members, the sync token and events as they arrive. */
   readonly rooms: RoomState;
   /** The journal. */
   readonly journal: EventJournal;
@@ -181,22 +189,23 @@ export class Store implements AsyncDisposable {
    * @throws StoreError if it is missing though it was begun, foreign, damaged or of a newer version
    */
   async openCrypto(): Promise<void> {
-    const { folder, latch, state, holderPath } = this.#parts;
+    const { folder, latch, state } = this.#parts;
+    if (folder === undefined) {
+      this.#crypto = openMemoryDatabase(cryptoSchema, latch);
+      return await this.#useCrypto(this.#crypto);
+    }
     const meta = (name: string) => Number(state.get("SELECT value FROM meta WHERE name = ?", name)?.value);
     const number = meta("crypto");
     const path = join(folder, `crypto-${number}.sqlite3`);
     const crypto = openDatabase(path, cryptoSchema, {
       mayCreate: meta("crypto_begun") < number,
-      holder: () => describeHolder(holderPath),
+      holder: () => describeHolder(join(folder, HOLDER_FILE)),
       latch,
     });
     try {
       state.run("UPDATE meta SET value = ? WHERE name = 'crypto_begun'", number);
-      const index = new MegolmIndex(crypto, this.#parts.now);
-      installGlobals(await openDurableIndexedDB(crypto.raw, (writes) => crypto.transaction(writes), index));
-      if (crypto.get("SELECT 1 FROM megolm_sessions") === undefined) index.adopt(recordsOf(crypto));
+      await this.#useCrypto(crypto);
       this.#crypto = crypto;
-      this.#megolm = index;
     } catch (error) {
       crypto.close();
       if (error instanceof StoreError) throw error;
@@ -224,6 +233,13 @@ export class Store implements AsyncDisposable {
     } finally {
       database.close();
     }
+  }
+
+  async #useCrypto(crypto: Database): Promise<void> {
+    const index = new MegolmIndex(crypto, this.#parts.now);
+    installGlobals(await openDurableIndexedDB(crypto.raw, (writes) => crypto.transaction(writes), index));
+    if (crypto.get("SELECT 1 FROM megolm_sessions") === undefined) index.adopt(recordsOf(crypto));
+    this.#megolm = index;
   }
 
   /** Empties the database of the Rust crypto, which nothing is using, of what a beginning that was cut short has left. */
@@ -267,14 +283,14 @@ export class Store implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const { folder, holderPath, latch, state } = this.#parts;
+    const { folder, latch, state } = this.#parts;
     try {
       this.#crypto?.close();
     } finally {
       // While the lock is still held: the file may be another's right after.
-      removeFile(holderPath);
+      if (folder !== undefined) removeFile(join(folder, HOLDER_FILE));
       state.close();
-      latch.close(folder);
+      latch.close(folder ?? ":memory:");
     }
   }
 

@@ -1,6 +1,6 @@
 /**
- * What syncing has brought: the token, rooms and members, new events and the gaps before them. All of one sync answer
- * is written in one transaction, by whoever calls. Knows nothing of how events are handled.
+ * What syncing has brought: the token, rooms and their joined members, new events and the gaps before them. All of one
+ * sync response is written in one transaction, by whoever calls. Knows nothing of how events are handled.
  *
  * @module
  */
@@ -8,20 +8,33 @@
 import type { Seal } from "./seal.ts";
 import type { Database, Row } from "./sqlite.ts";
 
+/** How long the sync token on disk may lag behind, milliseconds. */
+const TOKEN_LAG_MS = 60_000;
+
 /** A room as it is stored. */
 export interface StoredRoom {
   /** Room id. */
   readonly roomId: string;
   /** Our own membership. */
   readonly membership: "join" | "invite" | "leave";
-  /** `m.room.encryption` as last seen; once seen it is never undefined again. Periods are milliseconds and messages. */
-  readonly encryption: {
-    readonly algorithm: string;
-    readonly rotationPeriodMs?: number;
-    readonly rotationPeriodMessages?: number;
-  } | undefined;
-  /** Sender of each member event for us in an invitation. */
+  /** It has once been seen encrypted: this never goes back. */
+  readonly encrypted: boolean;
+  /** The last usable `m.room.encryption`; once there is one, it never goes back to undefined. */
+  readonly encryption: StoredEncryption | undefined;
+  /** Who invited us, by each member event for us in an invitation; none if it holds no such event. */
   readonly inviters: readonly string[];
+  /** Our own display name in the room; undefined if we have none, or it has not been told since we joined. */
+  readonly ownName: string | undefined;
+}
+
+/** Settings that a room can be encrypted by. */
+export interface StoredEncryption {
+  /** Algorithm. */
+  readonly algorithm: string;
+  /** How long a session may be used, milliseconds. */
+  readonly rotationPeriodMs?: number;
+  /** For how many messages a session may be used. */
+  readonly rotationPeriodMessages?: number;
 }
 
 /** An event as it arrives. */
@@ -58,11 +71,14 @@ export interface Gap {
   readonly to: string | undefined;
 }
 
-/** The state of syncing. */
+/** Rooms, their joined members, the sync token, and events as they arrive. */
 export class RoomState {
   readonly #database: Database;
   readonly #seal: Seal;
   readonly #now: () => number;
+  /** Where syncing has got since the token on disk, without anything to be written. */
+  #unwrittenToken: string | undefined;
+  #tokenWrittenAtMs = -Infinity;
 
   /** Over an open database; `now` in milliseconds since the epoch. */
   constructor(database: Database, seal: Seal, now: () => number) {
@@ -73,12 +89,36 @@ export class RoomState {
 
   /** The token to sync from; undefined before the first sync. */
   syncToken(): string | undefined {
+    if (this.#unwrittenToken !== undefined) return this.#unwrittenToken;
     const row = this.#database.get("SELECT value FROM meta WHERE name = 'sync_token'");
     return row && String(row.value);
   }
 
+  /**
+   * Applies a sync response, together with the token that it ends with, in one transaction. Where that changes nothing, the
+   * token is kept in memory, and written a minute later at most: what is of no concern to us costs no commit.
+   *
+   * @param isDurable somebody else has written down what came of this response: the token must not lag behind
+   */
+  advance(token: string, isDurable: boolean, apply: () => void): void {
+    this.#database.transaction(() => {
+      const before = this.changes();
+      apply();
+      const isQuiet = this.changes() === before && !isDurable && !this.tokenIsAdopted();
+      if (isQuiet && Math.abs(this.#now() - this.#tokenWrittenAtMs) < TOKEN_LAG_MS) this.#unwrittenToken = token;
+      else this.setSyncToken(token);
+    });
+  }
+
+  /** How many rows of the store have been changed so far. */
+  changes(): number {
+    return this.#database.totalChanges();
+  }
+
   /** Sets the token to sync from. */
   setSyncToken(token: string): void {
+    this.#unwrittenToken = undefined;
+    this.#tokenWrittenAtMs = this.#now();
     this.#database.run("INSERT OR REPLACE INTO meta VALUES ('sync_token', ?)", token);
     this.#database.run("DELETE FROM meta WHERE name = 'token_adopted'");
   }
@@ -105,27 +145,46 @@ export class RoomState {
     return row && toRoom(row);
   }
 
-  /** Writes a room. Encryption is sticky: without it, what was known stays, even from before the room was forgotten. */
-  save({ roomId, membership, encryption, inviters }: StoredRoom): void {
+  /** Writes a room. Encryption is sticky: what was known of it stays, even from before the room was forgotten. */
+  save({ roomId, membership, encrypted, encryption, inviters, ownName }: StoredRoom): void {
     this.#database.run(
-      `INSERT INTO rooms VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET membership = excluded.membership,
-        encryption = ifnull(excluded.encryption, encryption), inviters = excluded.inviters`,
-      ...[roomId, membership, encryption ? JSON.stringify(encryption) : null, JSON.stringify(inviters)],
+      `INSERT INTO rooms (room_id, membership, encrypted, encryption, inviters, own_name) VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT DO UPDATE SET membership = excluded.membership, encrypted = max(encrypted, excluded.encrypted),
+        encryption = ifnull(excluded.encryption, encryption), inviters = excluded.inviters, own_name = excluded.own_name`,
+      ...[roomId, membership, Number(encrypted || encryption !== undefined)],
+      ...[encryption ? JSON.stringify(encryption) : null, JSON.stringify(inviters), ownName ?? null],
+    );
+  }
+
+  /**
+   * Notes that a room is encrypted, whatever its state says, and leaves the rest as it is.
+   *
+   * @param encryption settings to encrypt by from now on; without any, the last usable ones stay
+   */
+  setEncrypted(roomId: string, encryption?: StoredEncryption): void {
+    this.#database.run(
+      `INSERT INTO rooms (room_id, encrypted, encryption, inviters) VALUES (?, 1, ?, '[]')
+        ON CONFLICT DO UPDATE SET encrypted = 1, encryption = ifnull(excluded.encryption, encryption)`,
+      ...[roomId, encryption ? JSON.stringify(encryption) : null],
     );
   }
 
   /** Forgets a room that was left; what was held behind a gap is settled. Only that it was encrypted stays known. */
   forget(roomId: string): void {
     this.#database.transaction(() => {
-      this.#database.run("DELETE FROM rooms WHERE room_id = ? AND encryption IS NULL", roomId);
-      this.#database.run("UPDATE rooms SET membership = NULL, inviters = '[]' WHERE room_id = ?", roomId);
-      this.#database.run("DELETE FROM members WHERE room_id = ?", roomId);
+      this.#database.run("DELETE FROM rooms WHERE room_id = ? AND NOT encrypted", roomId);
+      this.#database.run(
+        "UPDATE rooms SET membership = NULL, inviters = '[]', own_name = NULL WHERE room_id = ?",
+        roomId,
+      );
+      this.forgetMembers(roomId);
       this.#database.run(
         `UPDATE events SET state = 'settled', gap = NULL, content = NULL, outcome = 'room-forgotten', settled_at_ms = ?
           WHERE room_id = ? AND state = 'held'`,
         ...[this.#now(), roomId],
       );
       this.#database.run("DELETE FROM gaps WHERE room_id = ?", roomId);
+      this.#database.run("DELETE FROM cut_histories WHERE room_id = ?", roomId);
     });
   }
 
@@ -133,27 +192,66 @@ export class RoomState {
   forgetAll(): void {
     this.#database.transaction(() => {
       for (const { roomId } of this.all()) this.forget(roomId);
+      this.#unwrittenToken = undefined;
       this.#database.run("DELETE FROM meta WHERE name IN ('sync_token', 'token_adopted')");
     });
   }
 
-  /** Membership by user id. */
-  members(roomId: string): ReadonlyMap<string, string> {
-    const rows = this.#database.all("SELECT user_id, membership FROM members WHERE room_id = ?", roomId);
-    return new Map(rows.map((row) => [String(row.user_id), String(row.membership)]));
+  /** Our own display names in the rooms that we have joined. */
+  ownNames(): string[] {
+    const sql = "SELECT DISTINCT own_name FROM rooms WHERE membership = 'join' AND own_name IS NOT NULL";
+    return this.#database.all(sql).map(({ own_name }) => String(own_name));
   }
 
-  /** Sets one member. */
-  setMember(roomId: string, userId: string, membership: string): void {
-    this.#database.run("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", roomId, userId, membership);
+  /** User ids of all joined members: one read, as long as the room is large. */
+  joinedMembers(roomId: string): string[] {
+    const rows = this.#database.all("SELECT user_id FROM joined_members WHERE room_id = ?", roomId);
+    return rows.map(({ user_id }) => String(user_id));
   }
 
-  /** Replaces all members. */
-  replaceMembers(roomId: string, members: ReadonlyMap<string, string>): void {
-    this.#database.transaction(() => {
-      this.#database.run("DELETE FROM members WHERE room_id = ?", roomId);
-      for (const [userId, membership] of members) this.setMember(roomId, userId, membership);
+  /** How many members have joined. */
+  joinedCount(roomId: string): number {
+    const row = this.#database.get("SELECT count(*) AS joined FROM joined_members WHERE room_id = ?", roomId);
+    return Number(row?.joined);
+  }
+
+  /** Whether a user has joined. */
+  isJoined(roomId: string, userId: string): boolean {
+    const sql = "SELECT 1 FROM joined_members WHERE room_id = ? AND user_id = ?";
+    return this.#database.get(sql, roomId, userId) !== undefined;
+  }
+
+  /**
+   * Notes of users whether they are joined now; of several notes of one user, the last one holds.
+   *
+   * @returns users who were joined and by one of these notes have left, if only to come back
+   */
+  updateMembers(roomId: string, notes: readonly (readonly [userId: string, joined: boolean])[]): string[] {
+    if (notes.length === 0) return [];
+    const last = JSON.stringify([...new Map(notes)]);
+    return this.#database.transaction(() => {
+      // A cross join is done in the order in which it is written: one look-up by key for each note.
+      const left = this.#database.all(
+        `SELECT DISTINCT user_id FROM json_each(?2) AS note CROSS JOIN joined_members
+          WHERE room_id = ?1 AND user_id = note.value ->> 0 AND NOT note.value ->> 1`,
+        ...[roomId, JSON.stringify(notes)],
+      );
+      this.#database.run(
+        `DELETE FROM joined_members
+          WHERE room_id = ?1 AND user_id IN (SELECT value ->> 0 FROM json_each(?2) WHERE NOT value ->> 1)`,
+        ...[roomId, last],
+      );
+      this.#database.run(
+        "INSERT OR IGNORE INTO joined_members SELECT ?1, value ->> 0 FROM json_each(?2) WHERE value ->> 1",
+        ...[roomId, last],
+      );
+      return left.map(({ user_id }) => String(user_id));
     });
+  }
+
+  /** Forgets who has joined. */
+  forgetMembers(roomId: string): void {
+    this.#database.run("DELETE FROM joined_members WHERE room_id = ?", roomId);
   }
 
   /**
@@ -199,6 +297,16 @@ export class RoomState {
     return Number(this.#database.get(sql, roomId, from, to ?? null)?.id);
   }
 
+  /** How many gaps of a room are not filled. */
+  gapCount(roomId: string): number {
+    return Number(this.#database.get("SELECT count(*) AS gaps FROM gaps WHERE room_id = ?", roomId)?.gaps);
+  }
+
+  /** Notes that a part of a room's timeline can't be had, besides its gaps. */
+  cutHistory(roomId: string): void {
+    this.#database.run("INSERT INTO cut_histories (room_id) VALUES (?)", roomId);
+  }
+
   /** The newest gap of a room, which events that arrive now are held behind. */
   openGap(roomId: string): number | undefined {
     const id = this.#database.get("SELECT max(id) AS id FROM gaps WHERE room_id = ?", roomId)?.id;
@@ -208,8 +316,10 @@ export class RoomState {
   /**
    * Fills a gap: its events, earliest first, and behind them those that were held. They are to be handled now, or, if
    * an older gap of the room is still open, held behind that one, so that the order is right whichever is filled first.
+   *
+   * @param cutOff there were, or may have been, earlier events that could not be had
    */
-  fillGap(id: number, events: readonly NewEvent[]): void {
+  fillGap(id: number, events: readonly NewEvent[], cutOff = false): void {
     this.#database.transaction(() => {
       const gap = this.#database.get("SELECT room_id FROM gaps WHERE id = ?", id);
       if (!gap) return;
@@ -224,6 +334,7 @@ export class RoomState {
         );
       }
       this.#database.run("DELETE FROM gaps WHERE id = ?", id);
+      if (cutOff) this.#database.run("INSERT INTO cut_histories (room_id) VALUES (?)", gap.room_id ?? null);
     });
   }
 
@@ -238,7 +349,9 @@ function toRoom(row: Row): StoredRoom {
   return {
     roomId: String(row.room_id),
     membership: String(row.membership) as StoredRoom["membership"],
+    encrypted: row.encrypted === 1,
     encryption: row.encryption === null ? undefined : JSON.parse(String(row.encryption)),
     inviters: JSON.parse(String(row.inviters)),
+    ownName: row.own_name === null ? undefined : String(row.own_name),
   };
 }

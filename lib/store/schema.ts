@@ -65,6 +65,31 @@ export const stateSchema: Schema = {
     CREATE TABLE stale_users (user_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     CREATE TABLE panics (input TEXT PRIMARY KEY, times INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   `,
+    `
+    -- Encrypted once is encrypted for ever; \`encryption\` is the last setting that can be encrypted by.
+    ALTER TABLE rooms ADD COLUMN encrypted INTEGER NOT NULL DEFAULT 0;
+    UPDATE rooms SET encrypted = 1 WHERE encryption IS NOT NULL;
+    UPDATE rooms SET encryption = NULL WHERE encryption ->> 'algorithm' IS NOT 'm.megolm.v1.aes-sha2';
+    ALTER TABLE rooms ADD COLUMN own_name TEXT;
+
+    DELETE FROM members WHERE membership <> 'join';
+    ALTER TABLE members DROP COLUMN membership;
+    ALTER TABLE members RENAME TO joined_members;
+
+    -- Parts of timelines that could not be had, and of which the room has not been told.
+    CREATE TABLE cut_histories (id INTEGER PRIMARY KEY AUTOINCREMENT, room_id TEXT NOT NULL) STRICT;
+
+    -- A ciphertext is used up for the sender who used it: under another name it is another's, and judged as such.
+    DROP INDEX claims;
+    CREATE UNIQUE INDEX claims ON events (room_id, session_id, message_index, sender) WHERE message_index IS NOT NULL;
+    CREATE TABLE claim_floors (
+      room_id TEXT NOT NULL, session_id TEXT NOT NULL, sender TEXT NOT NULL, message_index INTEGER NOT NULL,
+      PRIMARY KEY (room_id, session_id, sender)
+    ) STRICT, WITHOUT ROWID;
+    -- Whose the earlier ones were is not known: without a sender they count for every one.
+    INSERT INTO claim_floors SELECT room_id, session_id, '', message_index FROM floors;
+    DROP TABLE floors;
+  `,
   ],
 };
 

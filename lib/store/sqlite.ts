@@ -75,6 +75,11 @@ export class Database {
     return this.#guard(() => this.#prepare(sql).all(...values));
   }
 
+  /** How many rows have been changed since it was opened, also by what was undone. */
+  totalChanges(): number {
+    return Number(this.get("SELECT total_changes() AS changes")?.changes);
+  }
+
   /** Runs `f` in one transaction, or as a part of the one under way; what it wrote is undone if it throws. */
   transaction<T>(f: () => T): T {
     const [begin, commit, rollback] = this.#depth === 0
@@ -156,8 +161,16 @@ export function openDatabase(path: string, schema: Schema, opening: Opening): Da
   }
 }
 
+/** A database of the same kind in memory, which ends with the process. */
+export function openMemoryDatabase(schema: Schema, latch: FailureLatch): Database {
+  const raw = new DatabaseSync(":memory:");
+  migrate(raw, schema, 0);
+  return new Database(":memory:", raw, latch);
+}
+
 /** Looks before it touches: a file that is not ours is left as it was. */
-function prepare(raw: DatabaseSync, { applicationId, steps }: Schema, mayCreate: boolean): void {
+function prepare(raw: DatabaseSync, schema: Schema, mayCreate: boolean): void {
+  const { applicationId, steps } = schema;
   const pragma = (sql: string) => Object.values(raw.prepare(`PRAGMA ${sql}`).get() ?? {})[0];
   pragma("locking_mode = EXCLUSIVE");
   const found = Number(pragma("application_id"));
@@ -182,7 +195,10 @@ function prepare(raw: DatabaseSync, { applicationId, steps }: Schema, mayCreate:
   raw.prepare("COMMIT").run();
   const health = pragma("quick_check(1)");
   if (health !== "ok") throw new Error(`it is damaged (${health}); bring a backup of the whole folder back`);
+  migrate(raw, schema, version);
+}
 
+function migrate(raw: DatabaseSync, { applicationId, steps }: Schema, version: number): void {
   for (const [index, step] of steps.entries()) {
     if (index < version) continue;
     raw.exec(`BEGIN IMMEDIATE; ${step};

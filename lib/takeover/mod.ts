@@ -90,8 +90,7 @@ export async function takeOver({ store, folder, homeserver, user }: TakeOverOpti
   });
   store.transaction(() => {
     for (const roomId of rooms) {
-      store.rooms.save({ roomId, membership: "leave", encryption: { algorithm: MEGOLM }, inviters: [] });
-      store.rooms.forget(roomId);
+      store.rooms.setEncrypted(roomId, { algorithm: MEGOLM });
     }
     if (syncToken !== undefined) store.rooms.adoptToken(syncToken);
     store.account.save({ homeserver, ...session });

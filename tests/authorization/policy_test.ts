@@ -10,7 +10,18 @@ import {
   type Verdict,
 } from "../../lib/authorization/mod.ts";
 import type { DeviceFacts, RoomFacts, SenderFacts } from "../../lib/session/mod.ts";
-import { alice, clear, decrypted, goodSender, identity, mallory, phone, room, self } from "../operator/fakes.ts";
+import {
+  alice,
+  clear,
+  decrypted,
+  goodSender,
+  identity,
+  mallory,
+  membersOf,
+  phone,
+  room,
+  self,
+} from "../operator/fakes.ts";
 
 const goodDevice = goodSender.device as DeviceFacts;
 const identityPin: Pin = { kind: "identity", masterKey: "master", sinceMs: 1 };
@@ -24,7 +35,7 @@ const encryptedRoom: RoomFacts = {
   membership: "join",
   encrypted: true,
   sendProblem: undefined,
-  joined: [alice, self],
+  ...membersOf([alice, self]),
 };
 const plain: Grounds = {
   room: encryptedRoom,
@@ -309,7 +320,7 @@ Deno.test("hasAllowedUser() does not count ourselves", () => {
     membership: "join",
     encrypted: true,
     sendProblem: undefined,
-    joined,
+    ...membersOf(joined),
   });
   assert.equal(hasAllowedUser(room([self, mallory, alice]), new Set([alice, self]), self), true);
   assert.equal(hasAllowedUser(room([self, mallory]), new Set([alice, self]), self), false);

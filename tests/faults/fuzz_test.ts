@@ -6,7 +6,7 @@ import { scaleOf } from "../../lib/scaler/workloads.ts";
 import { object } from "../../lib/json.ts";
 import { Machine } from "../../lib/session/olm_machine.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
-import { SyncApplier, syncFilter, timelineEvent } from "../../lib/session/sync_response.ts";
+import { messageOf, SyncApplier, syncFilter } from "../../lib/session/sync_response.ts";
 import { openStore } from "../../lib/store/mod.ts";
 import { Api, type JsonObject, type Person } from "../../sandbox/person/mod.ts";
 import { World } from "../session/world.ts";
@@ -57,10 +57,10 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
     deviceId: "FUZZ",
     allowedUsers: new Set(["@alice:localhost"]),
   });
-  const applier = new SyncApplier(store, SELF, Date.now);
+  const applier = new SyncApplier(store, SELF, new Set(["@alice:localhost"]), Date.now);
   const encrypted = new Set<string>();
   let handled = 0;
-  for (const answer of answers.slice(0, 3)) applier.apply(answer);
+  for (const answer of answers.slice(0, 3)) applier.apply(answer, true);
   // Names that SQLite or UTF-8 would give back as others.
   const named = ["$a\0b", "$\ud800", "__proto__", ""].map((id): [JsonObject] => {
     return [
@@ -72,8 +72,8 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
     fc.asyncProperty(spoilt(answers), async (answer) => {
       for (const { id } of store.rooms.gaps()) store.rooms.fillGap(id, []);
       try {
-        await machine.receive(answer, "token", new AbortController().signal);
-        applier.apply(answer);
+        const isForCrypto = await machine.receive(answer, "token", new AbortController().signal);
+        applier.apply(answer, isForCrypto);
       } catch (error) {
         // Refused as a whole: nothing of it is there, and the next sync asks for it again.
         if (!(error instanceof TransientError)) throw error;
@@ -85,9 +85,9 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
       }
       const rooms = new Map(store.rooms.all().map((room) => [room.roomId, room]));
       for (const roomId of encrypted) {
-        assert.ok(!rooms.has(roomId) || rooms.get(roomId)?.encryption, "encryption is never forgotten");
+        assert.ok(!rooms.has(roomId) || rooms.get(roomId)?.encrypted, "encryption is never forgotten");
       }
-      for (const [roomId, { encryption }] of rooms) if (encryption) encrypted.add(roomId);
+      for (const [roomId, room] of rooms) if (room.encrypted) encrypted.add(roomId);
     }),
     { numRuns: RUNS, examples: named },
   );
@@ -123,7 +123,7 @@ Deno.test("an event, however spoilt, is read as something, or not now", async ()
   await fc.assert(
     fc.asyncProperty(spoilt(originals), async ({ roomId, event }) => {
       // What reaches the operator has passed this, and is of somebody whom it knows.
-      const made = timelineEvent(String(roomId), object(event), SELF, 0);
+      const made = messageOf(String(roomId), object(event), SELF, 0);
       if (made === undefined || made.sender !== alice.userId) return;
       const inbox = { ...made, seq: 1 };
       try {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
 import type { InboxEvent, Payload, RoomFacts, SenderFacts, Settings } from "../../lib/operator/mod.ts";
-import { alice, clear, decrypted, identity, mallory, rest, room, self, World } from "./fakes.ts";
+import { alice, clear, decrypted, identity, mallory, rest, room, type RoomChanges, self, World } from "./fakes.ts";
 
 const larger = { joined: [alice, mallory, self] };
 const direct = {};
@@ -17,7 +17,7 @@ interface Case {
   readonly name: string;
   readonly body?: string;
   readonly how?: Partial<InboxEvent> & { payload?: Payload };
-  readonly room?: Partial<RoomFacts>;
+  readonly room?: RoomChanges;
   readonly settings?: Partial<Settings>;
   readonly outcome: string | undefined;
   readonly said?: string[];
@@ -671,15 +671,18 @@ Deno.test("Operator answers a status that stands behind a gap after the commands
   assert.equal(world.texts.at(-1), "clawdbot is off: 0/0 ready, 0 available");
 });
 
-Deno.test("Operator tells a room once that not all of it could be fetched", async () => {
+Deno.test("Operator tells a room once of each part that could not be fetched, and only while it runs", async () => {
   const world = new World();
   world.room("!strangers:example.org", { joined: [mallory, self] });
   for (let life = 0; life < 2; life += 1) {
     await using running = world.start();
-    running.operator.historyCutOff(room);
-    running.operator.historyCutOff("!strangers:example.org");
-    running.operator.historyCutOff("!unknown:example.org");
+    assert.equal(running.operator.historyCutOff(room, 1), true);
+    assert.equal(running.operator.historyCutOff("!strangers:example.org", 2), true);
+    assert.equal(running.operator.historyCutOff("!unknown:example.org", 3), true);
     await rest();
+    running.tellToEnd();
+    await running.ended;
+    assert.equal(running.operator.historyCutOff(room, 4), false);
   }
   assert.deepEqual([...world.said.values()].map(({ roomId }) => roomId), [room]);
 });

@@ -76,6 +76,14 @@ export const goodSender: SenderFacts = {
   devices: [phone],
 };
 
+/** What is different about a room, with its members as a list. */
+export type RoomChanges = Partial<RoomFacts> & { readonly joined?: readonly string[] };
+
+/** What a room's facts say of its joined members. */
+export function membersOf(joined: readonly string[]): Pick<RoomFacts, "joinedCount" | "isJoined"> {
+  return { joinedCount: joined.length, isJoined: (user) => joined.includes(user) };
+}
+
 const noPods = { desired: 0, current: 0, ready: 0, available: 0 };
 const none: Scale = { ...noPods, settled: true, resourceVersion: "1", generation: 1 };
 
@@ -253,15 +261,20 @@ export class World {
   }
 
   /** Makes or changes a room; by default encrypted, with Alice and us in it. */
-  room(roomId: string, changes: Partial<RoomFacts> = {}): void {
+  room(roomId: string, { joined, ...changes }: RoomChanges = {}): void {
     const plain: RoomFacts = {
       roomId,
       membership: "join",
       encrypted: true,
       sendProblem: undefined,
-      joined: [alice, self],
+      ...membersOf([alice, self]),
     };
-    this.rooms.set(roomId, { ...plain, ...this.rooms.get(roomId), ...changes });
+    this.rooms.set(roomId, {
+      ...plain,
+      ...this.rooms.get(roomId),
+      ...changes,
+      ...joined === undefined ? {} : membersOf(joined),
+    });
   }
 
   /** Puts a message into the inbox; by default encrypted, by Alice, from a good device. */

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
-import type { RoomFacts } from "../../lib/operator/mod.ts";
-import { alice, mallory, rest, self, World } from "./fakes.ts";
+import { alice, mallory, rest, type RoomChanges, self, World } from "./fakes.ts";
 
 function emptyWorld(): World {
   const world = new World();
@@ -36,7 +35,7 @@ Deno.test("Operator answers invitations, also those that waited for its start", 
 });
 
 Deno.test("Operator leaves rooms that no allowed user is in", async (t) => {
-  const rows: [calls: string[], name: string, facts: Partial<RoomFacts>][] = [
+  const rows: [calls: string[], name: string, facts: RoomChanges][] = [
     [[], "an allowed user is there", { joined: [self, mallory, alice] }],
     [["leave !r"], "strangers only", { joined: [self, mallory] }],
     [["leave !r"], "nobody", { joined: [self] }],

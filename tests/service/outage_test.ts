@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { Health, Metrics, serveHealth } from "../../lib/service/mod.ts";
-import type { Pace } from "../../lib/session/mod.ts";
+import type { Retrying } from "../../lib/session/mod.ts";
+import { operatorPolicy } from "../../lib/async.ts";
 import { World } from "../session/world.ts";
 
 Deno.test("health, readiness and metrics follow a sync that dies and comes back", async () => {
@@ -29,34 +30,27 @@ Deno.test("health, readiness and metrics follow a sync that dies and comes back"
   let synced = Promise.withResolvers<void>();
   let failed = Promise.withResolvers<void>();
   const goOn = Promise.withResolvers<void>();
-  const pace = (): Pace => ({
-    working: () => {},
-    failed: () => {
+  const retrying: Retrying = {
+    policy: operatorPolicy(20),
+    onWait: () => {
       health.backingOff(15_000);
       metrics.retried();
       failed.resolve();
-      return { retry: true, waitMs: 15_000 };
     },
     sleep: () => goOn.promise,
-  });
+  };
   const end = new AbortController();
   const nothing = () => {};
   const ended = running.session.run(
     {
-      ...{
-        eventsArrived: nothing,
-        keyArrived: nothing,
-        historyCutOff: () => {},
-        roomsChanged: nothing,
-        devicesChanged: nothing,
-      },
-      verificationAsked: nothing,
+      ...{ eventsArrived: nothing, keyArrived: nothing, roomsChanged: nothing, devicesChanged: nothing },
+      ...{ verificationAsked: nothing, refused: nothing, historyCutOff: () => true },
     },
     () => {
       health.synced();
       synced.resolve();
     },
-    pace,
+    retrying,
     end.signal,
   ).catch((error) => assert.equal(error, end.signal.reason));
   const nextSync = async (after: () => unknown) => {

@@ -125,10 +125,9 @@ Deno.test("Session.send() refuses an answer that cannot be encrypted, and goes o
     }
   });
   await t.step("as the room has never had a usable setting", async () => {
-    const other = await running.roomWith(alice);
-    const room = running.store.rooms.get(other);
-    assert.ok(room);
-    running.store.rooms.save({ ...room, encryption: { algorithm: "" } });
+    const other = await alice.createRoom([running.session.self], { encrypted: false });
+    await running.joined(other);
+    running.store.rooms.setEncrypted(other);
     assert.equal(running.session.room(other)?.sendProblem, "unusable-encryption");
     await assert.rejects(running.say(other, "two"), { constructor: RejectedError, code: "UNUSABLE_ENCRYPTION" });
   });

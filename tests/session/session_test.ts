@@ -159,7 +159,7 @@ Deno.test("Session.send() hands the key to a member whose devices were known bef
   await running.say(without, "still all here");
   assert.equal(handed(), before);
   // As a sync answer would, if it did not say besides that his devices are to be looked at.
-  running.store.rooms.setMember(without, bob.userId, "join");
+  running.store.rooms.updateMembers(without, [[bob.userId, true]]);
   await running.say(without, "bob, too");
   assert.equal(handed(), before + 1);
 });
@@ -198,7 +198,7 @@ Deno.test("Session.send() gives no key to somebody who leaves while it waits for
   const sent = running.say(roomId, "hello");
   await claiming;
   await bob.leave(roomId);
-  await running.until(() => running.store.rooms.members(roomId).get(bob.userId) !== "join" || undefined);
+  await running.until(() => !running.store.rooms.isJoined(roomId, bob.userId) || undefined);
   claim[Symbol.dispose]();
   await sent;
   assert.equal((await heard).encrypted, true);
@@ -247,24 +247,29 @@ Deno.test("Session.send() with the same transaction id says it once", async () =
   assert.equal(await running.say(roomId, "once", "t1"), await running.say(roomId, "once", "t1"));
 });
 
-Deno.test("Session never sends in clear into a room that was encrypted", async () => {
+Deno.test("Session never sends in clear into a room that was encrypted, whatever settings it is given", async () => {
   await using world = new World();
   const alice = await world.person("alice");
-  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  const [encrypted, clear] = [
+    await alice.createRoom(["@toggle:localhost"]),
+    await alice.createRoom(["@toggle:localhost"], { encrypted: false }),
+  ];
+  const empty = { type: "m.room.encryption", sender: alice.userId, state_key: "", content: {} };
   {
     await using running = (await world.open()).sync();
-    await running.joined(roomId);
-    world.homeserver.attacks.inject(roomId, {
-      type: "m.room.encryption",
-      sender: alice.userId,
-      state_key: "",
-      content: { algorithm: "none" },
-    });
-    await running.until(() => running.store.rooms.get(roomId)?.encryption?.algorithm === "none" || undefined);
-    await assert.rejects(running.say(roomId, "secret"), RejectedError);
+    for (const roomId of [encrypted, clear]) {
+      await running.joined(roomId);
+      world.homeserver.attacks.inject(roomId, empty);
+    }
+    await running.until(() => running.session.room(clear)?.encrypted || undefined);
+    await assert.rejects(running.say(clear, "secret"), RejectedError);
+    assert.equal(running.session.room(clear)?.sendProblem, "unusable-encryption");
   }
   await using again = (await world.open()).sync();
-  await assert.rejects(again.say(roomId, "secret"), RejectedError);
+  await assert.rejects(again.say(clear, "secret"), RejectedError);
+  const heard = alice.next(({ body }) => body === "secret");
+  await again.say(encrypted, "secret");
+  assert.equal((await heard).encrypted, true, "by the last settings that could be used");
 });
 
 Deno.test("Session hands over what was said after its own join, and nothing from before", async () => {
@@ -468,7 +473,7 @@ Deno.test("Session leaves a room's membership of its own to where the room stand
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
   const roomId = await running.roomWith(alice);
-  assert.ok(running.session.room(roomId)?.joined.includes("@toggle:localhost"));
+  assert.ok(running.session.room(roomId)?.isJoined("@toggle:localhost"));
 });
 
 Deno.test("Session tells who asks, device to device, to verify it, once in an answer", async () => {

@@ -5,9 +5,10 @@
  * @module
  */
 
+import { operatorPolicy, sleep } from "../../lib/async.ts";
 import { type Login, Secret } from "../../lib/config/mod.ts";
 import type { Answer, InboxEvent, Payload } from "../../lib/operator/mod.ts";
-import { openSession, type Pace, type Session, type SessionOptions } from "../../lib/session/mod.ts";
+import { openSession, type RefusedEvent, type Session, type SessionOptions } from "../../lib/session/mod.ts";
 import { openStore, type Store } from "../../lib/store/mod.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { Person } from "../../sandbox/person/mod.ts";
@@ -86,6 +87,12 @@ export class Running implements AsyncDisposable {
   readonly #watchers = new Set<() => void>();
   /** Rooms and sessions for which keys were announced. */
   readonly keys: [roomId: string, sessionId: string][] = [];
+  /** Whether what is told of a history that was cut off is taken. */
+  isReady = true;
+  /** Rooms whose history was cut off. */
+  readonly cutOff: string[] = [];
+  /** Messages of strangers. */
+  readonly refused: RefusedEvent[] = [];
   /** Whose devices were said to have changed. */
   readonly changed = new Set<string>();
   /** Who asked to verify us. */
@@ -100,16 +107,19 @@ export class Running implements AsyncDisposable {
   /** Begins to sync; failures are waited out without waiting. */
   sync(): this {
     const changed = (): void => this.#watchers.forEach((look) => look());
-    const pace = (): Pace => ({
-      working: () => {},
-      failed: () => ({ retry: true, waitMs: 0 }),
-      sleep: (_, signal) => new Promise((resolve) => setTimeout(resolve, 1)).then(() => signal.throwIfAborted()),
-    });
     this.#running = this.session.run(
       {
         eventsArrived: changed,
+        refused: (event) => {
+          this.refused.push(event);
+          changed();
+        },
         roomsChanged: changed,
-        historyCutOff: () => {},
+        historyCutOff: (roomId) => {
+          if (this.isReady) this.cutOff.push(roomId);
+          changed();
+          return this.isReady;
+        },
         devicesChanged: (users) => {
           for (const user of users) this.changed.add(user);
           changed();
@@ -121,7 +131,7 @@ export class Running implements AsyncDisposable {
         },
       },
       changed,
-      pace,
+      { policy: operatorPolicy(Infinity), onWait: () => {}, sleep: (_, signal) => sleep(1, signal) },
       this.#end.signal,
     );
     this.#running.catch((error) => this.#watchers.forEach((look) => (this.#failure = error, look())));
@@ -165,7 +175,7 @@ export class Running implements AsyncDisposable {
   async joinedBy(person: Person, roomId: string): Promise<void> {
     await person.until(() => person.invitations.has(roomId) || undefined);
     await person.join(roomId);
-    await this.until(() => this.store.rooms.members(roomId).get(person.userId) === "join" || undefined);
+    await this.until(() => this.store.rooms.isJoined(roomId, person.userId) || undefined);
   }
 
   /** Events that may be handled now. */

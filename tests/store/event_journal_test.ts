@@ -12,8 +12,8 @@ function answer(eventId: string, sequence = 0): Answer {
 }
 
 /** Takes an event in and gives its place. */
-function arrive(store: Store, eventId: string): number {
-  assert.equal(store.rooms.addEvent(event(eventId), { state: "new" }), true);
+function arrive(store: Store, eventId: string, sender = "@ann:x"): number {
+  assert.equal(store.rooms.addEvent({ ...event(eventId), sender }, { state: "new" }), true);
   return store.journal.unsettled(0).find(({ inbox }) => inbox.eventId === eventId)?.inbox.seq ?? 0;
 }
 
@@ -89,6 +89,44 @@ Deno.test("EventJournal.claim() lets one event have a ciphertext", async () => {
   journal.settle(first, "done", []);
   assert.equal(journal.claim(second, key), false, "settling does not free it");
   assert.equal(journal.claim(second, { ...key, sessionId: "t" }), true);
+});
+
+Deno.test("EventJournal.claim() uses a ciphertext up for the sender who used it, and for nobody else", async () => {
+  await using folder = new Folder();
+  let store = await folder.life();
+  const key = { sessionId: "s", messageIndex: 3 };
+  const [forged, anns, again] = [arrive(store, "$1", "@bob:x"), arrive(store, "$2"), arrive(store, "$3")];
+  assert.equal(store.journal.claim(forged, key), true);
+  assert.equal(store.journal.claim(anns, key), true, "Ann's, though it was sent under Bob's name before");
+  assert.equal(store.journal.claim(again, key), false);
+  for (const seq of [forged, anns]) store.journal.settle(seq, "done", []);
+  folder.nowMs += WEEK_MS + 1;
+  store.journal.prune();
+
+  const { journal } = await folder.life();
+  const lower = { ...key, messageIndex: 2 };
+  assert.equal(journal.claim(again, lower), false, "the floor is Ann's");
+  store = await folder.life();
+  const carol = arrive(store, "$4", "@carol:x");
+  assert.equal(store.journal.claim(carol, lower), true, "and not Carol's");
+});
+
+Deno.test("EventJournal tells once of each room in whose history something is missing", async () => {
+  await using folder = new Folder();
+  const { rooms } = await folder.life();
+  rooms.fillGap(rooms.addGap({ roomId: "!r", from: "p", to: "s" }), [event("$1")], true);
+  rooms.fillGap(rooms.addGap({ roomId: "!whole", from: "p", to: "s" }), []);
+  rooms.cutHistory("!r");
+  rooms.cutHistory("!other");
+  const { journal, rooms: later } = await folder.life();
+  const [one, other] = journal.cutHistories();
+  assert.deepEqual([one?.roomId, other?.roomId], ["!r", "!other"]);
+  later.cutHistory("!r");
+  journal.cutHistoryTold("!r", one?.id ?? 0);
+  assert.equal(journal.cutHistories().filter(({ roomId }) => roomId === "!r").length, 1, "what came since is news");
+  later.forget("!r");
+  later.forget("!other");
+  assert.deepEqual(journal.cutHistories(), []);
 });
 
 Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was used", async () => {

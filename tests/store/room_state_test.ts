@@ -6,9 +6,12 @@ import { event, Folder } from "./folder.ts";
 const room: StoredRoom = {
   roomId: "!r",
   membership: "join",
+  encrypted: true,
   encryption: { algorithm: "m.megolm.v1.aes-sha2", rotationPeriodMs: 1_000 },
   inviters: ["@ann:x"],
+  ownName: "The Claw",
 };
+const clear: StoredRoom = { ...room, encrypted: false, encryption: undefined };
 
 /** Event ids that may be handled, in order. */
 function ready(store: Store): string[] {
@@ -22,12 +25,11 @@ Deno.test("RoomState has in the next life what it was given in this one", async 
   rooms.setSyncToken("s1");
   rooms.setSyncToken("s2");
   rooms.save(room);
-  rooms.save({ ...room, roomId: "!i", membership: "invite", encryption: undefined });
-  rooms.setMember("!r", "@ann:x", "join");
-  rooms.setMember("!r", "@bob:x", "join");
-  rooms.setMember("!r", "@bob:x", "leave");
-  rooms.replaceMembers("!i", new Map([["@ann:x", "invite"]]));
-  rooms.replaceMembers("!i", new Map([["@me:x", "invite"]]));
+  rooms.save({ ...clear, roomId: "!i", membership: "invite", ownName: undefined });
+  rooms.updateMembers("!r", [["@ann:x", true], ["@bob:x", true]]);
+  rooms.updateMembers("!r", [["@bob:x", false]]);
+  rooms.updateMembers("!i", [["@ann:x", true]]);
+  rooms.forgetMembers("!i");
   const gap = rooms.addGap({ roomId: "!r", from: "p", to: undefined });
 
   const later = (await folder.life()).rooms;
@@ -36,8 +38,10 @@ Deno.test("RoomState has in the next life what it was given in this one", async 
   assert.deepEqual(later.get("!r"), room);
   assert.equal(later.get("!i")?.membership, "invite");
   assert.equal(later.get("!unknown"), undefined);
-  assert.deepEqual([...later.members("!r")], [["@ann:x", "join"], ["@bob:x", "leave"]]);
-  assert.deepEqual([...later.members("!i")], [["@me:x", "invite"]]);
+  assert.deepEqual([later.joinedMembers("!r"), later.joinedMembers("!i")], [["@ann:x"], []]);
+  assert.deepEqual([later.joinedCount("!r"), later.joinedCount("!i")], [1, 0]);
+  assert.deepEqual(["@ann:x", "@bob:x"].map((user) => later.isJoined("!r", user)), [true, false]);
+  assert.deepEqual(later.ownNames(), ["The Claw"]);
   assert.deepEqual(later.gaps(), [{ id: gap, roomId: "!r", from: "p", to: undefined }]);
 });
 
@@ -54,38 +58,41 @@ Deno.test("RoomState.save() never takes encryption back, not even from a room th
   await using folder = new Folder();
   const { rooms } = await folder.life();
   rooms.save(room);
-  rooms.save({ ...room, encryption: undefined });
-  assert.deepEqual(rooms.get("!r")?.encryption, room.encryption);
+  rooms.save(clear);
+  assert.deepEqual(rooms.get("!r"), room);
+  rooms.setEncrypted("!r");
+  assert.deepEqual(rooms.get("!r"), room, "the last usable settings stay");
   rooms.forget("!r");
   assert.equal(rooms.get("!r"), undefined);
   assert.deepEqual(rooms.all(), []);
   const later = (await folder.life()).rooms;
-  later.save({ ...room, encryption: undefined });
-  assert.deepEqual(later.get("!r")?.encryption, room.encryption);
+  later.save(clear);
+  assert.deepEqual(later.get("!r"), room);
 });
 
 Deno.test("RoomState.forget() leaves no members, no gaps and nothing held", async () => {
   await using folder = new Folder();
   const store = await folder.life();
   store.rooms.save(room);
-  store.rooms.setMember("!r", "@ann:x", "join");
+  store.rooms.updateMembers("!r", [["@ann:x", true]]);
   const gap = store.rooms.addGap({ roomId: "!r", from: "p", to: "s" });
   store.rooms.addEvent(event("$1"), { state: "held", gap });
   store.rooms.forget("!r");
-  assert.deepEqual([store.rooms.gaps(), [...store.rooms.members("!r")], ready(store)], [[], [], []]);
+  assert.deepEqual([store.rooms.gaps(), store.rooms.joinedMembers("!r"), ready(store)], [[], [], []]);
   assert.equal(store.rooms.knows("!r", "$1"), true);
 });
 
 Deno.test("RoomState.forget() leaves no trace of a room that was never encrypted", async () => {
   await using folder = new Folder();
   const { rooms } = await folder.life();
-  rooms.save({ ...room, encryption: undefined });
+  rooms.save(clear);
   rooms.save({ ...room, roomId: "!encrypted" });
-  for (const roomId of ["!r", "!encrypted"]) rooms.forget(roomId);
+  rooms.setEncrypted("!unknown");
+  for (const roomId of ["!r", "!encrypted", "!unknown"]) rooms.forget(roomId);
   await folder.end();
   using database = new DatabaseSync(folder.file("state.sqlite3"));
   const rows = database.prepare("SELECT room_id FROM rooms").all();
-  assert.deepEqual(rows.map(({ room_id }) => room_id), ["!encrypted"]);
+  assert.deepEqual(rows.map(({ room_id }) => room_id), ["!encrypted", "!unknown"]);
 });
 
 Deno.test("RoomState.addEvent() takes an event in once", async () => {

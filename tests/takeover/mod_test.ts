@@ -96,7 +96,14 @@ async function assertTakenOver(store: Store, kind: Kind): Promise<void> {
   const session = { homeserver: HOMESERVER, userId: USER, deviceId: DEVICE, accessToken: TOKEN };
   assert.deepEqual(store.account.load(), session);
   assert.deepEqual([store.rooms.syncToken(), store.rooms.tokenIsAdopted()], ["s42", true]);
-  store.rooms.save({ roomId: ROOM, membership: "join", encryption: undefined, inviters: [] });
+  store.rooms.save({
+    roomId: ROOM,
+    membership: "join",
+    encrypted: false,
+    encryption: undefined,
+    inviters: [],
+    ownName: undefined,
+  });
   assert.equal(store.rooms.get(ROOM)?.encryption?.algorithm, "m.megolm.v1.aes-sha2");
 
   const machine = await machineOf(store, kind);
