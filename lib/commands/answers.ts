@@ -161,7 +161,7 @@ export function targetGone(typed: string, target: string): Text {
   } is no longer among my targets. I leave it as it is.`;
 }
 
-/** A command that was believed when it came, and is not any more when it is its turn. */
+/** A command that was trusted when it came, and is not any more when it is its turn. */
 export function noLongerSure(): Text {
   return text`I did nothing: when its turn came, I could no longer be sure that this message is yours.`;
 }

@@ -205,8 +205,8 @@ export const VARIABLES = {
     name: "SENDER_TRUST",
     default: "tofu",
     permitted: "tofu, cross-signed, any",
-    meaning: "which devices of an allowed user are believed: " +
-      "those of first sight and what the user vouches for, only those signed by their owner, or all",
+    meaning: "which devices of an allowed user are trusted: the identity or the devices of first sight, " +
+      "only devices signed by their owner, or all",
     parse: values.oneOf({ "tofu": ["tofu"], "cross-signed": ["cross-signed"], "any": ["any"] }),
   },
   trustedIdentities: {
@@ -214,7 +214,7 @@ export const VARIABLES = {
     default: "",
     defaultInWords: "first sight",
     permitted: "@user:server=<public master key, 43 characters of base64>, comma-separated; users of ALLOWED_USERS",
-    meaning: "users who are believed with this identity only",
+    meaning: "users who are trusted with this identity only",
     parse: values.trustedIdentities,
   },
   recoveryKey: {

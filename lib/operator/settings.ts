@@ -25,9 +25,9 @@ export interface Settings {
   readonly echo: "message" | "reaction" | "off";
   /** Commands in unencrypted rooms are refused. */
   readonly requireEncryption: boolean;
-  /** Which devices of an allowed user are believed (SPEC 4d). */
+  /** Which devices of an allowed user are trusted (SPEC 4d). */
   readonly senderTrust: SenderTrust;
-  /** Master keys set by hand, by user id: such a user is believed with that identity only. */
+  /** Master keys set by hand, by user id: such a user is trusted with that identity only. */
   readonly trustedIdentities: ReadonlyMap<string, string>;
   /** Older commands are not acted on, milliseconds. */
   readonly maxCommandAgeMs: number;
@@ -117,7 +117,7 @@ export interface Parts {
   readonly memory: Memory;
   /** Has calls to journal, memory and pins made as one: all of them last, or none. */
   readonly transaction: (calls: () => void) => void;
-  /** Whom users are believed to be. */
+  /** What users are known by. */
   readonly pins: Pins;
   /** The configuration's part. */
   readonly settings: Settings;

@@ -149,7 +149,7 @@ export class Store implements AsyncDisposable {
   readonly journal: EventJournal;
   /** What the operator remembers of its targets. */
   readonly memory: SealedDocument<object>;
-  /** Whom users are believed to be. */
+  /** What users are known by. */
   readonly pins: Pins;
   /** What is to be known of the crypto beside its own database. */
   readonly cryptoNotes: CryptoNotes;

@@ -1,5 +1,5 @@
 /**
- * Whom each allowed user is believed to be, sealed. It satisfies the operator's port of the same name, and knows nothing
+ * What each allowed user is known by, sealed. It satisfies the operator's port of the same name, and knows nothing
  * of what a pin is.
  *
  * @module
