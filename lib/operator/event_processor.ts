@@ -227,8 +227,9 @@ export class EventProcessor {
   #undecryptable(inbox: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): Next {
     const { chat, journal, settings, clock, audit, queue, sendQueue, stop } = this.#parts;
     if (why.kind === "forged") return this.#refuse(inbox, "mismatched-sender");
-    if (chat.room(inbox.roomId)?.membership !== "join") return this.#refuse(inbox, "not-joined");
-    const isTold = () => isRoomAllowed(inbox.roomId, settings.allowedRooms) && this.#isDue("undecryptable", inbox);
+    const isTold = () =>
+      chat.room(inbox.roomId)?.membership === "join" && isRoomAllowed(inbox.roomId, settings.allowedRooms) &&
+      this.#isDue("undecryptable", inbox);
     const hint = replyTo(inbox, "hint", undecryptable(why.kind === "withheld" ? why.code : undefined));
     if (why.kind === "broken") return this.#refuse(inbox, "unreadable", isTold() ? [hint] : []);
 

@@ -34,6 +34,8 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #sendQueue: SendQueue;
   readonly #targets: TargetWorkers;
   readonly #events: EventProcessor;
+  /** Users whose devices are to be looked at, once more than that under way. */
+  readonly #devicesToLookAt = new Set<string>();
   #running = false;
   #failure: { readonly error: unknown } | undefined;
 
@@ -118,7 +120,9 @@ export class Operator implements Listener, AsyncDisposable {
   devicesChanged(userIds: readonly string[]): void {
     this.#look(() => {
       for (const user of userIds) {
-        if (this.#allowedUsers.has(user)) this.#queue.run(`devices ${user}`, () => this.#lookAtDevices(user));
+        if (!this.#allowedUsers.has(user) || this.#devicesToLookAt.has(user)) continue;
+        this.#devicesToLookAt.add(user);
+        this.#queue.run(`devices ${user}`, () => this.#lookAtDevices(user));
       }
     });
   }
@@ -156,6 +160,7 @@ export class Operator implements Listener, AsyncDisposable {
   }
 
   async #lookAtDevices(user: string): Promise<void> {
+    this.#devicesToLookAt.delete(user);
     const stop = this.#stop.signal;
     await this.#retrying.run(`look at the devices of ${user}`, () => this.#judge.lookAtDevices(user, stop), stop);
   }
