@@ -38,7 +38,8 @@ const refusals: Readonly<Record<SenderName, { readonly log?: string; readonly an
   "allowed, unsigned device": { log: "unsigned-device", answer: /a device that you have not verified/ },
   "allowed, changed identity": { log: "other-identity", answer: /identity \(cross-signing\) that I know/ },
   "allowed, device made anew": { log: "other-keys", answer: /cannot tell for certain/ },
-  "allowed, another's session": { log: "mismatched-sender" },
+  // Room keys are taken from allowed users only, so a stranger's session is one that nobody has given us.
+  "allowed, another's session": { log: "undecryptable: no-key", answer: /I cannot read your message/ },
   "self": {}, // the homeserver is asked not to tell us what our own account says
   "allowed and right": {},
   "allowed and right, no identity": {},
@@ -90,6 +91,8 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
         return { cannot: "there is nothing to decrypt" };
       case "self":
         return nothing;
+      case "allowed, another's session": // Told already, as above.
+        return { ...nothing, log: "undecryptable: no-key" };
       default: // Whose device it was is not known before there is a key.
         return { ...nothing, answer: /I cannot read your message/, log: "undecryptable: no-key" };
     }
@@ -110,6 +113,10 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
     switch (sender) {
       case "allowed, in clear":
         return { ...nothing, log: "clear-in-encrypted-room" };
+      case "stranger":
+        return { ...nothing, log: "undecryptable: no-key", answer: /I cannot read your message/ };
+      case "allowed, another's session":
+        return { ...nothing, log: "undecryptable: no-key" };
       default:
         return { ...nothing, log: "mismatched-sender" };
     }
