@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { Backoff, Deadline, operatorPolicy, retry, systemClock, waitAfter } from "./lib/async.ts";
+import { Backoff, Deadline, operatorPolicy, retry, systemClock } from "./lib/async.ts";
 import project from "./deno.json" with { type: "json" };
 import {
   type Config,
@@ -223,10 +223,6 @@ async function operate(
         autoStopMs: config.autoStopMs,
       },
       clock: systemClock,
-      waitAfter: (failures, retryAfterMs) => {
-        observer.retried();
-        return waitAfter(policy, failures, retryAfterMs);
-      },
       newBackoff: (changes) => new Backoff({ ...policy, mostFailures: Infinity, ...changes }),
       observer,
     }),

@@ -114,15 +114,19 @@ export class Wakeup {
   /**
    * Waits until it is notified, or the time is over.
    *
+   * @param ms milliseconds; Infinity sets no timer
    * @throws the signal's reason
    */
   async wait(ms: number, signal: AbortSignal, clock: Clock = systemClock): Promise<void> {
-    using deadline = new Deadline(ms, signal, { clock });
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-      deadline.signal.addEventListener("abort", () => resolve());
-      if (this.#notified || deadline.signal.aborted) resolve();
-    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    using deadline = ms === Infinity ? undefined : new Deadline(ms, signal, { clock });
+    const until = deadline?.signal ?? signal;
+    this.#wake = resolve;
+    const over = (): void => resolve();
+    until.addEventListener("abort", over);
+    if (this.#notified || until.aborted) resolve();
+    await promise;
+    until.removeEventListener("abort", over);
     this.#notified = false;
     signal.throwIfAborted();
   }

@@ -17,6 +17,8 @@ export type Why =
   | { readonly kind: "not-permitted"; readonly verb: string; readonly resource: string }
   | { readonly kind: "not-found"; readonly target: string }
   | { readonly kind: "rejected"; readonly reason: string }
+  /** A fault of ours. */
+  | { readonly kind: "internal" }
   /** `who` did not answer; `perhapsDone`: a change was sent whose outcome nobody told. */
   | { readonly kind: "unreachable"; readonly who: string; readonly triedMs: number; readonly perhapsDone: boolean };
 
@@ -124,8 +126,31 @@ export function away(typed: string, ageMs: number): Text {
 
 /** A command that was tried and not done. */
 export function failed(word: CommandWord, target: string, why: Why): Text {
-  const doing = word === "start" || word === "stop" || word === "extend" ? word : "look at";
-  return text`Cannot ${doing} ${bold(target)}: ${reasonOf(why, word)}`;
+  return text`Cannot ${doing(word)} ${bold(target)}: ${reasonOf(why, word)}`;
+}
+
+/** Says in one line that a command failed, to whoever waits for it. */
+export function failedAlert(word: CommandWord, target: string): Text {
+  return text`Couldn't ${doing(word)} ${bold(target)}`;
+}
+
+/** A command that is still being tried: `who` isn't answering. */
+export function unanswered(word: CommandWord, target: string, who: string): Text {
+  return text`The ${who} isn't answering. Still trying to ${doing(word)} ${bold(target)}…`;
+}
+
+/** A start whose target can't be looked at. */
+export function unreadable(target: string, why: Why): Text {
+  return text`Can't see how ${bold(target)} is doing: ${reasonOf(why, "status")} Still trying.`;
+}
+
+/** The same in one line, to whoever waits for it. */
+export function unreadableAlert(target: string): Text {
+  return text`Can't see how ${bold(target)} is doing`;
+}
+
+function doing(word: CommandWord): string {
+  return word === "start" || word === "stop" || word === "extend" ? word : "look at";
 }
 
 function reasonOf(why: Why, word: CommandWord): Text {
@@ -136,6 +161,8 @@ function reasonOf(why: Why, word: CommandWord): Text {
       return text`there is no ${why.target}.`;
     case "rejected":
       return text`the Kubernetes API refused it (${quoted(why.reason)}).`;
+    case "internal":
+      return text`something went wrong on my side. The log has the details.`;
     case "unreachable": {
       const tried = text`the ${why.who} did not answer properly for ${duration(why.triedMs)}.`;
       if (word === "status" || word === "help") return tried;

@@ -15,6 +15,46 @@ export function ready(target: string, afterMs: number, stopsInMs: number | undef
   return text`${bold(target)} is ready, after ${duration(afterMs)}${end}`;
 }
 
+/** A start that is not ready yet, and what it waits for, as far as the cluster tells. */
+export function starting(
+  target: string,
+  { ready, desired }: Pick<Counts, "ready" | "desired">,
+  problems: readonly Problem[],
+): Text {
+  const replicas = desired === 1 ? "1 replica" : `${desired} replicas`;
+  const counts = ready === 0 ? replicas : `${replicas}, ${ready} ready`;
+  const head = text`${bold(target)} is on (${counts}), starting…`;
+  return problems.length === 0 ? head : text`${head} ${joined(problems.map(provisional), "; ")}`;
+}
+
+const provisionalWords: Readonly<Record<Problem["kind"], string>> = {
+  "image": "image not pulled yet",
+  "container-config": "container not set up yet",
+  "crash": "it has crashed",
+  "out-of-memory": "it ran out of memory",
+  "unschedulable": "not scheduled yet",
+  "quota": "no more pods permitted yet",
+  "other": "not ready yet",
+};
+
+function provisional({ kind, reason, message = "" }: Problem): Text {
+  return text`${provisionalWords[kind]}: ${message === "" ? code(reason) : quoted(message, 300)}`;
+}
+
+/** Says in one line, to whoever waits for it, that a target is ready. */
+export function readyAlert(target: string): Text {
+  return text`${bold(target)} is ready now`;
+}
+
+/** Says in one line, to whoever waits for it, that a target isn't ready. */
+export function notReadyAlert(target: string, problems: readonly Pick<Problem, "kind">[]): Text {
+  const kinds = new Set(problems.map(({ kind }) => kind).filter((kind) => kind !== "other"));
+  const reasons = [...kinds].map((kind) => sayings[kind]);
+  return reasons.length === 0
+    ? text`${bold(target)} isn't ready yet`
+    : text`${bold(target)} isn't ready: ${reasons.join("; ")}`;
+}
+
 /** A start of several replicas, of which some are ready. */
 export function partlyReady(target: string, counts: Pick<Counts, "ready" | "desired">): Text {
   return text`${bold(target)} is now on (replicas: ${counts.desired}), ${counts.ready} of them ready…`;

@@ -24,10 +24,10 @@ import {
   untrusted,
 } from "../commands/mod.ts";
 import { isFatal } from "../errors.ts";
-import type { Accounts } from "./accounts.ts";
+import type { Audit } from "./audit.ts";
 import type { Judge, Judgement } from "./judgement.ts";
 import { ageOf, type Message, messageOf } from "./message.ts";
-import { type Order, resumed } from "./order.ts";
+import { resumedCommand, type TargetCommand } from "./target_command.ts";
 import type { Answer, Chat, Entry, InboxEvent, Journal, RoomFacts } from "./ports.ts";
 import type { Retrying } from "./retrying.ts";
 import { replyTo, type SendQueue } from "./send_queue.ts";
@@ -49,7 +49,7 @@ type Readable = Extract<Judgement, { kind: "readable" }>;
 type Undecryptable = Extract<Judgement, { kind: "undecryptable" }>;
 
 /** What becomes of an event: it is settled, waits for a key, or is a command. */
-type Next = Order | "settled" | "waits-for-key";
+type Next = TargetCommand | "settled" | "waits-for-key";
 
 /** Carries commands out. */
 export interface CommandTaker {
@@ -58,7 +58,7 @@ export interface CommandTaker {
    *
    * @returns resolves when the event is settled, or the operator is told to end; never rejects
    */
-  submit(command: Order): Promise<void>;
+  submit(command: TargetCommand): Promise<void>;
 }
 
 /** The part of the configuration that concerns messages. */
@@ -85,7 +85,7 @@ export interface EventProcessorParts {
   readonly judge: Judge;
   readonly targets: CommandTaker;
   readonly sendQueue: SendQueue;
-  readonly audit: Accounts;
+  readonly audit: Audit;
   readonly clock: Clock;
   readonly queue: KeyedQueue;
   readonly retrying: Retrying;
@@ -167,7 +167,7 @@ export class EventProcessor {
       return sendQueue.settle(inbox.seq, "stranger");
     }
     this.#inHand.add(inbox.seq);
-    if (progress.state === "acting") return this.#submit(resumed(inbox, progress.acting));
+    if (progress.state === "acting") return this.#submit(resumedCommand(inbox, progress.acting));
     queue.run(`room ${inbox.roomId}`, () => this.#inTurn(entry));
   }
 
@@ -298,11 +298,11 @@ export class EventProcessor {
       sendQueue.echo({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
     }
     if (word === "help") return this.#answer(inbox, command, "done", help(aliases));
-    const parts = new Map(targetsOf(command, aliases).map((target) => [target, { target }]));
-    return { inbox, word, typed, durationMs, parts };
+    const steps = new Map(targetsOf(command, aliases).map((target) => [target, { target }]));
+    return { inbox, word, typed, durationMs, steps };
   }
 
-  #submit(command: Order): void {
+  #submit(command: TargetCommand): void {
     const { inbox: { seq, roomId }, word, typed } = command;
     const done = this.#parts.targets.submit(command).then(() => void this.#inHand.delete(seq));
     if (word === "status") return;
@@ -317,7 +317,7 @@ export class EventProcessor {
   }
 
   /** A status tells what the commands before it in its room have brought about, so it waits for them. */
-  #status(command: Order): void {
+  #status(command: TargetCommand): void {
     const { inbox: { seq, roomId } } = command;
     const { queue, clock, stop } = this.#parts;
     const before = [...this.#underWay.get(roomId) ?? []];

@@ -8,7 +8,7 @@ import { getLogger } from "@logtape/logtape";
 import { type KeyedQueue, Semaphore, sleep } from "../async.ts";
 import { hasAllowedUser, isInvited } from "../authorization/mod.ts";
 import { isFatal, TransientError } from "../errors.ts";
-import type { Accounts } from "./accounts.ts";
+import type { Audit } from "./audit.ts";
 import type { Chat, Invitation } from "./ports.ts";
 import type { Retrying } from "./retrying.ts";
 
@@ -35,7 +35,7 @@ export interface MembershipsParts {
   /** Whose invitations are accepted, and whose rooms are stayed in. */
   readonly allowedUsers: ReadonlySet<string>;
   /** Told of what was declined. */
-  readonly audit: Pick<Accounts, "declined">;
+  readonly audit: Pick<Audit, "declined">;
   /** Runs it in the background. */
   readonly queue: KeyedQueue;
   /** Tries again. */

@@ -8,4 +8,4 @@ export type { Pin, Pins, SenderTrust, UntrustedReason } from "../authorization/m
 export type { Backoff, BackoffPolicy, Clock, NextTry } from "../async.ts";
 export { Operator } from "./operator.ts";
 export type * from "./ports.ts";
-export type { CommandRecord, NewBackoff, Observer, Outcome, Parts, Refusal, Settings, WaitAfter } from "./settings.ts";
+export type { CommandRecord, NewBackoff, Observer, Outcome, Parts, Refusal, Settings } from "./settings.ts";

@@ -8,7 +8,7 @@
 import { getLogger } from "@logtape/logtape";
 import { KeyedQueue } from "../async.ts";
 import { ConfigError, isFatal } from "../errors.ts";
-import { Accounts } from "./accounts.ts";
+import { Audit } from "./audit.ts";
 import { EventProcessor } from "./event_processor.ts";
 import { Judge } from "./judgement.ts";
 import { Memberships } from "./memberships.ts";
@@ -28,7 +28,7 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #queue: KeyedQueue;
   readonly #retrying: Retrying;
   readonly #allowedUsers: ReadonlySet<string>;
-  readonly #audit: Accounts;
+  readonly #audit: Audit;
   readonly #judge: Judge;
   readonly #memberships: Memberships;
   readonly #sendQueue: SendQueue;
@@ -51,14 +51,13 @@ export class Operator implements Listener, AsyncDisposable {
     const abandon = this.#abandon.signal;
     const queue = this.#queue = new KeyedQueue(stop, (error) => this.#failed(error));
     const retrying = this.#retrying = new Retrying(parts.newBackoff, clock, observer);
-    const audit = this.#audit = new Accounts(parts, queue, stop);
+    const audit = this.#audit = new Audit(observer, parts.rollouts, queue, stop);
     const judge = this.#judge = new Judge(chat, pins, clock, settings);
     const { allowedUsers } = settings;
     this.#allowedUsers = allowedUsers;
     this.#memberships = new Memberships({ chat, allowedUsers, audit, queue, retrying, stop });
     const sendQueue = this.#sendQueue = new SendQueue({ chat, journal, clock, queue, retrying, stop, abandon });
-    const inside = { ...parts, accounts: audit, judge, retrying, lanes: queue, stop, abandon };
-    const targets = this.#targets = new TargetWorkers(inside, sendQueue);
+    const targets = this.#targets = new TargetWorkers({ ...parts, judge, sendQueue, audit, queue, stop, abandon });
     this.#events = new EventProcessor({
       ...{ chat, journal, judge, targets, sendQueue, audit, clock, queue, retrying, stop },
       settings: { ...settings, aliases: settings.targets.map(({ alias }) => alias) },

@@ -5,64 +5,27 @@
  * @module
  */
 
-import type { Answer, CiphertextKey, InboxEvent, Text } from "./chat.ts";
-import type { Remembered } from "./memory.ts";
+import type { Answer, CiphertextKey, InboxEvent } from "./chat.ts";
+import type { Acting } from "./target_command.ts";
 
 export type * from "./chat.ts";
 export type * from "./cluster.ts";
-export type { Change, Remembered, RememberedTarget, Story, Timer } from "./memory.ts";
+export type { Acting, Intent, StepEnd, TargetCommand, TargetStep } from "./target_command.ts";
+export type {
+  Rollout,
+  StatusLine,
+  StatusMessage,
+  StopTimer,
+  TargetDocument,
+  TargetDocumentStore,
+  TargetState,
+} from "./target_state.ts";
 
 /** Where a command stands. */
 export type Progress =
   | { readonly state: "new" }
   | { readonly state: "undecryptable" }
   | { readonly state: "acting"; readonly acting: Acting };
-
-/** A command that is being carried out. */
-export interface Acting {
-  /** The command in its canonical word: `start`, `stop`, `extend`. */
-  readonly command: string;
-  /** The time that was asked for, milliseconds. */
-  readonly durationMs?: number | undefined;
-  /** What has become of it at each of its targets. */
-  readonly parts: readonly Part[];
-}
-
-/** A command at one of its targets. */
-export interface Part {
-  /** Alias of the target. */
-  readonly target: string;
-  /** What is about to be done; undefined if nothing is yet. */
-  readonly intent?: Intent;
-  /** What came of it; undefined if that is not known yet. */
-  readonly end?: End;
-}
-
-/** What came of a command at a target, and what is said of it. */
-export interface End {
-  /** A word for the log and for counting, such as `done`. */
-  readonly outcome: string;
-  /** What is said. */
-  readonly text: Required<Text>;
-  /** Replicas before; undefined if they were not read. */
-  readonly before?: number;
-  /** Replicas wanted afterwards; undefined if that is not known. */
-  readonly after?: number;
-}
-
-/** What is about to be done; written down before it is done. */
-export interface Intent {
-  /** Replicas before. */
-  readonly before: number;
-  /** Replicas wanted. */
-  readonly after: number;
-  /** The resourceVersion that the PATCH carries. */
-  readonly resourceVersion: string;
-  /** The target's generation before. */
-  readonly generation: number;
-  /** When, milliseconds since the epoch. */
-  readonly atMs: number;
-}
 
 /** An event that is not settled, with where it stands. */
 export interface Entry {
@@ -133,12 +96,4 @@ export interface Journal {
 
   /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
   sentAs(answer: Pick<Answer, "eventId" | "kind" | "sequence">): string | undefined;
-}
-
-/** What lasts of the targets: one document. Every call is on disk when it returns. */
-export interface Memory {
-  /** The document; undefined before it was first saved. */
-  load(): Remembered | undefined;
-  /** Replaces the document. */
-  save(remembered: Remembered): void;
 }

@@ -6,12 +6,9 @@
  */
 
 import type { CommandWord } from "../commands/mod.ts";
-import type { Accounts } from "./accounts.ts";
-import type { Backoff, BackoffPolicy, Clock, KeyedQueue } from "../async.ts";
+import type { Backoff, BackoffPolicy, Clock } from "../async.ts";
 import type { Pins, SenderTrust, UntrustedReason } from "../authorization/mod.ts";
-import type { Judge } from "./judgement.ts";
-import type { Retrying } from "./retrying.ts";
-import type { Chat, Journal, Memory, Rollouts, Scaler, Target } from "./ports.ts";
+import type { Chat, Journal, Rollouts, Scaler, Target, TargetDocumentStore } from "./ports.ts";
 
 /** The part of the configuration that concerns the operator. */
 export interface Settings {
@@ -38,14 +35,6 @@ export interface Settings {
   /** A target stops by itself so long after a start that says nothing else, milliseconds; undefined: never. */
   readonly autoStopMs: number | undefined;
 }
-
-/**
- * How long to wait before the next try, milliseconds.
- *
- * @param failures failures in a row, 1 after the first
- * @param retryAfterMs what the server asked for, 0 if it did not
- */
-export type WaitAfter = (failures: number, retryAfterMs: number) => number;
 
 /** Why something was refused: the words of the log and of the counter. */
 export type Refusal =
@@ -114,7 +103,7 @@ export interface Parts {
   /** What lasts of commands and answers. */
   readonly journal: Journal;
   /** What lasts of the targets. */
-  readonly memory: Memory;
+  readonly memory: TargetDocumentStore;
   /** Has calls to journal, memory and pins made as one: all of them last, or none. */
   readonly transaction: (calls: () => void) => void;
   /** What users are known by. */
@@ -123,26 +112,8 @@ export interface Parts {
   readonly settings: Settings;
   /** Time. */
   readonly clock: Clock;
-  /** How long to wait after failures. */
-  readonly waitAfter: WaitAfter;
   /** Makes the back-off of one piece of work. */
   readonly newBackoff: NewBackoff;
   /** Who counts. */
   readonly observer: Observer;
-}
-
-/** What the operator's own parts share. */
-export interface Inside extends Parts {
-  /** Who keeps the account. */
-  readonly accounts: Accounts;
-  /** Judges again right before acting. */
-  readonly judge: Judge;
-  /** Tries again. */
-  readonly retrying: Retrying;
-  /** Where work takes turns. */
-  readonly lanes: KeyedQueue;
-  /** Ends everything but a change or an answer that has been begun. */
-  readonly stop: AbortSignal;
-  /** Ends that, too. */
-  readonly abandon: AbortSignal;
 }

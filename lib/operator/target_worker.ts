@@ -1,39 +1,651 @@
 /**
- * Carries commands out at their targets: those for one target one at a time, in the order in which they were submitted;
- * targets don't wait for each other.
+ * One loop a target: observe, decide, act, wait. All that happens at a target goes through it: commands, one at a time in
+ * the order in which they were submitted; its timer; rollouts; changes by others. A watch, where it is permitted, only
+ * wakes it: conclusions rest on reads. Targets don't wait for each other, and a status waits for nothing.
  *
  * @module
  */
 
-import { Follower } from "./follow.ts";
-import { Recall } from "./memory.ts";
-import type { Order } from "./order.ts";
+import { getLogger } from "@logtape/logtape";
+import { type Backoff, type Clock, Deadline, type KeyedQueue, Wakeup } from "../async.ts";
+import { targetGone, type Why } from "../commands/mod.ts";
+import { ConflictError, CredentialError, isFatal, NotFoundError, PermissionError } from "../errors.ts";
+import { RejectedError, TransientError } from "../errors.ts";
+import type { Audit } from "./audit.ts";
+import {
+  type Call,
+  COMMAND_TRIED_FOR_MS,
+  decide,
+  type Effect,
+  type Failure,
+  isReady,
+  type Observed,
+  type Party,
+  type State,
+  type TargetPolicy,
+  UNANSWERED_TOLD_AFTER_MS,
+  type Write,
+} from "./decide.ts";
+import type { Judge } from "./judgement.ts";
+import { ageOf } from "./message.ts";
+import type { Chat, Diagnosis, InboxEvent, Intent, Journal, Rollouts, Scale, Scaler, Target } from "./ports.ts";
 import type { SendQueue } from "./send_queue.ts";
-import type { Inside } from "./settings.ts";
-import { Stories } from "./stories.ts";
-import { Switch } from "./target.ts";
-import { Timers } from "./timers.ts";
+import type { NewBackoff, Observer, Refusal } from "./settings.ts";
+import { StatusMessages } from "./status_messages.ts";
+import { actingOf, type TargetCommand, type TargetStep, workloadKey } from "./target_command.ts";
+import { type TargetDocumentStore, TargetStates } from "./target_state.ts";
 
-/** All targets. */
+const logger = getLogger(["openclaw-toggle", "operator"]);
+
+/** A watch that isn't permitted is asked for again after so long: the permission may have been granted. */
+const WATCH_FORBIDDEN_FOR_MS = 300_000;
+/** A target that doesn't exist is looked for so often: it may be created again. */
+const MISSING_TARGET_MS = 5_000;
+/** So often a target may change between reading and writing before that counts as a failure. */
+const MAX_CONFLICTS = 5;
+/** More decisions than this without a wait are a fault of ours. */
+const MAX_DECISIONS = 100;
+
+/** What a target worker uses. */
+export interface TargetWorkerParts {
+  /** Reads and sets counts. */
+  readonly scaler: Scaler;
+  /** Watches, and tells what keeps a target from being ready. */
+  readonly rollouts: Pick<Rollouts, "watch" | "diagnose">;
+  /** Holds commands and what is to be sent. */
+  readonly journal: Pick<Journal, "acting" | "settle">;
+  /** What lasts of the targets. */
+  readonly states: TargetStates;
+  /** Puts into words what is decided. */
+  readonly messages: StatusMessages;
+  /** Has calls to journal and states made as one: all of them last, or none. */
+  readonly transaction: (calls: () => void) => void;
+  /** Whether a command may still be carried out: why not. */
+  readonly authorize: (inbox: InboxEvent, signal: AbortSignal) => Promise<Refusal | undefined>;
+  /** Sends what the journal holds unsent. */
+  readonly drain: () => void;
+  /** What decisions rest on. */
+  readonly policy: TargetPolicy;
+  /** Time. */
+  readonly clock: Clock;
+  /** Makes the back-off of one piece of work, which never gives up. */
+  readonly newBackoff: NewBackoff;
+  /** Who counts. */
+  readonly observer: Observer;
+  /** Who keeps the account. */
+  readonly audit: Audit;
+  /** Runs it in the background. */
+  readonly queue: KeyedQueue;
+  /** Ends everything but a change that has been begun. */
+  readonly stop: AbortSignal;
+  /** Ends that, too. */
+  readonly abandon: AbortSignal;
+}
+
+/** Calls that have failed in a row. */
+class Failures {
+  /** The latest one, until something has gone well. */
+  latest: Failure | undefined;
+  readonly #parts: Pick<TargetWorkerParts, "clock" | "newBackoff" | "observer">;
+  #backoff: Backoff;
+  #sinceMs = 0;
+
+  constructor(parts: Pick<TargetWorkerParts, "clock" | "newBackoff" | "observer">) {
+    this.#parts = parts;
+    this.#backoff = parts.newBackoff();
+  }
+
+  /** Counts one. */
+  add(party: Party, why: Why | undefined, error: unknown): Failure {
+    const { clock, observer } = this.#parts;
+    const nowMs = clock.now();
+    if (this.#backoff.failures === 0) this.#sinceMs = nowMs;
+    const waitMs = waitAfter(this.#backoff, error);
+    observer.retried();
+    return this.latest = { party, why, sinceMs: this.#sinceMs, retryAtMs: nowMs + waitMs };
+  }
+
+  /** Something has gone well. */
+  clear(): void {
+    if (this.latest === undefined) return;
+    this.latest = undefined;
+    this.#backoff = this.#parts.newBackoff();
+  }
+}
+
+/** A command's turn at a target. */
+class Turn implements Disposable {
+  readonly command: TargetCommand;
+  readonly takenAtMs: number;
+  readonly failures: Failures;
+  /** A change that was sent, and whose outcome nobody has told. */
+  unconfirmed: Intent | undefined;
+  /** Its message says that somebody isn't answering. */
+  unansweredTold: boolean;
+  /** Whom a call is made to. */
+  waitingFor: Party | undefined;
+  isOver = false;
+  /** Ends calls that change nothing. */
+  readonly patience: Deadline;
+  /** Ends the call that changes the count. */
+  readonly grip: Deadline;
+  readonly #over = new AbortController();
+
+  constructor(
+    command: TargetCommand,
+    parts: TargetWorkerParts,
+    unconfirmed: Intent | undefined,
+    unansweredTold: boolean,
+  ) {
+    const { clock, stop, abandon } = parts;
+    this.command = command;
+    this.failures = new Failures(parts);
+    this.takenAtMs = clock.now();
+    this.unconfirmed = unconfirmed;
+    this.unansweredTold = unansweredTold;
+    this.patience = new Deadline(COMMAND_TRIED_FOR_MS, stop, { clock });
+    this.grip = new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock });
+  }
+
+  /** Aborted when it is over. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  [Symbol.dispose](): void {
+    this.#over.abort();
+    this.patience[Symbol.dispose]();
+    this.grip[Symbol.dispose]();
+  }
+}
+
+/** Works at one target. */
+export class TargetWorker {
+  readonly #target: Target;
+  readonly #workload: string;
+  readonly #parts: TargetWorkerParts;
+  readonly #wakeup = new Wakeup();
+  readonly #commands: { readonly command: TargetCommand; readonly over: () => void }[] = [];
+  /** Whoever waits for commands to be over. */
+  readonly #waiting = new Set<() => void>();
+  readonly #failures: Failures;
+  /** Ends the look under way, so that a command needn't wait for it. */
+  #look = new AbortController();
+  #isWatched = false;
+  /** What the watch has shown since the last look. */
+  #shown: Scale | undefined;
+  #seenUnready = false;
+  #seenReadySinceMs: number | undefined;
+  #diagnosis: Diagnosis & { readonly atMs: number } | undefined;
+
+  constructor(target: Target, parts: TargetWorkerParts) {
+    this.#target = target;
+    this.#workload = workloadKey(target);
+    this.#parts = parts;
+    this.#failures = new Failures(parts);
+  }
+
+  /** Works and watches from now on. */
+  start(): void {
+    const { queue, stop } = this.#parts;
+    const { alias } = this.#target;
+    stop.addEventListener("abort", () => this.#waiting.forEach((over) => over()), { once: true });
+    queue.run(`target ${alias}`, () => this.#run());
+    queue.run(`watch ${alias}`, () => this.#watch());
+  }
+
+  /** Carries a command out when it is its turn; resolves when it is over here, or the operator is told to end. */
+  submit(command: TargetCommand): Promise<void> {
+    const { queue, stop } = this.#parts;
+    if (stop.aborted) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const over = (): void => {
+      this.#waiting.delete(over);
+      resolve();
+    };
+    this.#waiting.add(over);
+    if (command.word === "status") {
+      queue.run(`status ${command.inbox.seq} ${this.#target.alias}`, () => this.#carryOut(command).then(over));
+    } else {
+      this.#commands.push({ command, over });
+      this.#look.abort();
+      this.#wakeup.notify();
+    }
+    return promise;
+  }
+
+  async #run(): Promise<void> {
+    const { stop, clock } = this.#parts;
+    for (;;) {
+      stop.throwIfAborted();
+      const next = this.#commands[0];
+      if (next === undefined) {
+        await this.#wakeup.wait(await this.#reconcile(undefined) ?? Infinity, stop, clock);
+        continue;
+      }
+      await this.#carryOut(next.command);
+      this.#commands.shift();
+      next.over();
+    }
+  }
+
+  /** Until the command is over. */
+  async #carryOut(command: TargetCommand): Promise<void> {
+    const { stop, clock, states } = this.#parts;
+    const { roomId, eventId } = command.inbox;
+    const unconfirmed = command.steps.get(this.#target.alias)?.intent;
+    const isTold = states.message(roomId, eventId)?.answered === true;
+    using turn = new Turn(command, this.#parts, unconfirmed, isTold);
+    this.#tellIfUnanswered(turn);
+    for (;;) {
+      const requeueAfterMs = await this.#reconcile(turn);
+      if (turn.isOver) return;
+      await clock.sleep(requeueAfterMs ?? 0, stop);
+    }
+  }
+
+  /** Observes, decides and acts until nothing is left to do; returns when to do so again, milliseconds from now. */
+  async #reconcile(turn: Turn | undefined): Promise<number | undefined> {
+    const { clock, stop } = this.#parts;
+    try {
+      return await this.#decideAndAct(turn);
+    } catch (error) {
+      if (stop.aborted || isFatal(error)) throw error;
+      logger.error("Cannot work at {target}: {reason}", { target: this.#target.alias, reason: String(error), error });
+      if (turn === undefined) return this.#failures.add("Kubernetes API", undefined, error).retryAtMs - clock.now();
+      const news = { kind: "failed", word: turn.command.word, why: { kind: "internal" } } as const;
+      this.#write([{ kind: "answer", outcome: "failed", news, followed: false }], turn);
+      return undefined;
+    }
+  }
+
+  async #decideAndAct(turn: Turn | undefined): Promise<number | undefined> {
+    const { clock, policy } = this.#parts;
+    const failures = turn?.failures ?? this.#failures;
+    const shown = this.#shown;
+    if (turn === undefined) this.#look = new AbortController();
+    let learnt: Partial<Observed> = { shown, failure: failures.latest };
+    let conflicts = 0;
+    for (let decisions = 0; decisions < MAX_DECISIONS; decisions += 1) {
+      const observed: Observed = { ...this.#standing(), ...learnt };
+      const { effects, requeueAfterMs } = decide(this.#state(turn), observed, clock.now(), policy);
+      if (effects.length === 0) {
+        if (observed.failure !== undefined) return requeueAfterMs;
+        failures.clear();
+        if (turn === undefined && this.#shown === shown) this.#shown = undefined;
+        return requeueAfterMs;
+      }
+      this.#write(effects.filter(isWrite), turn);
+      if (turn?.isOver) return undefined;
+      learnt = { ...learnt, accepted: undefined };
+      const call = effects.find((effect): effect is Call => !isWrite(effect));
+      if (call === undefined) continue;
+      try {
+        learnt = { ...learnt, failure: undefined, ...await this.#call(call, turn) };
+      } catch (error) {
+        // A command waits; it looks for itself.
+        const isInterrupted = turn === undefined && this.#look.signal.aborted && call.kind !== "scale";
+        if (isInterrupted && !isFatal(error)) return 0;
+        if (error instanceof ConflictError && ++conflicts < MAX_CONFLICTS) {
+          learnt = { ...learnt, scale: undefined, authorization: undefined };
+        } else {learnt = {
+            ...learnt,
+            scale: undefined,
+            authorization: undefined,
+            failure: this.#failed(error, call, turn),
+          };}
+      }
+    }
+    throw new Error(`No end to what is to be done at ${this.#target.alias}`);
+  }
+
+  /** What is known without asking anybody. */
+  #standing(): Observed {
+    return {
+      isWatched: this.#isWatched,
+      seenUnready: this.#seenUnready,
+      seenReadySinceMs: this.#seenReadySinceMs,
+      diagnosis: this.#diagnosis,
+    };
+  }
+
+  #state(turn: Turn | undefined): State {
+    const state = this.#parts.states.of(this.#workload);
+    if (turn === undefined) return state;
+    const { command: { inbox, word, typed, durationMs, steps }, takenAtMs, unconfirmed, unansweredTold } = turn;
+    const nowMs = this.#parts.clock.now();
+    const { sender, roomId } = inbox;
+    return {
+      ...state,
+      command: {
+        ...{ word, typed, durationMs, sender, roomId, takenAtMs, unconfirmed, unansweredTold },
+        isOnly: steps.size === 1,
+        sentAtMs: nowMs - ageOf(inbox, nowMs),
+      },
+    };
+  }
+
+  /** Asks the world; what it has answered. */
+  async #call(call: Call, turn: Turn | undefined): Promise<Partial<Observed>> {
+    const { stop, authorize } = this.#parts;
+    const signal = turn?.patience.signal ?? AbortSignal.any([stop, this.#look.signal]);
+    if (turn !== undefined) turn.waitingFor = partyOf(call);
+    try {
+      switch (call.kind) {
+        case "read":
+          return { scale: await this.#read(signal) };
+        case "diagnose":
+          return { diagnosis: await this.#diagnose(signal) };
+        case "authorize":
+          if (turn === undefined) throw new Error("Cannot authorize what no command asks for");
+          return { authorization: { refusal: await authorize(turn.command.inbox, signal) } };
+        case "scale":
+          await this.#scale(call, turn);
+      }
+      return { accepted: call.intent, scale: undefined };
+    } finally {
+      if (turn !== undefined) turn.waitingFor = undefined;
+    }
+  }
+
+  async #read(signal: AbortSignal): Promise<Scale> {
+    const { scaler, clock } = this.#parts;
+    const scale = await scaler.read(this.#target, signal);
+    this.#seen(scale);
+    this.#seenReadySinceMs = isReady(scale) ? this.#seenReadySinceMs ?? clock.now() : undefined;
+    return scale;
+  }
+
+  #seen(scale: Scale): void {
+    this.#parts.observer.replicas(this.#target.alias, scale);
+    this.#seenUnready ||= !isReady(scale);
+  }
+
+  /** What keeps the target from being ready, as far as we may know. */
+  async #diagnose(signal: AbortSignal): Promise<Diagnosis & { readonly atMs: number }> {
+    const { rollouts, clock } = this.#parts;
+    const atMs = clock.now();
+    try {
+      this.#diagnosis = { ...await rollouts.diagnose(this.#target, signal), atMs };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isFatal(error) && !(error instanceof CredentialError)) throw error;
+      logger.warn("Cannot diagnose {target}: {reason}", { target: this.#target.alias, reason: messageOf(error) });
+      this.#diagnosis = { problems: [], missingPermission: undefined, atMs };
+    }
+    return this.#diagnosis;
+  }
+
+  /** Writes down what is about to be done, then does it. */
+  async #scale(call: Extract<Call, { kind: "scale" }>, turn: Turn | undefined): Promise<void> {
+    const { scaler, observer, clock, journal, states, stop, abandon } = this.#parts;
+    const { alias } = this.#target;
+    const { intent } = call;
+    (turn?.patience.signal ?? stop).throwIfAborted();
+    if (turn !== undefined) {
+      const { command } = turn;
+      command.steps.set(alias, { target: alias, workload: this.#workload, intent });
+      journal.acting(command.inbox.seq, actingOf(command));
+    } else {
+      const { timer } = states.of(this.#workload);
+      this.#write([{ kind: "remember", changes: { timer: timer && { ...timer, intent } } }], undefined);
+    }
+    using grip = turn === undefined ? new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock }) : undefined;
+    try {
+      await scaler.scale(
+        this.#target,
+        intent.after,
+        intent.resourceVersion,
+        grip?.signal ?? turn?.grip.signal ?? abandon,
+      );
+    } catch (error) {
+      if (turn !== undefined && !isAnswered(error)) turn.unconfirmed = intent;
+      throw error;
+    }
+    observer.scaled(alias, clock.now() - intent.atMs);
+  }
+
+  /** A call's failure is the call's alone, unless it ends the process. */
+  #failed(error: unknown, call: Call, turn: Turn | undefined): Failure {
+    const { stop } = this.#parts;
+    if (stop.aborted && !isTimeout(error, turn)) throw isFatal(error) ? error : stop.reason;
+    const party = partyOf(call);
+    // What the cluster refuses us may be granted again; what the homeserver does ends the login.
+    if (isFatal(error) && !(error instanceof CredentialError && party === "Kubernetes API")) throw error;
+    const why = this.#whyRefused(error, turn);
+    const reason = messageOf(error);
+    logger.warn("Cannot {what} {target}: {reason}", { what: call.kind, target: this.#target.alias, reason });
+    return (turn?.failures ?? this.#failures).add(party, why, error);
+  }
+
+  /** Why the API server refuses it; undefined: that may be different next time. */
+  #whyRefused(error: unknown, turn: Turn | undefined): Why | undefined {
+    const { kind, namespace, name } = this.#target;
+    if (error instanceof PermissionError) return { kind: "not-permitted", verb: error.verb, resource: error.resource };
+    if (error instanceof NotFoundError) {
+      return { kind: "not-found", target: `${kind} ${name} in namespace ${namespace}` };
+    }
+    // Whoever commands is told at once; a look is simply taken again.
+    if (turn === undefined) return undefined;
+    if (error instanceof CredentialError) return { kind: "rejected", reason: "Unauthorized" };
+    if (error instanceof RejectedError) return { kind: "rejected", reason: error.code || `${error.status}` };
+    return undefined;
+  }
+
+  /** Performs what a decision writes down, all at once. */
+  #write(writes: readonly Write[], turn: Turn | undefined): void {
+    if (writes.length === 0) return;
+    const { transaction, states, drain } = this.#parts;
+    const told = turn && [...turn.command.steps.values()].map(({ end }) => end?.outcome);
+    transaction(() => {
+      for (const write of writes) this.#perform(write, turn);
+      states.save();
+    });
+    for (const write of writes) this.#account(write, turn, told ?? []);
+    drain();
+  }
+
+  #perform(write: Write, turn: Turn | undefined): void {
+    const { states, messages } = this.#parts;
+    switch (write.kind) {
+      case "remember":
+        return states.change(this.#workload, write.changes);
+      case "answer":
+        return this.#answer(write, turn);
+      case "say-waiting":
+        return this.#sayWaiting(write, turn);
+      case "update":
+        return messages.update(this.#target, write);
+      case "unfollow":
+        return messages.unfollow(this.#target);
+      case "announce":
+        return messages.announce(this.#target, write);
+      case "record":
+        return;
+    }
+  }
+
+  /** The last target of a command settles its event. */
+  #answer(write: Extract<Write, { kind: "answer" }>, turn: Turn | undefined): void {
+    if (turn === undefined) throw new Error("Cannot answer what nobody has asked");
+    const { messages, journal } = this.#parts;
+    const { command } = turn;
+    const { alias } = this.#target;
+    const { outcome, refusal, news, before, after, followed, alert } = write;
+    const text = messages.sentence(this.#target, news);
+    const counts = { ...before === undefined ? {} : { before }, ...after === undefined ? {} : { after } };
+    const end = { outcome: refusal ?? outcome, text, ...counts };
+    command.steps.set(alias, { target: alias, workload: this.#workload, end });
+    if (followed) messages.follow(command, this.#target, text);
+    settleOrKeep(command, messages, journal);
+    if (alert !== undefined) messages.alert(command, this.#target, alert);
+    turn.isOver = true;
+  }
+
+  /** The command is written down, too: whoever takes it up after a restart edits the message. */
+  #sayWaiting({ news }: Extract<Write, { kind: "say-waiting" }>, turn: Turn | undefined): void {
+    if (turn === undefined) throw new Error("Cannot have nobody wait");
+    const { messages, journal } = this.#parts;
+    messages.sayWaiting(turn.command, this.#target, news);
+    journal.acting(turn.command.inbox.seq, actingOf(turn.command));
+    turn.unansweredTold = true;
+  }
+
+  /** Keeps account of what was written down. `told`: the outcomes at other targets so far. */
+  #account(write: Write, turn: Turn | undefined, told: readonly (string | undefined)[]): void {
+    const { audit, observer, clock } = this.#parts;
+    const { alias } = this.#target;
+    if (write.kind === "record") audit.changed(this.#target, write.reason, write.message);
+    if (write.kind === "update" && write.news.kind === "ready") observer.ready(alias, write.news.afterMs);
+    if (write.kind !== "answer" || turn === undefined) return;
+    const { outcome, refusal, before, after } = write;
+    const { inbox, word: command } = turn.command;
+    // Of several targets the first tells it for all.
+    if (refusal !== undefined && !told.includes(refusal)) audit.refused(inbox, refusal);
+    audit.commanded(inbox, { command, target: alias, outcome, before, after, ms: clock.now() - turn.takenAtMs });
+  }
+
+  /** Has a command's message say after a while that somebody isn't answering, also while a call hangs. */
+  #tellIfUnanswered(turn: Turn): void {
+    if (turn.unansweredTold) return;
+    const { queue, clock, policy } = this.#parts;
+    queue.run(`unanswered ${turn.command.inbox.seq} ${this.#target.alias}`, async () => {
+      try {
+        await clock.sleep(UNANSWERED_TOLD_AFTER_MS, turn.over);
+      } catch (error) {
+        if (error === turn.over.reason) return;
+        throw error;
+      }
+      const { waitingFor, failures: { latest: failure } } = turn;
+      if (waitingFor === undefined && failure === undefined) return;
+      const observed: Observed = { ...this.#standing(), waitingFor, failure };
+      this.#write(decide(this.#state(turn), observed, clock.now(), policy).effects.filter(isWrite), turn);
+    });
+  }
+
+  async #watch(): Promise<void> {
+    const { rollouts, clock, stop, newBackoff, observer } = this.#parts;
+    const { alias } = this.#target;
+    for (let backoff = newBackoff();;) {
+      let waitMs = 1_000;
+      try {
+        for await (const scale of rollouts.watch(this.#target, stop)) {
+          if (!this.#isWatched) backoff = newBackoff();
+          this.#isWatched = true;
+          this.#shown = scale;
+          this.#seen(scale);
+          this.#wakeup.notify();
+        }
+      } catch (error) {
+        stop.throwIfAborted();
+        if (isFatal(error) && !(error instanceof CredentialError)) throw error;
+        if (error instanceof PermissionError) waitMs = WATCH_FORBIDDEN_FOR_MS;
+        else if (error instanceof NotFoundError) waitMs = MISSING_TARGET_MS;
+        else {
+          waitMs = waitAfter(backoff, error);
+          observer.retried();
+        }
+        logger.debug("Cannot watch {target}: {reason}", { target: alias, reason: messageOf(error) });
+      }
+      if (this.#isWatched) {
+        this.#isWatched = false;
+        this.#wakeup.notify();
+      }
+      await clock.sleep(waitMs, stop);
+    }
+  }
+}
+
+function isWrite(effect: Effect): effect is Write {
+  return !["read", "diagnose", "authorize", "scale"].includes(effect.kind);
+}
+
+function partyOf(call: Call): Party {
+  return call.kind === "authorize" ? "homeserver" : "Kubernetes API";
+}
+
+/** The API server has told what came of a change. */
+function isAnswered(error: unknown): boolean {
+  return error instanceof ConflictError || error instanceof PermissionError || error instanceof NotFoundError ||
+    error instanceof RejectedError;
+}
+
+/** The command's time is over; not merely the operator's. */
+function isTimeout(error: unknown, turn: Turn | undefined): boolean {
+  return turn !== undefined && turn.grip.expired && error === turn.grip.signal.reason;
+}
+
+/** How long to wait after a failure, milliseconds. */
+function waitAfter(backoff: Backoff, error: unknown): number {
+  const next = backoff.failed(error instanceof TransientError ? error.retryAfterMs : 0);
+  if (!next.retry) throw new Error("A target's back-off gives up");
+  return next.waitMs;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Settles a command's event when it is over at all of its targets. */
+function settleOrKeep(
+  command: TargetCommand,
+  messages: StatusMessages,
+  journal: Pick<Journal, "acting" | "settle">,
+): void {
+  const { inbox, steps, word } = command;
+  const ends = [...steps.values()].map(({ end }) => end);
+  if (ends.includes(undefined)) {
+    if (word !== "status") journal.acting(inbox.seq, actingOf(command));
+    return;
+  }
+  const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
+  journal.settle(inbox.seq, [...outcomes].join("+"), messages.answer(command));
+}
+
+/** What all workers together use. */
+export interface TargetWorkersParts
+  extends Omit<TargetWorkerParts, "states" | "messages" | "authorize" | "drain" | "policy"> {
+  /** Tells who is in a room. */
+  readonly chat: Pick<Chat, "room">;
+  /** Holds commands and what is to be sent. */
+  readonly journal: Pick<Journal, "acting" | "say" | "settle">;
+  /** Keeps what lasts of the targets. */
+  readonly memory: TargetDocumentStore;
+  /** Judges commands again right before they are acted on. */
+  readonly judge: Pick<Judge, "judge">;
+  /** Sends answers. */
+  readonly sendQueue: Pick<SendQueue, "drain">;
+  /** The configuration's part. */
+  readonly settings: TargetPolicy & { readonly targets: readonly Target[] };
+}
+
+/** The workers of all targets. */
 export class TargetWorkers {
-  readonly #inside: Inside;
-  readonly #follower: Follower;
-  readonly #timers: Timers;
-  readonly #switch: Switch;
+  readonly #parts: TargetWorkersParts;
+  readonly #states: TargetStates;
+  readonly #messages: StatusMessages;
+  readonly #workers: ReadonlyMap<string, TargetWorker>;
 
-  constructor(inside: Inside, sendQueue: SendQueue) {
-    const recall = new Recall(inside.memory, inside.settings.targets);
-    const stories = new Stories(inside, sendQueue, recall);
-    this.#inside = inside;
-    this.#follower = new Follower(inside, sendQueue, recall, stories);
-    this.#timers = new Timers(inside, sendQueue, recall, stories);
-    this.#switch = new Switch(inside, sendQueue, recall, stories, this.#follower, this.#timers);
+  constructor(parts: TargetWorkersParts) {
+    const { chat, journal, memory, judge, sendQueue, settings } = parts;
+    const { targets } = settings;
+    const states = new TargetStates(memory, targets);
+    const messages = new StatusMessages({ chat, journal, states, targets });
+    const each: TargetWorkerParts = {
+      ...parts,
+      ...{ states, messages, policy: settings },
+      authorize: (inbox, signal) => refusalOf(judge, inbox, signal),
+      drain: () => sendQueue.drain(),
+    };
+    this.#parts = parts;
+    this.#states = states;
+    this.#messages = messages;
+    this.#workers = new Map(targets.map((target) => [workloadKey(target), new TargetWorker(target, each)]));
   }
 
   /** Goes on with what an earlier run has left. */
   start(): void {
-    this.#follower.resume();
-    this.#timers.wake();
+    for (const worker of this.#workers.values()) worker.start();
   }
 
   /**
@@ -41,18 +653,47 @@ export class TargetWorkers {
    *
    * @returns resolves when the event is settled, or the operator is told to end; never rejects
    */
-  submit(command: Order): Promise<void> {
-    const { lanes, stop } = this.#inside;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    stop.addEventListener("abort", () => resolve(), { once: true });
-    for (const { target, end } of [...command.parts.values()]) {
-      if (end !== undefined) continue;
-      // A status waits for nobody.
-      const lane = command.word === "status" ? `status ${command.inbox.seq} ${target}` : `target ${target}`;
-      lanes.run(lane, async () => {
-        if (await this.#switch.carryOut(command, target)) resolve();
-      });
-    }
-    return promise;
+  async submit(command: TargetCommand): Promise<void> {
+    const open = [...command.steps.values()].filter(({ end }) => end === undefined);
+    // Names first: every worker is to find its step under the name that the target has now.
+    const placed = open.map((step) => ({ step, worker: this.#place(command, step) }));
+    await Promise.all(placed.map(({ step, worker }) => worker?.submit(command) ?? this.#gone(command, step.target)));
   }
+
+  /** The worker of the workload that a step was meant for, whatever its name is by now. */
+  #place({ steps }: TargetCommand, step: TargetStep): TargetWorker | undefined {
+    const isMeant = (target: Target) =>
+      step.workload === undefined ? target.alias === step.target : workloadKey(target) === step.workload;
+    const target = this.#parts.settings.targets.find(isMeant);
+    if (target === undefined) return undefined;
+    const { alias } = target;
+    if (alias !== step.target) steps.delete(step.target);
+    steps.set(alias, { ...step, target: alias });
+    return this.#workers.get(workloadKey(target));
+  }
+
+  /** The configuration no longer names the target. */
+  #gone(command: TargetCommand, alias: string): void {
+    const { transaction, journal, audit, sendQueue } = this.#parts;
+    const { inbox, word, typed } = command;
+    command.steps.set(alias, { target: alias, end: { outcome: "failed", text: targetGone(typed, alias) } });
+    transaction(() => {
+      settleOrKeep(command, this.#messages, journal);
+      this.#states.save();
+    });
+    const unread = { before: undefined, after: undefined };
+    audit.commanded(inbox, { command: word, target: alias, outcome: "failed", ...unread, ms: 0 });
+    sendQueue.drain();
+  }
+}
+
+/** Why a command isn't to be acted on any more: what it rests on may have changed since it came, or since a restart. */
+async function refusalOf(
+  judge: Pick<Judge, "judge">,
+  inbox: InboxEvent,
+  signal: AbortSignal,
+): Promise<Refusal | undefined> {
+  const judgement = await judge.judge(inbox, signal);
+  if (judgement.kind === "undecryptable") return "unreadable";
+  return judgement.verdict.trusted ? undefined : judgement.verdict.reason;
 }

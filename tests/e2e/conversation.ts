@@ -74,7 +74,7 @@ export class Conversation {
     return await this.seen.first(`answer to ${eventId}`, accept, deadlineMs);
   }
 
-  /** All answers to a message: no echoes, no edits. */
+  /** All answers to a message: no echoes, no edits, nothing that rings besides. */
   answersTo(eventId: string): SeenEvent[] {
     return this.seen.events.filter((event) => this.#isAnswer(event) && repliesTo(event) === eventId);
   }
@@ -101,7 +101,8 @@ export class Conversation {
   }
 
   #isAnswer(event: SeenEvent): boolean {
-    return event.sender === this.#operatorId && event.type === "m.room.message" && !isEcho(event) && !isEdit(event);
+    const isNotice = event.type === "m.room.message" && event.content["msgtype"] === "m.notice";
+    return event.sender === this.#operatorId && isNotice && !isEcho(event) && !isEdit(event);
   }
 }
 

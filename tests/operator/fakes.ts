@@ -25,7 +25,6 @@ import type {
   Pins,
   Progress,
   Published,
-  Remembered,
   Rollouts,
   RoomFacts,
   Scale,
@@ -33,6 +32,7 @@ import type {
   SenderFacts,
   Settings,
   Target,
+  TargetDocument,
 } from "../../lib/operator/mod.ts";
 
 export const self = "@claw:example.org";
@@ -150,10 +150,12 @@ export class Killed extends StoreError {
 /** One life of an operator. Ends at a call of a port, `before` or `after` which it is killed. */
 class Life {
   readonly #killAt: string | undefined;
+  readonly #onDurable: (call: string) => void;
   #dead = false;
 
-  constructor(killAt: string | undefined) {
+  constructor(killAt: string | undefined, onDurable: (call: string) => void) {
     this.#killAt = killAt;
+    this.#onDurable = onDurable;
   }
 
   get dead(): boolean {
@@ -162,6 +164,7 @@ class Life {
 
   sync<T>(name: string, call: () => T): T {
     this.#pass(`before ${name}`);
+    this.#onDurable(name);
     const result = call();
     this.#pass(`after ${name}`);
     return result;
@@ -240,7 +243,7 @@ export class World {
   readonly durations: string[] = [];
   /** What was noted on targets. */
   readonly notes: string[] = [];
-  remembered: Remembered | undefined;
+  remembered: TargetDocument | undefined;
   /** What is in the way of targets. */
   diagnosis: Diagnosis = { problems: [], missingPermission: undefined };
   /** A watch is permitted. */
@@ -252,6 +255,8 @@ export class World {
   #undo: (() => void)[] | undefined;
   /** Called before a port does something; may throw, wait, or change the world. */
   before: (call: string, detail: string, signal: AbortSignal | undefined) => void | Promise<void> = () => {};
+  /** Told of each call that is on disk when it returns. */
+  onDurable: (call: string) => void = () => {};
   /** Called when an event has been read, and nobody knows yet what came of it. */
   afterRead: (eventId: string) => void | Promise<void> = () => {};
 
@@ -316,7 +321,7 @@ export class World {
 
   /** Starts an operator, which lives until it is ended or killed; with other targets where some are given. */
   start(killAt?: string, targets: readonly Target[] = this.settings.targets): Running {
-    const life = new Life(killAt);
+    const life = new Life(killAt, (call) => this.onDurable(call));
     return new Running(this, {
       chat: this.#chat(life),
       scaler: this.#scaler(life),
@@ -335,7 +340,6 @@ export class World {
       pins: this.#pins(life),
       settings: { ...this.settings, targets },
       clock: this.clock,
-      waitAfter: (failures, retryAfterMs) => Math.max(retryAfterMs, Math.min(16_000, 1_000 * 2 ** (failures - 1))),
       newBackoff: (changes) =>
         new Backoff(
           {

@@ -86,8 +86,10 @@ Deno.test("Operator tells of all targets where one cannot be had", async () => {
   await running.receive("start all");
   await world.clock.advance(30_000);
   await rest();
-  const [text = ""] = world.texts;
-  assert.ok(text.startsWith(`${on("clawdbot")}\nCannot start ollama: the Kubernetes API did not answer`), text);
+  const waiting = `${on("clawdbot")}\nThe Kubernetes API isn't answering. Still trying to start ollama…`;
+  const [first, text = "", alert] = world.story;
+  assert.deepEqual([first, alert], [waiting, `! ${alice}: Couldn't start ollama`]);
+  assert.ok(text.startsWith(`✎ ${on("clawdbot")}\nCannot start ollama: the Kubernetes API did not answer`), text);
 });
 
 Deno.test("Operator killed between two targets does each once, whatever was done to the first meanwhile", async (t) => {

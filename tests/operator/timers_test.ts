@@ -142,7 +142,7 @@ Deno.test("Operator neither warns of nor stops what is off, without a watch too"
   await world.clock.advance(3 * hour);
   assert.deepEqual(world.effects, [1]);
   assert.equal(world.story.length, 2);
-  assert.equal(world.remembered?.targets.clawdbot?.timer, undefined);
+  assert.equal(world.remembered?.targets["deployment/clawdbot/clawdbot"]?.timer, undefined);
 });
 
 const passing = [

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Memory as Port } from "../../lib/operator/ports.ts";
+import type { TargetDocumentStore as Port } from "../../lib/operator/ports.ts";
 import type { Store } from "../../lib/store/mod.ts";
 import { event, Folder } from "./folder.ts";
 

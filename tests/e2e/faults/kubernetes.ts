@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import type { Asked, Fault } from "../../../testbed/proxy.ts";
-import { elapsed, type Ground, Subject } from "./subject.ts";
+import type { SeenEvent } from "../../../testbed/mod.ts";
+import { editedBy, textOf } from "../story/transcript.ts";
+import { elapsed, type Ground, patienceMs, Subject } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
 /** Well within the 30 s for which a command is tried. */
@@ -27,7 +29,7 @@ async function ride(subject: Subject, ms: number, begins: () => Promise<void>, e
   const requests = kubernetes.arrivedSince(begin) || await subject.failedAttempts();
   await ends();
   const over = performance.now();
-  const answer = await subject.answerTo(start);
+  const answer = await outcomeOf(subject, await subject.answerTo(start));
   if (answer.startsWith("Cannot")) {
     subject.wasRefused(start);
     assert.equal((await subject.state()).replicas, 0, "refused, but done");
@@ -35,6 +37,13 @@ async function ride(subject: Subject, ms: number, begins: () => Promise<void>, e
   }
   const recoveredMs = performance.now() - over;
   return { answer, measured: { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() } };
+}
+
+/** The answer, or, where that says only that it is still being tried, what it says in the end. */
+async function outcomeOf({ talk }: Subject, answer: string): Promise<string> {
+  if (!/^The Kubernetes API isn't answering\. Still trying/.test(answer)) return answer;
+  const isOutcome = (event: SeenEvent) => editedBy(event) !== undefined && /is now on|Cannot start/.test(textOf(event));
+  return textOf(await talk.seen.first("the outcome of the command", isOutcome, patienceMs));
 }
 
 function row(name: string, fault: Fault, ms: number, answers: RegExp): Row<Ground> {

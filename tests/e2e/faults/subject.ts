@@ -7,7 +7,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { baseRules, type Person, type TargetState, type Testbed } from "../../../testbed/mod.ts";
+import { baseRules, extendedRules, type Person, type TargetState, type Testbed } from "../../../testbed/mod.ts";
 import { FaultProxy } from "../../../testbed/proxy.ts";
 import { bodyOf, Conversation } from "../conversation.ts";
 import { Running, type RunOptions } from "./process.ts";
@@ -26,6 +26,10 @@ export interface Ground {
 export interface SubjectOptions {
   /** It talks to its servers without proxies. */
   readonly direct?: boolean;
+  /** What it may do; the base Role unless given. */
+  readonly role?: "base" | "extended";
+  /** How its target's pods fare. */
+  readonly target?: { readonly image?: string; readonly startDelayMs?: number };
   /** Other or further environment variables. */
   readonly environment?: Readonly<Record<string, string>>;
   /** Host name under which it knows its homeserver. */
@@ -56,7 +60,8 @@ export class Subject implements AsyncDisposable {
   /** Alice's room with it, once it has joined. */
   talk!: Conversation;
   readonly #ground: Ground;
-  readonly #namespace: string;
+  /** Namespace of its target. */
+  readonly namespace: string;
   readonly #resources: AsyncDisposableStack;
   readonly #commands: { readonly eventId: string; effects: number }[] = [];
   #generation = 0;
@@ -71,7 +76,7 @@ export class Subject implements AsyncDisposable {
     ({ homeserver: this.homeserver, kubernetes: this.kubernetes, operatorId: this.operatorId } = parts);
     ({ password: this.password, folder: this.folder, options: this.options } = parts);
     this.#ground = ground;
-    this.#namespace = namespace;
+    this.namespace = namespace;
     this.#resources = resources;
   }
 
@@ -83,11 +88,12 @@ export class Subject implements AsyncDisposable {
     const folder = join(base, name);
     await Deno.mkdir(folder);
     const password = crypto.randomUUID();
+    const rules = given.role === "extended" ? extendedRules : baseRules;
     const [toHomeserver, toKubernetes, account, registered] = await Promise.all([
       FaultProxy.start({ url: homeserver.url }),
       FaultProxy.start({ url: cluster.url, authority: cluster.authority }),
-      workloads.createTarget({ namespace: name, name: "clawdbot" })
-        .then(() => workloads.serviceAccount(name, "openclaw-toggle", baseRules("clawdbot"))),
+      workloads.createTarget({ namespace: name, name: "clawdbot", ...given.target })
+        .then(() => workloads.serviceAccount(name, "openclaw-toggle", rules("clawdbot"))),
       homeserver.register(name, password),
     ]);
     resources.use(toHomeserver);
@@ -172,7 +178,7 @@ export class Subject implements AsyncDisposable {
 
   /** What the target is, as soon as it is as wanted. */
   async state(wanted: (state: TargetState) => boolean = () => true): Promise<TargetState> {
-    return await this.#ground.testbed.workloads.until(this.#namespace, "clawdbot", wanted, patienceMs);
+    return await this.#ground.testbed.workloads.until(this.namespace, "clawdbot", wanted, patienceMs);
   }
 
   /**

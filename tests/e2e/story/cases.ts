@@ -31,13 +31,14 @@ const waitsFor = (reason: string) => ({ status }: Loose) =>
   status.containerStatuses?.some(({ state }: Loose) => state.waiting?.reason === reason) === true;
 const refused = ({ status }: Loose) => status.conditions?.some(({ type }: Loose) => type === "ReplicaFailure") === true;
 
-/** Waits for a failure to be known and to be told; both in any order. */
+/** Waits for a failure to be known and to be told, in the answer and by one short line that rings; all in any order. */
 async function told(
   scene: Scene,
   knowing: Promise<number>,
   words: RegExp,
+  line: RegExp,
 ): Promise<string> {
-  const [knownAt, toldAt] = await Promise.all([knowing, scene.rings(words)]);
+  const [knownAt, toldAt] = await Promise.all([knowing, scene.rings(line), scene.hears(words)]);
   const ms = toldAt - knownAt;
   assert.ok(ms <= PROMPT_MS, `told ${ms.toFixed(0)} ms after the cluster knew`);
   const alerts = scene.events.filter(rings).length;
@@ -65,7 +66,8 @@ export const cases: readonly Case[] = [
     setting: extended,
     async run(_world, scene) {
       await scene.says("start sleepy");
-      await scene.rings(/sleepy is ready, after 3\d s$/);
+      await scene.rings(/: sleepy is ready now$/);
+      await scene.hears(/^sleepy is ready, after 3\d s$/);
       assert.equal(scene.events.filter(rings).length, 1);
       assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
       return `${scene.sent} messages sent`;
@@ -79,7 +81,7 @@ export const cases: readonly Case[] = [
       await scene.says("start missing");
       const words =
         /missing is not ready after .* \(0\/1 ready\): its image cannot be pulled \(`ImagePullBackOff`, image/;
-      const note = await told(scene, knowing, words);
+      const note = await told(scene, knowing, words, /missing isn't ready: its image cannot be pulled$/);
       assert.match(await scene.asks("status missing"), /missing is starting: 0\/1 ready.*its image cannot be pulled/);
       return note;
     },
@@ -90,7 +92,8 @@ export const cases: readonly Case[] = [
     async run(world, scene) {
       const knowing = world.knows("crash", waitsFor("CrashLoopBackOff"));
       await scene.says("start crash");
-      return await told(scene, knowing, /: it crashes \(`(CrashLoopBackOff|Error)`, exit code 1, restarts: \d+/);
+      const words = /: it crashes \(`(CrashLoopBackOff|Error)`, exit code 1, restarts: \d+/;
+      return await told(scene, knowing, words, /crash isn't ready: it crashes$/);
     },
   },
   {
@@ -99,7 +102,8 @@ export const cases: readonly Case[] = [
     async run(world, scene) {
       const knowing = world.knows("memory", waitsFor("CrashLoopBackOff"));
       await scene.says("start memory");
-      return await told(scene, knowing, /: it runs out of memory \(`OOMKilled`, exit code 137, restarts: \d+/);
+      const words = /: it runs out of memory \(`OOMKilled`, exit code 137, restarts: \d+/;
+      return await told(scene, knowing, words, /memory isn't ready: it runs out of memory$/);
     },
   },
   {
@@ -164,6 +168,7 @@ export const cases: readonly Case[] = [
       await scene.hears(/^scaled is ready/);
       await testbed.workloads.autoscale(namespace, "scaled", 2);
       await scene.hears(/scaled was scaled from 1 to 2 by somebody else \(`kube-controller-manager`\)/);
+      assert.equal(scene.events.filter(rings).length, 0);
       assert.match(await scene.asks("stop scaled"), /^scaled is now off/);
       await testbed.workloads.untilAutoscalerRests(namespace, "scaled");
       assert.match(await scene.asks("status scaled"), /^scaled is off/);
@@ -207,7 +212,9 @@ export const cases: readonly Case[] = [
     async run(_world, scene) {
       await scene.says("start pending");
       const words = /pending is not ready after 1\d s .*: no node can take it \(`Unschedulable`, .*Insufficient memory/;
-      await scene.rings(words);
+      await scene.hears(/pending is on \(1 replica\), starting… not scheduled yet: .*Insufficient memory/);
+      await scene.hears(words);
+      await scene.rings(/pending isn't ready: no node can take it$/);
       assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
     },
   },
@@ -245,7 +252,8 @@ export const cases: readonly Case[] = [
     async run({ namespace }, scene) {
       await scene.says("start missing");
       const permission = `I could tell more with permission to list pods in namespace "${namespace}"`;
-      await scene.rings(new RegExp(`missing is not ready after 1\\d s .*${permission}`));
+      await scene.hears(new RegExp(`missing is not ready after 1\\d s .*${permission}`));
+      await scene.rings(/missing isn't ready yet$/);
       assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
     },
   },
@@ -260,6 +268,7 @@ export const cases: readonly Case[] = [
         scene,
         knowing,
         /: the cluster permits no more pods \(`FailedCreate`, .*exceeded quota: compute/,
+        /clawdbot isn't ready: the cluster permits no more pods$/,
       );
     },
   },
@@ -273,6 +282,7 @@ export const cases: readonly Case[] = [
         scene,
         knowing,
         /: the cluster permits no more pods \(`FailedCreate`, .*exceeded quota: compute/,
+        /clawdbot isn't ready: the cluster permits no more pods$/,
       );
     },
   },

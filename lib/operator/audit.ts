@@ -1,31 +1,31 @@
 /**
- * The account of what was done and refused: one structured log line each, and the counters. Never any message text.
+ * The account of what was done and refused: one structured log line each, the counters, and an Event on the target in
+ * the cluster. Never any message text.
  *
  * @module
  */
 
 import { getLogger } from "@logtape/logtape";
-import { CredentialError, PermissionError, TransientError } from "../errors.ts";
 import type { KeyedQueue } from "../async.ts";
-import { isRefusal } from "../errors.ts";
+import { CredentialError, isFatal, PermissionError } from "../errors.ts";
 import type { InboxEvent, RefusedEvent, Rollouts, Target } from "./ports.ts";
-import type { CommandRecord, Observer, Parts, Refusal } from "./settings.ts";
+import type { CommandRecord, Observer, Refusal } from "./settings.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
 /** Keeps the account. */
-export class Accounts {
+export class Audit {
   readonly #observer: Observer;
-  readonly #rollouts: Rollouts;
-  readonly #lanes: KeyedQueue;
+  readonly #rollouts: Pick<Rollouts, "record">;
+  readonly #queue: KeyedQueue;
   readonly #stop: AbortSignal;
   #isForbidden = false;
 
-  /** Of the parts it needs who counts, and the cluster, which keeps an account as well. */
-  constructor({ observer, rollouts }: Pick<Parts, "observer" | "rollouts">, lanes: KeyedQueue, stop: AbortSignal) {
+  /** @param queue where Events are written in the background */
+  constructor(observer: Observer, rollouts: Pick<Rollouts, "record">, queue: KeyedQueue, stop: AbortSignal) {
     this.#observer = observer;
     this.#rollouts = rollouts;
-    this.#lanes = lanes;
+    this.#queue = queue;
     this.#stop = stop;
   }
 
@@ -55,21 +55,24 @@ export class Accounts {
     done: Omit<CommandRecord, "room" | "event" | "sender">,
   ): void {
     const record: CommandRecord = { ...done, room, event, sender };
-    logger.info(lineOf(record), { ...record });
+    logger.info(commandLine(record), known(record));
     this.#observer.commanded(record);
   }
 
   /** A target was changed: the cluster is told who did it, where that is permitted. */
   changed(target: Target, reason: string, message: string): void {
     const { alias } = target;
-    this.#lanes.run(`record ${alias}`, async () => {
+    this.#queue.run(`record ${alias}`, async () => {
       try {
         await this.#rollouts.record(target, { reason, message, type: "Normal" }, this.#stop);
       } catch (error) {
-        if (!(error instanceof TransientError || error instanceof CredentialError) && !isRefusal(error)) throw error;
+        this.#stop.throwIfAborted();
+        // Credentials that the cluster refuses are tried again with whatever is asked of it next.
+        if (isFatal(error) && !(error instanceof CredentialError)) throw error;
         if (error instanceof PermissionError && this.#isForbidden) return;
         this.#isForbidden ||= error instanceof PermissionError;
-        logger.info("Cannot note on {target} what was done: {reason}", { target: alias, reason: error.message });
+        const why = error instanceof Error ? error.message : String(error);
+        logger.info("Cannot note on {target} what was done: {reason}", { target: alias, reason: why });
       }
     });
   }
@@ -81,9 +84,13 @@ export class Accounts {
   }
 }
 
-/** The log's line, of what is known. */
-function lineOf({ target, before, after }: CommandRecord): string {
-  const what = target === undefined ? "{command}" : "{command} {target}";
-  const counts = after === undefined ? "" : before === undefined ? " ({after})" : " ({before} → {after})";
-  return `${what} by {sender}: {outcome}${counts}`;
+/** The line about a command; it speaks of nothing that isn't known. */
+function commandLine({ target, before, after }: CommandRecord): string {
+  const on = target === undefined ? "" : " {target}";
+  const counts = [...before === undefined ? [] : ["{before}"], ...after === undefined ? [] : ["{after}"]];
+  return `{command}${on} by {sender}: {outcome}${counts.length === 0 ? "" : ` (${counts.join(" → ")})`}`;
+}
+
+function known(record: CommandRecord): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined));
 }

@@ -1,0 +1,750 @@
+/**
+ * What happens at a target, and when: from what lasts of it, what was observed and the time to effects. A pure function,
+ * without clock and I/O; its table of cases (tests/operator/decide_test.ts) is the specification of behaviour.
+ *
+ * Each decision does one thing. The worker performs it, adds what it has learnt to what was observed, and asks again,
+ * until nothing is left to do but to wait. A wish is consumed once: what people do with kubectl stands.
+ *
+ * @module
+ */
+
+import type { Why } from "../commands/mod.ts";
+import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
+import type { Outcome, Refusal } from "./settings.ts";
+import type { Intent } from "./target_command.ts";
+import type { Rollout, StopTimer, TargetState } from "./target_state.ts";
+
+/** The part of the configuration that decisions rest on. */
+export interface TargetPolicy {
+  /** Replicas of a start; `previous`: those before the last stop by chat. */
+  readonly startReplicas: number | "previous";
+  /** A target stops automatically so long after a start that says nothing else, milliseconds; undefined: never. */
+  readonly autoStopMs: number | undefined;
+  /** A start that isn't ready by then is told to be late, milliseconds. */
+  readonly startTimeoutMs: number;
+  /** Older commands are not acted on, milliseconds. */
+  readonly maxCommandAgeMs: number;
+}
+
+/** What is to be done at a target: what lasts of it, and the command whose turn it is. */
+export interface State extends TargetState {
+  /** The command whose turn it is; undefined: none waits. */
+  readonly command?: PendingCommand;
+}
+
+/** A command whose turn it is. */
+export interface PendingCommand {
+  /** Canonical word. */
+  readonly word: "start" | "stop" | "extend" | "status";
+  /** What was typed. */
+  readonly typed: string;
+  /** The time that was asked for, milliseconds. */
+  readonly durationMs: number | undefined;
+  /** Who sent it. */
+  readonly sender: string;
+  /** Where. */
+  readonly roomId: string;
+  /** It has no other target. */
+  readonly isOnly: boolean;
+  /** When it was sent, as far as the homeserver tells, milliseconds since the epoch. */
+  readonly sentAtMs: number;
+  /** When its turn came, milliseconds since the epoch. */
+  readonly takenAtMs: number;
+  /** A change that was sent, and whose outcome nobody has told. */
+  readonly unconfirmed?: Intent | undefined;
+  /** Its message says that somebody isn't answering. */
+  readonly unansweredTold: boolean;
+}
+
+/** Whose answer is waited for. */
+export type Party = "Kubernetes API" | "homeserver";
+
+/** What is known of the world in this round. */
+export interface Observed {
+  /** A watch stands: it will say when something changes. */
+  readonly isWatched: boolean;
+  /** The counts as the watch has shown them since the last read; they may be older than our own latest change. */
+  readonly shown?: Scale | undefined;
+  /** The counts as they were read in this round. */
+  readonly scale?: Scale | undefined;
+  /** It has been seen not to be ready; otherwise nobody knows since when it is. */
+  readonly seenUnready: boolean;
+  /** Since when reads have shown it ready without a break, milliseconds since the epoch. */
+  readonly seenReadySinceMs?: number | undefined;
+  /** What keeps it from being ready, and when that was asked, milliseconds since the epoch. */
+  readonly diagnosis?: Diagnosis & { readonly atMs: number } | undefined;
+  /** Whether the command may still be carried out, judged in this round. */
+  readonly authorization?: { readonly refusal: Refusal | undefined } | undefined;
+  /** The change that the API server has accepted in this round. */
+  readonly accepted?: Intent | undefined;
+  /** The latest call has failed. */
+  readonly failure?: Failure | undefined;
+  /** A call to this party is under way, and the command's time for it passes. */
+  readonly waitingFor?: Party | undefined;
+}
+
+/** A call that has failed. */
+export interface Failure {
+  /** Whom it was made to. */
+  readonly party: Party;
+  /** Why the API server has refused it; undefined: there was no proper answer, which may be different next time. */
+  readonly why: Why | undefined;
+  /** Since when calls have failed in a row, milliseconds since the epoch. */
+  readonly sinceMs: number;
+  /** When it is time for the next try, milliseconds since the epoch. */
+  readonly retryAtMs: number;
+}
+
+/** What is to be done. Calls come last, since what they teach is observed before the next decision. */
+export type Effect = Call | Write;
+
+/** Something that is asked of the world. */
+export type Call =
+  | { readonly kind: "read" }
+  | { readonly kind: "diagnose" }
+  /** The command's sender, device and room are judged again. */
+  | { readonly kind: "authorize" }
+  /** Written down, then sent. */
+  | { readonly kind: "scale"; readonly intent: Intent; readonly for: "command" | "timer" };
+
+/** Something that is written down; all of a decision at once. */
+export type Write =
+  | { readonly kind: "remember"; readonly changes: TargetState }
+  /** The command is over at this target. `followed`: its message goes on with the rollout. */
+  | {
+    readonly kind: "answer";
+    readonly outcome: Outcome;
+    readonly refusal?: Refusal | undefined;
+    readonly news: News;
+    readonly before?: number | undefined;
+    readonly after?: number | undefined;
+    readonly followed: boolean;
+    /** Said in a message that mentions the sender, too: the answer itself comes as an edit, which rings no phone. */
+    readonly alert?: News;
+  }
+  /** The command's message says so, until it is over. */
+  | { readonly kind: "say-waiting"; readonly news: News }
+  /** The messages that follow the target say so. `alert`: said in a message that mentions people, too. */
+  | { readonly kind: "update"; readonly news: News; readonly alert?: News; readonly isLast: boolean }
+  /** The messages that follow the target stay as they are from now on. */
+  | { readonly kind: "unfollow" }
+  /** Said once for each key, in messages of their own. */
+  | {
+    readonly kind: "announce";
+    readonly key: string;
+    readonly rooms: readonly string[];
+    readonly news: News;
+    /** Who is mentioned where joined, so that phones ring; undefined: a notice. */
+    readonly mention: string | undefined;
+    readonly rings: boolean;
+    /** Not in rooms where a message that follows the target tells it. */
+    readonly notWhereFollowed: boolean;
+  }
+  /** Kept account of, also in the cluster. */
+  | { readonly kind: "record"; readonly reason: "SwitchedOn" | "SwitchedOff"; readonly message: string };
+
+/** What is said of a target, as values; the sentences are made by `status_messages`. */
+export type News =
+  | { readonly kind: "switched-on"; readonly replicas: number; readonly stopsInMs: number | undefined }
+  | { readonly kind: "switched-off" }
+  | { readonly kind: "already-on" | "already-starting"; readonly scale: Scale; readonly stopsInMs: number | undefined }
+  | { readonly kind: "already-off" | "no-timer" }
+  | { readonly kind: "extended"; readonly stopsInMs: number }
+  | { readonly kind: "too-old"; readonly typed: string; readonly ageMs: number }
+  | { readonly kind: "overtaken"; readonly typed: string; readonly before: number; readonly now: number }
+  | { readonly kind: "not-authorized"; readonly refusal: Refusal }
+  | { readonly kind: "failed"; readonly word: PendingCommand["word"]; readonly why: Why }
+  | { readonly kind: "failed-alert"; readonly word: PendingCommand["word"] }
+  | { readonly kind: "unanswered"; readonly word: PendingCommand["word"]; readonly party: Party }
+  | {
+    readonly kind: "status";
+    readonly scale: Scale;
+    readonly readyForMs: number | undefined;
+    readonly stopsInMs: number | undefined;
+    readonly problems: readonly Problem[];
+    readonly isOnly: boolean;
+  }
+  | { readonly kind: "starting"; readonly scale: Scale; readonly problems: readonly Problem[] }
+  | { readonly kind: "partly-ready"; readonly scale: Scale }
+  | { readonly kind: "ready"; readonly afterMs: number; readonly stopsInMs: number | undefined }
+  | { readonly kind: "ready-alert" }
+  | {
+    readonly kind: "not-ready";
+    readonly scale: Scale;
+    readonly afterMs: number;
+    readonly diagnosis: Diagnosis;
+  }
+  | { readonly kind: "not-ready-alert"; readonly problems: readonly Problem[] }
+  | { readonly kind: "unreadable"; readonly why: Why }
+  | { readonly kind: "unreadable-alert" }
+  | { readonly kind: "superseded"; readonly by: string | undefined; readonly afterMs: number }
+  | {
+    readonly kind: "undone";
+    readonly before: number;
+    readonly now: number;
+    readonly manager: string | undefined;
+    readonly afterMs: number;
+  }
+  | {
+    readonly kind: "scaled-by-others";
+    readonly before: number;
+    readonly now: number;
+    readonly manager: string | undefined;
+  }
+  | { readonly kind: "timer-ending"; readonly leftMs: number }
+  | { readonly kind: "timer-stopped"; readonly lateMs: number | undefined };
+
+/** Effects, and when to look again if nothing happens before, milliseconds; undefined: only when something happens. */
+export interface Decision {
+  readonly effects: readonly Effect[];
+  readonly requeueAfterMs: number | undefined;
+}
+
+/** A command is tried for so long (SPEC 3f). */
+export const COMMAND_TRIED_FOR_MS = 30_000;
+/** After so long without an answer its message says so (SPEC 3f). */
+export const UNANSWERED_TOLD_AFTER_MS = 5_000;
+/** So soon after a change its undoing is a part of the answer (SPEC 3i), and a failure a failure of the start. */
+const FOLLOWED_FOR_MS = 60_000;
+/** Readiness that took longer mentions people (SPEC 3d). */
+const ALERTS_AFTER_MS = 30_000;
+/** What is provisional is shown after so long (SPEC 3d). */
+const PROVISIONAL_AFTER_MS = 10_000;
+/** What has failed must be ready for so long before that is told: in a crash loop it is ready for moments. */
+const STEADY_FOR_MS = 30_000;
+/** A target that can't be looked at for so long is told to be so: it may be deleted only to be created again. */
+const UNREADABLE_TOLD_AFTER_MS = 10_000;
+/** How often the cluster is asked what keeps a target from being ready: that lists pods. */
+const DIAGNOSED_EVERY_MS = 2_000;
+/** So long before a timer is due the room is told (SPEC 3j). */
+const WARNED_BEFORE_MS = 10 * 60_000;
+/** A timer that is later than this is told to be late. */
+const PUNCTUAL_MS = 120_000;
+/** Longest wait for a timer: the wall clock may be set, and a suspended machine wakes up later. */
+const LONGEST_TIMER_WAIT_MS = 30_000;
+/** In so many rooms it is remembered that a target was commanded there. */
+const MAX_ROOMS = 5;
+/** The horizontal autoscaler's own name as a field manager. Between counts above 0 its work is no news that rings. */
+const AUTOSCALER = "kube-controller-manager";
+
+/** What is to be done now at a target. */
+export function decide(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision {
+  const { command } = state;
+  if (command !== undefined) return decideCommand(state, command, observed, nowMs, policy);
+  return decideTimer(state, observed, nowMs) ?? decideForeignChange(state, observed, nowMs) ??
+    decideRollout(state, observed, nowMs, policy) ?? decideReadiness(state, observed, nowMs) ??
+    wait(untilTimer(state, nowMs));
+}
+
+function now(...effects: readonly Effect[]): Decision {
+  return { effects, requeueAfterMs: 0 };
+}
+
+function wait(...ms: readonly (number | undefined)[]): Decision {
+  const known = ms.filter((each) => each !== undefined);
+  return { effects: [], requeueAfterMs: known.length === 0 ? undefined : Math.max(0, Math.min(...known)) };
+}
+
+/** All pods that are wanted are ready, by a status that is current. */
+export function isReady({ desired, ready, settled }: Scale): boolean {
+  return desired > 0 && settled && ready >= desired;
+}
+
+// ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function decideCommand(
+  state: State,
+  command: PendingCommand,
+  observed: Observed,
+  nowMs: number,
+  policy: TargetPolicy,
+): Decision {
+  const { scale, failure, waitingFor, accepted, authorization, diagnosis } = observed;
+  const spentMs = nowMs - command.takenAtMs;
+  const party = failure?.party ?? waitingFor;
+  if (party !== undefined) {
+    if (failure?.why !== undefined) return conclude(state, command, failed(command, failure.why), nowMs);
+    if (failure !== undefined && spentMs >= COMMAND_TRIED_FOR_MS) {
+      const perhapsDone = command.unconfirmed !== undefined;
+      const why: Why = { kind: "unreachable", who: party, triedMs: COMMAND_TRIED_FOR_MS, perhapsDone };
+      return conclude(state, command, failed(command, why), nowMs);
+    }
+    if (spentMs >= UNANSWERED_TOLD_AFTER_MS && !command.unansweredTold) {
+      return now({ kind: "say-waiting", news: { kind: "unanswered", word: command.word, party } });
+    }
+    const untilToldMs = command.unansweredTold ? undefined : UNANSWERED_TOLD_AFTER_MS - spentMs;
+    if (failure === undefined) return wait(untilToldMs);
+    if (nowMs < failure.retryAtMs) {
+      return wait(untilToldMs, failure.retryAtMs - nowMs, COMMAND_TRIED_FOR_MS - spentMs);
+    }
+  }
+  if (accepted !== undefined) return conclude(state, command, done(command, accepted, policy), nowMs);
+  if (scale === undefined) return now({ kind: "read" });
+  if (command.word === "status") {
+    const isDiagnosed = diagnosis !== undefined && diagnosis.atMs >= command.takenAtMs;
+    if (scale.desired > 0 && !isReady(scale) && !isDiagnosed) return now({ kind: "diagnose" });
+    return conclude(state, command, report(state, command, observed, scale, nowMs), nowMs);
+  }
+  const ended = afterInterruption(command, scale, policy) ?? withoutActing(state, command, scale, nowMs, policy);
+  if (ended !== undefined) return conclude(state, command, ended, nowMs);
+  // Sender, device and room are judged right before acting: they may have changed since the command came.
+  if (authorization === undefined) return now({ kind: "authorize" });
+  if (authorization.refusal !== undefined) {
+    const { refusal } = authorization;
+    const result: Result = { outcome: "refused", refusal, news: { kind: "not-authorized", refusal } };
+    return conclude(state, command, result, nowMs);
+  }
+  if (scale.desired > 0 && command.word !== "stop") {
+    return conclude(state, command, timed(state, command, scale, nowMs), nowMs);
+  }
+  const { startReplicas } = policy;
+  const replicas = startReplicas === "previous" ? state.replicasBeforeStop ?? 1 : startReplicas;
+  const intent = intentOf(scale, command.word === "start" ? replicas : 0, nowMs);
+  return now({ kind: "scale", intent, for: "command" });
+}
+
+function intentOf({ desired: before, resourceVersion, generation }: Scale, after: number, atMs: number): Intent {
+  return { before, after, resourceVersion, generation, atMs };
+}
+
+/** What came of a command. */
+interface Result {
+  readonly outcome: Outcome;
+  readonly refusal?: Refusal;
+  readonly news: News;
+  readonly alert?: News;
+  readonly before?: number;
+  readonly after?: number;
+  /** Since when the rollout is followed, milliseconds since the epoch; undefined: nothing is to come of it. */
+  readonly followedSinceMs?: number;
+  /** When the target stops automatically from now on, milliseconds since the epoch; undefined leaves that as it is. */
+  readonly stopsAtMs?: number;
+}
+
+function failed({ word, unansweredTold }: PendingCommand, why: Why): Result {
+  const news: News = { kind: "failed", word, why };
+  return { outcome: "failed", news, ...unansweredTold ? { alert: { kind: "failed-alert", word } } : {} };
+}
+
+/** A status waits for nothing but a read. */
+function report(
+  { readySinceMs, timer }: State,
+  { isOnly }: PendingCommand,
+  { diagnosis }: Observed,
+  scale: Scale,
+  nowMs: number,
+): Result {
+  const readyForMs = isReady(scale) && readySinceMs !== undefined ? nowMs - readySinceMs : undefined;
+  const stopsInMs = timer === undefined || scale.desired === 0 ? undefined : timer.dueAtMs - nowMs;
+  const problems = isReady(scale) || scale.desired === 0 ? [] : diagnosis?.problems ?? [];
+  return {
+    outcome: "done",
+    news: { kind: "status", scale, readyForMs, stopsInMs, problems, isOnly },
+    after: scale.desired,
+  };
+}
+
+/**
+ * A change whose outcome nobody told was made, or somebody else has made another one, or nothing has happened. The count
+ * alone doesn't tell: somebody may have set it back after it was made.
+ */
+function afterInterruption(command: PendingCommand, scale: Scale, policy: TargetPolicy): Result | undefined {
+  const { unconfirmed: intent, typed } = command;
+  if (intent === undefined || isAsBefore(intent, scale)) return undefined;
+  if (scale.desired === intent.after) return done(command, intent, policy);
+  const { before } = intent;
+  return {
+    outcome: "overtaken",
+    news: { kind: "overtaken", typed, before, now: scale.desired },
+    before,
+    after: scale.desired,
+  };
+}
+
+function isAsBefore({ before, generation }: Intent, scale: Scale): boolean {
+  return scale.desired === before && scale.generation === generation;
+}
+
+function withoutActing(
+  state: State,
+  command: PendingCommand,
+  scale: Scale,
+  nowMs: number,
+  policy: TargetPolicy,
+): Result | undefined {
+  const { desired } = scale;
+  const counts = { before: desired, after: desired };
+  const already = alreadySo(state, command, scale, nowMs);
+  if (already !== undefined) return { outcome: "already", ...counts, ...already };
+  const ageMs = Math.max(0, nowMs - command.sentAtMs);
+  if (ageMs <= policy.maxCommandAgeMs) return undefined;
+  return { outcome: "too-old", news: { kind: "too-old", typed: command.typed, ageMs }, ...counts };
+}
+
+function alreadySo(
+  { timer }: State,
+  { word, durationMs }: PendingCommand,
+  scale: Scale,
+  nowMs: number,
+): Pick<Result, "news" | "followedSinceMs"> | undefined {
+  if (scale.desired === 0) return word === "start" ? undefined : { news: { kind: "already-off" } };
+  if (word === "stop") return undefined;
+  if (word === "extend") return timer === undefined ? { news: { kind: "no-timer" } } : undefined;
+  return durationMs === undefined ? alreadyOn(scale, undefined, nowMs) : undefined;
+}
+
+/** A start of what is on; one that isn't ready is followed. */
+function alreadyOn(
+  scale: Scale,
+  stopsInMs: number | undefined,
+  nowMs: number,
+): Pick<Result, "news" | "followedSinceMs"> {
+  if (isReady(scale)) return { news: { kind: "already-on", scale, stopsInMs } };
+  return { news: { kind: "already-starting", scale, stopsInMs }, followedSinceMs: nowMs };
+}
+
+function done({ durationMs }: PendingCommand, { before, after, atMs }: Intent, policy: TargetPolicy): Result {
+  const counts = { before, after, followedSinceMs: atMs };
+  if (after === 0) return { outcome: "done", news: { kind: "switched-off" }, ...counts };
+  const stopsInMs = durationMs ?? policy.autoStopMs;
+  return {
+    outcome: "done",
+    news: { kind: "switched-on", replicas: after, stopsInMs },
+    ...counts,
+    ...stopsInMs === undefined ? {} : { stopsAtMs: atMs + stopsInMs },
+  };
+}
+
+/** A duration for what is on already. */
+function timed({ timer }: State, { word, durationMs = 0 }: PendingCommand, scale: Scale, nowMs: number): Result {
+  // A time that is up already could not be acted on: it is extended from now on.
+  const fromMs = word === "extend" ? Math.max(nowMs, timer?.dueAtMs ?? nowMs) : nowMs;
+  const stopsAtMs = fromMs + durationMs;
+  const stopsInMs = stopsAtMs - nowMs;
+  const told = word === "extend"
+    ? { news: { kind: "extended", stopsInMs } as const }
+    : alreadyOn(scale, stopsInMs, nowMs);
+  return { outcome: "done", ...told, before: scale.desired, after: scale.desired, stopsAtMs };
+}
+
+/** What a command means for its target from now on, and what is said. */
+function conclude(state: State, command: PendingCommand, result: Result, nowMs: number): Decision {
+  const { word, sender, roomId } = command;
+  const { outcome, refusal, news, alert, before, after, followedSinceMs, stopsAtMs } = result;
+  const answer: Write = {
+    ...{ kind: "answer", outcome, refusal, news, before, after, followed: followedSinceMs !== undefined },
+    ...alert === undefined ? {} : { alert },
+  };
+  if (word === "status") return now(answer);
+  const isChange = outcome === "done" && before !== after;
+  const { rollout, effects } = endedRollout(
+    state,
+    isChange && word === "stop" ? sender : undefined,
+    isChange,
+    after,
+    nowMs,
+  );
+  const isNew = rollout === undefined && followedSinceMs !== undefined && before !== undefined && after !== undefined;
+  const begun: Rollout | undefined = isNew
+    ? { before, after, atMs: followedSinceMs, told: "nothing", late: false }
+    : rollout;
+  const { rooms = [], timer: former } = state;
+  const timer = stopsAtMs === undefined ? undefined : timerOf(command, stopsAtMs, isChange ? undefined : former, nowMs);
+  const changes: TargetState = {
+    rooms: [roomId, ...rooms.filter((room) => room !== roomId)].slice(0, MAX_ROOMS),
+    rollout: begun,
+    ...after === undefined ? {} : { expectedReplicas: after },
+    // It was made or not: whatever is seen next is nobody's doing in particular.
+    ...outcome === "failed" && command.unconfirmed !== undefined ? { expectedReplicas: undefined } : {},
+    ...after === 0 ? { timer: undefined, readySinceMs: undefined } : {},
+    ...isChange && word === "stop" ? { replicasBeforeStop: before } : {},
+    ...isChange && word === "start" ? { startedBy: sender } : {},
+    ...isChange || timer !== undefined ? { timer } : {},
+  };
+  const record: Write = {
+    kind: "record",
+    reason: word === "start" ? "SwitchedOn" : "SwitchedOff",
+    message: `${sender} sent ${word} in ${roomId}: replicas ${before} → ${after}`,
+  };
+  return now(...effects, { kind: "remember", changes }, answer, ...isChange ? [record] : []);
+}
+
+/** What becomes of the rollout before, now that a command has found or set another count. */
+function endedRollout(
+  { rollout }: State,
+  stoppedBy: string | undefined,
+  isChange: boolean,
+  after: number | undefined,
+  nowMs: number,
+): { readonly rollout: Rollout | undefined; readonly effects: readonly Write[] } {
+  if (rollout === undefined || after === undefined) return { rollout, effects: [] };
+  const isOtherWay = (rollout.after === 0) !== (after === 0);
+  // Somebody wants more of it or less, and waits for that as well.
+  if (!isChange && !isOtherWay) return { rollout: { ...rollout, after }, effects: [] };
+  if (rollout.after === 0 || rollout.told === "ready") return { rollout: undefined, effects: [{ kind: "unfollow" }] };
+  const news: News = { kind: "superseded", by: stoppedBy, afterMs: nowMs - rollout.atMs };
+  return { rollout: undefined, effects: [{ kind: "update", news, isLast: true }] };
+}
+
+/** A timer that is moved stays with the room and the person that it was set by. */
+function timerOf(
+  { roomId, sender }: PendingCommand,
+  dueAtMs: number,
+  moved: StopTimer | undefined,
+  nowMs: number,
+): StopTimer {
+  const warned = dueAtMs - nowMs <= WARNED_BEFORE_MS;
+  return { dueAtMs, roomId: moved?.roomId ?? roomId, user: moved?.user ?? sender, warned };
+}
+
+// ── Timers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** When something is to be done because of the timer, milliseconds from now; undefined: there is none. */
+function untilTimer({ timer }: State, nowMs: number): number | undefined {
+  if (timer === undefined) return undefined;
+  const leftMs = timer.dueAtMs - (timer.warned ? 0 : WARNED_BEFORE_MS) - nowMs;
+  return leftMs > 0 ? Math.min(leftMs, LONGEST_TIMER_WAIT_MS) : 0;
+}
+
+/** Warns or stops. What fails for now is tried again; what isn't permitted is told once, and tried again as well. */
+function decideTimer(state: State, observed: Observed, nowMs: number): Decision | undefined {
+  const { timer } = state;
+  if (timer === undefined || untilTimer(state, nowMs) !== 0) return undefined;
+  const { scale, failure, accepted } = observed;
+  const lateMs = nowMs - timer.dueAtMs;
+  if (accepted !== undefined) return now(...stopped(state, timer, accepted.before, nowMs));
+  if (failure !== undefined && nowMs < failure.retryAtMs) {
+    const { why } = failure;
+    if (why === undefined || timer.failureTold === true || lateMs < 0) return wait(failure.retryAtMs - nowMs);
+    const news: News = { kind: "failed", word: "stop", why };
+    const changes = { timer: { ...timer, failureTold: true } };
+    return now({ kind: "remember", changes }, saidOf(timer, "stop-failed", news));
+  }
+  if (scale === undefined) return now({ kind: "read" });
+  if (scale.desired === 0) {
+    // Somebody has stopped it; or we have, and did not live to say so.
+    const { intent } = timer;
+    if (intent === undefined) return now({ kind: "remember", changes: { timer: undefined } });
+    return now(...stopped(state, timer, intent.before, nowMs));
+  }
+  if (lateMs < 0) {
+    const changes = { timer: { ...timer, warned: true } };
+    return now({ kind: "remember", changes }, saidOf(timer, "warning", { kind: "timer-ending", leftMs: -lateMs }));
+  }
+  return now({ kind: "scale", intent: intentOf(scale, 0, nowMs), for: "timer" });
+}
+
+function stopped(state: State, timer: StopTimer, before: number, nowMs: number): Effect[] {
+  const { rollout, effects } = endedRollout(state, undefined, true, 0, nowMs);
+  const lateMs = nowMs - timer.dueAtMs;
+  return [
+    ...effects,
+    {
+      kind: "remember",
+      changes: {
+        expectedReplicas: 0,
+        replicasBeforeStop: before,
+        timer: undefined,
+        readySinceMs: undefined,
+        rollout,
+      },
+    },
+    saidOf(timer, "stop", { kind: "timer-stopped", lateMs: lateMs > PUNCTUAL_MS ? lateMs : undefined }),
+    {
+      kind: "record",
+      reason: "SwitchedOff",
+      message: `The time is over that ${timer.user} has set: replicas ${before} → 0`,
+    },
+  ];
+}
+
+/** Said once for each time that is set. */
+function saidOf({ dueAtMs, roomId, user }: StopTimer, what: string, news: News): Write {
+  return {
+    kind: "announce",
+    key: `${dueAtMs} ${what}`,
+    rooms: [roomId],
+    news,
+    mention: user,
+    rings: true,
+    notWhereFollowed: false,
+  };
+}
+
+// ── Changes by others ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Takes somebody else's count as given from now on. Those who have to do with the target are told. */
+function decideForeignChange(state: State, observed: Observed, nowMs: number): Decision | undefined {
+  const { expectedReplicas: before, rollout, rooms = [], startedBy } = state;
+  const { scale: read, shown, failure, isWatched } = observed;
+  // Without a watch nobody is told of what is seen by chance (SPEC 3h).
+  if (rollout === undefined && before !== undefined && !isWatched) return undefined;
+  // Where nothing is expected, nothing is concluded either: what a watch shows will do.
+  const scale = read ?? (before === undefined && rollout === undefined ? shown : undefined);
+  if (scale === undefined) {
+    const isSuspect = shown !== undefined && shown.desired !== before && rollout === undefined;
+    if (!isSuspect) return undefined;
+    if (failure !== undefined && nowMs < failure.retryAtMs) {
+      return wait(failure.retryAtMs - nowMs, untilTimer(state, nowMs));
+    }
+    return now({ kind: "read" });
+  }
+  const { desired, manager, resourceVersion } = scale;
+  if (desired === before && (rollout === undefined || rollout.after === desired)) return undefined;
+
+  const isNews = before !== undefined && before !== desired;
+  const isUndone = rollout !== undefined && (rollout.after > 0) !== (desired > 0);
+  const isOver = isUndone || rollout?.told === "ready";
+  const effects: Effect[] = [];
+  if (isNews) {
+    const isAutoscaled = manager === AUTOSCALER && before > 0 && desired > 0;
+    effects.push({
+      kind: "announce",
+      key: `${resourceVersion}`,
+      rooms,
+      news: { kind: "scaled-by-others", before, now: desired, manager },
+      mention: isAutoscaled ? undefined : startedBy,
+      rings: !isAutoscaled,
+      notWhereFollowed: isUndone,
+    });
+  }
+  if (isUndone && isNews) {
+    const { after, atMs } = rollout;
+    effects.push({
+      kind: "update",
+      news: { kind: "undone", before: after, now: desired, manager, afterMs: nowMs - atMs },
+      alert: { kind: "scaled-by-others", before, now: desired, manager },
+      isLast: true,
+    });
+  } else if (isOver) effects.push({ kind: "unfollow" });
+  const changes: TargetState = {
+    expectedReplicas: desired,
+    rollout: rollout === undefined || isOver ? undefined : { ...rollout, after: desired },
+    ...desired === 0 ? { timer: undefined, readySinceMs: undefined } : {},
+  };
+  return now(...effects, { kind: "remember", changes });
+}
+
+// ── Rollouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Tells how a change by chat goes on, until it is ready, or off, and a minute has passed. */
+function decideRollout(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision | undefined {
+  const { rollout, timer } = state;
+  if (rollout === undefined) return undefined;
+  const { scale, failure, isWatched, diagnosis, seenReadySinceMs } = observed;
+  const afterMs = nowMs - rollout.atMs;
+  const leftMs = FOLLOWED_FOR_MS - afterMs;
+  const again = (...ms: number[]) => wait(...ms, untilTimer(state, nowMs));
+  const isDone = rollout.after === 0 || rollout.told === "ready";
+  const end = () => now({ kind: "unfollow" }, { kind: "remember", changes: { rollout: undefined } });
+  if (failure !== undefined && nowMs < failure.retryAtMs) {
+    if (isDone) return leftMs > 0 ? again(leftMs, failure.retryAtMs - nowMs) : end();
+    return unreadable(rollout, failure, nowMs) ?? again(failure.retryAtMs - nowMs);
+  }
+  if (scale === undefined) return now({ kind: "read" });
+  if (isDone && leftMs <= 0) return end();
+  const pollMs = isWatched ? 2_000 : 1_000;
+  if (rollout.after > 0 && !isReady(scale)) {
+    const isCurrent = diagnosis !== undefined && diagnosis.atMs >= rollout.atMs;
+    if (!isCurrent || nowMs - diagnosis.atMs >= DIAGNOSED_EVERY_MS) return now({ kind: "diagnose" });
+    return unready(rollout, scale, diagnosis, nowMs, policy) ??
+      again(afterMs < policy.startTimeoutMs ? pollMs : 10_000);
+  }
+  if (rollout.after > 0 && rollout.told !== "ready") {
+    const hasFailed = rollout.problems !== undefined;
+    const unsteadyMs = hasFailed ? STEADY_FOR_MS - (nowMs - (seenReadySinceMs ?? nowMs)) : 0;
+    if (unsteadyMs > 0) return again(isWatched ? unsteadyMs : Math.min(unsteadyMs, pollMs));
+    const isAlert = rollout.told === "failing" || rollout.unreadableTold === true || afterMs > ALERTS_AFTER_MS;
+    const stopsInMs = timer && timer.dueAtMs - nowMs;
+    return now(
+      { kind: "remember", changes: { rollout: { ...rollout, told: "ready" }, readySinceMs: nowMs } },
+      {
+        ...{ kind: "update", news: { kind: "ready", afterMs, stopsInMs }, isLast: false },
+        ...isAlert ? { alert: { kind: "ready-alert" } } : {},
+      },
+    );
+  }
+  // All that can come now is that somebody undoes it.
+  const isOver = isWatched || rollout.after > 0 || (scale.settled && scale.current === 0);
+  return isOver ? again(leftMs) : again(leftMs, pollMs);
+}
+
+/** What the API server refuses to show is told once it has lasted; it is looked at all the same. */
+function unreadable(rollout: Rollout, { why, sinceMs }: Failure, nowMs: number): Decision | undefined {
+  if (why === undefined || rollout.unreadableTold === true || nowMs - sinceMs < UNREADABLE_TOLD_AFTER_MS) {
+    return undefined;
+  }
+  return now(
+    { kind: "remember", changes: { rollout: { ...rollout, unreadableTold: true } } },
+    { kind: "update", news: { kind: "unreadable", why }, alert: { kind: "unreadable-alert" }, isLast: false },
+  );
+}
+
+/** What is told of a start that isn't ready; undefined: nothing new. */
+function unready(
+  rollout: Rollout,
+  scale: Scale,
+  diagnosis: Diagnosis,
+  nowMs: number,
+  { startTimeoutMs }: TargetPolicy,
+): Decision | undefined {
+  const afterMs = nowMs - rollout.atMs;
+  const certain = diagnosis.problems.filter((each) => each.certain);
+  // Containers that fail in different ways take turns: each way is told once.
+  const { problems = [], told } = rollout;
+  const untold = certain.map(problemKey).filter((each) => !problems.includes(each));
+  const isNew = untold.length > 0;
+  const isLate = !rollout.late && told !== "ready" && afterMs >= startTimeoutMs;
+  const { unreadableTold, ...readable } = rollout;
+  const tell = (changes: Partial<Rollout>, news: News, alert?: News): Decision =>
+    now(
+      { kind: "remember", changes: { rollout: { ...readable, ...changes } } },
+      { ...{ kind: "update", news, isLast: false }, ...alert === undefined ? {} : { alert } },
+    );
+  if (isNew || isLate) {
+    const shown = isLate ? diagnosis : { ...diagnosis, problems: certain };
+    const alert: News = { kind: "not-ready-alert", problems: shown.problems };
+    return tell(
+      {
+        told: "failing",
+        late: rollout.late || isLate,
+        ...isNew ? { problems: [...new Set([...problems, ...untold])] } : {},
+      },
+      { kind: "not-ready", scale, afterMs, diagnosis: shown },
+      told === "failing" ? undefined : alert,
+    );
+  }
+  if (unreadableTold === true) {
+    const news: News = told === "failing"
+      ? { kind: "not-ready", scale, afterMs, diagnosis }
+      : { kind: "starting", scale, problems: diagnosis.problems };
+    return tell({}, news);
+  }
+  if (told === "nothing" && scale.settled && scale.ready * 2 >= scale.desired) {
+    return tell({ told: "partly" }, { kind: "partly-ready", scale });
+  }
+  if ((told !== "nothing" && told !== "partly") || afterMs < PROVISIONAL_AFTER_MS) return undefined;
+  const provisional = diagnosis.problems.map(({ kind }) => kind).join(" ");
+  if (provisional === (rollout.provisional ?? "")) return undefined;
+  return tell({ provisional }, { kind: "starting", scale, problems: diagnosis.problems });
+}
+
+/** What tells problems apart that are told once each. */
+function problemKey({ kind, image = "" }: Problem): string {
+  return `${kind} ${image}`;
+}
+
+// ── Readiness ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Since when a target is ready is known from the watch, where no rollout tells it. */
+function decideReadiness(
+  { expectedReplicas, rollout, readySinceMs }: State,
+  { scale, shown, seenUnready }: Observed,
+  nowMs: number,
+): Decision | undefined {
+  const seen = scale ?? shown;
+  if (rollout !== undefined || seen === undefined || seen.desired !== expectedReplicas) return undefined;
+  const isNews = isReady(seen) ? readySinceMs === undefined && seenUnready : readySinceMs !== undefined;
+  if (!isNews) return undefined;
+  return now({ kind: "remember", changes: { readySinceMs: isReady(seen) ? nowMs : undefined } });
+}

@@ -1,0 +1,237 @@
+/**
+ * What is said of targets: one answer a command, edited as things change, over several targets; messages of their own
+ * where somebody has to know. Makes the sentences from {@linkcode News}, and puts all into the journal.
+ *
+ * @module
+ */
+
+import * as words from "../commands/mod.ts";
+import type { Text } from "../commands/mod.ts";
+import type { Answer, Chat, InboxEvent } from "./chat.ts";
+import type { News, Write } from "./decide.ts";
+import type { Target } from "./cluster.ts";
+import { threadOf } from "./message.ts";
+import { inThread } from "./send_queue.ts";
+import type { Journal } from "./ports.ts";
+import { type TargetCommand, workloadKey } from "./target_command.ts";
+import type { StatusLine, StatusMessage, TargetStates } from "./target_state.ts";
+
+/** What status messages use. */
+export interface StatusMessagesParts {
+  /** Tells who is in a room. */
+  readonly chat: Pick<Chat, "room">;
+  /** Holds what is to be sent. */
+  readonly journal: Pick<Journal, "say">;
+  /** Remembers the messages. */
+  readonly states: TargetStates;
+  /** All targets. */
+  readonly targets: readonly Target[];
+}
+
+/** Puts into words and messages what is decided. Every call belongs into a transaction that saves the states. */
+export class StatusMessages {
+  readonly #parts: StatusMessagesParts;
+
+  constructor(parts: StatusMessagesParts) {
+    this.#parts = parts;
+  }
+
+  /** The sentence that says it. */
+  sentence(target: Target, news: News): Required<Text> {
+    return sentence(target.alias, news, this.#parts.targets.length > 1);
+  }
+
+  /** Has a command's message say that somebody is being waited for, until the command is over at the target. */
+  sayWaiting(command: TargetCommand, target: Target, news: News): void {
+    const message = this.#messageOf(command.inbox);
+    const line: StatusLine = { workload: workloadKey(target), text: this.sentence(target, news), state: "waiting" };
+    this.#parts.states.setMessage(this.#say({ ...message, lines: withLine(message.lines, line) }, command));
+  }
+
+  /**
+   * Has a command's message go on with a target's rollout. Where another one in the room does, whoever sent the command
+   * joins that one instead.
+   */
+  follow({ inbox }: TargetCommand, target: Target, text: Required<Text>): void {
+    const { states } = this.#parts;
+    const workload = workloadKey(target);
+    const other = states.following(workload).find(({ roomId }) => roomId === inbox.roomId);
+    if (other !== undefined) {
+      return states.setMessage({ ...other, users: [...new Set([...other.users, inbox.sender])] });
+    }
+    const message = this.#messageOf(inbox);
+    states.setMessage({ ...message, lines: withLine(message.lines, { workload, text, state: "followed" }) });
+  }
+
+  /** Tells the sender of a command something in a message of its own. */
+  alert(command: TargetCommand, target: Target, news: News): void {
+    const message = this.#messageOf(command.inbox);
+    this.#parts.states.setMessage(this.#mention({ ...message, users: [command.inbox.sender] }, target, news));
+  }
+
+  /** What a command is answered with, now that it is over at all of its targets. */
+  answer(command: TargetCommand): readonly Answer[] {
+    const { inbox, steps } = command;
+    const { states } = this.#parts;
+    const message = this.#messageOf(inbox);
+    const lines = [...steps.values()].flatMap(({ target, workload = target, end }): StatusLine[] => {
+      // What has been told of a rollout since is newer.
+      const told = message.lines.find((line) => line.workload === workload && line.state !== "waiting");
+      return told !== undefined ? [told] : end === undefined ? [] : [{ workload, text: end.text, state: "final" }];
+    });
+    states.setMessage({ ...message, lines, answered: true, edits: message.edits + (message.answered ? 1 : 0) });
+    return [answerOf({ ...message, lines }, command.underWay)];
+  }
+
+  /** Has all messages that follow a target say so. */
+  update(target: Target, { news, alert, isLast }: Extract<Write, { kind: "update" }>): void {
+    const { states } = this.#parts;
+    const workload = workloadKey(target);
+    const line: StatusLine = {
+      workload,
+      text: this.sentence(target, news),
+      state: isLast ? "final" : "followed",
+    };
+    for (const message of states.following(workload)) {
+      const lines = withLine(message.lines, line);
+      const changed = message.answered ? this.#say({ ...message, lines }) : { ...message, lines };
+      states.setMessage(alert === undefined ? changed : this.#mention(changed, target, alert));
+    }
+  }
+
+  /** Leaves all messages that follow a target as they are. */
+  unfollow(target: Target): void {
+    const { states } = this.#parts;
+    const workload = workloadKey(target);
+    for (const message of states.following(workload)) {
+      const lines = message.lines.map((line) =>
+        line.workload === workload ? { ...line, state: "final" as const } : line
+      );
+      states.setMessage({ ...message, lines });
+    }
+  }
+
+  /** Says something in messages that are about no command; once for each key. */
+  announce(target: Target, said: Extract<Write, { kind: "announce" }>): void {
+    const { chat, journal, states } = this.#parts;
+    const { key, rooms, news, mention, rings, notWhereFollowed } = said;
+    const following = notWhereFollowed ? states.following(workloadKey(target)).map(({ roomId }) => roomId) : [];
+    for (const roomId of rooms) {
+      const room = chat.room(roomId);
+      if (following.includes(roomId) || room?.membership !== "join") continue;
+      const mentions = mention !== undefined && room.isJoined(mention) ? [mention] : [];
+      const plain = this.sentence(target, news);
+      const text = mentions.length === 0 ? plain : words.mentioning(mentions, plain);
+      const eventId = `${target.alias} ${key} ${roomId}`;
+      const form = rings ? "text" : "notice";
+      journal.say({ kind: "alert", sequence: 0, roomId, eventId, form, text, reply: false, mentions });
+    }
+  }
+
+  #messageOf(inbox: InboxEvent): StatusMessage {
+    const { roomId, eventId, sender } = inbox;
+    const blank = { users: [sender], lines: [], answered: false, edits: 0, alerts: 0 };
+    return this.#parts.states.message(roomId, eventId) ?? { eventId, roomId, ...inThread(threadOf(inbox)), ...blank };
+  }
+
+  /** Queues what a message says: the answer, or an edit of it. */
+  #say(message: StatusMessage, command?: TargetCommand): StatusMessage {
+    // What is over at other targets of a command that isn't over is not among its lines yet.
+    const ended = [...command?.steps.values() ?? []].flatMap(({ target, workload = target, end }): StatusLine[] =>
+      end === undefined || message.lines.some((line) => line.workload === workload)
+        ? []
+        : [{ workload, text: end.text, state: "final" }]
+    );
+    this.#parts.journal.say(answerOf({ ...message, lines: [...ended, ...message.lines] }));
+    return { ...message, answered: true, edits: message.edits + (message.answered ? 1 : 0) };
+  }
+
+  /** Queues a message that mentions everybody who waits. */
+  #mention(message: StatusMessage, target: Target, news: News): StatusMessage {
+    const { roomId, eventId, threadId, users: mentions, alerts: sequence } = message;
+    const text = words.mentioning(mentions, this.sentence(target, news));
+    this.#parts.journal.say({
+      ...{ kind: "alert", sequence, roomId, eventId, form: "text", text, reply: true, mentions },
+      ...inThread(threadId),
+    });
+    return { ...message, alerts: sequence + 1 };
+  }
+}
+
+function withLine(lines: readonly StatusLine[], line: StatusLine): StatusLine[] {
+  const isThere = lines.some(({ workload }) => workload === line.workload);
+  return isThere ? lines.map((each) => each.workload === line.workload ? line : each) : [...lines, line];
+}
+
+/** A message as it is sent: at first the answer, then edits of it. Nothing is said twice in one. */
+function answerOf(
+  { roomId, eventId, threadId, lines, answered, edits }: StatusMessage,
+  underWay: readonly string[] = [],
+): Answer {
+  const said = [...lines.map(({ text }) => text), ...underWay.length === 0 ? [] : [words.stillUnderWay(underWay)]];
+  const texts = [...new Map(said.map((text) => [text.plain, text])).values()];
+  return {
+    ...answered ? { kind: "edit", sequence: edits } : { kind: "answer", sequence: 0 },
+    ...{ roomId, eventId, form: "notice", text: words.lines(texts), reply: true, ...inThread(threadId) },
+  };
+}
+
+/** @param isOneOfSeveral there are other targets, so that commands have to name it */
+function sentence(alias: string, news: News, isOneOfSeveral: boolean): Required<Text> {
+  switch (news.kind) {
+    case "switched-on":
+      return words.switchedOn(alias, news.replicas, news.stopsInMs);
+    case "switched-off":
+      return words.switchedOff(alias);
+    case "already-on":
+      return words.alreadyOn(alias, news.scale, news.stopsInMs);
+    case "already-starting":
+      return words.alreadyStarting(alias, news.scale, news.stopsInMs);
+    case "already-off":
+      return words.alreadyOff(alias);
+    case "no-timer":
+      return words.stopsNever(alias);
+    case "extended":
+      return words.extended(alias, news.stopsInMs);
+    case "too-old":
+      return words.away(news.typed, news.ageMs);
+    case "overtaken":
+      return words.overtaken(news.typed, alias, news);
+    case "not-authorized":
+      return news.refusal === "room-not-allowed" ? words.roomNotAllowed() : words.noLongerSure();
+    case "failed":
+      return words.failed(news.word, alias, news.why);
+    case "failed-alert":
+      return words.failedAlert(news.word, alias);
+    case "unanswered":
+      return words.unanswered(news.word, alias, news.party);
+    case "status":
+      return words.status(alias, news.scale, news, news.isOnly);
+    case "starting":
+      return words.starting(alias, news.scale, news.problems);
+    case "partly-ready":
+      return words.partlyReady(alias, news.scale);
+    case "ready":
+      return words.ready(alias, news.afterMs, news.stopsInMs);
+    case "ready-alert":
+      return words.readyAlert(alias);
+    case "not-ready":
+      return words.notReady(alias, news.scale, news.afterMs, news.diagnosis);
+    case "not-ready-alert":
+      return words.notReadyAlert(alias, news.problems);
+    case "unreadable":
+      return words.unreadable(alias, news.why);
+    case "unreadable-alert":
+      return words.unreadableAlert(alias);
+    case "superseded":
+      return words.superseded(alias, news.by, news.afterMs);
+    case "undone":
+      return words.undone(alias, news, news.afterMs);
+    case "scaled-by-others":
+      return words.changedByOthers(alias, news);
+    case "timer-ending":
+      return words.nearlyOver(alias, news.leftMs, isOneOfSeveral);
+    case "timer-stopped":
+      return words.stoppedByItself(alias, news.lateMs);
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * A command on its way through its targets, and how it is written down meanwhile.
+ *
+ * @module
+ */
+
+import type { Text } from "../commands/mod.ts";
+import type { InboxEvent } from "./chat.ts";
+import type { Target } from "./cluster.ts";
+
+/** A trusted command that is to be carried out at its targets. */
+export interface TargetCommand {
+  /** The event that it came in. */
+  readonly inbox: InboxEvent;
+  /** Canonical word. */
+  readonly word: "start" | "stop" | "extend" | "status";
+  /** What was typed. */
+  readonly typed: string;
+  /** The time that was asked for, milliseconds. */
+  readonly durationMs: number | undefined;
+  /** Of a status: commands before it that are still being carried out, as they were typed. */
+  readonly underWay?: readonly string[];
+  /** Its targets by alias, and how far it has got at each. */
+  readonly steps: Map<string, TargetStep>;
+}
+
+/** How far a command has got at one of its targets. */
+export interface TargetStep {
+  /** Alias of the target when the command was given. */
+  readonly target: string;
+  /** Which workload that was: the alias may stand for another one by now. */
+  readonly workload?: string;
+  /** What is about to be done, or was, as far as anybody knows. */
+  readonly intent?: Intent;
+  /** What came of it; undefined if that is not known yet. */
+  readonly end?: StepEnd;
+}
+
+/** What came of a command at a target, and what is said of it. */
+export interface StepEnd {
+  /** A word for the log and for counting, such as `done`. */
+  readonly outcome: string;
+  /** What is said. */
+  readonly text: Required<Text>;
+  /** Replicas before; undefined if they were not read. */
+  readonly before?: number;
+  /** Replicas wanted afterwards; undefined if that is not known. */
+  readonly after?: number;
+}
+
+/** What is about to be done; written down before it is done, so that after a kill reading the target tells what came of it. */
+export interface Intent {
+  /** Replicas before. */
+  readonly before: number;
+  /** Replicas wanted. */
+  readonly after: number;
+  /** The resourceVersion that the PATCH carries. */
+  readonly resourceVersion: string;
+  /** The target's generation before. */
+  readonly generation: number;
+  /** When, milliseconds since the epoch. */
+  readonly atMs: number;
+}
+
+/** A command as the journal keeps it while it is carried out. */
+export interface Acting {
+  /** Canonical word. */
+  readonly command: string;
+  /** The time that was asked for, milliseconds. */
+  readonly durationMs?: number | undefined;
+  /** How far it has got at each of its targets. */
+  readonly parts: readonly TargetStep[];
+}
+
+/** What tells a workload from all others of a cluster, such as `deployment/clawdbot/clawdbot`. */
+export function workloadKey({ kind, namespace, name }: Omit<Target, "alias">): string {
+  return `${kind}/${namespace}/${name}`;
+}
+
+/** A command as it is to be written down. */
+export function actingOf({ word: command, durationMs, steps }: TargetCommand): Acting {
+  return { command, durationMs, parts: [...steps.values()] };
+}
+
+/** A command that was under way when the operator was interrupted: what it was about to do may have been done or not. */
+export function resumedCommand(inbox: InboxEvent, { command, durationMs, parts }: Acting): TargetCommand {
+  const word = command === "stop" || command === "extend" || command === "status" ? command : "start";
+  return { inbox, word, typed: command, durationMs, steps: new Map(parts.map((step) => [step.target, step])) };
+}

@@ -1,0 +1,144 @@
+/** Rows about targets: what the API server, what stands before it, and other people do while a command is under way. */
+
+import assert from "node:assert/strict";
+import type { Asked } from "../../../testbed/proxy.ts";
+import { elapsed, eventually, type Ground, Subject, type SubjectOptions } from "../faults/subject.ts";
+import { rings, textOf } from "../story/transcript.ts";
+import type { HostileRow } from "./row.ts";
+
+const isRead = ({ method, path }: Asked) => method === "GET" && path.endsWith("/deployments/clawdbot");
+/** A start takes so long, so that the fault is within it. */
+const slow: SubjectOptions = { target: { startDelayMs: 4_000 } };
+
+/** Waits until the operator says something, be it by an edit. */
+async function hears({ talk }: Subject, what: RegExp): Promise<string> {
+  const isMeant = (event: Parameters<typeof textOf>[0]) => event.type === "m.room.message" && what.test(textOf(event));
+  return textOf(await talk.seen.first(`${what}`, isMeant, 90_000));
+}
+
+/** Looks at a start are answered like this for 3 s; that the target becomes ready is told all the same, and nothing else. */
+function answeredInTheMiddle(letter: string, what: string, answer: { status: number; body: unknown }): HostileRow {
+  return {
+    number: `15${letter}`,
+    input: `${what}, for 3 s of a start`,
+    before: "its story ends: ready, and nobody is told",
+    where: "real",
+    run: async (ground) => {
+      await using subject = await Subject.ready(ground, slow);
+      await subject.send("start", 1);
+      await hears(subject, /is now on/);
+      {
+        using _fault = subject.kubernetes.also({ kind: "answer", ...answer, when: isRead });
+        await elapsed(3_000);
+      }
+      const told = await hears(subject, /is ready/);
+      const texts = subject.talk.seen.events.filter(({ sender }) => sender === subject.operatorId).map(textOf);
+      assert.deepEqual(texts.filter((text) => /Can(not|'t)/.test(text)), []);
+      return told;
+    },
+  };
+}
+
+/** A Deployment is deleted and made again, and then scaled by somebody: that is told. */
+async function madeAgain(ground: Ground): Promise<string> {
+  const { testbed: { cluster, workloads } } = ground;
+  await using subject = await Subject.ready(ground, { role: "extended" });
+  const { namespace } = subject;
+  await subject.ask("start", 1);
+  await hears(subject, /is ready/);
+  await cluster.request("DELETE", `/apis/apps/v1/namespaces/${namespace}/deployments/clawdbot`);
+  // The watch ends, and for a moment there is nothing to watch.
+  await elapsed(1_500);
+  await workloads.createTarget({ namespace, name: "clawdbot", replicas: 1 });
+  await subject.state(({ ready }) => ready === 1);
+  const began = performance.now();
+  await workloads.scaleTarget(namespace, "clawdbot", 3, { manager: "kubectl" });
+  await hears(subject, /scaled from 1 to 3 by somebody else/);
+  const ms = performance.now() - began;
+  assert.ok(ms < 15_000, `told after ${ms} ms`);
+  return `a change of it is told after ${Math.round(ms / 1_000)} s`;
+}
+
+/** The API server is down when a command comes, and comes back. */
+async function down(ground: Ground, lastingMs: number): Promise<string> {
+  await using subject = await Subject.ready(ground, { environment: { ECHO_MODE: "false" } });
+  await subject.kubernetes.begin({ kind: "silent" });
+  const began = performance.now();
+  const start = await subject.send("start", 0);
+  const first = await subject.answerTo(start);
+  const ms = performance.now() - began;
+  assert.match(first, /The Kubernetes API isn't answering\. Still trying to start clawdbot/);
+  assert.ok(ms > 4_500 && ms < 10_000, `said after ${ms} ms`);
+  await elapsed(lastingMs - ms);
+  await subject.kubernetes.heal();
+  const last = await hears(subject, /is now on|Cannot start/);
+  const { replicas } = await subject.state();
+  if (/Cannot start/.test(last)) {
+    await eventually("the sender is mentioned", () => subject.talk.seen.events.some(rings));
+    await elapsed(3_000);
+    assert.equal((await subject.state()).replicas, 0, "done later, behind people's backs");
+  } else assert.equal(replicas, 1);
+  return `after ${(ms / 1_000).toFixed(1)} s: "${first}"; then "${last}"`;
+}
+
+/** All of them. */
+export const targetRows: readonly HostileRow[] = [
+  answeredInTheMiddle("a", "a proxy's 404 to looks", { status: 404, body: "no such page" }),
+  answeredInTheMiddle("b", "the API server's 401 to looks", {
+    status: 401,
+    body: { kind: "Status", apiVersion: "v1", status: "Failure", reason: "Unauthorized", code: 401 },
+  }),
+  answeredInTheMiddle("c", "a 403 to looks that doesn't last", {
+    status: 403,
+    body: { kind: "Status", apiVersion: "v1", status: "Failure", reason: "Forbidden", code: 403 },
+  }),
+  {
+    number: "29c",
+    input: "a Deployment is deleted and made again",
+    before: "not watched for five minutes",
+    where: "real",
+    run: madeAgain,
+  },
+  {
+    number: "30i",
+    input: "the API server is silent for 12 s of a command",
+    before: "nothing is said until it answers",
+    where: "real",
+    run: (ground) => down(ground, 12_000),
+  },
+  {
+    number: "30j",
+    input: "the API server is silent for 40 s of a command",
+    before: "nothing is said for 30 s",
+    where: "real",
+    run: (ground) => down(ground, 40_000),
+  },
+  {
+    number: "30k",
+    input: "no node can take the pod",
+    before: "the edited answer says nothing of it for 10 min",
+    where: "real",
+    run: async (ground) => {
+      await using subject = await Subject.ready(ground, { role: "extended", target: { image: "example/pending" } });
+      await subject.send("start", 1);
+      const told = await hears(subject, /not scheduled yet: .*Insufficient memory/);
+      assert.ok(!subject.talk.seen.events.some(rings), "a phone rang");
+      return told;
+    },
+  },
+  {
+    number: "30l",
+    input: "commands of which not all is known",
+    before: "`help undefined by …`, `undefined → 1` in the log",
+    where: "real",
+    run: async (ground) => {
+      await using subject = await Subject.ready(ground);
+      for (const command of ["help", "status"]) await subject.ask(command, 0);
+      const log = await subject.log();
+      const lines = log.split("\n").filter((line) => /(help|status).* by @/.test(line));
+      assert.ok(lines.length >= 3, log);
+      assert.doesNotMatch(log, /undefined/);
+      return `"${lines.at(-2)?.replace(/^.*?(help|status)/, "$1").replace(/ by @.*?: /, " by …: ")}"`;
+    },
+  },
+];

@@ -1,0 +1,1081 @@
+/**
+ * What happens at a target, case by case: what lasts of it, what was observed, and the time; then what is done, and when
+ * it is looked at again. This is the specification of `decide`.
+ */
+
+import assert from "node:assert/strict";
+import {
+  decide,
+  type Decision,
+  type Effect,
+  type Failure,
+  type News,
+  type Observed,
+  type PendingCommand,
+  type State,
+  type TargetPolicy,
+} from "../../lib/operator/decide.ts";
+import type { Intent, Scale } from "../../lib/operator/ports.ts";
+import type { Rollout, StopTimer } from "../../lib/operator/target_state.ts";
+import type { Diagnosis, Problem } from "../../lib/scaler/mod.ts";
+
+const alice = "@alice:example.org", room = "!room";
+const second = 1_000, minute = 60 * second, hour = 60 * minute;
+
+/** A case: `given` and `then` are for readers, the rest is checked. */
+interface Case {
+  readonly given: string;
+  readonly state?: State;
+  readonly observed?: Partial<Observed>;
+  /** Milliseconds after the command's turn came, the rollout began, or the timer was due. */
+  readonly atMs?: number;
+  readonly policy?: Partial<TargetPolicy>;
+  /** What is done, in short. */
+  readonly then: readonly string[];
+  /** When it is looked at again; unless given, at once after something was done, else when something happens. */
+  readonly again?: string;
+}
+
+const policy: TargetPolicy = {
+  startReplicas: 1,
+  autoStopMs: undefined,
+  startTimeoutMs: 10 * minute,
+  maxCommandAgeMs: 5 * minute,
+};
+
+const off: Scale = {
+  ...{ desired: 0, current: 0, ready: 0, available: 0, settled: true },
+  ...{ resourceVersion: "7", generation: 3 },
+};
+const starting: Scale = { ...off, desired: 1, current: 1 };
+const ready: Scale = { ...starting, ready: 1, available: 1 };
+const three: Scale = { ...ready, desired: 3, current: 3, ready: 3 };
+const stopping: Scale = { ...off, current: 1 };
+
+const start: PendingCommand = {
+  ...{ word: "start", typed: "start", durationMs: undefined, sender: alice, roomId: room, isOnly: true },
+  ...{ sentAtMs: 0, takenAtMs: 0, unansweredTold: false },
+};
+const stop: PendingCommand = { ...start, word: "stop", typed: "stop" };
+const extend: PendingCommand = { ...start, word: "extend", typed: "extend 1h", durationMs: hour };
+const status: PendingCommand = { ...start, word: "status", typed: "status" };
+
+const toOne: Intent = { before: 0, after: 1, resourceVersion: "7", generation: 3, atMs: 0 };
+const toNone: Intent = { ...toOne, before: 1, after: 0 };
+const trusted = { authorization: { refusal: undefined } } as const;
+
+const unanswered: Failure = { party: "Kubernetes API", why: undefined, sinceMs: 0, retryAtMs: 7 * second };
+const forbidden: Failure = {
+  ...unanswered,
+  why: { kind: "not-permitted", verb: "get", resource: "deployments.apps" },
+};
+
+const begun: Rollout = { before: 0, after: 1, atMs: 0, told: "nothing", late: false };
+const stopped: Rollout = { ...begun, before: 1, after: 0 };
+const image: Problem = { kind: "image", certain: true, reason: "ImagePullBackOff", image: "claw:0" };
+const crash: Problem = { kind: "crash", certain: true, reason: "CrashLoopBackOff" };
+const unschedulable: Problem = { kind: "unschedulable", certain: false, reason: "Unschedulable", message: "0/1 nodes" };
+const failing: Rollout = { ...begun, told: "failing", problems: ["image claw:0"] };
+
+/** Due at 0, so that times read as before and after it. */
+const timer: StopTimer = { dueAtMs: 0, roomId: room, user: alice, warned: true };
+
+/** Just diagnosed. */
+function diagnosed(
+  atMs: number,
+  ...problems: readonly Problem[]
+): { readonly diagnosis: Diagnosis & { atMs: number } } {
+  return { diagnosis: { problems, missingPermission: undefined, atMs } };
+}
+
+const commands: readonly Case[] = [
+  { given: "a start", state: { command: start }, then: ["read"] },
+  { given: "a start at 0", state: { command: start }, observed: { scale: off }, then: ["authorize"] },
+  {
+    given: "a start at 0 that is still its sender's wish",
+    state: { command: start },
+    observed: { scale: off, ...trusted },
+    then: ["scale 0 → 1 at version 7"],
+  },
+  {
+    given: "a start where as many are wanted as before the last stop",
+    state: { command: start, replicasBeforeStop: 4 },
+    observed: { scale: off, ...trusted },
+    policy: { startReplicas: "previous" },
+    then: ["scale 0 → 4 at version 7"],
+  },
+  {
+    given: "the same, and no stop is known",
+    state: { command: start },
+    observed: { scale: off, ...trusted },
+    policy: { startReplicas: "previous" },
+    then: ["scale 0 → 1 at version 7"],
+  },
+  {
+    given: "a start that is no longer its sender's wish for certain",
+    state: { command: start },
+    observed: { scale: off, authorization: { refusal: "deleted-device" } },
+    then: ["remember rooms, rollout", "answer refused deleted-device: not-authorized"],
+  },
+  {
+    given: "a start that the API server has accepted",
+    state: { command: start },
+    observed: { accepted: toOne },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer",
+      "answer done 0 → 1: switched-on, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "the same for two hours",
+    state: { command: { ...start, durationMs: 2 * hour } },
+    observed: { accepted: toOne },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer in 120 min",
+      "answer done 0 → 1: switched-on, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "the same where starts are for four hours",
+    state: { command: start },
+    observed: { accepted: toOne },
+    policy: { autoStopMs: 4 * hour },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer in 240 min",
+      "answer done 0 → 1: switched-on, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "a start of what is ready",
+    state: { command: start },
+    observed: { scale: ready },
+    then: ["remember rooms, rollout, expectedReplicas 1", "answer already 1 → 1: already-on"],
+  },
+  {
+    given: "a start of what is starting: it is followed",
+    state: { command: start },
+    observed: { scale: starting },
+    atMs: second,
+    then: [
+      "remember rooms, rollout 1 → 1 nothing, expectedReplicas 1",
+      "answer already 1 → 1: already-starting, followed",
+    ],
+  },
+  {
+    given: "a second start joins the first",
+    state: { command: start, rollout: begun, expectedReplicas: 1 },
+    observed: { scale: starting },
+    atMs: second,
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1",
+      "answer already 1 → 1: already-starting, followed",
+    ],
+  },
+  {
+    given: "a start for two hours of what is on: a timer is set",
+    state: { command: { ...start, durationMs: 2 * hour } },
+    observed: { scale: ready, ...trusted },
+    then: ["remember rooms, rollout, expectedReplicas 1, timer in 120 min", "answer done 1 → 1: already-on"],
+  },
+  {
+    given: "a start with a count above 0 that somebody else has set: it stands",
+    state: { command: start, expectedReplicas: 1 },
+    observed: { scale: three },
+    then: ["remember rooms, rollout, expectedReplicas 3", "answer already 3 → 3: already-on"],
+  },
+  {
+    given: "a stop at 3",
+    state: { command: stop },
+    observed: { scale: three, ...trusted },
+    then: ["scale 3 → 0 at version 7"],
+  },
+  {
+    given: "a stop that the API server has accepted: the count is remembered, the timer goes",
+    state: { command: stop, timer, expectedReplicas: 3 },
+    observed: { accepted: { ...toNone, before: 3 } },
+    then: [
+      "remember rooms, rollout 3 → 0 nothing, expectedReplicas 0, timer, readySinceMs, replicasBeforeStop 3",
+      "answer done 3 → 0: switched-off, followed",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "a stop at 0: the count before the last stop stays",
+    state: { command: stop, replicasBeforeStop: 3, timer },
+    observed: { scale: off },
+    then: ["remember rooms, rollout, expectedReplicas 0, timer, readySinceMs", "answer already 0 → 0: already-off"],
+  },
+  {
+    given: "a stop while it starts supersedes the start, which says so",
+    state: { command: stop, rollout: begun },
+    observed: { accepted: toNone },
+    atMs: 5 * second,
+    then: [
+      "update superseded by @alice:example.org, last",
+      "remember rooms, rollout 1 → 0 nothing, expectedReplicas 0, timer, readySinceMs, replicasBeforeStop 1",
+      "answer done 1 → 0: switched-off, followed",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "a stop when the start has been told to be ready",
+    state: { command: stop, rollout: { ...begun, told: "ready" } },
+    observed: { accepted: toNone },
+    then: [
+      "unfollow",
+      "remember rooms, rollout 1 → 0 nothing, expectedReplicas 0, timer, readySinceMs, replicasBeforeStop 1",
+      "answer done 1 → 0: switched-off, followed",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "a stop of a start that somebody else has undone unseen",
+    state: { command: stop, rollout: begun },
+    observed: { scale: off },
+    then: [
+      "update superseded, last",
+      "remember rooms, rollout, expectedReplicas 0, timer, readySinceMs",
+      "answer already 0 → 0: already-off",
+    ],
+  },
+  {
+    given: "a start of a stop that somebody else has undone unseen",
+    state: { command: start, rollout: stopped },
+    observed: { scale: ready },
+    then: ["unfollow", "remember rooms, rollout, expectedReplicas 1", "answer already 1 → 1: already-on"],
+  },
+  {
+    given: "a start of a start that somebody else has undone unseen",
+    state: { command: start, rollout: begun, expectedReplicas: 1 },
+    observed: { accepted: { ...toOne, atMs: 20 * second } },
+    atMs: 20 * second,
+    then: [
+      "update superseded, last",
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer",
+      "answer done 0 → 1: switched-on, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "a command in a sixth room: the latest five are remembered",
+    state: { command: start, rooms: ["!2", "!3", "!4", "!5", "!6"] },
+    observed: { scale: ready },
+    then: ["remember rooms !room !2 !3 !4 !5, rollout, expectedReplicas 1", "answer already 1 → 1: already-on"],
+  },
+  {
+    given: "an extension by somebody else in another room: the timer stays with those who set it",
+    state: { command: extend, timer: { ...timer, dueAtMs: 30 * minute, roomId: "!first", user: "@bob" } },
+    observed: { scale: ready, ...trusted },
+    then: [
+      "remember rooms, rollout, expectedReplicas 1, timer in 90 min of @bob in !first",
+      "answer done 1 → 1: extended",
+    ],
+  },
+  {
+    given: "an extension",
+    state: { command: extend, timer: { ...timer, dueAtMs: 30 * minute } },
+    observed: { scale: ready, ...trusted },
+    then: ["remember rooms, rollout, expectedReplicas 1, timer in 90 min", "answer done 1 → 1: extended"],
+  },
+  {
+    given: "an extension of what is over already, and could not be stopped: from now on",
+    state: { command: extend, timer: { ...timer, dueAtMs: -2 * hour } },
+    observed: { scale: ready, ...trusted },
+    then: ["remember rooms, rollout, expectedReplicas 1, timer in 60 min", "answer done 1 → 1: extended"],
+  },
+  {
+    given: "an extension without a timer",
+    state: { command: extend },
+    observed: { scale: ready },
+    then: ["remember rooms, rollout, expectedReplicas 1", "answer already 1 → 1: no-timer"],
+  },
+  {
+    given: "an extension at 0",
+    state: { command: extend },
+    observed: { scale: off },
+    then: ["remember rooms, rollout, expectedReplicas 0, timer, readySinceMs", "answer already 0 → 0: already-off"],
+  },
+  {
+    given: "a command that has become too old while it waited",
+    state: { command: { ...stop, sentAtMs: -6 * minute } },
+    observed: { scale: ready },
+    then: ["remember rooms, rollout, expectedReplicas 1", "answer too-old 1 → 1: too-old"],
+  },
+  {
+    given: "an old command that finds it as wished",
+    state: { command: { ...start, sentAtMs: -6 * minute } },
+    observed: { scale: ready },
+    then: ["remember rooms, rollout, expectedReplicas 1", "answer already 1 → 1: already-on"],
+  },
+  { given: "a status", state: { command: status }, then: ["read"] },
+  {
+    given: "a status of what is ready",
+    state: { command: status, readySinceMs: -hour },
+    observed: { scale: ready },
+    then: ["answer done → 1: status ready for 60 min"],
+  },
+  { given: "a status of what isn't", state: { command: status }, observed: { scale: starting }, then: ["diagnose"] },
+  {
+    given: "the same, diagnosed before it was asked",
+    state: { command: { ...status, takenAtMs: second } },
+    observed: { scale: starting, ...diagnosed(0, image) },
+    then: ["diagnose"],
+  },
+  {
+    given: "the same, diagnosed",
+    state: { command: status },
+    observed: { scale: starting, ...diagnosed(0, image) },
+    then: ["answer done → 1: status image"],
+  },
+];
+
+const interruptions: readonly Case[] = [
+  {
+    given: "a change may have been made, and was",
+    state: { command: { ...start, unconfirmed: toOne, sentAtMs: -hour } },
+    observed: { scale: { ...starting, generation: 4 } },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer",
+      "answer done 0 → 1: switched-on, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "it was not",
+    state: { command: { ...start, unconfirmed: toOne } },
+    observed: { scale: { ...off, resourceVersion: "8" }, ...trusted },
+    then: ["scale 0 → 1 at version 8"],
+  },
+  {
+    given: "it was not, and the command is too old by now",
+    state: { command: { ...start, unconfirmed: toOne, sentAtMs: -hour } },
+    observed: { scale: off },
+    then: ["remember rooms, rollout, expectedReplicas 0, timer, readySinceMs", "answer too-old 0 → 0: too-old"],
+  },
+  {
+    given: "it was, and somebody else has set it back",
+    state: { command: { ...start, unconfirmed: toOne } },
+    observed: { scale: { ...off, generation: 5 } },
+    then: ["remember rooms, rollout, expectedReplicas 0, timer, readySinceMs", "answer overtaken 0 → 0: overtaken"],
+  },
+  {
+    given: "somebody else has set another count",
+    state: { command: { ...start, unconfirmed: toOne } },
+    observed: { scale: { ...three, generation: 4 } },
+    then: ["remember rooms, rollout, expectedReplicas 3", "answer overtaken 0 → 3: overtaken"],
+  },
+];
+
+const failures: readonly Case[] = [
+  {
+    given: "the API server doesn't answer a command: it is tried again",
+    state: { command: start },
+    observed: { failure: unanswered },
+    atMs: 3 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "after 5 s its message says so",
+    state: { command: start },
+    observed: { failure: unanswered },
+    atMs: 5 * second,
+    then: ["say-waiting unanswered Kubernetes API"],
+  },
+  {
+    given: "once",
+    state: { command: { ...start, unansweredTold: true } },
+    observed: { failure: unanswered },
+    atMs: 5 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "a call hangs",
+    state: { command: start },
+    observed: { waitingFor: "homeserver" },
+    atMs: 5 * second,
+    then: ["say-waiting unanswered homeserver"],
+  },
+  {
+    given: "it is time for the next try",
+    state: { command: { ...start, unansweredTold: true } },
+    observed: { failure: unanswered },
+    atMs: 7 * second,
+    then: ["read"],
+  },
+  {
+    given: "a next try would come after 30 s",
+    state: { command: { ...start, unansweredTold: true } },
+    observed: { failure: { ...unanswered, retryAtMs: hour } },
+    atMs: 20 * second,
+    then: [],
+    again: "in 10 s",
+  },
+  {
+    given: "30 s are over: nothing is done later",
+    state: { command: { ...start, unansweredTold: true } },
+    observed: { failure: unanswered },
+    atMs: 30 * second,
+    then: ["remember rooms, rollout", "answer failed: failed unreachable, alert failed-alert"],
+  },
+  {
+    given: "30 s are over, and a change may have been made: whatever is seen next is nobody's doing",
+    state: { command: { ...start, unansweredTold: true, unconfirmed: toOne }, expectedReplicas: 0 },
+    observed: { failure: unanswered },
+    atMs: 30 * second,
+    then: [
+      "remember rooms, rollout, expectedReplicas",
+      "answer failed: failed unreachable (perhaps done), alert failed-alert",
+    ],
+  },
+  {
+    given: "the API server refuses a command: it is told at once",
+    state: { command: start },
+    observed: { failure: forbidden },
+    then: ["remember rooms, rollout", "answer failed: failed not-permitted"],
+  },
+  {
+    given: "the API server doesn't answer a look: it is taken again",
+    state: { rollout: begun, expectedReplicas: 1 },
+    observed: { failure: unanswered },
+    atMs: 5 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "and again, for as long as it takes, and nobody is told",
+    state: { rollout: begun, expectedReplicas: 1 },
+    observed: { failure: { ...unanswered, retryAtMs: hour + second } },
+    atMs: hour,
+    then: [],
+    again: "in 1 s",
+  },
+  {
+    given: "the API server refuses a look: it is taken again",
+    state: { rollout: begun, expectedReplicas: 1 },
+    observed: { failure: { ...forbidden, retryAtMs: 12 * second } },
+    atMs: 9 * second,
+    then: [],
+    again: "in 3 s",
+  },
+  {
+    given: "it has refused looks for 10 s: that is told",
+    state: { rollout: begun, expectedReplicas: 1 },
+    observed: { failure: { ...forbidden, retryAtMs: 12 * second } },
+    atMs: 10 * second,
+    then: ["remember rollout 0 → 1 nothing unreadable", "update unreadable not-permitted, alert unreadable-alert"],
+  },
+  {
+    given: "once, and it is looked at all the same",
+    state: { rollout: { ...begun, unreadableTold: true }, expectedReplicas: 1 },
+    observed: { failure: { ...forbidden, retryAtMs: 12 * second } },
+    atMs: 10 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "it can be looked at again, and is starting",
+    state: { rollout: { ...begun, unreadableTold: true }, expectedReplicas: 1 },
+    observed: { scale: starting, ...diagnosed(20 * second) },
+    atMs: 20 * second,
+    then: ["remember rollout 0 → 1 nothing", "update starting"],
+  },
+  {
+    given: "it can be looked at again, and is ready",
+    state: { rollout: { ...begun, unreadableTold: true }, expectedReplicas: 1 },
+    observed: { scale: ready },
+    atMs: 20 * second,
+    then: ["remember rollout 0 → 1 ready unreadable, readySinceMs", "update ready, alert ready-alert"],
+  },
+  {
+    given: "it can't be looked at a minute after it was told to be ready",
+    state: { rollout: { ...begun, told: "ready" }, expectedReplicas: 1 },
+    observed: { failure: { ...forbidden, retryAtMs: hour } },
+    atMs: minute,
+    then: ["unfollow", "remember rollout"],
+  },
+];
+
+const timers: readonly Case[] = [
+  { given: "a timer that is long from due", state: { timer }, atMs: -hour, then: [], again: "in 30 s" },
+  {
+    given: "its warning is 3 s away",
+    state: { timer: { ...timer, warned: false } },
+    atMs: -603_000,
+    then: [],
+    again: "in 3 s",
+  },
+  { given: "ten minutes before", state: { timer: { ...timer, warned: false } }, atMs: -10 * minute, then: ["read"] },
+  {
+    given: "ten minutes before, and it is on: the room is told, once",
+    state: { timer: { ...timer, warned: false }, expectedReplicas: 1 },
+    observed: { scale: ready },
+    atMs: -10 * minute,
+    then: ["remember timer in 10 min warned", "announce timer-ending to @alice:example.org in !room"],
+  },
+  { given: "the time is up", state: { timer }, then: ["read"] },
+  {
+    given: "the time is up, and it is on",
+    state: { timer, expectedReplicas: 3 },
+    observed: { scale: three },
+    then: ["scale 3 → 0 at version 7"],
+  },
+  {
+    given: "the API server has accepted that",
+    state: { timer: { ...timer, intent: { ...toNone, before: 3 } }, expectedReplicas: 3 },
+    observed: { accepted: { ...toNone, before: 3 } },
+    then: [
+      "remember expectedReplicas 0, replicasBeforeStop 3, timer, readySinceMs, rollout",
+      "announce timer-stopped to @alice:example.org in !room",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "it was done before a restart, and nobody was told",
+    state: { timer: { ...timer, intent: toNone }, expectedReplicas: 1 },
+    observed: { scale: { ...stopping, generation: 4 } },
+    atMs: 3 * hour,
+    then: [
+      "remember expectedReplicas 0, replicasBeforeStop 1, timer, readySinceMs, rollout",
+      "announce timer-stopped 180 min late to @alice:example.org in !room",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "the time is up, and somebody has stopped it",
+    state: { timer, expectedReplicas: 1 },
+    observed: { scale: off },
+    then: ["remember timer"],
+  },
+  {
+    given: "the time is up while a start is still under way",
+    state: { timer, rollout: { ...begun, atMs: -minute }, expectedReplicas: 1 },
+    observed: { accepted: toNone },
+    then: [
+      "update superseded, last",
+      "remember expectedReplicas 0, replicasBeforeStop 1, timer, readySinceMs, rollout",
+      "announce timer-stopped to @alice:example.org in !room",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "the API server doesn't answer: it is tried again",
+    state: { timer },
+    observed: { failure: unanswered },
+    then: [],
+    again: "in 7 s",
+  },
+  {
+    given: "the API server refuses it: that is told, once",
+    state: { timer },
+    observed: { failure: forbidden },
+    then: [
+      "remember timer in 0 min warned failure-told",
+      "announce failed not-permitted to @alice:example.org in !room",
+    ],
+  },
+  {
+    given: "and it is tried again",
+    state: { timer: { ...timer, failureTold: true } },
+    observed: { failure: forbidden },
+    then: [],
+    again: "in 7 s",
+  },
+  {
+    given: "the permission has been granted meanwhile",
+    state: { timer: { ...timer, failureTold: true }, expectedReplicas: 1 },
+    observed: { failure: forbidden, scale: undefined },
+    atMs: 7 * second,
+    then: ["read"],
+  },
+];
+
+const byOthers: readonly Case[] = [
+  { given: "a target whose count nobody has seen yet", then: [] },
+  {
+    given: "its count is seen for the first time: nobody is told",
+    observed: { shown: three },
+    then: ["remember expectedReplicas 3, rollout"],
+  },
+  {
+    given: "the watch shows another count: it is read, for that may be older than our own change",
+    state: { expectedReplicas: 1, rooms: [room] },
+    observed: { shown: three },
+    then: ["read"],
+  },
+  {
+    given: "it is as expected",
+    state: { expectedReplicas: 1, rooms: [room] },
+    observed: { shown: three, scale: ready },
+    then: [],
+  },
+  {
+    given: "it is another one: told where it was last commanded",
+    state: { expectedReplicas: 1, rooms: [room, "!second"], startedBy: alice },
+    observed: { shown: three, scale: { ...three, manager: "kubectl" } },
+    then: [
+      "announce scaled-by-others 1 → 3 by kubectl to @alice:example.org in !room, !second",
+      "remember expectedReplicas 3, rollout",
+    ],
+  },
+  {
+    given: "an autoscaler's minimum: told, and no phone rings",
+    state: { expectedReplicas: 1, rooms: [room], startedBy: alice, rollout: { ...begun, told: "ready" } },
+    observed: { scale: { ...three, manager: "kube-controller-manager" } },
+    then: [
+      "announce scaled-by-others 1 → 3 by kube-controller-manager in !room, quietly",
+      "unfollow",
+      "remember expectedReplicas 3, rollout",
+    ],
+  },
+  {
+    given: "whoever has the autoscaler's name, and turns it off: phones ring",
+    state: { expectedReplicas: 1, rooms: [room], startedBy: alice },
+    observed: { scale: { ...off, manager: "kube-controller-manager" } },
+    then: [
+      "announce scaled-by-others 1 → 0 by kube-controller-manager to @alice:example.org in !room",
+      "remember expectedReplicas 0, rollout, timer, readySinceMs",
+    ],
+  },
+  {
+    given: "somebody has stopped it: the timer goes",
+    state: { expectedReplicas: 1, rooms: [room], timer: { ...timer, dueAtMs: hour } },
+    observed: { shown: off, scale: off },
+    then: [
+      "announce scaled-by-others 1 → 0 in !room",
+      "remember expectedReplicas 0, rollout, timer, readySinceMs",
+    ],
+  },
+  {
+    given: "a start that somebody has undone: its answer names who did",
+    state: { expectedReplicas: 1, rooms: [room, "!second"], startedBy: alice, rollout: begun },
+    observed: { scale: { ...off, manager: "keda-operator" } },
+    atMs: 12 * second,
+    then: [
+      "announce scaled-by-others 1 → 0 by keda-operator to @alice:example.org in !room, !second, not where followed",
+      "update undone by keda-operator, alert scaled-by-others 1 → 0 by keda-operator, last",
+      "remember expectedReplicas 0, rollout, timer, readySinceMs",
+    ],
+  },
+  {
+    given: "a stop that somebody has undone within a minute",
+    state: { expectedReplicas: 0, rooms: [room], rollout: stopped },
+    observed: { scale: three },
+    atMs: 50 * second,
+    then: [
+      "announce scaled-by-others 0 → 3 in !room, not where followed",
+      "update undone, alert scaled-by-others 0 → 3, last",
+      "remember expectedReplicas 3, rollout",
+    ],
+  },
+  {
+    given: "somebody wants more of what is starting: it is followed on",
+    state: { expectedReplicas: 1, rooms: [room], startedBy: alice, rollout: begun },
+    observed: { scale: { ...three, ready: 0 } },
+    then: [
+      "announce scaled-by-others 1 → 3 to @alice:example.org in !room",
+      "remember expectedReplicas 3, rollout 0 → 3 nothing",
+    ],
+  },
+  {
+    given: "a change whose outcome nobody told: it is nobody's doing",
+    state: { rooms: [room], rollout: stopped },
+    observed: { scale: ready },
+    then: ["unfollow", "remember expectedReplicas 1, rollout"],
+  },
+  {
+    given: "without a watch nobody is told of what is seen by chance",
+    state: { expectedReplicas: 1, rooms: [room] },
+    observed: { scale: three, isWatched: false },
+    then: [],
+  },
+  {
+    given: "a read that fails is made again",
+    state: { expectedReplicas: 1 },
+    observed: { shown: three, failure: unanswered },
+    atMs: 5 * second,
+    then: [],
+    again: "in 2 s",
+  },
+];
+
+const on = { expectedReplicas: 1 } as const;
+const rollouts: readonly Case[] = [
+  { given: "a start goes on", state: { ...on, rollout: begun }, then: ["read"] },
+  {
+    given: "it isn't ready",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting },
+    atMs: 5 * second,
+    then: ["diagnose"],
+  },
+  {
+    given: "it isn't ready: the status speaks of what was before",
+    state: { ...on, rollout: begun },
+    observed: { scale: { ...ready, settled: false } },
+    atMs: 5 * second,
+    then: ["diagnose"],
+  },
+  {
+    given: "it isn't ready, and nothing is wrong",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting, ...diagnosed(5 * second) },
+    atMs: 5 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "the same without a watch",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting, isWatched: false, ...diagnosed(5 * second) },
+    atMs: 5 * second,
+    then: [],
+    again: "in 1 s",
+  },
+  {
+    given: "it was diagnosed 2 s ago",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting, ...diagnosed(3 * second) },
+    atMs: 5 * second,
+    then: ["diagnose"],
+  },
+  {
+    given: "it was diagnosed before the start",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting, ...diagnosed(-second, image) },
+    atMs: 500,
+    then: ["diagnose"],
+  },
+  {
+    given: "ready",
+    state: { ...on, rollout: begun },
+    observed: { scale: ready },
+    atMs: 30 * second,
+    then: ["remember rollout 0 → 1 ready, readySinceMs", "update ready"],
+  },
+  {
+    given: "ready after more than 30 s: phones ring",
+    state: { ...on, rollout: begun },
+    observed: { scale: ready },
+    atMs: 30_001,
+    then: ["remember rollout 0 → 1 ready, readySinceMs", "update ready, alert ready-alert"],
+  },
+  {
+    given: "a provisional problem is not shown before 10 s",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting, ...diagnosed(9 * second, unschedulable) },
+    atMs: 9 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "then it is",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting, ...diagnosed(10 * second, unschedulable) },
+    atMs: 10 * second,
+    then: ["remember rollout 0 → 1 nothing provisional unschedulable", "update starting unschedulable"],
+  },
+  {
+    given: "once",
+    state: { ...on, rollout: { ...begun, provisional: "unschedulable" } },
+    observed: { scale: starting, ...diagnosed(12 * second, unschedulable) },
+    atMs: 12 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "until it is gone",
+    state: { ...on, rollout: { ...begun, provisional: "unschedulable" } },
+    observed: { scale: starting, ...diagnosed(14 * second) },
+    atMs: 14 * second,
+    then: ["remember rollout 0 → 1 nothing", "update starting"],
+  },
+  {
+    given: "a certain problem: phones ring",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting, ...diagnosed(5 * second, image) },
+    atMs: 5 * second,
+    then: ["remember rollout 0 → 1 failing image claw:0", "update not-ready image, alert not-ready-alert"],
+  },
+  {
+    given: "a certain problem beside a provisional one: only the certain one is told",
+    state: { ...on, rollout: begun },
+    observed: { scale: starting, ...diagnosed(5 * second, image, unschedulable) },
+    atMs: 5 * second,
+    then: ["remember rollout 0 → 1 failing image claw:0", "update not-ready image, alert not-ready-alert"],
+  },
+  {
+    given: "the same problem again",
+    state: { ...on, rollout: failing },
+    observed: { scale: starting, ...diagnosed(5 * second, image) },
+    atMs: 5 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "another one, too: no phone rings again",
+    state: { ...on, rollout: failing },
+    observed: { scale: starting, ...diagnosed(5 * second, image, crash) },
+    atMs: 5 * second,
+    then: ["remember rollout 0 → 1 failing image claw:0, crash ", "update not-ready image crash"],
+  },
+  {
+    given: "ready for a moment after a problem",
+    state: { ...on, rollout: failing },
+    observed: { scale: ready, seenReadySinceMs: 50 * second },
+    atMs: minute,
+    then: [],
+    again: "in 20 s",
+  },
+  {
+    given: "the same without a watch",
+    state: { ...on, rollout: failing },
+    observed: { scale: ready, isWatched: false, seenReadySinceMs: 50 * second },
+    atMs: minute,
+    then: [],
+    again: "in 1 s",
+  },
+  {
+    given: "ready for 30 s after a problem",
+    state: { ...on, rollout: failing },
+    observed: { scale: ready, seenReadySinceMs: 30 * second },
+    atMs: minute,
+    then: ["remember rollout 0 → 1 ready image claw:0, readySinceMs", "update ready, alert ready-alert"],
+  },
+  {
+    given: "the time limit: what is pending is told, and it is followed on",
+    state: { ...on, rollout: { ...begun, provisional: "unschedulable" } },
+    observed: { scale: starting, ...diagnosed(10 * minute, unschedulable) },
+    atMs: 10 * minute,
+    then: [
+      "remember rollout 0 → 1 failing late provisional unschedulable",
+      "update not-ready unschedulable, alert not-ready-alert",
+    ],
+  },
+  {
+    given: "the time limit of what was told to be failing",
+    state: { ...on, rollout: failing },
+    observed: { scale: starting, ...diagnosed(10 * minute, image) },
+    atMs: 10 * minute,
+    then: ["remember rollout 0 → 1 failing late image claw:0", "update not-ready image"],
+  },
+  {
+    given: "after the time limit it is looked at less often",
+    state: { ...on, rollout: { ...failing, late: true } },
+    observed: { scale: starting, ...diagnosed(11 * minute, image) },
+    atMs: 11 * minute,
+    then: [],
+    again: "in 10 s",
+  },
+  {
+    given: "less than half of several are ready",
+    state: { expectedReplicas: 3, rollout: { ...begun, after: 3 } },
+    observed: { scale: { ...three, ready: 1 }, ...diagnosed(5 * second) },
+    atMs: 5 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "half of several are ready",
+    state: { expectedReplicas: 2, rollout: { ...begun, after: 2 } },
+    observed: { scale: { ...ready, desired: 2 }, ...diagnosed(5 * second) },
+    atMs: 5 * second,
+    then: ["remember rollout 0 → 2 partly", "update partly-ready"],
+  },
+  {
+    given: "told to be ready: it is watched for a minute whether somebody undoes it",
+    state: { ...on, rollout: { ...begun, told: "ready" } },
+    observed: { scale: ready },
+    atMs: 5 * second,
+    then: [],
+    again: "in 55 s",
+  },
+  {
+    given: "a crash soon after it was told to be ready",
+    state: { ...on, rollout: { ...begun, told: "ready" } },
+    observed: { scale: starting, ...diagnosed(20 * second, crash) },
+    atMs: 20 * second,
+    then: ["remember rollout 0 → 1 failing crash ", "update not-ready crash, alert not-ready-alert"],
+  },
+  {
+    given: "the minute is over",
+    state: { ...on, rollout: { ...begun, told: "ready" } },
+    observed: { scale: ready },
+    atMs: minute,
+    then: ["unfollow", "remember rollout"],
+  },
+  {
+    given: "a stop goes on, watched",
+    state: { expectedReplicas: 0, rollout: stopped },
+    observed: { scale: stopping },
+    atMs: 5 * second,
+    then: [],
+    again: "in 55 s",
+  },
+  {
+    given: "a stop goes on, not watched",
+    state: { expectedReplicas: 0, rollout: stopped },
+    observed: { scale: stopping, isWatched: false },
+    atMs: 5 * second,
+    then: [],
+    again: "in 1 s",
+  },
+  {
+    given: "it is off, not watched",
+    state: { expectedReplicas: 0, rollout: stopped },
+    observed: { scale: off, isWatched: false },
+    atMs: 5 * second,
+    then: [],
+    again: "in 55 s",
+  },
+  {
+    given: "it has been off for a minute",
+    state: { expectedReplicas: 0, rollout: stopped },
+    observed: { scale: off },
+    atMs: minute,
+    then: ["unfollow", "remember rollout"],
+  },
+];
+
+const readiness: readonly Case[] = [
+  { given: "the watch shows it ready, as it may have been for long", state: on, observed: { shown: ready }, then: [] },
+  {
+    given: "the watch shows it ready, and has shown it unready before",
+    state: on,
+    observed: { shown: ready, seenUnready: true },
+    then: ["remember readySinceMs"],
+  },
+  { given: "as before", state: { ...on, readySinceMs: 0 }, observed: { shown: ready, seenUnready: true }, then: [] },
+  {
+    given: "the watch shows it unready",
+    state: { ...on, readySinceMs: 0 },
+    observed: { shown: starting, seenUnready: true },
+    then: ["remember readySinceMs"],
+  },
+];
+
+const sections: Readonly<Record<string, readonly Case[]>> = {
+  commands,
+  "after an interruption": interruptions,
+  failures,
+  timers,
+  "changes by others": byOthers,
+  rollouts,
+  readiness,
+};
+
+for (const [section, cases] of Object.entries(sections)) {
+  Deno.test(`decide(): ${section}`, async (t) => {
+    for (const { given, state = {}, observed, atMs = 0, policy: changes, then, again } of cases) {
+      const seen: Observed = { isWatched: true, seenUnready: false, ...observed };
+      await t.step(`${given}: ${[...then, ...again === undefined ? [] : [again]].join("; ") || "nothing"}`, () => {
+        const decision = decide(state, seen, atMs, { ...policy, ...changes });
+        assert.deepEqual(decision.effects.map((effect) => inShort(effect, atMs)), then);
+        assert.equal(whenAgain(decision), again ?? (then.length > 0 ? "at once" : "when something happens"));
+      });
+    }
+  });
+}
+
+function whenAgain({ requeueAfterMs }: Decision): string {
+  if (requeueAfterMs === undefined) return "when something happens";
+  return requeueAfterMs === 0 ? "at once" : `in ${requeueAfterMs / second} s`;
+}
+
+/** An effect in a few words; of what is remembered what it is, or, where it is forgotten, its name alone. */
+function inShort(effect: Effect, nowMs: number): string {
+  switch (effect.kind) {
+    case "scale": {
+      const { before, after, resourceVersion } = effect.intent;
+      return `scale ${before} → ${after} at version ${resourceVersion}`;
+    }
+    case "remember":
+      return `remember ${Object.entries(effect.changes).map((each) => remembered(each, nowMs)).join(", ")}`;
+    case "answer": {
+      const { outcome, refusal, before, after, followed, alert } = effect;
+      const counts = after === undefined ? "" : ` ${before === undefined ? "" : `${before} `}→ ${after}`;
+      const extra = `${followed ? ", followed" : ""}${alert === undefined ? "" : `, alert ${newsInShort(alert)}`}`;
+      return `answer ${outcome}${refusal === undefined ? "" : ` ${refusal}`}${counts}: ${
+        newsInShort(effect.news)
+      }${extra}`;
+    }
+    case "say-waiting":
+      return `say-waiting ${newsInShort(effect.news)}`;
+    case "update": {
+      const { news, alert, isLast } = effect;
+      return `update ${newsInShort(news)}${alert === undefined ? "" : `, alert ${newsInShort(alert)}`}${
+        isLast ? ", last" : ""
+      }`;
+    }
+    case "announce": {
+      const { news, rooms, mention, rings, notWhereFollowed } = effect;
+      const whom = mention === undefined ? "" : ` to ${mention}`;
+      const how = `${rings ? "" : ", quietly"}${notWhereFollowed ? ", not where followed" : ""}`;
+      return `announce ${newsInShort(news)}${whom} in ${rooms.join(", ")}${how}`;
+    }
+    case "record":
+      return `record ${effect.reason}`;
+    default:
+      return effect.kind;
+  }
+}
+
+function remembered([name, value]: [string, unknown], nowMs: number): string {
+  if (value === undefined || ["startedBy", "readySinceMs"].includes(name)) return name;
+  if (name === "rooms") {
+    const rooms = value as readonly string[];
+    return rooms.length === 1 ? name : `rooms ${rooms.join(" ")}`;
+  }
+  if (name === "rollout") {
+    const { before, after, told, late, problems, provisional, unreadableTold } = value as Rollout;
+    const more = `${late ? " late" : ""}${unreadableTold ? " unreadable" : ""}${
+      provisional ? ` provisional ${provisional}` : ""
+    }`;
+    return `rollout ${before} → ${after} ${told}${more}${problems === undefined ? "" : ` ${problems.join(", ")}`}`;
+  }
+  if (name === "timer") {
+    const { dueAtMs, warned, failureTold, user, roomId } = value as StopTimer;
+    const isSoon = dueAtMs - nowMs <= 10 * minute;
+    return `timer in ${(dueAtMs - nowMs) / minute} min${isSoon && warned ? " warned" : ""}${
+      failureTold ? " failure-told" : ""
+    }${user === alice && roomId === room ? "" : ` of ${user} in ${roomId}`}`;
+  }
+  return `${name} ${value}`;
+}
+
+function newsInShort(news: News): string {
+  const { kind } = news;
+  const kinds = (problems: readonly Problem[]) => problems.map((each) => ` ${each.kind}`).join("");
+  switch (kind) {
+    case "failed":
+      return `failed ${news.why.kind}${
+        news.why.kind === "unreachable" && news.why.perhapsDone ? " (perhaps done)" : ""
+      }`;
+    case "unreadable":
+      return `unreadable ${news.why.kind}`;
+    case "unanswered":
+      return `unanswered ${news.party}`;
+    case "status":
+      return `status${news.readyForMs === undefined ? "" : ` ready for ${news.readyForMs / minute} min`}${
+        kinds(news.problems)
+      }`;
+    case "starting":
+      return `starting${kinds(news.problems)}`;
+    case "not-ready":
+      return `not-ready${kinds(news.diagnosis.problems)}`;
+    case "superseded":
+      return `superseded${news.by === undefined ? "" : ` by ${news.by}`}`;
+    case "undone":
+      return `undone${news.manager === undefined ? "" : ` by ${news.manager}`}`;
+    case "scaled-by-others":
+      return `scaled-by-others ${news.before} → ${news.now}${news.manager === undefined ? "" : ` by ${news.manager}`}`;
+    case "timer-stopped":
+      return `timer-stopped${news.lateMs === undefined ? "" : ` ${news.lateMs / minute} min late`}`;
+    default:
+      return kind;
+  }
+}
