@@ -146,6 +146,13 @@ Deno.test("imports keep to the plan", async () => {
   assert.deepEqual(wrongImports(edges), []);
 });
 
+Deno.test("what is pure imports nothing but types", async () => {
+  const pure = ["lib/operator/decide.ts", "lib/operator/decision.ts", "lib/authorization/policy.ts"];
+  const edges = (await imports()).filter(({ from }) => pure.includes(from));
+  assert.deepEqual(pure.filter((file) => !edges.some(({ from }) => from === file)), []);
+  assert.deepEqual(edges.filter(({ typeOnly }) => !typeOnly), []);
+});
+
 Deno.test("no file in lib reaches for arguments, environment, signals or the end of the process", async () => {
   const reaching = await Promise.all(
     sources("lib").map(async (file) => {

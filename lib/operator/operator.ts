@@ -16,7 +16,7 @@ import type { Listener, RefusedEvent } from "./ports.ts";
 import { Retrying } from "./retrying.ts";
 import { SendQueue } from "./send_queue.ts";
 import type { Parts } from "./settings.ts";
-import { TargetWorkers } from "./target_worker.ts";
+import { TargetWorkers } from "./target_workers.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 

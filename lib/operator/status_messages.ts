@@ -8,12 +8,12 @@
 import * as words from "../commands/mod.ts";
 import type { Text } from "../commands/mod.ts";
 import type { Answer, Chat, InboxEvent } from "./chat.ts";
-import type { News, Write } from "./decide.ts";
+import type { News, Write } from "./decision.ts";
 import type { Target } from "./cluster.ts";
 import { threadOf } from "./message.ts";
 import { inThread } from "./send_queue.ts";
 import type { Journal } from "./ports.ts";
-import { type TargetCommand, workloadKey } from "./target_command.ts";
+import { actingOf, type TargetCommand, workloadKey } from "./target_command.ts";
 import type { StatusLine, StatusMessage, TargetStates } from "./target_state.ts";
 
 /** What status messages use. */
@@ -21,7 +21,7 @@ export interface StatusMessagesParts {
   /** Tells who is in a room. */
   readonly chat: Pick<Chat, "room">;
   /** Holds what is to be sent. */
-  readonly journal: Pick<Journal, "say">;
+  readonly journal: Pick<Journal, "acting" | "say" | "settle">;
   /** Remembers the messages. */
   readonly states: TargetStates;
   /** All targets. */
@@ -69,8 +69,20 @@ export class StatusMessages {
     this.#parts.states.setMessage(this.#mention({ ...message, users: [command.inbox.sender] }, target, news));
   }
 
-  /** What a command is answered with, now that it is over at all of its targets. */
-  answer(command: TargetCommand): readonly Answer[] {
+  /** Settles a command's event with its answer when it is over at all of its targets; else writes down how far it is. */
+  settle(command: TargetCommand): void {
+    const { journal } = this.#parts;
+    const { inbox, steps, word } = command;
+    const ends = [...steps.values()].map(({ end }) => end);
+    if (ends.includes(undefined)) {
+      if (word !== "status") journal.acting(inbox.seq, actingOf(command));
+      return;
+    }
+    const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
+    journal.settle(inbox.seq, [...outcomes].join("+"), [this.#answer(command)]);
+  }
+
+  #answer(command: TargetCommand): Answer {
     const { inbox, steps } = command;
     const { states } = this.#parts;
     const message = this.#messageOf(inbox);
@@ -80,7 +92,7 @@ export class StatusMessages {
       return told !== undefined ? [told] : end === undefined ? [] : [{ workload, text: end.text, state: "final" }];
     });
     states.setMessage({ ...message, lines, answered: true, edits: message.edits + (message.answered ? 1 : 0) });
-    return [answerOf({ ...message, lines }, command.underWay)];
+    return answerOf({ ...message, lines }, command.underWay);
   }
 
   /** Has all messages that follow a target say so. */

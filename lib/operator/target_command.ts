@@ -20,7 +20,7 @@ export interface TargetCommand {
   readonly durationMs: number | undefined;
   /** Of a status: commands before it that are still being carried out, as they were typed. */
   readonly underWay?: readonly string[];
-  /** Its targets by alias, and how far it has got at each. */
+  /** How far it has got at each of its targets; by alias as it was given, by {@linkcode workloadKey} once submitted. */
   readonly steps: Map<string, TargetStep>;
 }
 
@@ -85,5 +85,11 @@ export function actingOf({ word: command, durationMs, steps }: TargetCommand): A
 /** A command that was under way when the operator was interrupted: what it was about to do may have been done or not. */
 export function resumedCommand(inbox: InboxEvent, { command, durationMs, parts }: Acting): TargetCommand {
   const word = command === "stop" || command === "extend" || command === "status" ? command : "start";
-  return { inbox, word, typed: command, durationMs, steps: new Map(parts.map((step) => [step.target, step])) };
+  return {
+    inbox,
+    word,
+    typed: command,
+    durationMs,
+    steps: new Map(parts.map((step) => [step.workload ?? step.target, step])),
+  };
 }

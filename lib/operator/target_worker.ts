@@ -7,33 +7,19 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { type Backoff, type Clock, Deadline, type KeyedQueue, Wakeup } from "../async.ts";
-import { targetGone, type Why } from "../commands/mod.ts";
-import { ConflictError, CredentialError, isFatal, NotFoundError, PermissionError } from "../errors.ts";
-import { RejectedError, TransientError } from "../errors.ts";
+import { type Clock, Deadline, type KeyedQueue, Wakeup } from "../async.ts";
+import type { Why } from "../commands/mod.ts";
+import { ConflictError, CredentialError, isFatal, NotFoundError, PermissionError, RejectedError } from "../errors.ts";
 import type { Audit } from "./audit.ts";
-import {
-  type Call,
-  COMMAND_TRIED_FOR_MS,
-  decide,
-  type Effect,
-  type Failure,
-  isReady,
-  type Observed,
-  type Party,
-  type State,
-  type TargetPolicy,
-  UNANSWERED_TOLD_AFTER_MS,
-  type Write,
-} from "./decide.ts";
-import type { Judge } from "./judgement.ts";
+import { COMMAND_TRIED_FOR_MS, decide, isReady, UNANSWERED_TOLD_AFTER_MS } from "./decide.ts";
+import type { Call, Effect, Failure, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
 import { ageOf } from "./message.ts";
-import type { Chat, Diagnosis, InboxEvent, Intent, Journal, Rollouts, Scale, Scaler, Target } from "./ports.ts";
-import type { SendQueue } from "./send_queue.ts";
+import type { Diagnosis, InboxEvent, Journal, Rollouts, Scale, Scaler, Target } from "./ports.ts";
 import type { NewBackoff, Observer, Refusal } from "./settings.ts";
-import { StatusMessages } from "./status_messages.ts";
-import { actingOf, type TargetCommand, type TargetStep, workloadKey } from "./target_command.ts";
-import { type TargetDocumentStore, TargetStates } from "./target_state.ts";
+import type { StatusMessages } from "./status_messages.ts";
+import { actingOf, type TargetCommand, workloadKey } from "./target_command.ts";
+import type { TargetStates } from "./target_state.ts";
+import { Failures, Turn, waitAfter } from "./target_turn.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -53,7 +39,7 @@ export interface TargetWorkerParts {
   /** Watches, and tells what keeps a target from being ready. */
   readonly rollouts: Pick<Rollouts, "watch" | "diagnose">;
   /** Holds commands and what is to be sent. */
-  readonly journal: Pick<Journal, "acting" | "settle">;
+  readonly journal: Pick<Journal, "acting">;
   /** What lasts of the targets. */
   readonly states: TargetStates;
   /** Puts into words what is decided. */
@@ -80,83 +66,6 @@ export interface TargetWorkerParts {
   readonly stop: AbortSignal;
   /** Ends that, too. */
   readonly abandon: AbortSignal;
-}
-
-/** Calls that have failed in a row. */
-class Failures {
-  /** The latest one, until something has gone well. */
-  latest: Failure | undefined;
-  readonly #parts: Pick<TargetWorkerParts, "clock" | "newBackoff" | "observer">;
-  #backoff: Backoff;
-  #sinceMs = 0;
-
-  constructor(parts: Pick<TargetWorkerParts, "clock" | "newBackoff" | "observer">) {
-    this.#parts = parts;
-    this.#backoff = parts.newBackoff();
-  }
-
-  /** Counts one. */
-  add(party: Party, why: Why | undefined, error: unknown): Failure {
-    const { clock, observer } = this.#parts;
-    const nowMs = clock.now();
-    if (this.#backoff.failures === 0) this.#sinceMs = nowMs;
-    const waitMs = waitAfter(this.#backoff, error);
-    observer.retried();
-    return this.latest = { party, why, sinceMs: this.#sinceMs, retryAtMs: nowMs + waitMs };
-  }
-
-  /** Something has gone well. */
-  clear(): void {
-    if (this.latest === undefined) return;
-    this.latest = undefined;
-    this.#backoff = this.#parts.newBackoff();
-  }
-}
-
-/** A command's turn at a target. */
-class Turn implements Disposable {
-  readonly command: TargetCommand;
-  readonly takenAtMs: number;
-  readonly failures: Failures;
-  /** A change that was sent, and whose outcome nobody has told. */
-  unconfirmed: Intent | undefined;
-  /** Its message says that somebody isn't answering. */
-  unansweredTold: boolean;
-  /** Whom a call is made to. */
-  waitingFor: Party | undefined;
-  isOver = false;
-  /** Ends calls that change nothing. */
-  readonly patience: Deadline;
-  /** Ends the call that changes the count. */
-  readonly grip: Deadline;
-  readonly #over = new AbortController();
-
-  constructor(
-    command: TargetCommand,
-    parts: TargetWorkerParts,
-    unconfirmed: Intent | undefined,
-    unansweredTold: boolean,
-  ) {
-    const { clock, stop, abandon } = parts;
-    this.command = command;
-    this.failures = new Failures(parts);
-    this.takenAtMs = clock.now();
-    this.unconfirmed = unconfirmed;
-    this.unansweredTold = unansweredTold;
-    this.patience = new Deadline(COMMAND_TRIED_FOR_MS, stop, { clock });
-    this.grip = new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock });
-  }
-
-  /** Aborted when it is over. */
-  get over(): AbortSignal {
-    return this.#over.signal;
-  }
-
-  [Symbol.dispose](): void {
-    this.#over.abort();
-    this.patience[Symbol.dispose]();
-    this.grip[Symbol.dispose]();
-  }
 }
 
 /** Works at one target. */
@@ -233,7 +142,7 @@ export class TargetWorker {
   async #carryOut(command: TargetCommand): Promise<void> {
     const { stop, clock, states } = this.#parts;
     const { roomId, eventId } = command.inbox;
-    const unconfirmed = command.steps.get(this.#target.alias)?.intent;
+    const unconfirmed = command.steps.get(this.#workload)?.intent;
     const isTold = states.message(roomId, eventId)?.answered === true;
     using turn = new Turn(command, this.#parts, unconfirmed, isTold);
     this.#tellIfUnanswered(turn);
@@ -384,7 +293,7 @@ export class TargetWorker {
     (turn?.patience.signal ?? stop).throwIfAborted();
     if (turn !== undefined) {
       const { command } = turn;
-      command.steps.set(alias, { target: alias, workload: this.#workload, intent });
+      command.steps.set(this.#workload, { target: alias, workload: this.#workload, intent });
       journal.acting(command.inbox.seq, actingOf(command));
     } else {
       const { timer } = states.of(this.#workload);
@@ -468,16 +377,16 @@ export class TargetWorker {
   /** The last target of a command settles its event. */
   #answer(write: Extract<Write, { kind: "answer" }>, turn: Turn | undefined): void {
     if (turn === undefined) throw new Error("Cannot answer what nobody has asked");
-    const { messages, journal } = this.#parts;
+    const { messages } = this.#parts;
     const { command } = turn;
     const { alias } = this.#target;
     const { outcome, refusal, news, before, after, followed, alert } = write;
     const text = messages.sentence(this.#target, news);
     const counts = { ...before === undefined ? {} : { before }, ...after === undefined ? {} : { after } };
     const end = { outcome: refusal ?? outcome, text, ...counts };
-    command.steps.set(alias, { target: alias, workload: this.#workload, end });
+    command.steps.set(this.#workload, { target: alias, workload: this.#workload, end });
     if (followed) messages.follow(command, this.#target, text);
-    settleOrKeep(command, messages, journal);
+    messages.settle(command);
     if (alert !== undefined) messages.alert(command, this.#target, alert);
     turn.isOver = true;
   }
@@ -575,125 +484,6 @@ function isTimeout(error: unknown, turn: Turn | undefined): boolean {
   return turn !== undefined && turn.grip.expired && error === turn.grip.signal.reason;
 }
 
-/** How long to wait after a failure, milliseconds. */
-function waitAfter(backoff: Backoff, error: unknown): number {
-  const next = backoff.failed(error instanceof TransientError ? error.retryAfterMs : 0);
-  if (!next.retry) throw new Error("A target's back-off gives up");
-  return next.waitMs;
-}
-
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-/** Settles a command's event when it is over at all of its targets. */
-function settleOrKeep(
-  command: TargetCommand,
-  messages: StatusMessages,
-  journal: Pick<Journal, "acting" | "settle">,
-): void {
-  const { inbox, steps, word } = command;
-  const ends = [...steps.values()].map(({ end }) => end);
-  if (ends.includes(undefined)) {
-    if (word !== "status") journal.acting(inbox.seq, actingOf(command));
-    return;
-  }
-  const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
-  journal.settle(inbox.seq, [...outcomes].join("+"), messages.answer(command));
-}
-
-/** What all workers together use. */
-export interface TargetWorkersParts
-  extends Omit<TargetWorkerParts, "states" | "messages" | "authorize" | "drain" | "policy"> {
-  /** Tells who is in a room. */
-  readonly chat: Pick<Chat, "room">;
-  /** Holds commands and what is to be sent. */
-  readonly journal: Pick<Journal, "acting" | "say" | "settle">;
-  /** Keeps what lasts of the targets. */
-  readonly memory: TargetDocumentStore;
-  /** Judges commands again right before they are acted on. */
-  readonly judge: Pick<Judge, "judge">;
-  /** Sends answers. */
-  readonly sendQueue: Pick<SendQueue, "drain">;
-  /** The configuration's part. */
-  readonly settings: TargetPolicy & { readonly targets: readonly Target[] };
-}
-
-/** The workers of all targets. */
-export class TargetWorkers {
-  readonly #parts: TargetWorkersParts;
-  readonly #states: TargetStates;
-  readonly #messages: StatusMessages;
-  readonly #workers: ReadonlyMap<string, TargetWorker>;
-
-  constructor(parts: TargetWorkersParts) {
-    const { chat, journal, memory, judge, sendQueue, settings } = parts;
-    const { targets } = settings;
-    const states = new TargetStates(memory, targets);
-    const messages = new StatusMessages({ chat, journal, states, targets });
-    const each: TargetWorkerParts = {
-      ...parts,
-      ...{ states, messages, policy: settings },
-      authorize: (inbox, signal) => refusalOf(judge, inbox, signal),
-      drain: () => sendQueue.drain(),
-    };
-    this.#parts = parts;
-    this.#states = states;
-    this.#messages = messages;
-    this.#workers = new Map(targets.map((target) => [workloadKey(target), new TargetWorker(target, each)]));
-  }
-
-  /** Goes on with what an earlier run has left. */
-  start(): void {
-    for (const worker of this.#workers.values()) worker.start();
-  }
-
-  /**
-   * Carries a command out at all of its targets and settles its event.
-   *
-   * @returns resolves when the event is settled, or the operator is told to end; never rejects
-   */
-  async submit(command: TargetCommand): Promise<void> {
-    const open = [...command.steps.values()].filter(({ end }) => end === undefined);
-    // Names first: every worker is to find its step under the name that the target has now.
-    const placed = open.map((step) => ({ step, worker: this.#place(command, step) }));
-    await Promise.all(placed.map(({ step, worker }) => worker?.submit(command) ?? this.#gone(command, step.target)));
-  }
-
-  /** The worker of the workload that a step was meant for, whatever its name is by now. */
-  #place({ steps }: TargetCommand, step: TargetStep): TargetWorker | undefined {
-    const isMeant = (target: Target) =>
-      step.workload === undefined ? target.alias === step.target : workloadKey(target) === step.workload;
-    const target = this.#parts.settings.targets.find(isMeant);
-    if (target === undefined) return undefined;
-    const { alias } = target;
-    if (alias !== step.target) steps.delete(step.target);
-    steps.set(alias, { ...step, target: alias });
-    return this.#workers.get(workloadKey(target));
-  }
-
-  /** The configuration no longer names the target. */
-  #gone(command: TargetCommand, alias: string): void {
-    const { transaction, journal, audit, sendQueue } = this.#parts;
-    const { inbox, word, typed } = command;
-    command.steps.set(alias, { target: alias, end: { outcome: "failed", text: targetGone(typed, alias) } });
-    transaction(() => {
-      settleOrKeep(command, this.#messages, journal);
-      this.#states.save();
-    });
-    const unread = { before: undefined, after: undefined };
-    audit.commanded(inbox, { command: word, target: alias, outcome: "failed", ...unread, ms: 0 });
-    sendQueue.drain();
-  }
-}
-
-/** Why a command isn't to be acted on any more: what it rests on may have changed since it came, or since a restart. */
-async function refusalOf(
-  judge: Pick<Judge, "judge">,
-  inbox: InboxEvent,
-  signal: AbortSignal,
-): Promise<Refusal | undefined> {
-  const judgement = await judge.judge(inbox, signal);
-  if (judgement.kind === "undecryptable") return "unreadable";
-  return judgement.verdict.trusted ? undefined : judgement.verdict.reason;
 }

@@ -4,17 +4,17 @@
  */
 
 import assert from "node:assert/strict";
-import {
-  decide,
-  type Decision,
-  type Effect,
-  type Failure,
-  type News,
-  type Observed,
-  type PendingCommand,
-  type State,
-  type TargetPolicy,
-} from "../../lib/operator/decide.ts";
+import { decide } from "../../lib/operator/decide.ts";
+import type {
+  Decision,
+  Effect,
+  Failure,
+  News,
+  Observed,
+  PendingCommand,
+  State,
+  TargetPolicy,
+} from "../../lib/operator/decision.ts";
 import type { Intent, Scale } from "../../lib/operator/ports.ts";
 import type { Rollout, StopTimer } from "../../lib/operator/target_state.ts";
 import type { Diagnosis, Problem } from "../../lib/scaler/mod.ts";

@@ -247,6 +247,27 @@ Deno.test("A half-done command is finished at the workload that it was given for
   }
 });
 
+Deno.test("A half-done command for two targets is finished at both when their names were exchanged", async () => {
+  const world = new World();
+  const one = { ...clawdbot, alias: "two" }, two = { ...clawdbot, alias: "one", namespace: "elsewhere" };
+  for (const alias of ["one", "two"]) world.scales.set(alias, world.scale);
+  const row = world.rows.get(world.receive("start all").seq) ?? assert.fail();
+  row.progress = {
+    state: "acting",
+    acting: {
+      command: "start",
+      parts: [
+        { target: "one", workload: "deployment/clawdbot/clawdbot", intent },
+        { target: "two", workload: "deployment/elsewhere/clawdbot" },
+      ],
+    },
+  };
+  await using _running = world.start(undefined, [one, two]);
+  await rest();
+  assert.deepEqual(world.effects.toSorted(), ["one 1", "two 1"]);
+  assert.deepEqual(world.texts, [`${on.replace("clawdbot", "two")}\n${on.replace("clawdbot", "one")}`]);
+});
+
 Deno.test("A timer that isn't permitted to stop its target does so as soon as it is", async () => {
   const world = new World();
   await using running = world.start();

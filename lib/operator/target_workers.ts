@@ -1,0 +1,117 @@
+/**
+ * The workers of all targets: hands each command to those of the targets that it is for.
+ *
+ * @module
+ */
+
+import { targetGone } from "../commands/mod.ts";
+import type { TargetPolicy } from "./decision.ts";
+import type { Judge } from "./judgement.ts";
+import type { Chat, InboxEvent, Journal, Target } from "./ports.ts";
+import type { SendQueue } from "./send_queue.ts";
+import type { Refusal } from "./settings.ts";
+import { StatusMessages } from "./status_messages.ts";
+import { type TargetCommand, type TargetStep, workloadKey } from "./target_command.ts";
+import { type TargetDocumentStore, TargetStates } from "./target_state.ts";
+import { TargetWorker, type TargetWorkerParts } from "./target_worker.ts";
+
+/** What all workers together use. */
+export interface TargetWorkersParts
+  extends Omit<TargetWorkerParts, "states" | "messages" | "authorize" | "drain" | "policy"> {
+  /** Tells who is in a room. */
+  readonly chat: Pick<Chat, "room">;
+  /** Holds commands and what is to be sent. */
+  readonly journal: Pick<Journal, "acting" | "say" | "settle">;
+  /** Keeps what lasts of the targets. */
+  readonly memory: TargetDocumentStore;
+  /** Judges commands again right before they are acted on. */
+  readonly judge: Pick<Judge, "judge">;
+  /** Sends answers. */
+  readonly sendQueue: Pick<SendQueue, "drain">;
+  /** The configuration's part. */
+  readonly settings: TargetPolicy & { readonly targets: readonly Target[] };
+}
+
+/** The workers of all targets. */
+export class TargetWorkers {
+  readonly #parts: TargetWorkersParts;
+  readonly #states: TargetStates;
+  readonly #messages: StatusMessages;
+  readonly #workers: ReadonlyMap<string, TargetWorker>;
+
+  constructor(parts: TargetWorkersParts) {
+    const { chat, journal, memory, judge, sendQueue, settings } = parts;
+    const { targets } = settings;
+    const states = new TargetStates(memory, targets);
+    const messages = new StatusMessages({ chat, journal, states, targets });
+    const each: TargetWorkerParts = {
+      ...parts,
+      ...{ states, messages, policy: settings },
+      authorize: (inbox, signal) => refusalOf(judge, inbox, signal),
+      drain: () => sendQueue.drain(),
+    };
+    this.#parts = parts;
+    this.#states = states;
+    this.#messages = messages;
+    this.#workers = new Map(targets.map((target) => [workloadKey(target), new TargetWorker(target, each)]));
+  }
+
+  /** Goes on with what an earlier run has left. */
+  start(): void {
+    for (const worker of this.#workers.values()) worker.start();
+  }
+
+  /**
+   * Carries a command out at all of its targets and settles its event.
+   *
+   * @returns resolves when the event is settled, or the operator is told to end; never rejects
+   */
+  async submit(command: TargetCommand): Promise<void> {
+    const { steps } = command;
+    const { targets } = this.#parts.settings;
+    const placed = [...steps.values()].map((step) => ({ step, target: targets.find((each) => isMeant(step, each)) }));
+    // By workload from now on: names may have been exchanged since the command was given.
+    steps.clear();
+    for (const { step, target } of placed) {
+      if (target === undefined) steps.set(step.workload ?? step.target, step);
+      else steps.set(workloadKey(target), { ...step, target: target.alias, workload: workloadKey(target) });
+    }
+    const open = placed.filter(({ step }) => step.end === undefined);
+    await Promise.all(
+      open.map(({ step, target }) =>
+        target === undefined ? this.#gone(command, step) : this.#workers.get(workloadKey(target))?.submit(command)
+      ),
+    );
+  }
+
+  /** The configuration no longer names the target. */
+  #gone(command: TargetCommand, step: TargetStep): void {
+    const { transaction, audit, sendQueue } = this.#parts;
+    const { inbox, word, typed, steps } = command;
+    const { target: alias, workload = alias } = step;
+    steps.set(workload, { ...step, end: { outcome: "failed", text: targetGone(typed, alias) } });
+    transaction(() => {
+      this.#messages.settle(command);
+      this.#states.save();
+    });
+    const unread = { before: undefined, after: undefined };
+    audit.commanded(inbox, { command: word, target: alias, outcome: "failed", ...unread, ms: 0 });
+    sendQueue.drain();
+  }
+}
+
+/** Why a command isn't to be acted on any more: what it rests on may have changed since it came, or since a restart. */
+async function refusalOf(
+  judge: Pick<Judge, "judge">,
+  inbox: InboxEvent,
+  signal: AbortSignal,
+): Promise<Refusal | undefined> {
+  const judgement = await judge.judge(inbox, signal);
+  if (judgement.kind === "undecryptable") return "unreadable";
+  return judgement.verdict.trusted ? undefined : judgement.verdict.reason;
+}
+
+/** The target is the workload that a step was meant for, whatever its name is by now. */
+function isMeant({ target: alias, workload }: TargetStep, target: Target): boolean {
+  return workload === undefined ? target.alias === alias : workloadKey(target) === workload;
+}
