@@ -58,6 +58,11 @@ export class Running implements AsyncDisposable {
     return this.#child.running;
   }
 
+  /** Process id. */
+  get pid(): number {
+    return this.#child.pid;
+  }
+
   /** Waits until `/readyz` answers 200. */
   async untilReady(): Promise<void> {
     await this.#child.untilReady(() => this.isReady(), 60_000);
