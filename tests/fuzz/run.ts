@@ -23,6 +23,8 @@ const LONG_RECOVERY_MS = 6 * 60_000;
 /** From here on there is time for long waits. */
 const LONG_RUN_MS = 10 * 60_000;
 const ACTIVITY_MS = 400;
+/** A life at whose start answers are changed: what a back-off would spend waiting is spent on another one. */
+const LIFE_MS = 3_000;
 const WORDS = ["start", "status", "stop", "help", "hello", "start 2h"];
 
 /** What a fuzz is told. */
@@ -332,14 +334,13 @@ class Run implements AsyncDisposable {
     try {
       const end = performance.now() + ms;
       while (performance.now() < end && this.#isAlive()) {
-        const left = AbortSignal.timeout(Math.max(1, end - performance.now()));
+        const left = AbortSignal.timeout(Math.max(1, Math.min(LIFE_MS, end - performance.now())));
         const code = await Promise.race([
           operator.ended,
           aborted(left),
           operator.ready.then(() => undefined, () => operator.ended),
         ]);
-        if (code === undefined && !left.aborted) {
-          // It is ready: once more, as long as there is time.
+        if (code === undefined && performance.now() < end) {
           await operator.kill();
           operator = await begin();
         } else if (code !== undefined) {
