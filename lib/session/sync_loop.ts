@@ -26,6 +26,9 @@ const SLOW_FROM = 5;
 /** Without a token the answer is everything there is. */
 const FIRST_DEADLINE_MS = 120_000;
 
+/** A token that was refused so often in a row is unknown to the homeserver: it was restored from a backup, say. */
+const REFUSALS_OF_TOKEN = 5;
+
 /** How the loops of a session go on after failures. */
 export interface Retrying {
   /** Each kind of request has a back-off of its own by this policy. */
@@ -93,10 +96,24 @@ export async function syncLoop(
   const polls = new Polls();
   // A poll is held until there is news; a server that answers at once, again and again, must not keep us busy.
   const throttle = new Throttle({ burst: 50, everyMs: 100 });
+  let refusals = 0;
+  const failed = (error: unknown): never => {
+    const isOfToken = error instanceof RejectedError && error.status === 400 && rooms.syncToken() !== undefined;
+    refusals = isOfToken ? refusals + 1 : 0;
+    if (refusals === REFUSALS_OF_TOKEN) {
+      rooms.forgetAll();
+      log.warning("{reason}; syncing begins anew, and commands that were sent meanwhile are not carried out", {
+        reason: error instanceof Error ? error.message : error,
+      });
+    }
+    throw error;
+  };
   for (;;) {
     await throttle.turn(signal);
     await work.run(async (signal) => {
-      await receive(await poll(client, rooms, self, polls, signal));
+      const answer = await poll(client, rooms, self, polls, signal).catch(failed);
+      refusals = 0;
+      await receive(answer);
       polls.wentWell();
     }, signal);
   }
@@ -119,7 +136,7 @@ async function poll(
     full_state: inFull ? "true" : undefined,
   };
   const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/sync", query, deadlineMs }, signal);
-  if (text(json["next_batch"]) === undefined) throw new TransientError("Cannot sync: the answer has no next_batch");
+  if (!text(json["next_batch"])) throw new TransientError("Cannot sync: the answer has no next_batch");
   return json;
 }
 

@@ -41,8 +41,9 @@ export function matrixGrammar(
   const deviceId = oneOf(devices, ["PHONE", "", "OPENCLAWTOGGLETEST", "a b/c?d"]);
   const eventId = oneOf(events, ["$new", "$", "$other:evil.example", "event"]);
   const token = fc.oneof(
-    { weight: 12, arbitrary: fc.constant(GIVEN_TOKEN) },
-    { weight: 2, arbitrary: fc.constantFrom("s0_0", "t1") },
+    { weight: 20, arbitrary: fc.constant(GIVEN_TOKEN) },
+    { weight: 2, arbitrary: fc.constantFrom("s0_0", "t1", "") },
+    { weight: 1, arbitrary: nastyText },
   );
   const algorithm = oneOf(["m.megolm.v1.aes-sha2", "m.olm.v1.curve25519-aes-sha2"], ["m.none", "m.megolm.v2"]);
   const key = fc.oneof({ weight: 8, arbitrary: base64(32) }, { weight: 1, arbitrary: base64(31) }, {

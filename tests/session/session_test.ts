@@ -301,6 +301,39 @@ Deno.test("Session settles what was said before its store existed", async () => 
   assert.deepEqual((await anew.read(1)).map(body), ["new"]);
 });
 
+Deno.test("Session syncs anew where the homeserver knows its sync token no more, but not for a few refusals", async (t) => {
+  const rows: [what: string, refusals: number, seen: string[]][] = [
+    ["refused four times", 4, ["meanwhile", "afterwards"]],
+    ["refused for good", Infinity, ["afterwards"]],
+  ];
+  for (const [what, refusals, seen] of rows) {
+    await t.step(what, async () => {
+      await using world = new World();
+      const alice = await world.person("alice");
+      let roomId;
+      {
+        await using running = (await world.open()).sync();
+        roomId = await running.roomWith(alice);
+      }
+      await alice.say(roomId, "meanwhile");
+      await using running = await world.open();
+      if (refusals === Infinity) running.store.rooms.setSyncToken("of another life");
+      const answer = { status: 400, body: { errcode: "M_INVALID_PARAM" } };
+      const fault = { path: "/sync", userId: "@toggle:localhost", times: refusals, answer };
+      using _refused = refusals === Infinity ? undefined : world.homeserver.fault(fault);
+      let synced = 0;
+      running.sync(() => synced += 1);
+      await running.until(() => synced > 0 || undefined);
+      await alice.say(roomId, "afterwards");
+      assert.deepEqual((await running.read(seen.length)).map(body), seen);
+      // What is known of the room comes anew with the first sync.
+      assert.ok(running.store.rooms.isJoined(roomId, alice.userId));
+      await running.say(roomId, "answer");
+      await alice.until(() => alice.messages(roomId).some((message) => message.body === "answer") || undefined);
+    });
+  }
+});
+
 Deno.test("Session fills a gap from the room's history, in order, also when that fails at first", async () => {
   await using world = new World();
   const alice = await world.person("alice");

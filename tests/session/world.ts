@@ -104,8 +104,8 @@ export class Running implements AsyncDisposable {
     this.session = session;
   }
 
-  /** Begins to sync; failures are waited out without waiting. */
-  sync(): this {
+  /** Begins to sync; failures are waited out without waiting. `synced` is told of each response. */
+  sync(synced: () => void = () => {}): this {
     const changed = (): void => this.#watchers.forEach((look) => look());
     this.#running = this.session.run(
       {
@@ -130,7 +130,10 @@ export class Running implements AsyncDisposable {
           changed();
         },
       },
-      changed,
+      () => {
+        synced();
+        changed();
+      },
       { policy: operatorPolicy(Infinity), onWait: () => {}, sleep: (_, signal) => sleep(1, signal) },
       this.#end.signal,
     );
