@@ -6,6 +6,7 @@ import type { Person, SeenEvent } from "../../../testbed/mod.ts";
 import { PhoneHost } from "../../../testbed/phone_host.ts";
 import type { Answered, Asked } from "../../../testbed/proxy.ts";
 import { bodyOf } from "../conversation.ts";
+import { Running } from "../faults/process.ts";
 import { elapsed, eventually, type Ground, Subject } from "../faults/subject.ts";
 import { Room } from "../trust/people.ts";
 import type { HostileRow } from "./row.ts";
@@ -49,13 +50,19 @@ async function unsignedOperator(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground, { environment });
   const elsewhere = await host.login(subject.operatorId, subject.password);
   await elsewhere.makeIdentity();
-  await subject.start();
+  const begin = async () => {
+    const logged = (await subject.log()).length;
+    subject.running = new Running(subject.options);
+    // It never becomes ready: it says so at /readyz, and in the log what to do.
+    await eventually("a warning", async () => /--reset-identity/.test((await subject.log()).slice(logged)));
+  };
+  await begin();
   const room = await Room.create(ida, subject.operatorId, []);
   const before = await subject.state();
   const reason = await verdictOn(subject, await room.say("start"));
   assert.equal(reason, "own-device-unsigned");
   await subject.endBySignal();
-  await subject.start();
+  await begin();
   const again = await verdictOn(subject, await room.say("start"));
   const { generation } = await subject.state();
   assert.equal(generation, before.generation, "no effect");
