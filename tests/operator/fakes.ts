@@ -1,5 +1,5 @@
 /**
- * A world for the operator, in memory: a clock that the test moves, a journal, a chat and a scaler. The journal, what
+ * A world for the operator, in memory: a clock that the test moves, the real store, a chat and a scaler. The store, what
  * was said and the cluster outlive an operator; a life of an operator can be ended at any call of a port.
  *
  * @module
@@ -8,7 +8,9 @@
 import { Backoff, type Clock } from "../../lib/async.ts";
 import { ConflictError, NotFoundError, PermissionError, StoreError } from "../../lib/errors.ts";
 import { Operator } from "../../lib/operator/mod.ts";
+import { openMemoryStore, type Store, transactionId } from "../../lib/store/mod.ts";
 import type {
+  Acting,
   Answer,
   Chat,
   CommandRecord,
@@ -23,7 +25,6 @@ import type {
   Payload,
   Pin,
   Pins,
-  Progress,
   Published,
   Rollouts,
   RoomFacts,
@@ -184,19 +185,8 @@ class Life {
   }
 }
 
-interface Row {
-  readonly inbox: InboxEvent;
-  progress: Progress;
-  sessionId: string | undefined;
-  outcome: string | undefined;
-}
-
-interface Said {
-  readonly answer: Answer;
-  readonly writtenAtMs: number;
-  state: "unsent" | "sent" | "dropped";
-  eventId: string | undefined;
-}
+/** How a message arrives. */
+export type Message = Partial<Omit<InboxEvent, "seq">> & { readonly payload?: Payload; readonly gap?: number };
 
 /** What was said in a room. */
 export interface Saying {
@@ -212,11 +202,13 @@ export class World {
   readonly clock = new FakeClock();
   readonly settings: Settings;
 
-  readonly rows = new Map<number, Row>();
-  /** Places of events that stand behind a gap. */
-  readonly held = new Set<number>();
-  readonly claims = new Map<string, number>();
-  readonly answers = new Map<string, Said>();
+  /** What lasts. */
+  readonly store: Store = openMemoryStore(() => this.clock.nowMs);
+  /** How events were settled, by event id. */
+  readonly #outcomes = new Map<string, string>();
+  /** By places in the journal. */
+  readonly #eventIds = new Map<number, string>();
+  #received = 0;
   readonly pins = new Map<string, Pin>();
   /** What the homeserver publishes of users. */
   readonly published = new Map<string, Published>();
@@ -243,7 +235,6 @@ export class World {
   readonly durations: string[] = [];
   /** What was noted on targets. */
   readonly notes: string[] = [];
-  remembered: TargetDocument | undefined;
   /** What is in the way of targets. */
   diagnosis: Diagnosis = { problems: [], missingPermission: undefined };
   /** A watch is permitted. */
@@ -251,8 +242,6 @@ export class World {
   /** Pods are ready as soon as they are wanted. */
   isPrompt = true;
   readonly #watchers = new Set<() => void>();
-  /** What is to be undone if the transaction under way fails. */
-  #undo: (() => void)[] | undefined;
   /** Called before a port does something; may throw, wait, or change the world. */
   before: (call: string, detail: string, signal: AbortSignal | undefined) => void | Promise<void> = () => {};
   /** Told of each call that is on disk when it returns. */
@@ -282,29 +271,50 @@ export class World {
     });
   }
 
-  /** Puts a message into the inbox; by default encrypted, by Alice, from a good device. */
-  receive(body: string, how: Partial<InboxEvent> & { payload?: Payload } = {}): InboxEvent {
-    const seq = this.rows.size + 1;
-    const { payload, ...changes } = how;
+  /** Puts a message into the inbox; by default encrypted, by Alice, from a good device; behind a gap where one is given. */
+  receive(body: string, how: Message = {}): InboxEvent {
+    const number = this.#received += 1;
+    const { payload, gap, ...changes } = how;
     const encrypted = payload?.kind !== "clear";
-    const inbox: InboxEvent = {
-      seq,
+    const event = {
       roomId: room,
-      eventId: `$event${seq}`,
+      eventId: `$event${number}`,
       sender: alice,
       event: { type: encrypted ? "m.room.encrypted" : "m.room.message", content: { body: "…" } },
       receivedAtMs: this.clock.nowMs,
       ageMs: 0,
       ...changes,
     };
-    this.rows.set(seq, { inbox, progress: { state: "new" }, sessionId: undefined, outcome: undefined });
-    this.payloads.set(inbox.eventId, payload ?? decrypted(body, { sessionId: "session", messageIndex: seq }));
-    return inbox;
+    this.store.rooms.addEvent(event, gap === undefined ? { state: "new" } : { state: "held", gap });
+    this.payloads.set(event.eventId, payload ?? decrypted(body, { sessionId: "session", messageIndex: number }));
+    return { seq: this.entry(number)?.inbox.seq ?? 0, ...event };
   }
 
-  /** What became of an event, by its place. */
-  outcome(seq: number): string | undefined {
-    return this.rows.get(seq)?.outcome;
+  /** The so-manieth message, as long as it is not settled, nor held behind a gap. */
+  entry(number: number): Entry | undefined {
+    return this.store.journal.unsettled<Acting>(0).find(({ inbox }) => inbox.eventId === `$event${number}`);
+  }
+
+  /** What became of the so-manieth message. */
+  outcome(number: number): string | undefined {
+    return this.entry(number) === undefined ? this.#outcomes.get(`$event${number}`) : undefined;
+  }
+
+  /** What became of an answer. */
+  stateOf(answer: Pick<Answer, "eventId" | "kind" | "sequence">): "unsent" | "sent" | "dropped" {
+    const { journal } = this.store;
+    if (journal.unsent().some((each) => each.transactionId === transactionIdOf(answer))) return "unsent";
+    return journal.sentAs(answer) === undefined ? "dropped" : "sent";
+  }
+
+  /** What is remembered of the targets. */
+  get remembered(): TargetDocument | undefined {
+    return this.store.memory.load() as TargetDocument | undefined;
+  }
+
+  set remembered(document: TargetDocument | undefined) {
+    if (document === undefined) this.store.memory.clear();
+    else this.store.memory.save(document);
   }
 
   /** Plain texts said so far, in order; without edits. */
@@ -328,13 +338,8 @@ export class World {
       rollouts: this.#rollouts(life),
       journal: this.#journal(life),
       memory: {
-        load: () => structuredClone(this.remembered),
-        save: (remembered) =>
-          life.sync("save", () => {
-            const before = this.remembered;
-            this.#undo?.push(() => void (this.remembered = before));
-            this.remembered = structuredClone(remembered);
-          }),
+        load: () => this.remembered,
+        save: (remembered) => life.sync("save", () => void (this.remembered = remembered)),
       },
       transaction: (calls) => this.#transaction(life, calls),
       pins: this.#pins(life),
@@ -366,95 +371,36 @@ export class World {
   }
 
   #journal(life: Life): Journal {
-    const row = (seq: number): Row => {
-      const found = this.rows.get(seq);
-      if (found === undefined || found.outcome !== undefined) throw new Error(`Cannot change event ${seq}: settled`);
-      return found;
-    };
-    const queue = (answer: Answer): void => {
-      const transactionId = transactionIdOf(answer);
-      if (this.answers.has(transactionId)) return;
-      this.#undo?.push(() => void this.answers.delete(transactionId));
-      this.answers.set(transactionId, {
-        answer,
-        writtenAtMs: this.clock.nowMs,
-        state: "unsent",
-        eventId: undefined,
-      });
-    };
-    const open = (wanted: (row: Row) => boolean): Entry[] =>
-      [...this.rows.values()].filter((row) => row.outcome === undefined && !this.held.has(row.inbox.seq) && wanted(row))
-        .map(({ inbox, progress }) => ({ inbox, progress }));
-    const said = (transactionId: string): Said => {
-      const found = this.answers.get(transactionId);
-      if (found === undefined) throw new Error(`Cannot find answer ${transactionId}`);
-      return found;
+    const { journal } = this.store;
+    const seen = <E extends Entry>(entries: readonly E[]): readonly E[] => {
+      for (const { inbox } of entries) this.#eventIds.set(inbox.seq, inbox.eventId);
+      return entries;
     };
     return {
       transaction: (calls) => this.#transaction(life, calls),
-      unsettled: (afterSeq) => life.sync("unsettled", () => open(({ inbox }) => inbox.seq > afterSeq).slice(0, 3)),
-      arrived: (afterSeq) =>
-        life.sync(
-          "unsettled",
-          () => open(({ inbox, progress }) => inbox.seq > afterSeq && progress.state === "new").slice(0, 3),
-        ),
-      awaitingKey: (roomId, sessionId) =>
-        open((row) =>
-          row.progress.state === "undecryptable" && row.inbox.roomId === roomId && row.sessionId === sessionId
-        ),
-      undecryptable: (seq, sessionId) => {
-        row(seq).progress = { state: "undecryptable" };
-        row(seq).sessionId = sessionId;
-      },
-      claim: (seq, { sessionId, messageIndex }) =>
-        life.sync("claim", () => {
-          const key = `${row(seq).inbox.sender} ${sessionId} ${messageIndex}`;
-          if (!this.claims.has(key)) {
-            this.#undo?.push(() => void this.claims.delete(key));
-            this.claims.set(key, seq);
-          }
-          return this.claims.get(key) === seq;
-        }),
-      acting: (seq, acting) =>
-        life.sync("acting", () => {
-          const changed = row(seq);
-          const { progress } = changed;
-          this.#undo?.push(() => void (changed.progress = progress));
-          changed.progress = { state: "acting", acting };
-        }),
+      unsettled: (afterSeq) => life.sync("unsettled", () => seen(journal.unsettled<Acting>(afterSeq))),
+      arrived: (afterSeq) => life.sync("unsettled", () => seen(journal.arrived(afterSeq))),
+      awaitingKey: (roomId, sessionId) => seen(journal.awaitingKey<Acting>(roomId, sessionId)),
+      undecryptable: (seq, sessionId) => journal.undecryptable(seq, sessionId),
+      claim: (seq, ciphertext) => life.sync("claim", () => journal.claim(seq, ciphertext)),
+      acting: (seq, acting) => life.sync("acting", () => journal.acting(seq, acting)),
       settle: (seq, outcome, answers) =>
         life.sync("settle", () => {
-          const changed = row(seq);
-          this.#undo?.push(() => void (changed.outcome = undefined));
-          changed.outcome = outcome;
-          answers.forEach(queue);
+          journal.settle(seq, outcome, answers);
+          this.#outcomes.set(this.#eventIds.get(seq) ?? "", outcome);
         }),
-      say: (answer) => life.sync("say", () => queue(answer)),
-      unsent: () =>
-        life.sync("unsent", () =>
-          [...this.answers].filter(([, { state }]) => state === "unsent")
-            .map(([transactionId, { answer, writtenAtMs }]) => ({ transactionId, answer, writtenAtMs }))),
-      sent: (transactionId, eventId) =>
-        life.sync("sent", () => void Object.assign(said(transactionId), { state: "sent", eventId })),
-      drop: (transactionId) => life.sync("drop", () => void (said(transactionId).state = "dropped")),
-      isOurs: (eventId) => [...this.answers.values()].some((answer) => answer.eventId === eventId),
-      sentAs: (answer) => this.answers.get(transactionIdOf(answer))?.eventId,
+      say: (answer) => life.sync("say", () => journal.say(answer)),
+      unsent: () => life.sync("unsent", () => journal.unsent<Answer>()),
+      sent: (transactionId, eventId) => life.sync("sent", () => journal.sent(transactionId, eventId)),
+      drop: (transactionId) => life.sync("drop", () => journal.drop(transactionId)),
+      isOurs: (eventId) => journal.isOurs(eventId),
+      sentAs: (answer) => journal.sentAs(answer),
     };
   }
 
   /** All of it lasts, or nothing. */
   #transaction<T>(life: Life, calls: () => T): T {
-    if (this.#undo !== undefined) return calls();
-    const undo: (() => void)[] = this.#undo = [];
-    try {
-      return life.sync("transaction", calls);
-    } catch (error) {
-      // What was killed after it lasts.
-      if (!(error instanceof Killed) || error.point !== "after transaction") undo.reverse().forEach((each) => each());
-      throw error;
-    } finally {
-      this.#undo = undefined;
-    }
+    return life.sync("transaction", () => this.store.transaction(calls));
   }
 
   #pins(life: Life): Pins {
@@ -643,7 +589,7 @@ export class Running implements AsyncDisposable {
 }
 
 export function transactionIdOf({ kind, sequence, eventId }: Pick<Answer, "kind" | "sequence" | "eventId">): string {
-  return `${eventId}/${kind}/${sequence}`;
+  return transactionId(eventId, kind, sequence);
 }
 
 /** A decrypted text message. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { CredentialError, PermissionError } from "../../lib/errors.ts";
 import type { Problem } from "../../lib/scaler/mod.ts";
-import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
+import { alice, clawdbot, Killed, ollama, rest, room, self, transactionIdOf, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";
 const off = "clawdbot is now off (replicas: 0)";
@@ -37,7 +37,7 @@ Deno.test("Operator edits a start's one answer when the target is ready, with an
       assert.equal(world.remembered?.messages.length, 0);
       assert.deepEqual(world.durations, [`clawdbot ${mayWatch ? 13_500 : 14_000}`]);
       const [, { answer, replaces } = assert.fail()] = [...world.said.values()];
-      assert.equal(replaces, "$$event1/answer/0");
+      assert.equal(replaces, `$${transactionIdOf({ eventId: "$event1", kind: "answer", sequence: 0 })}`);
       assert.deepEqual(answer.mentions, undefined);
     });
   }

@@ -334,8 +334,7 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       const world = new World();
       for (const count of meanwhile) world.setScale(count);
       const { seq } = world.receive("start", { ageMs });
-      const row = world.rows.get(seq) ?? assert.fail();
-      row.progress = { state: "acting", acting: { command: "start", parts: [{ target, intent }] } };
+      world.store.journal.acting(seq, { command: "start", parts: [{ target, intent }] });
       await using _running = world.start();
       await rest();
       assert.deepEqual(world.texts, [said]);
@@ -349,9 +348,8 @@ Deno.test("Operator finishes what it was about to do before anything else is don
   world.receive("stop", { roomId: "!second:example.org" });
   world.room("!second:example.org");
   const { seq } = world.receive("start");
-  const row = world.rows.get(seq) ?? assert.fail();
   const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
-  row.progress = { state: "acting", acting: { command: "start", parts: [{ target: clawdbot.alias, intent }] } };
+  world.store.journal.acting(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
   await using _running = world.start();
   await rest();
   assert.deepEqual(world.effects, [1, 0]);
@@ -372,9 +370,9 @@ Deno.test("Operator takes up nothing of a sender, or in a room, that is not allo
       const world = new World(changes);
       // A room that no allowed user is in would be left.
       world.room(room, { joined: [alice, "@bob:example.org", self] });
-      const row = world.rows.get(world.receive("start").seq) ?? assert.fail();
+      const { seq } = world.receive("start");
       const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
-      row.progress = { state: "acting", acting: { command: "start", parts: [{ target: clawdbot.alias, intent }] } };
+      world.store.journal.acting(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
       world.setScale(now);
       await using _running = world.start();
       await rest();

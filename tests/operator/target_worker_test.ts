@@ -5,7 +5,7 @@ import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { CredentialError, NotFoundError, PermissionError, RejectedError, StoreError } from "../../lib/errors.ts";
 import { TransientError } from "../../lib/errors.ts";
 import type { Intent } from "../../lib/operator/mod.ts";
-import { alice, clawdbot, Killed, ollama, rest, World } from "./fakes.ts";
+import { alice, clawdbot, Killed, ollama, rest, transactionIdOf, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";
 const waiting = "The Kubernetes API isn't answering. Still trying to start clawdbot…";
@@ -192,7 +192,10 @@ Deno.test("A command that was told to be waiting, and then killed, edits the sam
       await rest();
       assert.deepEqual(world.story, [waiting, `✎ ${end}`]);
       assert.deepEqual(world.effects, effects);
-      assert.equal([...world.said.values()].at(-1)?.replaces, "$$event1/answer/0");
+      assert.equal(
+        [...world.said.values()].at(-1)?.replaces,
+        `$${transactionIdOf({ eventId: "$event1", kind: "answer", sequence: 0 })}`,
+      );
     });
   }
 });
@@ -234,11 +237,8 @@ Deno.test("A half-done command is finished at the workload that it was given for
     await t.step(name, async () => {
       const world = new World();
       world.scales.set("claw", world.scale);
-      const row = world.rows.get(world.receive("start").seq) ?? assert.fail();
-      row.progress = {
-        state: "acting",
-        acting: { command: "start", parts: [{ target: clawdbot.alias, workload, intent }] },
-      };
+      const { seq } = world.receive("start");
+      world.store.journal.acting(seq, { command: "start", parts: [{ target: clawdbot.alias, workload, intent }] });
       await using _running = world.start(undefined, targets);
       await rest();
       assert.deepEqual(world.texts, [said]);
@@ -251,17 +251,14 @@ Deno.test("A half-done command for two targets is finished at both when their na
   const world = new World();
   const one = { ...clawdbot, alias: "two" }, two = { ...clawdbot, alias: "one", namespace: "elsewhere" };
   for (const alias of ["one", "two"]) world.scales.set(alias, world.scale);
-  const row = world.rows.get(world.receive("start all").seq) ?? assert.fail();
-  row.progress = {
-    state: "acting",
-    acting: {
-      command: "start",
-      parts: [
-        { target: "one", workload: "deployment/clawdbot/clawdbot", intent },
-        { target: "two", workload: "deployment/elsewhere/clawdbot" },
-      ],
-    },
-  };
+  const { seq } = world.receive("start all");
+  world.store.journal.acting(seq, {
+    command: "start",
+    parts: [
+      { target: "one", workload: "deployment/clawdbot/clawdbot", intent },
+      { target: "two", workload: "deployment/elsewhere/clawdbot" },
+    ],
+  });
   await using _running = world.start(undefined, [one, two]);
   await rest();
   assert.deepEqual(world.effects.toSorted(), ["one 1", "two 1"]);
