@@ -195,14 +195,10 @@ export class TargetWorker {
         // A command waits; it looks for itself.
         const isInterrupted = turn === undefined && this.#look.signal.aborted && call.kind !== "scale";
         if (isInterrupted && !isFatal(error)) return 0;
-        if (error instanceof ConflictError && ++conflicts < MAX_CONFLICTS) {
-          learnt = { ...learnt, scale: undefined, authorization: undefined };
-        } else {learnt = {
-            ...learnt,
-            scale: undefined,
-            authorization: undefined,
-            failure: this.#failed(error, call, turn),
-          };}
+        // Somebody was faster: it is read again at once, a few times.
+        const isRace = error instanceof ConflictError && ++conflicts < MAX_CONFLICTS;
+        const failure = isRace ? undefined : this.#failed(error, call, turn);
+        learnt = { ...learnt, scale: undefined, authorization: undefined, failure };
       }
     }
     throw new Error(`No end to what is to be done at ${this.#target.alias}`);
@@ -322,9 +318,14 @@ export class TargetWorker {
     // What the cluster refuses us may be granted again; what the homeserver does ends the login.
     if (isFatal(error) && !(error instanceof CredentialError && party === "Kubernetes API")) throw error;
     const why = this.#whyRefused(error, turn);
-    const reason = messageOf(error);
-    logger.warn("Cannot {what} {target}: {reason}", { what: call.kind, target: this.#target.alias, reason });
-    return (turn?.failures ?? this.#failures).add(party, why, error);
+    const failure = (turn?.failures ?? this.#failures).add(party, why, error);
+    logger.warn("Cannot {what} {target}, next try in {waitMs} ms: {reason}", {
+      what: call.kind,
+      target: this.#target.alias,
+      waitMs: Math.round(failure.retryAtMs - this.#parts.clock.now()),
+      reason: messageOf(error),
+    });
+    return failure;
   }
 
   /** Why the API server refuses it; undefined: that may be different next time. */
