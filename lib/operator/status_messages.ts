@@ -63,36 +63,25 @@ export class StatusMessages {
     states.setMessage({ ...message, lines: withLine(message.lines, { workload, text, state: "followed" }) });
   }
 
-  /** Tells the sender of a command something in a message of its own. */
-  alert(command: TargetCommand, target: Target, news: News): void {
-    const message = this.#messageOf(command.inbox);
-    this.#parts.states.setMessage(this.#mention({ ...message, users: [command.inbox.sender] }, target, news));
-  }
-
-  /** Settles a command's event with its answer when it is over at all of its targets; else writes down how far it is. */
-  settle(command: TargetCommand): void {
-    const { journal } = this.#parts;
+  /**
+   * Settles a command's event with its answer when it is over at all of its targets; else writes down how far it is.
+   *
+   * @param alert what its sender is told in a message of its own, behind the answer
+   */
+  settle(command: TargetCommand, alert: { readonly target: Target; readonly news: News } | undefined): void {
+    const { journal, states } = this.#parts;
     const { inbox, steps, word } = command;
     const ends = [...steps.values()].map(({ end }) => end);
-    if (ends.includes(undefined)) {
-      if (word !== "status") journal.acting(inbox.seq, actingOf(command));
-      return;
-    }
-    const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
-    journal.settle(inbox.seq, [...outcomes].join("+"), [this.#answer(command)]);
-  }
-
-  #answer(command: TargetCommand): Answer {
-    const { inbox, steps } = command;
-    const { states } = this.#parts;
     const message = this.#messageOf(inbox);
-    const lines = [...steps.values()].flatMap(({ target, workload = target, end }): StatusLine[] => {
-      // What has been told of a rollout since is newer.
-      const told = message.lines.find((line) => line.workload === workload && line.state !== "waiting");
-      return told !== undefined ? [told] : end === undefined ? [] : [{ workload, text: end.text, state: "final" }];
-    });
-    states.setMessage({ ...message, lines, answered: true, edits: message.edits + (message.answered ? 1 : 0) });
-    return answerOf({ ...message, lines }, command.underWay);
+    const isOver = !ends.includes(undefined);
+    if (isOver) {
+      const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
+      const answer = answerOf({ ...message, lines: linesOf(command, message) }, command.underWay);
+      journal.settle(inbox.seq, [...outcomes].join("+"), [answer]);
+    } else if (word !== "status") journal.acting(inbox.seq, actingOf(command));
+    const told = alert === undefined ? message : this.#mention(message, [inbox.sender], alert.target, alert.news);
+    if (isOver) states.setMessage(answered({ ...told, lines: linesOf(command, message) }));
+    else if (told !== message) states.setMessage(told);
   }
 
   /** Has all messages that follow a target say so. */
@@ -107,7 +96,7 @@ export class StatusMessages {
     for (const message of states.following(workload)) {
       const lines = withLine(message.lines, line);
       const changed = message.answered ? this.#say({ ...message, lines }) : { ...message, lines };
-      states.setMessage(alert === undefined ? changed : this.#mention(changed, target, alert));
+      states.setMessage(alert === undefined ? changed : this.#mention(changed, changed.users, target, alert));
     }
   }
 
@@ -155,12 +144,12 @@ export class StatusMessages {
         : [{ workload, text: end.text, state: "final" }]
     );
     this.#parts.journal.say(answerOf({ ...message, lines: [...ended, ...message.lines] }));
-    return { ...message, answered: true, edits: message.edits + (message.answered ? 1 : 0) };
+    return answered(message);
   }
 
-  /** Queues a message that mentions everybody who waits. */
-  #mention(message: StatusMessage, target: Target, news: News): StatusMessage {
-    const { roomId, eventId, threadId, users: mentions, alerts: sequence } = message;
+  /** Queues a message that mentions people. */
+  #mention(message: StatusMessage, mentions: readonly string[], target: Target, news: News): StatusMessage {
+    const { roomId, eventId, threadId, alerts: sequence } = message;
     const text = words.mentioning(mentions, this.sentence(target, news));
     this.#parts.journal.say({
       ...{ kind: "alert", sequence, roomId, eventId, form: "text", text, reply: true, mentions },
@@ -168,6 +157,19 @@ export class StatusMessages {
     });
     return { ...message, alerts: sequence + 1 };
   }
+}
+
+/** A message whose answer, or a further edit of it, has been queued. */
+function answered(message: StatusMessage): StatusMessage {
+  return { ...message, answered: true, edits: message.edits + (message.answered ? 1 : 0) };
+}
+
+/** What a message says now that its command is over; what has been told of a rollout since is newer than the command's end. */
+function linesOf({ steps }: TargetCommand, message: StatusMessage): StatusLine[] {
+  return [...steps.values()].flatMap(({ target, workload = target, end }): StatusLine[] => {
+    const told = message.lines.find((line) => line.workload === workload && line.state !== "waiting");
+    return told !== undefined ? [told] : end === undefined ? [] : [{ workload, text: end.text, state: "final" }];
+  });
 }
 
 function withLine(lines: readonly StatusLine[], line: StatusLine): StatusLine[] {

@@ -387,8 +387,7 @@ export class TargetWorker {
     const end = { outcome: refusal ?? outcome, text, ...counts };
     command.steps.set(this.#workload, { target: alias, workload: this.#workload, end });
     if (followed) messages.follow(command, this.#target, text);
-    messages.settle(command);
-    if (alert !== undefined) messages.alert(command, this.#target, alert);
+    messages.settle(command, alert && { target: this.#target, news: alert });
     turn.isOver = true;
   }
 

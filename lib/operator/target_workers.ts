@@ -91,7 +91,7 @@ export class TargetWorkers {
     const { target: alias, workload = alias } = step;
     steps.set(workload, { ...step, end: { outcome: "failed", text: targetGone(typed, alias) } });
     transaction(() => {
-      this.#messages.settle(command);
+      this.#messages.settle(command, undefined);
       this.#states.save();
     });
     const unread = { before: undefined, after: undefined };

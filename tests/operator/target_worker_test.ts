@@ -200,6 +200,23 @@ Deno.test("A command that was told to be waiting, and then killed, edits the sam
   }
 });
 
+Deno.test("A command that failed at two targets rings for each, and leaves nothing behind", async () => {
+  const world = new World({ targets: [clawdbot, ollama] });
+  world.before = (call) => {
+    if (call === "scaler.read") throw new TransientError("Cannot reach it");
+  };
+  await using running = world.start();
+  await running.receive("start all");
+  await world.clock.advance(30_000);
+  await rest();
+  const alerts = world.story.filter((line) => line.startsWith("!"));
+  assert.deepEqual(alerts.toSorted(), [
+    `! ${alice}: Couldn't start clawdbot`,
+    `! ${alice}: Couldn't start ollama`,
+  ]);
+  assert.deepEqual(world.remembered?.messages, []);
+});
+
 Deno.test("A status that waited is told to be waiting, and edited, also across a kill", async () => {
   const world = new World();
   world.before = (call) => {
