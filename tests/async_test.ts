@@ -10,6 +10,7 @@ import {
   retry,
   Semaphore,
   sleep,
+  Throttle,
   Wakeup,
 } from "../lib/async.ts";
 import { ConfigError, CredentialError, PermissionError, TransientError } from "../lib/errors.ts";
@@ -411,4 +412,32 @@ Deno.test("Semaphore runs so many at once, in their order, and passes on the pla
   await Promise.all([works[1], works[2], works[4]]);
   await assert.rejects(semaphore.run(() => Promise.resolve(), leaving.signal), /left/);
   assert.equal(await semaphore.run(() => Promise.resolve("free"), never), "free");
+});
+
+Deno.test("Throttle.turn() lets a burst through, then one at a time, also when the clock is set back", async () => {
+  let nowMs = 1_000_000;
+  const waits: number[] = [];
+  const clock = {
+    now: () => nowMs,
+    sleep: (ms: number) => {
+      waits.push(ms);
+      nowMs += ms;
+      return Promise.resolve();
+    },
+  };
+  const never = new AbortController().signal;
+  const throttle = new Throttle({ burst: 3, everyMs: 100, clock });
+  const turns = async (times: number): Promise<number[]> => {
+    waits.length = 0;
+    for (let turn = 0; turn < times; turn += 1) await throttle.turn(never);
+    return [...waits];
+  };
+  assert.deepEqual(await turns(5), [100, 100], "three at once");
+  nowMs += 200;
+  assert.deepEqual(await turns(3), [100], "two were saved up meanwhile");
+  nowMs += 60_000;
+  assert.deepEqual(await turns(4), [100], "and never more than a burst");
+  nowMs -= 3_600_000;
+  assert.deepEqual(await turns(2), [100, 100], "a clock that was set back makes nobody wait longer");
+  await assert.rejects(throttle.turn(AbortSignal.abort(new Error("end"))), /end/);
 });

@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { type KeyedQueue, Throttle } from "../async.ts";
+import { type KeyedQueue, sleep, Throttle } from "../async.ts";
 import { RejectedError } from "../errors.ts";
 import { type Json, list, object, text } from "../json.ts";
 import type { Gap, NewEvent } from "../store/mod.ts";
@@ -98,7 +98,8 @@ export class BackPagination {
     const events: NewEvent[] = [];
     const refused: RefusedEvent[] = [];
     const end = (cutOff?: string): Filling => ({ events: events.reverse(), refused: refused.reverse(), cutOff });
-    const throttle = new Throttle({ burst: 10, everyMs: 100 });
+    const clock = { now: Date.now, sleep: this.#retrying.sleep ?? sleep };
+    const throttle = new Throttle({ burst: 10, everyMs: 100, clock });
     const seen = new Set<string>();
     for (let from = gap.from; seen.size < MOST_PAGES;) {
       seen.add(from);

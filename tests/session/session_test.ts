@@ -537,3 +537,88 @@ Deno.test("Session.leave() declines an invitation", async () => {
   assert.deepEqual(running.session.invitations(), []);
   assert.equal(running.session.room(roomId), undefined);
 });
+
+Deno.test("Session tells of a history that was cut off until somebody takes it, and then not again for an hour", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await running.roomWith(alice);
+  running.isReady = false;
+  running.store.rooms.cutHistory(roomId);
+  await alice.say(roomId, "one");
+  await running.read(1);
+  assert.equal(running.store.journal.cutHistories().length, 1);
+  running.isReady = true;
+  await alice.say(roomId, "two");
+  await running.until(() => running.cutOff.length > 0 || undefined);
+  assert.deepEqual([running.cutOff, running.store.journal.cutHistories()], [[roomId], []]);
+  running.store.rooms.cutHistory(roomId);
+  await alice.say(roomId, "three");
+  await running.read(3);
+  assert.deepEqual([running.cutOff, running.store.journal.cutHistories().length], [[roomId], 1]);
+});
+
+Deno.test("Session is addressed by a name that it is given while it runs", async (t) => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  const owner = await world.phoneOf("toggle", "secret");
+  await using running = (await world.open()).sync();
+  const roomId = await running.roomWith(alice);
+  const asked = () =>
+    world.homeserver.requests.entries.filter(({ template, userId, method }) =>
+      method === "GET" && template.startsWith("/profile/") && userId === "@toggle:localhost"
+    ).length;
+  const before = asked();
+  await alice.say(roomId, "start");
+  await running.read(1);
+  assert.equal(asked(), before, "a command asks nobody for a name");
+  await t.step("as soon as somebody uses it", async () => {
+    using time = new FakeTime();
+    await owner.api.request("PUT", "/profile/%40toggle%3Alocalhost/displayname", { displayname: "The Claw" });
+    time.advance(10_000);
+    await alice.say(roomId, "The Claw: status");
+    await running.read(2);
+    assert.ok(running.session.names.includes("The Claw"));
+  });
+  await t.step("in a room, as its state has it", async () => {
+    world.homeserver.attacks.inject(roomId, {
+      type: "m.room.member",
+      sender: alice.userId,
+      state_key: running.session.self,
+      content: { membership: "join", displayname: "Room Claw" },
+    });
+    await running.until(() => running.session.names.includes("Room Claw") || undefined);
+  });
+});
+
+/** `performance.now()` as a test moves it. */
+class FakeTime implements Disposable {
+  readonly #real = performance.now;
+  #movedMs = 0;
+
+  constructor() {
+    const real = this.#real.bind(performance);
+    performance.now = () => real() + this.#movedMs;
+  }
+
+  advance(ms: number): void {
+    this.#movedMs += ms;
+  }
+
+  [Symbol.dispose](): void {
+    performance.now = this.#real;
+  }
+}
+
+Deno.test("Session.run() tells nothing any more once it has ended", async () => {
+  for (const ends of [false, true]) {
+    await using world = new World();
+    await using running = (await world.open()).sync();
+    if (ends) await running.end();
+    // The crypto learns of her devices from the query that this makes.
+    const alice = await world.person("alice");
+    assert.equal((await running.session.published(alice.userId, never)).devices.length, 1);
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    assert.deepEqual([...running.changed], ends ? [] : [alice.userId]);
+  }
+});

@@ -205,11 +205,16 @@ export class Running implements AsyncDisposable {
     return this.session.send(transactionId, answer, undefined, never);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends the syncing. */
+  async end(): Promise<void> {
     this.#end.abort(new DOMException("end of the test", "AbortError"));
     await this.#running?.catch((error) => {
       if (error?.name !== "AbortError") throw error;
     });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
     this.session[Symbol.dispose]();
     await this.store.close();
   }

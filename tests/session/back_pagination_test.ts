@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { KeyedQueue, operatorPolicy, sleep } from "../../lib/async.ts";
+import type { Json } from "../../lib/json.ts";
+import { BackPagination } from "../../lib/session/back_pagination.ts";
+import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
+import type { RefusedEvent } from "../../lib/session/mod.ts";
+import { openMemoryStore } from "../../lib/store/mod.ts";
+
+const ROOM = "!r:x";
+const SELF = "@toggle:x";
+
+function message(eventId: string, sender = "@ann:x"): Json {
+  return { type: "m.room.message", event_id: eventId, sender, content: { body: eventId, msgtype: "m.text" } };
+}
+
+/** What came of filling a gap from `p` to `s`, by a server that answers requests for pages as given, by their number. */
+async function fill(page: (from: string, asked: number) => Response | Json): Promise<{
+  readonly asked: string[];
+  readonly events: string[];
+  readonly refused: RefusedEvent[];
+  readonly isCutOff: boolean;
+  readonly waits: number[];
+}> {
+  const asked: string[] = [];
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, (request) => {
+    const from = new URL(request.url).searchParams.get("from") ?? "";
+    asked.push(from);
+    const answer = page(from, asked.length);
+    return answer instanceof Response ? answer : Response.json(answer);
+  });
+  using requests = new HomeserverClient(`http://127.0.0.1:${server.addr.port}`);
+  await using store = openMemoryStore();
+  const gap = store.rooms.addGap({ roomId: ROOM, from: "p", to: "s" });
+  store.rooms.addEvent(
+    { roomId: ROOM, eventId: "$after", sender: "@ann:x", event: message("$after"), receivedAtMs: 0, ageMs: 0 },
+    { state: "held", gap },
+  );
+  const stop = new AbortController();
+  const failed = Promise.withResolvers<never>();
+  const filled = Promise.withResolvers<void>();
+  const queue = new KeyedQueue(stop.signal, failed.reject);
+  const refused: RefusedEvent[] = [];
+  const waits: number[] = [];
+  const history = new BackPagination(
+    { requests, store, self: SELF, allowedUsers: new Set(["@ann:x"]), now: () => 0 },
+    { filled: filled.resolve, refused: (event) => refused.push(event) },
+    {
+      policy: operatorPolicy(2),
+      onWait: () => {},
+      sleep: (ms, signal) => {
+        waits.push(ms);
+        return sleep(1, signal);
+      },
+    },
+    queue,
+    stop.signal,
+  );
+  history.fill();
+  history.fill();
+  await Promise.race([filled.promise, failed.promise]);
+  await queue.idle();
+  assert.equal(store.rooms.gapCount(ROOM), 0);
+  return {
+    asked,
+    refused,
+    waits,
+    events: store.journal.unsettled(0).map(({ inbox }) => inbox.eventId),
+    isCutOff: store.journal.cutHistories().length > 0,
+  };
+}
+
+Deno.test("BackPagination fills a gap in the order of the timeline, without strangers' messages", async () => {
+  const { events, refused, asked, isCutOff } = await fill((from) =>
+    from === "p"
+      ? { chunk: [message("$4"), message("$3", "@eve:x"), message("$2")], end: "older" }
+      : { chunk: [message("$1"), { ...message("$0"), content: {} }] }
+  );
+  assert.deepEqual([events, asked, isCutOff], [["$1", "$2", "$4", "$after"], ["p", "older"], false]);
+  assert.deepEqual(refused, [{ roomId: ROOM, eventId: "$3", sender: "@eve:x" }]);
+});
+
+Deno.test("BackPagination ends where a server makes it go round, and notes that the history is cut off", async () => {
+  const { events, asked, isCutOff } = await fill((_, asked) => ({
+    chunk: asked === 1 ? [message("$1")] : [],
+    end: asked % 2 === 0 ? "even" : "odd",
+  }));
+  assert.deepEqual([events, asked, isCutOff], [["$1", "$after"], ["p", "odd", "even"], true]);
+});
+
+Deno.test("BackPagination asks for a hundred pages at most, also for empty ones, and no faster than ten a second", async () => {
+  const { asked, isCutOff, waits } = await fill((_, asked) => ({ chunk: [], end: `t${asked}` }));
+  assert.deepEqual([asked.length, isCutOff], [100, true]);
+  const waitedMs = waits.reduce((sum, ms) => sum + ms, 0);
+  assert.ok(waits.length >= 85 && waitedMs >= 8_000, `${waits.length} waits of ${waitedMs} ms together`);
+});
+
+Deno.test("BackPagination gives up what is refused or too large, and nothing else", async (t) => {
+  const refusal = () => Response.json({ errcode: "M_FORBIDDEN", error: "no" }, { status: 403 });
+  // Content-Length is not believed: the bytes are counted.
+  const large = () => {
+    const chunk = new Uint8Array(1_048_576).fill(120);
+    let chunks = 0;
+    return new Response(
+      new ReadableStream({
+        pull: (controller) => {
+          chunks += 1;
+          if (chunks <= 66) controller.enqueue(chunk);
+          else controller.close();
+        },
+      }),
+    );
+  };
+  for (const [what, answer] of [["refused", refusal], ["larger than 64 MiB", large]] as const) {
+    await t.step(what, async () => {
+      const { events, asked, isCutOff } = await fill((from) =>
+        from === "p" ? { chunk: [message("$1")], end: "older" } : answer()
+      );
+      assert.deepEqual([events, asked, isCutOff], [["$1", "$after"], ["p", "older"], true]);
+    });
+  }
+  await t.step("not answered for a while, for longer than other requests would be tried", async () => {
+    const { events, isCutOff, waits } = await fill((_, asked) =>
+      asked < 5 ? new Response(null, { status: 502 }) : { chunk: [message("$1")] }
+    );
+    assert.deepEqual([events, isCutOff, waits.length], [["$1", "$after"], false, 4]);
+  });
+});
