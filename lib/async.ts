@@ -291,15 +291,26 @@ export class Mutex {
   }
 }
 
-/** A mutex for each key. */
+/** A mutex for each key, as long as it is in use. */
 export class KeyedMutex {
-  readonly #mutexes = new Map<string, Mutex>();
+  readonly #mutexes = new Map<string, { readonly mutex: Mutex; users: number }>();
+
+  /** Keys under which work runs or waits. */
+  get size(): number {
+    return this.#mutexes.size;
+  }
 
   /** Runs the work under the mutex of this key. */
-  run<T>(key: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    let mutex = this.#mutexes.get(key);
-    if (mutex === undefined) this.#mutexes.set(key, mutex = new Mutex());
-    return mutex.run(work, signal);
+  async run<T>(key: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const entry = this.#mutexes.get(key) ?? { mutex: new Mutex(), users: 0 };
+    this.#mutexes.set(key, entry);
+    entry.users += 1;
+    try {
+      return await entry.mutex.run(work, signal);
+    } finally {
+      entry.users -= 1;
+      if (entry.users === 0) this.#mutexes.delete(key);
+    }
   }
 }
 

@@ -3,6 +3,7 @@ import {
   Backoff,
   type BackoffPolicy,
   Deadline,
+  KeyedMutex,
   KeyedQueue,
   Mutex,
   type NextTry,
@@ -258,6 +259,26 @@ Deno.test("sleep() doesn't overflow into no sleep at all", leavesNothing, async 
 function raise(error: unknown): never {
   throw error;
 }
+
+Deno.test("KeyedMutex.run() lets one at a time in under a key, and keeps no key that nobody uses", async () => {
+  const mutex = new KeyedMutex();
+  const signal = new AbortController().signal;
+  const done: string[] = [];
+  const first = Promise.withResolvers<void>();
+  const all = [
+    mutex.run("a", () => first.promise.then(() => void done.push("a1")), signal),
+    mutex.run("a", () => Promise.resolve(void done.push("a2")), signal),
+    mutex.run("b", () => Promise.resolve(void done.push("b1")), signal),
+  ];
+  await all[2];
+  assert.deepEqual(done, ["b1"]);
+  assert.equal(mutex.size, 1);
+  await assert.rejects(mutex.run("a", () => assert.fail("begun"), AbortSignal.abort(new Error("over"))), /over/);
+  first.resolve();
+  await Promise.all(all);
+  assert.deepEqual(done, ["b1", "a1", "a2"]);
+  assert.equal(mutex.size, 0);
+});
 
 Deno.test("KeyedQueue.run() does one thing after the other under a name, names side by side", async () => {
   const done: string[] = [];

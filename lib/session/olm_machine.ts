@@ -85,9 +85,9 @@ export class Machine implements Disposable {
   readonly #changes = new Mutex();
   /** Allowed users, and ourselves, whose devices have changed since a query last told them, with the number of the sync that said so. */
   readonly #stale: Map<string, number>;
-  /** Devices by user and device id, as the homeserver has listed them last since we started. */
+  /** Devices of the same by user and device id, as the homeserver has listed them last since we started. */
   readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
-  /** Users who have an identity by the homeserver's last answer. */
+  /** Who of them has an identity by the homeserver's last answer. */
   readonly #identified = new Set<string>();
   #revision = 0;
   #isSigned = false;
@@ -375,6 +375,7 @@ export class Machine implements Disposable {
     const json = await this.#mark(request, answer, signal);
     if (request.type !== RequestType.KeysQuery) return json;
     for (const [user, devices] of Object.entries(object(json["device_keys"]))) {
+      if (!this.#senders.has(user)) continue;
       this.#listed.set(user, listedKeys(object(devices)));
       if (object(json["master_keys"])[user] === undefined) this.#identified.delete(user);
       else this.#identified.add(user);

@@ -9,13 +9,13 @@ import { RoomId, type RoomKeyInfo, type RoomKeyWithheldInfo } from "@matrix-org/
 import { getLogger } from "@logtape/logtape";
 import type { Secret } from "../config/mod.ts";
 import { KeyedQueue, Wakeup } from "../async.ts";
-import { RejectedError } from "../errors.ts";
+import { RejectedError, TransientError } from "../errors.ts";
 import type { Answer, InboxEvent, Invitation, Listener, Payload, Published, RoomFacts } from "./facts.ts";
 import type { Store } from "../store/mod.ts";
 import { outgoingEvent } from "./content.ts";
 import { BackPagination } from "./back_pagination.ts";
 import { ensureIdentity, type IdentityState, untilSigned } from "./cross_signing.ts";
-import { type Json, object, text } from "../json.ts";
+import { type Json, object, parseObject, text } from "../json.ts";
 import type { Machine } from "./olm_machine.ts";
 import type { SessionOptions } from "./connect.ts";
 import { OwnNames } from "./own_names.ts";
@@ -360,7 +360,10 @@ export class Session implements Disposable {
   ): Promise<string> {
     const { type, content } = outgoingEvent(answer, replacesEventId);
     const body = await this.#encryption.send(answer.roomId, transactionId, type, content, signal);
-    return text(object(JSON.parse(body))["event_id"]) ?? "";
+    const eventId = text(parseObject(body)?.["event_id"]);
+    // Under the same transaction id it is not sent twice, and edits need to know what they edit.
+    if (!eventId) throw new TransientError("Cannot tell as which event it was sent: the answer names none");
+    return eventId;
   }
 
   /** The ids of rooms, of which some may be given by an alias, which counts as what it points to now; none for `any`. */

@@ -31,7 +31,8 @@ export class Verifier {
   readonly #allowedUsers: readonly string[];
   readonly #now: () => number;
   readonly #accepted = new Map<string, number[]>();
-  readonly #ended = new Set<string>();
+  /** Verifications that are over, as long as the crypto knows them. */
+  #ended = new Set<string>();
 
   /** Accepts requests of `allowedUsers`, and looks at nobody else's; `now` in milliseconds since the epoch. */
   constructor(machine: Machine, allowedUsers: Iterable<string>, now: () => number) {
@@ -46,15 +47,18 @@ export class Verifier {
    * @throws TransientError if the homeserver did not take an answer
    */
   async advance(signal: AbortSignal): Promise<void> {
+    const known = new Set<string>();
     for (const user of this.#allowedUsers) {
       for (const request of this.#machine.olm.getVerificationRequests(new UserId(user))) {
-        await this.#step(user, request, signal);
+        const flow = `${user} ${request.flowId}`;
+        known.add(flow);
+        await this.#step(user, flow, request, signal);
       }
     }
+    this.#ended = this.#ended.intersection(known);
   }
 
-  async #step(user: string, request: VerificationRequest, signal: AbortSignal): Promise<void> {
-    const flow = `${user} ${request.flowId}`;
+  async #step(user: string, flow: string, request: VerificationRequest, signal: AbortSignal): Promise<void> {
     if (this.#ended.has(flow)) return;
     if (request.isCancelled()) return void this.#ended.add(flow);
     if (request.isDone()) {

@@ -27,6 +27,14 @@ Deno.test("askWellKnown() reads what a server name's .well-known says, also else
     ["a base URL of another kind", {
       "/": () => Response.json({ "m.homeserver": { base_url: "file:///etc" } }),
     }, ConfigError],
+    ...["?a=b", "#c", "/path?"].map((tail): [string, Record<string, () => Response>, typeof ConfigError] => [
+      `a base URL that nothing can be put behind, with ${tail}`,
+      { "/": () => Response.json({ "m.homeserver": { base_url: `https://matrix.example.org${tail}` } }) },
+      ConfigError,
+    ]),
+    ["a base URL with a password", {
+      "/": () => Response.json({ "m.homeserver": { base_url: "https://user:pw@matrix.example.org" } }),
+    }, ConfigError],
     ["a web page", { "/": () => new Response("<html>") }, TransientError, /answers 200, which is not JSON$/],
     ["a refusal by a proxy", { "/": () => new Response("", { status: 403 }) }, TransientError, /answers 403$/],
     ["502", { "/": () => new Response("", { status: 502 }) }, TransientError, /answers 502$/],

@@ -7,13 +7,13 @@ import { openStore } from "../../lib/store/mod.ts";
 
 const never = new AbortController().signal;
 
-/** A device's crypto over a store of its own; it reaches no homeserver. */
-async function withMachine(use: (machine: Machine) => Promise<void>): Promise<void> {
+/** A device's crypto over a store of its own; it reaches no homeserver unless it is given one. */
+async function withMachine(use: (machine: Machine) => Promise<void>, url = "http://127.0.0.1:9"): Promise<void> {
   const folder = await Deno.makeTempDir();
   {
     await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
     await store.openCrypto();
-    using requests = new HomeserverClient("http://127.0.0.1:9");
+    using requests = new HomeserverClient(url);
     using machine = await Machine.open({
       requests,
       store,
@@ -54,4 +54,15 @@ Deno.test("Machine.receive() hands over what the crypto does not know, and that 
       });
     }
   });
+});
+
+Deno.test("Machine.query() keeps nothing of users whose messages are not read", async () => {
+  const devices = { PHONE: { keys: { "ed25519:PHONE": "a", "curve25519:PHONE": "b" } } };
+  const answer = { device_keys: { "@alice:localhost": {}, "@eve:evil.example": devices } };
+  await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => Response.json(answer));
+  await withMachine(async (machine) => {
+    await machine.query("@alice:localhost", never);
+    assert.ok(machine.listed("@alice:localhost") !== undefined);
+    assert.equal(machine.listed("@eve:evil.example"), undefined);
+  }, `http://127.0.0.1:${server.addr.port}`);
 });

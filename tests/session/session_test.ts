@@ -247,6 +247,20 @@ Deno.test("Session.send() with the same transaction id says it once", async () =
   assert.equal(await running.say(roomId, "once", "t1"), await running.say(roomId, "once", "t1"));
 });
 
+Deno.test("Session.send() asks again where the homeserver does not say as which event it was sent", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await running.roomWith(alice);
+  const path = "/rooms/{roomId}/send/{type}/{transactionId}";
+  const heard = alice.next(({ body }) => body === "once");
+  {
+    using _lost = world.homeserver.fault({ path, times: 1, after: true, answer: { status: 200, body: {} } });
+    await assert.rejects(running.say(roomId, "once", "t1"), TransientError);
+  }
+  assert.equal(await running.say(roomId, "once", "t1"), (await heard).eventId);
+});
+
 Deno.test("Session never sends in clear into a room that was encrypted, whatever settings it is given", async () => {
   await using world = new World();
   const alice = await world.person("alice");
