@@ -7,9 +7,63 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { KeyedQueue } from "../async.ts";
+import type { UntrustedReason } from "../authorization/mod.ts";
+import type { CommandWord } from "../commands/mod.ts";
 import { CredentialError, isFatal, PermissionError } from "../errors.ts";
 import type { InboxEvent, RefusedEvent, Rollouts, Target } from "./ports.ts";
-import type { CommandRecord, Observer, Refusal } from "./settings.ts";
+
+/** Why something was refused: the words of the log and of the counter. */
+export type Refusal =
+  | UntrustedReason
+  | "stranger"
+  | "invitation"
+  | "unreadable"
+  | "repeat"
+  | "edit"
+  | "reply";
+
+/** What became of a command. */
+export type Outcome = "done" | "already" | "too-old" | "overtaken" | "failed" | "refused";
+
+/** The account of one command. */
+export interface CommandRecord {
+  /** Canonical word. */
+  readonly command: CommandWord;
+  /** Alias of the target; undefined where none is concerned, or it was not named and nothing was done. */
+  readonly target: string | undefined;
+  /** Who sent it. */
+  readonly sender: string;
+  /** Room id. */
+  readonly room: string;
+  /** Event id. */
+  readonly event: string;
+  /** What became of it. */
+  readonly outcome: Outcome;
+  /** Replicas before; undefined if they were not read. */
+  readonly before: number | undefined;
+  /** Replicas wanted afterwards; undefined if that is not known. */
+  readonly after: number | undefined;
+  /** From the moment it was taken up to its answer, milliseconds. */
+  readonly ms: number;
+}
+
+/** Who wants to count what happens. */
+export interface Observer {
+  /** Something is tried again after a failure. */
+  retried(): void;
+  /** Something was refused. */
+  refused(reason: Refusal): void;
+  /** A command has been dealt with. */
+  commanded(record: CommandRecord): void;
+  /** An allowed user's message could not be decrypted at first. */
+  undecryptable(): void;
+  /** A target's count was changed; so long the cluster took to accept it. */
+  scaled(target: string, ms: number): void;
+  /** A target became ready, so long after its count was changed by a command. */
+  ready(target: string, ms: number): void;
+  /** A target's replicas as they were last seen. */
+  replicas(target: string, counts: { readonly desired: number; readonly ready: number }): void;
+}
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 

@@ -10,6 +10,7 @@
 
 import type { Why } from "../commands/mod.ts";
 import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
+import type { Outcome, Refusal } from "./audit.ts";
 import type {
   Decision,
   Effect,
@@ -21,7 +22,6 @@ import type {
   TargetPolicy,
   Write,
 } from "./decision.ts";
-import type { Outcome, Refusal } from "./settings.ts";
 import type { Intent } from "./target_command.ts";
 import type { Rollout, StopTimer, TargetState } from "./target_state.ts";
 
@@ -313,13 +313,15 @@ function endedRollout(
 
 /** A timer that is moved stays with the room and the person that it was set by. */
 function timerOf(
-  { roomId, sender }: PendingCommand,
+  { roomId, threadId, sender }: PendingCommand,
   dueAtMs: number,
   moved: StopTimer | undefined,
   nowMs: number,
 ): StopTimer {
   const warned = dueAtMs - nowMs <= WARNED_BEFORE_MS;
-  return { dueAtMs, roomId: moved?.roomId ?? roomId, user: moved?.user ?? sender, warned };
+  const place = moved ?? { roomId, ...threadId === undefined ? {} : { threadId } };
+  const thread = place.threadId === undefined ? {} : { threadId: place.threadId };
+  return { dueAtMs, roomId: place.roomId, ...thread, user: moved?.user ?? sender, warned };
 }
 
 // ── Timers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -384,11 +386,12 @@ function stopped(state: State, timer: StopTimer, before: number, nowMs: number):
 }
 
 /** Said once for each time that is set. */
-function saidOf({ dueAtMs, roomId, user }: StopTimer, what: string, news: News): Write {
+function saidOf({ dueAtMs, roomId, threadId, user }: StopTimer, what: string, news: News): Write {
   return {
     kind: "announce",
     key: `${dueAtMs} ${what}`,
     rooms: [roomId],
+    ...threadId === undefined ? {} : { threadId },
     news,
     mention: user,
     rings: true,

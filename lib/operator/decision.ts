@@ -6,7 +6,7 @@
 
 import type { Why } from "../commands/mod.ts";
 import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
-import type { Outcome, Refusal } from "./settings.ts";
+import type { Outcome, Refusal } from "./audit.ts";
 import type { Intent } from "./target_command.ts";
 import type { TargetState } from "./target_state.ts";
 
@@ -40,6 +40,8 @@ export interface PendingCommand {
   readonly sender: string;
   /** Where. */
   readonly roomId: string;
+  /** In which thread, by its root's event id. */
+  readonly threadId?: string;
   /** It has no other target. */
   readonly isOnly: boolean;
   /** When it was sent, as far as the homeserver tells, milliseconds since the epoch. */
@@ -129,6 +131,8 @@ export type Write =
     readonly kind: "announce";
     readonly key: string;
     readonly rooms: readonly string[];
+    /** In which thread, by its root's event id; undefined: in none. */
+    readonly threadId?: string;
     readonly news: News;
     /** Who is mentioned where joined, so that phones ring; undefined: a notice. */
     readonly mention: string | undefined;

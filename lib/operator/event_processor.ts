@@ -24,14 +24,13 @@ import {
   untrusted,
 } from "../commands/mod.ts";
 import { isFatal } from "../errors.ts";
-import type { Audit } from "./audit.ts";
+import type { Audit, Outcome, Refusal } from "./audit.ts";
 import type { Judge, Judgement } from "./judgement.ts";
 import { ageOf, type Message, messageOf } from "./message.ts";
 import { resumedCommand, type TargetCommand } from "./target_command.ts";
 import type { Answer, Chat, Entry, InboxEvent, Journal, RoomFacts } from "./ports.ts";
 import type { Retrying } from "./retrying.ts";
 import { replyTo, type SendQueue } from "./send_queue.ts";
-import type { Outcome, Refusal } from "./settings.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -210,7 +209,7 @@ export class EventProcessor {
     } catch (error) {
       if (signal.aborted || isFatal(error)) throw error;
       const { roomId: room, eventId: event } = inbox;
-      logger.error("Gave up handling {event} in {room}: {reason}", { room, event, reason: String(error), error });
+      logger.error("Gave up handling {event} in {room}: {reason}", { room, event, reason: placeOf(error) });
       return this.#refuse(inbox, "unreadable");
     }
   }
@@ -369,6 +368,13 @@ export class EventProcessor {
     this.#parts.sendQueue.settle(seq, outcome, answers);
     return "settled";
   }
+}
+
+/** What failed, and where. An error's own words may quote the message, as those of JSON do. */
+function placeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "a value that is no error was thrown";
+  const place = /^\s+at .*$/m.exec(error.stack ?? "")?.[0].trim();
+  return place === undefined ? error.name : `${error.name} ${place}`;
 }
 
 /** A message in clear or encrypted, or a step of a verification, which the chat deals with; and not redacted. */

@@ -78,6 +78,11 @@ export function threadOf({ event }: InboxEvent): string | undefined {
   return relation["rel_type"] === "m.thread" ? text(relation["event_id"]) : undefined;
 }
 
+/** The part of an answer that puts it into a thread. */
+export function inThread(threadId: string | undefined): { readonly threadId?: string } {
+  return threadId === undefined ? {} : { threadId };
+}
+
 /** In a thread, a reply may be there only for clients without threads (`is_falling_back`): that is none. */
 function repliesTo(relation: Json): string[] {
   if (relation["rel_type"] === "m.thread" && relation["is_falling_back"] === true) return [];

@@ -6,6 +6,10 @@
 
 export type { Pin, Pins, SenderTrust, UntrustedReason } from "../authorization/mod.ts";
 export type { Backoff, BackoffPolicy, Clock, NextTry } from "../async.ts";
-export { Operator } from "./operator.ts";
+export type { CommandRecord, Observer, Outcome, Refusal } from "./audit.ts";
+export type { TargetPolicy } from "./decision.ts";
+export type { MessageSettings } from "./event_processor.ts";
+export type { TrustSettings } from "./judgement.ts";
+export { Operator, type OperatorParts, type OperatorSettings } from "./operator.ts";
 export type * from "./ports.ts";
-export type { CommandRecord, NewBackoff, Observer, Outcome, Parts, Refusal, Settings } from "./settings.ts";
+export type { NewBackoff } from "./retrying.ts";

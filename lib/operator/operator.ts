@@ -6,19 +6,52 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { KeyedQueue } from "../async.ts";
+import { type Clock, KeyedQueue } from "../async.ts";
+import type { Pins } from "../authorization/mod.ts";
 import { ConfigError, isFatal } from "../errors.ts";
-import { Audit } from "./audit.ts";
-import { EventProcessor } from "./event_processor.ts";
-import { Judge } from "./judgement.ts";
+import { Audit, type Observer } from "./audit.ts";
+import type { TargetPolicy } from "./decision.ts";
+import { EventProcessor, type MessageSettings } from "./event_processor.ts";
+import { Judge, type TrustSettings } from "./judgement.ts";
 import { Memberships } from "./memberships.ts";
-import type { Listener, RefusedEvent } from "./ports.ts";
-import { Retrying } from "./retrying.ts";
+import type { Chat, Journal, Listener, RefusedEvent, Rollouts, Scaler, Target, TargetDocumentStore } from "./ports.ts";
+import { type NewBackoff, Retrying } from "./retrying.ts";
 import { SendQueue } from "./send_queue.ts";
-import type { Parts } from "./settings.ts";
 import { TargetWorkers } from "./target_workers.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
+
+/** The part of the configuration that concerns the operator. */
+export interface OperatorSettings extends TrustSettings, Omit<MessageSettings, "aliases">, TargetPolicy {
+  /** What is switched, the default one first; at least one. */
+  readonly targets: readonly Target[];
+}
+
+/** What an operator works with. */
+export interface OperatorParts {
+  /** Where people are. */
+  readonly chat: Chat;
+  /** Where the targets are. */
+  readonly scaler: Scaler;
+  /** How they fare. */
+  readonly rollouts: Rollouts;
+  /** What lasts of commands and answers. */
+  readonly journal: Journal;
+  /** What lasts of the targets. */
+  readonly memory: TargetDocumentStore;
+  /** What users are known by. */
+  readonly pins: Pins;
+  /** Has calls to journal, memory and pins made as one: all of them last, or none. */
+  readonly transaction: (calls: () => void) => void;
+  /** The configuration's part. */
+  readonly settings: OperatorSettings;
+  /** Time. */
+  readonly clock: Clock;
+  /** Makes the back-off of one piece of work. */
+  readonly newBackoff: NewBackoff;
+  /** Who counts. */
+  readonly observer: Observer;
+}
 
 /** Takes commands, carries them out, answers. */
 export class Operator implements Listener, AsyncDisposable {
@@ -44,7 +77,7 @@ export class Operator implements Listener, AsyncDisposable {
    *
    * @throws ConfigError if there is no target
    */
-  constructor(parts: Parts) {
+  constructor(parts: OperatorParts) {
     const { chat, journal, pins, clock, observer, settings } = parts;
     if (settings.targets.length === 0) throw new ConfigError(["Cannot operate: no target is given"]);
     const stop = this.#stop.signal;

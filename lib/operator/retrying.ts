@@ -5,11 +5,14 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { type BackoffPolicy, type Clock, retry } from "../async.ts";
+import { type Backoff, type BackoffPolicy, type Clock, retry } from "../async.ts";
 import { isFatal, isRefusal, TransientError } from "../errors.ts";
-import type { NewBackoff, Observer } from "./settings.ts";
+import type { Observer } from "./audit.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
+
+/** Makes the back-off of one piece of work, which never gives up unless it is to be different. */
+export type NewBackoff = (changes?: Partial<BackoffPolicy>) => Backoff;
 
 /** What else may be tried again than what time may cure. */
 export interface RetryLimits {

@@ -9,7 +9,7 @@ import { getLogger } from "@logtape/logtape";
 import type { Clock, KeyedQueue } from "../async.ts";
 import type { Text } from "../commands/mod.ts";
 import { isFatal, isRefusal } from "../errors.ts";
-import { threadOf } from "./message.ts";
+import { inThread, threadOf } from "./message.ts";
 import type { Answer, Chat, InboxEvent, Journal, Unsent } from "./ports.ts";
 import type { Retrying } from "./retrying.ts";
 
@@ -28,11 +28,6 @@ const MAX_UNKNOWN_FAILURES = 4;
 export function replyTo(inbox: InboxEvent, kind: Answer["kind"], text: Text): Answer {
   const { roomId, eventId } = inbox;
   return { kind, sequence: 0, roomId, eventId, form: "notice", text, reply: true, ...inThread(threadOf(inbox)) };
-}
-
-/** The part of an answer that puts it into a thread. */
-export function inThread(threadId: string | undefined): Pick<Answer, "threadId"> {
-  return threadId === undefined ? {} : { threadId };
 }
 
 /** What a send queue uses. */

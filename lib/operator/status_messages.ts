@@ -10,8 +10,7 @@ import type { Text } from "../commands/mod.ts";
 import type { Answer, Chat, InboxEvent } from "./chat.ts";
 import type { News, Write } from "./decision.ts";
 import type { Target } from "./cluster.ts";
-import { threadOf } from "./message.ts";
-import { inThread } from "./send_queue.ts";
+import { inThread, threadOf } from "./message.ts";
 import type { Journal } from "./ports.ts";
 import { actingOf, type TargetCommand, workloadKey } from "./target_command.ts";
 import type { StatusLine, StatusMessage, TargetStates } from "./target_state.ts";
@@ -115,7 +114,7 @@ export class StatusMessages {
   /** Says something in messages that are about no command; once for each key. */
   announce(target: Target, said: Extract<Write, { kind: "announce" }>): void {
     const { chat, journal, states } = this.#parts;
-    const { key, rooms, news, mention, rings, notWhereFollowed } = said;
+    const { key, rooms, threadId, news, mention, rings, notWhereFollowed } = said;
     const following = notWhereFollowed ? states.following(workloadKey(target)).map(({ roomId }) => roomId) : [];
     for (const roomId of rooms) {
       const room = chat.room(roomId);
@@ -125,7 +124,8 @@ export class StatusMessages {
       const text = mentions.length === 0 ? plain : words.mentioning(mentions, plain);
       const eventId = `${target.alias} ${key} ${roomId}`;
       const form = rings ? "text" : "notice";
-      journal.say({ kind: "alert", sequence: 0, roomId, eventId, form, text, reply: false, mentions });
+      const about = { sequence: 0, roomId, eventId, ...inThread(threadId) };
+      journal.say({ kind: "alert", ...about, form, text, reply: false, mentions });
     }
   }
 

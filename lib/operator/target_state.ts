@@ -33,6 +33,8 @@ export interface StopTimer {
   readonly dueAtMs: number;
   /** Room in which it was set. */
   readonly roomId: string;
+  /** Thread in which it was set, by its root's event id. */
+  readonly threadId?: string;
   /** Who set it. */
   readonly user: string;
   /** The room was told that the time is nearly up. */

@@ -7,9 +7,10 @@
 import { type Backoff, type Clock, Deadline } from "../async.ts";
 import type { Why } from "../commands/mod.ts";
 import { TransientError } from "../errors.ts";
+import type { Observer } from "./audit.ts";
 import { COMMAND_TRIED_FOR_MS } from "./decide.ts";
 import type { Failure, Party } from "./decision.ts";
-import type { NewBackoff, Observer } from "./settings.ts";
+import type { NewBackoff } from "./retrying.ts";
 import type { Intent, TargetCommand } from "./target_command.ts";
 
 /** What failures are counted with. */

@@ -10,12 +10,12 @@ import { getLogger } from "@logtape/logtape";
 import { type Clock, Deadline, type KeyedQueue, Wakeup } from "../async.ts";
 import type { Why } from "../commands/mod.ts";
 import { ConflictError, CredentialError, isFatal, NotFoundError, PermissionError, RejectedError } from "../errors.ts";
-import type { Audit } from "./audit.ts";
+import type { Audit, Observer, Refusal } from "./audit.ts";
 import { COMMAND_TRIED_FOR_MS, decide, isReady, UNANSWERED_TOLD_AFTER_MS } from "./decide.ts";
 import type { Call, Effect, Failure, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
-import { ageOf } from "./message.ts";
+import { ageOf, inThread, threadOf } from "./message.ts";
 import type { Diagnosis, InboxEvent, Journal, Rollouts, Scale, Scaler, Target } from "./ports.ts";
-import type { NewBackoff, Observer, Refusal } from "./settings.ts";
+import type { NewBackoff } from "./retrying.ts";
 import type { StatusMessages } from "./status_messages.ts";
 import { actingOf, type TargetCommand, workloadKey } from "./target_command.ts";
 import type { TargetStates } from "./target_state.ts";
@@ -224,6 +224,7 @@ export class TargetWorker {
       ...state,
       command: {
         ...{ word, typed, durationMs, sender, roomId, takenAtMs, unconfirmed, unansweredTold },
+        ...inThread(threadOf(inbox)),
         isOnly: steps.size === 1,
         sentAtMs: nowMs - ageOf(inbox, nowMs),
       },

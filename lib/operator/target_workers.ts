@@ -5,11 +5,11 @@
  */
 
 import { targetGone } from "../commands/mod.ts";
+import type { Refusal } from "./audit.ts";
 import type { TargetPolicy } from "./decision.ts";
 import type { Judge } from "./judgement.ts";
 import type { Chat, InboxEvent, Journal, Target } from "./ports.ts";
 import type { SendQueue } from "./send_queue.ts";
-import type { Refusal } from "./settings.ts";
 import { StatusMessages } from "./status_messages.ts";
 import { type TargetCommand, type TargetStep, workloadKey } from "./target_command.ts";
 import { type TargetDocumentStore, TargetStates } from "./target_state.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
-import type { InboxEvent, Payload, RoomFacts, SenderFacts, Settings } from "../../lib/operator/mod.ts";
+import type { InboxEvent, OperatorSettings, Payload, RoomFacts, SenderFacts } from "../../lib/operator/mod.ts";
 import { alice, clear, decrypted, identity, mallory, rest, room, type RoomChanges, self, World } from "./fakes.ts";
 
 const larger = { joined: [alice, mallory, self] };
@@ -18,7 +18,7 @@ interface Case {
   readonly body?: string;
   readonly how?: Partial<InboxEvent> & { payload?: Payload };
   readonly room?: RoomChanges;
-  readonly settings?: Partial<Settings>;
+  readonly settings?: Partial<OperatorSettings>;
   readonly outcome: string | undefined;
   readonly said?: string[];
   readonly refused?: string[];

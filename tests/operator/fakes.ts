@@ -21,7 +21,8 @@ import type {
   Invitation,
   Journal,
   ListedDevice,
-  Parts,
+  OperatorParts,
+  OperatorSettings,
   Payload,
   Pin,
   Pins,
@@ -31,7 +32,6 @@ import type {
   Scale,
   Scaler,
   SenderFacts,
-  Settings,
   Target,
   TargetDocument,
 } from "../../lib/operator/mod.ts";
@@ -44,7 +44,7 @@ export const room = "!room:example.org";
 export const clawdbot: Target = { alias: "clawdbot", kind: "deployment", namespace: "clawdbot", name: "clawdbot" };
 export const ollama: Target = { alias: "ollama", kind: "statefulset", namespace: "models", name: "ollama" };
 
-export const settings: Settings = {
+export const settings: OperatorSettings = {
   allowedUsers: new Set([alice, "@bob:example.org"]),
   allowedRooms: new Set(),
   targets: [clawdbot],
@@ -200,7 +200,7 @@ export interface Saying {
 
 export class World {
   readonly clock = new FakeClock();
-  readonly settings: Settings;
+  readonly settings: OperatorSettings;
 
   /** What lasts. */
   readonly store: Store = openMemoryStore(() => this.clock.nowMs);
@@ -249,7 +249,7 @@ export class World {
   /** Called when an event has been read, and nobody knows yet what came of it. */
   afterRead: (eventId: string) => void | Promise<void> = () => {};
 
-  constructor(changes: Partial<Settings> = {}) {
+  constructor(changes: Partial<OperatorSettings> = {}) {
     this.settings = { ...settings, ...changes };
     this.room(room);
   }
@@ -558,7 +558,7 @@ export class Running implements AsyncDisposable {
   readonly #ended: Promise<unknown>;
   readonly #world: World;
 
-  constructor(world: World, parts: Parts) {
+  constructor(world: World, parts: OperatorParts) {
     this.#world = world;
     this.operator = new Operator(parts);
     this.#ended = this.operator.run(this.#stop.signal).then(() => undefined, (error: unknown) => error);

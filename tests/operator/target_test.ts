@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors.ts";
-import type { Intent, Scale, Settings } from "../../lib/operator/mod.ts";
+import type { Intent, OperatorSettings, Scale } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, decrypted, goodSender, phone, rest, room, self, World } from "./fakes.ts";
 
 const on = "clawdbot is now on (replicas: 1), starting…";
@@ -357,7 +357,7 @@ Deno.test("Operator finishes what it was about to do before anything else is don
 
 Deno.test("Operator takes up nothing of a sender, or in a room, that is not allowed any more", async (t) => {
   const elsewhere = new Set(["!another:example.org"]);
-  const rows: [name: string, changes: Partial<Settings>, now: number, outcome: string, said: string[]][] = [
+  const rows: [name: string, changes: Partial<OperatorSettings>, now: number, outcome: string, said: string[]][] = [
     ["sender", { allowedUsers: new Set(["@bob:example.org"]) }, 0, "stranger", []],
     ["sender, and it had got through", { allowedUsers: new Set(["@bob:example.org"]) }, 1, "stranger", []],
     ["room", { allowedRooms: elsewhere }, 0, "room-not-allowed", [

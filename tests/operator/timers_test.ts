@@ -261,3 +261,16 @@ Deno.test("Operator stops the target that a time was set for, whatever is called
     });
   }
 });
+
+Deno.test("Operator warns and stops in the thread in which a time was set", async () => {
+  const world = new World();
+  const content = { "m.relates_to": { rel_type: "m.thread", event_id: "$root" } };
+  const event = { type: "m.room.encrypted", content };
+  await using running = world.start();
+  await running.receive("start 1h", { event });
+  // A time that is moved stays where it was set.
+  await running.receive("extend 1h");
+  await world.clock.advance(2 * 3_600_000);
+  const alerts = [...world.said.values()].filter(({ answer }) => !answer.reply);
+  assert.deepEqual(alerts.map(({ answer }) => answer.threadId), ["$root", "$root"]);
+});
