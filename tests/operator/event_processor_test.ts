@@ -628,24 +628,20 @@ Deno.test("Operator answers a status when the commands before it in its room hav
 Deno.test("Operator answers a status after 30 s all the same, and says what is still under way", async () => {
   const world = new World();
   world.setScale(1);
-  let calls = 0;
-  // Only the reading of the command that is under way hangs.
-  world.before = (call, _detail, signal) => {
-    if (call !== "scaler.read" || calls++ > 0) return;
-    return new Promise<void>((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
-  };
-  world.room(room, { joined: [alice, self] });
+  // Each change hangs until it is given up, after 30 s.
+  world.before = (call, _detail, signal) =>
+    call === "scale"
+      ? new Promise<void>((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)))
+      : undefined;
   await using running = world.start();
   await running.receive("Stop");
-  await world.clock.advance(1);
+  await running.receive("off");
   await running.receive("status");
-  await world.clock.advance(29_998);
-  assert.equal(world.outcome(2), undefined);
-  calls = 1;
-  await world.clock.advance(1);
-  assert.equal(world.outcome(1), "failed");
-  await world.clock.advance(1);
-  assert.equal(world.outcome(2), "done");
+  await world.clock.advance(29_999);
+  assert.equal(world.outcome(3), undefined);
+  await world.clock.advance(2);
+  assert.deepEqual([1, 2, 3].map((number) => world.outcome(number)), ["failed", undefined, "done"]);
+  assert.equal(world.texts.at(-1), "clawdbot is running: 1/1 ready, 1 available\nStill under way: `off`.");
 });
 
 Deno.test("Operator answers a status that stands behind a gap after the commands before it", async () => {

@@ -7,7 +7,7 @@ import { PhoneHost } from "../../../testbed/phone_host.ts";
 import type { Answered, Asked } from "../../../testbed/proxy.ts";
 import { bodyOf } from "../conversation.ts";
 import { Running } from "../faults/process.ts";
-import { elapsed, eventually, type Ground, Subject } from "../faults/subject.ts";
+import { eventually, type Ground, Subject } from "../faults/subject.ts";
 import { Room } from "../trust/people.ts";
 import type { HostileRow } from "./row.ts";
 
@@ -265,15 +265,6 @@ async function replies(ground: Ground): Promise<string> {
   return `${texts[0]} (with a quotation, too); to our own answer: ${texts[2]}`;
 }
 
-async function nothingUndefined(ground: Ground): Promise<string> {
-  await using subject = await Subject.ready(ground);
-  for (const text of ["help", "status", "start", "stop", "extend 1h"]) await subject.ask(text, 0);
-  await elapsed(0);
-  const lines = (await subject.log()).split("\n").filter((line) => /\bundefined\b/.test(line));
-  assert.deepEqual(lines, []);
-  return "no log line says it";
-}
-
 /** Rows of this area. */
 export const eventRows: readonly HostileRow[] = [
   {
@@ -335,12 +326,5 @@ export const eventRows: readonly HostileRow[] = [
     before: "silence, or told",
     where: "real",
     run: replies,
-  },
-  {
-    number: "30f",
-    input: "help, and others that name no target",
-    before: '"help undefined by …"',
-    where: "real",
-    run: nothingUndefined,
   },
 ];
