@@ -60,15 +60,15 @@ async function clearTextInEncryptedRoom(world: World): Promise<void> {
 
 async function editsAndReplies(world: World): Promise<void> {
   const { alice, talk } = world;
-  const { eventId: earlier, answer } = await talk.ask("help");
+  const { eventId: earlier } = await talk.ask("help");
   const text = { msgtype: "m.text", body: "start" };
   const sayRelated = (relation: unknown) => () =>
     alice.sendRaw(talk.roomId, "m.room.message", text, { outside: { "m.relates_to": relation } });
   const replaces = { rel_type: "m.replace", event_id: earlier };
-  const repliesTo = { "m.in_reply_to": { event_id: answer.eventId } };
+  const repliesTo = { "m.in_reply_to": { event_id: earlier } };
   const rows: [title: string, say: () => Promise<string>, mayAnswer?: RegExp][] = [
     ["an edit", () => talk.send("start", { edit: earlier })],
-    ["a reply to another's message", () => talk.send("start", { replyTo: answer.eventId }), /that was a reply/],
+    ["a reply to a person's message", () => talk.send("start", { replyTo: earlier }), /that was a reply/],
     ["an edit, said outside the ciphertext", sayRelated(replaces)],
     ["a reply, said outside the ciphertext", sayRelated(repliesTo), /that was a reply/],
     ["a notice", () => alice.sendRaw(talk.roomId, "m.room.message", { msgtype: "m.notice", body: "start" })],
