@@ -115,7 +115,7 @@ export function isNetworkFailure(error: unknown): error is Error {
 export function networkReason(error: Error, url: URL): string {
   const { message } = error.cause instanceof Error ? error.cause : error;
   const rest = message.split(url.href).at(-1) ?? message;
-  return rest.replace(/^\)?: (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
+  return rest.replace(/^\)?( \([^)]*\))?: (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
 }
 
 /**

@@ -49,6 +49,21 @@ Deno.test("sendHttp() holds the body to the deadline, too, and names no query", 
   finish();
 });
 
+Deno.test("sendHttp() says why a connection broke, without the chain that led there", async () => {
+  using server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const breaking = (async () => {
+    const connection = await server.accept();
+    await connection.read(new Uint8Array(1_024));
+    connection.close();
+  })();
+  await assert.rejects(get(new URL(`http://127.0.0.1:${server.addr.port}/`)), (error: Error) => {
+    assert.ok(error instanceof TransientError);
+    assert.match(error.message, /^Cannot GET http:\/\/127\.0\.0\.1:\d+\/: connection closed before message completed$/);
+    return true;
+  });
+  await breaking;
+});
+
 Deno.test("sendHttp() ends with the signal's reason, also while the body is read", async () => {
   const { response, finish } = stalled();
   const controller = new AbortController();

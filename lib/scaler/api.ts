@@ -1,18 +1,37 @@
 /**
  * One request to a Kubernetes API server, or one watch: credentials, a deadline over headers and body, and errors of
- * this program's classes. Knows nothing of workloads.
+ * this program's classes. The one place that looks at the status codes of the Kubernetes API.
  *
  * @module
  */
 
-import { CredentialError, RejectedError, TransientError } from "../errors.ts";
-import type { Cluster, Credential } from "./cluster.ts";
 import { Deadline } from "../async.ts";
-import { type Attempt, failureOf } from "./failure.ts";
-import { type Json, object, text } from "../json.ts";
+import {
+  ConfigError,
+  ConflictError,
+  CredentialError,
+  NotFoundError,
+  PermissionError,
+  RejectedError,
+  TransientError,
+} from "../errors.ts";
+import { type HttpResponse, isNetworkFailure, networkReason, retryAfterMs, sendHttp } from "../http.ts";
+import { type Json, object, parseObject, text } from "../json.ts";
+import type { Cluster, Connection } from "./credentials.ts";
 
-/** A request. `verb` and `resource` are what errors speak of. */
-export interface Call extends Attempt {
+/** Of an event that a watch tells, or of a refusal, characters; etcd takes objects of up to 1.5 MiB. */
+const MAX_OBJECT_LENGTH = 8 * 1_024 * 1_024;
+
+/** What is tried, as errors speak of it. */
+export interface Action {
+  /** Kubernetes verb: `get`, `patch`, `create`. */
+  readonly verb: string;
+  /** On what, such as `deployments.apps "clawdbot" in namespace "clawdbot"`. */
+  readonly resource: string;
+}
+
+/** A request. */
+export interface Call extends Action {
   /** HTTP method. */
   readonly method: "GET" | "POST" | "PATCH";
   /** Path and query, beginning with a slash. */
@@ -33,6 +52,9 @@ export interface ApiOptions {
   readonly now?: () => number;
 }
 
+/** What requests need of a {@linkcode Cluster}. */
+export type ClusterAccess = Pick<Cluster, "server" | "context" | "connect" | "refused">;
+
 /** What a watch tells (Kubernetes API, meta/v1 WatchEvent). */
 export interface WatchEvent {
   /** Such as `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`; first of all `BEGUN`, which is ours: the watch is permitted. */
@@ -43,25 +65,14 @@ export interface WatchEvent {
 
 /** A Kubernetes API server that requests can be made to. It does not own the cluster that it is given. */
 export class KubernetesApi {
-  /** Base URL, for display. */
-  readonly server: string;
-  /** Name of the kubeconfig's context, or `in-cluster`, for display. */
-  readonly context: string;
-  readonly #cluster: Cluster;
+  readonly #cluster: ClusterAccess;
   readonly #deadlineMs: number;
   readonly #watchSeconds: number;
   readonly #onOutcome: (answered: boolean) => void;
   readonly #now: () => number;
 
-  /**
-   * Makes no request yet.
-   *
-   * @param cluster where, and with what right
-   * @param options deadline and clock
-   */
-  constructor(cluster: Cluster, options: ApiOptions = {}) {
-    this.server = cluster.server;
-    this.context = cluster.context;
+  /** Of a cluster; nothing is asked yet. */
+  constructor(cluster: ClusterAccess, options: ApiOptions = {}) {
     this.#cluster = cluster;
     this.#deadlineMs = options.deadlineMs ?? 10_000;
     this.#watchSeconds = options.watchSeconds ?? 180;
@@ -69,25 +80,37 @@ export class KubernetesApi {
     this.#now = options.now ?? Date.now;
   }
 
+  /** Base URL, for display. */
+  get server(): string {
+    return this.#cluster.server;
+  }
+
+  /** Name of the kubeconfig's context, or `in-cluster`, for display. */
+  get context(): string {
+    return this.#cluster.context;
+  }
+
   /**
-   * Makes a request and returns the object that came back. A refused credential is taken from its source anew, once.
+   * Makes a request and returns the object that came back. Refused credentials are taken from their source anew, once.
    *
-   * @throws TransientError | CredentialError | PermissionError | NotFoundError | ConflictError | RejectedError; the
-   * signal's reason if it was aborted
+   * @throws TransientError also where the credentials are refused, or the answer is not from a Kubernetes API: either may
+   * be over soon; PermissionError | NotFoundError | ConflictError | RejectedError; the signal's reason if it was aborted
    */
   async request(call: Call, signal: AbortSignal): Promise<Json> {
-    using deadline = this.#deadline(call, signal);
     try {
-      const response = await this.#letIn(call, deadline.signal);
-      const read = objectIn(await response.text());
+      const response = await this.#exchange(call, (connection) =>
+        sendHttp({
+          ...requestOf(call, connection),
+          deadlineMs: this.#deadlineMs,
+          what: `${call.verb} ${call.resource} at ${connection.server}`,
+        }, signal), signal);
+      const read = parseObject(response.body);
+      if (read === undefined) throw new TransientError(`${cannot(call)}: ${this.server} answered no Kubernetes object`);
       this.#onOutcome(true);
       return read;
     } catch (error) {
-      const translated = this.#translated(call, error, deadline);
-      if (!signal.aborted) {
-        this.#onOutcome(!(translated instanceof TransientError || translated instanceof CredentialError));
-      }
-      throw translated;
+      if (!signal.aborted) this.#onOutcome(!(error instanceof TransientError));
+      throw error;
     }
   }
 
@@ -96,132 +119,184 @@ export class KubernetesApi {
    * (410), or the connection breaks, or is dead. What was missed then is told by reading anew.
    *
    * @param call its path has a query already
-   * @throws TransientError | CredentialError | PermissionError | NotFoundError | RejectedError; the signal's reason if it
-   * was aborted
+   * @throws TransientError | PermissionError | NotFoundError | RejectedError; the signal's reason if it was aborted
    */
   async *watch(call: Call, signal: AbortSignal): AsyncGenerator<WatchEvent, void> {
-    using deadline = this.#deadline(call, signal);
-    const path = `${call.path}&watch=true&allowWatchBookmarks=true&timeoutSeconds=${this.#watchSeconds}`;
-    let begun = false;
+    signal.throwIfAborted();
+    const late = `${cannot(call)}: ${this.server} has not answered within ${this.#deadlineMs / 1_000} s`;
+    using deadline = new Deadline(this.#deadlineMs, signal, { reason: new TransientError(late) });
+    let hasBegun = false;
     try {
-      const { body } = await this.#letIn({ ...call, path }, deadline.signal);
-      if (body === null) return;
-      begun = true;
+      const { stream } = await this.#exchange(
+        call,
+        (connection) => this.#openWatch(call, connection, deadline.signal),
+        deadline.signal,
+      );
+      hasBegun = true;
       yield { type: "BEGUN", object: {} };
-      let rest = "";
       // A server that is there ends the watch in time; of a connection that is dead one would hear nothing.
       deadline.extend(this.#watchSeconds * 1_000 + this.#deadlineMs);
-      // Once the response itself is garbage, its signal does not reach its body any more (Deno 2.9.6); that of a pipe does.
-      for await (const chunk of body.pipeThrough(new TextDecoderStream(), { signal: deadline.signal })) {
-        const lines = (rest + chunk).split("\n");
-        rest = lines.pop() ?? "";
-        for (const line of lines) {
-          const event = objectIn(line);
-          const { type } = event;
-          if (type !== "ERROR") yield { type: text(type) ?? "", object: object(event.object) };
-          else throw failureOf(call, { ...refusalIn(object(event.object)), retryAfter: null }, this.#now());
-        }
+      for await (const event of linesOf(stream, deadline.signal)) {
+        const watched = parseObject(event);
+        if (watched === undefined) throw new TransientError(`${cannot(call)}: ${this.server} told what is no event`);
+        const told = object(watched.object);
+        if (watched.type === "ERROR") throw errorOf(call, statusResponse(told), this.#now());
+        yield { type: text(watched.type) ?? "", object: told };
       }
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof RejectedError && error.status === 410) return;
-      if (begun && (error instanceof TypeError || deadline.signal.aborted)) return;
-      throw this.#translated(call, error, deadline);
+      if (hasBegun && (isNetworkFailure(error) || deadline.signal.aborted)) return;
+      throw deadline.signal.aborted ? deadline.signal.reason : error;
     } finally {
       // Whoever reads the watch may have stopped in the middle of it.
       deadline.cancel();
     }
   }
 
-  #deadline(call: Call, signal: AbortSignal): Deadline {
-    const late = `${cannot(call)}: ${this.server} has not answered within ${this.#deadlineMs / 1_000} s`;
-    signal.throwIfAborted();
-    return new Deadline(this.#deadlineMs, signal, { reason: new TransientError(late) });
-  }
-
-  #translated(call: Call, error: unknown, deadline: Deadline): unknown {
-    if (deadline.signal.aborted) return deadline.signal.reason;
-    if (error instanceof SyntaxError) {
-      return new TransientError(`${cannot(call)}: what ${this.server} answered is no Kubernetes object`);
-    }
-    // A bad resource is a client that was closed, because another request has renewed the credential just now.
-    if (error instanceof TypeError || error instanceof Deno.errors.BadResource) {
-      const reason = networkReason(error);
-      return new TransientError(`${cannot(call)}: cannot reach ${this.server}: ${reason}`, { cause: error });
-    }
-    return error;
-  }
-
-  /** The answer, which is a success. */
-  async #letIn(call: Call, signal: AbortSignal): Promise<Response> {
-    const credential = await this.#cluster.credential(signal);
-    const answer = await this.#exchange(call, credential, signal);
-    if (answer !== "unauthorized") return answer;
-
-    const renewed = await this.#cluster.renew(signal);
-    if (!sameHeaders(credential.headers, renewed.headers)) {
-      const second = await this.#exchange(call, renewed, signal);
-      if (second !== "unauthorized") return second;
-    }
-    throw new CredentialError(
-      `${cannot(call)}: ${this.server} refused the credentials of ${this.context}: they are wrong or have expired`,
-    );
-  }
-
-  async #exchange(
+  async #openWatch(
     call: Call,
-    { client, headers }: Credential,
+    connection: Connection,
     signal: AbortSignal,
-  ): Promise<Response | "unauthorized"> {
-    const sent = new Headers(headers);
-    sent.set("accept", "application/json");
-    sent.set("user-agent", "openclaw-toggle");
-    const { method, path, body } = call;
-    if (body !== undefined) {
-      sent.set("content-type", method === "PATCH" ? "application/merge-patch+json" : "application/json");
+  ): Promise<HttpResponse & { readonly stream: Stream }> {
+    const path = `${call.path}&watch=true&allowWatchBookmarks=true&timeoutSeconds=${this.#watchSeconds}`;
+    const { url, ...request } = requestOf({ ...call, path }, connection);
+    try {
+      const { ok, status, headers, body } = await fetch(url, { ...request, redirect: "manual", signal });
+      const stream = body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]);
+      if (ok) return { status, headers, body: "", stream };
+      return { status, headers, body: await textOf(stream, signal), stream };
+    } catch (error) {
+      if (!isNetworkFailure(error)) throw error;
+      throw new TransientError(`${cannot(call)} at ${connection.server}: ${networkReason(error, url)}`, {
+        cause: error,
+      });
     }
-    const response = await fetch(this.server + path, {
-      method,
-      headers: sent,
-      body: body === undefined ? null : JSON.stringify(body),
-      redirect: "manual",
-      client,
-      signal,
-    });
-    const { ok, status } = response;
-    if (ok) return response;
-    const refusal = { status, retryAfter: response.headers.get("retry-after"), body: await response.text() };
-    if (status === 401) return "unauthorized";
-    throw failureOf(call, refusal, this.#now());
+  }
+
+  /** The answer to a request, if it is a success; where the credentials are refused, to the same with new ones. */
+  async #exchange<Answer extends HttpResponse>(
+    call: Call,
+    send: (connection: Connection) => Promise<Answer>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    using first = await this.#connect(call, signal);
+    let answer = await send(first);
+    if (answer.status === 401) {
+      this.#cluster.refused();
+      using second = await this.#connect(call, signal);
+      if (!isSame(first, second)) answer = await send(second);
+    }
+    if (answer.status >= 200 && answer.status < 300) return answer;
+    if (answer.status === 401 && reasonOf(answer.body) !== undefined) {
+      throw new TransientError(
+        `${cannot(call)}: ${this.server} refused the credentials of ${this.context}: they are wrong or have expired`,
+      );
+    }
+    throw errorOf(call, answer, this.#now());
+  }
+
+  async #connect(call: Call, signal: AbortSignal): Promise<Connection> {
+    using deadline = new Deadline(this.#deadlineMs, signal);
+    try {
+      return await this.#cluster.connect(deadline.signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (deadline.expired) {
+        throw new TransientError(`${cannot(call)}: no credentials within ${this.#deadlineMs / 1_000} s`);
+      }
+      if (!(error instanceof ConfigError || error instanceof CredentialError)) throw error;
+      // They were good once, when the cluster was opened, and the files may be mended while we run.
+      throw new TransientError(`${cannot(call)}: ${error.message}`, { cause: error });
+    }
   }
 }
 
-function cannot({ verb, resource }: Call): string {
+/** A body as it comes. */
+type Stream = ReadableStream<Uint8Array<ArrayBuffer>>;
+
+function requestOf({ method, path, body }: Call, { server, headers, client }: Connection) {
+  const type = method === "PATCH" ? "application/merge-patch+json" : "application/json";
+  const sent: [string, string][] = [
+    ["accept", "application/json"],
+    ["user-agent", "openclaw-toggle"],
+    ...headers.map(([name, value]): [string, string] => [name, value]),
+    ...body === undefined ? [] : [["content-type", type] satisfies [string, string]],
+  ];
+  const request = { method, url: new URL(server + path), headers: sent, client };
+  return body === undefined ? request : { ...request, body: JSON.stringify(body) };
+}
+
+function isSame(one: Connection, other: Connection): boolean {
+  return one.client === other.client && JSON.stringify(one.headers) === JSON.stringify(other.headers);
+}
+
+/** Lines that are complete. */
+async function* linesOf(stream: Stream, signal: AbortSignal): AsyncGenerator<string> {
+  let rest = "";
+  for await (const chunk of chunksOf(stream, signal)) {
+    const lines = (rest + chunk).split("\n");
+    rest = lines.pop() ?? "";
+    if (rest.length > MAX_OBJECT_LENGTH) {
+      throw new TransientError("Cannot watch: an event is larger than an object may be");
+    }
+    yield* lines;
+  }
+}
+
+async function textOf(stream: Stream, signal: AbortSignal): Promise<string> {
+  let whole = "";
+  for await (const chunk of chunksOf(stream, signal)) {
+    whole += chunk;
+    if (whole.length > MAX_OBJECT_LENGTH) break;
+  }
+  return whole;
+}
+
+/** Once the response itself is garbage, its signal does not reach its body any more (Deno 2.9.6); that of a pipe does. */
+function chunksOf(stream: Stream, signal: AbortSignal): ReadableStream<string> {
+  return stream.pipeThrough(new TextDecoderStream(), { signal });
+}
+
+function cannot({ verb, resource }: Action): string {
   return `Cannot ${verb} ${resource}`;
 }
 
 /**
- * The object that a text stands for.
+ * Makes the error for an answer that is no success.
  *
- * @throws SyntaxError
+ * 403, 404 and 409 mean what Kubernetes means by them only if a Status object says so. A proxy or a wrong address in
+ * between answers with the same numbers; it may be gone in a moment, so that is no refusal.
+ *
+ * @param nowMs milliseconds since the epoch, for a Retry-After that is a date
  */
-function objectIn(json: string): Json {
-  const value: unknown = JSON.parse(json);
-  if (typeof value === "object" && value !== null) return value as Json;
-  throw new SyntaxError("no object");
+export function errorOf(action: Action, { status, headers, body }: HttpResponse, nowMs: number): Error {
+  const reason = reasonOf(body);
+  const wait = { retryAfterMs: retryAfterMs(headers, undefined, nowMs) };
+  if (reason === undefined && status < 500) {
+    return new TransientError(
+      `${cannot(action)}: got ${status}, and not from a Kubernetes API; check its address`,
+      wait,
+    );
+  }
+  const answered = `${cannot(action)}: the Kubernetes API answered ${status}${reason ? ` (${reason})` : ""}`;
+  if (status === 401 || status === 408 || status === 429 || status >= 500) return new TransientError(answered, wait);
+  if (status === 403) return new PermissionError(action.verb, action.resource);
+  if (status === 404) return new NotFoundError(`${cannot(action)}: not found`);
+  if (status === 409) return new ConflictError(`${cannot(action)}: it has changed since it was read`);
+  return new RejectedError(answered, status, reason ?? "");
 }
 
 /** A Status object that came by a watch, as if it had been the answer to a request. */
-function refusalIn(status: Json): { status: number; body: string } {
-  return { status: typeof status.code === "number" ? status.code : 500, body: JSON.stringify(status) };
+function statusResponse(status: Json): HttpResponse {
+  const code = typeof status.code === "number" ? status.code : 500;
+  return { status: code, headers: new Headers(), body: JSON.stringify(status) };
 }
 
-function sameHeaders(one: Headers, other: Headers): boolean {
-  return JSON.stringify([...one]) === JSON.stringify([...other]);
-}
-
-/** The end of Deno's chain of reasons, such as `Connection refused` or `invalid peer certificate: UnknownIssuer`. */
-function networkReason(error: Error): string {
-  const { message } = error.cause instanceof Error ? error.cause : error;
-  return message.replace(/^.*?\): (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
+/** `reason` of a Status object (Kubernetes API, meta/v1): a word, empty if it has none; undefined if this is no Status. */
+function reasonOf(body: string): string | undefined {
+  const status = parseObject(body);
+  if (status?.kind !== "Status") return undefined;
+  const reason = text(status.reason) ?? "";
+  return /^[A-Za-z]{1,64}$/.test(reason) ? reason : "";
 }

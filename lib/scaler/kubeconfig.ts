@@ -1,178 +1,334 @@
 /**
- * A cluster by kubeconfig, read and logged in to by client-node's own methods: tokens, client certificates, login
- * helpers (exec plugins), OIDC. Importing this file loads client-node.
+ * Credentials by kubeconfig, by kubectl's rules (client-go v0.35, tools/clientcmd): several files are merged, the first
+ * that names a thing counts, and only the entries of the current context have to make sense. What we can't do is refused
+ * by name.
  *
  * @module
  */
 
-import { type Cluster as ConfiguredCluster, KubeConfig } from "@kubernetes/client-node";
-import type { RequestOptions } from "node:https";
+import { loadAll, YAML11_SCHEMA } from "js-yaml";
+import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError, CredentialError } from "../errors.ts";
-import { type Cluster, type Credential, headersOf, MANY_CONNECTIONS, nameOf } from "./cluster.ts";
+import { type Json, list, object } from "../json.ts";
+import { type Credentials, type CredentialSource, type Header, nameOf, type TlsOptions } from "./credentials.ts";
+import type { LoginHelper } from "./login_helper.ts";
 
-/** A cluster by kubeconfig. The context stays the one that was current when it was opened. */
-export class KubeconfigCluster implements Cluster {
-  readonly context: string;
-  readonly server: string;
-  readonly #source: Source;
-  #credential: Credential;
-
-  private constructor(source: Source, context: string, server: string, credential: Credential) {
-    this.#source = source;
-    this.context = context;
-    this.server = server;
-    this.#credential = credential;
-  }
+/** Credentials by kubeconfig. The context stays the one that was current first. */
+export class KubeconfigSource implements CredentialSource {
+  readonly #setting: string;
+  readonly #paths: readonly string[];
+  #context: string | undefined;
+  #login: Login | undefined;
 
   /**
-   * Reads the files and logs in.
-   *
    * @param setting what named the files, for messages
-   * @param paths the files; where several say the same, the first one counts, and missing ones are passed over, as
-   * kubectl does
-   * @throws ConfigError | CredentialError
+   * @param paths the files; missing ones are passed over
    */
-  static async open(setting: string, paths: readonly string[], signal: AbortSignal): Promise<KubeconfigCluster> {
-    const source: Source = { setting, paths };
-    const { config, context, cluster } = await load(source, undefined);
-    return new KubeconfigCluster(source, context, cluster.server, await logIn(source, config, cluster, signal));
+  constructor(setting: string, paths: readonly string[]) {
+    this.#setting = setting;
+    this.#paths = paths;
   }
 
-  credential(signal: AbortSignal): Promise<Credential> {
+  get context(): string {
+    return this.#context ?? "";
+  }
+
+  async read(signal: AbortSignal): Promise<Credentials> {
     signal.throwIfAborted();
-    return Promise.resolve(this.#credential);
-  }
-
-  async renew(signal: AbortSignal): Promise<Credential> {
-    const { config, cluster } = await load(this.#source, this.context);
-    const renewed = await logIn(this.#source, config, cluster, signal);
-    this.#credential.client.close();
-    this.#credential = renewed;
-    return renewed;
-  }
-
-  [Symbol.dispose](): void {
-    this.#credential.client.close();
-  }
-}
-
-interface Source {
-  readonly setting: string;
-  readonly paths: readonly string[];
-}
-
-function unusable(source: Source, why: string): ConfigError {
-  return new ConfigError([`${source.setting}: cannot use ${source.paths.join(" and ") || '""'}: ${why}`]);
-}
-
-async function load(source: Source, wanted: string | undefined) {
-  const config = new KubeConfig();
-  let found = 0;
-  for (const path of source.paths) {
     try {
-      await Deno.lstat(path);
+      this.#login ??= await this.#load();
+      return await credentialsOf(this.#login, signal);
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound) continue;
-      throw unusable(source, nameOf(error));
+      if (!(error instanceof Unusable)) throw error;
+      const files = this.#paths.join(" and ") || '""';
+      throw new ConfigError([`${this.#setting}: cannot use ${files}: ${error.message}`]);
     }
-    found += 1;
-    const next = new KubeConfig();
-    try {
-      next.loadFromFile(path);
-    } catch (error) {
-      // A parser's message may show the lines around the error, and those may hold keys.
-      const missing = error instanceof Error &&
-        /^(clusters|contexts|users)\[\d+\][\w.]* is missing$/.test(error.message);
-      throw unusable(source, missing ? error.message : `no kubeconfig can be read from it (${nameOf(error)})`);
-    }
-    next.clusters = next.clusters.filter(({ name }) => config.getCluster(name) === null);
-    next.users = next.users.filter(({ name }) => config.getUser(name) === null);
-    next.contexts = next.contexts.filter(({ name }) => config.getContextObject(name) === null);
-    config.mergeConfig(next, Boolean(config.getCurrentContext()));
   }
-  if (found === 0) throw unusable(source, "no such file");
 
-  const known = config.getContexts().map(({ name }) => name).join(", ") || "none";
-  const name = wanted ?? config.getCurrentContext();
-  if (!name) throw unusable(source, `it has no current-context; its contexts: ${known}`);
-  config.setCurrentContext(name);
-  const context = config.getContextObject(name);
-  if (context === null) throw unusable(source, `it has no context "${name}"; its contexts: ${known}`);
-  const cluster = config.getCurrentCluster();
-  if (cluster === null) {
-    throw unusable(source, `context "${name}" names cluster "${context.cluster}", which is missing`);
+  refused(): void {
+    this.#login = undefined;
   }
-  if (config.getCurrentUser() === null) {
-    throw unusable(source, `context "${name}" names user "${context.user ?? ""}", which is missing`);
+
+  async #load(): Promise<Login> {
+    const files = this.#paths.map(readFile).filter((file) => file !== undefined);
+    if (files.length === 0) throw new Unusable("no such file");
+    const current = this.#context ?? files.map(({ config }) => textIn(config, "current-context")).find(Boolean);
+    const known = files.flatMap(({ config }) => list(config.contexts)).map((each) => object(each).name);
+    const contexts = `its contexts: ${known.join(", ") || "none"}`;
+    if (current === undefined) throw new Unusable(`it has no current-context; ${contexts}`);
+    const context = findEntry(files, "context", current);
+    if (context === undefined) throw new Unusable(`it has no context "${current}"; ${contexts}`);
+    const login = await loginOf(
+      mustFind(files, "cluster", context),
+      context.fields.user ? mustFind(files, "user", context) : { ...context, what: "no user", fields: {} },
+    );
+    this.#context = current;
+    return login;
   }
-  return { config, context: name, cluster };
 }
 
-async function logIn(
-  source: Source,
-  config: KubeConfig,
-  cluster: ConfiguredCluster,
-  signal: AbortSignal,
-): Promise<Credential> {
-  const encrypted = !cluster.server.startsWith("http:");
-  if (encrypted && cluster.skipTLSVerify) {
-    throw unusable(source, "insecure-skip-tls-verify is not supported; give certificate-authority-data instead");
-  }
-  if (cluster.tlsServerName) throw unusable(source, "tls-server-name is not supported");
-  const command = config.getCurrentUser()?.exec?.command;
-  if (typeof command === "string") await mayRun(source, command);
+/** Why a kubeconfig cannot be used; never repeats what may be a secret. */
+class Unusable extends Error {}
 
-  // client-node refuses plain HTTP otherwise; there is nothing to verify then.
-  if (!encrypted) Object.assign(cluster, { skipTLSVerify: true });
-  const options: RequestOptions = {};
+interface File {
+  /** Folder that relative paths in it start from. */
+  readonly folder: string;
+  readonly config: Json;
+}
+
+/** A cluster, user or context that was looked for. */
+interface Entry {
+  /** Such as `user "alice"`. */
+  readonly what: string;
+  readonly folder: string;
+  readonly fields: Json;
+}
+
+/** A PEM text, or the file that holds it. */
+type Pem = { readonly text: string } | { readonly path: string };
+
+/** The entries of the current context, made sense of. */
+interface Login {
+  readonly server: string;
+  readonly proxyUrl: string | undefined;
+  readonly authority: Pem | undefined;
+  readonly client: { readonly cert: Pem; readonly key: Pem } | undefined;
+  readonly token: string;
+  readonly tokenFile: string | undefined;
+  readonly headers: readonly Header[];
+  readonly helper: LoginHelper | undefined;
+}
+
+/** A file's content; undefined if there is no such file. An empty one is an empty configuration. */
+function readFile(path: string): File | undefined {
+  let text: string;
   try {
-    await abortable(config.applyToHTTPSOptions(options), signal);
+    text = Deno.readTextFileSync(path);
   } catch (error) {
-    signal.throwIfAborted();
-    const why = command === undefined ? nameOf(error) : `"${command}" failed; run it by hand to see why`;
-    throw new CredentialError(`Cannot log in with ${source.paths.join(" and ")}: ${why}`, { cause: error });
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw new Unusable(`no kubeconfig can be read from it (${nameOf(error)})`);
   }
-  return { client: httpClient(source, cluster, options), headers: headersOf(textValues(options.headers)) };
+  try {
+    const [config = {}] = loadAll(text, { schema: YAML11_SCHEMA });
+    if (typeof config !== "object" || Array.isArray(config)) throw new TypeError("no mapping");
+    return { folder: dirname(resolve(path)), config: object(config) };
+  } catch (error) {
+    // A parser's message may show the lines around the error, and those may hold keys.
+    throw new Unusable(`no kubeconfig can be read from it (${nameOf(error)})`);
+  }
+}
+
+function findEntry(files: readonly File[], kind: "cluster" | "user" | "context", name: string): Entry | undefined {
+  for (const { folder, config } of files) {
+    const found = list(config[`${kind}s`]).map(object).filter((entry) => entry.name === name);
+    if (found.length > 1) throw new Unusable(`it has several ${kind}s with the name "${name}"`);
+    if (found[0] !== undefined) return { what: `${kind} "${name}"`, folder, fields: object(found[0][kind]) };
+  }
+  return undefined;
+}
+
+function mustFind(files: readonly File[], kind: "cluster" | "user", context: Entry): Entry {
+  const name = textIn(context.fields, kind, context.what);
+  const entry = findEntry(files, kind, name);
+  if (entry === undefined) throw new Unusable(`${context.what} names ${kind} "${name}", which is missing`);
+  return entry;
+}
+
+/** A field's text; empty if it is not there. */
+function textIn(fields: Json, name: string, what?: string): string {
+  const value = fields[name] ?? "";
+  if (typeof value !== "string") throw new Unusable(`${what === undefined ? "" : `${what}: `}${name} is not a text`);
+  return value;
+}
+
+/** A file's path, which may be relative to the kubeconfig; undefined if it is not there. */
+function pathIn({ fields, folder, what }: Entry, name: string): string | undefined {
+  const path = textIn(fields, name, what);
+  if (path === "") return undefined;
+  return isAbsolute(path) ? path : join(folder, path);
+}
+
+function pemIn(entry: Entry, name: string): Pem | undefined {
+  const data = textIn(entry.fields, `${name}-data`, entry.what);
+  const path = pathIn(entry, name);
+  if (data === "") return path === undefined ? undefined : { path };
+  if (path !== undefined) throw new Unusable(`${entry.what} has both ${name} and ${name}-data`);
+  try {
+    return { text: atob(data) };
+  } catch {
+    throw new Unusable(`${entry.what}: ${name}-data is not base64`);
+  }
+}
+
+async function loginOf(cluster: Entry, user: Entry): Promise<Login> {
+  const { fields, what } = user;
+  const text = (name: string): string => textIn(fields, name, what);
+  const authority = pemIn(cluster, "certificate-authority");
+  const client = clientCertificateIn(user);
+  const server = serverIn(cluster);
+  const [token, tokenFile] = [text("token"), pathIn(user, "tokenFile")];
+  const [username, password] = [text("username"), text("password")];
+  const isBasic = username !== "" || password !== "";
+  if (isBasic && token !== "") throw new Unusable(`${what} has both a token and a password`);
+  const hasToken = token !== "" || tokenFile !== undefined;
+  const headers = [...isBasic ? [basicAuth(username, password)] : [], ...impersonation(user)];
+  const helper = await helperFor(cluster, user, server, {
+    isBasic: isBasic || hasToken,
+    hasCert: client !== undefined,
+  });
+  const hasCredentials = isBasic || hasToken || client !== undefined || helper !== undefined;
+  if (
+    server.startsWith("http:") && hasCredentials &&
+    !/^http:\/\/(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|\/|$)/.test(server)
+  ) {
+    throw new Unusable(`the credentials of ${what} would be sent in the clear to ${server}; use https`);
+  }
+  const proxyUrl = textIn(cluster.fields, "proxy-url", cluster.what) || undefined;
+  return { server, proxyUrl, authority, client, token, tokenFile, headers, helper };
+}
+
+function clientCertificateIn(user: Entry): { cert: Pem; key: Pem } | undefined {
+  const [cert, key] = [pemIn(user, "client-certificate"), pemIn(user, "client-key")];
+  if (cert === undefined) return undefined;
+  if (key === undefined) throw new Unusable(`${user.what} has a client-certificate without a client-key`);
+  return { cert, key };
+}
+
+/** The base URL; without a scheme it is http, as for kubectl. */
+function serverIn({ fields, what }: Entry): string {
+  const given = textIn(fields, "server", what);
+  if (given === "") throw new Unusable(`${what} has no server`);
+  const skipsVerification = fields["insecure-skip-tls-verify"] ?? false;
+  if (typeof skipsVerification !== "boolean") {
+    throw new Unusable(`${what}: insecure-skip-tls-verify is not true or false`);
+  }
+  const url = URL.parse(/^https?:\/\//i.test(given) ? given : `http://${given}`);
+  if (url === null) throw new Unusable(`${what}: server is no URL`);
+  if (url.protocol === "https:") {
+    if (skipsVerification) {
+      throw new Unusable("insecure-skip-tls-verify is not supported; give certificate-authority-data instead");
+    }
+    const name = textIn(fields, "tls-server-name", what);
+    if (name !== "" && name !== url.hostname) throw new Unusable("tls-server-name is not supported");
+  }
+  return url.origin + url.pathname.replace(/\/+$/, "");
+}
+
+function basicAuth(username: string, password: string): Header {
+  const bytes = new TextEncoder().encode(`${username}:${password}`);
+  return ["authorization", `Basic ${bytes.toBase64()}`];
+}
+
+/** Kubernetes API, user impersonation. */
+function impersonation({ fields, what }: Entry): Header[] {
+  const [user, uid] = [textIn(fields, "as", what), textIn(fields, "as-uid", what)];
+  const texts = (value: unknown, name: string): string[] =>
+    list(value).map((each) => {
+      if (typeof each === "string") return each;
+      throw new Unusable(`${what}: ${name} holds what is not a text`);
+    });
+  const headers: Header[] = [
+    ...uid === "" ? [] : [["impersonate-uid", uid] as const],
+    ...texts(fields["as-groups"], "as-groups").map((group) => ["impersonate-group", group] as const),
+    ...Object.entries(object(fields["as-user-extra"])).flatMap(([key, values]) =>
+      texts(values, "as-user-extra").map((value) => [`impersonate-extra-${escapedKey(key)}`, value] as const)
+    ),
+  ];
+  if (user !== "") return [["impersonate-user", user], ...headers];
+  if (headers.length > 0) throw new Unusable(`${what} has as-uid, as-groups or as-user-extra without as`);
+  return [];
+}
+
+/** A key as a part of a header's name: what may not stand there is percent-encoded. */
+function escapedKey(key: string): string {
+  return [...new TextEncoder().encode(key)].map((byte) => {
+    const character = String.fromCharCode(byte);
+    return /[\w!#$&'*+.^`|~-]/.test(character) ? character : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  }).join("");
+}
+
+/** What logs in for the user, where it has nothing else to show. */
+async function helperFor(
+  cluster: Entry,
+  { fields, what, folder }: Entry,
+  server: string,
+  { isBasic, hasCert }: { isBasic: boolean; hasCert: boolean },
+): Promise<LoginHelper | undefined> {
+  const exec = object(fields.exec);
+  const provider = object(fields["auth-provider"]);
+  if (fields.exec && fields["auth-provider"]) throw new Unusable(`${what} has both exec and auth-provider`);
+  if (fields.exec && !isBasic && !hasCert) {
+    const { command, apiVersion, interactiveMode } = exec;
+    if (typeof command !== "string" || command === "") throw new Unusable(`${what}: exec has no command`);
+    if (!/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(`${apiVersion}`)) {
+      throw new Unusable(`${what}: exec has an apiVersion other than client.authentication.k8s.io/v1 and v1beta1`);
+    }
+    if (interactiveMode === "Always") throw new Unusable(`${what} logs in by asking at a terminal; use another way`);
+    const program = /[/\\]/.test(command) && !isAbsolute(command) ? join(folder, command) : command;
+    await mayRun(program);
+    const { LoginHelper } = await import("./login_helper.ts");
+    return LoginHelper.exec({ ...exec, command: program }, execCluster(cluster, server));
+  }
+  if (fields["auth-provider"] && !isBasic) {
+    if (provider.name !== "oidc") throw new Unusable(`${what}: auth-provider "${provider.name}" is not supported`);
+    const { LoginHelper } = await import("./login_helper.ts");
+    return LoginHelper.oidc(provider);
+  }
+  return undefined;
+}
+
+/** The cluster as an exec plugin is told of it (Kubernetes API, client.authentication.k8s.io ExecCredential). */
+function execCluster({ fields }: Entry, server: string): Json {
+  const extension = list(fields.extensions).map(object).find(({ name }) =>
+    name === "client.authentication.k8s.io/exec"
+  );
+  return {
+    server,
+    "certificate-authority-data": fields["certificate-authority-data"],
+    "proxy-url": fields["proxy-url"],
+    config: extension?.extension,
+  };
 }
 
 /** Only `deno task conntest` and `deno task dev` may start other programs. */
-async function mayRun(source: Source, command: string): Promise<void> {
+async function mayRun(command: string): Promise<void> {
   const { state } = await Deno.permissions.query({ name: "run", command });
   if (state === "granted") return;
-  throw unusable(
-    source,
+  throw new Unusable(
     `its user logs in by running "${command}", which this program may not do; \`deno task conntest\` and ` +
       "`deno task dev` may, or give the user a token or a client certificate",
   );
 }
 
-function httpClient(source: Source, cluster: ConfiguredCluster, options: RequestOptions): Deno.HttpClient {
-  const { ca, cert, key } = options;
+async function credentialsOf(login: Login, signal: AbortSignal): Promise<Credentials> {
+  const { server, proxyUrl, authority, client } = login;
+  const helped = await login.helper?.read(signal);
+  const token = tokenOf(login) || helped?.token;
+  const cert = client === undefined ? helped?.client : { cert: pemOf(client.cert), key: pemOf(client.key) };
+  const tls: TlsOptions = { caCerts: authority === undefined ? [] : [pemOf(authority)], client: cert, proxyUrl };
+  return {
+    server,
+    headers: [...token ? [["authorization", `Bearer ${token}`] as const] : [], ...login.headers],
+    tls,
+  };
+}
+
+/** What the file holds counts before the token itself, which is for where it cannot be read. */
+function tokenOf({ token, tokenFile }: Login): string {
+  if (tokenFile === undefined) return token.trim();
   try {
-    return Deno.createHttpClient({
-      ...MANY_CONNECTIONS,
-      caCerts: ca ? [String(ca)] : [],
-      ...(cert && key ? { cert: String(cert), key: String(key) } : {}),
-      ...(cluster.proxyUrl ? { proxy: { url: cluster.proxyUrl } } : {}),
-    });
+    return Deno.readTextFileSync(tokenFile).trim() || token;
   } catch (error) {
-    throw unusable(source, `its certificates, key or proxy-url cannot be used (${nameOf(error)})`);
+    if (token !== "") return token;
+    throw new CredentialError(`Cannot read the token ${tokenFile}: ${nameOf(error)}`);
   }
 }
 
-function textValues(headers: RequestOptions["headers"]): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers ?? {}).map(([name, value]) => [name, String(value).trim()]));
-}
-
-/** The promise, or the signal's reason if that comes first: client-node's methods take no signal. */
-async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
+function pemOf(pem: Pem): string {
+  if ("text" in pem) return pem.text;
   try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
+    return Deno.readTextFileSync(pem.path);
+  } catch (error) {
+    throw new Unusable(`${pem.path} cannot be read (${nameOf(error)})`);
   }
 }

@@ -6,10 +6,17 @@
  */
 
 export { canI, type Permission, serverVersion, whoAmI } from "./access_reviews.ts";
-export { type ApiOptions, type Call, KubernetesApi, type WatchEvent } from "./api.ts";
-export { type Cluster, type ClusterPlaces, type Credential, openCluster, placesIn } from "./cluster.ts";
+export { type Action, type ApiOptions, type Call, type ClusterAccess, KubernetesApi, type WatchEvent } from "./api.ts";
+export {
+  Cluster,
+  type Connection,
+  type Credentials,
+  type CredentialSource,
+  type Header,
+  type TlsOptions,
+} from "./credentials.ts";
 export type { KubernetesEvent } from "./events.ts";
-export type { Attempt } from "./failure.ts";
+export { type ClusterPlaces, openCluster, placesIn } from "./open_cluster.ts";
 export type { Diagnosis, Problem } from "./pod_diagnosis.ts";
 export { KubernetesScaler } from "./scaler.ts";
 export { type Counts, FIELD_MANAGER, type Scale, type Workload } from "./workloads.ts";

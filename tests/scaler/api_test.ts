@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { CredentialError, RejectedError, TransientError } from "../../lib/errors.ts";
+import { ConflictError, NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors.ts";
+import { errorOf } from "../../lib/scaler/api.ts";
 import { KubernetesApi } from "../../lib/scaler/mod.ts";
 import type { Effect } from "../../sandbox/kubernetes/mod.ts";
 import { atSandbox, extendedRole, patient, target } from "./at_sandbox.ts";
@@ -31,14 +32,14 @@ Deno.test("KubernetesApi.request() ends at once when the signal is aborted, what
 Deno.test("KubernetesApi.request() makes a TransientError of what time may cure", async (t) => {
   const html = { answer: 200, body: "<html>Please log in</html>" };
   const rows: [effect: Effect, says: RegExp, retryAfterMs: number][] = [
-    ["silence", /has not answered within 1 s$/, 0],
-    ["stall", /has not answered within 1 s$/, 0],
-    ["drop", /cannot reach http:\/\/127\.0\.0\.1:\d+: \w+/, 0],
+    ["silence", /no answer within 1 s$/, 0],
+    ["stall", /no answer within 1 s$/, 0],
+    ["drop", /at http:\/\/127\.0\.0\.1:\d+: \w+/, 0],
     [{ answer: 429, headers: { "retry-after": "3" } }, /answered 429 \(SandboxFault\)$/, 3_000],
     [{ answer: 503, body: "no healthy upstream" }, /answered 503$/, 0],
-    [html, /is no Kubernetes object$/, 0],
-    [{ answer: 200, body: "[" }, /is no Kubernetes object$/, 0],
-    [{ answer: 200, body: "null" }, /is no Kubernetes object$/, 0],
+    [html, /answered no Kubernetes object$/, 0],
+    [{ answer: 200, body: "[" }, /answered no Kubernetes object$/, 0],
+    [{ answer: 200, body: "null" }, /answered no Kubernetes object$/, 0],
     [{ answer: 200, body: '{"kind":"Deployment"}' }, /is no deployment$/, 0],
   ];
   for (const [effect, says, retryAfterMs] of rows) {
@@ -48,7 +49,7 @@ Deno.test("KubernetesApi.request() makes a TransientError of what time may cure"
       await assert.rejects(at.scaler.read(target, patient), (error: Error) => {
         assert.ok(error instanceof TransientError, error.name);
         assert.match(error.message, says);
-        assert.match(error.message, /^Cannot get deployments\.apps "clawdbot" in namespace "agents": /);
+        assert.match(error.message, /^Cannot get deployments\.apps "clawdbot" in namespace "agents"( at http:\S+)?: /);
         assert.equal(error.retryAfterMs, retryAfterMs);
         return true;
       });
@@ -62,15 +63,15 @@ Deno.test("KubernetesApi.request() names why there is no connection", async () =
   await at.sandbox[Symbol.asyncDispose]();
   await assert.rejects(at.scaler.read(target, patient), (error: Error) => {
     assert.ok(error instanceof TransientError);
-    assert.match(error.message, /: cannot reach http:\/\/127\.0\.0\.1:\d+: tcp connect error: Connection refused$/);
+    assert.match(error.message, / at http:\/\/127\.0\.0\.1:\d+: tcp connect error: Connection refused$/);
     return true;
   });
 });
 
 Deno.test("KubernetesApi.request() takes nothing from a redirection", async () => {
   await using at = await atSandbox();
-  at.sandbox.fault({ times: 1, effect: { answer: 307, headers: { location: "/version" } } });
-  await assert.rejects(at.scaler.read(target, patient), RejectedError);
+  at.sandbox.fault({ times: 1, effect: { answer: 307, headers: { location: "/version" }, body: "" } });
+  await assert.rejects(at.scaler.read(target, patient), /got 307, and not from a Kubernetes API/);
   assert.equal(at.sandbox.requests.length, 1);
 });
 
@@ -89,7 +90,7 @@ Deno.test("KubernetesApi.request() takes a refused credential from its source an
     await using at = await atSandbox();
     at.sandbox.revoke(at.token);
     await assert.rejects(at.scaler.read(target, patient), (error: Error) => {
-      assert.ok(error instanceof CredentialError);
+      assert.ok(error instanceof TransientError);
       assert.match(error.message, /refused the credentials of sandbox: they are wrong or have expired$/);
       assert.ok(!error.message.includes(at.token));
       return true;
@@ -100,7 +101,7 @@ Deno.test("KubernetesApi.request() takes a refused credential from its source an
     await using at = await atSandbox();
     at.sandbox.revoke(at.token);
     await at.sandbox.writeKubeconfig(at.kubeconfig, "nonsense");
-    await assert.rejects(at.scaler.read(target, patient), CredentialError);
+    await assert.rejects(at.scaler.read(target, patient), /refused the credentials/);
     assert.equal(at.sandbox.requests.length, 2);
   });
 });
@@ -140,8 +141,8 @@ async function breakingOff(text: string) {
 }
 
 function apiAt(server: string, client: Deno.HttpClient): KubernetesApi {
-  const credential = () => Promise.resolve({ client, headers: new Headers() });
-  return new KubernetesApi({ context: "test", server, credential, renew: credential, [Symbol.dispose]: () => {} });
+  const connect = () => Promise.resolve({ server, client, headers: [], [Symbol.dispose]: () => {} });
+  return new KubernetesApi({ context: "test", server, connect, refused: () => {} });
 }
 
 Deno.test("KubernetesApi.watch() puts lines together, and ends where the connection breaks", async () => {
@@ -170,4 +171,49 @@ Deno.test("KubernetesApi.request() can be tried again where a renewal has closed
   client.close();
   const call = { verb: "get", resource: "pods", method: "GET", path: "/api/v1/pods" } as const;
   await assert.rejects(apiAt("http://127.0.0.1", client).request(call, patient), TransientError);
+});
+
+const action = { verb: "patch", resource: 'deployments.apps/scale "clawdbot" in namespace "agents"' };
+const NOW_MS = Date.parse("2026-03-01T12:00:00Z");
+
+function statusBody(reason: string): string {
+  return JSON.stringify({ kind: "Status", status: "Failure", reason, message: "a secret of the cluster" });
+}
+
+Deno.test("errorOf() makes the class that fits, and says what was tried", async (t) => {
+  const cannot = `Cannot patch ${action.resource}: `;
+  const notKubernetes = (status: number) => `${cannot}got ${status}, and not from a Kubernetes API; check its address`;
+  const rows: [status: number, body: string, type: new (...given: never[]) => Error, message: string][] = [
+    [403, statusBody("Forbidden"), PermissionError, `${cannot}not permitted`],
+    [404, statusBody("NotFound"), NotFoundError, `${cannot}not found`],
+    [409, statusBody("Conflict"), ConflictError, `${cannot}it has changed since it was read`],
+    [422, statusBody("Invalid"), RejectedError, `${cannot}the Kubernetes API answered 422 (Invalid)`],
+    [429, statusBody("TooManyRequests"), TransientError, `${cannot}the Kubernetes API answered 429 (TooManyRequests)`],
+    [500, statusBody("InternalError"), TransientError, `${cannot}the Kubernetes API answered 500 (InternalError)`],
+    [500, '{"kind":"Status"}', TransientError, `${cannot}the Kubernetes API answered 500`],
+    [503, "<html>Bad gateway", TransientError, `${cannot}the Kubernetes API answered 503`],
+    [302, "", TransientError, notKubernetes(302)],
+    [403, "<html>Your company's proxy says no", TransientError, notKubernetes(403)],
+    [404, "404 page not found", TransientError, notKubernetes(404)],
+    [404, '{"kind":"Sta', TransientError, notKubernetes(404)],
+    [404, "null", TransientError, notKubernetes(404)],
+    [400, "Bad Request", TransientError, notKubernetes(400)],
+    [429, "slow down", TransientError, notKubernetes(429)],
+    [401, statusBody("Unauthorized"), TransientError, `${cannot}the Kubernetes API answered 401 (Unauthorized)`],
+    [400, statusBody("Very bad\n"), RejectedError, `${cannot}the Kubernetes API answered 400`],
+    [400, '{"kind":"Status","reason":{"a":1}}', RejectedError, `${cannot}the Kubernetes API answered 400`],
+  ];
+  for (const [status, body, type, message] of rows) {
+    await t.step(`${status} ${body.slice(0, 60)}`, () => {
+      const error = errorOf(action, { status, body, headers: new Headers() }, NOW_MS);
+      assert.ok(error instanceof type, error.name);
+      assert.equal(error.message, message);
+    });
+  }
+});
+
+Deno.test("errorOf() keeps verb and resource of what is not permitted", () => {
+  const error = errorOf(action, { status: 403, body: statusBody("Forbidden"), headers: new Headers() }, NOW_MS);
+  assert.ok(error instanceof PermissionError);
+  assert.deepEqual([error.verb, error.resource], [action.verb, action.resource]);
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { ConfigError, CredentialError } from "../../lib/errors.ts";
-import { openCluster } from "../../lib/scaler/mod.ts";
+import { type Cluster, type Header, openCluster } from "../../lib/scaler/mod.ts";
 import { nowhere, patient } from "./at_sandbox.ts";
 
 const SECRET = "c2VjcmV0";
@@ -19,6 +19,12 @@ function kubeconfig(parts: Partial<Parts> = {}, more: Record<string, unknown> = 
   });
 }
 
+/** Headers that the next request would carry. */
+async function headersOf(cluster: Cluster): Promise<readonly Header[]> {
+  using connection = await cluster.connect(patient);
+  return connection.headers;
+}
+
 async function written(text: string) {
   const path = await Deno.makeTempFile();
   await Deno.writeTextFile(path, text);
@@ -29,8 +35,9 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
   const https = "https://it.example";
   const rows: [name: string, text: string, says: string][] = [
     ["no YAML", `token: ${SECRET}\n  nonsense: [`, "no kubeconfig can be read from it (YAMLException)"],
-    ["empty", "", "no kubeconfig can be read from it (YAMLException)"],
-    ["null", "null", "no kubeconfig can be read from it (TypeError)"],
+    ["a list", "[]", "no kubeconfig can be read from it (TypeError)"],
+    ["empty", "", "it has no current-context; its contexts: none"],
+    ["null", "null", "it has no current-context; its contexts: none"],
     ["no context at all", "{}", "it has no current-context; its contexts: none"],
     ["no current context", kubeconfig({}, { "current-context": "" }), "it has no current-context; its contexts: it"],
     [
@@ -45,10 +52,10 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
     ],
     [
       "a user that is not there",
-      kubeconfig({ context: { cluster: "it" } }),
-      'context "it" names user "", which is missing',
+      kubeconfig({ context: { cluster: "it", user: "x" } }),
+      'context "it" names user "x", which is missing',
     ],
-    ["a cluster without a server", kubeconfig({ cluster: { name: "it" } }), "clusters[0].cluster.server is missing"],
+    ["a cluster without a server", kubeconfig({ cluster: { name: "it" } }), 'cluster "it" has no server'],
     [
       "no verification",
       kubeconfig({ cluster: { server: https, "insecure-skip-tls-verify": true } }),
@@ -62,7 +69,56 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
     [
       "a key that is none",
       kubeconfig({ user: { "client-certificate-data": SECRET, "client-key-data": SECRET } }),
-      "its certificates, key or proxy-url cannot be used (InvalidData)",
+      "Cannot connect to the cluster (it): its certificates, key or proxy-url cannot be used (InvalidData)",
+    ],
+    ["a token that is a number", kubeconfig({ user: { token: 5 } }), 'user "it": token is not a text'],
+    [
+      "two users of a name",
+      kubeconfig({}, { users: [{ name: "it" }, { name: "it" }] }),
+      'it has several users with the name "it"',
+    ],
+    ["two ways", kubeconfig({ user: { token: "t", username: "u" } }), 'user "it" has both a token and a password'],
+    [
+      "a certificate without a key",
+      kubeconfig({ user: { "client-certificate-data": SECRET } }),
+      'user "it" has a client-certificate without a client-key',
+    ],
+    [
+      "an authority in two places",
+      kubeconfig({ cluster: { server: https, "certificate-authority": "x", "certificate-authority-data": SECRET } }),
+      'cluster "it" has both certificate-authority and certificate-authority-data',
+    ],
+    [
+      "data that is not base64",
+      kubeconfig({ cluster: { server: https, "certificate-authority-data": "%" } }),
+      'cluster "it": certificate-authority-data is not base64',
+    ],
+    [
+      "groups of nobody",
+      kubeconfig({ user: { token: "t", "as-groups": ["g"] } }),
+      'user "it" has as-uid, as-groups or as-user-extra without as',
+    ],
+    [
+      "a provider",
+      kubeconfig({ user: { "auth-provider": { name: "gcp" } } }),
+      'user "it": auth-provider "gcp" is not supported',
+    ],
+    [
+      "a helper that asks",
+      kubeconfig({
+        user: { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "x", interactiveMode: "Always" } },
+      }),
+      'user "it" logs in by asking at a terminal; use another way',
+    ],
+    [
+      "a helper of an old version",
+      kubeconfig({ user: { exec: { apiVersion: "client.authentication.k8s.io/v1alpha1", command: "x" } } }),
+      'user "it": exec has an apiVersion other than client.authentication.k8s.io/v1 and v1beta1',
+    ],
+    [
+      "a token in the clear",
+      kubeconfig({ cluster: { server: "http://it.example" } }),
+      'the credentials of user "it" would be sent in the clear to http://it.example; use https',
     ],
   ];
   for (const [name, text, says] of rows) {
@@ -70,7 +126,7 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
       await using file = await written(text);
       await assert.rejects(openCluster({ ...nowhere, kubeconfig: file.path }, patient), (error: Error) => {
         assert.ok(error instanceof ConfigError, error.message);
-        assert.equal(error.message, `KUBECONFIG: cannot use ${file.path}: ${says}`);
+        assert.equal(error.message, says.startsWith("Cannot") ? says : `KUBECONFIG: cannot use ${file.path}: ${says}`);
         return true;
       });
     });
@@ -84,9 +140,69 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
   await t.step("a folder", async () => {
     await assert.rejects(openCluster({ ...nowhere, kubeconfig: "/" }, patient), {
       name: "ConfigError",
-      message: "KUBECONFIG: cannot use /: no kubeconfig can be read from it (Error)",
+      message: "KUBECONFIG: cannot use /: no kubeconfig can be read from it (IsADirectory)",
     });
   });
+});
+
+Deno.test("a kubeconfig is sent as kubectl would send it", async (t) => {
+  const token = ["authorization", "Bearer t"] as const;
+  const as = { "as": "carl", "as-uid": "7", "as-groups": ["a", "b, c"], "as-user-extra": { "ex/tra": ["1", "2"] } };
+  const exec = { apiVersion: "client.authentication.k8s.io/v1", command: "false" };
+  const rows: [name: string, text: string, headers: readonly Header[]][] = [
+    ["a token", kubeconfig({ user: { token: "t" } }), [token]],
+    ["a token's file", kubeconfig({ user: { tokenFile: "token" } }), [["authorization", "Bearer of-the-file"]]],
+    ["a token's file before the token", kubeconfig({ user: { token: "t", tokenFile: "token" } }), [[
+      "authorization",
+      "Bearer of-the-file",
+    ]]],
+    ["the token where its file is missing", kubeconfig({ user: { token: "t", tokenFile: "none" } }), [token]],
+    ["a password", kubeconfig({ user: { username: "ü", password: "p" } }), [["authorization", "Basic w7w6cA=="]]],
+    ["a token before a helper", kubeconfig({ user: { token: "t", exec } }), [token]],
+    ["impersonation", kubeconfig({ user: { token: "t", ...as } }), [
+      token,
+      ["impersonate-user", "carl"],
+      ["impersonate-uid", "7"],
+      ["impersonate-group", "a"],
+      ["impersonate-group", "b, c"],
+      ["impersonate-extra-ex%2Ftra", "1"],
+      ["impersonate-extra-ex%2Ftra", "2"],
+    ]],
+    ["nobody", kubeconfig({ context: { cluster: "it" } }), []],
+    ["a user without credentials", kubeconfig({}, { users: [{ name: "it" }] }), []],
+    [
+      "an unused user that makes no sense",
+      kubeconfig({}, { users: [{ name: "x", user: 5 }, null, { name: "it", user: { token: "t" } }] }),
+      [token],
+    ],
+    [
+      "an unused cluster that makes no sense",
+      kubeconfig({ user: { token: "t" } }, {
+        clusters: [{ name: "x", cluster: {} }, { name: "it", cluster: { server: "https://h" } }],
+      }),
+      [token],
+    ],
+    [
+      "YAML 1.1",
+      `{current-context: it, base: &b {user: it}, users: [{name: it, user: {token: t}}], clusters: [{name: it, cluster: {server: "https://h", insecure-skip-tls-verify: no}}], contexts: [{name: it, context: {<<: *b, cluster: it}}]}`,
+      [token],
+    ],
+  ];
+  for (const [name, text, headers] of rows) {
+    await t.step(name, async () => {
+      const folder = await Deno.makeTempDir();
+      await Deno.writeTextFile(`${folder}/token`, "of-the-file\n");
+      await Deno.writeTextFile(`${folder}/config`, text);
+      await Deno.writeTextFile(`${folder}/empty`, "");
+      try {
+        const paths = `${folder}/empty:${folder}/config:${folder}/missing`;
+        using cluster = await openCluster({ ...nowhere, kubeconfig: paths }, patient);
+        assert.deepEqual(await headersOf(cluster), headers);
+      } finally {
+        await Deno.remove(folder, { recursive: true });
+      }
+    });
+  }
 });
 
 Deno.test("several kubeconfigs are merged as kubectl does: the first that says a thing counts", async () => {
@@ -99,11 +215,16 @@ Deno.test("several kubeconfigs are merged as kubectl does: the first that says a
 Deno.test("a login helper is run, and run again when its credentials are renewed", async () => {
   await using counter = await written("x");
   const script = `printf x >> ${counter.path}; printf '{"status":{"token":"token-%s"}}' $(wc -c < ${counter.path})`;
-  await using file = await written(kubeconfig({ user: { exec: { command: "sh", args: ["-c", script] } } }));
+  await using file = await written(
+    kubeconfig({
+      user: { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "sh", args: ["-c", script] } },
+    }),
+  );
   using cluster = await openCluster({ ...nowhere, kubeconfig: file.path }, patient);
-  assert.equal((await cluster.credential(patient)).headers.get("authorization"), "Bearer token-2");
-  assert.equal((await cluster.renew(patient)).headers.get("authorization"), "Bearer token-3");
-  assert.equal((await cluster.credential(patient)).headers.get("authorization"), "Bearer token-3");
+  assert.deepEqual(await headersOf(cluster), [["authorization", "Bearer token-2"]]);
+  cluster.refused();
+  assert.deepEqual(await headersOf(cluster), [["authorization", "Bearer token-3"]]);
+  assert.deepEqual(await headersOf(cluster), [["authorization", "Bearer token-3"]]);
 });
 
 /** client-node starts the helper and gives no handle on it: whoever hangs may outlive the test by a moment. */
@@ -115,7 +236,9 @@ Deno.test(
   async (t) => {
     for (const [name, command] of [["fails", "false"], ["is not there", "/nonexistent/helper"]] as const) {
       await t.step(name, async () => {
-        await using file = await written(kubeconfig({ user: { exec: { command } } }));
+        await using file = await written(
+          kubeconfig({ user: { exec: { apiVersion: "client.authentication.k8s.io/v1", command } } }),
+        );
         await assert.rejects(
           openCluster({ ...nowhere, kubeconfig: file.path }, AbortSignal.timeout(5_000)),
           CredentialError,
@@ -125,7 +248,11 @@ Deno.test(
     await t.step("hangs", async () => {
       await using stopped = await written("");
       const script = `until test -s ${stopped.path}; do sleep 0.05; done; printf '{"status":{}}'`;
-      await using file = await written(kubeconfig({ user: { exec: { command: "sh", args: ["-c", script] } } }));
+      await using file = await written(
+        kubeconfig({
+          user: { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "sh", args: ["-c", script] } },
+        }),
+      );
       const reason = new Error("the program ends");
       const controller = new AbortController();
       const opening = openCluster({ ...nowhere, kubeconfig: file.path }, controller.signal);
@@ -151,7 +278,7 @@ Deno.test("the program's least permissions read a kubeconfig, and refuse a login
     ["a token", { token: SECRET }, /^https:\/\/it\.example\n$/],
     [
       "a helper",
-      { exec: { command: "aws" } },
+      { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "aws" } },
       /^ConfigError KUBECONFIG: .* running "aws", .*`deno task conntest`.*`deno task dev`/,
     ],
   ];

@@ -32,6 +32,7 @@ Deno.test("openCluster() takes KUBECONFIG, else the pod's own cluster, else ~/.k
   const named = `${at.folder}/named`;
   const rows: [name: string, places: Partial<ClusterPlaces>, context: string, server: string][] = [
     ["all three", { kubeconfig: named, ...account, home }, "named", "https://named.example:6443"],
+    ["an empty KUBECONFIG", { kubeconfig: "", ...account, home }, "in-cluster", "https://10.0.0.1:443"],
     ["no KUBECONFIG", { ...account, home }, "in-cluster", "https://10.0.0.1:443"],
     ["an IPv6 cluster", { ...account, serviceHost: "fd00::1" }, "in-cluster", "https://[fd00::1]:443"],
     ["a cluster without a port", { ...account, servicePort: undefined }, "in-cluster", "https://10.0.0.1:443"],
@@ -71,7 +72,12 @@ Deno.test("a cluster of a pod reads its token again when it changes", async () =
   await using at = await places();
   const account = { serviceHost: "10.0.0.1", serviceAccountFolder: `${at.folder}/account` };
   using cluster = await openCluster({ ...nowhere, ...account }, patient);
-  const seen = async () => (await cluster.credential(patient)).headers.get("authorization");
+  const seen = async () => {
+    using connection = await cluster.connect(patient);
+    return new Headers([...connection.headers.map(([name, value]): [string, string] => [name, value])]).get(
+      "authorization",
+    );
+  };
   assert.equal(await seen(), "Bearer first");
   await Deno.writeTextFile(`${at.folder}/account/token`, "second");
   assert.equal(await seen(), "Bearer second");
@@ -88,7 +94,7 @@ Deno.test("a cluster of a pod says what is wrong with its files, never what is i
       const account = { serviceHost: "10.0.0.1", serviceAccountFolder: `${at.folder}/account` };
       using cluster = await openCluster({ ...nowhere, ...account }, patient);
       await spoil(`${at.folder}/account`);
-      await assert.rejects(cluster.credential(patient), (error: Error) => {
+      await assert.rejects(cluster.connect(patient), (error: Error) => {
         assert.ok(error instanceof CredentialError);
         assert.match(error.message, says);
         return true;

@@ -1,0 +1,48 @@
+/**
+ * The credentials of a pod: its ServiceAccount's token and the cluster's authority, in files that the kubelet replaces
+ * long before they expire.
+ *
+ * @module
+ */
+
+import { ConfigError, CredentialError } from "../errors.ts";
+import { type CredentialSource, nameOf } from "./credentials.ts";
+
+/**
+ * Credentials of the pod that we run in.
+ *
+ * @param folder where `token` and `ca.crt` are
+ */
+export function inClusterSource(host: string, port: string, folder: string): CredentialSource {
+  const server = `https://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  return {
+    context: "in-cluster",
+    // deno-lint-ignore require-await -- other sources wait for their credentials
+    read: async (signal) => {
+      signal.throwIfAborted();
+      const token = readToken(`${folder}/token`);
+      return {
+        server,
+        headers: [["authorization", `Bearer ${token}`]],
+        tls: { caCerts: [readAuthority(`${folder}/ca.crt`)] },
+      };
+    },
+    refused: () => {},
+  };
+}
+
+function readToken(path: string): string {
+  try {
+    return Deno.readTextFileSync(path).trim();
+  } catch (error) {
+    throw new CredentialError(`Cannot read the ServiceAccount's token ${path}: ${nameOf(error)}`);
+  }
+}
+
+function readAuthority(path: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    throw new ConfigError([`Cannot read the cluster's certificate authority ${path}: ${nameOf(error)}`]);
+  }
+}

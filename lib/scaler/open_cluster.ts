@@ -1,0 +1,81 @@
+/**
+ * Finds the cluster: by the kubeconfig that was named, by the ServiceAccount of the pod that we run in, or by the user's
+ * own kubeconfig.
+ *
+ * @module
+ */
+
+import { ConfigError } from "../errors.ts";
+import { Cluster, type CredentialSource, nameOf } from "./credentials.ts";
+import { inClusterSource } from "./in_cluster.ts";
+
+/** Where to look for a cluster. Undefined means unset. */
+export interface ClusterPlaces {
+  /** Value of KUBECONFIG: a path, or several as PATH has them; empty is unset. */
+  readonly kubeconfig: string | undefined;
+  /** Value of KUBERNETES_SERVICE_HOST. */
+  readonly serviceHost: string | undefined;
+  /** Value of KUBERNETES_SERVICE_PORT. */
+  readonly servicePort: string | undefined;
+  /** Where pods find the token and certificate authority of their ServiceAccount. */
+  readonly serviceAccountFolder: string;
+  /** The user's home, where `.kube/config` may be. */
+  readonly home: string | undefined;
+}
+
+/** The places that an environment names. */
+export function placesIn(env: Readonly<Record<string, string | undefined>>): ClusterPlaces {
+  return {
+    kubeconfig: env["KUBECONFIG"],
+    serviceHost: env["KUBERNETES_SERVICE_HOST"],
+    servicePort: env["KUBERNETES_SERVICE_PORT"],
+    serviceAccountFolder: "/var/run/secrets/kubernetes.io/serviceaccount",
+    home: env["HOME"],
+  };
+}
+
+/**
+ * Opens the cluster: KUBECONFIG if it is set, else the one that we run in, else `~/.kube/config`.
+ *
+ * @throws ConfigError if there is none, or it cannot be used; CredentialError if its login helper failed
+ */
+export async function openCluster(places: ClusterPlaces, signal: AbortSignal): Promise<Cluster> {
+  signal.throwIfAborted();
+  return await Cluster.open(await findSource(places), signal);
+}
+
+async function findSource(places: ClusterPlaces): Promise<CredentialSource> {
+  const { kubeconfig, serviceHost, servicePort, serviceAccountFolder, home } = places;
+  if (kubeconfig) {
+    const separator = Deno.build.os === "windows" ? ";" : ":";
+    return await kubeconfigSource("KUBECONFIG", kubeconfig.split(separator).filter((path) => path !== ""));
+  }
+  if (serviceHost !== undefined && await exists(`${serviceAccountFolder}/token`)) {
+    return inClusterSource(serviceHost, servicePort ?? "443", serviceAccountFolder);
+  }
+  const own = home === undefined ? undefined : `${home}/.kube/config`;
+  if (own !== undefined && await exists(own)) return await kubeconfigSource("~/.kube/config", [own]);
+  const noPod = serviceHost === undefined
+    ? "KUBERNETES_SERVICE_HOST is not set"
+    : `there is no ${serviceAccountFolder}/token`;
+  throw new ConfigError([
+    `Cannot find a Kubernetes cluster: KUBECONFIG is not set; this is no pod of a cluster (${noPod}); ` +
+    `and there is no ${own ?? "~/.kube/config"}`,
+  ]);
+}
+
+/** A pod needs no reader of YAML. */
+async function kubeconfigSource(setting: string, paths: readonly string[]): Promise<CredentialSource> {
+  const { KubeconfigSource } = await import("./kubeconfig.ts");
+  return new KubeconfigSource(setting, paths);
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    throw new ConfigError([`Cannot look for ${path}: ${nameOf(error)}`]);
+  }
+}
