@@ -233,6 +233,16 @@ const rows: readonly Row[] = [
     says: [/^✘ kubernetes: .* logs in by running "cloud-login", which this program may not do; `deno task conntest`/],
   },
   {
+    name: "a token that the cluster refuses",
+    run: async (ground) => {
+      const path = join(ground.folder, "refused");
+      await Deno.writeTextFile(path, JSON.stringify(kubeconfig(ground.kubernetes.url, { token: "wrong" })));
+      return await ground.run({ KUBECONFIG: path });
+    },
+    code: 1,
+    says: [/^✘ kubernetes: .* refused the credentials of sandbox: they are wrong or have expired → see KUBECONFIG/],
+  },
+  {
     name: "no such target",
     run: (ground) => ground.run({ DEPLOYMENT_NAME: "other" }, [{ resources: ["*"], verbs: ["*"] }]),
     code: 1,

@@ -96,7 +96,7 @@ export function problemsOf(kind: Workload["kind"], workload: Json, pods: readonl
 
   const ending = pods.some(isTerminating) || (count(status.terminatingReplicas) ?? 0) > 0;
   const found = [
-    ...presentPods(kind, status, pods).flatMap(ofPod),
+    ...presentPods(kind, workload, pods).flatMap(ofPod),
     ...items(status.conditions).flatMap((condition) => ofCondition(condition, ending)),
   ];
   const rank = ({ certain, kind }: Problem) => (certain ? 0 : 2) + (kind === "other" ? 1 : 0);
@@ -106,21 +106,40 @@ export function problemsOf(kind: Workload["kind"], workload: Json, pods: readonl
   return found.filter((each, index) => found.findIndex((other) => same(each, other)) === index);
 }
 
-/**
- * A Deployment's present ReplicaSet is named in its Progressing condition, unless an earlier one came back while the
- * count was 0: then the condition is out of date, and the newest pod tells.
- */
-function presentPods(kind: Workload["kind"], status: Json, pods: readonly Json[]): readonly Json[] {
+/** Pods that have to be ready: those that are neither over nor going to be replaced. */
+function presentPods(kind: Workload["kind"], workload: Json, pods: readonly Json[]): readonly Json[] {
   const living = pods.filter((pod) =>
     !isTerminating(pod) && !["Failed", "Succeeded"].includes(word(object(pod.status).phase))
   );
-  const label = (pod: Json, name: string) => word(object(object(pod.metadata).labels)[name]);
-  if (kind === "statefulset") {
-    return living.filter((pod) => label(pod, "controller-revision-hash") === word(status.updateRevision));
-  }
+  return kind === "statefulset" ? podsOfSet(workload, living) : podsOfDeployment(workload, living);
+}
+
+/**
+ * Each ordinal has one pod. One of an earlier revision is replaced at once only by a rolling update of all at a time that
+ * reaches down to it; an update in order waits for it to be ready, which is what has to be explained.
+ */
+function podsOfSet(workload: Json, living: readonly Json[]): readonly Json[] {
+  const { updateStrategy, podManagementPolicy } = object(workload.spec);
+  const { type, rollingUpdate } = object(updateStrategy);
+  const partition = count(object(rollingUpdate).partition) ?? 0;
+  if (type === "OnDelete" || podManagementPolicy !== "Parallel") return living;
+  const ordinal = (pod: Json) => Number(/-(\d+)$/.exec(word(object(pod.metadata).name))?.[1] ?? -1);
+  const { updateRevision } = object(workload.status);
+  return living.filter((pod) =>
+    labelOf(pod, "controller-revision-hash") === updateRevision || ordinal(pod) < partition
+  );
+}
+
+/**
+ * A Deployment's present ReplicaSet is named in its Progressing condition, unless an earlier one came back while the
+ * count was 0: then the condition is out of date, and the newest pod tells. One that is paused replaces no pods.
+ */
+function podsOfDeployment(workload: Json, living: readonly Json[]): readonly Json[] {
+  if (object(workload.spec).paused === true) return living;
+  const status = object(workload.status);
   // While an earlier ReplicaSet comes back, the condition is out of date for a moment. None of its pods is counted yet.
   if (!count(status.updatedReplicas)) return [];
-  const hash = (pod: Json) => label(pod, "pod-template-hash");
+  const hash = (pod: Json) => labelOf(pod, "pod-template-hash");
   const progressing = items(status.conditions).find(({ type }) => type === "Progressing");
   const named = /replica ?set "[^"]*?([^"-]+)"/i.exec(word(progressing?.message))?.[1];
   const present = living.filter((pod) => hash(pod) === named);
@@ -128,6 +147,10 @@ function presentPods(kind: Workload["kind"], status: Json, pods: readonly Json[]
   const born = (pod: Json) => word(object(pod.metadata).creationTimestamp);
   const newest = living.reduce((one, other) => born(other) > born(one) ? other : one, living[0] ?? {});
   return living.filter((pod) => hash(pod) === hash(newest));
+}
+
+function labelOf(pod: Json, name: string): string {
+  return word(object(object(pod.metadata).labels)[name]);
 }
 
 /** A list's objects. */

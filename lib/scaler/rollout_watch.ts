@@ -4,7 +4,7 @@
  * @module
  */
 
-import { TransientError } from "../errors.ts";
+import { NotFoundError, TransientError } from "../errors.ts";
 import type { KubernetesApi } from "./api.ts";
 import { collectionPath, getWorkload, type Scale, scaleIn, type Workload, workloadPath } from "./workloads.ts";
 
@@ -13,10 +13,9 @@ const BRIEF_MS = 1_000;
 
 /**
  * Yields a workload's counts as they stand now, then whenever one of them has changed; nothing before a watch is
- * permitted and stands.
+ * permitted and stands, nor while there is no such workload. One that is made in its place is told like a change.
  *
- * @throws TransientError | CredentialError | PermissionError | NotFoundError | RejectedError; the signal's reason when
- * it is aborted
+ * @throws TransientError | PermissionError | RejectedError; the signal's reason when it is aborted
  */
 export async function* watchRollout(
   api: KubernetesApi,
@@ -29,19 +28,30 @@ export async function* watchRollout(
   const isNews = (scale: Scale) => told !== (told = countsOf(scale));
   for (let inVain = 0; inVain < 2;) {
     const began = performance.now();
-    let scale = scaleIn(workload, "get", await getWorkload(api, workload, signal));
+    const read = await readIfThere(api, workload, signal);
     inVain += 1;
-    const path = `${narrowed}&resourceVersion=${encodeURIComponent(scale.resourceVersion)}`;
-    for await (const { type, object } of api.watch({ verb: "watch", resource, method: "GET", path }, signal)) {
+    // Without a version a watch begins with what is there (Kubernetes API, "Get State and Start at Any").
+    const from = read === undefined ? "" : `&resourceVersion=${encodeURIComponent(read.resourceVersion)}`;
+    const call = { verb: "watch", resource, method: "GET", path: narrowed + from } as const;
+    for await (const { type, object } of api.watch(call, signal)) {
       if (type !== "BEGUN") inVain = 0;
-      // Another one may have taken its name by now.
-      if (type === "DELETED") break;
-      if (type === "ADDED" || type === "MODIFIED") scale = scaleIn(workload, "watch", object);
-      if (isNews(scale)) yield scale;
+      if (type === "DELETED") told = "";
+      const isThere = type === "ADDED" || type === "MODIFIED";
+      const scale = isThere ? scaleIn(workload, "watch", object) : type === "BEGUN" ? read : undefined;
+      if (scale !== undefined && isNews(scale)) yield scale;
     }
     if (performance.now() - began > BRIEF_MS) inVain = 0;
   }
   throw new TransientError(`Cannot watch ${resource}: ${api.server} ends the watch at once`);
+}
+
+async function readIfThere(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Scale | undefined> {
+  try {
+    return scaleIn(workload, "get", await getWorkload(api, workload, signal));
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
 }
 
 /** What one tells of counts: all but the version. */

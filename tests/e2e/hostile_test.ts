@@ -5,13 +5,14 @@
 
 import { startTestbed } from "../../testbed/mod.ts";
 import type { Subject } from "./faults/subject.ts";
+import { clusterRows } from "./hostile/cluster.ts";
 import { cryptoRows } from "./hostile/crypto.ts";
 import { eventRows } from "./hostile/events.ts";
 import { targetRows } from "./hostile/targets.ts";
 import { type HostileRow, hostileTable, runHostile } from "./hostile/row.ts";
 
 const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
-const rows: readonly HostileRow[] = ([...cryptoRows, ...eventRows, ...targetRows] as HostileRow[])
+const rows: readonly HostileRow[] = ([...clusterRows, ...cryptoRows, ...eventRows, ...targetRows] as HostileRow[])
   .filter(({ number, input }) => number.replace(/[a-z]$/, "") === wanted || number === wanted || input.includes(wanted))
   .sort((one, other) => parseInt(one.number) - parseInt(other.number));
 

@@ -243,18 +243,37 @@ Deno.test("problemsOf() looks at living pods of the present revision only", asyn
   }
 });
 
-Deno.test("problemsOf() knows the present pods of a StatefulSet by its revision", () => {
-  const set = {
-    metadata: { generation: 1 },
-    spec: { replicas: 1 },
-    status: { observedGeneration: 1, updateRevision: "clawdbot-7f" },
-  };
-  const of = (revision: string) => ({
+Deno.test("problemsOf() takes the pods of an earlier revision for present where they are not going to be replaced", async (t) => {
+  const of = (revision: string, name = "clawdbot-0") => ({
     ...missingImage,
-    metadata: { labels: { "controller-revision-hash": revision } },
+    metadata: { name, labels: { "controller-revision-hash": revision } },
   });
-  assert.deepEqual(problemsOf("statefulset", set, [of("clawdbot-7f")]), [imageProblem]);
-  assert.deepEqual(problemsOf("statefulset", set, [of("clawdbot-6e")]), []);
+  const set = (spec: Json) => ({
+    metadata: { generation: 1 },
+    spec: { replicas: 2, ...spec },
+    status: { observedGeneration: 1, updateRevision: "clawdbot-7f", currentRevision: "clawdbot-6e" },
+  });
+  const parallel = { podManagementPolicy: "Parallel" };
+  const partition = (from: number) => ({ type: "RollingUpdate", rollingUpdate: { partition: from } });
+  const rows: [name: string, spec: Json, pod: Json, isPresent: boolean][] = [
+    ["of the new revision", {}, of("clawdbot-7f"), true],
+    ["in order: it is waited for", {}, of("clawdbot-6e"), true],
+    ["all at a time: it is replaced", parallel, of("clawdbot-6e"), false],
+    ["all at a time, of the new revision", parallel, of("clawdbot-7f"), true],
+    ["OnDelete", { ...parallel, updateStrategy: { type: "OnDelete" } }, of("clawdbot-6e"), true],
+    ["below the partition", { ...parallel, updateStrategy: partition(1) }, of("clawdbot-6e"), true],
+    ["above it", { ...parallel, updateStrategy: partition(1) }, of("clawdbot-6e", "clawdbot-1"), false],
+    ["a partition that is none", { ...parallel, updateStrategy: partition(-1) }, of("clawdbot-6e"), false],
+  ];
+  for (const [name, spec, pod, isPresent] of rows) {
+    await t.step(`StatefulSet, ${name}`, () => {
+      assert.deepEqual(problemsOf("statefulset", set(spec), [pod]), isPresent ? [imageProblem] : []);
+    });
+  }
+  await t.step("Deployment, paused with a pending change", () => {
+    const paused = { ...deployment({ updatedReplicas: 0 }), spec: { replicas: 1, paused: true } };
+    assert.deepEqual(problemsOf("deployment", paused, [missingImage]), [imageProblem]);
+  });
 });
 
 Deno.test("problemsOf() reads a Deployment's conditions, in the words of the API server", async (t) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { NotFoundError, PermissionError, TransientError } from "../../lib/errors.ts";
+import { PermissionError, TransientError } from "../../lib/errors.ts";
 import type { Rollouts, Scale } from "../../lib/operator/mod.ts";
 import type { KubernetesScaler } from "../../lib/scaler/mod.ts";
 import type { Effect, Rule } from "../../sandbox/kubernetes/mod.ts";
@@ -145,22 +145,36 @@ Deno.test("KubernetesScaler.watch() tells nothing but the permission where that 
   });
 });
 
-Deno.test("KubernetesScaler.watch() ends with its target, and goes on with one that took its place", async (t) => {
-  await t.step("gone", async () => {
-    await using at = await atSandbox({ rules: extendedRole });
-    const watching = at.scaler.watch(target, patient);
-    await toldUntil(0, watching);
-    const next = assert.rejects(watching.next(), NotFoundError);
-    await asAdmin(at, "DELETE");
-    await next;
-  });
-  await t.step("another", async () => {
+Deno.test("KubernetesScaler.watch() goes on with what takes its target's place", async (t) => {
+  const again = { namespace: "agents", name: "clawdbot" };
+  await t.step("at once", async () => {
     await using at = await atSandbox({ rules: extendedRole });
     const watching = at.scaler.watch(target, patient);
     await toldUntil(0, watching);
     await asAdmin(at, "DELETE");
-    at.sandbox.create({ namespace: "agents", name: "clawdbot", replicas: 1 });
+    at.sandbox.create({ ...again, replicas: 1 });
     await toldUntil(1, watching);
+    await watching.return();
+  });
+  await t.step("with the same counts", async () => {
+    await using at = await atSandbox({ rules: extendedRole });
+    const watching = at.scaler.watch(target, patient);
+    await toldUntil(0, watching);
+    const next = toldUntil(0, watching);
+    await asAdmin(at, "DELETE");
+    at.sandbox.create(again);
+    await next;
+    assert.deepEqual(asked(at), ["get", "watch", "get"]);
+    await watching.return();
+  });
+  await t.step("after the watch had ended, too", async () => {
+    await using at = await atSandbox({ rules: extendedRole });
+    at.sandbox.fault({ path: /watch=/, times: 1, effect: line("DELETED", {}) });
+    await asAdmin(at, "DELETE");
+    const watching = at.scaler.watch(target, patient);
+    const next = toldUntil(1, watching);
+    at.sandbox.create({ ...again, replicas: 1 });
+    await next;
     await watching.return();
   });
 });
