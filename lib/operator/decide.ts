@@ -552,9 +552,15 @@ function unready(
     return tell({ told: "partly" }, { kind: "partly-ready", scale });
   }
   if ((told !== "nothing" && told !== "partly") || afterMs < PROVISIONAL_AFTER_MS) return undefined;
-  const provisional = diagnosis.problems.map(({ kind }) => kind).join(" ");
+  const telling = diagnosis.problems.filter(isTelling);
+  const provisional = telling.map(({ kind }) => kind).join(" ");
   if (provisional === (rollout.provisional ?? "")) return undefined;
-  return tell({ provisional }, { kind: "starting", scale, problems: diagnosis.problems });
+  return tell({ provisional }, { kind: "starting", scale, problems: telling });
+}
+
+/** It tells more than that the target isn't ready yet, as every pod does that is being started. */
+function isTelling({ kind, reason, message = "" }: Problem): boolean {
+  return kind !== "other" || (message !== "" && reason !== "ContainersNotReady");
 }
 
 /** What tells problems apart that are told once each. */

@@ -93,6 +93,7 @@ Deno.test("failed() tells why in few words", async (t) => {
       { kind: "not-permitted", verb: "patch", resource: "deployments.apps/scale" },
       "Cannot start clawdbot: I am not permitted to `patch` `deployments.apps/scale`.",
     ],
+    ["stop", { kind: "internal" }, "Cannot stop clawdbot: something went wrong on my side. The log has the details."],
     [
       "status",
       { kind: "not-found", target: "deployment clawdbot in namespace agents" },

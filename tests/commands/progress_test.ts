@@ -51,6 +51,56 @@ Deno.test("notReady() says whether it has seen nothing in the way, or could not 
   );
 });
 
+Deno.test("starting() says what a start waits for", async (t) => {
+  const rows: [problems: Omit<Problem, "certain">[], counts: { ready: number; desired: number }, words: string][] = [
+    [[], { ready: 0, desired: 1 }, "clawdbot is on (1 replica), starting…"],
+    [[], { ready: 2, desired: 4 }, "clawdbot is on (4 replicas, 2 ready), starting…"],
+    [
+      [{ kind: "unschedulable", reason: "Unschedulable", message: "0/1 nodes are available: 1 Insufficient memory" }],
+      { ready: 0, desired: 1 },
+      "clawdbot is on (1 replica), starting… not scheduled yet: 0/1 nodes are available: 1 Insufficient memory",
+    ],
+    [
+      [{ kind: "image", reason: "ErrImagePull" }, { kind: "crash", reason: "Error" }],
+      { ready: 0, desired: 1 },
+      "clawdbot is on (1 replica), starting… image not pulled yet: `ErrImagePull`; it has crashed: `Error`",
+    ],
+  ];
+  for (const [problems, counts, words] of rows) {
+    await t.step(words, () => {
+      const all = problems.map((each) => ({ ...each, certain: false }));
+      assert.equal(answers.starting("clawdbot", counts, all).plain, words);
+    });
+  }
+});
+
+Deno.test("what rings is one short line", async (t) => {
+  const rows: [text: Text, words: string][] = [
+    [answers.readyAlert("clawdbot"), "clawdbot is ready now"],
+    [answers.notReadyAlert("clawdbot", []), "clawdbot isn't ready yet"],
+    [answers.notReadyAlert("clawdbot", [{ kind: "other" }]), "clawdbot isn't ready yet"],
+    [
+      answers.notReadyAlert("clawdbot", [{ kind: "crash" }, { kind: "crash" }, { kind: "image" }]),
+      "clawdbot isn't ready: it crashes; its image cannot be pulled",
+    ],
+    [answers.failedAlert("start", "clawdbot"), "Couldn't start clawdbot"],
+    [answers.failedAlert("status", "clawdbot"), "Couldn't look at clawdbot"],
+    [answers.unreadableAlert("clawdbot"), "Can't see how clawdbot is doing"],
+  ];
+  for (const [text, words] of rows) await t.step(words, () => assert.equal(text.plain, words));
+});
+
+Deno.test("what is being waited for is named", () => {
+  assert.equal(
+    answers.unanswered("stop", "clawdbot", "Kubernetes API").plain,
+    "The Kubernetes API isn't answering. Still trying to stop clawdbot…",
+  );
+  assert.equal(
+    answers.unreadable("clawdbot", { kind: "not-found", target: "deployment clawdbot in namespace claw" }).plain,
+    "Can't see how clawdbot is doing: there is no deployment clawdbot in namespace claw. Still trying.",
+  );
+});
+
 Deno.test("what is said of progress is modest in HTML, and lets nothing foreign into it", async (t) => {
   const image: Problem = { kind: "image", certain: true, reason: "<i>", message: `${"x".repeat(400)}\nline` };
   const rows: [text: Text, html: RegExp][] = [

@@ -780,6 +780,31 @@ const rollouts: readonly Case[] = [
     then: ["remember rollout 0 → 1 nothing provisional unschedulable", "update starting unschedulable"],
   },
   {
+    given: "unless it says only that it isn't ready yet",
+    state: { ...on, rollout: begun },
+    observed: {
+      scale: starting,
+      ...diagnosed(
+        10 * second,
+        { kind: "other", certain: false, reason: "ContainerCreating" },
+        { kind: "other", certain: false, reason: "ContainersNotReady", message: "containers with unready status" },
+      ),
+    },
+    atMs: 10 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "what the cluster says otherwise is",
+    state: { ...on, rollout: begun },
+    observed: {
+      scale: starting,
+      ...diagnosed(10 * second, { kind: "other", certain: false, reason: "FailedCreate", message: "no such class" }),
+    },
+    atMs: 10 * second,
+    then: ["remember rollout 0 → 1 nothing provisional other", "update starting other"],
+  },
+  {
     given: "once",
     state: { ...on, rollout: { ...begun, provisional: "unschedulable" } },
     observed: { scale: starting, ...diagnosed(12 * second, unschedulable) },
