@@ -143,7 +143,8 @@ export class TargetWorker {
     const { stop, clock, states } = this.#parts;
     const { roomId, eventId } = command.inbox;
     const unconfirmed = command.steps.get(this.#workload)?.intent;
-    const isTold = states.message(roomId, eventId)?.answered === true;
+    const lines = states.message(roomId, eventId)?.lines ?? [];
+    const isTold = lines.some(({ workload, state }) => workload === this.#workload && state === "waiting");
     using turn = new Turn(command, this.#parts, unconfirmed, isTold);
     this.#tellIfUnanswered(turn);
     for (;;) {

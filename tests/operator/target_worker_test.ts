@@ -217,6 +217,26 @@ Deno.test("A command that failed at two targets rings for each, and leaves nothi
   assert.deepEqual(world.remembered?.messages, []);
 });
 
+Deno.test("A command that waits at one target, and then at another, says so of both in one message", async () => {
+  const world = slowWorld({ targets: [clawdbot, ollama] });
+  const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
+  world.before = (call) => call === "scaler.read" ? hanging : undefined;
+  await using running = world.start();
+  await running.receive("stop ollama");
+  await world.clock.advance(2_000);
+  await running.receive("start all");
+  await world.clock.advance(5_000);
+  const waitingFor = (alias: string) => `The Kubernetes API isn't answering. Still trying to start ${alias}…`;
+  assert.deepEqual(world.story.slice(1), [waitingFor("clawdbot")]);
+  goOn();
+  world.before = (call, detail) => {
+    if (call === "scaler.read" && detail === "ollama") throw new TransientError("Cannot reach it");
+  };
+  await rest();
+  await world.clock.advance(6_000);
+  assert.equal(world.story.at(-1), `✎ ${on}\n${waitingFor("ollama")}`);
+});
+
 Deno.test("A status that waited is told to be waiting, and edited, also across a kill", async () => {
   const world = new World();
   world.before = (call) => {
