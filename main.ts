@@ -252,7 +252,7 @@ async function operate(
       looked.resolve();
     }, signal);
     const targets = config.targets.map((target) => checkTarget(scaler, target, signal));
-    // Answers can be read by an unsigned device's room mates, too, unless keys go to signed devices only.
+    // An unsigned device can still answer, unless keys go to signed devices only.
     await Promise.all([Promise.race([identified, looked.promise]), ...targets]);
     if (health.problem() !== undefined) {
       log.error("{problem}; commands are refused until then", { problem: health.problem() });

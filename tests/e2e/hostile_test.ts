@@ -3,18 +3,24 @@
  * printed as a table. An argument after `--` selects the rows whose number or input it is a part of.
  */
 
+import assert from "node:assert/strict";
 import { startTestbed } from "../../testbed/mod.ts";
 import type { Subject } from "./faults/subject.ts";
 import { clusterRows } from "./hostile/cluster.ts";
 import { cryptoRows } from "./hostile/crypto.ts";
 import { eventRows } from "./hostile/events.ts";
+import { loginRows } from "./hostile/login.ts";
 import { targetRows } from "./hostile/targets.ts";
+import { missingInTable, processEndsTable } from "./hostile/process_ends.ts";
 import { type HostileRow, hostileTable, runHostile } from "./hostile/row.ts";
 
 const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
-const rows: readonly HostileRow[] = ([...clusterRows, ...cryptoRows, ...eventRows, ...targetRows] as HostileRow[])
-  .filter(({ number, input }) => number.replace(/[a-z]$/, "") === wanted || number === wanted || input.includes(wanted))
-  .sort((one, other) => parseInt(one.number) - parseInt(other.number));
+const rows: readonly HostileRow[] =
+  ([...clusterRows, ...cryptoRows, ...eventRows, ...loginRows, ...targetRows] as HostileRow[])
+    .filter(({ number, input }) =>
+      number.replace(/[a-z]$/, "") === wanted || number === wanted || input.includes(wanted)
+    )
+    .sort((one, other) => parseInt(one.number) - parseInt(other.number));
 
 /** Each has an operator of its own, that mostly waits. */
 const atOnce = 6;
@@ -30,6 +36,11 @@ Deno.test("hostile input", async (t) => {
       if ("error" in outcome) throw outcome.error;
     });
   }
+});
+
+Deno.test("each place that ends the process is told of, with its test", async () => {
+  console.log(`\n${processEndsTable()}\n`);
+  assert.deepEqual(await missingInTable(new URL("../../", import.meta.url)), []);
 });
 
 /** What its operators have logged is printed if a row fails. */

@@ -155,6 +155,24 @@ Deno.test("Session.ensureIdentity() says what a homeserver asks for that only a 
   });
 });
 
+Deno.test("Session.ensureIdentity() by a token gives the password only where the homeserver asks for it", async (t) => {
+  for (const password of [undefined, new Secret("secret")]) {
+    await t.step(password === undefined ? "there is none" : "it is given", async () => {
+      await using world = new World();
+      {
+        await using running = await world.open();
+        await running.session.ensureIdentity(undefined, false, never);
+      }
+      await Deno.remove(world.folder, { recursive: true });
+      world.login = { ...await byToken(world), password };
+      await using running = await world.open();
+      const tried = running.session.ensureIdentity(undefined, true, never);
+      if (password === undefined) await assert.rejects(tried, useless(/first asks for m\.login\.password/));
+      else assert.ok((await tried).signed);
+    });
+  }
+});
+
 /** Tries again at once; gives up after so often. */
 function persistently(most: number): World["retry"] {
   return async (step, signal) => {

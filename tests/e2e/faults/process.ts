@@ -17,6 +17,8 @@ export interface RunOptions {
   readonly environment: Readonly<Record<string, string>>;
   /** File that its log is added to. */
   readonly logFile: string;
+  /** Arguments, such as `--reset-identity`. */
+  readonly args?: readonly string[];
   /** A shell script that ends in running its arguments; it runs as root of a mount namespace of its own. */
   readonly surroundings?: string;
 }
@@ -35,7 +37,7 @@ export class Running implements AsyncDisposable {
   readonly #port: number;
 
   /** Starts it and doesn't wait. */
-  constructor({ environment, logFile, surroundings }: RunOptions) {
+  constructor({ environment, logFile, args: given = [], surroundings }: RunOptions) {
     this.#port = freePort();
     const apart = ["unshare", Deno.uid() === 0 ? "-m" : "-rm", "/bin/sh", "-c", surroundings ?? "", "sh"];
     const [, ...args] = project.tasks.start.split(" ");
@@ -44,7 +46,7 @@ export class Running implements AsyncDisposable {
       command: [
         ...["setpriv", "--pdeathsig", "KILL", "--"] as const,
         ...(surroundings === undefined ? [] : apart),
-        ...[Deno.execPath(), ...args],
+        ...[Deno.execPath(), ...args, ...given],
       ],
       environment: { ...denoEnvironment(), HTTP_ADDRESS: `127.0.0.1:${this.#port}`, ...environment },
       clearEnvironment: true,
@@ -70,13 +72,15 @@ export class Running implements AsyncDisposable {
 
   /** Whether `/readyz` answers 200 now. */
   async isReady(): Promise<boolean> {
+    return (await this.probe("readyz")).status === 200;
+  }
+
+  /** What a probe is told; status 0 where nobody listens. */
+  async probe(path: "healthz" | "readyz"): Promise<{ readonly status: number; readonly reason: string }> {
     // Refused connections are what there is until it listens.
-    return await fetch(`http://127.0.0.1:${this.#port}/readyz`, { signal: AbortSignal.timeout(2_000) }).then(
-      async (response) => {
-        await response.body?.cancel();
-        return response.status === 200;
-      },
-      () => false,
+    return await fetch(`http://127.0.0.1:${this.#port}/${path}`, { signal: AbortSignal.timeout(2_000) }).then(
+      async (response) => ({ status: response.status, reason: (await response.text()).trim() }),
+      () => ({ status: 0, reason: "" }),
     );
   }
 
