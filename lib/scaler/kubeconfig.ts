@@ -173,10 +173,11 @@ async function loginOf(cluster: Entry, user: Entry): Promise<Login> {
   const hasToken = token !== "" || tokenFile !== undefined;
   const headers = [...isBasic ? [basicAuth(username, password)] : [], ...impersonation(user)];
   const helper = await helperFor(cluster, user, server, {
-    isBasic: isBasic || hasToken,
-    hasCert: client !== undefined,
+    hasAuthorization: isBasic || hasToken,
+    hasCertificate: client !== undefined,
   });
   const hasCredentials = isBasic || hasToken || client !== undefined || helper !== undefined;
+  // kubectl leaves them out where there is no TLS; on this machine they are of use, as with a proxy of tests.
   if (
     server.startsWith("http:") && hasCredentials &&
     !/^http:\/\/(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|\/|$)/.test(server)
@@ -252,12 +253,12 @@ async function helperFor(
   cluster: Entry,
   { fields, what, folder }: Entry,
   server: string,
-  { isBasic, hasCert }: { isBasic: boolean; hasCert: boolean },
+  { hasAuthorization, hasCertificate }: { hasAuthorization: boolean; hasCertificate: boolean },
 ): Promise<LoginHelper | undefined> {
   const exec = object(fields.exec);
   const provider = object(fields["auth-provider"]);
   if (fields.exec && fields["auth-provider"]) throw new Unusable(`${what} has both exec and auth-provider`);
-  if (fields.exec && !isBasic && !hasCert) {
+  if (fields.exec && !hasAuthorization && !hasCertificate) {
     const { command, apiVersion, interactiveMode } = exec;
     if (typeof command !== "string" || command === "") throw new Unusable(`${what}: exec has no command`);
     if (!/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(`${apiVersion}`)) {
@@ -269,7 +270,7 @@ async function helperFor(
     const { LoginHelper } = await import("./login_helper.ts");
     return LoginHelper.exec({ ...exec, command: program }, execCluster(cluster, server));
   }
-  if (fields["auth-provider"] && !isBasic) {
+  if (fields["auth-provider"] && !hasAuthorization) {
     if (provider.name !== "oidc") throw new Unusable(`${what}: auth-provider "${provider.name}" is not supported`);
     const { LoginHelper } = await import("./login_helper.ts");
     return LoginHelper.oidc(provider);
