@@ -31,3 +31,29 @@ Deno.test("a panic of the Rust crypto ends the operator at once, with code 1 and
     });
   }
 });
+
+Deno.test("an event at which the Rust crypto panics ends the operator twice, and is skipped then", async () => {
+  await using place = await Place.open();
+  const roomId = await place.invite();
+  {
+    await using operator = await place.start();
+    await operator.ready;
+    await place.joined(roomId);
+    assert.equal(await operator.stop(), 0);
+  }
+  const bad = await place.anna.say(roomId, "start");
+  const good = await place.anna.say(roomId, "status");
+  const environment = { PANIC_AT: "decrypting", PANIC_EVENT: bad };
+  for (const _life of [1, 2]) {
+    await using operator = await place.start({ flags, environment });
+    assert.equal(await operator.ended, 1);
+    assert.match(operator.lines.join("\n"), /fatal main: RuntimeError: unreachable/);
+  }
+  await using operator = await place.start({ flags, environment });
+  await operator.ready;
+  const isAnswered = () => place.anna.messages(roomId).some(({ about }) => about === good) || undefined;
+  await place.anna.until(isAnswered, PATIENCE_MS, () => "an answer");
+  assert.ok(operator.lines.some((line) => line.includes(`skipped ${bad}`)), operator.lines.join("\n"));
+  assert.deepEqual(place.effects, []);
+  assert.equal(await operator.stop(), 0);
+});
