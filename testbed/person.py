@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
-from nio import AsyncClient, AsyncClientConfig, ErrorResponse, MegolmEvent, SyncResponse
+from nio import AsyncClient, AsyncClientConfig, ErrorResponse, MegolmEvent, SyncResponse, ToDeviceMessage
 from nio.exceptions import EncryptionError
 from nio.store import SqliteMemoryStore
 
@@ -37,6 +37,19 @@ class Phone(AsyncClient):
         self.crypto = asyncio.Lock()  # one key request or encryption at a time
         self.news = asyncio.Condition()  # a sync has been applied, or what it asked for
         self.syncing: asyncio.Task[None] | None = None
+        self.room_keys: dict[str, dict[str, Any]] = {}  # the last one of each room that was handed to us
+
+    def keep_room_keys(self) -> None:
+        """Remembers room keys as they come: who has one can hand it on, as if it were their own."""
+        take = self.olm.create_group_session
+
+        def keep(sender_key: str, fingerprint: str, room_id: str, session_id: str, session_key: str) -> None:
+            algorithm = "m.megolm.v1.aes-sha2"
+            key = {"algorithm": algorithm, "room_id": room_id, "session_id": session_id, "session_key": session_key}
+            self.room_keys[room_id] = key
+            take(sender_key, fingerprint, room_id, session_id, session_key)
+
+        self.olm.create_group_session = keep
 
     def _handle_timeline_event(self, event, room_id, room, encrypted_rooms):  # type: ignore[no-untyped-def]
         decrypted = super()._handle_timeline_event(event, room_id, room, encrypted_rooms)
@@ -110,6 +123,7 @@ phones: dict[str, Phone] = {}
 async def login(person: str, homeserver: str, user: str, password: str, syncing: bool) -> dict[str, Any]:
     phone = Phone(person, homeserver, user)
     check(await phone.login(password, device_name=f"phone of {person}"))
+    phone.keep_room_keys()
     check(await phone.sync(0))
     await phone.settle()
     if syncing:
@@ -149,7 +163,22 @@ async def encrypt(person: str, roomId: str, type: str, content: dict[str, Any]) 
         return {"type": encrypted_type, "content": encrypted}
 
 
-OPERATIONS = {"login": login, "waitJoined": wait_joined, "waitDevices": wait_devices, "encrypt": encrypt}
+async def hand_over(person: str, roomId: str, userId: str) -> None:
+    """Sends a room key that somebody else has made to all devices of a user, in this person's own name."""
+    phone = phones[person]
+    await wait_for(phone, lambda: roomId in phone.room_keys, 10_000)
+    async with phone.crypto:
+        phone.olm.users_for_key_query.add(userId)
+        check(await phone.keys_query())
+        devices = list(phone.device_store.active_user_devices(userId))
+        check(await phone.keys_claim({userId: [device.id for device in devices]}))
+        for device in devices:
+            session = phone.olm.session_store.get(device.curve25519)
+            content = phone.olm._olm_encrypt(session, device, "m.room_key", phone.room_keys[roomId])
+            check(await phone.to_device(ToDeviceMessage("m.room.encrypted", userId, device.id, content)))
+
+
+OPERATIONS = {"login": login, "waitJoined": wait_joined, "waitDevices": wait_devices, "encrypt": encrypt, "handOver": hand_over}
 
 
 async def answer(id: int, op: str, arguments: dict[str, Any]) -> None:

@@ -218,6 +218,11 @@ export class Person {
     return event as { type: string; content: Content };
   }
 
+  /** Hands the key of a room's latest session, which somebody else has made, to a user, as if it were this person's. */
+  async handOver(roomId: string, userId: string): Promise<void> {
+    await this.#phones.request("handOver", { person: this.#name, roomId, userId });
+  }
+
   /** Sends a text. Returns its event id. */
   async sendText(roomId: string, body: string, options: TextOptions = {}): Promise<string> {
     const text = {

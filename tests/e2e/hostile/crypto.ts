@@ -193,6 +193,27 @@ async function hiddenEncryption(ground: Ground): Promise<string> {
   return "answered encrypted; the clear stop has no effect";
 }
 
+async function handedOverByAnother(ground: Ground): Promise<string> {
+  const { person: anna } = await newcomer(ground, "anna");
+  await using _anna = anna;
+  const mallory = await ground.testbed.person(`mallory-${crypto.randomUUID().slice(0, 8)}`);
+  const environment = { ALLOWED_USERS: `${ground.alice.userId},${anna.userId}` };
+  await using subject = await Subject.ready(ground, { environment });
+  const roomId = await anna.createRoom([mallory.userId]);
+  await mallory.join(roomId);
+  await sees(anna, roomId, 2);
+  await anna.say(roomId, "hello");
+  await anna.invite(roomId, subject.operatorId);
+  await sees(anna, roomId, 3);
+  await mallory.handOver(roomId, subject.operatorId);
+  // What comes after it is not read before it.
+  await subject.meet();
+  const eventId = await anna.say(roomId, "start");
+  await anna.next(({ about }) => about === eventId, patienceMs);
+  assert.equal((await subject.state()).replicas, 1);
+  return "carried out";
+}
+
 async function slowClaim(ground: Ground): Promise<string> {
   const anna = await newcomer(ground, "anna");
   await using phone = anna.person;
@@ -265,6 +286,8 @@ async function removedDevice(ground: Ground): Promise<string> {
   });
   await removeDevice(phone, tablet, anna.password);
   await asked.promise;
+  // Whatever else is told of it has been heard by now.
+  await subject.ask("status", 0);
   await subject.running.kill();
   await subject.start();
   await phone.sendRaw(roomId, "m.room.encrypted", content, crypto.randomUUID());
@@ -354,6 +377,13 @@ export const cryptoRows: readonly HostileRow[] = [
     before: "answered in clear, and the stop is obeyed",
     where: "real",
     run: hiddenEncryption,
+  },
+  {
+    number: "12",
+    input: "a member hands an allowed user's Megolm session over before that user does",
+    before: "every later command is refused as mismatched-sender",
+    where: "real",
+    run: handedOverByAnother,
   },
   {
     number: "22",
