@@ -104,7 +104,7 @@ export class EventProcessor {
   readonly #parts: EventProcessorParts;
   /** Places of the events that are being handled. */
   readonly #inHand = new Set<number>();
-  /** Places of the events that wait for a key. */
+  /** Places of the events whose key may still come before anybody is told that it is missing. */
   readonly #awaitingKey = new Set<number>();
   /** Commands that are being carried out, by room. */
   readonly #underWay = new Map<string, Set<UnderWay>>();
@@ -233,12 +233,12 @@ export class EventProcessor {
     if (why.kind === "broken") return this.#refuse(inbox, "unreadable", isTold() ? [hint] : []);
 
     journal.undecryptable(inbox.seq, sessionId);
-    this.#awaitingKey.add(inbox.seq);
     if (!isNew) return "waits-for-key";
+    this.#awaitingKey.add(inbox.seq);
     audit.undecryptable(inbox, why.kind === "withheld" ? why.code : why.kind);
     queue.run(`hint ${inbox.seq}`, async () => {
       await clock.sleep(KEY_GRACE_MS, stop);
-      if (this.#awaitingKey.has(inbox.seq) && isTold()) sendQueue.say(hint);
+      if (this.#awaitingKey.delete(inbox.seq) && isTold()) sendQueue.say(hint);
     });
     return "waits-for-key";
   }
