@@ -46,11 +46,11 @@ const SHORT_WAITS = ["0", "1", "2", "-1", "1.5", "soon", "", "Thu, 01 Jan 1970 0
 /** They are cut down to minutes: not for those who have only a few. */
 const LONG_WAITS = ["8640000", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"];
 
-/** After an error one waits, and nothing else is tried meanwhile: they are seldom. */
+/** After an error one waits, longer after each, and nothing else is tried meanwhile: they are seldom. */
 const how: fc.Arbitrary<How> = fc.oneof(
   { weight: 4, arbitrary: fc.constant("pass") },
-  { weight: 10, arbitrary: fc.constant("grammar") },
-  { weight: 6, arbitrary: fc.constant("spoilt") },
+  { weight: 20, arbitrary: fc.constant("grammar") },
+  { weight: 12, arbitrary: fc.constant("spoilt") },
   { weight: 2, arbitrary: fc.constant("error") },
   { weight: 1, arbitrary: fc.constant("broken") },
 );

@@ -273,7 +273,6 @@ export function matrixGrammar(
     shape({ type: fc.constant("m.room.member"), state_key: userId, sender: userId }),
   );
   const sync = shape({
-    next_batch: token,
     device_lists: shape({ changed: listOf(userId, stranger), left: listOf(userId, stranger) }),
     device_one_time_keys_count: dictionary(keyAlgorithm, someCount),
     device_unused_fallback_key_types: listOf(keyAlgorithm),
@@ -293,7 +292,7 @@ export function matrixGrammar(
       leave: dictionary(roomId, joined, (index) => [`!l${index}:evil.example`, {}]),
       knock: hostile,
     }),
-  });
+  }, { next_batch: token });
 
   const deviceKeys = shape({
     user_id: userId,

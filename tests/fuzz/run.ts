@@ -281,7 +281,7 @@ class Run implements AsyncDisposable {
     const { anna, operatorId } = this.#ground.place;
     const turn = this.#spoken++;
     await anna.say(roomId, WORDS[turn % WORDS.length] ?? "");
-    if (turn % 5 === 0) await anna.api.request("POST", "/createRoom", { invite: [operatorId], preset: "private_chat" });
+    if (turn % 3 === 0) await anna.api.request("POST", "/createRoom", { invite: [operatorId], preset: "private_chat" });
     // Everybody's next message needs a key of its own, and the operator's devices are looked up anew.
     if (turn % 4 === 0) await anna.crypto.forgetSession(roomId);
   }

@@ -80,8 +80,15 @@ export function mostly(value: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
   return fc.oneof({ weight: HOSTILE_ONE_IN - 1, arbitrary: value }, { weight: 1, arbitrary: hostile });
 }
 
-/** An object with these fields, mostly: some are missing, some are there twice, some are nobody's. */
-export function shape(fields: Readonly<Record<string, fc.Arbitrary<unknown>>>): fc.Arbitrary<Members> {
+/**
+ * An object with these fields, mostly: some are missing, some are there twice, some are nobody's.
+ *
+ * @param always is never missing nor hostile: without it nothing else would be looked at
+ */
+export function shape(
+  fields: Readonly<Record<string, fc.Arbitrary<unknown>>>,
+  always: Readonly<Record<string, fc.Arbitrary<unknown>>> = {},
+): fc.Arbitrary<Members> {
   const known = Object.entries(fields).map(([name, value]) =>
     fc.tuple(fc.constant(name), mostly(value), fc.integer({ min: 0, max: 19 }))
   );
@@ -90,8 +97,9 @@ export function shape(fields: Readonly<Record<string, fc.Arbitrary<unknown>>>): 
     { weight: 15, arbitrary: fc.constant([]) },
     { weight: 1, arbitrary: fc.array(fc.tuple(names, hostile), { minLength: 1, maxLength: 2 }) },
   );
-  return fc.tuple(fc.tuple(...known), others).map(([found, more]) =>
+  return fc.tuple(fc.record(always), fc.tuple(...known), others).map(([needed, found, more]) =>
     new Members([
+      ...Object.entries(needed),
       ...found.filter(([, , chance]) => chance > 0).map(([name, value]) => [name, value] as const),
       ...more,
     ])
