@@ -135,7 +135,7 @@ export class FaultProxy implements AsyncDisposable {
     this.#fault = fault;
     const keeps = fault.kind === "silent" || fault.kind === "stall" || ("when" in fault);
     if (fault.kind === "refuse") await this.#stopListening();
-    else if (!keeps) { for (const socket of this.#sockets) socket.destroy(); }
+    else if (!keeps) this.interrupt();
   }
 
   /** Ends the fault. What it has kept waiting breaks, as it does when a server comes back from a restart. */
@@ -144,6 +144,11 @@ export class FaultProxy implements AsyncDisposable {
     this.#fault = undefined;
     if (kind === "refuse") await this.#listen();
     this.release();
+  }
+
+  /** Breaks all that is under way, such as long polls and watches. */
+  interrupt(): void {
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   /** Breaks what has been kept waiting so far, whether the fault goes on or not. */
@@ -188,7 +193,7 @@ export class FaultProxy implements AsyncDisposable {
     const closed = Promise.withResolvers<void>();
     if (server === undefined) closed.resolve();
     else server.close(() => closed.resolve());
-    for (const socket of this.#sockets) socket.destroy();
+    this.interrupt();
     await closed.promise;
   }
 

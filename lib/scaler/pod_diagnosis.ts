@@ -49,6 +49,8 @@ const WAITING: ReadonlyMap<string, readonly [kind: "image" | "container-config",
 ]);
 /** The longest line; also in UTF-8 it is shorter than what an Event may hold. */
 const LINE_LENGTH = 300;
+/** So much of a message is looked at: a registry or a webhook may write as much as it likes. */
+const MESSAGE_LENGTH = 4_096;
 
 /**
  * What keeps a workload from being ready; from its pods, too, where they may be listed.
@@ -141,7 +143,7 @@ function podsOfDeployment(workload: Json, living: readonly Json[]): readonly Jso
   if (!count(status.updatedReplicas)) return [];
   const hash = (pod: Json) => labelOf(pod, "pod-template-hash");
   const progressing = items(status.conditions).find(({ type }) => type === "Progressing");
-  const named = /replica ?set "[^"]*?([^"-]+)"/i.exec(word(progressing?.message))?.[1];
+  const named = /replica ?set "[^"]*?([^"-]+)"/i.exec(word(progressing?.message).slice(0, MESSAGE_LENGTH))?.[1];
   const present = living.filter((pod) => hash(pod) === named);
   if (present.length > 0) return present;
   const born = (pod: Json) => word(object(pod.metadata).creationTimestamp);
@@ -234,6 +236,9 @@ function known<Name extends string>(name: Name, value: string): { readonly [_ in
 
 /** One line without control characters and without the queries of URLs, which may be signed. */
 export function oneLine(message: string): string {
-  const line = message.replace(/[\p{C}\s]+/gu, " ").replace(/(https?:\/\/[^\s"'?]+)\?[^\s"']*/g, "$1").trim();
+  const line = message.slice(0, MESSAGE_LENGTH).replace(/[\p{C}\s]+/gu, " ").replace(
+    /(https?:\/\/[^\s"'?]+)\?[^\s"']*/g,
+    "$1",
+  ).trim();
   return line.length > LINE_LENGTH ? `${line.slice(0, LINE_LENGTH - 1).toWellFormed()}…` : line;
 }

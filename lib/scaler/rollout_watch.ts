@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Throttle } from "../async.ts";
 import { NotFoundError, TransientError } from "../errors.ts";
 import type { KubernetesApi } from "./api.ts";
 import { collectionPath, getWorkload, type Scale, scaleIn, type Workload, workloadPath } from "./workloads.ts";
@@ -26,7 +27,10 @@ export async function* watchRollout(
   const narrowed = `${collectionPath(workload)}?fieldSelector=${encodeURIComponent(`metadata.name=${workload.name}`)}`;
   let told = "";
   const isNews = (scale: Scale) => told !== (told = countsOf(scale));
+  // A watch lasts for minutes; a server that ends each of them after a word must not keep us busy.
+  const throttle = new Throttle({ burst: 5, everyMs: 1_000 });
   for (let inVain = 0; inVain < 2;) {
+    await throttle.turn(signal);
     const began = performance.now();
     const read = await readIfThere(api, workload, signal);
     inVain += 1;

@@ -282,6 +282,8 @@ class Run implements AsyncDisposable {
     const turn = this.#spoken++;
     await anna.say(roomId, WORDS[turn % WORDS.length] ?? "");
     if (turn % 3 === 0) await anna.api.request("POST", "/createRoom", { invite: [operatorId], preset: "private_chat" });
+    // A watch lasts for minutes: another one is begun.
+    if (turn % 5 === 0 && this.#forger.active.has("watch")) this.#ground.cluster.interrupt();
     // Everybody's next message needs a key of its own, and the operator's devices are looked up anew.
     if (turn % 4 === 0) await anna.crypto.forgetSession(roomId);
   }

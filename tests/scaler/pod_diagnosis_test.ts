@@ -338,6 +338,13 @@ Deno.test("oneLine() makes a line of a message, and shows no signed address", ()
   assert.ok(new TextEncoder().encode(oneLine("€".repeat(400))).length <= 1_024);
 });
 
+Deno.test("messages of a hundred thousand characters cost no time", () => {
+  const begin = performance.now();
+  oneLine("http://".repeat(20_000));
+  problemsOf("deployment", deployment({ conditions: [progressing(`replicaset "${"a".repeat(100_000)}`)] }), [pod({})]);
+  assert.ok(performance.now() - begin < 500, `${performance.now() - begin} ms`);
+});
+
 Deno.test("problemsOf() never throws, whatever the objects hold", () => {
   // Objects that are sound in most places, and in some anything that JSON can bring: no negative zero, for one.
   const junk = fc.json().map((json): unknown => JSON.parse(json));

@@ -112,6 +112,17 @@ Deno.test("KubernetesScaler.watch() leaves it to others to wait where watches en
   assert.deepEqual(asked(at), ["get", "watch", "get", "watch"]);
 });
 
+Deno.test("KubernetesScaler.watch() is no loop where each watch tells something and ends", async () => {
+  await using at = await atSandbox({ rules: extendedRole });
+  using _brief = at.sandbox.fault({ path: /watch=/, effect: line("BOOKMARK", {}) });
+  const over = AbortSignal.timeout(1_000);
+  const watching = at.scaler.watch(target, over)[Symbol.asyncIterator]();
+  await watching.next();
+  await assert.rejects(watching.next());
+  const watches = asked(at).filter((what) => what === "watch").length;
+  assert.ok(watches > 1 && watches <= 10, `${watches} watches within a second`);
+});
+
 Deno.test("KubernetesScaler.watch() tells apart what time may cure", async (t) => {
   const rows: [name: string, effect: Effect, retryAfterMs: number][] = [
     ["429", { answer: 429, headers: { "retry-after": "3" } }, 3_000],
