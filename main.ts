@@ -177,7 +177,7 @@ async function operate(
     }),
   );
   await store.openCrypto();
-  lifetime.begin(() => store.failed.then((error) => Promise.reject(error)));
+  lifetime.endsWith(store.failed);
 
   const known = store.account.load()?.homeserver;
   const homeserver = await patiently((signal) => findHomeserver(config.homeserver, signal, known));

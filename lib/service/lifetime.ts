@@ -61,6 +61,11 @@ export class Lifetime implements AsyncDisposable {
     });
   }
 
+  /** Ends with an error that may come from elsewhere at any time; nobody waits for it at the end. */
+  endsWith(error: Promise<unknown>): void {
+    error.then((each) => this.#fail(each));
+  }
+
   /**
    * Waits for work of the start.
    *

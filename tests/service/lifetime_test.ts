@@ -58,6 +58,18 @@ Deno.test("Lifetime.until() and finish() end with the first failure of a loop", 
   }
 });
 
+Deno.test("Lifetime.endsWith() ends it with an error that comes, and waits for none at the end", async () => {
+  const { promise: never } = Promise.withResolvers<unknown>();
+  const began = performance.now();
+  {
+    await using lifetime = new Lifetime(new AbortController().signal, noPanic);
+    lifetime.endsWith(never);
+    lifetime.endsWith(Promise.resolve(new Error("disk full")));
+    await assert.rejects(lifetime.finish(new Promise<void>(() => {})), /^Error: disk full$/);
+  }
+  assert.ok(performance.now() - began < 2_000, "it waited for an error that never came");
+});
+
 Deno.test("Lifetime.until() ends with the stop, and a loop that ends by it is no failure", async () => {
   const stopping = new AbortController();
   await using lifetime = new Lifetime(stopping.signal, noPanic);
