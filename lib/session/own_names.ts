@@ -15,7 +15,7 @@ const log = getLogger(["openclaw-toggle", "session"]);
 /** Of a question that may go unanswered, milliseconds. */
 const PROFILE_DEADLINE_MS = 5_000;
 /** How long a profile is good for, milliseconds: people may make us ask no more often than that. */
-const PROFILE_FRESH_MS = 10_000;
+const PROFILE_FRESH_MS = 2_000;
 
 /** What stands before a command for one of several: `The Claw: status`. */
 const ADDRESS = /^\s*@?[^\s:,][^:,\n]{0,100}[:,]\s/;
@@ -26,7 +26,7 @@ export class OwnNames {
   readonly #rooms: RoomState;
   readonly #self: string;
   #profileName: string | undefined;
-  #askedAtMs = performance.now();
+  #askedAtMs = -Infinity;
   #all: readonly string[] = [];
 
   constructor(client: HomeserverClient, rooms: RoomState, self: string, profileName: string | undefined) {

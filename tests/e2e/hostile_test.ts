@@ -13,10 +13,11 @@ import { loginRows } from "./hostile/login.ts";
 import { targetRows } from "./hostile/targets.ts";
 import { missingInTable, processEndsTable } from "./hostile/process_ends.ts";
 import { type HostileRow, hostileTable, runHostile } from "./hostile/row.ts";
+import { syncRows } from "./hostile/sync.ts";
 
 const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
 const rows: readonly HostileRow[] =
-  ([...clusterRows, ...cryptoRows, ...eventRows, ...loginRows, ...targetRows] as HostileRow[])
+  ([...clusterRows, ...cryptoRows, ...eventRows, ...loginRows, ...syncRows, ...targetRows] as HostileRow[])
     .filter(({ number, input }) =>
       number.replace(/[a-z]$/, "") === wanted || number === wanted || input.includes(wanted)
     )

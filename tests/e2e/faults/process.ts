@@ -84,6 +84,15 @@ export class Running implements AsyncDisposable {
     );
   }
 
+  /** How long `/healthz` takes to answer 200, milliseconds. */
+  async healthMs(): Promise<number> {
+    const begun = performance.now();
+    const response = await fetch(`http://127.0.0.1:${this.#port}/healthz`, { signal: AbortSignal.timeout(30_000) });
+    await response.body?.cancel();
+    if (response.status !== 200) throw new Error(`/healthz answers ${response.status}`);
+    return performance.now() - begun;
+  }
+
   /** Waits for its end; one that takes longer than a minute and a half is killed. */
   async ended(): Promise<End> {
     const begin = performance.now();

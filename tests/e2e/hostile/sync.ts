@@ -1,0 +1,260 @@
+/** Rows about sync responses and room history: strangers' events, large rooms, encryption settings, gaps, names. */
+
+import assert from "node:assert/strict";
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { type Content, httpJson } from "../../../testbed/mod.ts";
+import type { Answered, Asked } from "../../../testbed/proxy.ts";
+import { bodyOf } from "../conversation.ts";
+import { type Ground, patienceMs, Subject } from "../faults/subject.ts";
+import type { HostileRow } from "./row.ts";
+
+const isSync = ({ path }: Asked) => path.endsWith("/sync");
+const isHistory = ({ path }: Asked) => path.endsWith("/messages");
+
+/** Has the next sync response that shows a room changed, once. */
+function onceIn(roomId: string, change: (room: Content) => void): (answer: Answered) => Answered {
+  let done = false;
+  return ({ status, body }) => {
+    const room = body?.rooms?.join?.[roomId];
+    if (room !== undefined && !done) {
+      done = true;
+      change(room);
+    }
+    return { status, body };
+  };
+}
+
+/** Bytes of the operator's main database, on disk. */
+function storeSize({ folder }: Subject): number {
+  const sizeOf = (name: string) => statSync(join(folder, "store", name), { throwIfNoEntry: false })?.size ?? 0;
+  return sizeOf("state.sqlite3") + sizeOf("state.sqlite3-wal");
+}
+
+/** A stranger's 3,000 messages come with a command. */
+async function strangersMessages(ground: Ground): Promise<string> {
+  await using subject = await Subject.ready(ground);
+  const { roomId } = subject.talk;
+  await subject.ask("status", 0);
+  const before = storeSize(subject);
+  const rewrite = onceIn(roomId, ({ timeline }) => {
+    const events = Array.from({ length: 3_000 }, (_, index) => ({
+      type: "m.room.encrypted",
+      event_id: `$stranger${index}`,
+      sender: "@mallory:elsewhere.example",
+      origin_server_ts: Date.now(),
+      content: { algorithm: "m.megolm.v1.aes-sha2", session_id: "s", ciphertext: "x".repeat(1_000) },
+    }));
+    timeline.events.unshift(...events);
+  });
+  using _fault = subject.homeserver.also({ kind: "rewrite", when: isSync, rewrite });
+  const begun = performance.now();
+  await subject.ask("status", 0);
+  const ms = performance.now() - begun;
+  const grown = storeSize(subject) - before;
+  const refusals = (await subject.log()).match(/Refused \$stranger\d+ of @mallory:elsewhere.example .*stranger/g) ?? [];
+  assert.equal(refusals.length, 3_000, "each is told in the log");
+  assert.ok(grown < 200_000, `the store has grown by ${grown} bytes`);
+  assert.ok(ms < 5_000, `${ms} ms`);
+  return `answered after ${ms.toFixed(0)} ms; the store has grown by ${(grown / 1_024).toFixed(0)} KiB; 3,000 refused`;
+}
+
+/** A room has 10,000 members all at once; a command comes with them. */
+async function manyMembers(ground: Ground): Promise<string> {
+  await using subject = await Subject.ready(ground);
+  const { roomId } = subject.talk;
+  const { serverName } = ground.testbed.homeserver;
+  let arrivedAt = 0;
+  const rewrite = onceIn(roomId, (room) => {
+    const members = Array.from({ length: 10_000 }, (_, index) => ({
+      type: "m.room.member",
+      state_key: `@nobody${index}:${serverName}`,
+      sender: `@nobody${index}:${serverName}`,
+      event_id: `$member${index}`,
+      content: { membership: "join", displayname: `Nobody ${index}` },
+    }));
+    Object.assign(room, { state: { events: [...room.state?.events ?? [], ...members] } });
+    arrivedAt = performance.now();
+  });
+  using _fault = subject.homeserver.also({ kind: "rewrite", when: isSync, rewrite });
+  const command = await subject.send("start", 1);
+  let slowest = 0;
+  const watching = new AbortController();
+  const watched = (async () => {
+    while (!watching.signal.aborted) slowest = Math.max(slowest, await subject.running.healthMs());
+  })();
+  await subject.state(({ replicas }) => replicas === 1);
+  const effectMs = performance.now() - arrivedAt;
+  const slowestUntilEffect = slowest;
+  const answer = await subject.answerTo(command);
+  const answerMs = performance.now() - arrivedAt;
+  watching.abort();
+  await watched;
+  assert.match(answer, /is now on/);
+  assert.ok(slowestUntilEffect < 1_000, `/healthz took ${slowestUntilEffect.toFixed(0)} ms`);
+  assert.ok(effectMs < 2_000, `the effect took ${effectMs.toFixed(0)} ms`);
+  // Handing 10,000 people the key takes the crypto some seconds, in pieces of its own.
+  return `carried out after ${effectMs.toFixed(0)} ms, /healthz within ${
+    slowestUntilEffect.toFixed(0)
+  } ms; answered after ${answerMs.toFixed(0)} ms, /healthz within ${slowest.toFixed(0)} ms`;
+}
+
+/** The room's encryption is emptied, and then set to something else. */
+async function emptiedEncryption(ground: Ground): Promise<string> {
+  const { alice } = ground;
+  await using subject = await Subject.ready(ground);
+  const path = `/rooms/${encodeURIComponent(subject.talk.roomId)}/state/m.room.encryption/`;
+  const answers: string[] = [];
+  for (const content of [{}, { algorithm: "m.none.v1" }]) {
+    await alice.request("PUT", path, content);
+    const eventId = await subject.send("status", 0);
+    const answer = await subject.talk.answerTo(eventId, patienceMs);
+    assert.equal(answer.how, "decrypted");
+    answers.push(bodyOf(answer));
+  }
+  return `answered, encrypted as before: ${answers.join(" / ")}`;
+}
+
+/** An invitation as MSC4319 has it: our own member event is in `state`. */
+async function wholeInvitation(ground: Ground): Promise<string> {
+  await using subject = await Subject.create(ground);
+  await subject.start();
+  let moved = 0;
+  using _fault = subject.homeserver.also({
+    kind: "rewrite",
+    when: isSync,
+    rewrite: ({ status, body }) => {
+      for (const room of Object.values(body?.rooms?.invite ?? {}) as Content[]) {
+        const events: Content[] = room.invite_state.events;
+        Object.assign(room, {
+          state: { events: events.filter(({ type }) => type === "m.room.member") },
+          invite_state: { events: events.filter(({ type }) => type !== "m.room.member") },
+        });
+        moved += 1;
+      }
+      return { status, body };
+    },
+  });
+  await subject.meet();
+  assert.ok(moved > 0);
+  return "joined, and answered";
+}
+
+/** What was written while the operator was away can only be had from a server that never comes to an end. */
+function endlessHistory(letter: string, input: string, before: string, page: () => Content): HostileRow {
+  return {
+    number: `23${letter}`,
+    input,
+    before,
+    where: "real",
+    run: async (ground) => {
+      await using subject = await Subject.ready(ground);
+      await subject.endBySignal();
+      for (let count = 0; count < 60; count += 1) await subject.talk.send(`chatter ${count}`);
+      let asked = 0;
+      using _fault = subject.homeserver.also({
+        kind: "rewrite",
+        when: isHistory,
+        rewrite: () => {
+          asked += 1;
+          return { status: 200, body: page() };
+        },
+      });
+      const begun = performance.now();
+      await subject.start();
+      const told = await subject.talk.seen.first(
+        "a word about it in the room",
+        (event) => event.sender === subject.operatorId && /haven't read all of it/.test(bodyOf(event)),
+        patienceMs,
+      );
+      const seconds = (performance.now() - begun) / 1_000;
+      assert.ok(asked <= 100, `${asked} requests`);
+      await subject.ask("status", 0);
+      return `${asked} requests in ${seconds.toFixed(1)} s, then: “${bodyOf(told)}”`;
+    },
+  };
+}
+
+/** The operator is given a name, and called by it in a room of three. */
+async function newName(ground: Ground): Promise<string> {
+  const { alice } = ground;
+  const { homeserver } = ground.testbed;
+  const bob = await ground.testbed.person(`bob-${crypto.randomUUID().slice(0, 8)}`);
+  await using subject = await Subject.ready(ground);
+  await alice.invite(subject.talk.roomId, bob.userId);
+  await bob.join(subject.talk.roomId);
+  await subject.ask("status", 0);
+  const login = await httpJson("POST", `${homeserver.url}/_matrix/client/v3/login`, {
+    body: {
+      type: "m.login.password",
+      identifier: { type: "m.id.user", user: subject.operatorId },
+      password: subject.password,
+    },
+  });
+  const path = `/_matrix/client/v3/profile/${encodeURIComponent(subject.operatorId)}/displayname`;
+  const authorization = `Bearer ${login.access_token}`;
+  await httpJson("PUT", homeserver.url + path, { authorization, body: { displayname: "The Claw" } });
+  const answer = await subject.ask("The Claw: status", 0);
+  assert.match(answer, /clawdbot is off/);
+  return `“The Claw: status” → ${answer}`;
+}
+
+let tokens = 0;
+
+/** Rows of this area. */
+export const syncRows: readonly HostileRow[] = [
+  {
+    number: "7",
+    input: "3,000 messages of a stranger in one sync response",
+    before: "a commit each, 5.3 s",
+    where: "real",
+    run: strangersMessages,
+  },
+  {
+    number: "8",
+    input: "a room of 10,000 members",
+    before: "blocked for 55 s, killed for it, and again",
+    where: "real",
+    alone: true,
+    run: manyMembers,
+  },
+  {
+    number: "10",
+    input: "m.room.encryption with `{}`, then with another algorithm",
+    before: "commands have effects, answers are dropped",
+    where: "real",
+    run: emptiedEncryption,
+  },
+  {
+    number: "17a",
+    input: "an invitation in `state` (MSC4319)",
+    before: "declined",
+    where: "real",
+    run: wholeInvitation,
+  },
+  endlessHistory(
+    "a",
+    "/messages with alternating tokens and empty pages",
+    "21,163 requests in 5 s",
+    () => ({ start: "t0", chunk: [], end: `t${tokens++ % 2}` }),
+  ),
+  endlessHistory(
+    "b",
+    "/messages with ever new tokens and empty pages",
+    "requests without end",
+    () => ({ start: "t0", chunk: [], end: `t${tokens++}` }),
+  ),
+  endlessHistory(
+    "c",
+    "/messages with a page of 70 MiB",
+    "memory without bound",
+    () => ({ start: "t0", chunk: [], end: "t1", filler: "x".repeat(70 * 1_048_576) }),
+  ),
+  {
+    number: "30c",
+    input: "a display name given while it runs",
+    before: "not known",
+    where: "real",
+    run: newName,
+  },
+];
