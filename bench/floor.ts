@@ -54,6 +54,6 @@ async function obey(roomId: string, { body }: { body: string }): Promise<void> {
     client,
   });
   await response.body?.cancel();
-  const answer = { msgtype: "m.notice", body: replicas === 1 ? "is now on" : "is now off" };
+  const answer = { msgtype: "m.notice", body: replicas === 1 ? "is on" : "is off" };
   await matrix("PUT", `/rooms/${roomId}/send/m.room.message/${crypto.randomUUID()}`, answer);
 }

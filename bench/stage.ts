@@ -86,7 +86,7 @@ export class Stage implements AsyncDisposable {
     await this.alice.sendText(id, wanted === 1 ? "start" : "stop", { encrypted: name !== "floor" });
     const begin = performance.now();
     const isAnswer = ({ sender, content }: SeenEvent) =>
-      sender === userId && /is now (on|off)/.test(String(content["body"]));
+      sender === userId && /is (on|off)/.test(String(content["body"]));
     const [replicasMs, answerMs] = await Promise.all([
       changed.then((atMs) => atMs - begin),
       seen.first(`answer of ${name}`, isAnswer, 30_000).then(() => performance.now() - begin),

@@ -8,7 +8,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Homeserver } from "./homeserver/mod.ts";
-import { type Message, Person } from "./person/mod.ts";
+import { type Message, Person, withoutAcknowledgement } from "./person/mod.ts";
 import { Interrupted, listening, Problem } from "./program.ts";
 import { type Bubble, TerminalChat, type View } from "./terminal/mod.ts";
 
@@ -147,7 +147,7 @@ function bubblesOf(person: Person, messages: readonly Message[]): Bubble[] {
     mine: message.sender === person.userId,
     time: timeOf(message),
     text: message.kind === "undecryptable" ? "(cannot be decrypted)" : message.body,
-    quiet: isEcho(message),
+    quiet: isAcknowledgement(message),
     encrypted: message.encrypted || message.kind === "undecryptable",
     edited: message.earlier.length > 0,
     reactions: messages.filter(({ kind, about }) => kind === "m.reaction" && about === message.eventId).map((
@@ -156,9 +156,9 @@ function bubblesOf(person: Person, messages: readonly Message[]): Bubble[] {
   }));
 }
 
-/** The operator's first sign that it has seen a command. */
-export function isEcho({ kind, body }: Message): boolean {
-  return kind === "notice" && body.startsWith("🦞 ");
+/** It does no more than acknowledge a command. */
+function isAcknowledgement({ kind, body }: Message): boolean {
+  return kind === "notice" && withoutAcknowledgement(body) === "";
 }
 
 /** What a user is called by people, seen by the person whose phone this is. */

@@ -26,7 +26,7 @@ async function requestsPerCommand(echo: "true" | "false", others: number): Promi
     await other.join(roomId);
   }
   const command = async () => {
-    const answered = anna.next(({ sender, body }) => sender === operatorId && body.startsWith("clawdbot is off"));
+    const answered = anna.next(({ sender, body }) => sender === operatorId && body.includes("clawdbot is off"));
     await anna.say(roomId, "status");
     await answered;
   };
@@ -48,8 +48,8 @@ Deno.test("a command costs as many requests in a room of two as in one of eight"
   const poll = "GET /sync";
   const message = "PUT /rooms/{roomId}/send/{type}/{transactionId}";
   const cases = [
-    { echo: "true", others: 0, asked: [poll, message, message] },
-    { echo: "true", others: 6, asked: [poll, message, message] },
+    { echo: "true", others: 0, asked: [poll, message] },
+    { echo: "true", others: 6, asked: [poll, message] },
     { echo: "false", others: 0, asked: [poll, message] },
   ] as const;
   for (const { echo, others, asked } of cases) {

@@ -10,7 +10,7 @@ import { duration, longestMs, shortestMs, timeLeft } from "./duration.ts";
 import type { Misuse } from "./parse.ts";
 import { reasons, stopping } from "./progress.ts";
 import { type CommandRow, commandTable, type CommandWord } from "./table.ts";
-import { bold, code, joined, lines, quoted, type Text, text } from "./text.ts";
+import { bold, code, enumerated, joined, lines, quoted, replicas, type Text, text } from "./text.ts";
 
 /** Why something could not be done. */
 export type Why =
@@ -29,19 +29,24 @@ export function stateOf(counts: Counts): "running" | "starting" | "stopping" | "
   return settled && ready >= desired ? "running" : "starting";
 }
 
-/** The first sign that a command was seen. */
+/** The first line of the message that answers a command: a sign that it was seen. */
 export function echo(typed: string): Text {
   return text`🦞 ${typed}`;
 }
 
+/** What a command is answered with, under the sign that it was seen. */
+export function answering(typed: string, answer: Text): Text {
+  return lines([echo(typed), answer]);
+}
+
 /** A start that changed the count; `stopsInMs`: it is only for so long. */
-export function switchedOn(target: string, replicas: number, stopsInMs: number | undefined): Text {
-  return text`${bold(target)} is now on (replicas: ${replicas}), starting…${stopping(stopsInMs)}`;
+export function switchedOn(target: string, count: number, stopsInMs: number | undefined): Text {
+  return text`${bold(target)} is on (${replicas(count)}), starting…${stopping(stopsInMs)}`;
 }
 
 /** A stop that changed the count. */
 export function switchedOff(target: string): Text {
-  return text`${bold(target)} is now off (replicas: 0)`;
+  return text`${bold(target)} is off`;
 }
 
 /** A start of what is on; `stopsInMs`: from now on it is only for so long. */
@@ -51,7 +56,7 @@ export function alreadyOn(
   stopsInMs: number | undefined,
 ): Text {
   const end = stopsInMs === undefined ? "" : `.${stopping(stopsInMs)}`;
-  return text`${bold(target)} is already on (${ready}/${desired} ready)${end}`;
+  return text`${bold(target)} is already running (${ready}/${desired} ready)${end}`;
 }
 
 /** A stop of what is off. */
@@ -63,60 +68,76 @@ export function alreadyOff(target: string): Text {
 export interface Circumstances {
   /** For how long it has been ready, milliseconds. */
   readonly readyForMs: number | undefined;
-  /** After which time it stops by itself, milliseconds. */
+  /** After which time it stops automatically, milliseconds. */
   readonly stopsInMs: number | undefined;
-  /** What is in its way. */
+  /** What keeps it from being ready. */
   readonly problems: readonly Problem[];
 }
 
 /** How a target is: one alone in a sentence, one of several in a row of a table. */
 export function status(target: string, counts: Counts, around: Circumstances, isAlone: boolean): Text {
-  const { desired, ready, available } = counts;
+  const { desired, current, ready, available } = counts;
   const { readyForMs, stopsInMs, problems } = around;
-  const since = readyForMs === undefined ? "" : `, for ${duration(readyForMs)}`;
-  const until = stopsInMs === undefined ? "" : `; stops by itself in ${timeLeft(stopsInMs)}`;
-  const told = text`${ready}/${desired} ready, ${available} available${since}${until}`;
   const state = stateOf(counts);
-  const line = isAlone ? text`${bold(target)} is ${state}: ${told}` : text`${bold(target)} · ${state} · ${told}`;
+  const details: string[] = [];
+  if (state === "stopping") details.push(`${replicas(current)} left`);
+  else if (state !== "off") details.push(`${ready}/${desired} ready`);
+  if (state === "running" && available < ready) details.push(`${available} available`);
+  if (state === "running" && readyForMs !== undefined) details.push(`up ${duration(readyForMs)}`);
+  const told = details.join(", ");
+  const until = stopsInMs === undefined ? "" : `; stops automatically in ${timeLeft(stopsInMs)}`;
+  const line = isAlone
+    ? text`${bold(target)} is ${state}${told === "" ? "" : `: ${told}`}${until}`
+    : text`${bold(target)} · ${state}${told === "" ? "" : ` · ${told}`}${until}`;
   return problems.length === 0 ? line : text`${line}; ${reasons({ problems })}`;
 }
 
 /** What can be sent. */
 export function help(targets: readonly string[]): Text {
+  const [first = ""] = targets;
   const isOne = targets.length === 1;
-  const rows = commandTable.map(({ word, aliases, takes, meaning }: CommandRow) => {
-    const behind = takes.filter((each) => each !== "target" || !isOne).map((each) => ` <${each}>`).join("");
-    const names = [word, ...aliases].map((name) => code(name + behind));
-    return text`${joined(names, " or ")}: ${meaning}`;
+  const rows = commandTable.map(({ word, aliases, example, meaning }: CommandRow) => {
+    const names = [word, ...aliases].map((name) => code(example === undefined ? name : `${name} ${example}`));
+    const more = word === "start" ? text` (${code("start 2h")}: for two hours)` : text``;
+    return text`${joined(names, " or ")}: ${meaning}${more}`;
   });
   const which = isOne ? [] : [
-    text`A target is one of these, or ${code("all")}. Without one I take ${bold(targets[0] ?? "")}; ${
-      code("status")
-    } tells of all.`,
+    text`Without a name, commands go to ${bold(first)}; ${code("status")} shows all. To choose, add a name or ${
+      code("all")
+    }: ${code(`start ${targets[1]} 2h`)}, ${code("stop all")}.`,
   ];
-  return lines([text`I switch ${joined(targets.map(bold), ", ")} on and off. Send me`, ...rows, ...which]);
+  return lines([text`I turn ${enumerated(targets.map(bold), "and")} on and off. Commands:`, ...rows, ...which]);
 }
 
 /** A command that makes no sense as it stands. */
 export function misused({ kind, given }: Misuse, targets: readonly string[]): Text {
-  if (kind === "duration") {
-    const what = given === "" ? text`I need to know for how long` : text`I don't understand ${quoted(given)} as a time`;
-    const bounds = `from ${duration(shortestMs)} to ${duration(longestMs)}`;
-    return text`${what}: send something like ${code("90m")}, ${code("2h")} or ${code("1h30m")}, ${bounds}.`;
+  const examples = text`use e.g. ${code("90m")}, ${code("2h")} or ${code("1h30m")}`;
+  switch (kind) {
+    case "target":
+      return text`There's no target ${code(given)}. Use ${enumerated([...targets.map(code), code("all")], "or")}.`;
+    case "no-duration":
+      return text`For how long? For example, ${code("extend 1h")}.`;
+    case "not-a-duration":
+      return text`${code(given)} isn't a duration; ${examples}.`;
+    case "too-short":
+      return text`${code(given)} is too short; the least is ${shortestWritten}.`;
+    case "too-long":
+      return text`${code(given)} is too long; the most is ${longestWritten}.`;
   }
-  return text`I know no target ${quoted(given)}. Mine are ${joined(targets.map(bold), ", ")}; ${
-    code("all")
-  } is all of them.`;
 }
+
+/** The bounds as they are typed. */
+const shortestWritten = `${shortestMs / 60_000}m`;
+const longestWritten = `${longestMs / 86_400_000}d`;
 
 /** A message that is no command. */
 export function unknownCommand(typed: string): Text {
-  return text`Unknown command: ${quoted(typed)} (send ${code("help")} to see what I understand)`;
+  return text`Unknown command: ${quoted(typed)}. Send ${code("help")} for a list of commands.`;
 }
 
 /** A command sent as a reply to some message. */
 export function replyIsNoCommand(typed: string): Text {
-  return text`I did nothing, because that was a reply. Send ${code(typed)} as a message of its own.`;
+  return text`I ignored that because it was a reply. Send ${code(typed)} as a new message.`;
 }
 
 /** A command that has become too old. */
@@ -126,12 +147,18 @@ export function away(typed: string, ageMs: number): Text {
 
 /** A command that was tried and not done. */
 export function failed(word: CommandWord, target: string, why: Why): Text {
-  return text`Cannot ${doing(word)} ${bold(target)}: ${reasonOf(why, word)}`;
+  if (why.kind === "unreachable" && why.perhapsDone) {
+    const tried = text`the ${why.who} hasn't answered for ${duration(why.triedMs)}`;
+    return text`I don't know whether I could ${doing(word)} ${bold(target)}: ${tried}. Send ${
+      code("status")
+    } to check.`;
+  }
+  return text`Can't ${doing(word)} ${bold(target)}: ${reasonOf(why, word)}`;
 }
 
 /** Says in one line that a command failed, to whoever waits for it. */
 export function failedAlert(word: CommandWord, target: string): Text {
-  return text`Couldn't ${doing(word)} ${bold(target)}`;
+  return text`Can't ${doing(word)} ${bold(target)}`;
 }
 
 /** A command that is still being tried: `who` isn't answering. */
@@ -141,89 +168,94 @@ export function unanswered(word: CommandWord, target: string, who: string): Text
 
 /** A start whose target can't be looked at. */
 export function unreadable(target: string, why: Why): Text {
-  return text`Can't see how ${bold(target)} is doing: ${reasonOf(why, "status")} Still trying.`;
+  return text`Can't tell whether ${bold(target)} is ready: ${reasonOf(why, "status")} Still trying.`;
 }
 
 /** The same in one line, to whoever waits for it. */
 export function unreadableAlert(target: string): Text {
-  return text`Can't see how ${bold(target)} is doing`;
+  return text`Can't tell whether ${bold(target)} is ready`;
 }
 
 function doing(word: CommandWord): string {
-  return word === "start" || word === "stop" || word === "extend" ? word : "look at";
+  return word === "start" || word === "stop" || word === "extend" ? word : "check";
 }
 
 function reasonOf(why: Why, word: CommandWord): Text {
   switch (why.kind) {
-    case "not-permitted":
-      return text`I am not permitted to ${code(why.verb)} ${code(why.resource)}.`;
+    case "not-permitted": {
+      // Such as `deployments.apps/scale "clawdbot" in namespace "clawdbot"`.
+      const [resource = "", ...where] = why.resource.split(" ");
+      const named = [code(resource.replace(".apps", "")), ...where.length === 0 ? [] : [text`${where.join(" ")}`]];
+      return text`I'm not allowed to ${why.verb} ${joined(named, " ")}. My Role lacks that permission.`;
+    }
     case "not-found":
-      return text`there is no ${why.target}.`;
+      return text`there's no ${why.target}.`;
     case "rejected":
-      return text`the Kubernetes API refused it (${quoted(why.reason)}).`;
+      return text`the Kubernetes API rejected the request (${code(why.reason)}).`;
     case "internal":
-      return text`something went wrong on my side. The log has the details.`;
+      return text`internal error. My log has the details.`;
     case "unreachable": {
-      const tried = text`the ${why.who} did not answer properly for ${duration(why.triedMs)}.`;
+      const tried = text`the ${why.who} hasn't answered for ${duration(why.triedMs)}.`;
       if (word === "status" || word === "help") return tried;
-      const standing = why.perhapsDone
-        ? text`My last try may have got through all the same: ask for ${code("status")}.`
-        : text`Nothing was changed.`;
-      return text`${tried} ${standing} I will not try again by myself: send ${code(word)} again if you still want it.`;
+      return text`${tried} Nothing was changed. Send ${code(word)} again if you still want it.`;
     }
   }
 }
 
 /** A command that was cut short, and whose target somebody else has scaled before it could be taken up again. */
 export function overtaken(typed: string, target: string, was: { before: number; now: number }): Text {
-  const { before, now } = was;
-  const counts = text`replicas: ${before} when you sent ${code(typed)}, ${now} now`;
-  return text`Somebody else has changed ${bold(target)} meanwhile (${counts}). I leave it like that.`;
+  const counts = was.before === was.now ? "and back again" : `from ${was.before} to ${replicas(was.now)}`;
+  return text`Somebody else scaled ${bold(target)} ${counts} after you sent ${code(typed)}. I've left it unchanged.`;
 }
 
 /** A command that was cut short, and whose target the configuration no longer names. */
 export function targetGone(typed: string, target: string): Text {
-  return text`I was interrupted at ${code(typed)}, and ${
+  return text`I was restarted while handling ${code(typed)}, and ${
     bold(target)
-  } is no longer among my targets. I leave it as it is.`;
+  } is no longer one of my targets. I've left it unchanged.`;
 }
 
 /** A command that was trusted when it came, and is not any more when it is its turn. */
 export function noLongerSure(): Text {
-  return text`I did nothing: when its turn came, I could no longer be sure that this message is yours.`;
+  return text`I ignored that: when its turn came, I could no longer verify that you sent it. If you did, send it again.`;
 }
 
 /** Commands that were sent before a status and are still being carried out. */
 export function stillUnderWay(typed: readonly string[]): Text {
-  return text`Still under way: ${joined(typed.map((each) => code(each)), ", ")}.`;
+  return text`Still in progress: ${joined(typed.map((each) => code(each)), ", ")}`;
 }
 
 /** A room of whose messages some could not be fetched. */
 export function historyCutOff(): Text {
-  return text`So much was written here while I was away that I haven't read all of it. If you sent me a command and got no answer, send it again.`;
+  return text`I couldn't read everything that was written here while I was away. If I didn't answer a command that you still want, send it again.`;
 }
 
 /** A command in a room that the configuration leaves out. */
 export function roomNotAllowed(): Text {
-  return text`I take no commands in this room: it is not among the rooms that I was set up for.`;
+  return text`I don't take commands in this room: it isn't in ${code("ALLOWED_ROOMS")}.`;
 }
 
+const SEND_AGAIN = "Send it again; if that fails, start a new chat with me";
+
 const withheldReasons: ReadonlyMap<string, string> = new Map([
-  ["m.blacklisted", "your app has blocked my device"],
-  ["m.unverified", "your app sends to verified devices only, and mine is not verified"],
-  ["m.unauthorised", "your app says that I may not read it"],
-  ["m.no_olm", "your app could not set up a secure channel to my device"],
+  ["m.blacklisted", "your app has blocked my device. Unblock it, then send the message again"],
+  [
+    "m.unverified",
+    "your app sends to verified devices only, and mine isn't verified. Verify it, or turn that setting off for this room",
+  ],
+  ["m.unauthorised", `your app says that my device isn't allowed to read it. ${SEND_AGAIN}`],
+  ["m.no_olm", `your app couldn't set up an encrypted session with my device. ${SEND_AGAIN}`],
 ]);
 
 /**
- * A message that cannot be decrypted.
+ * A message that can't be decrypted.
  *
  * @param withheldCode why the sender's app kept the key from us, if it said so (Matrix spec v1.16, client-server API,
  * 10.12.4.5, `m.room_key.withheld`)
  */
 export function undecryptable(withheldCode: string | undefined): Text {
   const reason = withheldCode === undefined
-    ? "I have no key for it (yet)"
-    : withheldReasons.get(withheldCode) ?? "your app kept the key from me";
-  return text`I cannot read your message: ${reason}.`;
+    ? `your app hasn't sent me the key for it. ${SEND_AGAIN}`
+    : withheldReasons.get(withheldCode) ?? `your app withheld the key for it. ${SEND_AGAIN}`;
+  return text`I can't read your message: ${reason}.`;
 }

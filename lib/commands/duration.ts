@@ -15,23 +15,22 @@ export const shortestMs: number = minuteMs;
 export const longestMs: number = 30 * dayMs;
 
 /**
- * Writes a duration in one or two units, no finer than anyone would want to know: `42 s`, `4 min 5 s`, `42 min`,
- * `3 h 12 min`, `2 d 3 h`. What is over is cut off.
+ * Writes a duration, rounded down, in two units at most: `42 s`, `4 min`, `3 h 12 min`, `2 d 4 h`.
  *
  * @param ms milliseconds; less than none counts as none
  */
 export function duration(ms: number): string {
   const past = Math.max(0, ms);
   if (past < minuteMs) return `${Math.floor(past / secondMs)} s`;
-  if (past < 10 * minuteMs) return pair(past, minuteMs, "min", secondMs, "s");
   if (past < hourMs) return `${Math.floor(past / minuteMs)} min`;
   if (past < dayMs) return pair(past, hourMs, "h", minuteMs, "min");
   return pair(past, dayMs, "d", hourMs, "h");
 }
 
-/** Writes a time that is left: nobody counts its seconds, so begun minutes count as whole ones. */
+/** Writes a time that is left: to the nearest minute, or in seconds below 90 of them. */
 export function timeLeft(ms: number): string {
-  return duration(ms < minuteMs ? ms : Math.ceil(ms / minuteMs) * minuteMs);
+  if (ms < 90 * secondMs) return `${Math.max(0, Math.round(ms / secondMs))} s`;
+  return duration(Math.round(ms / minuteMs) * minuteMs);
 }
 
 function pair(ms: number, coarseMs: number, coarse: string, fineMs: number, fine: string): string {

@@ -9,5 +9,5 @@ export { duration, longestMs, parseDuration, shortestMs, timeLeft } from "./dura
 export { type Command, type Misuse, type NotACommand, parse } from "./parse.ts";
 export * from "./progress.ts";
 export { commandTable, type CommandWord } from "./table.ts";
-export { lines, type Text } from "./text.ts";
+export { lines, type Person, type Text } from "./text.ts";
 export * from "./untrusted.ts";

@@ -36,7 +36,7 @@ export interface NotACommand {
 /** What is wrong with a message that begins like a command. */
 export interface Misuse {
   /** A target that is none of ours; a duration that is none, or too short or too long, or missing. */
-  readonly kind: "target" | "duration";
+  readonly kind: "target" | "no-duration" | "not-a-duration" | "too-short" | "too-long";
   /** What was typed. */
   readonly given: string;
 }
@@ -87,8 +87,11 @@ function commandIn(text: string, aliases: readonly string[]): Command | Misuse |
   const given = words.join(" ");
   const isTimed = row.takes.includes("duration");
   if (isTimed && (/^\d/.test(first) || (words.length === 0 && row.word === "extend"))) {
-    const durationMs = parseDuration(words.join("")) ?? 0;
-    if (durationMs < shortestMs || durationMs > longestMs) return { kind: "duration", given };
+    if (words.length === 0) return { kind: "no-duration", given };
+    const durationMs = parseDuration(words.join(""));
+    if (durationMs === undefined) return { kind: "not-a-duration", given };
+    if (durationMs < shortestMs) return { kind: "too-short", given };
+    if (durationMs > longestMs) return { kind: "too-long", given };
     return { kind: "command", word: row.word, target, durationMs, text };
   }
   if (words.length === 0) return { kind: "command", word: row.word, target, durationMs: undefined, text };

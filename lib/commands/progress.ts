@@ -1,18 +1,18 @@
 /**
- * What is said of how a target fares after a command: that it is ready, or why not, who has changed it, and when it
- * stops by itself.
+ * What is said of a target after a command: that it is ready, or why not, who has changed it, and when it stops
+ * automatically.
  *
  * @module
  */
 
 import type { Counts, Diagnosis, Problem } from "../scaler/mod.ts";
 import { duration, timeLeft } from "./duration.ts";
-import { bold, code, joined, quoted, type Text, text, user } from "./text.ts";
+import { bold, code, joined, type Person, quoted, replicas, type Text, text, user } from "./text.ts";
 
 /** A start whose target is ready; `stopsInMs`: only for so long. */
 export function ready(target: string, afterMs: number, stopsInMs: number | undefined): Text {
-  const end = stopsInMs === undefined ? "" : `; it stops by itself in ${timeLeft(stopsInMs)}`;
-  return text`${bold(target)} is ready, after ${duration(afterMs)}${end}`;
+  const end = stopsInMs === undefined ? "" : `; stops automatically in ${timeLeft(stopsInMs)}`;
+  return text`${bold(target)} is ready (took ${duration(afterMs)})${end}`;
 }
 
 /** A start that is not ready yet, and what it waits for, as far as the cluster tells. */
@@ -21,8 +21,7 @@ export function starting(
   { ready, desired }: Pick<Counts, "ready" | "desired">,
   problems: readonly Problem[],
 ): Text {
-  const replicas = desired === 1 ? "1 replica" : `${desired} replicas`;
-  const counts = ready === 0 ? replicas : `${replicas}, ${ready} ready`;
+  const counts = ready === 0 ? replicas(desired) : `${replicas(desired)}, ${ready} ready`;
   const head = text`${bold(target)} is on (${counts}), starting…`;
   return problems.length === 0 ? head : text`${head} ${joined(problems.map(provisional), "; ")}`;
 }
@@ -33,7 +32,7 @@ const provisionalWords: Readonly<Record<Problem["kind"], string>> = {
   "crash": "it has crashed",
   "out-of-memory": "it ran out of memory",
   "unschedulable": "not scheduled yet",
-  "quota": "no more pods permitted yet",
+  "quota": "no quota left yet",
   "other": "not ready yet",
 };
 
@@ -43,21 +42,21 @@ function provisional({ kind, reason, message = "" }: Problem): Text {
 
 /** Says in one line, to whoever waits for it, that a target is ready. */
 export function readyAlert(target: string): Text {
-  return text`${bold(target)} is ready now`;
+  return text`${bold(target)} is ready`;
 }
 
 /** Says in one line, to whoever waits for it, that a target isn't ready. */
 export function notReadyAlert(target: string, problems: readonly Pick<Problem, "kind">[]): Text {
   const kinds = new Set(problems.map(({ kind }) => kind).filter((kind) => kind !== "other"));
-  const reasons = [...kinds].map((kind) => sayings[kind]);
+  const reasons = [...kinds].map((kind) => sayings[kind](undefined).plain);
   return reasons.length === 0
-    ? text`${bold(target)} isn't ready yet`
+    ? text`${bold(target)} still isn't ready`
     : text`${bold(target)} isn't ready: ${reasons.join("; ")}`;
 }
 
 /** A start of several replicas, of which some are ready. */
 export function partlyReady(target: string, counts: Pick<Counts, "ready" | "desired">): Text {
-  return text`${bold(target)} is now on (replicas: ${counts.desired}), ${counts.ready} of them ready…`;
+  return starting(target, counts, []);
 }
 
 /** A start of what is being started already; `stopsInMs`: from now on it is only for so long. */
@@ -66,7 +65,8 @@ export function alreadyStarting(
   { ready, desired }: Pick<Counts, "ready" | "desired">,
   stopsInMs: number | undefined,
 ): Text {
-  return text`${bold(target)} is already starting (${ready}/${desired} ready)…${stopping(stopsInMs)}`;
+  const end = stopsInMs === undefined ? "" : `.${stopping(stopsInMs)}`;
+  return text`${bold(target)} is already starting (${ready}/${desired} ready)${end}`;
 }
 
 /** A start whose target is not ready: because of something, or in time. */
@@ -76,47 +76,50 @@ export function notReady(
   afterMs: number,
   why: Diagnosis,
 ): Text {
-  const head = text`${bold(target)} is not ready after ${duration(afterMs)} (${ready}/${desired} ready)`;
-  const unknown = why.missingPermission === undefined
-    ? "I see nothing in its way"
-    : "what I may look at does not say why";
-  const known = why.problems.length === 0 ? text`, and ${unknown}` : text`: ${reasons(why)}`;
-  const more = why.missingPermission === undefined
-    ? ""
-    : `. I could tell more with permission to ${why.missingPermission}`;
-  return text`${head}${known}${more}. I keep watching it.`;
+  const counts = `(${ready}/${desired})`;
+  if (why.problems.length > 0) return text`${bold(target)} isn't ready ${counts}: ${reasons(why)}. Still watching.`;
+  if (why.missingPermission === undefined) {
+    return text`${bold(target)} isn't ready after ${
+      duration(afterMs)
+    } ${counts}, and I can't find out why. Still watching.`;
+  }
+  const unknown = text`I can't see why: that needs permission to ${why.missingPermission} (see "extended" in the docs)`;
+  return text`${bold(target)} isn't ready after ${duration(afterMs)} ${counts}. ${unknown}. Still watching.`;
 }
 
-/** What is in the way. */
+/** What keeps a target from being ready. */
 export function reasons({ problems }: Pick<Diagnosis, "problems">): Text {
   return joined(problems.map(described), "; ");
 }
 
-const sayings: Readonly<Record<Problem["kind"], string>> = {
-  "image": "its image cannot be pulled",
-  "container-config": "its container cannot be set up",
-  "crash": "it crashes",
-  "out-of-memory": "it runs out of memory",
-  "unschedulable": "no node can take it",
-  "quota": "the cluster permits no more pods",
-  "other": "the cluster reports",
+const sayings: Readonly<Record<Problem["kind"], (image: string | undefined) => Text>> = {
+  "image": (image) =>
+    image === undefined ? text`its image can't be pulled` : text`the image ${code(image)} can't be pulled`,
+  "container-config": () => text`its container can't be created`,
+  "crash": () => text`it keeps crashing`,
+  "out-of-memory": () => text`it runs out of memory`,
+  "unschedulable": () => text`no node can run it`,
+  "quota": () => text`the namespace's quota allows no more pods`,
+  "other": () => text`the cluster reports`,
 };
 
 function described({ kind, reason, message, image, exitCode, restarts }: Problem): Text {
-  const details = [
+  const facts = [
     code(reason),
-    ...image === undefined ? [] : [text`image ${code(image)}`],
     ...exitCode === undefined ? [] : [text`exit code ${exitCode}`],
-    ...restarts === undefined || restarts === 0 ? [] : [text`restarts: ${restarts}`],
-    ...message === undefined || message === "" ? [] : [quoted(message, 300)],
+    ...restarts === undefined || restarts === 0 ? [] : [text`${restarts} ${restarts === 1 ? "restart" : "restarts"}`],
   ];
-  return text`${sayings[kind]} (${joined(details, ", ")})`;
+  const details = message === undefined || message === "" ? text`` : text`: ${quoted(message, 300)}`;
+  const what = text`${joined(facts, ", ")}${details}`;
+  return kind === "other" ? text`${sayings[kind](image)} ${what}` : text`${sayings[kind](image)} (${what})`;
 }
 
 /** A start that a stop has overtaken. */
-export function superseded(target: string, who: string | undefined, afterMs: number): Text {
-  const by = who === undefined ? "" : text` by ${user(who)}`;
-  return text`${bold(target)} was switched off again${by}, after ${duration(afterMs)}, before it was ready`;
+export function superseded(target: string, who: Person | undefined, afterMs: number): Text {
+  const end = `after ${duration(afterMs)}, before it was ready`;
+  return who === undefined
+    ? text`${bold(target)} was turned off ${end}`
+    : text`${user(who)} turned ${bold(target)} off ${end}`;
 }
 
 /** A change by somebody who sends no commands; `manager`: what made it, as far as the cluster knows. */
@@ -131,14 +134,15 @@ export interface Foreign {
 
 /** A start or a stop that somebody else has undone. */
 export function undone(target: string, { before, now, manager }: Foreign, afterMs: number): Text {
-  const was = before > 0 ? "on" : "off";
-  const did = text`I switched ${bold(target)} ${was} (replicas: ${before})`;
-  return text`${did}, but ${somebody(manager)} has set it to ${now} again, after ${duration(afterMs)}`;
+  const did = before > 0 ? `on (${replicas(before)})` : "off";
+  const undid = text`${somebody(manager)} scaled it to ${now} after ${duration(afterMs)}`;
+  const again = code(before > 0 ? "start" : "stop");
+  return text`${bold(target)} was turned ${did}, but ${undid}. Send ${again} to try again.`;
 }
 
 /** A count that somebody else has changed. */
 export function changedByOthers(target: string, { before, now, manager }: Foreign): Text {
-  return text`${bold(target)} was scaled from ${before} to ${now} by ${somebody(manager)}`;
+  return text`${bold(target)} was scaled from ${before} to ${replicas(now)} by ${somebody(manager)}`;
 }
 
 function somebody(manager: string | undefined): Text {
@@ -147,32 +151,34 @@ function somebody(manager: string | undefined): Text {
 
 /** A time that was extended. */
 export function extended(target: string, stopsInMs: number): Text {
-  return text`${bold(target)} stops by itself in ${timeLeft(stopsInMs)}`;
+  return text`Extended: ${bold(target)} stops automatically in ${timeLeft(stopsInMs)}`;
 }
 
 /** A sentence to be added to what is said of a start. */
 export function stopping(inMs: number | undefined): string {
-  return inMs === undefined ? "" : ` It stops by itself in ${timeLeft(inMs)}.`;
+  return inMs === undefined ? "" : ` Stops automatically in ${timeLeft(inMs)}.`;
 }
 
 /** A time that was to be extended, and is not set. */
 export function stopsNever(target: string): Text {
-  return text`${bold(target)} does not stop by itself. Send ${code("start 1h")} to have it stop in an hour.`;
+  return text`${bold(target)} has no stop time to extend. Send ${code("start 1h")} to set one.`;
 }
 
 /** A time that is nearly over; `isNamed`: there are other targets. */
 export function nearlyOver(target: string, leftMs: number, isNamed: boolean): Text {
   const command = code(isNamed ? `extend ${target} 1h` : "extend 1h");
-  return text`${bold(target)} stops by itself in ${timeLeft(leftMs)}. Send ${command} to keep it on.`;
+  return text`${bold(target)} stops automatically in ${timeLeft(leftMs)}. Send ${command} for another hour.`;
 }
 
 /** A time that was over; `lateMs`: so long ago. */
 export function stoppedByItself(target: string, lateMs: number | undefined): Text {
-  const late = lateMs === undefined ? "" : ` It should have been ${duration(lateMs)} ago, while I was away.`;
-  return text`${bold(target)} is now off (replicas: 0): its time was over.${late}`;
+  const why = lateMs === undefined
+    ? "its time is up"
+    : `its time was up ${duration(lateMs)} ago, but I couldn't stop it then`;
+  return text`${bold(target)} is off: ${why}`;
 }
 
-/** A message that calls people. */
-export function mentioning(users: readonly string[], words: Text): Required<Text> {
-  return text`${joined(users.map(user), ", ")}: ${words}`;
+/** A message that mentions people, so that their phones ring. */
+export function mentioning(people: readonly Person[], words: Text): Required<Text> {
+  return text`${joined(people.map(user), ", ")}: ${words}`;
 }

@@ -11,6 +11,8 @@ interface Row {
   readonly aliases: readonly string[];
   /** What may stand behind it, in this order. */
   readonly takes: readonly ("target" | "duration")[];
+  /** What stands behind it in help; `takes` says what may. */
+  readonly example?: string;
   readonly meaning: string;
 }
 
@@ -20,12 +22,18 @@ export const commandTable = [
     word: "start",
     aliases: ["on"],
     takes: ["target", "duration"],
-    meaning: "switch it on; with a duration, for that long",
+    meaning: "turn it on",
   },
-  { word: "stop", aliases: ["off"], takes: ["target"], meaning: "switch it off" },
-  { word: "extend", aliases: [], takes: ["target", "duration"], meaning: "let it run that much longer" },
-  { word: "status", aliases: [], takes: ["target"], meaning: "tell how it is" },
-  { word: "help", aliases: [], takes: [], meaning: "tell these commands" },
+  { word: "stop", aliases: ["off"], takes: ["target"], meaning: "turn it off" },
+  {
+    word: "extend",
+    aliases: [],
+    takes: ["target", "duration"],
+    example: "1h",
+    meaning: "keep it on an hour longer",
+  },
+  { word: "status", aliases: [], takes: ["target"], meaning: "show whether it's running" },
+  { word: "help", aliases: [], takes: [], meaning: "list commands" },
 ] as const satisfies readonly Row[];
 
 /** A command's canonical word. */

@@ -36,10 +36,19 @@ export function code(words: string): Text {
   return { plain: `\`${words}\``, html: `<code>${escape(words)}</code>` };
 }
 
-/** Somebody: apps show their name, and a link to them. */
-export function user(userId: string): Text {
+/** Somebody who is spoken of. */
+export interface Person {
+  /** User id. */
+  readonly userId: string;
+  /** Display name; undefined if there is none. */
+  readonly name?: string | undefined;
+}
+
+/** Somebody: apps show the name as a link. */
+export function user({ userId, name = userId }: Person): Text {
   const link = `https://matrix.to/#/${encodeURIComponent(userId)}`;
-  return { plain: userId, html: `<a href="${link}">${escape(userId)}</a>` };
+  const { plain, html } = quoted(name.trim() === "" ? userId : name);
+  return { plain, html: `<a href="${link}">${html}</a>` };
 }
 
 /** Lines under each other. */
@@ -55,10 +64,22 @@ export function joined(texts: readonly Text[], between: string): Text {
   };
 }
 
+/** Texts as a sentence enumerates them: `a`, `a and b`, `a, b and c`. */
+export function enumerated(texts: readonly Text[], conjunction: "and" | "or"): Text {
+  const last = texts.slice(-1);
+  const others = texts.slice(0, -1);
+  return joined(others.length === 0 ? last : [joined(others, ", "), ...last], ` ${conjunction} `);
+}
+
 /** What somebody else has written, made fit for one line: white space drawn together, cut after so many characters. */
 export function quoted(words: string, most = 100): Text {
   const line = [...words.replace(/[\s\p{Cc}\u202A-\u202E\u2066-\u2069]+/gu, " ").trim()];
   return verbatim(line.length > most ? `${line.slice(0, most).join("")}…` : line.join(""));
+}
+
+/** Such as `1 replica`. */
+export function replicas(count: number): string {
+  return `${count} ${count === 1 ? "replica" : "replicas"}`;
 }
 
 function verbatim(words: string): Text {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { joined, quoted, type Text, text } from "./text.ts";
+import { code, enumerated, type Text, text } from "./text.ts";
 
 /** Why a command was not carried out, as far as its sender is told. */
 export type Explanation =
@@ -34,25 +34,29 @@ export function untrusted(explanation: Explanation, { encrypted, deviceId, trust
   switch (explanation) {
     case "not-encrypted":
       return encrypted
-        ? text`I did nothing: that message was not encrypted, though this room is.`
-        : text`I did nothing: this room is not encrypted, and I obey encrypted messages only. Turn its encryption on, or write to me in another room.`;
+        ? text`I ignored that: it wasn't encrypted, but this room is. Send it from an app that supports encryption.`
+        : text`I ignored that: this room isn't encrypted. Turn encryption on, or write to me in an encrypted room.`;
     case "no-identity":
-      return text`I did nothing: I obey verified devices only, and your account has no cross-signing set up.`;
+      return text`I ignored that: I only trust verified devices, and your account has no cross-signing. Set it up in your app, then send it again.`;
     case "other-identity":
-      return text`I did nothing: your account does not have the identity (cross-signing) that I know. My log says how to accept the new one.`;
+      return text`I ignored that: your account's cross-signing identity isn't the one I trust. If you have reset it, my log says how to trust the new one. If you haven't, somebody else may have access to your account.`;
     case "unsigned-device":
-      return text`I did nothing: that message came from ${
-        quoted(deviceId ?? "")
-      }, a device that you have not verified. If it is yours, verify it from another of your devices, then send it again.`;
+      return text`I ignored that: it came from ${
+        code(deviceId ?? "")
+      }, a device you haven't verified. If it's yours, verify it from one that is verified, then send the command again.`;
     case "new-device": {
-      const what = text`I ignored that: it came from ${quoted(deviceId ?? "")}, a device I don't trust yet.`;
+      const what = text`I ignored that: it came from ${code(deviceId ?? "")}, a device I don't trust yet.`;
       if (trustedDevices.length === 0) {
-        return text`${what} None of the devices I trusted is left in your account. Whoever runs me can name your identity (cross-signing) in TRUSTED_IDENTITIES.`;
+        return text`${what} You no longer have any device that I trust. Set up cross-signing, and have your identity added to ${
+          code("TRUSTED_IDENTITIES")
+        }.`;
       }
-      const trusted = joined(trustedDevices.slice(0, MAX_NAMED).map((id) => quoted(id)), " or ");
-      return text`${what} Set up cross-signing on ${trusted}, which I trust, then verify the new device from there.`;
+      const trusted = trustedDevices.slice(0, MAX_NAMED).map((id) => code(id));
+      return text`${what} I trust ${
+        enumerated(trusted, "and")
+      }: set up cross-signing there, verify the new device, then send the command again.`;
     }
     case "uncertain-device":
-      return text`I did nothing: I cannot tell for certain which of your devices sent that message.`;
+      return text`I ignored that: I can't tell which of your devices sent it. Send it again; if that fails, log out and in on this device.`;
   }
 }

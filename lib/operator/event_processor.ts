@@ -9,9 +9,9 @@ import { getLogger } from "@logtape/logtape";
 import { type Clock, Deadline, type KeyedQueue } from "../async.ts";
 import { hasAllowedUser, isRoomAllowed } from "../authorization/mod.ts";
 import {
+  answering,
   away,
   type Command,
-  echo,
   help,
   historyCutOff,
   misused,
@@ -39,6 +39,8 @@ const MINUTE_MS = 60_000;
 const HOLDS_ROOM_FOR_MS = 30_000;
 /** So long a status waits for the commands before it (SPEC 3f). */
 const STATUS_WAITS_MS = 30_000;
+/** A command that isn't answered so long after its receipt is acknowledged (SPEC 3c). */
+const ACKNOWLEDGED_AFTER_MS = 150;
 /** A key often comes a little later than its message: nobody is told before. */
 const KEY_GRACE_MS = 5_000;
 /** An event is tried again so often after failures that the code does not know. */
@@ -58,6 +60,8 @@ export interface CommandTaker {
    * @returns resolves when the event is settled, or the operator is told to end; never rejects
    */
   submit(command: TargetCommand): Promise<void>;
+  /** Has the command's message show that the command was seen, if it doesn't say anything yet. */
+  acknowledge(command: TargetCommand): void;
 }
 
 /** The part of the configuration that concerns messages. */
@@ -190,13 +194,27 @@ export class EventProcessor {
     const { seq } = entry.inbox;
     const keysBefore = this.#keysArrived;
     const next = await this.#judgeOrGiveUp(entry, signal);
-    if (typeof next === "object") return next.word === "status" ? this.#status(next) : this.#submit(next);
+    if (typeof next === "object") {
+      this.#acknowledgeLater(next);
+      return next.word === "status" ? this.#status(next) : this.#submit(next);
+    }
 
     this.#inHand.delete(seq);
     // The key may have come after it was missed and before that was written down.
     if (next === "waits-for-key" && keysBefore !== this.#keysArrived) {
       this.#take({ inbox: entry.inbox, progress: { state: "undecryptable" } });
     }
+  }
+
+  /** An answer that is there at once needs no sign before it. */
+  #acknowledgeLater(command: TargetCommand): void {
+    const { targets, queue, clock, stop, settings } = this.#parts;
+    const { seq, receivedAtMs } = command.inbox;
+    if (settings.echo !== "message") return;
+    queue.run(`acknowledge ${seq}`, async () => {
+      await clock.sleep(Math.max(0, receivedAtMs + ACKNOWLEDGED_AFTER_MS - clock.now()), stop);
+      if (this.#inHand.has(seq)) targets.acknowledge(command);
+    });
   }
 
   /** A failure that the code does not know is this message's failure alone. */
@@ -291,12 +309,14 @@ export class EventProcessor {
   #command(inbox: InboxEvent, command: Command, tooOldMs: number | undefined): Next {
     const { settings: { aliases, echo: form }, sendQueue } = this.#parts;
     const { word, text: typed, durationMs } = command;
+    // Names the command itself.
     if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
-    if (form === "message") sendQueue.echo(replyTo(inbox, "echo", echo(typed)));
     if (form === "reaction") {
-      sendQueue.echo({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
+      sendQueue.say({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
     }
-    if (word === "help") return this.#answer(inbox, command, "done", help(aliases));
+    if (word === "help") {
+      return this.#answer(inbox, command, "done", form === "message" ? answering(typed, help(aliases)) : help(aliases));
+    }
     const steps = new Map(targetsOf(command, aliases).map((target) => [target, { target }]));
     return { inbox, word, typed, durationMs, steps };
   }
@@ -344,7 +364,12 @@ export class EventProcessor {
   }
 
   /** A command that is over as soon as it is seen. */
-  #answer(inbox: InboxEvent, { word: command, target }: Command, outcome: Outcome, text: Text): "settled" {
+  #answer(
+    inbox: InboxEvent,
+    { word: command, target }: Command,
+    outcome: Outcome,
+    text: Text,
+  ): "settled" {
     this.#parts.audit.commanded(inbox, { command, target, outcome, before: undefined, after: undefined, ms: 0 });
     return this.#settle(inbox, outcome, [replyTo(inbox, "answer", text)]);
   }

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { setTimeout } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import type { Clock, KeyedQueue } from "../async.ts";
 import type { Text } from "../commands/mod.ts";
@@ -17,9 +16,6 @@ const logger = getLogger(["openclaw-toggle", "operator"]);
 
 /** Answers that could not be sent for so long are no longer worth sending (SPEC 3g). */
 const KEPT_FOR_MS = 24 * 60 * 60 * 1_000;
-
-/** To encrypt and send an echo takes about as long as to carry a command out, and both would take longer together. */
-const HEAD_START_MS = 25;
 
 /** After so many failures of a kind that the code does not know, an answer is dropped. */
 const MAX_UNKNOWN_FAILURES = 4;
@@ -67,16 +63,6 @@ export class SendQueue {
   say(answer: Answer): void {
     this.#parts.journal.say(answer);
     this.drain();
-  }
-
-  /** Sends something when the command that it repeats has had its head start, or with the answer. */
-  echo(answer: Answer): void {
-    const { journal, queue, stop } = this.#parts;
-    journal.say(answer);
-    queue.run(`echo ${answer.eventId}`, async () => {
-      await setTimeout(HEAD_START_MS, undefined, { signal: stop });
-      this.drain();
-    });
   }
 
   /** Starts to send what is unsent. */

@@ -7,7 +7,7 @@
 
 import * as words from "../commands/mod.ts";
 import type { Text } from "../commands/mod.ts";
-import type { Answer, Chat, InboxEvent } from "./chat.ts";
+import type { Answer, Chat } from "./chat.ts";
 import type { News, Write } from "./decision.ts";
 import type { Target } from "./cluster.ts";
 import { inThread, threadOf } from "./message.ts";
@@ -25,6 +25,8 @@ export interface StatusMessagesParts {
   readonly states: TargetStates;
   /** All targets. */
   readonly targets: readonly Target[];
+  /** The first line of an answer repeats the command. */
+  readonly isEchoed: boolean;
 }
 
 /** Puts into words and messages what is decided. Every call belongs into a transaction that saves the states. */
@@ -40,9 +42,16 @@ export class StatusMessages {
     return sentence(target.alias, news, this.#parts.targets.length > 1);
   }
 
+  /** Has a command's message show that the command was seen, if it doesn't say anything yet. */
+  acknowledge(command: TargetCommand): void {
+    const message = this.#messageOf(command);
+    const isOver = [...command.steps.values()].every(({ end }) => end !== undefined);
+    if (!message.answered && !isOver) this.#parts.states.setMessage(this.#say(message, command));
+  }
+
   /** Has a command's message say that somebody is being waited for, until the command is over at the target. */
   sayWaiting(command: TargetCommand, target: Target, news: News): void {
-    const message = this.#messageOf(command.inbox);
+    const message = this.#messageOf(command);
     const line: StatusLine = { workload: workloadKey(target), text: this.sentence(target, news), state: "waiting" };
     this.#parts.states.setMessage(this.#say({ ...message, lines: withLine(message.lines, line) }, command));
   }
@@ -51,14 +60,15 @@ export class StatusMessages {
    * Has a command's message go on with a target's rollout. Where another one in the room does, whoever sent the command
    * joins that one instead.
    */
-  follow({ inbox }: TargetCommand, target: Target, text: Required<Text>): void {
+  follow(command: TargetCommand, target: Target, text: Required<Text>): void {
+    const { inbox } = command;
     const { states } = this.#parts;
     const workload = workloadKey(target);
     const other = states.following(workload).find(({ roomId }) => roomId === inbox.roomId);
     if (other !== undefined) {
       return states.setMessage({ ...other, users: [...new Set([...other.users, inbox.sender])] });
     }
-    const message = this.#messageOf(inbox);
+    const message = this.#messageOf(command);
     states.setMessage({ ...message, lines: withLine(message.lines, { workload, text, state: "followed" }) });
   }
 
@@ -71,7 +81,7 @@ export class StatusMessages {
     const { journal, states } = this.#parts;
     const { inbox, steps, word } = command;
     const ends = [...steps.values()].map(({ end }) => end);
-    const message = this.#messageOf(inbox);
+    const message = this.#messageOf(command);
     const isOver = !ends.includes(undefined);
     if (isOver) {
       const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
@@ -121,7 +131,7 @@ export class StatusMessages {
       if (following.includes(roomId) || room?.membership !== "join") continue;
       const mentions = mention !== undefined && room.isJoined(mention) ? [mention] : [];
       const plain = this.sentence(target, news);
-      const text = mentions.length === 0 ? plain : words.mentioning(mentions, plain);
+      const text = mentions.length === 0 ? plain : words.mentioning(this.#named(roomId, mentions), plain);
       const eventId = `${target.alias} ${key} ${roomId}`;
       const form = rings ? "text" : "notice";
       const about = { sequence: 0, roomId, eventId, ...inThread(threadId) };
@@ -129,10 +139,12 @@ export class StatusMessages {
     }
   }
 
-  #messageOf(inbox: InboxEvent): StatusMessage {
+  #messageOf({ inbox, typed }: TargetCommand): StatusMessage {
+    const { states, isEchoed } = this.#parts;
     const { roomId, eventId, sender } = inbox;
     const blank = { users: [sender], lines: [], answered: false, edits: 0, alerts: 0 };
-    return this.#parts.states.message(roomId, eventId) ?? { eventId, roomId, ...inThread(threadOf(inbox)), ...blank };
+    return states.message(roomId, eventId) ??
+      { eventId, roomId, ...inThread(threadOf(inbox)), ...isEchoed ? { echo: typed } : {}, ...blank };
   }
 
   /** Queues what a message says: the answer, or an edit of it. */
@@ -147,10 +159,15 @@ export class StatusMessages {
     return answered(message);
   }
 
+  #named(roomId: string, users: readonly string[]): words.Person[] {
+    const room = this.#parts.chat.room(roomId);
+    return users.map((userId) => ({ userId, name: room?.nameOf(userId) }));
+  }
+
   /** Queues a message that mentions people. */
   #mention(message: StatusMessage, mentions: readonly string[], target: Target, news: News): StatusMessage {
     const { roomId, eventId, threadId, alerts: sequence } = message;
-    const text = words.mentioning(mentions, this.sentence(target, news));
+    const text = words.mentioning(this.#named(roomId, mentions), this.sentence(target, news));
     this.#parts.journal.say({
       ...{ kind: "alert", sequence, roomId, eventId, form: "text", text, reply: true, mentions },
       ...inThread(threadId),
@@ -179,10 +196,15 @@ function withLine(lines: readonly StatusLine[], line: StatusLine): StatusLine[] 
 
 /** A message as it is sent: at first the answer, then edits of it. Nothing is said twice in one. */
 function answerOf(
-  { roomId, eventId, threadId, lines, answered, edits }: StatusMessage,
+  { roomId, eventId, threadId, echo, lines, answered, edits }: StatusMessage,
   underWay: readonly string[] = [],
 ): Answer {
-  const said = [...lines.map(({ text }) => text), ...underWay.length === 0 ? [] : [words.stillUnderWay(underWay)]];
+  const first = echo === undefined ? [] : [words.echo(echo)];
+  const said = [
+    ...first,
+    ...lines.map(({ text }) => text),
+    ...underWay.length === 0 ? [] : [words.stillUnderWay(underWay)],
+  ];
   const texts = [...new Map(said.map((text) => [text.plain, text])).values()];
   return {
     ...answered ? { kind: "edit", sequence: edits } : { kind: "answer", sequence: 0 },
@@ -238,7 +260,7 @@ function sentence(alias: string, news: News, isOneOfSeveral: boolean): Required<
     case "unreadable-alert":
       return words.unreadableAlert(alias);
     case "superseded":
-      return words.superseded(alias, news.by, news.afterMs);
+      return words.superseded(alias, news.by === undefined ? undefined : { userId: news.by }, news.afterMs);
     case "undone":
       return words.undone(alias, news, news.afterMs);
     case "scaled-by-others":

@@ -66,6 +66,8 @@ export interface Intent {
 export interface Acting {
   /** Canonical word. */
   readonly command: string;
+  /** What was typed; undefined in what an earlier version has written. */
+  readonly typed?: string;
   /** The time that was asked for, milliseconds. */
   readonly durationMs?: number | undefined;
   /** How far it has got at each of its targets. */
@@ -78,17 +80,20 @@ export function workloadKey({ kind, namespace, name }: Omit<Target, "alias">): s
 }
 
 /** A command as it is to be written down. */
-export function actingOf({ word: command, durationMs, steps }: TargetCommand): Acting {
-  return { command, durationMs, parts: [...steps.values()] };
+export function actingOf({ word: command, typed, durationMs, steps }: TargetCommand): Acting {
+  return { command, typed, durationMs, parts: [...steps.values()] };
 }
 
 /** A command that was under way when the operator was interrupted: what it was about to do may have been done or not. */
-export function resumedCommand(inbox: InboxEvent, { command, durationMs, parts }: Acting): TargetCommand {
+export function resumedCommand(
+  inbox: InboxEvent,
+  { command, typed = command, durationMs, parts }: Acting,
+): TargetCommand {
   const word = command === "stop" || command === "extend" || command === "status" ? command : "start";
   return {
     inbox,
     word,
-    typed: command,
+    typed,
     durationMs,
     steps: new Map(parts.map((step) => [step.workload ?? step.target, step])),
   };

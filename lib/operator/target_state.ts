@@ -75,7 +75,9 @@ export interface StatusMessage {
   readonly threadId?: string;
   /** Who is mentioned when it ends badly or late. */
   readonly users: readonly string[];
-  /** What it says, by workload. */
+  /** What was typed, where its first line repeats that. */
+  readonly echo?: string;
+  /** What it says, by workload; nothing yet while it only shows that the command was seen. */
   readonly lines: readonly StatusLine[];
   /** The answer itself is among what is to be sent; what changes from now on is sent as an edit of it. */
   readonly answered: boolean;
@@ -180,7 +182,7 @@ export class TargetStates {
 
 /** Something in it may still change, or the answer is yet to be given. */
 function isOpen({ answered, lines }: StatusMessage): boolean {
-  return !answered || lines.some(({ state }) => state !== "final");
+  return !answered || lines.length === 0 || lines.some(({ state }) => state !== "final");
 }
 
 /** The document as the first version wrote it: by alias, each with its workload. */

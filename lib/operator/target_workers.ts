@@ -29,7 +29,10 @@ export interface TargetWorkersParts
   /** Sends answers. */
   readonly sendQueue: Pick<SendQueue, "drain">;
   /** The configuration's part. */
-  readonly settings: TargetPolicy & { readonly targets: readonly Target[] };
+  readonly settings: TargetPolicy & {
+    readonly targets: readonly Target[];
+    readonly echo: "message" | "reaction" | "off";
+  };
 }
 
 /** The workers of all targets. */
@@ -43,7 +46,7 @@ export class TargetWorkers {
     const { chat, journal, memory, judge, sendQueue, settings } = parts;
     const { targets } = settings;
     const states = new TargetStates(memory, targets);
-    const messages = new StatusMessages({ chat, journal, states, targets });
+    const messages = new StatusMessages({ chat, journal, states, targets, isEchoed: settings.echo === "message" });
     const each: TargetWorkerParts = {
       ...parts,
       ...{ states, messages, policy: settings },
@@ -82,6 +85,16 @@ export class TargetWorkers {
         target === undefined ? this.#gone(command, step) : this.#workers.get(workloadKey(target))?.submit(command)
       ),
     );
+  }
+
+  /** Has the command's message show that the command was seen, if it doesn't say anything yet. */
+  acknowledge(command: TargetCommand): void {
+    const { transaction, sendQueue } = this.#parts;
+    transaction(() => {
+      this.#messages.acknowledge(command);
+      this.#states.save();
+    });
+    sendQueue.drain();
   }
 
   /** The configuration no longer names the target. */

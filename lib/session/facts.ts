@@ -125,6 +125,8 @@ export interface RoomFacts {
   readonly joinedCount: number;
   /** Whether a user has joined: one look-up, however large the room is. */
   isJoined(userId: string): boolean;
+  /** Display name of an allowed user who has joined; undefined if there is none. */
+  nameOf(userId: string): string | undefined;
 }
 
 /** An invitation as the homeserver tells it; stripped state can be forged, so nothing in it is proof. */

@@ -298,6 +298,7 @@ export class Session implements Disposable {
       sendProblem: this.#encryption.problem(room),
       joinedCount: this.#store.rooms.joinedCount(roomId),
       isJoined: (user) => this.#store.rooms.isJoined(roomId, user),
+      nameOf: (user) => this.#store.rooms.nameOf(roomId, user),
     };
   }
 

@@ -178,6 +178,7 @@ export class SyncApplier {
 
   #state(roomId: string, events: readonly Json[], effect: SyncEffect): void {
     const members: [userId: string, joined: boolean][] = [];
+    const names = new Map<string, string | undefined>();
     for (const event of events) {
       const stateKey = text(event["state_key"]);
       const content = object(event["content"]);
@@ -185,14 +186,17 @@ export class SyncApplier {
       if (event["type"] === "m.room.encryption" && stateKey === "") this.#encrypted(roomId, content, effect);
       if (event["type"] !== "m.room.member") continue;
       // Whether we are there is told by where the room stands in the response: this event may be the invitation.
-      if (stateKey !== this.#self) members.push([stateKey, content["membership"] === "join"]);
-      else if (content["membership"] === "join") this.#named(roomId, text(content["displayname"]), effect);
+      if (stateKey !== this.#self) {
+        members.push([stateKey, content["membership"] === "join"]);
+        if (this.#allowedUsers.has(stateKey)) names.set(stateKey, text(content["displayname"]));
+      } else if (content["membership"] === "join") this.#named(roomId, text(content["displayname"]), effect);
     }
     const { rooms } = this.#store;
     effect.rooms ||= members.some(([user, joined]) =>
       this.#allowedUsers.has(user) && rooms.isJoined(roomId, user) !== joined
     );
     if (rooms.updateMembers(roomId, members).length > 0) effect.rotate.add(roomId);
+    for (const [user, name] of names) rooms.nameMember(roomId, user, name);
   }
 
   #encrypted(roomId: string, content: Json, effect: SyncEffect): void {

@@ -242,11 +242,25 @@ export class RoomState {
         ...[roomId, last],
       );
       this.#database.run(
-        "INSERT OR IGNORE INTO joined_members SELECT ?1, value ->> 0 FROM json_each(?2) WHERE value ->> 1",
+        `INSERT OR IGNORE INTO joined_members (room_id, user_id)
+          SELECT ?1, value ->> 0 FROM json_each(?2) WHERE value ->> 1`,
         ...[roomId, last],
       );
       return left.map(({ user_id }) => String(user_id));
     });
+  }
+
+  /** Sets a joined member's display name. */
+  nameMember(roomId: string, userId: string, name: string | undefined): void {
+    const sql = "UPDATE joined_members SET name = ?1 WHERE room_id = ?2 AND user_id = ?3 AND name IS NOT ?1";
+    this.#database.run(sql, name ?? null, roomId, userId);
+  }
+
+  /** A joined member's display name; undefined if it was never set. */
+  nameOf(roomId: string, userId: string): string | undefined {
+    const sql = "SELECT name FROM joined_members WHERE room_id = ? AND user_id = ?";
+    const name = this.#database.get(sql, roomId, userId)?.name;
+    return typeof name === "string" ? name : undefined;
   }
 
   /** Forgets who has joined. */

@@ -90,6 +90,10 @@ export const stateSchema: Schema = {
     INSERT INTO claim_floors SELECT room_id, session_id, '', message_index FROM floors;
     DROP TABLE floors;
   `,
+    `
+    -- Display names, of users who may be mentioned.
+    ALTER TABLE joined_members ADD COLUMN name TEXT;
+  `,
   ],
 };
 

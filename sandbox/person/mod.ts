@@ -10,6 +10,7 @@ import { type CryptoNews, PersonCrypto } from "./crypto.ts";
 import { contentOf, type Saying } from "./saying.ts";
 import { Waiting } from "./waiting.ts";
 
+export { firstAnswer, withoutAcknowledgement } from "./answer.ts";
 export { Api, type JsonObject, Refused } from "./api.ts";
 export type { Message } from "./conversation.ts";
 export type { Saying } from "./saying.ts";

@@ -42,8 +42,8 @@ Deno.test("parse() reads targets and durations", async (t) => {
     ["ON  Ollama", ["clawdbot", "ollama"], "start ollama"],
     ["stop all", ["clawdbot", "ollama"], "stop all"],
     ["status ollama", ["clawdbot", "ollama"], "status ollama"],
-    ["status olama", ["clawdbot", "ollama"], "? status olama (no target olama)"],
-    ["claw, stop it", ["clawdbot", "ollama"], "! stop it (no target it)"],
+    ["status olama", ["clawdbot", "ollama"], "? status olama (target olama)"],
+    ["claw, stop it", ["clawdbot", "ollama"], "! stop it (target it)"],
     ["stop it now", ["clawdbot", "ollama"], "? stop it now"],
     ["start ollama clawdbot", ["clawdbot", "ollama"], "? start ollama clawdbot"],
     ["ollama start", ["clawdbot", "ollama"], "? ollama start"],
@@ -54,13 +54,13 @@ Deno.test("parse() reads targets and durations", async (t) => {
     ["extend 1h", ["clawdbot"], "extend - 3600 s"],
     ["extend ollama 1m", ["clawdbot", "ollama"], "extend ollama 60 s"],
     ["extend 30d", ["clawdbot"], "extend - 2592000 s"],
-    ["extend 31d", ["clawdbot"], "? extend 31d (no duration 31d)"],
-    ["extend 59s", ["clawdbot"], "? extend 59s (no duration 59s)"],
-    ["extend", ["clawdbot"], "? extend (no duration )"],
-    ["extend ollama", ["clawdbot", "ollama"], "? extend ollama (no duration )"],
-    ["start 2 hours", ["clawdbot"], "? start 2 hours (no duration 2 hours)"],
-    ["start 2h ollama", ["clawdbot", "ollama"], "? start 2h ollama (no duration 2h ollama)"],
-    ["start olama 2h", ["clawdbot", "ollama"], "? start olama 2h (no target olama)"],
+    ["extend 31d", ["clawdbot"], "? extend 31d (too-long 31d)"],
+    ["extend 59s", ["clawdbot"], "? extend 59s (too-short 59s)"],
+    ["extend", ["clawdbot"], "? extend (no-duration )"],
+    ["extend ollama", ["clawdbot", "ollama"], "? extend ollama (no-duration )"],
+    ["start 2 hours", ["clawdbot"], "? start 2 hours (not-a-duration 2 hours)"],
+    ["start 2h ollama", ["clawdbot", "ollama"], "? start 2h ollama (not-a-duration 2h ollama)"],
+    ["start olama 2h", ["clawdbot", "ollama"], "? start olama 2h (target olama)"],
     ["extend it", ["clawdbot"], "? extend it"],
     ["stop 2h", ["clawdbot"], "? stop 2h"],
   ];
@@ -68,7 +68,7 @@ Deno.test("parse() reads targets and durations", async (t) => {
     await t.step(`${text} of ${aliases.join(", ")}: ${expected}`, () => {
       const parsed = parse(text, names, aliases);
       const { misuse: wrong } = parsed.kind === "unknown" ? parsed : {};
-      const misuse = wrong === undefined ? "" : ` (no ${wrong.kind} ${wrong.given})`;
+      const misuse = wrong === undefined ? "" : ` (${wrong.kind} ${wrong.given})`;
       const time = parsed.kind === "command" && parsed.durationMs ? ` ${parsed.durationMs / 1_000} s` : "";
       assert.equal(
         parsed.kind === "command"

@@ -5,6 +5,7 @@
  */
 
 import assert from "node:assert/strict";
+import { withoutAcknowledgement } from "../../sandbox/person/mod.ts";
 import type { Person, SeenEvent, TextOptions, Watch } from "../../testbed/mod.ts";
 
 /** A message and what came of it. */
@@ -68,55 +69,62 @@ export class Conversation {
     return { eventId, answer, ms: end - begin, answeringMs: end - taken };
   }
 
-  /** Waits for the answer to a message. */
+  /** Waits for the answer to a message; it comes as an edit where the message was acknowledged first. */
   async answerTo(eventId: string, deadlineMs = 10_000): Promise<SeenEvent> {
-    const accept = (event: SeenEvent) => this.#isAnswer(event) && repliesTo(event) === eventId;
-    return await this.seen.first(`answer to ${eventId}`, accept, deadlineMs);
+    return await this.seen.first(`answer to ${eventId}`, (event) => this.#answers(event, eventId), deadlineMs);
   }
 
-  /** All answers to a message: no echoes, no edits, nothing that rings besides. */
+  /** A message has been answered. */
+  isAnswered(eventId: string): boolean {
+    return this.seen.events.some((event) => this.#answers(event, eventId));
+  }
+
+  /** All messages that answer a message: no edits, nothing that rings besides. */
   answersTo(eventId: string): SeenEvent[] {
     return this.seen.events.filter((event) => this.#isAnswer(event) && repliesTo(event) === eventId);
   }
 
-  /** Everything that the operator has said about a message. */
+  /** Everything that the operator has said about a message, but edits. */
   saidAbout(eventId: string): SeenEvent[] {
     return this.seen.events.filter((event) => event.sender === this.#operatorId && repliesTo(event) === eventId);
   }
 
-  /** Asserts what holds of every answer: a notice, formatted, encrypted, after an echo that repeats the command. */
+  /** Asserts what holds of every answer: a notice, formatted, encrypted, the only one, its first line the command. */
   assertWellFormed({ eventId, answer }: Exchange, sent: string): void {
     assert.equal(answer.how, "decrypted");
     assert.equal(answer.content["msgtype"], "m.notice");
     assert.equal(answer.content["format"], "org.matrix.custom.html");
     assert.equal(typeof answer.content["formatted_body"], "string");
-    const { events } = this.seen;
-    const place = (accept: (event: SeenEvent) => boolean) => events.findIndex(accept);
-    const echo = place((event) => event.sender === this.#operatorId && event.content["body"] === `🦞 ${sent}`);
-    assert.ok(echo >= 0, `no echo of ${sent}`);
-    const echoes = this.saidAbout(eventId).filter(isEcho);
-    assert.ok(echoes.length <= 1, "more than one echo");
-    assert.ok(echo < place((event) => event.eventId === answer.eventId), "the echo comes after the answer");
-    assert.ok(events.every(({ how }) => how !== "undecryptable"), "something could not be decrypted");
+    assert.equal(textOf(answer).split("\n")[0], `🦞 ${sent}`);
+    assert.equal(this.answersTo(eventId).length, 1);
+    assert.ok(this.seen.events.every(({ how }) => how !== "undecryptable"), "something could not be decrypted");
+  }
+
+  #answers(event: SeenEvent, eventId: string): boolean {
+    const original = this.seen.events.find((each) => each.eventId === editedBy(event)) ?? event;
+    return this.#isAnswer(original) && repliesTo(original) === eventId && bodyOf(event) !== "";
   }
 
   #isAnswer(event: SeenEvent): boolean {
     const isNotice = event.type === "m.room.message" && event.content["msgtype"] === "m.notice";
-    return event.sender === this.#operatorId && isNotice && !isEcho(event) && !isEdit(event);
+    return event.sender === this.#operatorId && isNotice && editedBy(event) === undefined;
   }
 }
 
-/** Plain text of an answer. */
-export function bodyOf({ content }: SeenEvent): string {
-  return String(content["body"]);
+/** Text of a message as it is meant; of an edit the new one. */
+export function textOf({ content }: SeenEvent): string {
+  return String((content["m.new_content"] ?? content)["body"]);
 }
 
-function isEcho(event: SeenEvent): boolean {
-  return bodyOf(event).startsWith("🦞");
+/** Text of an answer, without the line that acknowledges the command. */
+export function bodyOf(event: SeenEvent): string {
+  return withoutAcknowledgement(textOf(event));
 }
 
-function isEdit({ content }: SeenEvent): boolean {
-  return content["m.relates_to"]?.rel_type === "m.replace";
+/** Event id of the message that an edit changes; undefined if it is none. */
+export function editedBy({ content, outerContent }: SeenEvent): string | undefined {
+  const relation = outerContent["m.relates_to"] ?? content["m.relates_to"];
+  return relation?.rel_type === "m.replace" ? relation.event_id : undefined;
 }
 
 /** Clients look for the relation outside the ciphertext, where the homeserver sees it too. */

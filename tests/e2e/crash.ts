@@ -9,6 +9,8 @@ import { join } from "node:path";
 import { baseRules, type Person, type SeenEvent, startTestbed, type Watch } from "../../testbed/mod.ts";
 import { systemEnvironment } from "../../sandbox/operator.ts";
 import { crash, type Ground, type Life, type Room, type Said, told } from "../faults/crash.ts";
+import { firstAnswer } from "../../sandbox/person/mod.ts";
+import { editedBy } from "./conversation.ts";
 import { OperatorProcess } from "../faults/process.ts";
 import type { Sent } from "../faults/wire.ts";
 
@@ -85,7 +87,11 @@ function minutes(begin: number): string {
 
 function roomOf(anna: Person, roomId: string, operatorId: string): Room {
   const watch = anna.watch(roomId);
-  const said = () => watch.events.filter((event) => !isEdit(event)).map(saidOf);
+  const said = () => {
+    const edits = Map.groupBy(watch.events, editedBy);
+    return watch.events.filter((event) => editedBy(event) === undefined)
+      .map((event) => saidOf(event, edits.get(event.eventId) ?? []));
+  };
   return {
     said,
     say: (text) => anna.sendText(roomId, text),
@@ -105,15 +111,13 @@ async function until(watch: Watch, look: () => boolean, what: string): Promise<v
   if (!look()) await watch.first(what, () => look(), PATIENCE_MS);
 }
 
-function saidOf({ eventId, sender, content, outerContent, how }: SeenEvent): Said {
+function saidOf({ eventId, sender, content, outerContent, how }: SeenEvent, edits: readonly SeenEvent[]): Said {
   const relation = outerContent["m.relates_to"] ?? content["m.relates_to"];
   const about = relation?.["m.in_reply_to"]?.event_id;
-  const [text, quiet] = [String(content["body"] ?? ""), content["msgtype"] === "m.notice"];
+  const [body = "", ...earlier] = [content, ...edits.map(({ content }) => content["m.new_content"] ?? {})]
+    .map(({ body }) => String(body ?? "")).toReversed();
+  const [text, quiet] = [firstAnswer({ body, earlier: earlier.toReversed() }) ?? "", content["msgtype"] === "m.notice"];
   return { eventId, sender, about, text, quiet, readable: how !== "undecryptable" };
-}
-
-function isEdit({ content, outerContent }: SeenEvent): boolean {
-  return (outerContent["m.relates_to"] ?? content["m.relates_to"])?.rel_type === "m.replace";
 }
 
 /** Encrypted events of a room, from its beginning or backwards from its end. */

@@ -59,7 +59,7 @@ async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void>
   await move.endPython("stopped");
   const command = meanwhile ?? await talk.send("stop");
   const answer = await talk.answerTo(command);
-  assert.deepEqual([answer.how, bodyOf(answer)], ["decrypted", "clawdbot is now off (replicas: 0)"]);
+  assert.deepEqual([answer.how, bodyOf(answer)], ["decrypted", "clawdbot is off"]);
   await workloads.until(namespace, target, ({ current }) => current === 0, 10_000);
 
   const after = await devicesOf(alice, operatorId);

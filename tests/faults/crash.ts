@@ -15,7 +15,7 @@ export interface Said {
   readonly sender: string;
   /** Event id that it replies to. */
   readonly about: string | undefined;
-  /** As it was said first, before edits. */
+  /** The first that it said besides acknowledging the command; empty until then. */
   readonly text: string;
   /** It rings no phone. */
   readonly quiet: boolean;
@@ -77,9 +77,9 @@ export interface Figures {
   after: number;
   /** Commands given. */
   commands: number;
-  /** Commands without effect, or without an echo or an answer that says what was done. */
+  /** Commands without effect, or without an answer that says what was done. */
   lost: number;
-  /** Effects, echoes and answers too many. */
+  /** Effects and answers too many. */
   doubled: number;
   /** Messages of the operator that could not be read. */
   unreadable: number;
@@ -103,7 +103,7 @@ export interface Plan {
   readonly progress?: (kills: number) => void;
 }
 
-const ANSWERS = { start: /^\S+ is now on\b/, stop: /^\S+ is now off\b/ } as const;
+const ANSWERS = { start: /^\S+ is on\b/, stop: /^\S+ is off\b/ } as const;
 type Word = keyof typeof ANSWERS;
 
 /** More messages than one sync brings at once: the rest is a gap. */
@@ -127,7 +127,7 @@ export async function crash(
     }
   };
   const answered = ({ room, eventId }: typeof given[number]) =>
-    answersTo(room.said(), ground.operatorId, eventId).length > 0;
+    answersTo(room.said(), ground.operatorId, eventId).some(({ text }) => text !== "");
   const wait = async (look: () => boolean, what: string) => {
     let late = false;
     const timer = patienceMs === undefined ? undefined : setTimeout(() => (late = true), patienceMs);
@@ -192,7 +192,7 @@ export async function crash(
   await allAnswered();
   // Whatever is said twice has been said before this is answered.
   const fence = await room.say("status");
-  await wait(() => answersTo(room.said(), ground.operatorId, fence).length > 0, "the last answer");
+  await wait(() => answersTo(room.said(), ground.operatorId, fence).some(({ text }) => text !== ""), "the last answer");
   const code = await life.stop();
   if (code !== 0) throw new Error(`The operator ended with code ${code}`);
 
@@ -217,7 +217,7 @@ export function told(figures: Figures): string {
     [`${turnedBack} of ${sessions} ratchets turned back`, ...problems].join("\n  ");
 }
 
-/** Each command has one effect, one echo, and one answer that says what it did. */
+/** Each command has one effect, and one answer that says what it did. */
 function count(
   figures: Figures,
   given: readonly { readonly room: Room; readonly eventId: string; readonly word: Word }[],
@@ -233,23 +233,18 @@ function count(
   const changes = `${effects} changes by ${given.length} commands`;
   tally(surplus(given.length, effects), surplus(effects, given.length), changes);
   given.forEach(({ room, eventId, word }, place) => {
-    const about = room.said().filter((one) => one.sender === operatorId && one.about === eventId);
-    const [echoes, answers] = [about.filter(isEcho), answersTo(about, operatorId, eventId)];
+    const answers = answersTo(room.said(), operatorId, eventId);
     const isTold = answers.some(({ text }) => ANSWERS[word].test(text));
     tally(
-      Number(echoes.length === 0) + Number(!isTold),
-      surplus(echoes.length, 1) + surplus(answers.length, 1),
-      `${word}, command ${place + 1}: ${JSON.stringify(about.map(({ text }) => text))}`,
+      Number(!isTold),
+      surplus(answers.length, 1),
+      `${word}, command ${place + 1}: ${JSON.stringify(answers.map(({ text }) => text))}`,
     );
   });
 }
 
 function answersTo(said: readonly Said[], operatorId: string, eventId: string): Said[] {
-  return said.filter((one) => one.sender === operatorId && one.about === eventId && one.quiet && !isEcho(one));
-}
-
-function isEcho({ text }: Said): boolean {
-  return text.startsWith("🦞");
+  return said.filter((one) => one.sender === operatorId && one.about === eventId && one.quiet);
 }
 
 /** Lets a random time pass: when the kill comes is the point, and nothing waits for it. */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { firstAnswer, type Message } from "../../sandbox/person/mod.ts";
 import { PATIENCE_MS, Place } from "./place.ts";
 import { printTable } from "./table.ts";
 
@@ -37,8 +38,8 @@ Deno.test("killed at each step of its first start, before it hears of it, the op
       const roomId = await place.invite();
       await place.joined(roomId);
       const eventId = await anna.say(roomId, "start");
-      const isAnswer = ({ about, kind, body }: { about: string | undefined; kind: string; body: string }) =>
-        about === eventId && kind === "notice" && !body.startsWith("🦞");
+      const isAnswer = (message: Message) =>
+        message.about === eventId && message.kind === "notice" && firstAnswer(message) !== undefined;
       await anna.until(() => anna.messages(roomId).some(isAnswer) || undefined, PATIENCE_MS);
       assert.deepEqual(place.effects, [1]);
 

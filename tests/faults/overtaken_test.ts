@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { firstAnswer } from "../../sandbox/person/mod.ts";
 import { PATIENCE_MS, Place } from "./place.ts";
 
 Deno.test("killed while acting, with others acting meanwhile: the next life tells, and does nothing", async (t) => {
@@ -9,9 +10,8 @@ Deno.test("killed while acting, with others acting meanwhile: the next life tell
   await place.joined(roomId);
 
   const said = (eventId: string) =>
-    place.anna.messages(roomId).filter(({ about, kind, body }) =>
-      about === eventId && kind === "notice" && !body.startsWith("🦞")
-    ).map(({ body, earlier }) => earlier[0] ?? body);
+    place.anna.messages(roomId).filter(({ about, kind }) => about === eventId && kind === "notice")
+      .flatMap((message) => firstAnswer(message) ?? []);
   const answered = async (eventId: string) => {
     await place.anna.until(() => said(eventId).length > 0 || undefined, PATIENCE_MS, () => `an answer to ${eventId}`);
     return said(eventId);
@@ -24,10 +24,10 @@ Deno.test("killed while acting, with others acting meanwhile: the next life tell
     answer: RegExp,
     effects: readonly number[],
   ][] = [
-    ["nobody has", "start", [], /is now on \(replicas: 1\)/, [1]],
+    ["nobody has", "start", [], /is on \(1 replica\)/, [1]],
     ["scaled to another count", "stop", [3], /Somebody|changed|3/, [3]],
-    ["scaled to what was wanted", "stop", [0], /is now off \(replicas: 0\)/, [0]],
-    ["scaled there and back", "start", [2, 0], /Somebody else has changed .* 0 now/, [2, 0]],
+    ["scaled to what was wanted", "stop", [0], /is off/, [0]],
+    ["scaled there and back", "start", [2, 0], /Somebody else scaled .* and back again/, [2, 0]],
     ["scaled to another count, from none", "start", [5], /5/, [5]],
   ];
   for (const [name, command, meanwhile, answer, effects] of rows) {

@@ -23,7 +23,7 @@ Deno.test("a panic of the Rust crypto ends the operator at once, with code 1 and
       await using next = await place.start();
       await next.ready;
       const isAnswered = () =>
-        place.anna.messages(roomId).some(({ about, body }) => about === eventId && body.includes("is now on")) ||
+        place.anna.messages(roomId).some(({ about, body }) => about === eventId && body.includes("is on")) ||
         undefined;
       await place.anna.until(isAnswered, PATIENCE_MS, () => "an answer");
       assert.deepEqual(place.effects, [1]);

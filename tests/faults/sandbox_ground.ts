@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Message, Person } from "../../sandbox/person/mod.ts";
+import { firstAnswer, type Message, type Person } from "../../sandbox/person/mod.ts";
 import type { Ground, Life, Room, Said } from "./crash.ts";
 import { PATIENCE_MS, type Place } from "./place.ts";
 import type { ProcessOptions } from "./process.ts";
@@ -47,9 +47,10 @@ export function roomOf(place: Place, roomId: string): Room {
   };
 }
 
-function saidOf({ eventId, sender, about, body, kind, earlier }: Message): Said {
+function saidOf(message: Message): Said {
+  const { eventId, sender, about, kind } = message;
   const readable = kind !== "undecryptable";
-  return { eventId, sender, about, text: earlier[0] ?? body, quiet: kind === "notice", readable };
+  return { eventId, sender, about, text: firstAnswer(message) ?? "", quiet: kind === "notice", readable };
 }
 
 /** Encrypted events of a room, from its beginning or backwards from its end. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { JsonObject } from "../../sandbox/person/mod.ts";
+import { firstAnswer, type JsonObject } from "../../sandbox/person/mod.ts";
 import { spoilt } from "./mutation.ts";
 import { PATIENCE_MS, Place } from "./place.ts";
 
@@ -14,8 +14,8 @@ Deno.test(`${EVENTS} spoilt copies of commands have no effect, and the operator 
   await place.joined(roomId);
   const answered = async (eventId: string) => {
     const isThere = () =>
-      anna.messages(roomId).some(({ about, kind, body }) => {
-        return about === eventId && kind === "notice" && !body.startsWith("🦞");
+      anna.messages(roomId).some((message) => {
+        return message.about === eventId && message.kind === "notice" && firstAnswer(message) !== undefined;
       });
     await anna.until(() => isThere() || undefined, PATIENCE_MS, () => `an answer\n${operator.lines.join("\n")}`);
   };

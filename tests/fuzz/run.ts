@@ -7,7 +7,7 @@
 
 import { encodeRecoveryKey } from "../../lib/config/mod.ts";
 import { freePort } from "../../testbed/network.ts";
-import { type Message, Person } from "../../sandbox/person/mod.ts";
+import { firstAnswer, type Message, Person } from "../../sandbox/person/mod.ts";
 import { OperatorProcess, type ProcessOptions } from "../faults/process.ts";
 import { Forger } from "./forger.ts";
 import { Ground, Rates } from "./ground.ts";
@@ -437,9 +437,9 @@ class Run implements AsyncDisposable {
     while (performance.now() < until && this.#isAlive()) {
       const eventId = await anna.say(roomId, word);
       const told = () =>
-        anna.messages(roomId).find(({ sender, about, kind, body, earlier }) =>
-          sender === operatorId && about === eventId && kind === "notice" &&
-          (earlier.length > 0 || !body.startsWith("🦞") || body.includes("\n"))
+        anna.messages(roomId).find((message) =>
+          message.sender === operatorId && message.about === eventId && message.kind === "notice" &&
+          firstAnswer(message) !== undefined
         );
       const answer = await anna.until(told, 15_000).catch(() => undefined);
       if (answer !== undefined) return answer;

@@ -7,7 +7,7 @@ import { bundleFolder, filesOf } from "../../build/bundle.ts";
 import { compileArguments } from "../../build/compile.ts";
 import { readContainerfile } from "../../build/containerfile.ts";
 import { baseRules, Child, startTestbed, type Testbed } from "../../testbed/mod.ts";
-import { Conversation } from "../e2e/conversation.ts";
+import { bodyOf, Conversation } from "../e2e/conversation.ts";
 import { commandIn, type Executable, executableOf, layOut, type Places, volumeFor } from "./container.ts";
 import { assertMet, needsOf } from "./libraries.ts";
 
@@ -136,11 +136,11 @@ async function toggle(testbed: Testbed, tree: string, executable: Executable): P
   report.push(`Ready after ${(performance.now() - begin).toFixed(0)} ms, the first time (new store, new device).`);
   const talk = await Conversation.begin(alice, userId);
   for (
-    const [command, replicas, answer] of [["start", 1, /\bnow on \(replicas: 1\)/], ["stop", 0, /\bnow off\b/]] as const
+    const [command, replicas, answer] of [["start", 1, / is on \(1 replica\)/], ["stop", 0, / is off/]] as const
   ) {
     const { answer: said } = await talk.ask(command);
     assert.equal(said.how, "decrypted");
-    assert.match(String(said.content["body"]), answer);
+    assert.match(bodyOf(said), answer);
     await workloads.until(namespace, name, ({ ready }) => ready === replicas, 10_000);
   }
   for (const path of ["healthz", "metrics"]) assert.ok(await answers(path), path);

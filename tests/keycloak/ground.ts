@@ -158,7 +158,7 @@ export class LoggingIn implements AsyncDisposable {
   async obeys(userId: string): Promise<void> {
     this.#talk ??= await Conversation.begin(this.#ground.alice, userId);
     const { workloads } = this.#ground.testbed;
-    for (const [command, answer, replicas] of [["start", /is now on/, 1], ["stop", /is now off/, 0]] as const) {
+    for (const [command, answer, replicas] of [["start", /is on/, 1], ["stop", /is off/, 0]] as const) {
       const said = await this.#talk.ask(command);
       assert.match(bodyOf(said.answer), answer);
       assert.equal(said.answer.how, "decrypted");

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { type Fault, tooManyRequests } from "../../sandbox/homeserver/mod.ts";
 import type { Fault as ClusterFault } from "../../sandbox/kubernetes/mod.ts";
-import type { Message } from "../../sandbox/person/mod.ts";
+import { firstAnswer, type Message } from "../../sandbox/person/mod.ts";
 import { PATIENCE_MS, Place } from "../faults/place.ts";
 import { printTable } from "../faults/table.ts";
 import { countOf } from "./arguments.ts";
@@ -42,9 +42,12 @@ Deno.test(`after ${COMMANDS} commands and as much chatter, memory is flat and no
 
   const answers = new Map<string, number>();
   const waiting = new Set<string>();
-  using _listening = anna.listen(({ sender, about, kind, body, earlier }: Message) => {
-    if (sender !== operatorId || about === undefined || kind !== "notice" || earlier.length > 0) return;
-    if (body.startsWith("🦞")) return;
+  const answerIds = new Set<string>();
+  using _listening = anna.listen((message: Message) => {
+    const { sender, about, kind, eventId } = message;
+    if (sender !== operatorId || about === undefined || kind !== "notice") return;
+    if (answerIds.has(eventId) || firstAnswer(message) === undefined) return;
+    answerIds.add(eventId);
     answers.set(about, (answers.get(about) ?? 0) + 1);
     waiting.delete(about);
   });

@@ -4,7 +4,7 @@ import { alice, rest, room, self, World } from "./fakes.ts";
 const second = "!second:example.org";
 
 Deno.test("Operator tells once of a change by somebody else, where the target was last commanded", async (t) => {
-  const said = `! ${alice}: clawdbot was scaled from 1 to 3 by somebody else (\`kubectl-edit\`)`;
+  const said = `! ${alice}: clawdbot was scaled from 1 to 3 replicas by somebody else (\`kubectl-edit\`)`;
   for (const lives of [1, 2]) {
     await t.step(`${lives} lives`, async () => {
       const world = new World();
@@ -45,7 +45,7 @@ Deno.test("Operator mentions nobody who is not there, and speaks in no room that
   world.room(room, { joined: ["@bob:example.org", self] });
   world.setScale(0);
   await rest();
-  assert.deepEqual(world.story, ["! clawdbot was scaled from 1 to 0 by somebody else"]);
+  assert.deepEqual(world.story, ["! clawdbot was scaled from 1 to 0 replicas by somebody else"]);
   assert.deepEqual([...world.said.values()].at(0)?.answer.mentions, []);
 });
 
@@ -125,8 +125,8 @@ Deno.test("Operator goes on with a start whose count somebody else has changed",
   world.setPods({ ready: 2 });
   await rest();
   assert.deepEqual(world.story.slice(1), [
-    `! ${alice}: clawdbot was scaled from 1 to 2 by somebody else (\`hpa\`)`,
-    "✎ clawdbot is ready, after 8 s",
+    `! ${alice}: clawdbot was scaled from 1 to 2 replicas by somebody else (\`hpa\`)`,
+    "✎ clawdbot is ready (took 8 s)",
   ]);
 });
 
@@ -150,7 +150,9 @@ Deno.test("Operator misses no change that comes while it looks at its own for th
   await rest();
   looked.resolve();
   await rest();
-  assert.deepEqual(world.story, [`! ${alice}: clawdbot was scaled from 1 to 3 by somebody else (\`kubectl-edit\`)`]);
+  assert.deepEqual(world.story, [
+    `! ${alice}: clawdbot was scaled from 1 to 3 replicas by somebody else (\`kubectl-edit\`)`,
+  ]);
 });
 
 Deno.test("Operator takes nobody else's count for its own", async () => {
@@ -163,7 +165,7 @@ Deno.test("Operator takes nobody else's count for its own", async () => {
   world.setScale(0);
   await rest();
   assert.deepEqual(world.story.slice(-2), [
-    `! ${alice}: clawdbot was scaled from 1 to 3 by somebody else (\`kubectl\`)`,
-    `! ${alice}: clawdbot was scaled from 3 to 0 by somebody else`,
+    `! ${alice}: clawdbot was scaled from 1 to 3 replicas by somebody else (\`kubectl\`)`,
+    `! ${alice}: clawdbot was scaled from 3 to 0 replicas by somebody else`,
   ]);
 });

@@ -81,8 +81,8 @@ export const goodSender: SenderFacts = {
 export type RoomChanges = Partial<RoomFacts> & { readonly joined?: readonly string[] };
 
 /** What a room's facts say of its joined members. */
-export function membersOf(joined: readonly string[]): Pick<RoomFacts, "joinedCount" | "isJoined"> {
-  return { joinedCount: joined.length, isJoined: (user) => joined.includes(user) };
+export function membersOf(joined: readonly string[]): Pick<RoomFacts, "joinedCount" | "isJoined" | "nameOf"> {
+  return { joinedCount: joined.length, isJoined: (user) => joined.includes(user), nameOf: () => undefined };
 }
 
 const noPods = { desired: 0, current: 0, ready: 0, available: 0 };

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { type TargetDocument, TargetStates } from "../../lib/operator/target_state.ts";
 import { alice, clawdbot, ollama, rest, room, World } from "./fakes.ts";
 
-const text = { plain: "clawdbot is now on (replicas: 1), starting…", html: "on" };
+const text = { plain: "clawdbot is on (1 replica), starting…", html: "on" };
 
 /** As the first version wrote it: two hours' worth of a start that goes on, and a target that is no more. */
 function firstDocument(nowMs: number) {
@@ -86,14 +86,14 @@ Deno.test("Operator goes on with a start, its message and its timer as the first
   world.setPods({ ready: 1 });
   await world.clock.advance(30_000);
   assert.deepEqual(world.story, [
-    "✎ clawdbot is ready, after 35 s; it stops by itself in 2 h\nformer",
-    `! ${alice}: clawdbot is ready now`,
+    "✎ clawdbot is ready (took 35 s); stops automatically in 2 h\nformer",
+    `! ${alice}: clawdbot is ready`,
   ]);
   const [edit, alert] = [...world.said.values()].map(({ answer }) => answer.sequence);
   assert.deepEqual([edit, alert], [2, 1]);
   await world.clock.advance(7_200_000);
   assert.deepEqual(world.effects, [0]);
-  assert.match(world.story.at(-1) ?? "", /its time was over/);
+  assert.match(world.story.at(-1) ?? "", /its time is up/);
 });
 
 Deno.test("Operator tells of a stop by timer that the first version had begun", async () => {
@@ -104,5 +104,5 @@ Deno.test("Operator tells of a stop by timer that the first version had begun", 
   await using _running = world.start();
   await rest();
   assert.deepEqual(world.effects, []);
-  assert.deepEqual(world.story, [`! ${alice}: clawdbot is now off (replicas: 0): its time was over.`]);
+  assert.deepEqual(world.story, [`! ${alice}: clawdbot is off: its time is up`]);
 });

@@ -3,20 +3,20 @@ import { NotFoundError, PermissionError, RejectedError, TransientError } from ".
 import type { Intent, OperatorSettings, Scale } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, decrypted, goodSender, phone, rest, room, self, World } from "./fakes.ts";
 
-const on = "clawdbot is now on (replicas: 1), starting…";
-const off = "clawdbot is now off (replicas: 0)";
+const on = "clawdbot is on (1 replica), starting…";
+const off = "clawdbot is off";
 const timeout = () => new TransientError("Cannot reach the API server: timeout");
-const nothing = "Nothing was changed. I will not try again by myself: send `start` again if you still want it.";
+const nothing = "Nothing was changed. Send `start` again if you still want it.";
 
 Deno.test("Operator switches a target and says so", async (t) => {
   const rows: [before: number, command: string, after: number, said: string, outcome: string][] = [
     [0, "start", 1, on, "done"],
-    [1, "start", 1, "clawdbot is already on (1/1 ready)", "already"],
-    [3, "on", 3, "clawdbot is already on (3/3 ready)", "already"],
+    [1, "start", 1, "clawdbot is already running (1/1 ready)", "already"],
+    [3, "on", 3, "clawdbot is already running (3/3 ready)", "already"],
     [1, "stop", 0, off, "done"],
     [3, "off", 0, off, "done"],
     [0, "stop", 0, "clawdbot is already off", "already"],
-    [2, "status", 2, "clawdbot is running: 2/2 ready, 2 available", "done"],
+    [2, "status", 2, "clawdbot is running: 2/2 ready", "done"],
   ];
   for (const [before, command, after, said, outcome] of rows) {
     await t.step(`${command} at ${before}: ${said}`, async () => {
@@ -51,10 +51,13 @@ Deno.test("Operator switches a target and says so", async (t) => {
 
 Deno.test("Operator tells at once what is refused for good", async (t) => {
   const rows: [error: Error, said: string][] = [
-    [new PermissionError("patch", "deployments.apps/scale"), "I am not permitted to `patch` `deployments.apps/scale`."],
-    [new NotFoundError("Cannot read"), "there is no deployment clawdbot in namespace clawdbot."],
-    [new RejectedError("Cannot scale", 422, "Invalid"), "the Kubernetes API refused it (Invalid)."],
-    [new RejectedError("Cannot scale", 418, ""), "the Kubernetes API refused it (418)."],
+    [
+      new PermissionError("patch", "deployments.apps/scale"),
+      "I'm not allowed to patch `deployments/scale`. My Role lacks that permission.",
+    ],
+    [new NotFoundError("Cannot read"), "there's no deployment clawdbot in namespace clawdbot."],
+    [new RejectedError("Cannot scale", 422, "Invalid"), "the Kubernetes API rejected the request (`Invalid`)."],
+    [new RejectedError("Cannot scale", 418, ""), "the Kubernetes API rejected the request (`418`)."],
   ];
   for (const [error, said] of rows) {
     for (const call of ["scaler.read", "scale"]) {
@@ -65,7 +68,7 @@ Deno.test("Operator tells at once what is refused for good", async (t) => {
         };
         await using running = world.start();
         await running.receive("start");
-        assert.deepEqual(world.texts, [`Cannot start clawdbot: ${said}`]);
+        assert.deepEqual(world.texts, [`Can't start clawdbot: ${said}`]);
         assert.equal(world.outcome(1), "failed");
         assert.deepEqual(world.effects, []);
       });
@@ -75,14 +78,14 @@ Deno.test("Operator tells at once what is refused for good", async (t) => {
 
 Deno.test("Operator tries for 30 s, says so after 5 s, then that it failed, and does nothing later", async (t) => {
   const rows: [command: string, call: string, said: string][] = [
-    ["start", "scaler.read", `Cannot start clawdbot: the Kubernetes API did not answer properly for 30 s. ${nothing}`],
+    ["start", "scaler.read", `Can't start clawdbot: the Kubernetes API hasn't answered for 30 s. ${nothing}`],
     [
       "start",
       "scale",
-      "Cannot start clawdbot: the Kubernetes API did not answer properly for 30 s. My last try may have got through " +
-      "all the same: ask for `status`. I will not try again by myself: send `start` again if you still want it.",
+      "I don't know whether I could start clawdbot: the Kubernetes API hasn't answered for 30 s. " +
+      "Send `status` to check.",
     ],
-    ["status", "scaler.read", "Cannot look at clawdbot: the Kubernetes API did not answer properly for 30 s."],
+    ["status", "scaler.read", "Can't check clawdbot: the Kubernetes API hasn't answered for 30 s."],
   ];
   for (const [command, call, said] of rows) {
     await t.step(`${command}, ${call} fails`, async () => {
@@ -101,14 +104,14 @@ Deno.test("Operator tries for 30 s, says so after 5 s, then that it failed, and 
       assert.deepEqual(world.story, []);
       await world.clock.advance(1);
       const waiting = `The Kubernetes API isn't answering. Still trying to ${
-        command === "start" ? command : "look at"
+        command === "start" ? command : "check"
       } clawdbot…`;
       assert.deepEqual(world.story, [waiting]);
       await world.clock.advance(24_999);
       assert.deepEqual(world.story, [waiting]);
       await world.clock.advance(1);
       await rest();
-      const alert = `! ${alice}: Couldn't ${command === "start" ? command : "look at"} clawdbot`;
+      const alert = `! ${alice}: Can't ${command === "start" ? command : "check"} clawdbot`;
       assert.deepEqual(world.story, [waiting, `✎ ${said}`, alert]);
       assert.deepEqual(triesMs, [0, 1_000, 3_000, 7_000, 15_000]);
       world.before = () => {};
@@ -124,7 +127,7 @@ Deno.test("Operator tries for 30 s, says so after 5 s, then that it failed, and 
 Deno.test("Operator gives up after 30 s when a call hangs, and cannot know what came of a change", async (t) => {
   const hang = (signal: AbortSignal | undefined) =>
     new Promise<void>((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
-  for (const [call, part] of [["scaler.read", "Nothing was changed."], ["scale", "may have got through"]] as const) {
+  for (const [call, part] of [["scaler.read", "Nothing was changed."], ["scale", "I don't know whether"]] as const) {
     await t.step(`${call} hangs`, async () => {
       const world = new World();
       world.before = (name, _detail, signal) => name === call ? hang(signal) : undefined;
@@ -148,13 +151,13 @@ Deno.test("Operator tells what came of a change whose answer was lost", async (t
     [
       "somebody else set another count",
       (world) => world.setScale(5),
-      "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 5 now). I leave it like that.",
+      "Somebody else scaled clawdbot from 0 to 5 replicas after you sent `start`. I've left it unchanged.",
       [],
     ],
     [
       "it got through, and somebody else set it back",
       (world) => [1, 0].forEach((count) => world.setScale(count)),
-      "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 0 now). I leave it like that.",
+      "Somebody else scaled clawdbot and back again after you sent `start`. I've left it unchanged.",
       [],
     ],
   ];
@@ -243,7 +246,7 @@ Deno.test("Operator judges again right before acting", async (t) => {
       assert.deepEqual(world.refusals, [reason]);
       assert.deepEqual(world.effects, []);
       assert.deepEqual(world.texts, [
-        "I did nothing: when its turn came, I could no longer be sure that this message is yours.",
+        "I ignored that: when its turn came, I could no longer verify that you sent it. If you did, send it again.",
       ]);
     });
   }
@@ -309,7 +312,7 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       [3],
       0,
       "clawdbot",
-      "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 3 now). I leave it like that.",
+      "Somebody else scaled clawdbot from 0 to 3 replicas after you sent `start`. I've left it unchanged.",
       [],
     ],
     [
@@ -317,7 +320,7 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       [1, 0],
       0,
       "clawdbot",
-      "Somebody else has changed clawdbot meanwhile (replicas: 0 when you sent `start`, 0 now). I leave it like that.",
+      "Somebody else scaled clawdbot and back again after you sent `start`. I've left it unchanged.",
       [],
     ],
     [
@@ -325,7 +328,7 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       [],
       0,
       "ollama",
-      "I was interrupted at `start`, and ollama is no longer among my targets. I leave it as it is.",
+      "I was restarted while handling `start`, and ollama is no longer one of my targets. I've left it unchanged.",
       [],
     ],
   ];
@@ -361,7 +364,7 @@ Deno.test("Operator takes up nothing of a sender, or in a room, that is not allo
     ["sender", { allowedUsers: new Set(["@bob:example.org"]) }, 0, "stranger", []],
     ["sender, and it had got through", { allowedUsers: new Set(["@bob:example.org"]) }, 1, "stranger", []],
     ["room", { allowedRooms: elsewhere }, 0, "room-not-allowed", [
-      "I take no commands in this room: it is not among the rooms that I was set up for.",
+      "I don't take commands in this room: it isn't in `ALLOWED_ROOMS`.",
     ]],
     ["room, and it had got through", { allowedRooms: elsewhere }, 1, "done", [on]],
   ];

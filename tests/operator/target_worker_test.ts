@@ -7,7 +7,7 @@ import { TransientError } from "../../lib/errors.ts";
 import type { Intent } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, Killed, ollama, rest, transactionIdOf, World } from "./fakes.ts";
 
-const on = "clawdbot is now on (replicas: 1), starting…";
+const on = "clawdbot is on (1 replica), starting…";
 const waiting = "The Kubernetes API isn't answering. Still trying to start clawdbot…";
 const intent: Intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
 
@@ -88,7 +88,7 @@ Deno.test("A look that fails is taken again, whatever it failed of, until the ta
       world.before = () => {};
       world.setPods({ ready: 1 });
       await world.clock.advance(15_000);
-      assert.match(world.story.join("\n"), /^clawdbot is now on .*\n✎ clawdbot is ready, after \d+ s$/);
+      assert.match(world.story.join("\n"), /^clawdbot is on .*\n✎ clawdbot is ready \(took \d+ s\)$/);
     });
   }
 });
@@ -104,7 +104,7 @@ Deno.test("An unknown failure of one look, one Event, or one command's read ends
   await running.receive("start clawdbot");
   await world.clock.advance(30_000);
   assert.deepEqual(world.effects, [1]);
-  assert.match(world.story.join("\n"), /Cannot start ollama: the Kubernetes API did not answer properly for 30 s/);
+  assert.match(world.story.join("\n"), /Can't start ollama: the Kubernetes API hasn't answered for 30 s/);
   world.before = () => {};
   await running.receive("start ollama");
   assert.deepEqual(world.effects, [1, "ollama 1"]);
@@ -121,7 +121,7 @@ Deno.test("A fault of ours at one command is told, and the next one is carried o
     },
   });
   await running.receive("start");
-  assert.match(world.texts.join(), /Cannot start clawdbot: something went wrong on my side/);
+  assert.match(world.texts.join(), /Can't start clawdbot: internal error/);
   assert.equal(world.outcome(1), "failed");
   world.scale = scale;
   await running.receive("start");
@@ -161,7 +161,7 @@ Deno.test("A call that hangs is told after 5 s, by an answer that the outcome ed
   assert.deepEqual(world.story, [waiting, `✎ ${on}`]);
   world.setPods({ ready: 1 });
   await world.clock.advance(2_000);
-  assert.deepEqual(world.story.slice(2), ["✎ clawdbot is ready, after 0 s"]);
+  assert.deepEqual(world.story.slice(2), ["✎ clawdbot is ready (took 0 s)"]);
 });
 
 Deno.test("A command that was told to be waiting, and then killed, edits the same answer in its next life", async (t) => {
@@ -211,8 +211,8 @@ Deno.test("A command that failed at two targets rings for each, and leaves nothi
   await rest();
   const alerts = world.story.filter((line) => line.startsWith("!"));
   assert.deepEqual(alerts.toSorted(), [
-    `! ${alice}: Couldn't start clawdbot`,
-    `! ${alice}: Couldn't start ollama`,
+    `! ${alice}: Can't start clawdbot`,
+    `! ${alice}: Can't start ollama`,
   ]);
   assert.deepEqual(world.remembered?.messages, []);
 });
@@ -251,8 +251,8 @@ Deno.test("A status that waited is told to be waiting, and edited, also across a
   await using _running = world.start();
   await rest();
   assert.deepEqual(world.story, [
-    "The Kubernetes API isn't answering. Still trying to look at clawdbot…",
-    "✎ clawdbot is off: 0/0 ready, 0 available",
+    "The Kubernetes API isn't answering. Still trying to check clawdbot…",
+    "✎ clawdbot is off",
   ]);
 });
 
@@ -267,7 +267,7 @@ Deno.test("A half-done command is finished at the workload that it was given for
     [
       "no target any more",
       [elsewhere],
-      "I was interrupted at `start`, and clawdbot is no longer among my targets. I leave it as it is.",
+      "I was restarted while handling `start`, and clawdbot is no longer one of my targets. I've left it unchanged.",
     ],
   ] as const;
   for (const [name, targets, said] of rows) {
@@ -315,7 +315,7 @@ Deno.test("A timer that isn't permitted to stop its target does so as soon as it
   world.before = () => {};
   await world.clock.advance(60_000);
   assert.deepEqual(world.effects, [1, 0]);
-  assert.match(world.story.at(-1) ?? "", /its time was over\. It should have been 20 min ago/);
+  assert.match(world.story.at(-1) ?? "", /its time was up 20 min ago/);
 });
 
 Deno.test("A target that is deleted and created again is watched again within seconds", async () => {
@@ -333,7 +333,9 @@ Deno.test("A target that is deleted and created again is watched again within se
   world.said.clear();
   world.setScale(3, "clawdbot", "kubectl");
   await rest();
-  assert.deepEqual(world.story, [`! ${alice}: clawdbot was scaled from 1 to 3 by somebody else (\`kubectl\`)`]);
+  assert.deepEqual(world.story, [
+    `! ${alice}: clawdbot was scaled from 1 to 3 replicas by somebody else (\`kubectl\`)`,
+  ]);
 });
 
 Deno.test("An autoscaler's minimum is told of each start without a phone ringing", async () => {
@@ -345,8 +347,8 @@ Deno.test("An autoscaler's minimum is told of each start without a phone ringing
   world.setPods({ ready: 2 });
   await world.clock.advance(2_000);
   assert.deepEqual(world.story.slice(1), [
-    "clawdbot was scaled from 1 to 2 by somebody else (`kube-controller-manager`)",
-    "✎ clawdbot is ready, after 0 s",
+    "clawdbot was scaled from 1 to 2 replicas by somebody else (`kube-controller-manager`)",
+    "✎ clawdbot is ready (took 0 s)",
   ]);
 });
 

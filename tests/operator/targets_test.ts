@@ -3,9 +3,9 @@ import { TransientError } from "../../lib/errors.ts";
 import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
 
 const both = { targets: [clawdbot, ollama] };
-const on = (alias: string) => `${alias} is now on (replicas: 1), starting…`;
-const overtaken = (alias: string) => `${alias} was switched off again by ${alice}, after 0 s, before it was ready`;
-const off = (alias: string) => `${alias} is now off (replicas: 0)`;
+const on = (alias: string) => `${alias} is on (1 replica), starting…`;
+const overtaken = (alias: string) => `${alice} turned ${alias} off after 0 s, before it was ready`;
+const off = (alias: string) => `${alias} is off`;
 
 Deno.test("Operator switches the target that is named, or the first, or all", async (t) => {
   const rows: [command: string, said: string, effects: (number | string)[]][] = [
@@ -13,11 +13,11 @@ Deno.test("Operator switches the target that is named, or the first, or all", as
     ["start ollama", on("ollama"), ["ollama 1"]],
     ["on ALL", `${on("clawdbot")}\n${on("ollama")}`, [1, "ollama 1"]],
     ["stop all", "clawdbot is already off\nollama is already off", []],
-    ["status", "clawdbot · off · 0/0 ready, 0 available\nollama · off · 0/0 ready, 0 available", []],
-    ["status all", "clawdbot · off · 0/0 ready, 0 available\nollama · off · 0/0 ready, 0 available", []],
-    ["status ollama", "ollama is off: 0/0 ready, 0 available", []],
-    ["stop olama", "I know no target olama. Mine are clawdbot, ollama; `all` is all of them.", []],
-    ["stop it now", "Unknown command: stop it now (send `help` to see what I understand)", []],
+    ["status", "clawdbot · off\nollama · off", []],
+    ["status all", "clawdbot · off\nollama · off", []],
+    ["status ollama", "ollama is off", []],
+    ["stop olama", "There's no target `olama`. Use `clawdbot`, `ollama` or `all`.", []],
+    ["stop it now", "Unknown command: stop it now. Send `help` for a list of commands.", []],
   ];
   for (const [command, said, effects] of rows) {
     await t.step(`${command}: ${said}`, async () => {
@@ -88,8 +88,8 @@ Deno.test("Operator tells of all targets where one cannot be had", async () => {
   await rest();
   const waiting = `${on("clawdbot")}\nThe Kubernetes API isn't answering. Still trying to start ollama…`;
   const [first, text = "", alert] = world.story;
-  assert.deepEqual([first, alert], [waiting, `! ${alice}: Couldn't start ollama`]);
-  assert.ok(text.startsWith(`✎ ${on("clawdbot")}\nCannot start ollama: the Kubernetes API did not answer`), text);
+  assert.deepEqual([first, alert], [waiting, `! ${alice}: Can't start ollama`]);
+  assert.ok(text.startsWith(`✎ ${on("clawdbot")}\nCan't start ollama: the Kubernetes API hasn't answered`), text);
 });
 
 Deno.test("Operator killed between two targets does each once, whatever was done to the first meanwhile", async (t) => {

@@ -4,10 +4,10 @@ import type { Target } from "../../lib/operator/mod.ts";
 import { alice, clawdbot, Killed, rest, room, World } from "./fakes.ts";
 
 const minute = 60_000, hour = 60 * minute;
-const warning = `! ${alice}: clawdbot stops by itself in 10 min. Send \`extend 1h\` to keep it on.`;
-const stopped = `! ${alice}: clawdbot is now off (replicas: 0): its time was over.`;
-const ready = "✎ clawdbot is ready, after 0 s; it stops by itself in 2 h";
-const on = "clawdbot is now on (replicas: 1), starting… It stops by itself in 2 h.";
+const warning = `! ${alice}: clawdbot stops automatically in 10 min. Send \`extend 1h\` for another hour.`;
+const stopped = `! ${alice}: clawdbot is off: its time is up`;
+const ready = "✎ clawdbot is ready (took 0 s); stops automatically in 2 h";
+const on = "clawdbot is on (1 replica), starting… Stops automatically in 2 h.";
 
 Deno.test("Operator stops a target when its time is over, and warns before, also across restarts", async (t) => {
   for (const lives of [1, 5]) {
@@ -60,7 +60,9 @@ Deno.test("Operator stops at once what was due while it was down, and says so", 
   await using _running = world.start();
   await rest();
   assert.deepEqual(world.effects, [1, 0]);
-  assert.deepEqual(world.story.slice(2), [`${stopped} It should have been 3 h ago, while I was away.`]);
+  assert.deepEqual(world.story.slice(2), [
+    "! @alice:example.org: clawdbot is off: its time was up 3 h ago, but I couldn't stop it then",
+  ]);
 });
 
 Deno.test("Operator sets, keeps, moves and cancels a target's time", async (t) => {
@@ -114,12 +116,12 @@ Deno.test("Operator answers what it is told about time", async () => {
   }
   assert.deepEqual(world.texts, [
     "clawdbot is already off",
-    "clawdbot is now on (replicas: 1), starting…",
-    "clawdbot does not stop by itself. Send `start 1h` to have it stop in an hour.",
-    "clawdbot is already on (1/1 ready). It stops by itself in 2 h.",
-    "clawdbot stops by itself in 2 h 30 min",
-    "clawdbot is running: 1/1 ready, 1 available, for 0 s; stops by itself in 2 h 30 min",
-    "I don't understand 5s as a time: send something like `90m`, `2h` or `1h30m`, from 1 min to 30 d.",
+    "clawdbot is on (1 replica), starting…",
+    "clawdbot has no stop time to extend. Send `start 1h` to set one.",
+    "clawdbot is already running (1/1 ready). Stops automatically in 2 h.",
+    "Extended: clawdbot stops automatically in 2 h 30 min",
+    "clawdbot is running: 1/1 ready, up 0 s; stops automatically in 2 h 30 min",
+    "`5s` is too short; the least is 1m.",
   ]);
 });
 
@@ -164,7 +166,7 @@ for (const failure of passing) {
     await running.receive("status");
     await world.clock.advance(minute);
     assert.deepEqual(world.effects, [1, 0]);
-    assert.match(world.story.at(-1) ?? "", /It should have been 5 min \d+ s ago/);
+    assert.match(world.story.at(-1) ?? "", /its time was up 5 min( \d+ s)? ago/);
   });
 }
 
@@ -178,7 +180,7 @@ Deno.test("Operator extends from now on what is over, and could not be stopped",
   await world.clock.advance(3 * hour);
   world.before = () => {};
   await running.receive("extend 1h");
-  assert.equal(world.story.at(-1), "clawdbot stops by itself in 1 h");
+  assert.equal(world.story.at(-1), "Extended: clawdbot stops automatically in 1 h");
   await world.clock.advance(hour - 1);
   assert.deepEqual(world.effects, [1]);
   await world.clock.advance(1);
@@ -195,7 +197,7 @@ Deno.test("Operator tells that it is not permitted to stop a target, once", asyn
   await world.clock.advance(4 * hour);
   assert.deepEqual(world.story.slice(2), [
     warning,
-    `! ${alice}: Cannot stop clawdbot: I am not permitted to \`patch\` \`deployments.apps/scale\`.`,
+    `! ${alice}: Can't stop clawdbot: I'm not allowed to patch \`deployments/scale\`. My Role lacks that permission.`,
   ]);
 });
 
@@ -231,9 +233,9 @@ Deno.test("Operator lets a start with a time join one without, and both come tru
   world.setPods({ ready: 1 });
   await rest();
   assert.deepEqual(world.story, [
-    "clawdbot is now on (replicas: 1), starting…",
-    "clawdbot is already starting (0/1 ready)… It stops by itself in 2 h.",
-    "✎ clawdbot is ready, after 30 s; it stops by itself in 2 h",
+    "clawdbot is on (1 replica), starting…",
+    "clawdbot is already starting (0/1 ready). Stops automatically in 2 h.",
+    "✎ clawdbot is ready (took 30 s); stops automatically in 2 h",
   ]);
   await world.clock.advance(2 * hour);
   assert.deepEqual(world.effects, [1, 0]);

@@ -70,7 +70,7 @@ const readyLine = /✔ the operator \(process (\d+)\) is ready/;
 Deno.test("demo plays a conversation where there is no terminal, and leaves nothing behind", async () => {
   await using demo = new Demo(await emptyFolder());
   const [, pid = ""] = await demo.until(readyLine);
-  await demo.until(/🔒 you +start\n[^]*🔒 toggle +clawdbot is now on \(replicas: 1\)/);
+  await demo.until(/🔒 you +start\n[^]*🔒 toggle +🦞 start\n +clawdbot is on \(1 replica\)/);
   await demo.until(/clawdbot 1\/1 ready/);
   await demo.until(/🔒 mallory +stop\n/);
   await demo.until(/✔ mallory, whom the operator does not know, was ignored 2 times/);

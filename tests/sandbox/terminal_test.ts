@@ -19,7 +19,7 @@ const view: View = {
   messages: [
     { ...bubble, name: "you", mine: true, text: "start" },
     { ...bubble, text: "🦞 start", quiet: true },
-    { ...bubble, text: "clawdbot is ready, after 3 s", edited: true, reactions: ["👍", "🎉"] },
+    { ...bubble, text: "clawdbot is ready (took 3 s)", edited: true, reactions: ["👍", "🎉"] },
   ],
   workload: {
     name: "clawdbot",
@@ -52,7 +52,7 @@ Deno.test("draw() shows messages, one's own on the right, and the workload besid
     "                                            │",
     " toggle 09:05 🔒                            │ 2 pods",
     " 🦞 start                                   │ ● Ready       …-bcdfg",
-    " clawdbot is ready, after 3 s (edited)      │ ○ Pending     …-hjklm",
+    " clawdbot is ready (took 3 s) (edited)      │ ○ Pending     …-hjklm",
     " 👍 🎉                                      │",
     "                                            │",
     "────────────────────────────────────────────┴───────────────────────────",
@@ -64,7 +64,7 @@ Deno.test("draw() shows the workload in one row, and the last messages, where th
   assert.deepEqual(shown(view, 40, 8), [
     " demo         start, stop · Ctrl-C ends",
     "────────────────────────────────────────",
-    " clawdbot is ready, after 3 s",
+    " clawdbot is ready (took 3 s)",
     " (edited)",
     " 👍 🎉",
     "────────────────────────────────────────",

@@ -5,8 +5,8 @@ import { bodyOf, Conversation } from "../conversation.ts";
 import type { World } from "../world.ts";
 import { type Case, type Expected, ignore, obey } from "./case.ts";
 
-const on = "clawdbot is now on (replicas: 1), starting…";
-const off = "clawdbot is now off (replicas: 0)";
+const on = "clawdbot is on (1 replica), starting…";
+const off = "clawdbot is off";
 
 /** A command, and when the next one may be sent. */
 interface Step extends Expected {
@@ -19,8 +19,8 @@ const conversation: readonly Step[] = [
   { send: "start", answer: on, replicas: 1 },
   { send: "status", answer: /^clawdbot is (starting|running)\b/, replicas: 1, then: "ready" },
   { send: "status", answer: /^clawdbot is running\b.*1.*1.*1/, replicas: 1 },
-  { send: "start", answer: "clawdbot is already on (1/1 ready)", replicas: 1 },
-  { send: "on", answer: "clawdbot is already on (1/1 ready)", replicas: 1 },
+  { send: "start", answer: "clawdbot is already running (1/1 ready)", replicas: 1 },
+  { send: "on", answer: "clawdbot is already running (1/1 ready)", replicas: 1 },
   { send: "stop", answer: off, replicas: 0, then: "gone" },
   { send: "status", answer: /^clawdbot is off\b/, replicas: 0 },
   { send: "stop", answer: "clawdbot is already off", replicas: 0 },

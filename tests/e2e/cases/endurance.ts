@@ -9,8 +9,8 @@ import type { World } from "../world.ts";
 import type { Case } from "./case.ts";
 
 const answers = {
-  start: "clawdbot is now on (replicas: 1), starting…",
-  stop: "clawdbot is now off (replicas: 0)",
+  start: "clawdbot is on (1 replica), starting…",
+  stop: "clawdbot is off",
 } as const;
 type Command = keyof typeof answers;
 
@@ -87,7 +87,7 @@ async function killAgainAndAgain(world: World): Promise<void> {
     const eventId = await strike;
     const generation = before.generation + undisturbed.length + round;
     const done = (await world.state()).generation > generation;
-    struck.push({ eventId, command, done, answered: talk.answersTo(eventId).length > 0 });
+    struck.push({ eventId, command, done, answered: talk.isAnswered(eventId) });
 
     await world.startOperator();
     readyMs.push(world.operator.readyMs);
@@ -112,8 +112,6 @@ async function killAgainAndAgain(world: World): Promise<void> {
   report.fact(`Ready after ${median(readyMs).toFixed(0)} ms (median), restarted after a kill.`);
   for (const { eventId } of struck) {
     assert.equal(talk.answersTo(eventId).length, 1, "each command has one answer");
-    const echoes = talk.saidAbout(eventId).filter((event) => bodyOf(event).startsWith("🦞"));
-    assert.ok(echoes.length <= 1, "each command has at most one echo");
   }
   assert.ok(talk.seen.events.every(({ how }) => how !== "undecryptable"), "something could not be decrypted");
   const commands = [...quiet, ...struck.map(({ command }) => command)];

@@ -32,7 +32,7 @@ async function inPod(world: World): Promise<void> {
     serviceAccountFolder: account.folder,
   });
   const talk = await Conversation.begin(alice, userId);
-  const [on, off] = ["clawdbot is now on (replicas: 1), starting…", "clawdbot is now off (replicas: 0)"];
+  const [on, off] = ["clawdbot is on (1 replica), starting…", "clawdbot is off"];
   await obey(world, "as in a pod", { send: "start", answer: on, replicas: 1 }, talk);
   await world.state(({ ready }) => ready === 1);
   await obey(world, "as in a pod", { send: "stop", answer: off, replicas: 0 }, talk);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import type { Asked, Fault } from "../../../testbed/proxy.ts";
 import type { SeenEvent } from "../../../testbed/mod.ts";
-import { editedBy, textOf } from "../story/transcript.ts";
+import { editedBy, textOf } from "../conversation.ts";
 import { elapsed, type Ground, patienceMs, Subject } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
@@ -33,7 +33,7 @@ async function ride(subject: Subject, ms: number, begins: () => Promise<void>, e
   if (answer.startsWith("Cannot")) {
     subject.wasRefused(start);
     assert.equal((await subject.state()).replicas, 0, "refused, but done");
-    assert.match(await subject.ask("start", 1), /is now on/);
+    assert.match(await subject.ask("start", 1), /is on/);
   }
   const recoveredMs = performance.now() - over;
   return { answer, measured: { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() } };
@@ -42,7 +42,7 @@ async function ride(subject: Subject, ms: number, begins: () => Promise<void>, e
 /** The answer, or, where that says only that it is still being tried, what it says in the end. */
 async function outcomeOf({ talk }: Subject, answer: string): Promise<string> {
   if (!/^The Kubernetes API isn't answering\. Still trying/.test(answer)) return answer;
-  const isOutcome = (event: SeenEvent) => editedBy(event) !== undefined && /is now on|Cannot start/.test(textOf(event));
+  const isOutcome = (event: SeenEvent) => editedBy(event) !== undefined && /is on|Can't start/.test(textOf(event));
   return textOf(await talk.seen.first("the outcome of the command", isOutcome, patienceMs));
 }
 
@@ -65,8 +65,8 @@ async function stopControlPlane(ground: Ground): Promise<Measured> {
   return (await ride(subject, briefMs, () => cluster.stop(), () => cluster.start())).measured;
 }
 
-const done = /is now on/;
-const tooLong = /Cannot start .* did not answer properly for 30 s/;
+const done = /is on/;
+const tooLong = /Can't start .* hasn't answered for 30 s/;
 
 /** All of them. */
 export const kubernetesRows: readonly Row<Ground>[] = [
@@ -76,8 +76,8 @@ export const kubernetesRows: readonly Row<Ground>[] = [
   row("hanging, connections lost", { kind: "silent", forGood: true }, briefMs, done),
   row("hanging for longer than a command is tried", { kind: "silent" }, lastingMs, tooLong),
   row("the change is made, its answer is lost", { kind: "drop", when: isPatch }, briefMs, done),
-  row("403", refusal(403, "Forbidden"), 1_000, /Cannot start .* not permitted to .?get/),
-  row("404", refusal(404, "NotFound"), 1_000, /Cannot start .* there is no deployment/),
+  row("403", refusal(403, "Forbidden"), 1_000, /Can't start .* not permitted to .?get/),
+  row("404", refusal(404, "NotFound"), 1_000, /Can't start .* there's no deployment/),
   row("409 at each change", { ...refusal(409, "Conflict"), when: isPatch }, lastingMs, tooLong),
   row("429, Retry-After 2", refusal(429, "TooManyRequests", { "retry-after": "2" }), briefMs, done),
   row("500", refusal(500, "InternalError"), briefMs, done),

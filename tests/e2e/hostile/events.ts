@@ -175,7 +175,7 @@ async function inAnothersName(ground: Ground): Promise<string> {
   });
   using seen = alice.watch(roomId);
   await alice.sendText(roomId, "start");
-  const answer = await seen.first("the answer", (event) => /is now on/.test(bodyOf(event)), 90_000);
+  const answer = await seen.first("the answer", (event) => /is on/.test(bodyOf(event)), 90_000);
   const copy = await verdictOn(subject, copyId);
   assert.equal(copy, "mismatched-sender");
   return `the copy: ${copy}; the command itself: ${bodyOf(answer)}`;
@@ -211,7 +211,7 @@ async function statusBehindStop(ground: Ground): Promise<string> {
   using _fault = subject.kubernetes.also({ kind: "delay", ms: 2_000, when: ({ method }) => method === "PATCH" });
   await subject.start();
   const answers = [await subject.answerTo(stop), await subject.answerTo(status)];
-  assert.match(answers[0] ?? "", /is now off/);
+  assert.match(answers[0] ?? "", /is off/);
   assert.match(answers[1] ?? "", /is (off|stopping)/);
   return answers.join(" / ");
 }

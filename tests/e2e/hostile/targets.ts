@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import type { Asked } from "../../../testbed/proxy.ts";
 import { elapsed, eventually, type Ground, Subject, type SubjectOptions } from "../faults/subject.ts";
-import { rings, textOf } from "../story/transcript.ts";
+import { textOf } from "../conversation.ts";
+import { rings } from "../story/transcript.ts";
 import type { HostileRow } from "./row.ts";
 
 const isRead = ({ method, path }: Asked) => method === "GET" && path.endsWith("/deployments/clawdbot");
@@ -26,7 +27,7 @@ function answeredInTheMiddle(letter: string, what: string, answer: { status: num
     run: async (ground) => {
       await using subject = await Subject.ready(ground, slow);
       await subject.send("start", 1);
-      await hears(subject, /is now on/);
+      await hears(subject, /is on/);
       {
         using _fault = subject.kubernetes.also({ kind: "answer", ...answer, when: isRead });
         await elapsed(3_000);
@@ -71,7 +72,7 @@ async function down(ground: Ground, lastingMs: number): Promise<string> {
   assert.ok(ms > 4_500 && ms < 10_000, `said after ${ms} ms`);
   await elapsed(lastingMs - ms);
   await subject.kubernetes.heal();
-  const last = await hears(subject, /is now on|Cannot start/);
+  const last = await hears(subject, /is on|Cannot start/);
   const { replicas } = await subject.state();
   if (/Cannot start/.test(last)) {
     await eventually("the sender is mentioned", () => subject.talk.seen.events.some(rings));

@@ -54,10 +54,10 @@ export const cases: readonly Case[] = [
     setting: extended,
     async run(_world, scene) {
       await scene.says("start");
-      await scene.hears(/^clawdbot is ready, after \d+ s$/);
+      await scene.hears(/^clawdbot is ready \(took \d+ s\)$/);
       assert.ok(scene.sent <= MOST_MESSAGES, `${scene.sent} messages`);
       assert.equal(scene.events.filter(rings).length, 0);
-      assert.match(await scene.asks("status clawdbot"), /^clawdbot is running: 1\/1 ready, 1 available, for \d+ s$/);
+      assert.match(await scene.asks("status clawdbot"), /^clawdbot is running: 1\/1 ready, up \d+ s$/);
       return `${scene.sent} messages sent, two of them about the status`;
     },
   },
@@ -66,8 +66,8 @@ export const cases: readonly Case[] = [
     setting: extended,
     async run(_world, scene) {
       await scene.says("start sleepy");
-      await scene.rings(/: sleepy is ready now$/);
-      await scene.hears(/^sleepy is ready, after 3\d s$/);
+      await scene.rings(/: sleepy is ready$/);
+      await scene.hears(/^sleepy is ready \(took 3\d s$/);
       assert.equal(scene.events.filter(rings).length, 1);
       assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
       return `${scene.sent} messages sent`;
@@ -80,9 +80,9 @@ export const cases: readonly Case[] = [
       const knowing = world.knows("missing", waitsFor("ImagePullBackOff"));
       await scene.says("start missing");
       const words =
-        /missing is not ready after .* \(0\/1 ready\): its image cannot be pulled \(`ImagePullBackOff`, image/;
-      const note = await told(scene, knowing, words, /missing isn't ready: its image cannot be pulled$/);
-      assert.match(await scene.asks("status missing"), /missing is starting: 0\/1 ready.*its image cannot be pulled/);
+        /missing is not ready after .* \(0\/1 ready\): its image can't be pulled \(`ImagePullBackOff`, image/;
+      const note = await told(scene, knowing, words, /missing isn't ready: its image can't be pulled$/);
+      assert.match(await scene.asks("status missing"), /missing is starting: 0\/1 ready.*its image can't be pulled/);
       return note;
     },
   },
@@ -111,10 +111,10 @@ export const cases: readonly Case[] = [
     setting: extended,
     async run(_world, scene) {
       await scene.says("start slow");
-      await scene.hears(/^slow is now on/);
+      await scene.hears(/^slow is on/);
       await scene.says("stop slow");
-      await scene.hears(/^slow is now off \(replicas: 0\)$/);
-      await scene.hears(/^slow was switched off again.*, after \d+ s, before it was ready$/);
+      await scene.hears(/^slow is off$/);
+      await scene.hears(/turned slow off after \d+ s, before it was ready$/);
     },
   },
   {
@@ -122,10 +122,10 @@ export const cases: readonly Case[] = [
     setting: extended,
     async run(_world, scene) {
       await scene.says("start slow");
-      await scene.hears(/^slow is now on/);
+      await scene.hears(/^slow is on/);
       await scene.says("start slow");
       await scene.hears(/^slow is already starting \(0\/1 ready\)/);
-      await scene.hears(/^slow is ready, after \d+ s$/);
+      await scene.hears(/^slow is ready \(took \d+ s\)$/);
       assert.equal(scene.events.filter(rings).length, 0);
     },
   },
@@ -138,12 +138,12 @@ export const cases: readonly Case[] = [
       const scale = (replicas: number) =>
         testbed.workloads.scaleTarget(namespace, "shared", replicas, { manager: "kubectl" });
       await scale(3);
-      await scene.rings(/shared was scaled from 1 to 3 by somebody else \(`kubectl`\)$/);
+      await scene.rings(/shared was scaled from 1 to 3 replicas by somebody else \(`kubectl`\)$/);
       // With a count of 0 the API server forgets whose count it is, and does not note the next one's owner.
       await scale(0);
-      await scene.rings(/shared was scaled from 3 to 0 by somebody else$/);
+      await scene.rings(/shared was scaled from 3 to 0 replicas by somebody else$/);
       await scale(1);
-      await scene.rings(/shared was scaled from 0 to 1 by somebody else$/);
+      await scene.rings(/shared was scaled from 0 to 1 replica by somebody else$/);
     },
   },
   {
@@ -153,7 +153,7 @@ export const cases: readonly Case[] = [
       await scene.says("start");
       await scene.hears(/^clawdbot is ready/);
       await scene.says("stop");
-      await scene.hears(/^clawdbot is now off/);
+      await scene.hears(/^clawdbot is off/);
       const path = `/apis/apps/v1/namespaces/${namespace}/deployments/clawdbot?fieldManager=argocd-controller`;
       await testbed.cluster.request("PATCH", path, { spec: { replicas: 1 } });
       const by = "somebody else \\(`argocd-controller`\\)";
@@ -167,9 +167,9 @@ export const cases: readonly Case[] = [
       await scene.says("start scaled");
       await scene.hears(/^scaled is ready/);
       await testbed.workloads.autoscale(namespace, "scaled", 2);
-      await scene.hears(/scaled was scaled from 1 to 2 by somebody else \(`kube-controller-manager`\)/);
+      await scene.hears(/scaled was scaled from 1 to 2 replicas by somebody else \(`kube-controller-manager`\)/);
       assert.equal(scene.events.filter(rings).length, 0);
-      assert.match(await scene.asks("stop scaled"), /^scaled is now off/);
+      assert.match(await scene.asks("stop scaled"), /^scaled is off/);
       await testbed.workloads.untilAutoscalerRests(namespace, "scaled");
       assert.match(await scene.asks("status scaled"), /^scaled is off/);
     },
@@ -194,12 +194,12 @@ export const cases: readonly Case[] = [
       if (world.clock === undefined) return "not run: there is no libfaketime here";
       try {
         await scene.says("start 2h");
-        await scene.hears(/clawdbot is ready, after \d+ s; it stops by itself in (2 h|1 h 59 min)$/);
+        await scene.hears(/clawdbot is ready \(took \d+ s\); stops automatically in (2 h|1 h 59 min)$/);
         await world.restart(extended, 6_720); // 1 h 52 min later
-        await scene.rings(/clawdbot stops by itself in [78] min\. Send `extend( clawdbot)? 1h` to keep it on\.$/);
+        await scene.rings(/clawdbot stops automatically in [78] min\. Send `extend( clawdbot)? 1h` to keep it on\.$/);
         await world.restart(extended, 7_500); // 13 min after that
         await scene.rings(
-          /clawdbot is now off \(replicas: 0\): its time was over\. It should have been \d+ min( \d+ s)? ago/,
+          /clawdbot is off: its time was up \d+ min( \d+ s)? ago/,
         );
       } finally {
         await world.restart(extended, 0);
@@ -223,12 +223,12 @@ export const cases: readonly Case[] = [
     setting: { role: "extended", targets: ["clawdbot", "store"] },
     async run(_world, scene) {
       await scene.says("start all");
-      await scene.hears(/^clawdbot is ready, after \d+ s\nstore is ready, after \d+ s$/);
+      await scene.hears(/^clawdbot is ready \(took \d+ s\)\nstore is ready \(took \d+ s\)$/);
       const table = /^clawdbot · running · 1\/1 ready, .*\nstore · running · 1\/1 ready, /;
       assert.match(await scene.asks("status"), table);
       assert.match(
         await scene.asks("stop all"),
-        /^clawdbot is now off \(replicas: 0\)\nstore is now off \(replicas: 0\)$/,
+        /^clawdbot is off\nstore is off$/,
       );
       assert.match(
         await scene.asks("start clawd"),
@@ -241,7 +241,7 @@ export const cases: readonly Case[] = [
     setting: base,
     async run(_world, scene) {
       await scene.says("start");
-      await scene.hears(/^clawdbot is ready, after \d+ s$/);
+      await scene.hears(/^clawdbot is ready \(took \d+ s\)$/);
       assert.ok(scene.sent <= MOST_MESSAGES, `${scene.sent} messages`);
       return `${scene.sent} messages sent`;
     },

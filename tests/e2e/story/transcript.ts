@@ -6,17 +6,7 @@
  */
 
 import type { SeenEvent } from "../../../testbed/mod.ts";
-
-/** Text of a message as it is meant; of an edit the new one. */
-export function textOf({ content }: SeenEvent): string {
-  return String((content["m.new_content"] ?? content)["body"]);
-}
-
-/** Event id of the message that an edit changes; undefined if it is none. */
-export function editedBy({ content, outerContent }: SeenEvent): string | undefined {
-  const relation = outerContent["m.relates_to"] ?? content["m.relates_to"];
-  return relation?.rel_type === "m.replace" ? relation.event_id : undefined;
-}
+import { editedBy, textOf } from "../conversation.ts";
 
 /** It is said so that phones ring. */
 export function rings({ content }: SeenEvent): boolean {

@@ -17,10 +17,10 @@ import {
   type WorkloadResource,
 } from "../../../testbed/mod.ts";
 import { FaultProxy } from "../../../testbed/proxy.ts";
-import { Conversation } from "../conversation.ts";
+import { bodyOf, Conversation } from "../conversation.ts";
 import { Operator } from "../operator.ts";
 import { WallClock } from "../wall_clock.ts";
-import { rings, textOf, transcript } from "./transcript.ts";
+import { rings, transcript } from "./transcript.ts";
 
 /** A workload, by the alias that is its name, too. */
 interface Workload {
@@ -223,12 +223,12 @@ export class Scene {
 
   /** Says something and waits for the first answer. */
   async asks(text: string): Promise<string> {
-    return textOf(await this.#talk.answerTo(await this.says(text), patienceMs));
+    return bodyOf(await this.#talk.answerTo(await this.says(text), patienceMs));
   }
 
   /** Waits until the operator says something, be it by an edit. */
   async hears(what: RegExp): Promise<string> {
-    return textOf(await this.#talk.seen.first(`${what}`, (event) => this.#isMeant(event, what), patienceMs));
+    return bodyOf(await this.#talk.seen.first(`${what}`, (event) => this.#isMeant(event, what), patienceMs));
   }
 
   /** Waits until the operator says something so that phones ring. Returns when it came. */
@@ -256,6 +256,6 @@ export class Scene {
 
   #isMeant(event: SeenEvent, what: RegExp): boolean {
     const isOperator = event.type === "m.room.message" && event.sender !== this.#talk.person.userId;
-    return isOperator && this.events.includes(event) && what.test(textOf(event));
+    return isOperator && this.events.includes(event) && what.test(bodyOf(event));
   }
 }

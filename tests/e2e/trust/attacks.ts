@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import type { Phone } from "../../../testbed/phone.ts";
-import { bodyOf, type Client, type Outgoing, put, Room } from "./people.ts";
+import { bodyOf } from "../conversation.ts";
+import { type Client, type Outgoing, put, Room } from "./people.ts";
 import { command } from "./senders.ts";
 import { type Case, commandOf, type Story, tries } from "./story.ts";
 import type { World } from "./world.ts";

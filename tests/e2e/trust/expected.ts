@@ -74,11 +74,9 @@ const invited = (sender: SenderName): Expected => {
 /** The matrix. */
 export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected>> = {
   "command": (sender) =>
-    isRight(sender)
-      ? { effect: "0 → 1", answer: /is now on/, log: "start: done" }
-      : { ...nothing, ...refusals[sender] },
+    isRight(sender) ? { effect: "0 → 1", answer: /is on/, log: "start: done" } : { ...nothing, ...refusals[sender] },
   "mention": (sender) =>
-    isRight(sender) ? { effect: "0 → 1", answer: /is now on/, log: "start: done" } : refusedAgain(sender),
+    isRight(sender) ? { effect: "0 → 1", answer: /is on/, log: "start: done" } : refusedAgain(sender),
   "edit": (sender) => isRight(sender) ? { ...nothing, log: "edit" } : refusedAgain(sender),
   "reaction": () => nothing, // in clear, and never asked for
   "invitation while up": invited,

@@ -1,7 +1,8 @@
 /** How a user's trusted devices grow and shrink: only by what their own phones do. */
 
 import assert from "node:assert/strict";
-import { bodyOf, type Client, Room } from "./people.ts";
+import { bodyOf } from "../conversation.ts";
+import { type Client, Room } from "./people.ts";
 import { type Case, commandOf, type Story, tries } from "./story.ts";
 import type { World } from "./world.ts";
 

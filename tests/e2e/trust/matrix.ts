@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type Expected, expected, type WayName } from "./expected.ts";
-import { bodyOf } from "./people.ts";
+import { bodyOf } from "../conversation.ts";
 import { type Sender, senderNames } from "./senders.ts";
 import { table } from "./table.ts";
 import { type Attempt, cameOf, inviteToNewRoom, type Way, ways } from "./ways.ts";
@@ -90,7 +90,7 @@ export class Matrix {
     await room.answerTo(later);
     if ("answer" in must && must.answer) await room.told(must.answer, since).catch(() => undefined); // compared below
     const outcome = async (): Promise<Outcome> => {
-      if (effectOf(must).includes("→")) await room.told(/is ready, after/, since);
+      if (effectOf(must).includes("→")) await room.told(/is ready \(took/, since);
       const own = "eventId" in attempt ? attempt.eventId : undefined;
       const said = room.saidSince(since).filter((event) => event.eventId !== own && !isHelp(bodyOf(event)));
       const answer = said.map(bodyOf).join(" / ");

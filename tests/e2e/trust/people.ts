@@ -1,5 +1,6 @@
 /** What people do with their phones, whichever program runs them. */
 
+import { bodyOf, editedBy } from "../conversation.ts";
 import type { Content, SeenEvent, Watch } from "../../../testbed/mod.ts";
 
 /** A phone: matrix-nio's or mautrix-go's. */
@@ -96,9 +97,12 @@ export class Room {
     return await this.answerTo(eventId);
   }
 
-  /** Waits for the answer to a message: no echo. */
+  /** Waits for the answer to a message. */
   async answerTo(eventId: string, deadlineMs = 15_000): Promise<SeenEvent> {
-    const accept = (event: SeenEvent) => this.#isSaid(event) && repliesTo(event) === eventId && !isEcho(event);
+    const accept = (event: SeenEvent) => {
+      const original = this.seen.events.find((each) => each.eventId === editedBy(event)) ?? event;
+      return this.#isSaid(event) && repliesTo(original) === eventId && bodyOf(event) !== "";
+    };
     return await this.seen.first(`answer to ${eventId}`, accept, deadlineMs);
   }
 
@@ -113,26 +117,17 @@ export class Room {
   }
 
   /**
-   * Everything that the operator has said since then, but echoes.
+   * Everything that the operator has said since then.
    *
    * @param since how many events had been seen
    */
   saidSince(since: number): SeenEvent[] {
-    return this.seen.events.slice(since).filter((event) => this.#isSaid(event) && !isEcho(event));
+    return this.seen.events.slice(since).filter((event) => this.#isSaid(event) && bodyOf(event) !== "");
   }
 
   #isSaid(event: SeenEvent): boolean {
     return event.sender === this.#operatorId && event.type === "m.room.message" && "body" in event.content;
   }
-}
-
-/** Plain text of a message. */
-export function bodyOf({ content }: SeenEvent): string {
-  return String(content["body"]);
-}
-
-function isEcho(event: SeenEvent): boolean {
-  return bodyOf(event).startsWith("🦞");
 }
 
 function repliesTo({ content, outerContent }: SeenEvent): string | undefined {
