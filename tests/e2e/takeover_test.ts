@@ -66,7 +66,7 @@ async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void>
   assert.deepEqual(Object.keys(after), [deviceId]);
   assert.equal(ownPart(after[deviceId], operatorId, deviceId), ownPart(before[deviceId], operatorId, deviceId));
 
-  for (const [said, replicas, words] of [["status", 0, /is off/], ["start", 1, /now on/]] as const) {
+  for (const [said, replicas, words] of [["status", 0, /is off/], ["start", 1, /is on/]] as const) {
     const exchange = await talk.ask(said);
     assert.equal(exchange.answer.how, "decrypted");
     assert.match(bodyOf(exchange.answer), words);

@@ -48,14 +48,14 @@ async function unencryptedRoom(world: World): Promise<void> {
     ...{ case: "an unencrypted room", sent: "start", back, before: before.replicas, after: after.replicas },
     ms: undefined,
   });
-  assert.match(bodyOf(hint), /not encrypted/);
+  assert.match(bodyOf(hint), /this room isn't encrypted/);
   assert.equal(after.generation, before.generation);
 }
 
 async function clearTextInEncryptedRoom(world: World): Promise<void> {
   const { talk } = world;
   const say = () => talk.send("start", { encrypted: false });
-  await ignore(world, "clear text in an encrypted room", "start", talk, say, /not encrypted/);
+  await ignore(world, "clear text in an encrypted room", "start", talk, say, /wasn't encrypted/);
 }
 
 async function editsAndReplies(world: World): Promise<void> {
@@ -68,9 +68,9 @@ async function editsAndReplies(world: World): Promise<void> {
   const repliesTo = { "m.in_reply_to": { event_id: earlier } };
   const rows: [title: string, say: () => Promise<string>, mayAnswer?: RegExp][] = [
     ["an edit", () => talk.send("start", { edit: earlier })],
-    ["a reply to a person's message", () => talk.send("start", { replyTo: earlier }), /that was a reply/],
+    ["a reply to a person's message", () => talk.send("start", { replyTo: earlier }), /it was a reply/],
     ["an edit, said outside the ciphertext", sayRelated(replaces)],
-    ["a reply, said outside the ciphertext", sayRelated(repliesTo), /that was a reply/],
+    ["a reply, said outside the ciphertext", sayRelated(repliesTo), /it was a reply/],
     ["a notice", () => alice.sendRaw(talk.roomId, "m.room.message", { msgtype: "m.notice", body: "start" })],
     ["an emote", () => alice.sendRaw(talk.roomId, "m.room.message", { msgtype: "m.emote", body: "start" })],
     [

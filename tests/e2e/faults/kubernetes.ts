@@ -76,7 +76,7 @@ export const kubernetesRows: readonly Row<Ground>[] = [
   row("hanging, connections lost", { kind: "silent", forGood: true }, briefMs, done),
   row("hanging for longer than a command is tried", { kind: "silent" }, lastingMs, tooLong),
   row("the change is made, its answer is lost", { kind: "drop", when: isPatch }, briefMs, done),
-  row("403", refusal(403, "Forbidden"), 1_000, /Can't start .* not permitted to .?get/),
+  row("403", refusal(403, "Forbidden"), 1_000, /Can't start .* not allowed to get/),
   row("404", refusal(404, "NotFound"), 1_000, /Can't start .* there's no deployment/),
   row("409 at each change", { ...refusal(409, "Conflict"), when: isPatch }, lastingMs, tooLong),
   row("429, Retry-After 2", refusal(429, "TooManyRequests", { "retry-after": "2" }), briefMs, done),

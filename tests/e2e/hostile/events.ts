@@ -225,9 +225,9 @@ async function inThread(ground: Ground): Promise<string> {
   const relation = { rel_type: "m.thread", event_id: root, is_falling_back: true, "m.in_reply_to": { event_id: root } };
   const content = { msgtype: "m.text", body: "status" };
   const eventId = await alice.sendRaw(roomId, "m.room.message", content, { outside: { "m.relates_to": relation } });
-  const { outerContent } = await subject.talk.answerTo(eventId, 90_000);
-  const answered = outerContent["m.relates_to"];
-  assert.deepEqual(answered, {
+  await subject.talk.answerTo(eventId, 90_000);
+  const [answer] = subject.talk.answersTo(eventId);
+  assert.deepEqual(answer?.outerContent["m.relates_to"], {
     rel_type: "m.thread",
     event_id: root,
     is_falling_back: false,
@@ -259,7 +259,7 @@ async function replies(ground: Ground): Promise<string> {
   const quoted = await talk.ask(`> <${alice.userId}> hello\n\nstatus`, { replyTo: hello });
   const ours = await talk.ask("status", { replyTo: plain.answer.eventId });
   const texts = [plain, quoted, ours].map(({ answer }) => bodyOf(answer));
-  assert.match(texts[0] ?? "", /because that was a reply/);
+  assert.match(texts[0] ?? "", /because it was a reply/);
   assert.equal(texts[1], texts[0]);
   assert.match(texts[2] ?? "", /clawdbot is off/);
   return `${texts[0]} (with a quotation, too); to our own answer: ${texts[2]}`;

@@ -67,7 +67,7 @@ export const cases: readonly Case[] = [
     async run(_world, scene) {
       await scene.says("start sleepy");
       await scene.rings(/: sleepy is ready$/);
-      await scene.hears(/^sleepy is ready \(took 3\d s$/);
+      await scene.hears(/^sleepy is ready \(took 3\d s\)$/);
       assert.equal(scene.events.filter(rings).length, 1);
       assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
       return `${scene.sent} messages sent`;
@@ -80,9 +80,9 @@ export const cases: readonly Case[] = [
       const knowing = world.knows("missing", waitsFor("ImagePullBackOff"));
       await scene.says("start missing");
       const words =
-        /missing is not ready after .* \(0\/1 ready\): its image can't be pulled \(`ImagePullBackOff`, image/;
+        /^missing isn't ready \(0\/1\): the image `example\/missing:1` can't be pulled \(`ImagePullBackOff`/;
       const note = await told(scene, knowing, words, /missing isn't ready: its image can't be pulled$/);
-      assert.match(await scene.asks("status missing"), /missing is starting: 0\/1 ready.*its image can't be pulled/);
+      assert.match(await scene.asks("status missing"), /missing is starting: 0\/1 ready; the image .* can't be pulled/);
       return note;
     },
   },
@@ -92,8 +92,8 @@ export const cases: readonly Case[] = [
     async run(world, scene) {
       const knowing = world.knows("crash", waitsFor("CrashLoopBackOff"));
       await scene.says("start crash");
-      const words = /: it crashes \(`(CrashLoopBackOff|Error)`, exit code 1, restarts: \d+/;
-      return await told(scene, knowing, words, /crash isn't ready: it crashes$/);
+      const words = /: it keeps crashing \(`(CrashLoopBackOff|Error)`, exit code 1, \d+ restarts?\b/;
+      return await told(scene, knowing, words, /crash isn't ready: it keeps crashing$/);
     },
   },
   {
@@ -102,7 +102,7 @@ export const cases: readonly Case[] = [
     async run(world, scene) {
       const knowing = world.knows("memory", waitsFor("CrashLoopBackOff"));
       await scene.says("start memory");
-      const words = /: it runs out of memory \(`OOMKilled`, exit code 137, restarts: \d+/;
+      const words = /: it runs out of memory \(`OOMKilled`, exit code 137, \d+ restarts?\b/;
       return await told(scene, knowing, words, /memory isn't ready: it runs out of memory$/);
     },
   },
@@ -157,7 +157,7 @@ export const cases: readonly Case[] = [
       const path = `/apis/apps/v1/namespaces/${namespace}/deployments/clawdbot?fieldManager=argocd-controller`;
       await testbed.cluster.request("PATCH", path, { spec: { replicas: 1 } });
       const by = "somebody else \\(`argocd-controller`\\)";
-      await scene.hears(new RegExp(`I switched clawdbot off \\(replicas: 0\\), but ${by} has set it to 1 again`));
+      await scene.hears(new RegExp(`^clawdbot was turned off, but ${by} scaled it to 1 after`));
     },
   },
   {
@@ -196,7 +196,7 @@ export const cases: readonly Case[] = [
         await scene.says("start 2h");
         await scene.hears(/clawdbot is ready \(took \d+ s\); stops automatically in (2 h|1 h 59 min)$/);
         await world.restart(extended, 6_720); // 1 h 52 min later
-        await scene.rings(/clawdbot stops automatically in [78] min\. Send `extend( clawdbot)? 1h` to keep it on\.$/);
+        await scene.rings(/clawdbot stops automatically in [78] min\. Send `extend clawdbot 1h`/);
         await world.restart(extended, 7_500); // 13 min after that
         await scene.rings(
           /clawdbot is off: its time was up \d+ min( \d+ s)? ago/,
@@ -207,14 +207,14 @@ export const cases: readonly Case[] = [
     },
   },
   {
-    name: "no node can take it",
+    name: "no node can run it",
     setting: impatient,
     async run(_world, scene) {
       await scene.says("start pending");
-      const words = /pending is not ready after 1\d s .*: no node can take it \(`Unschedulable`, .*Insufficient memory/;
+      const words = /^pending isn't ready \(0\/1\): no node can run it \(`Unschedulable`: .*Insufficient memory/;
       await scene.hears(/pending is on \(1 replica\), starting… not scheduled yet: .*Insufficient memory/);
       await scene.hears(words);
-      await scene.rings(/pending isn't ready: no node can take it$/);
+      await scene.rings(/pending isn't ready: no node can run it$/);
       assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
     },
   },
@@ -232,7 +232,7 @@ export const cases: readonly Case[] = [
       );
       assert.match(
         await scene.asks("start clawd"),
-        /I know no target .*clawd.*Mine are clawdbot and store|clawdbot, store/,
+        /^There's no target `clawd`\. Use `clawdbot`, `store`/,
       );
     },
   },
@@ -251,9 +251,9 @@ export const cases: readonly Case[] = [
     setting: base,
     async run({ namespace }, scene) {
       await scene.says("start missing");
-      const permission = `I could tell more with permission to list pods in namespace "${namespace}"`;
-      await scene.hears(new RegExp(`missing is not ready after 1\\d s .*${permission}`));
-      await scene.rings(/missing isn't ready yet$/);
+      const permission = `permission to list pods in namespace "${namespace}"`;
+      await scene.hears(new RegExp(`^missing isn't ready after 1\\d s .*${permission}`));
+      await scene.rings(/missing still isn't ready$/);
       assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
     },
   },
@@ -267,8 +267,8 @@ export const cases: readonly Case[] = [
       return await told(
         scene,
         knowing,
-        /: the cluster permits no more pods \(`FailedCreate`, .*exceeded quota: compute/,
-        /clawdbot isn't ready: the cluster permits no more pods$/,
+        /: the namespace's quota allows no more pods \(`FailedCreate`: .*exceeded quota: compute/,
+        /clawdbot isn't ready: the namespace's quota allows no more pods$/,
       );
     },
   },
@@ -281,8 +281,8 @@ export const cases: readonly Case[] = [
       return await told(
         scene,
         knowing,
-        /: the cluster permits no more pods \(`FailedCreate`, .*exceeded quota: compute/,
-        /clawdbot isn't ready: the cluster permits no more pods$/,
+        /: the namespace's quota allows no more pods \(`FailedCreate`: .*exceeded quota: compute/,
+        /clawdbot isn't ready: the namespace's quota allows no more pods$/,
       );
     },
   },

@@ -27,11 +27,11 @@ async function takesAccountOver(world: World, story: Story): Promise<void> {
 
   const stop = (who: Client) => commandOf(world, who, room, "stop");
   await tries(world, story, "resets Erin's password, logs in, sends `stop`", stop(thief), "unsigned-device");
-  await isTold(story, room, "(the same)", /device that you have not verified/);
+  await isTold(story, room, "(the same)", /a device you haven't verified/);
   const since = room.seen.events.length;
   const masterKey = await thief.makeIdentity();
   await tries(world, story, "replaces Erin's identity, sends `stop` from its device", stop(thief), "other-identity");
-  await isTold(story, room, "(the same)", /does not have the identity/, since);
+  await isTold(story, room, "(the same)", /isn't the one I trust/, since);
   await isLogged(world, story, erin.userId, masterKey);
   await tries(world, story, "(Erin's own phone, by now signed by nobody)", stop(erin), "other-identity");
   await world.switchOff();

@@ -34,12 +34,12 @@ export type Expected = {
 /** Why a sender is refused, and what the room is told of it, once in ten minutes. */
 const refusals: Readonly<Record<SenderName, { readonly log?: string; readonly answer?: RegExp }>> = {
   "stranger": { log: "stranger" },
-  "allowed, in clear": { log: "clear-in-encrypted-room", answer: /not encrypted/ },
-  "allowed, unsigned device": { log: "unsigned-device", answer: /a device that you have not verified/ },
-  "allowed, changed identity": { log: "other-identity", answer: /identity \(cross-signing\) that I know/ },
-  "allowed, device made anew": { log: "other-keys", answer: /cannot tell for certain/ },
+  "allowed, in clear": { log: "clear-in-encrypted-room", answer: /wasn't encrypted/ },
+  "allowed, unsigned device": { log: "unsigned-device", answer: /a device you haven't verified/ },
+  "allowed, changed identity": { log: "other-identity", answer: /isn't the one I trust/ },
+  "allowed, device made anew": { log: "other-keys", answer: /can't tell which of your devices/ },
   // Room keys are taken from allowed users only, so a stranger's session is one that nobody has given us.
-  "allowed, another's session": { log: "undecryptable: no-key", answer: /I cannot read your message/ },
+  "allowed, another's session": { log: "undecryptable: no-key", answer: /I can't read your message/ },
   "self": {}, // the homeserver is asked not to tell us what our own account says
   "allowed and right": {},
   "allowed and right, no identity": {},
@@ -92,7 +92,7 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
       case "allowed, another's session": // Told already, as above.
         return { ...nothing, log: "undecryptable: no-key" };
       default: // Whose device it was is not known before there is a key.
-        return { ...nothing, answer: /I cannot read your message/, log: "undecryptable: no-key" };
+        return { ...nothing, answer: /I can't read your message/, log: "undecryptable: no-key" };
     }
   },
   "verification request": (sender) => {
@@ -112,7 +112,7 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
       case "allowed, in clear":
         return { ...nothing, log: "clear-in-encrypted-room" };
       case "stranger":
-        return { ...nothing, log: "undecryptable: no-key", answer: /I cannot read your message/ };
+        return { ...nothing, log: "undecryptable: no-key", answer: /I can't read your message/ };
       case "allowed, another's session":
         return { ...nothing, log: "undecryptable: no-key" };
       default:

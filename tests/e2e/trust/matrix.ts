@@ -145,7 +145,7 @@ function isRefusal(log: string | undefined): log is string {
 
 /** The answer to our own question for help, also to those that a way asks. */
 function isHelp(body: string): boolean {
-  return body.includes("on and off. Send me");
+  return body.includes("on and off. Commands:");
 }
 
 function show(must: Expected): string {
