@@ -16,12 +16,17 @@ import { type HostileRow, hostileTable, runHostile } from "./hostile/row.ts";
 import { syncRows } from "./hostile/sync.ts";
 
 const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
-const rows: readonly HostileRow[] =
-  ([...clusterRows, ...cryptoRows, ...eventRows, ...loginRows, ...syncRows, ...targetRows] as HostileRow[])
-    .filter(({ number, input }) =>
-      number.replace(/[a-z]$/, "") === wanted || number === wanted || input.includes(wanted)
-    )
-    .sort((one, other) => parseInt(one.number) - parseInt(other.number));
+const all: readonly HostileRow[] = [
+  ...clusterRows,
+  ...cryptoRows,
+  ...eventRows,
+  ...loginRows,
+  ...syncRows,
+  ...targetRows,
+];
+const rows = all
+  .filter(({ number, input }) => number.replace(/[a-z]$/, "") === wanted || number === wanted || input.includes(wanted))
+  .sort((one, other) => parseInt(one.number) - parseInt(other.number));
 
 /** Each has an operator of its own, that mostly waits. */
 const atOnce = 6;
