@@ -48,10 +48,14 @@ export interface MembershipsParts {
 export class Memberships {
   readonly #parts: MembershipsParts;
   readonly #joins = new Semaphore(MAX_JOINS);
-  readonly #leaves = new Semaphore(MAX_LEAVES);
   /** Invitations that are being answered, and rooms that are being left. */
   readonly #inHand = new Set<string>();
-  /** What the homeserver has refused for an hour: by room, the invitation or the membership that it was about. */
+  /** Rooms to be left and invitations to be declined, earliest first: by room, the invitation or membership. */
+  readonly #leaving = new Map<string, string>();
+  /** How many of those are being left at once. */
+  #leavers = 0;
+  #isRefusalTold = false;
+  /** What the homeserver has refused, joins for an hour: by room, the invitation or membership that it was about. */
   readonly #givenUp = new Map<string, string>();
   #isLookDue = false;
 
@@ -70,18 +74,18 @@ export class Memberships {
   }
 
   async #lookAtAll(): Promise<void> {
-    const { chat } = this.#parts;
+    const { chat, stop } = this.#parts;
     const invitations = chat.invitations();
     const rooms = chat.joinedRooms();
     const present = new Map([...rooms.map((room) => [room, "joined"] as const), ...invitations.map(named)]);
     for (const [roomId, what] of this.#givenUp) if (present.get(roomId) !== what) this.#givenUp.delete(roomId);
 
-    for (const invitation of invitations) this.#begin(...named(invitation), () => this.#answer(invitation));
+    for (const invitation of invitations) this.#consider(invitation);
     let sinceMs = performance.now();
     for (const roomId of rooms) {
-      if (this.#isAlone(roomId)) this.#begin(roomId, "joined", () => this.#leave(roomId));
+      if (this.#isAlone(roomId)) this.#leave(roomId, "joined");
       if (performance.now() - sinceMs < SLICE_MS) continue;
-      await sleep(0, this.#parts.stop);
+      await sleep(0, stop);
       sinceMs = performance.now();
     }
   }
@@ -89,18 +93,32 @@ export class Memberships {
   /** Things may have changed while the room was in hand: another inviter, or everybody has left. */
   #lookAt(roomId: string): void {
     const invitation = this.#parts.chat.invitation(roomId);
-    if (invitation !== undefined) this.#begin(...named(invitation), () => this.#answer(invitation));
-    else if (this.#isAlone(roomId)) this.#begin(roomId, "joined", () => this.#leave(roomId));
+    if (invitation !== undefined) this.#consider(invitation);
+    else if (this.#isAlone(roomId)) this.#leave(roomId, "joined");
   }
 
-  #begin(roomId: string, what: string, work: () => Promise<void>): void {
-    const { queue, stop } = this.#parts;
+  #consider(invitation: Invitation): void {
+    const [roomId, what] = named(invitation);
+    if (isInvited(invitation, this.#parts.allowedUsers)) this.#join(roomId, what);
+    else this.#leave(roomId, what);
+  }
+
+  /** Accepts an invitation, which is judged anew before each try. */
+  #join(roomId: string, what: string): void {
+    const { chat, allowedUsers, queue, retrying, stop } = this.#parts;
     if (this.#inHand.has(roomId) || this.#givenUp.get(roomId) === what) return;
     this.#inHand.add(roomId);
-    queue.run(`membership ${roomId}`, async () => {
+    const join = (): Promise<void> =>
+      this.#joins.run(async () => {
+        const invitation = chat.invitation(roomId);
+        if (invitation === undefined || !isInvited(invitation, allowedUsers)) return;
+        await chat.join(roomId, stop);
+        logger.info("Joined {room}, invited by {inviters}", { room: roomId, inviters: invitation.inviters });
+      }, stop);
+    queue.run(`join ${roomId}`, async () => {
       try {
         const limits = { policy: FOR_AN_HOUR, refusals: true, unknownFailures: Infinity };
-        await this.#parts.retrying.run(`join or leave ${roomId}`, work, stop, limits);
+        await retrying.run(`join ${roomId}`, join, stop, limits);
       } catch (error) {
         if (stop.aborted || isFatal(error)) throw error;
         // A homeserver that is away for an hour has refused nothing.
@@ -113,33 +131,59 @@ export class Memberships {
     });
   }
 
-  /** Answers an invitation as it stands at this moment, if it still does. */
-  async #answer({ roomId }: Invitation): Promise<void> {
-    const { chat, allowedUsers, audit, stop } = this.#parts;
-    const isWanted = (): boolean | undefined => {
-      const invitation = chat.invitation(roomId);
-      return invitation && isInvited(invitation, allowedUsers);
-    };
-    await (isWanted() ? this.#joins : this.#leaves).run(async () => {
-      const { inviters } = chat.invitation(roomId) ?? { inviters: [] };
-      switch (isWanted()) {
-        case true:
-          await chat.join(roomId, stop);
-          return logger.info("Joined {room}, invited by {inviters}", { room: roomId, inviters });
-        case false:
-          await chat.leave(roomId, stop);
-          return audit.declined(roomId, inviters);
-      }
-    }, stop);
+  /** Declines an invitation, or leaves a room, after those that came before. */
+  #leave(roomId: string, what: string): void {
+    if (this.#inHand.has(roomId) || this.#givenUp.get(roomId) === what) return;
+    this.#leaving.set(roomId, what);
+    if (this.#leavers >= Math.min(MAX_LEAVES, this.#leaving.size)) return;
+    this.#leavers += 1;
+    const { queue, retrying, stop } = this.#parts;
+    queue.run(`leave ${roomId}`, async () => {
+      // No more of them than rooms: one that can't be left for a while is not to be tried by all.
+      while (this.#leaving.size >= this.#leavers) await retrying.run("leave a room", () => this.#leaveNext(), stop);
+      this.#leavers -= 1;
+      if (this.#leavers === 0) this.#isRefusalTold = false;
+    });
   }
 
-  #leave(roomId: string): Promise<void> {
-    const { chat, stop } = this.#parts;
-    return this.#leaves.run(async () => {
-      if (!this.#isAlone(roomId)) return;
-      await chat.leave(roomId, stop);
-      logger.warn("Left {room}: no allowed user is in it", { room: roomId });
-    }, stop);
+  /**
+   * Leaves the first of the rooms to be left, if it still is. What the homeserver refuses is given up, since nothing
+   * depends on it; what time may cure goes to the end of the line, so that no room holds up the others.
+   */
+  async #leaveNext(): Promise<void> {
+    const { chat, allowedUsers, audit, stop } = this.#parts;
+    const [next] = this.#leaving;
+    if (next === undefined) return;
+    const [roomId, what] = next;
+    this.#leaving.delete(roomId);
+    const invitation = chat.invitation(roomId);
+    const isDue = invitation === undefined ? this.#isAlone(roomId) : !isInvited(invitation, allowedUsers);
+    if (isDue) {
+      this.#inHand.add(roomId);
+      try {
+        await chat.leave(roomId, stop);
+        if (invitation !== undefined) audit.declined(roomId, invitation.inviters);
+        else logger.warn("Left {room}: no allowed user is in it", { room: roomId });
+      } catch (error) {
+        if (stop.aborted || isFatal(error)) throw error;
+        if (error instanceof TransientError) {
+          this.#leaving.set(roomId, what);
+          throw error;
+        }
+        this.#givenUp.set(roomId, what);
+        this.#tellOfRefusal(roomId, String(error));
+      } finally {
+        this.#inHand.delete(roomId);
+      }
+    }
+    this.#lookAt(roomId);
+  }
+
+  /** Of thousands that are refused in a row, one is worth a warning. */
+  #tellOfRefusal(room: string, reason: string): void {
+    const level = this.#isRefusalTold ? "debug" : "warn";
+    this.#isRefusalTold = true;
+    logger[level]("The homeserver refused to let us leave {room}: {reason}", { room, reason });
   }
 
   /** No allowed user is in a room that we are in. */

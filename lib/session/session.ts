@@ -330,12 +330,18 @@ export class Session implements Disposable {
     this.#answeredInvitations.add(roomId);
   }
 
-  /** Declines an invitation, or leaves a room. */
+  /** Declines an invitation, or leaves a room. An invitation that can't be declined is forgotten, as one that can. */
   async leave(roomId: string, signal: AbortSignal): Promise<void> {
-    await this.#requests.send(
-      { method: "POST", path: path`/_matrix/client/v3/rooms/${roomId}/leave`, body: {} },
-      signal,
-    );
+    try {
+      await this.#requests.send(
+        { method: "POST", path: path`/_matrix/client/v3/rooms/${roomId}/leave`, body: {} },
+        signal,
+      );
+    } catch (error) {
+      const isInvited = this.#store.rooms.get(roomId)?.membership === "invite";
+      if (isInvited && error instanceof RejectedError) this.#store.rooms.forget(roomId);
+      throw error;
+    }
     this.#store.rooms.forget(roomId);
     await this.#forgetSessions(roomId, signal);
   }

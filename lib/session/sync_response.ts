@@ -16,6 +16,10 @@ const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m
 const TIMELINE_LIMIT = 50;
 /** Gaps of one room that are open at once; a server that leaves out more has cut the history off. */
 const MOST_GAPS = 100;
+/** Inviters that are kept of one invitation. */
+const MOST_INVITERS = 10;
+/** Of a user id (Matrix spec v1.16, appendices, 4.2.1). */
+const MAX_USER_ID_LENGTH = 255;
 
 /** What we want of timelines, also of those that fill gaps; own messages would only wake us up. */
 export function timelineFilter(self: string): Json {
@@ -112,8 +116,12 @@ export class SyncApplier {
     const inviters = ["invite_state", "state", "org.matrix.msc4319.state"]
       .flatMap((where) => list(object(room[where])["events"])).map(object)
       .filter((event) => event["type"] === "m.room.member" && event["state_key"] === this.#self)
-      .map((event) => text(event["sender"]) ?? "");
-    this.#store.rooms.save({ ...blank(roomId), ...known, membership: "invite", inviters: [...new Set(inviters)] });
+      .map((event) => text(event["sender"]) ?? "")
+      .map((sender) => sender.length > MAX_USER_ID_LENGTH ? "" : sender);
+    const named = [...new Set(inviters)];
+    // Of more, all that counts is that they can't all be allowed: "" is nobody's user id.
+    if (named.length > MOST_INVITERS) named.splice(MOST_INVITERS, Infinity, "");
+    this.#store.rooms.save({ ...blank(roomId), ...known, membership: "invite", inviters: named });
     effect.rooms = true;
   }
 

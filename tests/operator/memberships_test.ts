@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
+import { logOf } from "./log.ts";
 import { alice, mallory, rest, type RoomChanges, self, World } from "./fakes.ts";
 
 function emptyWorld(): World {
@@ -182,6 +183,46 @@ Deno.test("Operator accepts an allowed user's invitation while any number of str
     assert.ok(world.membershipCalls.includes("join !wanted"));
     assert.ok(world.membershipCalls.length <= 5, "a bounded number at a time");
   }
+});
+
+Deno.test("Operator gives a refused decline up at once, with one warning for all, and keeps nobody waiting", async () => {
+  const world = emptyWorld();
+  const strangers = Array.from({ length: 3_000 }, (_, index) => ({ roomId: `!${index}`, inviters: [mallory] }));
+  world.invitations = [...strangers, { roomId: "!wanted", inviters: [alice] }];
+  world.room("!talk");
+  world.before = (call) => {
+    if (call === "leave") throw new RejectedError("Cannot leave: 404 M_NOT_FOUND", 404, "M_NOT_FOUND");
+  };
+  const lines = await logOf(async () => {
+    await using running = world.start();
+    await rest();
+    running.tellToEnd();
+    await running.ended;
+  });
+  const calls = world.membershipCalls;
+  assert.equal(new Set(calls).size, 3_001);
+  assert.equal(calls.length, 3_001, "each once");
+  assert.ok(calls.indexOf("join !wanted") < 10, "the join does not wait for the declines");
+  assert.deepEqual(world.clock.waits, []);
+  assert.deepEqual(lines.filter((line) => line.includes("!") && line.includes("404")).length, 1);
+});
+
+Deno.test("Operator goes on with other declines while the homeserver can't answer for one", async () => {
+  const world = emptyWorld();
+  world.invitations = ["!1", "!2", "!3"].map((roomId) => ({ roomId, inviters: [mallory] }));
+  world.before = (call, roomId) => {
+    if (call === "leave" && roomId === "!1") throw new TransientError("Cannot leave: 502");
+  };
+  await using running = world.start();
+  await world.clock.advance(60_000);
+  assert.deepEqual(world.refusals, ["invitation", "invitation"]);
+  assert.ok(world.membershipCalls.length < 15, `${world.membershipCalls.length} tries in a minute`);
+  world.before = () => {};
+  await world.clock.advance(20_000);
+  running.operator.roomsChanged();
+  await rest();
+  assert.deepEqual(world.refusals, ["invitation", "invitation", "invitation"]);
+  assert.equal(world.clock.sleeping, 0);
 });
 
 Deno.test("Operator accepts other invitations while one hangs, and leaves rooms meanwhile", async () => {

@@ -1,10 +1,10 @@
 /** How a target's worker deals with the world: interruptions, failures, what lasts, and what it costs. */
 
 import assert from "node:assert/strict";
-import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { CredentialError, NotFoundError, PermissionError, RejectedError, StoreError } from "../../lib/errors.ts";
 import { TransientError } from "../../lib/errors.ts";
 import type { Intent } from "../../lib/operator/mod.ts";
+import { logOf } from "./log.ts";
 import { alice, clawdbot, Killed, ollama, rest, transactionIdOf, World } from "./fakes.ts";
 
 const on = "clawdbot is on (1 replica), starting…";
@@ -15,25 +15,6 @@ function slowWorld(...given: ConstructorParameters<typeof World>): World {
   const world = new World(...given);
   world.isPrompt = false;
   return world;
-}
-
-/** Lines of the operator's log while something runs. */
-async function logOf(run: () => Promise<void>): Promise<string[]> {
-  const records: LogRecord[] = [];
-  await configure({
-    sinks: { test: (record) => void records.push(record) },
-    loggers: [
-      { category: ["openclaw-toggle"], lowestLevel: "info", sinks: ["test"] },
-      { category: ["logtape", "meta"], lowestLevel: "error", sinks: ["test"] },
-    ],
-    reset: true,
-  });
-  try {
-    await run();
-  } finally {
-    await reset();
-  }
-  return records.map(({ message }) => message.map(String).join(""));
 }
 
 Deno.test("A command costs one read and one change, and is written down twice", async () => {

@@ -552,6 +552,25 @@ Deno.test("Session.leave() declines an invitation", async () => {
   assert.equal(running.session.room(roomId), undefined);
 });
 
+Deno.test("Session.leave() forgets an invitation that the homeserver does not let it decline", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const answer = { status: 404, body: { errcode: "M_NOT_FOUND", error: "Not a known room" } };
+  const refuse = { path: "/rooms/{roomId}/leave", userId: running.session.self, answer };
+  const roomId = await alice.createRoom(["@toggle:localhost"]);
+  await running.until(() => running.session.invitation(roomId));
+  {
+    using _refused = world.homeserver.fault(refuse);
+    await assert.rejects(running.session.leave(roomId, never), RejectedError);
+  }
+  assert.deepEqual(running.session.invitations(), []);
+  const joined = await running.roomWith(alice);
+  using _refused = world.homeserver.fault(refuse);
+  await assert.rejects(running.session.leave(joined, never), RejectedError);
+  assert.equal(running.session.room(joined)?.membership, "join", "where we are, we are");
+});
+
 Deno.test("Session tells of a history that was cut off until somebody takes it, and then not again for an hour", async () => {
   await using world = new World();
   const alice = await world.person("alice");

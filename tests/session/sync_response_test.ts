@@ -143,6 +143,7 @@ Deno.test("SyncApplier leaves the last usable encryption in force", async (t) =>
 
 Deno.test("SyncApplier reads who invites us wherever the invitation has it", async (t) => {
   const us = (sender: string): Json => ({ ...member(SELF, "invite"), sender });
+  const many = Array.from({ length: 20 }, (_, index) => `@${index}:x`);
   const rows: [what: string, room: Json, inviters: string[]][] = [
     ["stripped", { invite_state: { events: [us("@ann:x")] } }, ["@ann:x"]],
     ["whole (MSC4319)", { state: { events: [us("@ann:x")] } }, ["@ann:x"]],
@@ -155,6 +156,12 @@ Deno.test("SyncApplier reads who invites us wherever the invitation has it", asy
     ["none", { invite_state: { events: [] } }, []],
     ["nothing at all", {}, []],
     ["no lists", { invite_state: "x", state: { events: "y" } }, []],
+    [
+      "more than can be true: nobody allowed",
+      { invite_state: { events: Array.from({ length: 5_000 }, () => us("@ann:x")).concat(many.map(us)) } },
+      ["@ann:x", ...many.slice(0, 9), ""],
+    ],
+    ["a name that is none", { invite_state: { events: [us(`@${"x".repeat(100_000)}:x`)] } }, [""]],
   ];
   for (const [what, room, inviters] of rows) {
     await t.step(what, async () => {
