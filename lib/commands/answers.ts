@@ -102,23 +102,22 @@ export function help(targets: readonly string[]): Text {
     return text`${joined(names, " or ")}: ${meaning}${more}`;
   });
   const which = isOne ? [] : [
-    text`Without a name, commands go to ${bold(first)}; ${code("status")} shows all. To choose, add a name or ${
+    text`Without a name, commands apply to ${bold(first)}, but ${code("status")} shows all. Add a name or ${
       code("all")
-    }: ${code(`start ${targets[1]} 2h`)}, ${code("stop all")}.`,
+    } to choose others: ${code(`start ${targets[1]} 2h`)}, ${code("stop all")}.`,
   ];
   return lines([text`I turn ${enumerated(targets.map(bold), "and")} on and off. Commands:`, ...rows, ...which]);
 }
 
 /** A command that makes no sense as it stands. */
 export function misused({ kind, given }: Misuse, targets: readonly string[]): Text {
-  const examples = text`use e.g. ${code("90m")}, ${code("2h")} or ${code("1h30m")}`;
   switch (kind) {
     case "target":
       return text`There's no target ${code(given)}. Use ${enumerated([...targets.map(code), code("all")], "or")}.`;
     case "no-duration":
       return text`For how long? For example, ${code("extend 1h")}.`;
     case "not-a-duration":
-      return text`${code(given)} isn't a duration; ${examples}.`;
+      return text`${code(given)} isn't a duration. Try ${code("90m")}, ${code("1h30m")} or ${code("2d")}.`;
     case "too-short":
       return text`${code(given)} is too short; the least is ${shortestWritten}.`;
     case "too-long":
@@ -148,10 +147,9 @@ export function away(typed: string, ageMs: number): Text {
 /** A command that was tried and not done. */
 export function failed(word: CommandWord, target: string, why: Why): Text {
   if (why.kind === "unreachable" && why.perhapsDone) {
-    const tried = text`the ${why.who} hasn't answered for ${duration(why.triedMs)}`;
-    return text`I don't know whether I could ${doing(word)} ${bold(target)}: ${tried}. Send ${
-      code("status")
-    } to check.`;
+    const tried = text`the ${why.who} didn't answer within ${duration(why.triedMs)}`;
+    const done = word === "start" ? "started" : word === "stop" ? "stopped" : "changed";
+    return text`Can't tell whether ${bold(target)} was ${done}: ${tried}. Send ${code("status")} to check.`;
   }
   return text`Can't ${doing(word)} ${bold(target)}: ${reasonOf(why, word)}`;
 }
@@ -195,7 +193,7 @@ function reasonOf(why: Why, word: CommandWord): Text {
     case "internal":
       return text`internal error. My log has the details.`;
     case "unreachable": {
-      const tried = text`the ${why.who} hasn't answered for ${duration(why.triedMs)}.`;
+      const tried = text`the ${why.who} didn't answer within ${duration(why.triedMs)}.`;
       if (word === "status" || word === "help") return tried;
       return text`${tried} Nothing was changed. Send ${code(word)} again if you still want it.`;
     }
@@ -227,7 +225,7 @@ export function stillUnderWay(typed: readonly string[]): Text {
 
 /** A room of whose messages some could not be fetched. */
 export function historyCutOff(): Text {
-  return text`I couldn't read everything that was written here while I was away. If I didn't answer a command that you still want, send it again.`;
+  return text`I couldn't read every message that was sent here while I was away. If I missed a command that you still want, send it again.`;
 }
 
 /** A command in a room that the configuration leaves out. */
@@ -235,13 +233,13 @@ export function roomNotAllowed(): Text {
   return text`I don't take commands in this room: it isn't in ${code("ALLOWED_ROOMS")}.`;
 }
 
-const SEND_AGAIN = "Send it again; if that fails, start a new chat with me";
+const SEND_AGAIN = "Send the message again; if that fails, start a new chat with me";
 
 const withheldReasons: ReadonlyMap<string, string> = new Map([
   ["m.blacklisted", "your app has blocked my device. Unblock it, then send the message again"],
   [
     "m.unverified",
-    "your app sends to verified devices only, and mine isn't verified. Verify it, or turn that setting off for this room",
+    "your app sends to verified devices only, and mine isn't verified. Verify my device or turn that setting off for this room, then send the message again",
   ],
   ["m.unauthorised", `your app says that my device isn't allowed to read it. ${SEND_AGAIN}`],
   ["m.no_olm", `your app couldn't set up an encrypted session with my device. ${SEND_AGAIN}`],

@@ -27,13 +27,13 @@ export function starting(
 }
 
 const provisionalWords: Readonly<Record<Problem["kind"], string>> = {
-  "image": "image not pulled yet",
-  "container-config": "container not set up yet",
-  "crash": "it has crashed",
-  "out-of-memory": "it ran out of memory",
-  "unschedulable": "not scheduled yet",
-  "quota": "no quota left yet",
-  "other": "not ready yet",
+  "image": "Image not pulled yet",
+  "container-config": "Container not set up yet",
+  "crash": "It has crashed",
+  "out-of-memory": "It ran out of memory",
+  "unschedulable": "Not scheduled yet",
+  "quota": "No quota left yet",
+  "other": "Not ready yet",
 };
 
 function provisional({ kind, reason, message = "" }: Problem): Text {
@@ -99,7 +99,7 @@ const sayings: Readonly<Record<Problem["kind"], (image: string | undefined) => T
   "crash": () => text`it keeps crashing`,
   "out-of-memory": () => text`it runs out of memory`,
   "unschedulable": () => text`no node can run it`,
-  "quota": () => text`the namespace's quota allows no more pods`,
+  "quota": () => text`its pods would exceed the namespace's quota`,
   "other": () => text`the cluster reports`,
 };
 
@@ -151,7 +151,7 @@ function somebody(manager: string | undefined): Text {
 
 /** A time that was extended. */
 export function extended(target: string, stopsInMs: number): Text {
-  return text`Extended: ${bold(target)} stops automatically in ${timeLeft(stopsInMs)}`;
+  return text`Extended: ${bold(target)} now stops automatically in ${timeLeft(stopsInMs)}`;
 }
 
 /** A sentence to be added to what is said of a start. */
@@ -161,7 +161,7 @@ export function stopping(inMs: number | undefined): string {
 
 /** A time that was to be extended, and is not set. */
 export function stopsNever(target: string): Text {
-  return text`${bold(target)} has no stop time to extend. Send ${code("start 1h")} to set one.`;
+  return text`${bold(target)} isn't set to stop automatically. Send ${code("start 1h")} to stop it in an hour.`;
 }
 
 /** A time that is nearly over; `isNamed`: there are other targets. */
@@ -174,7 +174,7 @@ export function nearlyOver(target: string, leftMs: number, isNamed: boolean): Te
 export function stoppedByItself(target: string, lateMs: number | undefined): Text {
   const why = lateMs === undefined
     ? "its time is up"
-    : `its time was up ${duration(lateMs)} ago, but I couldn't stop it then`;
+    : `its time was up ${duration(lateMs)} ago, but I couldn't stop it on time`;
   return text`${bold(target)} is off: ${why}`;
 }
 

@@ -30,7 +30,7 @@ export const commandTable = [
     aliases: [],
     takes: ["target", "duration"],
     example: "1h",
-    meaning: "keep it on an hour longer",
+    meaning: "keep it on for another hour",
   },
   { word: "status", aliases: [], takes: ["target"], meaning: "show whether it's running" },
   { word: "help", aliases: [], takes: [], meaning: "list commands" },

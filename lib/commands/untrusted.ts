@@ -37,13 +37,13 @@ export function untrusted(explanation: Explanation, { encrypted, deviceId, trust
         ? text`I ignored that: it wasn't encrypted, but this room is. Send it from an app that supports encryption.`
         : text`I ignored that: this room isn't encrypted. Turn encryption on, or write to me in an encrypted room.`;
     case "no-identity":
-      return text`I ignored that: I only trust verified devices, and your account has no cross-signing. Set it up in your app, then send it again.`;
+      return text`I ignored that: I only trust verified devices, and your account has no cross-signing. Set it up in your app, then send the command again.`;
     case "other-identity":
-      return text`I ignored that: your account's cross-signing identity isn't the one I trust. If you have reset it, my log says how to trust the new one. If you haven't, somebody else may have access to your account.`;
+      return text`I ignored that: your account's cross-signing identity isn't the one I trust. If you reset it, see my log for how to trust the new one. If you didn't, somebody else may have access to your account.`;
     case "unsigned-device":
       return text`I ignored that: it came from ${
         code(deviceId ?? "")
-      }, a device you haven't verified. If it's yours, verify it from one that is verified, then send the command again.`;
+      }, a device you haven't verified. If it's yours, verify it from a verified device, then send the command again. If it isn't, log it out.`;
     case "new-device": {
       const what = text`I ignored that: it came from ${code(deviceId ?? "")}, a device I don't trust yet.`;
       if (trustedDevices.length === 0) {
@@ -52,11 +52,12 @@ export function untrusted(explanation: Explanation, { encrypted, deviceId, trust
         }.`;
       }
       const trusted = trustedDevices.slice(0, MAX_NAMED).map((id) => code(id));
+      const there = trusted.length === 1 ? "there" : "on one of them";
       return text`${what} I trust ${
         enumerated(trusted, "and")
-      }: set up cross-signing there, verify the new device, then send the command again.`;
+      }: set up cross-signing ${there}, verify the new device, then send the command again.`;
     }
     case "uncertain-device":
-      return text`I ignored that: I can't tell which of your devices sent it. Send it again; if that fails, log out and in on this device.`;
+      return text`I ignored that: I can't tell which of your devices sent it. Send it again; if that fails, log out and back in on the device that you sent it from.`;
   }
 }

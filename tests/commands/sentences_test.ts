@@ -67,7 +67,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "… no node",
     words.starting(name, { ready: 0, desired: 1 }, [nodes]),
-    "clawdbot is on (1 replica), starting… not scheduled yet: 0/1 nodes are available: 1 Insufficient memory",
+    "clawdbot is on (1 replica), starting… Not scheduled yet: 0/1 nodes are available: 1 Insufficient memory",
   ],
   [
     "… some ready",
@@ -109,7 +109,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "… quota",
     notReady([quota]),
-    "clawdbot isn't ready (0/1): the namespace's quota allows no more pods (`FailedCreate`: exceeded quota: pods). Still watching.",
+    "clawdbot isn't ready (0/1): its pods would exceed the namespace's quota (`FailedCreate`: exceeded quota: pods). Still watching.",
   ],
   [
     "… something else",
@@ -193,11 +193,11 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
     words.stillUnderWay(["start", "stop ollama"]),
     "Still in progress: `start`, `stop ollama`",
   ],
-  ["extend 1h", words.extended(name, 2 * hour), "Extended: clawdbot stops automatically in 2 h"],
+  ["extend 1h", words.extended(name, 2 * hour), "Extended: clawdbot now stops automatically in 2 h"],
   [
     "extend without a time",
     words.stopsNever(name),
-    "clawdbot has no stop time to extend. Send `start 1h` to set one.",
+    "clawdbot isn't set to stop automatically. Send `start 1h` to stop it in an hour.",
   ],
   [
     "ten minutes before the end",
@@ -213,7 +213,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "… while away",
     words.stoppedByItself(name, 9 * minute),
-    "clawdbot is off: its time was up 9 min ago, but I couldn't stop it then",
+    "clawdbot is off: its time was up 9 min ago, but I couldn't stop it on time",
   ],
   [
     "somebody else scales it",
@@ -223,12 +223,12 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "help",
     words.help([name]),
-    "I turn clawdbot on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on an hour longer\n`status`: show whether it's running\n`help`: list commands",
+    "I turn clawdbot on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands",
   ],
   [
     "help, several",
     words.help(two),
-    "I turn clawdbot and ollama on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on an hour longer\n`status`: show whether it's running\n`help`: list commands\nWithout a name, commands go to clawdbot; `status` shows all. To choose, add a name or `all`: `start ollama 2h`, `stop all`.",
+    "I turn clawdbot and ollama on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands\nWithout a name, commands apply to clawdbot, but `status` shows all. Add a name or `all` to choose others: `start ollama 2h`, `stop all`.",
   ],
   [
     "no command",
@@ -244,7 +244,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "start 2x",
     words.misused({ kind: "not-a-duration", given: "2x" }, []),
-    "`2x` isn't a duration; use e.g. `90m`, `2h` or `1h30m`.",
+    "`2x` isn't a duration. Try `90m`, `1h30m` or `2d`.",
   ],
   ["start 10s", words.misused({ kind: "too-short", given: "10s" }, []), "`10s` is too short; the least is 1m."],
   ["start 90d", words.misused({ kind: "too-long", given: "90d" }, []), "`90d` is too long; the most is 30d."],
@@ -266,17 +266,17 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "… for 30 s",
     failed("start", { ...unreachable, perhapsDone: false }),
-    "Can't start clawdbot: the Kubernetes API hasn't answered for 30 s. Nothing was changed. Send `start` again if you still want it.",
+    "Can't start clawdbot: the Kubernetes API didn't answer within 30 s. Nothing was changed. Send `start` again if you still want it.",
   ],
   [
     "… perhaps done",
     failed("stop", { ...unreachable, perhapsDone: true }),
-    "I don't know whether I could stop clawdbot: the Kubernetes API hasn't answered for 30 s. Send `status` to check.",
+    "Can't tell whether clawdbot was stopped: the Kubernetes API didn't answer within 30 s. Send `status` to check.",
   ],
   [
     "… status",
     failed("status", { ...unreachable, perhapsDone: false }),
-    "Can't check clawdbot: the Kubernetes API hasn't answered for 30 s.",
+    "Can't check clawdbot: the Kubernetes API didn't answer within 30 s.",
   ],
   [
     "not permitted",
@@ -324,17 +324,17 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "history cut off",
     words.historyCutOff(),
-    "I couldn't read everything that was written here while I was away. If I didn't answer a command that you still want, send it again.",
+    "I couldn't read every message that was sent here while I was away. If I missed a command that you still want, send it again.",
   ],
   [
     "no key",
     words.undecryptable(undefined),
-    "I can't read your message: your app hasn't sent me the key for it. Send it again; if that fails, start a new chat with me.",
+    "I can't read your message: your app hasn't sent me the key for it. Send the message again; if that fails, start a new chat with me.",
   ],
   [
     "… withheld",
     words.undecryptable("m.unverified"),
-    "I can't read your message: your app sends to verified devices only, and mine isn't verified. Verify it, or turn that setting off for this room.",
+    "I can't read your message: your app sends to verified devices only, and mine isn't verified. Verify my device or turn that setting off for this room, then send the message again.",
   ],
   [
     "… withheld",
@@ -344,17 +344,17 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "… withheld",
     words.undecryptable("m.unauthorised"),
-    "I can't read your message: your app says that my device isn't allowed to read it. Send it again; if that fails, start a new chat with me.",
+    "I can't read your message: your app says that my device isn't allowed to read it. Send the message again; if that fails, start a new chat with me.",
   ],
   [
     "… withheld",
     words.undecryptable("m.no_olm"),
-    "I can't read your message: your app couldn't set up an encrypted session with my device. Send it again; if that fails, start a new chat with me.",
+    "I can't read your message: your app couldn't set up an encrypted session with my device. Send the message again; if that fails, start a new chat with me.",
   ],
   [
     "… withheld",
     words.undecryptable("<i>"),
-    "I can't read your message: your app withheld the key for it. Send it again; if that fails, start a new chat with me.",
+    "I can't read your message: your app withheld the key for it. Send the message again; if that fails, start a new chat with me.",
   ],
   [
     "clear text in an encrypted room",
@@ -369,22 +369,22 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "no cross-signing",
     untrusted("no-identity"),
-    "I ignored that: I only trust verified devices, and your account has no cross-signing. Set it up in your app, then send it again.",
+    "I ignored that: I only trust verified devices, and your account has no cross-signing. Set it up in your app, then send the command again.",
   ],
   [
     "another identity",
     untrusted("other-identity"),
-    "I ignored that: your account's cross-signing identity isn't the one I trust. If you have reset it, my log says how to trust the new one. If you haven't, somebody else may have access to your account.",
+    "I ignored that: your account's cross-signing identity isn't the one I trust. If you reset it, see my log for how to trust the new one. If you didn't, somebody else may have access to your account.",
   ],
   [
     "an unverified device",
     untrusted("unsigned-device"),
-    "I ignored that: it came from `PHONE`, a device you haven't verified. If it's yours, verify it from one that is verified, then send the command again.",
+    "I ignored that: it came from `PHONE`, a device you haven't verified. If it's yours, verify it from a verified device, then send the command again. If it isn't, log it out.",
   ],
   [
     "a new device",
     untrusted("new-device", ["LAPTOP", "TABLET"]),
-    "I ignored that: it came from `PHONE`, a device I don't trust yet. I trust `LAPTOP` and `TABLET`: set up cross-signing there, verify the new device, then send the command again.",
+    "I ignored that: it came from `PHONE`, a device I don't trust yet. I trust `LAPTOP` and `TABLET`: set up cross-signing on one of them, verify the new device, then send the command again.",
   ],
   [
     "… and no other left",
@@ -394,7 +394,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   [
     "an uncertain device",
     untrusted("uncertain-device"),
-    "I ignored that: I can't tell which of your devices sent it. Send it again; if that fails, log out and in on this device.",
+    "I ignored that: I can't tell which of your devices sent it. Send it again; if that fails, log out and back in on the device that you sent it from.",
   ],
   [
     "a message that mentions",

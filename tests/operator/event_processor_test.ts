@@ -10,7 +10,7 @@ const key = { sessionId: "session", messageIndex: 99 };
 const unknown = "Unknown command: hello. Send `help` for a list of commands.";
 const replyText = "I ignored that because it was a reply. Send `start` as a new message.";
 const noKey =
-  "I can't read your message: your app hasn't sent me the key for it. Send it again; if that fails, start a new chat with me.";
+  "I can't read your message: your app hasn't sent me the key for it. Send the message again; if that fails, start a new chat with me.";
 const unencryptedText =
   "I ignored that: this room isn't encrypted. Turn encryption on, or write to me in an encrypted room.";
 
@@ -117,7 +117,7 @@ const cases: Case[] = [
     how: broken({ senderFacts: { device: undefined } }),
     outcome: "unknown-device",
     said: [
-      "I ignored that: I can't tell which of your devices sent it. Send it again; if that fails, log out and in on this device.",
+      "I ignored that: I can't tell which of your devices sent it. Send it again; if that fails, log out and back in on the device that you sent it from.",
     ],
     refused: ["unknown-device"],
   },
@@ -459,7 +459,7 @@ Deno.test("Operator hints at undecryptable messages once per room in ten minutes
   await running.receive("start", { payload: locked(), sender: mallory });
   await world.clock.advance(5_000);
   assert.deepEqual(world.texts, [
-    "I can't read your message: your app sends to verified devices only, and mine isn't verified. Verify it, or turn that setting off for this room.",
+    "I can't read your message: your app sends to verified devices only, and mine isn't verified. Verify my device or turn that setting off for this room, then send the message again.",
   ]);
   assert.deepEqual(world.refusals, ["(undecryptable)", "(undecryptable)", "stranger"]);
   await world.clock.advance(600_000);

@@ -144,7 +144,7 @@ Deno.test("Operator shows what is provisional after 10 s, and tells it at the ti
   await world.clock.advance(1);
   assert.deepEqual(world.story, [
     on,
-    "✎ clawdbot is on (1 replica), starting… not scheduled yet: 0/1 nodes are available: 1 Insufficient memory.",
+    "✎ clawdbot is on (1 replica), starting… Not scheduled yet: 0/1 nodes are available: 1 Insufficient memory.",
   ]);
   await world.clock.advance(50_000);
   assert.deepEqual(world.story.slice(2), [
@@ -551,7 +551,7 @@ Deno.test("Operator takes a change whose outcome nobody told for nobody's doing"
   await using running = world.start();
   await running.receive("start");
   await world.clock.advance(30_000);
-  assert.match(world.story.join(), /I don't know whether I could start clawdbot/);
+  assert.match(world.story.join(), /Can't tell whether clawdbot was started/);
   const { length } = world.story;
   world.setScale(1);
   await world.clock.advance(60_000);

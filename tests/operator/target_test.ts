@@ -78,14 +78,14 @@ Deno.test("Operator tells at once what is refused for good", async (t) => {
 
 Deno.test("Operator tries for 30 s, says so after 5 s, then that it failed, and does nothing later", async (t) => {
   const rows: [command: string, call: string, said: string][] = [
-    ["start", "scaler.read", `Can't start clawdbot: the Kubernetes API hasn't answered for 30 s. ${nothing}`],
+    ["start", "scaler.read", `Can't start clawdbot: the Kubernetes API didn't answer within 30 s. ${nothing}`],
     [
       "start",
       "scale",
-      "I don't know whether I could start clawdbot: the Kubernetes API hasn't answered for 30 s. " +
+      "Can't tell whether clawdbot was started: the Kubernetes API didn't answer within 30 s. " +
       "Send `status` to check.",
     ],
-    ["status", "scaler.read", "Can't check clawdbot: the Kubernetes API hasn't answered for 30 s."],
+    ["status", "scaler.read", "Can't check clawdbot: the Kubernetes API didn't answer within 30 s."],
   ];
   for (const [command, call, said] of rows) {
     await t.step(`${command}, ${call} fails`, async () => {
@@ -127,7 +127,7 @@ Deno.test("Operator tries for 30 s, says so after 5 s, then that it failed, and 
 Deno.test("Operator gives up after 30 s when a call hangs, and cannot know what came of a change", async (t) => {
   const hang = (signal: AbortSignal | undefined) =>
     new Promise<void>((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
-  for (const [call, part] of [["scaler.read", "Nothing was changed."], ["scale", "I don't know whether"]] as const) {
+  for (const [call, part] of [["scaler.read", "Nothing was changed."], ["scale", "Can't tell whether"]] as const) {
     await t.step(`${call} hangs`, async () => {
       const world = new World();
       world.before = (name, _detail, signal) => name === call ? hang(signal) : undefined;

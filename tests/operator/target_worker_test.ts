@@ -85,7 +85,7 @@ Deno.test("An unknown failure of one look, one Event, or one command's read ends
   await running.receive("start clawdbot");
   await world.clock.advance(30_000);
   assert.deepEqual(world.effects, [1]);
-  assert.match(world.story.join("\n"), /Can't start ollama: the Kubernetes API hasn't answered for 30 s/);
+  assert.match(world.story.join("\n"), /Can't start ollama: the Kubernetes API didn't answer within 30 s/);
   world.before = () => {};
   await running.receive("start ollama");
   assert.deepEqual(world.effects, [1, "ollama 1"]);

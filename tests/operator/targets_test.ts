@@ -89,7 +89,7 @@ Deno.test("Operator tells of all targets where one cannot be had", async () => {
   const waiting = `${on("clawdbot")}\nThe Kubernetes API isn't answering. Still trying to start ollama…`;
   const [first, text = "", alert] = world.story;
   assert.deepEqual([first, alert], [waiting, `! ${alice}: Can't start ollama`]);
-  assert.ok(text.startsWith(`✎ ${on("clawdbot")}\nCan't start ollama: the Kubernetes API hasn't answered`), text);
+  assert.ok(text.startsWith(`✎ ${on("clawdbot")}\nCan't start ollama: the Kubernetes API didn't answer`), text);
 });
 
 Deno.test("Operator killed between two targets does each once, whatever was done to the first meanwhile", async (t) => {

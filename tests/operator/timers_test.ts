@@ -61,7 +61,7 @@ Deno.test("Operator stops at once what was due while it was down, and says so", 
   await rest();
   assert.deepEqual(world.effects, [1, 0]);
   assert.deepEqual(world.story.slice(2), [
-    "! @alice:example.org: clawdbot is off: its time was up 3 h ago, but I couldn't stop it then",
+    "! @alice:example.org: clawdbot is off: its time was up 3 h ago, but I couldn't stop it on time",
   ]);
 });
 
@@ -117,9 +117,9 @@ Deno.test("Operator answers what it is told about time", async () => {
   assert.deepEqual(world.texts, [
     "clawdbot is already off",
     "clawdbot is on (1 replica), starting…",
-    "clawdbot has no stop time to extend. Send `start 1h` to set one.",
+    "clawdbot isn't set to stop automatically. Send `start 1h` to stop it in an hour.",
     "clawdbot is already running (1/1 ready). Stops automatically in 2 h.",
-    "Extended: clawdbot stops automatically in 2 h 30 min",
+    "Extended: clawdbot now stops automatically in 2 h 30 min",
     "clawdbot is running: 1/1 ready, up 0 s; stops automatically in 2 h 30 min",
     "`5s` is too short; the least is 1m.",
   ]);
@@ -180,7 +180,7 @@ Deno.test("Operator extends from now on what is over, and could not be stopped",
   await world.clock.advance(3 * hour);
   world.before = () => {};
   await running.receive("extend 1h");
-  assert.equal(world.story.at(-1), "Extended: clawdbot stops automatically in 1 h");
+  assert.equal(world.story.at(-1), "Extended: clawdbot now stops automatically in 1 h");
   await world.clock.advance(hour - 1);
   assert.deepEqual(world.effects, [1]);
   await world.clock.advance(1);

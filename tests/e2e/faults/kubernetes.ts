@@ -66,7 +66,7 @@ async function stopControlPlane(ground: Ground): Promise<Measured> {
 }
 
 const done = /is on/;
-const tooLong = /Can't start .* hasn't answered for 30 s/;
+const tooLong = /Can't start .* didn't answer within 30 s/;
 
 /** All of them. */
 export const kubernetesRows: readonly Row<Ground>[] = [

@@ -212,7 +212,7 @@ export const cases: readonly Case[] = [
     async run(_world, scene) {
       await scene.says("start pending");
       const words = /^pending isn't ready \(0\/1\): no node can run it \(`Unschedulable`: .*Insufficient memory/;
-      await scene.hears(/pending is on \(1 replica\), starting… not scheduled yet: .*Insufficient memory/);
+      await scene.hears(/pending is on \(1 replica\), starting… Not scheduled yet: .*Insufficient memory/);
       await scene.hears(words);
       await scene.rings(/pending isn't ready: no node can run it$/);
       assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
@@ -267,8 +267,8 @@ export const cases: readonly Case[] = [
       return await told(
         scene,
         knowing,
-        /: the namespace's quota allows no more pods \(`FailedCreate`: .*exceeded quota: compute/,
-        /clawdbot isn't ready: the namespace's quota allows no more pods$/,
+        /: its pods would exceed the namespace's quota \(`FailedCreate`: .*exceeded quota: compute/,
+        /clawdbot isn't ready: its pods would exceed the namespace's quota$/,
       );
     },
   },
@@ -281,8 +281,8 @@ export const cases: readonly Case[] = [
       return await told(
         scene,
         knowing,
-        /: the namespace's quota allows no more pods \(`FailedCreate`: .*exceeded quota: compute/,
-        /clawdbot isn't ready: the namespace's quota allows no more pods$/,
+        /: its pods would exceed the namespace's quota \(`FailedCreate`: .*exceeded quota: compute/,
+        /clawdbot isn't ready: its pods would exceed the namespace's quota$/,
       );
     },
   },
