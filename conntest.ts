@@ -20,7 +20,25 @@ import { findHomeserver, HomeserverClient, homeserverVersions, tryLogin } from "
 import { probeStore } from "./lib/store/mod.ts";
 import { findOldStore } from "./lib/takeover/mod.ts";
 
-if (import.meta.main) Deno.exit(await connectionTest());
+const USAGE = `Usage: deno task conntest
+
+Checks configuration, homeserver, login, store and cluster. Changes nothing.
+The configuration comes from environment variables: see docs/configuration.md, or deno task start --help.
+
+Exit codes: 0 all is well, 1 something isn't, 2 wrong configuration or usage`;
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
+
+async function main(args: readonly string[]): Promise<number> {
+  const unknown = args.find((argument) => argument !== "-h" && argument !== "--help");
+  if (unknown !== undefined) {
+    console.error(`unknown argument ${JSON.stringify(unknown)}; see --help`);
+    return 2;
+  }
+  if (args.length === 0) return await connectionTest();
+  console.log(USAGE);
+  return 0;
+}
 
 /**
  * Runs the test on the environment's configuration and prints a line for each check.

@@ -130,7 +130,7 @@ const rows: readonly Row[] = [
     name: "a wrong configuration",
     run: (ground) => ground.run({ ALLOWED_USERS: "alice", MATRIX_USER: "" }),
     code: 2,
-    says: [/^✘ configuration: MATRIX_USER: not set/, /^✘ configuration: ALLOWED_USERS: "alice"/],
+    says: [/^✘ configuration: MATRIX_USER: not set/, /^✘ configuration: ALLOWED_USERS: not a full user ID \(got "alice"\); use @/],
   },
   {
     name: "no homeserver there",
@@ -210,7 +210,7 @@ const rows: readonly Row[] = [
     name: "no cluster",
     run: (ground) => ground.run({ KUBECONFIG: join(ground.folder, "none") }),
     code: 1,
-    says: [/^✘ kubernetes: KUBECONFIG: cannot use .*: no such file/, /^– target: needs kubernetes$/],
+    says: [/^✘ kubernetes: KUBECONFIG: can't use .*: no such file/, /^– target: needs kubernetes$/],
   },
   {
     name: "a cluster that hangs",

@@ -74,11 +74,11 @@ Deno.test("docs/configuration.md names the arguments and exit codes that --help 
   const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", "main.ts", "--help"], cwd: root })
     .output();
   const help = new TextDecoder().decode(stdout);
-  const [usage = ""] = help.split("exit codes:");
+  const [usage = ""] = help.split("Exit codes:");
   const told = table(text, "Argument", "What it does").flatMap(([cell = ""]) => cell.match(/--[a-z-]+/g) ?? []);
   assert.deepEqual(told.toSorted(), [...new Set(usage.match(/--[a-z-]+/g))].toSorted());
   const codes = table(text, "Exit code", "Meaning").map((cells) => cells.join(" "));
-  assert.deepEqual(codes, /exit codes: (.*)/.exec(help)?.[1]?.split(", "));
+  assert.deepEqual(codes, /Exit codes: (.*)/.exec(help)?.[1]?.split(", "));
 });
 
 Deno.test("the permissions in docs/install.md are those of the Roles", async () => {

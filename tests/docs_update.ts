@@ -4,7 +4,7 @@
  * @module
  */
 
-import { markdownTable } from "../lib/config/mod.ts";
+import { markdownTables } from "../lib/config/mod.ts";
 import { type Metric, METRICS } from "../lib/service/mod.ts";
 
 /** A page with a generated table: its path, and the marker that the table stands between. */
@@ -16,7 +16,7 @@ interface Generated {
 
 /** All generated tables. */
 export const generated: readonly Generated[] = [
-  { page: page("configuration"), marker: "configuration", table: markdownTable },
+  { page: page("configuration"), marker: "configuration", table: markdownTables },
   { page: page("operations"), marker: "metrics", table: metricsTable },
 ];
 

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { parseArgs } from "node:util";
 import { ConfigError } from "../errors.ts";
-import { ROWS, type Variable } from "./variables.ts";
+import { quoted } from "./values.ts";
+import { GROUPS, type Variable, VARIABLES } from "./variables.ts";
 
 /** What the program is to do: what an option names, or to run the operator. */
 export type Purpose =
@@ -21,87 +21,119 @@ export type Purpose =
 
 type Option = Exclude<Purpose, "operate">;
 
-/** Options; of several that are given, the last one counts. */
+/** Options; of several that are given, the last one in this order counts. */
 const OPTIONS: Readonly<Record<Option, string>> = {
-  "reset-identity": "make a new cross-signing identity for the operator's account, and exit; for when both the\n" +
-    "volume and the recovery key are lost",
-  "fresh-device": "run the operator, and leave the device of the Python operator alone: its files are set aside",
-  "conntest": "check configuration, homeserver, login and cluster, and exit 0 or 1",
-  "new-recovery-key": "print a new recovery key for RECOVERY_KEY, and exit",
-  "version": "print the version",
-  "help": "print this",
+  "reset-identity":
+    "Make a new cross-signing identity for the operator's account and exit. For when both the volume and " +
+    "the recovery key are lost.",
+  "fresh-device": "Run, but set the Python operator's store aside instead of taking its device over.",
+  "conntest": "Check configuration, homeserver, login, store and cluster, and exit. Changes nothing.",
+  "new-recovery-key": "Print a new key for RECOVERY_KEY and exit.",
+  "version": "Print the version and exit.",
+  "help": "Print this help and exit.",
 };
 
 const NAMES = Object.keys(OPTIONS) as Option[];
+/** What `--help` fits into. */
+const COLUMNS = 100;
 
 /**
  * Reads the arguments.
  *
- * @throws ConfigError if they are not permitted
+ * @throws ConfigError if there is an unknown one among them
  */
 export function readArguments(args: readonly string[]): Purpose {
-  const options = Object.fromEntries(NAMES.map((name) => [name, { type: "boolean" } as const]));
-  try {
-    const { values } = parseArgs({ args: [...args], options });
-    return NAMES.findLast((name) => values[name]) ?? "operate";
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    const permitted = NAMES.map((name) => `--${name}`).join(", ");
-    throw new ConfigError([error.message, `permitted: ${permitted}, or nothing`]);
+  const long = args.map((argument) => argument === "-h" ? "--help" : argument);
+  const unknown = long.filter((argument) => !NAMES.some((name) => argument === `--${name}`));
+  if (unknown.length > 0) {
+    throw new ConfigError(unknown.map((argument) => `unknown argument ${quoted(argument)}; see --help`));
   }
+  return NAMES.findLast((name) => long.includes(`--${name}`)) ?? "operate";
 }
 
-/** How the program is used, for `--help`. */
+/** How the program is used, for `--help`, without a newline at its end. */
 export function usage(version: string): string {
-  const options = [["(nothing)", "run the operator"], ...NAMES.map((name) => [`--${name}`, OPTIONS[name]])]
-    .map(([name = "", meaning = ""]) => `  ${name.padEnd(18)}  ${meaning.replace("\n", `\n${" ".repeat(22)}`)}`);
-  return `openclaw-toggle ${version}: switches a Kubernetes Deployment on and off from an encrypted Matrix chat
+  return `openclaw-toggle ${version}: turns Kubernetes workloads on and off from an encrypted Matrix chat
 
-usage: openclaw-toggle [${NAMES.map((name) => `--${name}`).join(" | ")}]
+Usage: openclaw-toggle [OPTION]
 
-${options.join("\n")}
+Without an option, the operator runs until SIGTERM or SIGINT.
 
-exit codes: 0 ended well, 1 failed, 2 wrong configuration or usage
+Options:
+${NAMES.map((name) => entry(name === "help" ? "-h, --help" : `--${name}`, OPTIONS[name])).join("\n")}
 
-configuration, from the environment:
+Exit codes: 0 ended well, 1 failed, 2 wrong configuration or usage
+
+Environment variables (NAME_FILE: path of a file that holds the value):
 ${helpTable()}`;
 }
 
-const HEADINGS = ["Variable", "Required", "Default", "Permitted", "Meaning"];
-
-/** The table in Markdown, its columns aligned as `deno fmt` aligns them, without a newline at its end. */
-export function markdownTable(): string {
-  const rows = [HEADINGS, ...ROWS.map((variable) => cellsOf(variable, "`"))];
-  const widths = HEADINGS.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const [head, ...body] = rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)));
-  const ruler = widths.map((width) => "-".repeat(width));
-  return [head ?? [], ruler, ...body].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
-}
-
-/** The table as plain text, for `--help`, without a newline at its end. */
+/** The variables as plain text, for `--help`, without a newline at its end. */
 export function helpTable(): string {
-  return ROWS.map((variable) => {
-    const [name, required, unset, permitted, meaning] = cellsOf(variable, "");
-    const otherwise = required === "yes"
-      ? "required"
-      : required === "no"
-      ? `default: ${unset}`
-      : `required ${required}`;
-    return `  ${name}\n      ${meaning}\n      permitted: ${permitted}\n      ${otherwise}`;
-  }).join("\n");
+  const entryOf = (variable: Variable<unknown>): string => {
+    const { name, meaning, permitted } = variable;
+    const allowed = permitted === "any text" ? "" : `allowed: ${permitted}`;
+    const facts = [defaultOf(variable, "", "default: "), allowed].filter((fact) => fact !== "").join("; ");
+    return entry(name, `${meaning}${others(variable, "")}`, facts.charAt(0).toUpperCase() + facts.slice(1));
+  };
+  return Object.entries(GROUPS)
+    .map(([title, keys]) => [`\n${title}:`, ...keys.map((key) => entryOf(VARIABLES[key]))].join("\n"))
+    .join("\n");
 }
 
-/** One cell for each heading. */
-function cellsOf(variable: Variable<unknown>, quote: string): string[] {
-  const { name, otherName, secret, default: unset, defaultInWords, requiredFor, permitted, meaning } = variable;
-  const code = (text: string) => `${quote}${text}${quote}`;
-  const file = secret ? `; or ${code(`${name}_FILE`)}, the path of a file that holds it` : "";
-  const other = otherName ? `; ${code(otherName)} is understood too` : "";
-  return [
-    code(name),
-    unset === undefined ? "yes" : requiredFor ? `for ${requiredFor.join(", ")}` : "no",
-    defaultInWords ?? (typeof unset === "string" && !requiredFor ? code(unset) : ""),
-    permitted,
-    `${meaning}${file}${other}`,
-  ];
+/** The variables as tables in Markdown, one for each group, without a newline at the end. */
+export function markdownTables(): string {
+  const cellsOf = (variable: Variable<unknown>): string[] => {
+    const { name, meaning, permitted } = variable;
+    const allowed = permitted === "any text" ? "" : ` Allowed: ${permitted}.`;
+    const unset = defaultOf(variable, "`", "").replace(/^required$/, "**required**");
+    return [`\`${name}\``, unset, `${meaning}${allowed}${others(variable, "`")}`];
+  };
+  return Object.entries(GROUPS).map(([title, keys]) =>
+    `### ${title}\n\n${markdownTable(["Variable", "Default", "Meaning"], keys.map((key) => cellsOf(VARIABLES[key])))}`
+  ).join("\n\n");
+}
+
+/** A table in Markdown, its columns aligned as `deno fmt` aligns them. */
+function markdownTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [headings, ...rows];
+  const widths = headings.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
+  const lines = all.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)));
+  return lines.toSpliced(1, 0, widths.map((width) => "-".repeat(width)))
+    .map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+}
+
+/** Other names under which a variable may be given. */
+function others({ name, otherName, secret }: Variable<unknown>, quote: string): string {
+  if (secret) return ` Or ${quote}${name}_FILE${quote}.`;
+  return otherName ? ` ${quote}${otherName}${quote} works, too.` : "";
+}
+
+/** What holds without a variable, after a label; nothing if that goes without saying. */
+function defaultOf(
+  { default: unset, defaultInWords, requiredFor }: Variable<unknown>,
+  quote: string,
+  label: string,
+): string {
+  if (unset === undefined) return "required";
+  const text = typeof unset === "string" && unset !== "nothing" ? `${quote}${unset}${quote}` : "";
+  const otherwise = defaultInWords ?? text;
+  if (requiredFor === undefined) return otherwise === "" ? "" : `${label}${otherwise}`;
+  return `required for ${requiredFor.join(", ")}${otherwise === "" ? "" : `; otherwise ${otherwise}`}`;
+}
+
+/** A name and paragraphs beside it, wrapped. */
+function entry(name: string, ...paragraphs: readonly string[]): string {
+  const indent = 26;
+  const lines: string[] = [];
+  for (const paragraph of paragraphs.filter((each) => each !== "")) {
+    const [first = "", ...words] = paragraph.split(" ");
+    lines.push(first);
+    for (const word of words) {
+      const line = `${lines.at(-1)} ${word}`;
+      if (indent + line.length <= COLUMNS) lines.splice(-1, 1, line);
+      else lines.push(word);
+    }
+  }
+  return lines.map((line, index) => `${(index === 0 ? `  ${name}` : "").padEnd(indent)}${line}`).join("\n");
 }

@@ -26,7 +26,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /**
  * Reads the configuration. Values are trimmed, and empty ones count as unset.
  *
- * @throws ConfigError with one line for each problem: the variable, what was given (never a secret), what is permitted
+ * @throws ConfigError with one line for each problem: the variable, what was given (never a secret), what is allowed
  */
 export function readConfig(env: Environment, context: Context): Config {
   const problems: string[] = [];
@@ -35,7 +35,7 @@ export function readConfig(env: Environment, context: Context): Config {
       return [key, valueOf(variable, env, context)];
     } catch (error) {
       if (!(error instanceof Unfit)) throw error;
-      problems.push(...error.problems.map((problem) => `${problem}; permitted: ${variable.permitted}`));
+      problems.push(...error.problems);
       return [key, undefined];
     }
   });
@@ -60,15 +60,15 @@ function rivals(env: Environment): string[] {
   const { targets, deploymentName, deploymentNamespace } = VARIABLES;
   if (trimmed(env, targets.name) === "") return [];
   return [deploymentName, deploymentNamespace].filter(({ name }) => trimmed(env, name) !== "")
-    .map(({ name }) => `${name}: set together with ${targets.name}, one too many; permitted: either of them`);
+    .map(({ name }) => `${name}: can't be combined with ${targets.name}; remove one of them`);
 }
 
 /** Identities of people who may not command; looked for only where both rows could be read. */
 function strangers({ trustedIdentities, allowedUsers }: Partial<Settings>): string[] {
-  const { trustedIdentities: { name, permitted } } = VARIABLES;
+  const { trustedIdentities: { name } } = VARIABLES;
   return (allowedUsers === undefined ? [] : trustedIdentities ?? [])
     .filter(([userId]) => !allowedUsers?.includes(userId))
-    .map(([userId]) => `${name}: ${quoted(userId)} is not among ALLOWED_USERS; permitted: ${permitted}`);
+    .map(([userId]) => `${name}: user is not in ALLOWED_USERS (got ${quoted(userId)}); add or remove it`);
 }
 
 /** What the way to log in requires and nobody gave. */
@@ -76,15 +76,17 @@ function missing({ authMethod }: Partial<Settings>, env: Environment): string[] 
   return ROWS.filter(({ name, secret, requiredFor = [] }) =>
     requiredFor.some((method) => method === authMethod) &&
     trimmed(env, name) === "" && (!secret || trimmed(env, `${name}_FILE`) === "")
-  ).map(({ name, permitted }) =>
-    `${name}: not set, but required for AUTH_METHOD=${authMethod}; permitted: ${permitted}`
+  ).map(({ name, secret }) =>
+    `${name}: not set, but required for AUTH_METHOD=${authMethod}${secret ? `; set it or ${name}_FILE` : ""}`
   );
 }
 
 function valueOf(variable: Variable<unknown>, env: Environment, context: Context): unknown {
-  const { name, default: unset, parse } = variable;
+  const { name, default: unset, permitted, parse } = variable;
   const given = givenFor(variable, env, context);
-  if (given === undefined && unset === undefined) throw new Unfit(`${name}: not set, but required`);
+  if (given === undefined && unset === undefined) {
+    throw new Unfit(`${name}: not set, but required; use ${permitted}`);
+  }
   if (given === undefined && unset === "nothing") return undefined;
   const text = given?.text ?? (typeof unset === "function" ? unset(context) : unset ?? "");
   try {
@@ -103,9 +105,9 @@ function givenFor(variable: Variable<unknown>, env: Environment, context: Contex
   const name = `${variable.name}_FILE`;
   const path = trimmed(env, name);
   if (!variable.secret || path === "") return given;
-  if (given !== undefined) throw new Unfit(`${name}: set together with ${variable.name}, one too many`);
+  if (given !== undefined) throw new Unfit(`${name}: can't be combined with ${variable.name}; remove one of them`);
   const text = contentOf(path, name, context);
-  if (text === "") throw new Unfit(`${name}: ${JSON.stringify(path)} is empty`);
+  if (text === "") throw new Unfit(`${name}: file is empty (got ${JSON.stringify(path)})`);
   return { name, text };
 }
 
@@ -114,7 +116,7 @@ function contentOf(path: string, name: string, context: Context): string {
     return context.readFile(path).replace(/[\r\n]+$/, "");
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Unfit(`${name}: cannot read ${JSON.stringify(path)}: ${reason}`);
+    throw new Unfit(`${name}: can't read the file: ${reason} (got ${JSON.stringify(path)})`);
   }
 }
 

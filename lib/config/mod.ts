@@ -5,9 +5,9 @@
  * @module
  */
 
-export { helpTable, markdownTable, type Purpose, readArguments, usage } from "./arguments.ts";
+export { helpTable, markdownTables, type Purpose, readArguments, usage } from "./arguments.ts";
 export { type Config, type Environment, type JwtLogin, type Login, readConfig, type SsoLogin } from "./environment.ts";
 export { encodeRecoveryKey } from "./recovery_key.ts";
 export { Secret } from "./secret.ts";
 export type { Homeserver, HttpAddress, Target } from "./values.ts";
-export { type Context, type Settings, VARIABLES } from "./variables.ts";
+export { type Context, GROUPS, type Settings, VARIABLES } from "./variables.ts";

@@ -18,14 +18,14 @@ export function decodeRecoveryKey(text: string): Uint8Array<ArrayBuffer> | { rea
   let number = 0n;
   for (const character of text.replace(/\s/g, "")) {
     const digit = ALPHABET.indexOf(character);
-    if (digit < 0) return { wrong: "a character that base58 does not have" };
+    if (digit < 0) return { wrong: "it has a character that base58 lacks" };
     number = number * 58n + BigInt(digit);
   }
   const hex = number.toString(16);
   const bytes = Uint8Array.fromHex(hex.padStart(hex.length + hex.length % 2, "0"));
-  if (bytes.length !== PREFIX.length + KEY_BYTES + 1) return { wrong: "not as long as one" };
-  if (bytes[0] !== PREFIX[0] || bytes[1] !== PREFIX[1]) return { wrong: "it does not begin as one does" };
-  if (bytes.reduce((parity, byte) => parity ^ byte, 0) !== 0) return { wrong: "mistyped: its parity is wrong" };
+  if (bytes.length !== PREFIX.length + KEY_BYTES + 1) return { wrong: "it has the wrong length" };
+  if (bytes[0] !== PREFIX[0] || bytes[1] !== PREFIX[1]) return { wrong: "it has the wrong prefix" };
+  if (bytes.reduce((parity, byte) => parity ^ byte, 0) !== 0) return { wrong: "it is mistyped (wrong parity)" };
   return bytes.slice(PREFIX.length, -1);
 }
 

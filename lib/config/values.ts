@@ -40,50 +40,67 @@ export function quoted(text: string): string {
   return JSON.stringify(safe.length > 80 ? `${safe.slice(0, 80)}…` : safe);
 }
 
+/** What is wrong with a text, and what to use. */
+function unfit(problem: string, text: string, use?: string): string {
+  return `${problem} (got ${quoted(text)})${use === undefined ? "" : `; use ${use}`}`;
+}
+
+/** `a, b or c` */
+function alternatives(words: readonly string[]): string {
+  return words.join(", ").replace(/, ([^,]*)$/, " or $1");
+}
+
 /** One of some words, in any case: each name of `choices` is what its words stand for. */
 export function oneOf<const Name extends string>(choices: Readonly<Record<Name, readonly string[]>>): Parser<Name> {
   const names = Object.keys(choices) as Name[];
+  const words = alternatives(names.flatMap((name) => choices[name]));
   return (text) => {
     const name = names.find((each) => choices[each].includes(text.toLowerCase()));
-    if (name === undefined) throw new Unfit(`${quoted(text)} is none of them`);
+    if (name === undefined) throw new Unfit(unfit(`must be ${words}`, text));
     return name;
   };
 }
 
 /** A text of some form. */
-export function textOf(what: string, fits: (text: string) => boolean): Parser<string> {
+export function textOf(what: string, fits: (text: string) => boolean, use?: string): Parser<string> {
   return (text) => {
-    if (!fits(text)) throw new Unfit(`${quoted(text)} is not ${what}`);
+    if (!fits(text)) throw new Unfit(unfit(`not ${what}`, text, use));
     return text;
   };
 }
 
 /** Items between commas, each checked; empty ones and repetitions are left out. */
-export function listOf(what: string, fits: (item: string) => boolean): Parser<readonly string[]> {
+export function listOf(what: string, fits: (item: string) => boolean, use: string): Parser<readonly string[]> {
   return (text) => {
     const items = [...new Set(text.split(",").map((item) => item.trim()).filter((item) => item !== ""))];
-    const unfit = items.filter((item) => !fits(item));
-    if (unfit.length > 0) throw new Unfit(unfit.map((item) => `${quoted(item)} is not ${what}`).join(", "));
-    if (items.length === 0) throw new Unfit(`${quoted(text)} names nothing`);
+    const wrong = items.filter((item) => !fits(item));
+    if (wrong.length > 0) throw new Unfit(...wrong.map((item) => unfit(`not ${what}`, item, use)));
+    if (items.length === 0) throw new Unfit(unfit("empty list", text, use));
     return Object.freeze(items);
   };
 }
 
-/** A whole number within bounds. */
-export function wholeNumber(least: number, most: number): Parser<number> {
+/** A whole number within bounds; `or` is a word that the caller takes instead. */
+export function wholeNumber(least: number, most: number, or?: string): Parser<number> {
+  const allowed = `a whole number from ${least} to ${most}${or === undefined ? "" : `, or ${or}`}`;
   return (text) => {
-    if (!/^\d+$/.test(text)) throw new Unfit(`${quoted(text)} is not a whole number`);
-    if (Number(text) < least || Number(text) > most) throw new Unfit(`${quoted(text)} is out of bounds`);
-    return Number(text);
+    const number = /^\d+$/.test(text) ? Number(text) : NaN;
+    if (!(number >= least && number <= most)) throw new Unfit(unfit(`must be ${allowed}`, text));
+    return number;
   };
 }
 
-/** A length of time from `leastMs` up to `mostMs` milliseconds. */
-export function duration(mostMs: number, leastMs = 1): Parser<number> {
+/** A length of time from `leastMs` up to `mostMs` milliseconds; `use` says so to people. */
+export function duration({ leastMs = 1, mostMs, use }: {
+  readonly leastMs?: number;
+  readonly mostMs: number;
+  readonly use: string;
+}): Parser<number> {
   return (text) => {
     const milliseconds = parseDuration(text);
-    if (milliseconds === undefined) throw new Unfit(`${quoted(text)} is not a duration`);
-    if (milliseconds < leastMs || milliseconds > mostMs) throw new Unfit(`${quoted(text)} is out of bounds`);
+    if (milliseconds === undefined) throw new Unfit(unfit("not a duration", text, use));
+    if (milliseconds < leastMs) throw new Unfit(unfit("too short", text, use));
+    if (milliseconds > mostMs) throw new Unfit(unfit("too long", text, use));
     return milliseconds;
   };
 }
@@ -91,28 +108,38 @@ export function duration(mostMs: number, leastMs = 1): Parser<number> {
 /** 32 bytes in base64, either alphabet, with or without padding, kept as a secret. */
 export function secretKey(text: string): Secret<Uint8Array> {
   const base64 = text.replaceAll("-", "+").replaceAll("_", "/").replace(/={1,2}$/, "");
-  if (!/^[A-Za-z0-9+/]+$/.test(base64) || base64.length % 4 === 1) throw new Unfit("what was given is not base64");
+  if (!/^[A-Za-z0-9+/]+$/.test(base64) || base64.length % 4 === 1) {
+    throw new Unfit("not base64; use 32 bytes in base64");
+  }
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  if (bytes.length !== 32) throw new Unfit(`what was given is ${bytes.length} bytes long, not 32`);
+  if (bytes.length !== 32) throw new Unfit(`${bytes.length} bytes long; use 32 bytes in base64`);
   return new Secret(bytes);
 }
 
 /** A recovery key, kept as a secret. */
 export function recoveryKey(text: string): Secret<Uint8Array<ArrayBuffer>> {
   const key = decodeRecoveryKey(text);
-  if ("wrong" in key) throw new Unfit(`what was given is no recovery key: ${key.wrong}`);
+  if ("wrong" in key) throw new Unfit(`not a recovery key: ${key.wrong}`);
   return new Secret(key);
 }
 
 /** A master key by user id. A user id may contain `=` too: what stands behind the last one that is no padding is the key. */
 export type TrustedIdentity = readonly [userId: string, masterKey: string];
 
+const identityList = listOf(
+  "@user:server=<key>",
+  (item) => identityOf(item) !== undefined,
+  "the user's public master key, 43 characters of base64",
+);
+
 /** Users and their public master keys (unpadded base64, each 32 bytes), each user once; of nothing, none. */
 export function trustedIdentities(text: string): readonly TrustedIdentity[] {
   const identities = new Map<string, string>();
-  for (const item of text === "" ? [] : listOf("@user:server=<key>", (each) => identityOf(each) !== undefined)(text)) {
+  for (const item of text === "" ? [] : identityList(text)) {
     const [userId, masterKey] = identityOf(item) ?? [item, item];
-    if ((identities.get(userId) ?? masterKey) !== masterKey) throw new Unfit(`${quoted(userId)} is given two keys`);
+    if ((identities.get(userId) ?? masterKey) !== masterKey) {
+      throw new Unfit(unfit("two keys for one user", userId, "one of them"));
+    }
     identities.set(userId, masterKey);
   }
   return Object.freeze([...identities].map((identity) => Object.freeze(identity)));
@@ -168,23 +195,28 @@ export function isSubdomain(text: string): boolean {
 
 /** An http or https URL without credentials, query and fragment; its slashes at the end are cut off. */
 export function url(text: string): string {
+  return urlOf(text, "an http or https URL");
+}
+
+function urlOf(text: string, allowed: string): string {
   const parsed = /^https?:\/\//i.test(text) ? URL.parse(text) : null;
-  if (parsed === null) throw new Unfit(`${quoted(text)} is no such thing`);
-  if (parsed.username !== "" || parsed.password !== "") throw new Unfit("a user name or password stands in the URL");
-  if (/[?#]/.test(text)) throw new Unfit("a query or a fragment stands in the URL");
+  if (parsed === null) throw new Unfit(unfit(`must be ${allowed}`, text));
+  if (parsed.username !== "" || parsed.password !== "") throw new Unfit("must be a URL without user name and password");
+  if (/[?#]/.test(text)) throw new Unfit("must be a URL without query and fragment");
   return parsed.href.replace(/\/+$/, "");
 }
 
 /** An {@linkcode url}, or a server name. */
 export function homeserver(text: string): Homeserver {
-  return Object.freeze(isServerName(text) ? { kind: "name", name: text } : { kind: "url", url: url(text) });
+  if (isServerName(text)) return Object.freeze({ kind: "name", name: text });
+  return Object.freeze({ kind: "url", url: urlOf(text, "an http or https URL, or a server name") });
 }
 
 /** `host:port`, `[IPv6]:port`, or `off`, which is undefined. */
 export function httpAddress(text: string): HttpAddress | undefined {
   if (text.toLowerCase() === "off") return undefined;
   const [, host, port] = /^(.+):(\d+)$/.exec(text) ?? [];
-  if (host === undefined || !isServerName(text)) throw new Unfit(`${quoted(text)} is no address to listen on`);
+  if (host === undefined || !isServerName(text)) throw new Unfit(unfit("must be host:port, [IPv6]:port or off", text));
   return Object.freeze({ hostname: host.replace(/^\[|\]$/g, ""), port: Number(port) });
 }
 
@@ -200,13 +232,13 @@ export function targets(text: string): readonly Target[] {
   const problems: string[] = [];
   for (const item of text.split(",").map((each) => each.trim()).filter((each) => each !== "")) {
     const target = targetOf(item);
-    if (typeof target === "string") problems.push(`${quoted(item)} ${target}`);
-    else if (found.has(target.alias)) problems.push(`${quoted(item)} has the alias of another target`);
+    if (typeof target === "string") problems.push(unfit(target, item));
+    else if (found.has(target.alias)) problems.push(unfit("alias is taken by another target", item));
     else if ([...found.values()].some((other) => placeOf(other) === placeOf(target))) {
-      problems.push(`${quoted(item)} is a second alias of one target`);
+      problems.push(unfit("second alias for the same workload", item));
     } else found.set(target.alias, target);
   }
-  if (found.size === 0 && problems.length === 0) problems.push(`${quoted(text)} names nothing`);
+  if (found.size === 0 && problems.length === 0) problems.push(unfit("empty list", text, "alias=namespace/name"));
   if (problems.length > 0) throw new Unfit(...problems);
   return Object.freeze([...found.values()]);
 }
@@ -217,12 +249,14 @@ function targetOf(item: string): Target | string {
   const parts = place.split("/").map((part) => part.trim());
   const [kind = "", namespace = "", name = ""] = parts.length === 2 ? ["deployment", ...parts] : parts;
   if (parts.length > 3 || (kind !== "deployment" && kind !== "statefulset")) {
-    return "is not alias=namespace/name or alias=statefulset/namespace/name";
+    return "must be alias=namespace/name or alias=statefulset/namespace/name";
   }
-  if (!/^[a-z][a-z0-9-]*$/.test(alias)) return "has an alias that is not [a-z][a-z0-9-]*";
-  if (alias === "all" || parse(alias, [], []).kind === "command") return "has an alias that is a word of a command";
-  if (!isLabel(namespace)) return "has a namespace that is not a DNS label";
-  if (!isSubdomain(name)) return "has a name that is not a DNS subdomain";
+  if (!/^[a-z][a-z0-9-]*$/.test(alias)) {
+    return "alias must be lower-case letters, digits and hyphens, with a letter first";
+  }
+  if (alias === "all" || parse(alias, [], []).kind === "command") return "alias must not be a command word";
+  if (!isLabel(namespace)) return "namespace must be a DNS label";
+  if (!isSubdomain(name)) return "name must be a DNS subdomain";
   return Object.freeze({ alias, kind, namespace, name });
 }
 

@@ -44,9 +44,14 @@ export interface Variable<Value> {
 /** Ways to log in. */
 export type AuthMethod = "password" | "token" | "jwt" | "sso";
 
-const rooms = values.listOf("a room id or alias", values.isRoom);
-const replicas = values.wholeNumber(1, 1_000);
-const autoStop = values.duration(longestMs, shortestMs);
+const rooms = values.listOf("a room ID or alias", values.isRoom, "!id:server, #alias:server or any");
+const replicas = values.wholeNumber(1, 1_000, "previous");
+const week = 7 * 24 * 3_600_000;
+const autoStop = values.duration({
+  leastMs: shortestMs,
+  mostMs: longestMs,
+  use: "e.g. 90m, 4h, 2d, from 1m to 30d, or off",
+});
 const yes = ["true", "1", "yes"];
 const no = ["false", "0", "no"];
 
@@ -56,20 +61,20 @@ export const VARIABLES = {
     name: "MATRIX_HOMESERVER",
     default: "http://synapse.matrix.svc.cluster.local:8008",
     permitted: "an http or https URL, or a server name",
-    meaning: "base URL of the homeserver; a bare server name is resolved through .well-known",
+    meaning: "Base URL of the homeserver. A server name is looked up through .well-known.",
     parse: values.homeserver,
   },
   user: {
     name: "MATRIX_USER",
-    permitted: "a localpart or a full user id",
-    meaning: "the operator's own account",
-    parse: values.textOf("a localpart or a full user id", values.isUser),
+    permitted: "a localpart or a full user ID (@name:server)",
+    meaning: "The operator's own account.",
+    parse: values.textOf("a user ID", values.isUser, "a localpart or a full user ID (@name:server)"),
   },
   authMethod: {
     name: "AUTH_METHOD",
     default: "password",
-    permitted: "password, token, jwt, sso",
-    meaning: "how to log in",
+    permitted: "password, token, jwt or sso",
+    meaning: "How to log in.",
     parse: values.oneOf({ password: ["password"], token: ["token"], jwt: ["jwt"], sso: ["sso"] }),
   },
   password: {
@@ -78,7 +83,7 @@ export const VARIABLES = {
     default: "nothing",
     requiredFor: ["password", "jwt", "sso"],
     permitted: "any text",
-    meaning: "the account's password; for jwt and sso the one at Keycloak",
+    meaning: "The account's password; for jwt and sso, the one at Keycloak.",
     parse: (text: string): Secret | undefined => new Secret(text),
   },
   accessToken: {
@@ -87,55 +92,55 @@ export const VARIABLES = {
     default: "nothing",
     requiredFor: ["token"],
     permitted: "any text",
-    meaning: "access token of a device that is the operator's alone",
+    meaning: "Access token of a device that only the operator uses.",
     parse: (text: string): Secret | undefined => new Secret(text),
   },
   ssoIdpId: {
     name: "SSO_IDP_ID",
     default: "keycloak",
     permitted: "letters, digits and . _ ~ -",
-    meaning: "for sso: the identity provider, as the homeserver calls it, with or without Synapse's `oidc-` before it",
-    parse: values.textOf("an id of a provider", (text) => /^[\w.~-]+$/.test(text)),
+    meaning: "For sso: the homeserver's ID of the identity provider; Synapse's prefix `oidc-` is optional.",
+    parse: values.textOf("a provider ID", (text) => /^[\w.~-]+$/.test(text), "letters, digits and . _ ~ -"),
   },
   keycloakUrl: {
     name: "KEYCLOAK_URL",
     default: "nothing",
     requiredFor: ["jwt"],
-    defaultInWords: "for sso: where the homeserver sends us",
+    defaultInWords: "where the homeserver redirects",
     permitted: "an http or https URL",
-    meaning: "base URL of Keycloak; for sso: the password is given to this host only",
+    meaning: "Base URL of Keycloak. For sso, only this host gets the password.",
     parse: (text: string): string | undefined => values.url(text),
   },
   keycloakRealm: {
     name: "KEYCLOAK_REALM",
     default: "nothing",
     requiredFor: ["jwt"],
-    permitted: "a realm's name",
-    meaning: "realm of the account",
+    permitted: "any text",
+    meaning: "Realm of the operator's account.",
     parse: (text: string): string | undefined => text,
   },
   keycloakClientId: {
     name: "KEYCLOAK_CLIENT_ID",
     default: "nothing",
     requiredFor: ["jwt"],
-    permitted: "a client's id",
-    meaning: "client of that realm that allows direct access grants",
+    permitted: "any text",
+    meaning: "A client of that realm that allows direct access grants.",
     parse: (text: string): string | undefined => text,
   },
   keycloakClientSecret: {
     name: "KEYCLOAK_CLIENT_SECRET",
     secret: true,
     default: "nothing",
-    defaultInWords: "none, as for a public client",
+    defaultInWords: "none (public client)",
     permitted: "any text",
-    meaning: "that client's secret",
+    meaning: "Secret of that client.",
     parse: (text: string): Secret | undefined => new Secret(text),
   },
   jwtLoginType: {
     name: "JWT_LOGIN_TYPE",
     default: "com.famedly.login.token.oauth",
-    permitted: "com.famedly.login.token.oauth, com.famedly.login.token, org.matrix.login.jwt",
-    meaning: "for jwt: how the homeserver takes Keycloak's token",
+    permitted: "com.famedly.login.token.oauth, com.famedly.login.token or org.matrix.login.jwt",
+    meaning: "For jwt: the login type with which the homeserver accepts Keycloak's token.",
     parse: values.oneOf({
       "com.famedly.login.token.oauth": ["com.famedly.login.token.oauth"],
       "com.famedly.login.token": ["com.famedly.login.token"],
@@ -144,77 +149,79 @@ export const VARIABLES = {
   },
   allowedUsers: {
     name: "ALLOWED_USERS",
-    permitted: "full user ids (@name:server), comma-separated",
-    meaning: "who may command, compared exactly",
-    parse: values.listOf("a full user id", values.isUserId),
+    permitted: "full user IDs (@name:server), separated by commas",
+    meaning: "Who may give commands. Compared exactly.",
+    parse: values.listOf("a full user ID", values.isUserId, "@name:server"),
   },
   allowedRooms: {
     name: "ALLOWED_ROOMS",
     default: "any",
-    permitted: "room ids or aliases, comma-separated; any",
-    meaning: "rooms in which commands are accepted",
+    permitted: "room IDs or aliases, separated by commas, or any",
+    meaning: "Rooms in which commands are accepted.",
     parse: (text: string) => text.toLowerCase() === "any" ? "any" as const : rooms(text),
   },
   deploymentName: {
     name: "DEPLOYMENT_NAME",
     default: "clawdbot",
-    permitted: "a DNS subdomain as in RFC 1123",
-    meaning: "the Deployment that is switched",
-    parse: values.textOf("a DNS subdomain", values.isSubdomain),
+    permitted: "a DNS subdomain (RFC 1123)",
+    meaning: "The Deployment to control.",
+    parse: values.textOf("a DNS subdomain", values.isSubdomain, "the name of a Deployment, such as my-app"),
   },
   deploymentNamespace: {
     name: "DEPLOYMENT_NAMESPACE",
     default: "clawdbot",
-    permitted: "a DNS label as in RFC 1123",
-    meaning: "its namespace",
-    parse: values.textOf("a DNS label", values.isLabel),
+    permitted: "a DNS label (RFC 1123)",
+    meaning: "Its namespace.",
+    parse: values.textOf("a DNS label", values.isLabel, "the name of a namespace, such as my-team"),
   },
   targets: {
     name: "TARGETS",
     default: "nothing",
     defaultInWords: "from the two above",
-    permitted: "alias=namespace/name or alias=statefulset/namespace/name, comma-separated; " +
-      "an alias is [a-z][a-z0-9-]*, unique, and neither `all` nor a word of a command",
-    meaning: "several workloads instead, the default one first",
+    permitted: "alias=namespace/name or alias=statefulset/namespace/name, separated by commas",
+    meaning: "Several workloads instead, the default one first. An alias is lower-case letters, digits and hyphens, " +
+      "and not a command word.",
     parse: (text: string): readonly values.Target[] | undefined => values.targets(text),
   },
   storePath: {
     name: "CRYPTO_STORE_PATH",
     default: "/data/crypto_store",
     permitted: "a path",
-    meaning: "folder of all state that lasts",
+    meaning: "Folder for all persistent state.",
     parse: values.textOf("a path", (text) => !text.includes("\0")),
   },
   storeKey: {
     name: "CRYPTO_STORE_KEY",
     secret: true,
     default: "nothing",
-    defaultInWords: "a random key file in that folder",
+    defaultInWords: "a random key, kept in that folder",
     permitted: "32 bytes in base64",
-    meaning: "encrypts the store; where a key file is there, it must hold the same key",
+    meaning: "Encrypts the store. Where a key file exists, it must hold the same key.",
     parse: (text: string): Secret<Uint8Array> | undefined => values.secretKey(text),
   },
   echo: {
     name: "ECHO_MODE",
     default: "true",
-    permitted: "true, 1, yes; reaction; false, 0, no",
-    meaning: "repeat a command before it is carried out, or mark it with a reaction",
+    permitted: "true, 1 or yes; reaction; false, 0 or no",
+    meaning: "Acknowledge a command before carrying it out: by repeating it, by a reaction, or not at all.",
     parse: values.oneOf({ message: yes, reaction: ["reaction"], off: no }),
   },
   senderTrust: {
     name: "SENDER_TRUST",
     default: "tofu",
-    permitted: "tofu, cross-signed, any",
-    meaning: "which devices of an allowed user are trusted: the identity or the devices of first sight, " +
-      "only devices signed by their owner, or all",
+    permitted: "tofu, cross-signed or any",
+    meaning:
+      "Which devices of allowed users are trusted: those of the identity seen first, only those signed by their " +
+      "owner, or all.",
     parse: values.oneOf({ "tofu": ["tofu"], "cross-signed": ["cross-signed"], "any": ["any"] }),
   },
   trustedIdentities: {
     name: "TRUSTED_IDENTITIES",
     default: "",
-    defaultInWords: "first sight",
-    permitted: "@user:server=<public master key, 43 characters of base64>, comma-separated; users of ALLOWED_USERS",
-    meaning: "users who are trusted with this identity only",
+    defaultInWords: "the identity seen first",
+    permitted:
+      "@user:server=<public master key> (43 characters of base64), separated by commas; users of ALLOWED_USERS",
+    meaning: "Users who are trusted with this identity only.",
     parse: values.trustedIdentities,
   },
   recoveryKey: {
@@ -222,66 +229,68 @@ export const VARIABLES = {
     secret: true,
     default: "nothing",
     defaultInWords: "none",
-    permitted: "a secret-storage recovery key",
-    meaning: "keeps the operator's own identity in the account's secret storage, so that it survives a lost volume",
+    permitted: "a recovery key of secret storage",
+    meaning:
+      "Keeps the operator's cross-signing identity in the account's secret storage, so that it survives the loss of " +
+      "the volume.",
     parse: (text: string): Secret<Uint8Array<ArrayBuffer>> | undefined => values.recoveryKey(text),
   },
   requireEncryption: {
     name: "REQUIRE_ENCRYPTION",
     default: "true",
-    permitted: "true, 1, yes; false, 0, no",
-    meaning: "refuse commands in unencrypted rooms",
+    permitted: "true, 1 or yes; false, 0 or no",
+    meaning: "Refuse commands in unencrypted rooms.",
     parse: (text: string) => values.oneOf({ yes, no })(text) === "yes",
   },
   maxCommandAgeMs: {
     name: "MAX_COMMAND_AGE",
     default: "5m",
-    permitted: "a duration such as 90s, 5m or 1h30m, up to 7d",
-    meaning: "older commands are answered, not acted on",
-    parse: values.duration(7 * 24 * 3_600_000),
+    permitted: "e.g. 90s, 5m, 1h30m, at most 7d",
+    meaning: "Older commands are answered, but not carried out.",
+    parse: values.duration({ mostMs: week, use: "e.g. 90s, 5m, 1h30m, at most 7d" }),
   },
   startTimeoutMs: {
     name: "START_TIMEOUT",
     default: "10m",
-    permitted: "a duration such as 90s, 5m or 1h30m, up to 7d",
-    meaning: "a start that is not ready by then is reported as such; it is still watched",
-    parse: values.duration(7 * 24 * 3_600_000),
+    permitted: "e.g. 90s, 5m, 1h30m, at most 7d",
+    meaning: "How long a start may take before it is reported as slow; watching goes on.",
+    parse: values.duration({ mostMs: week, use: "e.g. 90s, 5m, 1h30m, at most 7d" }),
   },
   startReplicas: {
     name: "START_REPLICAS",
     default: "1",
-    permitted: "a whole number from 1 to 1000; previous",
-    meaning: "replicas of a start; previous: those before the last stop by chat",
+    permitted: "a whole number from 1 to 1000, or previous",
+    meaning: "Replicas of a start; previous: as many as before the last stop by chat.",
     parse: (text: string) => text.toLowerCase() === "previous" ? "previous" as const : replicas(text),
   },
   autoStopMs: {
     name: "AUTO_STOP",
     default: "off",
-    permitted: "a duration such as 90m or 4h, from 1m to 30d; off",
-    meaning: "stop a target so long after a start by chat that names no time of its own",
+    permitted: "e.g. 90m, 4h, 2d, from 1m to 30d, or off",
+    meaning: "Stop a target this long after a start that gives no time of its own.",
     parse: (text: string) => text.toLowerCase() === "off" ? undefined : autoStop(text),
   },
   maxRetries: {
     name: "MAX_RETRIES",
     default: "20",
     permitted: "a whole number from 1 to 999999",
-    meaning: "failures in a row, spanning at least 15 minutes, before giving up",
+    meaning: "Failures in a row, over at least 15 minutes, before the operator exits.",
     parse: values.wholeNumber(1, 999_999),
   },
   httpAddress: {
     name: "HTTP_ADDRESS",
     default: ({ inCluster }: Context) => inCluster ? "[::]:8080" : "off",
-    defaultInWords: "[::]:8080 in a cluster, else off",
-    permitted: "host:port, [IPv6]:port (port 0: any free one), off",
-    meaning: "where /healthz and /readyz are served",
+    defaultInWords: "[::]:8080 in a cluster, off elsewhere",
+    permitted: "host:port, [IPv6]:port or off; port 0 is any free one",
+    meaning: "Where health checks and metrics are served.",
     parse: values.httpAddress,
   },
   logLevel: {
     name: "LOG_LEVEL",
     otherName: "LOGURU_LEVEL",
     default: "info",
-    permitted: "debug, info, warning, error; loguru's names too",
-    meaning: "how much is logged",
+    permitted: "debug, info, warning or error, or loguru's names",
+    meaning: "The lowest level that is logged.",
     parse: values.oneOf({
       debug: ["debug", "trace"],
       info: ["info", "success"],
@@ -292,9 +301,9 @@ export const VARIABLES = {
   logFormat: {
     name: "LOG_FORMAT",
     default: ({ terminal }: Context) => terminal ? "text" : "json",
-    defaultInWords: "text on a terminal, else json",
-    permitted: "text, json",
-    meaning: "form of the log",
+    defaultInWords: "text on a terminal, json elsewhere",
+    permitted: "text or json",
+    meaning: "Format of the log.",
     parse: values.oneOf({ text: ["text"], json: ["json"] }),
   },
 } as const satisfies Readonly<Record<string, Variable<unknown>>>;
@@ -302,6 +311,30 @@ export const VARIABLES = {
 /** What the environment says, validated: a value for each row of {@linkcode VARIABLES}. */
 export type Settings = {
   readonly [Key in keyof typeof VARIABLES]: ReturnType<(typeof VARIABLES)[Key]["parse"]>;
+};
+
+/** The rows under headings, as people read them. */
+export const GROUPS: Readonly<Record<string, readonly (keyof typeof VARIABLES)[]>> = {
+  "Matrix account": ["homeserver", "user", "authMethod", "password", "accessToken"],
+  "Login through Keycloak": [
+    "keycloakUrl",
+    "keycloakRealm",
+    "keycloakClientId",
+    "keycloakClientSecret",
+    "jwtLoginType",
+    "ssoIdpId",
+  ],
+  "Who may give commands": [
+    "allowedUsers",
+    "allowedRooms",
+    "senderTrust",
+    "trustedIdentities",
+    "requireEncryption",
+    "maxCommandAgeMs",
+  ],
+  "Targets": ["deploymentName", "deploymentNamespace", "targets", "startReplicas", "startTimeoutMs", "autoStopMs"],
+  "Stored state and keys": ["storePath", "storeKey", "recoveryKey"],
+  "Operation": ["echo", "maxRetries", "httpAddress", "logLevel", "logFormat"],
 };
 
 /** The rows in their order. */

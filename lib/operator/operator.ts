@@ -79,7 +79,7 @@ export class Operator implements Listener, AsyncDisposable {
    */
   constructor(parts: OperatorParts) {
     const { chat, journal, pins, clock, observer, settings } = parts;
-    if (settings.targets.length === 0) throw new ConfigError(["Cannot operate: no target is given"]);
+    if (settings.targets.length === 0) throw new ConfigError(["TARGETS: empty list; use alias=namespace/name"]);
     const stop = this.#stop.signal;
     const abandon = this.#abandon.signal;
     const queue = this.#queue = new KeyedQueue(stop, (error) => this.#failed(error));

@@ -146,7 +146,7 @@ class SharedClient {
       });
     } catch (error) {
       throw new ConfigError([
-        `Cannot connect to the cluster (${context}): its certificates, key or proxy-url cannot be used (${
+        `Can't connect to the cluster (${context}): its certificates, key or proxy-url can't be used (${
           nameOf(error)
         })`,
       ]);

@@ -43,6 +43,6 @@ function readAuthority(path: string): string {
   try {
     return Deno.readTextFileSync(path);
   } catch (error) {
-    throw new ConfigError([`Cannot read the cluster's certificate authority ${path}: ${nameOf(error)}`]);
+    throw new ConfigError([`Can't read the cluster's certificate authority ${path}: ${nameOf(error)}`]);
   }
 }

@@ -41,7 +41,7 @@ export class KubeconfigSource implements CredentialSource {
     } catch (error) {
       if (!(error instanceof Unusable)) throw error;
       const files = this.#paths.join(" and ") || '""';
-      throw new ConfigError([`${this.#setting}: cannot use ${files}: ${error.message}`]);
+      throw new ConfigError([`${this.#setting}: can't use ${files}: ${error.message}`]);
     }
   }
 
@@ -106,7 +106,7 @@ function readFile(path: string): File | undefined {
     text = Deno.readTextFileSync(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw new Unusable(`no kubeconfig can be read from it (${nameOf(error)})`);
+    throw new Unusable(`it is not a kubeconfig (${nameOf(error)})`);
   }
   try {
     const [config = {}] = loadAll(text, { schema: YAML11_SCHEMA });
@@ -114,7 +114,7 @@ function readFile(path: string): File | undefined {
     return { folder: dirname(resolve(path)), config: object(config) };
   } catch (error) {
     // A parser's message may show the lines around the error, and those may hold keys.
-    throw new Unusable(`no kubeconfig can be read from it (${nameOf(error)})`);
+    throw new Unusable(`it is not a kubeconfig (${nameOf(error)})`);
   }
 }
 
@@ -137,7 +137,7 @@ function mustFind(files: readonly File[], kind: "cluster" | "user", context: Ent
 /** A field's text; empty if it is not there. */
 function textIn(fields: Json, name: string, what?: string): string {
   const value = fields[name] ?? "";
-  if (typeof value !== "string") throw new Unusable(`${what === undefined ? "" : `${what}: `}${name} is not a text`);
+  if (typeof value !== "string") throw new Unusable(`${what === undefined ? "" : `${what}: `}${name} is not a string`);
   return value;
 }
 
@@ -204,10 +204,10 @@ function serverIn({ fields, what }: Entry): string {
     throw new Unusable(`${what}: insecure-skip-tls-verify is not true or false`);
   }
   const url = URL.parse(/^https?:\/\//i.test(given) ? given : `http://${given}`);
-  if (url === null) throw new Unusable(`${what}: server is no URL`);
+  if (url === null) throw new Unusable(`${what}: server is not a URL`);
   if (url.protocol === "https:") {
     if (skipsVerification) {
-      throw new Unusable("insecure-skip-tls-verify is not supported; give certificate-authority-data instead");
+      throw new Unusable("insecure-skip-tls-verify is not supported; use certificate-authority-data instead");
     }
     const name = textIn(fields, "tls-server-name", what);
     if (name !== "" && name !== url.hostname) throw new Unusable("tls-server-name is not supported");
@@ -226,7 +226,7 @@ function impersonation({ fields, what }: Entry): Header[] {
   const texts = (value: unknown, name: string): string[] =>
     list(value).map((each) => {
       if (typeof each === "string") return each;
-      throw new Unusable(`${what}: ${name} holds what is not a text`);
+      throw new Unusable(`${what}: ${name} has a value that is not a string`);
     });
   const headers: Header[] = [
     ...uid === "" ? [] : [["impersonate-uid", uid] as const],
@@ -330,6 +330,6 @@ function pemOf(pem: Pem): string {
   try {
     return Deno.readTextFileSync(pem.path);
   } catch (error) {
-    throw new Unusable(`${pem.path} cannot be read (${nameOf(error)})`);
+    throw new Unusable(`can't read ${pem.path} (${nameOf(error)})`);
   }
 }

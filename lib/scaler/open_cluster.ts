@@ -59,8 +59,9 @@ async function findSource(places: ClusterPlaces): Promise<CredentialSource> {
     ? "KUBERNETES_SERVICE_HOST is not set"
     : `there is no ${serviceAccountFolder}/token`;
   throw new ConfigError([
-    `Cannot find a Kubernetes cluster: KUBECONFIG is not set; this is no pod of a cluster (${noPod}); ` +
-    `and there is no ${own ?? "~/.kube/config"}`,
+    `KUBECONFIG: not set, and there is no cluster without it: this is not a pod (${noPod}), and there is no ${
+      own ?? "~/.kube/config"
+    }`,
   ]);
 }
 
@@ -76,6 +77,6 @@ async function exists(path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
-    throw new ConfigError([`Cannot look for ${path}: ${nameOf(error)}`]);
+    throw new ConfigError([`Can't look for ${path}: ${nameOf(error)}`]);
   }
 }

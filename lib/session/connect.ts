@@ -296,8 +296,7 @@ function tokenUseless({ deviceId }: StoredSession, reason: string): CredentialEr
 function mustBeOurs({ userId }: StoredSession, user: string): void {
   if (fullUserId(user, userId) === userId) return;
   throw new ConfigError([
-    `MATRIX_USER: "${user}" is not ${userId}, to whom the store in CRYPTO_STORE_PATH belongs; ` +
-    "give that user, or another folder",
+    `MATRIX_USER: the store in CRYPTO_STORE_PATH belongs to ${userId} (got "${user}"); use that user or another folder`,
   ]);
 }
 
@@ -311,8 +310,8 @@ function mayMove(account: StoredSession, baseUrl: string): void {
   const { homeserver, userId } = account;
   if (new URL(homeserver).protocol === "https:" && new URL(baseUrl).protocol === "http:") {
     throw new ConfigError([
-      `MATRIX_HOMESERVER: "${baseUrl}" is without TLS, and the store's session is of ${homeserver}: its token is not ` +
-      "sent over a connection that others can read; give an https URL, or another folder as CRYPTO_STORE_PATH",
+      `MATRIX_HOMESERVER: would get the token of ${homeserver} without TLS (got "${baseUrl}"); use an https URL or ` +
+      "another CRYPTO_STORE_PATH",
     ]);
   }
   log.warning("the homeserver of {user} has moved from {from} to {to}: the session goes on there", {

@@ -62,8 +62,8 @@ function baseUrlIn(json: Json, name: string): string {
   const url = URL.parse(text(object(json["m.homeserver"])["base_url"]) ?? "");
   if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password !== "" || /[?#]/.test(url.href)) {
     throw new ConfigError([
-      `MATRIX_HOMESERVER: "${name}" has a .well-known/matrix/client without a homeserver's base_url; ` +
-      `give the base URL itself, such as https://matrix.${name}`,
+      `MATRIX_HOMESERVER: .well-known/matrix/client has no base_url of a homeserver (got "${name}"); ` +
+      `use the base URL itself, such as https://matrix.${name}`,
     ]);
   }
   return url.href.replace(/\/+$/, "");

@@ -41,8 +41,7 @@ export class SecretStorage {
       const description = await data.get(keyType(known), signal);
       if (description?.["algorithm"] !== ALGORITHM || !await matches(key, description)) {
         throw new ConfigError([
-          "RECOVERY_KEY: it does not open the secret storage of " + self +
-          "; give the key with which that was made (nothing was changed)",
+          `RECOVERY_KEY: doesn't open the secret storage of ${self}; use the key it was made with (nothing was changed)`,
         ]);
       }
       return new SecretStorage(data, key, known);

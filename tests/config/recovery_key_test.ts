@@ -26,13 +26,13 @@ Deno.test("decodeRecoveryKey() says what is wrong with a text, without repeating
   const swapped = text.slice(0, -1) + (text.endsWith("2") ? "3" : "2");
   const otherPrefix = `2${text.slice(1)}`;
   const rows: [text: string, wrong: RegExp][] = [
-    ["", /not as long/],
-    [text.slice(2), /not as long/],
-    [`${text}1`, /not as long/],
+    ["", /wrong length/],
+    [text.slice(2), /wrong length/],
+    [`${text}1`, /wrong length/],
     [text.replace(/.$/, "0"), /base58/],
     [`${text.slice(0, -1)}-`, /base58/],
     [swapped, /parity/],
-    [otherPrefix, /begin|long/],
+    [otherPrefix, /wrong prefix|wrong length/],
   ];
   for (const [given, wrong] of rows) {
     await t.step(`${given.length} letters: ${wrong}`, () => {

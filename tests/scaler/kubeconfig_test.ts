@@ -34,8 +34,8 @@ async function written(text: string) {
 Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and says why", async (t) => {
   const https = "https://it.example";
   const rows: [name: string, text: string, says: string][] = [
-    ["no YAML", `token: ${SECRET}\n  nonsense: [`, "no kubeconfig can be read from it (YAMLException)"],
-    ["a list", "[]", "no kubeconfig can be read from it (TypeError)"],
+    ["no YAML", `token: ${SECRET}\n  nonsense: [`, "it is not a kubeconfig (YAMLException)"],
+    ["a list", "[]", "it is not a kubeconfig (TypeError)"],
     ["empty", "", "it has no current-context; its contexts: none"],
     ["null", "null", "it has no current-context; its contexts: none"],
     ["no context at all", "{}", "it has no current-context; its contexts: none"],
@@ -59,7 +59,7 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
     [
       "no verification",
       kubeconfig({ cluster: { server: https, "insecure-skip-tls-verify": true } }),
-      "insecure-skip-tls-verify is not supported; give certificate-authority-data instead",
+      "insecure-skip-tls-verify is not supported; use certificate-authority-data instead",
     ],
     [
       "another server name",
@@ -69,9 +69,9 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
     [
       "a key that is none",
       kubeconfig({ user: { "client-certificate-data": SECRET, "client-key-data": SECRET } }),
-      "Cannot connect to the cluster (it): its certificates, key or proxy-url cannot be used (InvalidData)",
+      "Can't connect to the cluster (it): its certificates, key or proxy-url can't be used (InvalidData)",
     ],
-    ["a token that is a number", kubeconfig({ user: { token: 5 } }), 'user "it": token is not a text'],
+    ["a token that is a number", kubeconfig({ user: { token: 5 } }), 'user "it": token is not a string'],
     [
       "two users of a name",
       kubeconfig({}, { users: [{ name: "it" }, { name: "it" }] }),
@@ -126,7 +126,7 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
       await using file = await written(text);
       await assert.rejects(openCluster({ ...nowhere, kubeconfig: file.path }, patient), (error: Error) => {
         assert.ok(error instanceof ConfigError, error.message);
-        assert.equal(error.message, says.startsWith("Cannot") ? says : `KUBECONFIG: cannot use ${file.path}: ${says}`);
+        assert.equal(error.message, says.startsWith("Can't") ? says : `KUBECONFIG: can't use ${file.path}: ${says}`);
         return true;
       });
     });
@@ -134,13 +134,13 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
   await t.step("not there", async () => {
     await assert.rejects(openCluster({ ...nowhere, kubeconfig: "/nonexistent/config" }, patient), {
       name: "ConfigError",
-      message: "KUBECONFIG: cannot use /nonexistent/config: no such file",
+      message: "KUBECONFIG: can't use /nonexistent/config: no such file",
     });
   });
   await t.step("a folder", async () => {
     await assert.rejects(openCluster({ ...nowhere, kubeconfig: "/" }, patient), {
       name: "ConfigError",
-      message: "KUBECONFIG: cannot use /: no kubeconfig can be read from it (IsADirectory)",
+      message: "KUBECONFIG: can't use /: it is not a kubeconfig (IsADirectory)",
     });
   });
 });

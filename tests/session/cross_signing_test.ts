@@ -85,7 +85,7 @@ Deno.test("Session.ensureIdentity() replaces nothing without the right recovery 
     const wrong = new Uint8Array(32).fill(8);
     await assert.rejects(anew.session.ensureIdentity(wrong, false, never), (error) => {
       assert.ok(error instanceof ConfigError);
-      assert.match(error.message, /RECOVERY_KEY: it does not open the secret storage of @toggle:localhost/);
+      assert.match(error.message, /RECOVERY_KEY: doesn't open the secret storage of @toggle:localhost/);
       return true;
     });
     assert.deepEqual(await seenBy(world, anew), { masterKey: first, signed: false });

@@ -23,7 +23,7 @@ Deno.test("askWellKnown() reads what a server name's .well-known says, also else
     ],
     ["no file", {}, "https://example.org"],
     ["a circle", { "/": () => redirect("/") }, TransientError, /redirects more than 5 times$/],
-    ["no base URL", { "/": () => Response.json({}) }, ConfigError, /without a homeserver's base_url/],
+    ["no base URL", { "/": () => Response.json({}) }, ConfigError, /has no base_url of a homeserver/],
     ["a base URL of another kind", {
       "/": () => Response.json({ "m.homeserver": { base_url: "file:///etc" } }),
     }, ConfigError],

@@ -121,7 +121,7 @@ async function refusesWrongKey(world: World, story: Story, keeper: Keeper, first
     const line = await run.line(/RECOVERY_KEY/) ?? "";
     story.add(`${lost ? "volume lost, " : ""}another RECOVERY_KEY`, `exit code ${code}`, line);
     assert.equal(code, 2);
-    assert.match(line, /RECOVERY_KEY.*does not open the secret storage/);
+    assert.match(line, /RECOVERY_KEY.*doesn't open the secret storage/);
     assert.equal((await keeper.seen()).masterKey, first.masterKey);
     assert.deepEqual(await keeper.stored(), before, "something was replaced");
   }
