@@ -130,7 +130,10 @@ const rows: readonly Row[] = [
     name: "a wrong configuration",
     run: (ground) => ground.run({ ALLOWED_USERS: "alice", MATRIX_USER: "" }),
     code: 2,
-    says: [/^✘ configuration: MATRIX_USER: not set/, /^✘ configuration: ALLOWED_USERS: not a full user ID \(got "alice"\); use @/],
+    says: [
+      /^✘ configuration: MATRIX_USER: not set/,
+      /^✘ configuration: ALLOWED_USERS: not a full user ID \(got "alice"\); use @/,
+    ],
   },
   {
     name: "no homeserver there",
