@@ -82,7 +82,7 @@ function inCluster(env: Env): boolean {
 }
 
 function matrixChecks(config: Config): Check[] {
-  let requests: HomeserverClient;
+  let client: HomeserverClient;
   return [
     {
       name: "configuration",
@@ -94,11 +94,11 @@ function matrixChecks(config: Config): Check[] {
       needs: ["configuration"],
       cure: "see MATRIX_HOMESERVER, and that the homeserver can be reached from here",
       run: async (signal) => {
-        requests = new HomeserverClient(await findHomeserver(config.homeserver, signal));
-        const newest = (await homeserverVersions(requests, signal)).at(-1);
+        client = new HomeserverClient(await findHomeserver(config.homeserver, signal));
+        const newest = (await homeserverVersions(client, signal)).at(-1);
         return newest === undefined
-          ? { ok: false, found: `${requests.baseUrl} names no version of Matrix` }
-          : { ok: true, found: `${requests.baseUrl} speaks Matrix up to ${newest}` };
+          ? { ok: false, found: `${client.baseUrl} names no version of Matrix` }
+          : { ok: true, found: `${client.baseUrl} speaks Matrix up to ${newest}` };
       },
     },
     {
@@ -106,7 +106,7 @@ function matrixChecks(config: Config): Check[] {
       needs: ["homeserver"],
       cure: "see AUTH_METHOD, MATRIX_USER and the secret that belongs to it",
       run: async (signal) => {
-        const { userId, deviceId, loggedOut } = await tryLogin(requests, config.login, signal);
+        const { userId, deviceId, loggedOut } = await tryLogin(client, config.login, signal);
         const left = loggedOut ? "which was logged out again" : "whose token is left as it is";
         return { ok: true, found: `${userId}, device ${deviceId}, ${left}` };
       },

@@ -206,10 +206,10 @@ async function operate(
       scaler,
       rollouts: scaler,
       journal: store.journal,
-      memory: store.memory,
+      targetDocument: store.targetDocument,
       transaction: (calls) => store.transaction(calls),
       pins: store.pins,
-      settings: {
+      config: {
         allowedUsers,
         allowedRooms,
         targets: config.targets,
@@ -223,7 +223,7 @@ async function operate(
         autoStopMs: config.autoStopMs,
       },
       clock: systemClock,
-      newBackoff: (changes) => new Backoff({ ...policy, mostFailures: Infinity, ...changes }),
+      newBackoff: (changes) => new Backoff({ ...policy, maxFailures: Infinity, ...changes }),
       observer,
     }),
   );
@@ -280,7 +280,7 @@ function unsignedProblem({ senderTrust }: Config, { isSigned }: Session): string
 
 /** Raises the counter that tells a restored backup, however long that takes. */
 async function countUp(session: Session, signal: AbortSignal): Promise<void> {
-  const backoff = new Backoff({ ...operatorPolicy(Infinity), longestMs: HOUR_MS });
+  const backoff = new Backoff({ ...operatorPolicy(Infinity), maxMs: HOUR_MS });
   await retry((signal) => session.raiseStoreCounter(signal), { backoff }, signal);
 }
 

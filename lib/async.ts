@@ -135,15 +135,15 @@ export class Wakeup {
 /** When to wait after failures, for how long, and when to give up. Times are milliseconds. */
 export interface BackoffPolicy {
   /** Wait after the first failure. */
-  readonly firstMs: number;
+  readonly initialMs: number;
   /** Longest wait of our own. */
-  readonly longestMs: number;
-  /** Failures in a row after which there is no next try, if they also span `leastSpanMs`; Infinity: never give up. */
-  readonly mostFailures: number;
+  readonly maxMs: number;
+  /** Failures in a row after which there is no next try, if they also span `minSpanMs`; Infinity: never give up. */
+  readonly maxFailures: number;
   /** From the first failure of a row to the last one: for less than that there is always a next try. */
-  readonly leastSpanMs: number;
+  readonly minSpanMs: number;
   /** Working for this long makes the next failure the first one again. */
-  readonly forgivenAfterMs: number;
+  readonly resetAfterMs: number;
 }
 
 /** A server's `Retry-After` is honoured up to this; more would let one answer silence the operator. */
@@ -157,11 +157,11 @@ const MIN_RETRY_AFTER_MS = 250;
  */
 export function operatorPolicy(maxRetries: number): BackoffPolicy {
   return {
-    firstMs: 1_000,
-    longestMs: 15_000,
-    mostFailures: maxRetries,
-    leastSpanMs: 15 * 60_000,
-    forgivenAfterMs: 3 * 60_000,
+    initialMs: 1_000,
+    maxMs: 15_000,
+    maxFailures: maxRetries,
+    minSpanMs: 15 * 60_000,
+    resetAfterMs: 3 * 60_000,
   };
 }
 
@@ -201,14 +201,14 @@ export class Backoff {
 
   /** Counts a failure; `retryAfterMs` is what the server asked for, 0 if it did not ask. */
   failed(retryAfterMs = 0): NextTry {
-    const { mostFailures, leastSpanMs, forgivenAfterMs } = this.#policy;
+    const { maxFailures, minSpanMs, resetAfterMs } = this.#policy;
     const nowMs = this.#now();
-    if (this.#workingSinceMs !== undefined && nowMs - this.#workingSinceMs >= forgivenAfterMs) this.#failures = 0;
+    if (this.#workingSinceMs !== undefined && nowMs - this.#workingSinceMs >= resetAfterMs) this.#failures = 0;
     this.#workingSinceMs = undefined;
 
     if (this.#failures === 0) this.#failingSinceMs = nowMs;
     this.#failures += 1;
-    if (this.#failures >= mostFailures && nowMs - this.#failingSinceMs >= leastSpanMs) return { retry: false };
+    if (this.#failures >= maxFailures && nowMs - this.#failingSinceMs >= minSpanMs) return { retry: false };
     return { retry: true, waitMs: waitAfter(this.#policy, this.#failures, retryAfterMs, this.#random) };
   }
 }
@@ -218,13 +218,13 @@ export class Backoff {
  * the longest, half of it left to chance. What the server asked for takes the place of that, within bounds.
  */
 export function waitAfter(
-  { firstMs, longestMs }: Pick<BackoffPolicy, "firstMs" | "longestMs">,
+  { initialMs, maxMs }: Pick<BackoffPolicy, "initialMs" | "maxMs">,
   failures: number,
   retryAfterMs: number,
   random: () => number = Math.random,
 ): number {
   if (retryAfterMs > 0) return Math.min(Math.max(retryAfterMs, MIN_RETRY_AFTER_MS), MAX_RETRY_AFTER_MS);
-  const ceilingMs = Math.min(firstMs * 2 ** (failures - 1), longestMs);
+  const ceilingMs = Math.min(initialMs * 2 ** (failures - 1), maxMs);
   return ceilingMs / 2 + (ceilingMs / 2) * random();
 }
 

@@ -69,6 +69,27 @@ function wrongImports(edges: readonly Edge[]): string[] {
   });
 }
 
+/** Groups of files that import each other, directly or by way of others, types included. */
+function cycles(edges: readonly Edge[]): string[][] {
+  const imported = Map.groupBy(edges.filter(({ to }) => to.endsWith(".ts")), ({ from }) => from);
+  const reachable = (start: string): Set<string> => {
+    const seen = new Set<string>();
+    const open = [start];
+    for (let file = open.pop(); file !== undefined; file = open.pop()) {
+      for (const { to } of imported.get(file) ?? []) {
+        if (seen.has(to)) continue;
+        seen.add(to);
+        open.push(to);
+      }
+    }
+    return seen;
+  };
+  const reached = new Map([...imported.keys()].map((file) => [file, reachable(file)]));
+  const groups = [...reached].filter(([file, others]) => others.has(file))
+    .map(([file, others]) => [...others].filter((other) => reached.get(other)?.has(file)).sort());
+  return [...new Map(groups.map((group) => [group.join(), group])).values()];
+}
+
 /** Where a text reaches for the process: its arguments, environment, signals or end. Comments don't count. */
 function reachesForProcess(text: string): string[] {
   const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/(^|\s)\/\/.*$/gm, "");
@@ -144,6 +165,10 @@ Deno.test("imports keep to the plan", async () => {
   const edges = await imports();
   assert.ok(edges.some(({ from }) => from === "main.ts"), "deno info shows no imports");
   assert.deepEqual(wrongImports(edges), []);
+});
+
+Deno.test("no files import each other in a circle, types included", async () => {
+  assert.deepEqual(cycles(await imports()), []);
 });
 
 Deno.test("what is pure imports nothing but types", async () => {
@@ -228,6 +253,15 @@ Deno.test("wrongImports() names what the plan forbids", async (t) => {
       assert.deepEqual(wrongImports([{ from, to, typeOnly }]), [`${from} imports ${to}: ${wrong}`]);
     });
   }
+});
+
+Deno.test("cycles() finds each circle once, also one of types", () => {
+  const edges = ["a>b", "b>c", "c>b", "c>d", "e>e"].map((edge) => {
+    const [from = "", to = ""] = edge.split(">").map((name) => `lib/x/${name}.ts`);
+    return { from, to, typeOnly: from < to };
+  });
+  assert.deepEqual(cycles(edges), [["lib/x/b.ts", "lib/x/c.ts"], ["lib/x/e.ts"]]);
+  assert.deepEqual(cycles(edges.filter(({ from, to }) => from < to)), []);
 });
 
 Deno.test("edgesOf() tells imports of types from others", () => {

@@ -17,11 +17,11 @@ import {
 import { ConfigError, CredentialError, PermissionError, TransientError } from "../lib/errors.ts";
 
 const policy: BackoffPolicy = {
-  firstMs: 1_000,
-  longestMs: 8_000,
-  mostFailures: 6,
-  leastSpanMs: 0,
-  forgivenAfterMs: 180_000,
+  initialMs: 1_000,
+  maxMs: 8_000,
+  maxFailures: 6,
+  minSpanMs: 0,
+  resetAfterMs: 180_000,
 };
 
 /** A back-off without jitter on a clock that the test moves. */
@@ -41,7 +41,7 @@ Deno.test("Backoff.failed() doubles up to the longest wait, then gives up", () =
 });
 
 Deno.test("Backoff.failed() gives up only when the failures span long enough", () => {
-  const { clock, backoff } = onTestClock({ leastSpanMs: 900_000 });
+  const { clock, backoff } = onTestClock({ minSpanMs: 900_000 });
   clock.nowMs = 50_000;
   const tries = Array.from({ length: 6 }, () => backoff.failed());
   for (const nowMs of [949_999, 950_000]) {
@@ -52,7 +52,7 @@ Deno.test("Backoff.failed() gives up only when the failures span long enough", (
 });
 
 Deno.test("Backoff.failed() doesn't give up on a long span of few failures", () => {
-  const { clock, backoff } = onTestClock({ leastSpanMs: 900_000 });
+  const { clock, backoff } = onTestClock({ minSpanMs: 900_000 });
   backoff.failed();
   clock.nowMs = 2_000_000;
   assert.deepEqual(waits([backoff.failed()]), [2_000]);
@@ -75,7 +75,7 @@ Deno.test("Backoff.failed() forgets failures only after working for long enough"
 });
 
 Deno.test("Backoff.failed() measures the span anew once failures are forgiven", () => {
-  const { clock, backoff } = onTestClock({ mostFailures: 2, leastSpanMs: 900_000 });
+  const { clock, backoff } = onTestClock({ maxFailures: 2, minSpanMs: 900_000 });
   backoff.failed();
   backoff.working();
   clock.nowMs = 1_000_000;
@@ -119,12 +119,12 @@ Deno.test("operatorPolicy() goes on for 15 minutes however few retries are set",
 const leavesNothing = { sanitizeOps: true, sanitizeResources: true };
 
 /** Retries without jitter on a clock that the waiting itself moves; keeps every wait. */
-function set(mostFailures = 4, leastSpanMs = 0) {
+function set(maxFailures = 4, minSpanMs = 0) {
   const clock = { nowMs: 0 };
   const controller = new AbortController();
   const waits: number[] = [];
   const told: string[] = [];
-  const policy = { firstMs: 1_000, longestMs: 8_000, mostFailures, leastSpanMs, forgivenAfterMs: 180_000 };
+  const policy = { initialMs: 1_000, maxMs: 8_000, maxFailures, minSpanMs, resetAfterMs: 180_000 };
   const options = {
     backoff: new Backoff(policy, () => clock.nowMs, () => 1),
     onRetry: (error: Error, waitMs: number) => told.push(`${error.message}, ${waitMs}`),

@@ -6,15 +6,15 @@
 
 export { currentPin, type Pins } from "./pins.ts";
 export {
+  authorize,
   type DevicesPin,
-  type Grounds,
   hasAllowedUser,
   type IdentityPin,
   isInvited,
   isRoomAllowed,
-  judge,
   type Pin,
   type PinnedDevice,
+  type PolicyInput,
   type Readable,
   type SenderTrust,
   type UntrustedReason,

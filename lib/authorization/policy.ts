@@ -59,7 +59,7 @@ export type UntrustedReason =
   | "room-not-allowed"
   | SendProblem;
 
-/** A judgement, and at first sight the pin that is to be written before anything is done. */
+/** Whether it may be acted on, and at first sight the pin that is to be written before anything is done. */
 export type Verdict =
   | { readonly trusted: true; readonly pin?: Pin }
   | {
@@ -73,8 +73,8 @@ export type Verdict =
 /** What could be read of an event. */
 export type Readable = Exclude<Payload, { kind: "undecryptable" }>;
 
-/** What a message of an allowed user is judged by, besides itself. */
-export interface Grounds {
+/** What decides about a message of an allowed user, besides itself. */
+export interface PolicyInput {
   /** The room as it stands now; undefined if we don't know it. */
   readonly room: Pick<RoomFacts, "roomId" | "membership" | "encrypted" | "sendProblem"> | undefined;
   /** Rooms in which commands are taken; empty: all. */
@@ -91,20 +91,20 @@ export interface Grounds {
   readonly nowMs: number;
 }
 
-/** Judges whether a message is its sender's wish, and may be acted on. That the sender is allowed is asked before. */
-export function judge(payload: Readable, grounds: Grounds): Verdict {
-  const { room, allowedRooms } = grounds;
+/** Decides whether a message is its sender's wish, and may be acted on. That the sender is allowed is asked before. */
+export function authorize(payload: Readable, input: PolicyInput): Verdict {
+  const { room, allowedRooms } = input;
   if (room?.membership !== "join") return refuse("not-joined");
   const verdict = payload.kind === "decrypted"
-    ? judgeDevice(payload.senderFacts, grounds)
-    : judgeClear(room.encrypted, grounds);
+    ? authorizeDevice(payload.senderFacts, input)
+    : authorizeClear(room.encrypted, input);
   if (!verdict.trusted) return verdict;
   if (!isRoomAllowed(room.roomId, allowedRooms)) return { ...verdict, ...refuse("room-not-allowed") };
   // What cannot be answered is not done.
   return room.sendProblem === undefined ? verdict : { ...verdict, ...refuse(room.sendProblem) };
 }
 
-function judgeClear(isEncrypted: boolean, { requireEncryption, named }: Grounds): Verdict {
+function authorizeClear(isEncrypted: boolean, { requireEncryption, named }: PolicyInput): Verdict {
   // Whoever controls the homeserver can write clear text into an encrypted room in anybody's name.
   if (isEncrypted) return refuse("clear-in-encrypted-room", "not-encrypted");
   // Clear text shows no identity, and who is named is trusted with that one only.
@@ -112,10 +112,10 @@ function judgeClear(isEncrypted: boolean, { requireEncryption, named }: Grounds)
   return { trusted: true };
 }
 
-function judgeDevice(facts: SenderFacts, grounds: Grounds): Verdict {
+function authorizeDevice(facts: SenderFacts, input: PolicyInput): Verdict {
   if (facts.mismatchedSender) return refuse("mismatched-sender");
   const reason = uncertaintyOf(facts);
-  return reason === undefined ? judgeOwner(facts, grounds) : refuse(reason, "uncertain-device");
+  return reason === undefined ? authorizeOwner(facts, input) : refuse(reason, "uncertain-device");
 }
 
 /** Why it is not certain which device sent a message. */
@@ -132,7 +132,7 @@ function uncertaintyOf(
 }
 
 /** The device is the sender's for all that the crypto can tell: is it a device of the person whom we know? */
-function judgeOwner(facts: SenderFacts, { senderTrust, named, pin, nowMs }: Grounds): Verdict {
+function authorizeOwner(facts: SenderFacts, { senderTrust, named, pin, nowMs }: PolicyInput): Verdict {
   const { device, identity, devices } = facts;
   if (named === undefined && senderTrust === "any") return { trusted: true };
   const known = named ?? (pin?.kind === "identity" ? pin.masterKey : undefined);

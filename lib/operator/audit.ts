@@ -10,7 +10,9 @@ import type { KeyedQueue } from "../async.ts";
 import type { UntrustedReason } from "../authorization/mod.ts";
 import type { CommandWord } from "../commands/mod.ts";
 import { CredentialError, isFatal, PermissionError } from "../errors.ts";
-import type { InboxEvent, RefusedEvent, Rollouts, Target } from "./ports.ts";
+import type { InboxEvent, RefusedEvent } from "../session/mod.ts";
+import type { Rollouts } from "./ports.ts";
+import type { Target } from "../config/mod.ts";
 
 /** Why something was refused: the words of the log and of the counter. */
 export type Refusal =

@@ -5,22 +5,14 @@
  */
 
 import type { Why } from "../commands/mod.ts";
+import type { Config } from "../config/mod.ts";
 import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
 import type { Outcome, Refusal } from "./audit.ts";
 import type { Intent } from "./target_command.ts";
 import type { TargetState } from "./target_state.ts";
 
 /** The part of the configuration that decisions rest on. */
-export interface TargetPolicy {
-  /** Replicas of a start; `previous`: those before the last stop by chat. */
-  readonly startReplicas: number | "previous";
-  /** A target stops automatically so long after a start that says nothing else, milliseconds; undefined: never. */
-  readonly autoStopMs: number | undefined;
-  /** A start that isn't ready by then is told to be late, milliseconds. */
-  readonly startTimeoutMs: number;
-  /** Older commands are not acted on, milliseconds. */
-  readonly maxCommandAgeMs: number;
-}
+export type TargetPolicy = Pick<Config, "autoStopMs" | "maxCommandAgeMs" | "startReplicas" | "startTimeoutMs">;
 
 /** What is to be done at a target: what lasts of it, and the command whose turn it is. */
 export interface State extends TargetState {

@@ -1,6 +1,6 @@
 /**
  * From events to commands: takes events from the journal, those of a room one after the other and rooms side by side;
- * has each judged, reads what it says, and hands a command over, or settles the event.
+ * has each authorized, reads what it says, and hands a command over, or settles the event.
  *
  * @module
  */
@@ -25,12 +25,14 @@ import {
 } from "../commands/mod.ts";
 import { isFatal } from "../errors.ts";
 import type { Audit, Outcome, Refusal } from "./audit.ts";
-import type { Judge, Judgement } from "./judgement.ts";
+import type { Authorization, Authorizer } from "./authorizer.ts";
 import { ageOf, type Message, messageOf } from "./message.ts";
 import { resumedCommand, type TargetCommand } from "./target_command.ts";
-import type { Answer, Chat, Entry, InboxEvent, Journal, RoomFacts } from "./ports.ts";
-import type { Retrying } from "./retrying.ts";
+import type { Answer, InboxEvent, RoomFacts } from "../session/mod.ts";
+import type { Chat, Entry, Journal, OperatorConfig } from "./ports.ts";
+import type { Retrier } from "./retrier.ts";
 import { replyTo, type SendQueue } from "./send_queue.ts";
+import type { TargetWorkers } from "./target_workers.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -46,55 +48,32 @@ const KEY_GRACE_MS = 5_000;
 /** An event is tried again so often after failures that the code does not know. */
 const MAX_UNKNOWN_FAILURES = 2;
 
-type Readable = Extract<Judgement, { kind: "readable" }>;
-type Undecryptable = Extract<Judgement, { kind: "undecryptable" }>;
+type Readable = Extract<Authorization, { kind: "readable" }>;
+type Undecryptable = Extract<Authorization, { kind: "undecryptable" }>;
 
 /** What becomes of an event: it is settled, waits for a key, or is a command. */
 type Next = TargetCommand | "settled" | "waits-for-key";
 
-/** Carries commands out. */
-export interface CommandTaker {
-  /**
-   * Carries a command out at all of its targets and settles its event.
-   *
-   * @returns resolves when the event is settled, or the operator is told to end; never rejects
-   */
-  submit(command: TargetCommand): Promise<void>;
-  /** Has the command's message show that the command was seen, if it doesn't say anything yet. */
-  acknowledge(command: TargetCommand): void;
-}
-
-/** The part of the configuration that concerns messages. */
-export interface MessageSettings {
-  /** Full user ids, compared exactly. */
-  readonly allowedUsers: ReadonlySet<string>;
-  /** Room ids in which commands are accepted; empty: in all. */
-  readonly allowedRooms: ReadonlySet<string>;
-  /** Aliases of the targets, the default one first. */
-  readonly aliases: readonly string[];
-  /** How a command is first answered. */
-  readonly echo: "message" | "reaction" | "off";
-  /** Older commands are not acted on, milliseconds. */
-  readonly maxCommandAgeMs: number;
-}
-
 /** What an event processor uses. */
-export interface EventProcessorParts {
+export interface EventProcessorOptions {
   readonly chat: Pick<Chat, "names" | "room" | "self">;
   readonly journal: Pick<
     Journal,
     "arrived" | "awaitingKey" | "claim" | "isOurs" | "transaction" | "undecryptable" | "unsettled"
   >;
-  readonly judge: Judge;
-  readonly targets: CommandTaker;
+  readonly authorizer: Authorizer;
+  readonly targets: Pick<TargetWorkers, "acknowledge" | "submit">;
   readonly sendQueue: SendQueue;
   readonly audit: Audit;
   readonly clock: Clock;
   readonly queue: KeyedQueue;
-  readonly retrying: Retrying;
+  readonly retrier: Retrier;
   /** Ends it. */
   readonly stop: AbortSignal;
-  readonly settings: MessageSettings;
+  readonly config: Pick<OperatorConfig, "allowedRooms" | "allowedUsers" | "echo" | "maxCommandAgeMs"> & {
+    /** Of the targets, the default one first. */
+    readonly aliases: readonly string[];
+  };
 }
 
 /** A command that is being carried out. */
@@ -105,7 +84,7 @@ interface UnderWay {
 
 /** Turns events into commands. */
 export class EventProcessor {
-  readonly #parts: EventProcessorParts;
+  readonly #options: EventProcessorOptions;
   /** Places of the events that are being handled. */
   readonly #inHand = new Set<number>();
   /** Places of the events whose key may still come before anybody is told that it is missing. */
@@ -116,8 +95,8 @@ export class EventProcessor {
   readonly #toldAtMs = new Map<string, number>();
   #keysArrived = 0;
 
-  constructor(parts: EventProcessorParts) {
-    this.#parts = parts;
+  constructor(options: EventProcessorOptions) {
+    this.#options = options;
   }
 
   /**
@@ -125,23 +104,23 @@ export class EventProcessor {
    * because all else must be read before it gets there.
    */
   resume(): void {
-    this.#takeAll((after) => this.#parts.journal.unsettled(after));
+    this.#takeAll((after) => this.#options.journal.unsettled(after));
   }
 
   /** Takes what is new. */
   eventsArrived(): void {
-    this.#takeAll((after) => this.#parts.journal.arrived(after));
+    this.#takeAll((after) => this.#options.journal.arrived(after));
   }
 
   /** Takes what could not be read for want of a key. */
   keyArrived(roomId: string, sessionId: string): void {
     this.#keysArrived += 1;
-    for (const entry of this.#parts.journal.awaitingKey(roomId, sessionId)) this.#take(entry);
+    for (const entry of this.#options.journal.awaitingKey(roomId, sessionId)) this.#take(entry);
   }
 
   /** Tells a room that not all of what was written in it could be fetched; once for each id. */
   historyCutOff(roomId: string, id: number): void {
-    const { settings: { allowedUsers, allowedRooms }, chat, sendQueue } = this.#parts;
+    const { config: { allowedUsers, allowedRooms }, chat, sendQueue } = this.#options;
     const room = chat.room(roomId);
     if (room === undefined || !isRoomAllowed(roomId, allowedRooms)) return;
     if (!hasAllowedUser(room, allowedUsers, chat.self)) return;
@@ -161,22 +140,22 @@ export class EventProcessor {
 
   #take(entry: Entry): void {
     const { inbox, progress } = entry;
-    const { chat, settings, audit, queue, sendQueue } = this.#parts;
+    const { chat, config, audit, queue, sendQueue } = this.#options;
     if (this.#inHand.has(inbox.seq)) return;
     if (!isMessage(inbox)) return sendQueue.settle(inbox.seq, "no-message");
     if (inbox.sender === chat.self) return sendQueue.settle(inbox.seq, "own");
-    if (!settings.allowedUsers.has(inbox.sender)) {
+    if (!config.allowedUsers.has(inbox.sender)) {
       audit.refused(inbox, "stranger");
       return sendQueue.settle(inbox.seq, "stranger");
     }
     this.#inHand.add(inbox.seq);
-    if (progress.state === "acting") return this.#submit(resumedCommand(inbox, progress.acting));
+    if (progress.state === "begun") return this.#submit(resumedCommand(inbox, progress.command));
     queue.run(`room ${inbox.roomId}`, () => this.#inTurn(entry));
   }
 
   /** Handles an event in the room's order, unless what is asked of the homeserver about its sender takes too long. */
   async #inTurn(entry: Entry): Promise<void> {
-    const { queue, clock, stop } = this.#parts;
+    const { queue, clock, stop } = this.#options;
     const { roomId, sender } = entry.inbox;
     const aside = `aside ${roomId} ${sender}`;
     const setAside = (): void => queue.run(aside, () => this.#handle(entry, stop));
@@ -193,7 +172,7 @@ export class EventProcessor {
   async #handle(entry: Entry, signal: AbortSignal): Promise<void> {
     const { seq } = entry.inbox;
     const keysBefore = this.#keysArrived;
-    const next = await this.#judgeOrGiveUp(entry, signal);
+    const next = await this.#authorizeOrGiveUp(entry, signal);
     if (typeof next === "object") {
       this.#acknowledgeLater(next);
       return next.word === "status" ? this.#status(next) : this.#submit(next);
@@ -208,9 +187,9 @@ export class EventProcessor {
 
   /** An answer that is there at once needs no sign before it. */
   #acknowledgeLater(command: TargetCommand): void {
-    const { targets, queue, clock, stop, settings } = this.#parts;
+    const { targets, queue, clock, stop, config } = this.#options;
     const { seq, receivedAtMs } = command.inbox;
-    if (settings.echo !== "message") return;
+    if (config.echo !== "message") return;
     queue.run(`acknowledge ${seq}`, async () => {
       await clock.sleep(Math.max(0, receivedAtMs + ACKNOWLEDGED_AFTER_MS - clock.now()), stop);
       if (this.#inHand.has(seq)) targets.acknowledge(command);
@@ -218,12 +197,12 @@ export class EventProcessor {
   }
 
   /** A failure that the code does not know is this message's failure alone. */
-  async #judgeOrGiveUp(entry: Entry, signal: AbortSignal): Promise<Next> {
+  async #authorizeOrGiveUp(entry: Entry, signal: AbortSignal): Promise<Next> {
     const { inbox } = entry;
-    const { retrying } = this.#parts;
+    const { retrier } = this.#options;
     try {
       const limits = { unknownFailures: MAX_UNKNOWN_FAILURES };
-      return await retrying.run("handle a message", () => this.#judge(entry, signal), signal, limits);
+      return await retrier.run("handle a message", () => this.#authorize(entry, signal), signal, limits);
     } catch (error) {
       if (signal.aborted || isFatal(error)) throw error;
       const { roomId: room, eventId: event } = inbox;
@@ -233,19 +212,19 @@ export class EventProcessor {
   }
 
   /** @param signal ends the tries to read it; nothing is decided then */
-  async #judge({ inbox, progress }: Entry, signal: AbortSignal): Promise<Next> {
+  async #authorize({ inbox, progress }: Entry, signal: AbortSignal): Promise<Next> {
     this.#awaitingKey.delete(inbox.seq);
-    const judgement = await this.#parts.judge.judge(inbox, signal);
-    return judgement.kind === "undecryptable"
-      ? this.#undecryptable(inbox, judgement, progress.state === "new")
-      : this.#parts.journal.transaction(() => this.#decide(inbox, judgement));
+    const authorization = await this.#options.authorizer.authorize(inbox, signal);
+    return authorization.kind === "undecryptable"
+      ? this.#undecryptable(inbox, authorization, progress.state === "new")
+      : this.#options.journal.transaction(() => this.#decide(inbox, authorization));
   }
 
   #undecryptable(inbox: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): Next {
-    const { chat, journal, settings, clock, audit, queue, sendQueue, stop } = this.#parts;
+    const { chat, journal, config, clock, audit, queue, sendQueue, stop } = this.#options;
     if (why.kind === "forged") return this.#refuse(inbox, "mismatched-sender");
     const isTold = () =>
-      chat.room(inbox.roomId)?.membership === "join" && isRoomAllowed(inbox.roomId, settings.allowedRooms) &&
+      chat.room(inbox.roomId)?.membership === "join" && isRoomAllowed(inbox.roomId, config.allowedRooms) &&
       this.#isDue("undecryptable", inbox);
     const hint = replyTo(inbox, "hint", undecryptable(why.kind === "withheld" ? why.code : undefined));
     if (why.kind === "broken") return this.#refuse(inbox, "unreadable", isTold() ? [hint] : []);
@@ -261,9 +240,9 @@ export class EventProcessor {
     return "waits-for-key";
   }
 
-  #decide(inbox: InboxEvent, judgement: Readable): Next {
-    const { chat, clock, journal, settings, sendQueue } = this.#parts;
-    const { room, payload, verdict } = judgement;
+  #decide(inbox: InboxEvent, authorization: Readable): Next {
+    const { chat, clock, journal, config, sendQueue } = this.#options;
+    const { room, payload, verdict } = authorization;
     const message = messageOf(inbox, payload, chat.self);
     // Whatever is refused is used up, too: the server could send it again once it would be trusted. Under a forged
     // sender it is not this sender's to use up.
@@ -273,9 +252,9 @@ export class EventProcessor {
     }
     if (message === undefined) return this.#settle(inbox, "no-text");
 
-    const parsed = parse(message.text, chat.names, settings.aliases);
+    const parsed = parse(message.text, chat.names, config.aliases);
     const ageMs = ageOf(inbox, clock.now());
-    const isOld = ageMs > settings.maxCommandAgeMs;
+    const isOld = ageMs > config.maxCommandAgeMs;
     const isAddressed = message.mentionsUs || (parsed.kind === "unknown" && parsed.addressed) ||
       (room !== undefined && isPrivate(room, inbox.sender, chat.self));
     const isAnswered = !isOld && (isAddressed || parsed.kind === "command");
@@ -285,7 +264,7 @@ export class EventProcessor {
       }
       const { explanation } = verdict;
       const isTold = isAnswered && explanation !== undefined && this.#isDue(explanation, inbox);
-      return this.#refuse(inbox, verdict.reason, isTold ? [this.#explain(inbox, judgement, explanation)] : []);
+      return this.#refuse(inbox, verdict.reason, isTold ? [this.#explain(inbox, authorization, explanation)] : []);
     }
     if (message.isEdit) {
       return parsed.kind === "command" ? this.#refuse(inbox, "edit") : this.#settle(inbox, "edit");
@@ -296,18 +275,18 @@ export class EventProcessor {
     }
     if (parsed.kind === "command") return this.#command(inbox, parsed, isOld ? ageMs : undefined);
     const { misuse } = parsed;
-    const words = misuse === undefined ? unknownCommand(parsed.text) : misused(misuse, settings.aliases);
+    const words = misuse === undefined ? unknownCommand(parsed.text) : misused(misuse, config.aliases);
     return this.#settle(inbox, "no-command", isAnswered ? [replyTo(inbox, "answer", words)] : []);
   }
 
   /** It replies to what we have said, as far as the reader can tell; nothing of trust hangs on that. */
   #isOurs({ eventIds, quotedUser }: NonNullable<Message["repliedTo"]>): boolean {
-    const { chat, journal } = this.#parts;
+    const { chat, journal } = this.#options;
     return quotedUser === chat.self || eventIds.every((eventId) => journal.isOurs(eventId));
   }
 
   #command(inbox: InboxEvent, command: Command, tooOldMs: number | undefined): Next {
-    const { settings: { aliases, echo: form }, sendQueue } = this.#parts;
+    const { config: { aliases, echo: form }, sendQueue } = this.#options;
     const { word, text: typed, durationMs } = command;
     // Names the command itself.
     if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
@@ -323,7 +302,7 @@ export class EventProcessor {
 
   #submit(command: TargetCommand): void {
     const { inbox: { seq, roomId }, word, typed } = command;
-    const done = this.#parts.targets.submit(command).then(() => void this.#inHand.delete(seq));
+    const done = this.#options.targets.submit(command).then(() => void this.#inHand.delete(seq));
     if (word === "status") return;
     const underWay = this.#underWay.get(roomId) ?? new Set();
     this.#underWay.set(roomId, underWay);
@@ -338,7 +317,7 @@ export class EventProcessor {
   /** A status tells what the commands before it in its room have brought about, so it waits for them. */
   #status(command: TargetCommand): void {
     const { inbox: { seq, roomId } } = command;
-    const { queue, clock, stop } = this.#parts;
+    const { queue, clock, stop } = this.#options;
     const before = [...this.#underWay.get(roomId) ?? []];
     if (before.length === 0) return this.#submit(command);
     queue.run(`status ${seq}`, async () => {
@@ -358,7 +337,7 @@ export class EventProcessor {
       untrusted(explanation, {
         encrypted: room?.encrypted ?? false,
         deviceId: device?.deviceId,
-        trustedDevices: this.#parts.judge.trustedDevices(inbox.sender),
+        trustedDevices: this.#options.authorizer.trustedDevices(inbox.sender),
       }),
     );
   }
@@ -370,13 +349,13 @@ export class EventProcessor {
     outcome: Outcome,
     text: Text,
   ): "settled" {
-    this.#parts.audit.commanded(inbox, { command, target, outcome, before: undefined, after: undefined, ms: 0 });
+    this.#options.audit.commanded(inbox, { command, target, outcome, before: undefined, after: undefined, ms: 0 });
     return this.#settle(inbox, outcome, [replyTo(inbox, "answer", text)]);
   }
 
   /** How often a room is told the same thing, at most (SPEC 4c, 4h). */
   #isDue(what: string, { roomId }: InboxEvent): boolean {
-    const nowMs = this.#parts.clock.now();
+    const nowMs = this.#options.clock.now();
     const everyMs = (what === "not-encrypted" ? 60 : 10) * MINUTE_MS;
     const key = `${what} ${roomId}`;
     if (nowMs - (this.#toldAtMs.get(key) ?? -Infinity) < everyMs) return false;
@@ -385,12 +364,12 @@ export class EventProcessor {
   }
 
   #refuse(inbox: InboxEvent, reason: Refusal, answers: readonly Answer[] = []): "settled" {
-    this.#parts.audit.refused(inbox, reason);
+    this.#options.audit.refused(inbox, reason);
     return this.#settle(inbox, reason, answers);
   }
 
   #settle({ seq }: InboxEvent, outcome: string, answers: readonly Answer[] = []): "settled" {
-    this.#parts.sendQueue.settle(seq, outcome, answers);
+    this.#options.sendQueue.settle(seq, outcome, answers);
     return "settled";
   }
 }

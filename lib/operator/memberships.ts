@@ -9,8 +9,9 @@ import { type KeyedQueue, Semaphore, sleep } from "../async.ts";
 import { hasAllowedUser, isInvited } from "../authorization/mod.ts";
 import { isFatal, TransientError } from "../errors.ts";
 import type { Audit } from "./audit.ts";
-import type { Chat, Invitation } from "./ports.ts";
-import type { Retrying } from "./retrying.ts";
+import type { Chat } from "./ports.ts";
+import type { Invitation } from "../session/mod.ts";
+import type { Retrier } from "./retrier.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -20,16 +21,16 @@ const MAX_LEAVES = 4;
 /** For so long a refused join is tried again: federation and workers refuse what they accept a moment later (SPEC 4b). */
 const TRIED_FOR_MS = 60 * 60_000;
 const FOR_AN_HOUR = {
-  longestMs: 5 * 60_000,
-  mostFailures: 1,
-  leastSpanMs: TRIED_FOR_MS,
-  forgivenAfterMs: Infinity,
+  maxMs: 5 * 60_000,
+  maxFailures: 1,
+  minSpanMs: TRIED_FOR_MS,
+  resetAfterMs: Infinity,
 };
 /** So long rooms are looked at before everything else has its turn. */
 const SLICE_MS = 20;
 
 /** What memberships are kept by. */
-export interface MembershipsParts {
+export interface MembershipsOptions {
   /** Where the rooms are. */
   readonly chat: Pick<Chat, "invitation" | "invitations" | "join" | "joinedRooms" | "leave" | "room" | "self">;
   /** Whose invitations are accepted, and whose rooms are stayed in. */
@@ -39,14 +40,14 @@ export interface MembershipsParts {
   /** Runs it in the background. */
   readonly queue: KeyedQueue;
   /** Tries again. */
-  readonly retrying: Retrying;
+  readonly retrier: Retrier;
   /** Ends it. */
   readonly stop: AbortSignal;
 }
 
 /** Keeps the operator in the right rooms; each invitation and each room on its own. */
 export class Memberships {
-  readonly #parts: MembershipsParts;
+  readonly #options: MembershipsOptions;
   readonly #joins = new Semaphore(MAX_JOINS);
   /** Invitations that are being answered, and rooms that are being left. */
   readonly #inHand = new Set<string>();
@@ -59,22 +60,22 @@ export class Memberships {
   readonly #givenUp = new Map<string, string>();
   #isLookDue = false;
 
-  constructor(parts: MembershipsParts) {
-    this.#parts = parts;
+  constructor(options: MembershipsOptions) {
+    this.#options = options;
   }
 
   /** Looks at all invitations and rooms, now or as soon as the look under way is over. */
   look(): void {
     if (this.#isLookDue) return;
     this.#isLookDue = true;
-    this.#parts.queue.run("memberships", () => {
+    this.#options.queue.run("memberships", () => {
       this.#isLookDue = false;
       return this.#lookAtAll();
     });
   }
 
   async #lookAtAll(): Promise<void> {
-    const { chat, stop } = this.#parts;
+    const { chat, stop } = this.#options;
     const invitations = chat.invitations();
     const rooms = chat.joinedRooms();
     const present = new Map([...rooms.map((room) => [room, "joined"] as const), ...invitations.map(named)]);
@@ -92,20 +93,20 @@ export class Memberships {
 
   /** Things may have changed while the room was in hand: another inviter, or everybody has left. */
   #lookAt(roomId: string): void {
-    const invitation = this.#parts.chat.invitation(roomId);
+    const invitation = this.#options.chat.invitation(roomId);
     if (invitation !== undefined) this.#consider(invitation);
     else if (this.#isAlone(roomId)) this.#leave(roomId, "joined");
   }
 
   #consider(invitation: Invitation): void {
     const [roomId, what] = named(invitation);
-    if (isInvited(invitation, this.#parts.allowedUsers)) this.#join(roomId, what);
+    if (isInvited(invitation, this.#options.allowedUsers)) this.#join(roomId, what);
     else this.#leave(roomId, what);
   }
 
   /** Accepts an invitation, which is judged anew before each try. */
   #join(roomId: string, what: string): void {
-    const { chat, allowedUsers, queue, retrying, stop } = this.#parts;
+    const { chat, allowedUsers, queue, retrier, stop } = this.#options;
     if (this.#inHand.has(roomId) || this.#givenUp.get(roomId) === what) return;
     this.#inHand.add(roomId);
     const join = (): Promise<void> =>
@@ -118,7 +119,7 @@ export class Memberships {
     queue.run(`join ${roomId}`, async () => {
       try {
         const limits = { policy: FOR_AN_HOUR, refusals: true, unknownFailures: Infinity };
-        await retrying.run(`join ${roomId}`, join, stop, limits);
+        await retrier.run(`join ${roomId}`, join, stop, limits);
       } catch (error) {
         if (stop.aborted || isFatal(error)) throw error;
         // A homeserver that is away for an hour has refused nothing.
@@ -137,10 +138,10 @@ export class Memberships {
     this.#leaving.set(roomId, what);
     if (this.#leavers >= Math.min(MAX_LEAVES, this.#leaving.size)) return;
     this.#leavers += 1;
-    const { queue, retrying, stop } = this.#parts;
+    const { queue, retrier, stop } = this.#options;
     queue.run(`leave ${roomId}`, async () => {
       // No more of them than rooms: one that can't be left for a while is not to be tried by all.
-      while (this.#leaving.size >= this.#leavers) await retrying.run("leave a room", () => this.#leaveNext(), stop);
+      while (this.#leaving.size >= this.#leavers) await retrier.run("leave a room", () => this.#leaveNext(), stop);
       this.#leavers -= 1;
       if (this.#leavers === 0) this.#isRefusalTold = false;
     });
@@ -151,7 +152,7 @@ export class Memberships {
    * depends on it; what time may cure goes to the end of the line, so that no room holds up the others.
    */
   async #leaveNext(): Promise<void> {
-    const { chat, allowedUsers, audit, stop } = this.#parts;
+    const { chat, allowedUsers, audit, stop } = this.#options;
     const [next] = this.#leaving;
     if (next === undefined) return;
     const [roomId, what] = next;
@@ -188,7 +189,7 @@ export class Memberships {
 
   /** No allowed user is in a room that we are in. */
   #isAlone(roomId: string): boolean {
-    const { chat, allowedUsers } = this.#parts;
+    const { chat, allowedUsers } = this.#options;
     const room = chat.room(roomId);
     // A room whose members are told without us is not told in full.
     return room?.membership === "join" && room.isJoined(chat.self) &&

@@ -4,12 +4,18 @@
  * @module
  */
 
-export type { Pin, Pins, SenderTrust, UntrustedReason } from "../authorization/mod.ts";
 export type { Backoff, BackoffPolicy, Clock, NextTry } from "../async.ts";
 export type { CommandRecord, Observer, Outcome, Refusal } from "./audit.ts";
-export type { TargetPolicy } from "./decision.ts";
-export type { MessageSettings } from "./event_processor.ts";
-export type { TrustSettings } from "./judgement.ts";
-export { Operator, type OperatorParts, type OperatorSettings } from "./operator.ts";
+export { Operator, type OperatorOptions } from "./operator.ts";
 export type * from "./ports.ts";
-export type { NewBackoff } from "./retrying.ts";
+export type { NewBackoff } from "./retrier.ts";
+export type { Intent, StepEnd, StoredCommand, TargetStep } from "./target_command.ts";
+export type {
+  Rollout,
+  StatusLine,
+  StatusMessage,
+  StopTimer,
+  TargetDocument,
+  TargetDocumentStore,
+  TargetState,
+} from "./target_state.ts";

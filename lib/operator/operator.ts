@@ -1,5 +1,5 @@
 /**
- * The operator as a whole: joins its parts, listens to the chat, ends in an orderly way. Knows nothing of what its
+ * The operator as a whole: joins its options, listens to the chat, ends in an orderly way. Knows nothing of what its
  * ports are made of.
  *
  * @module
@@ -10,25 +10,20 @@ import { type Clock, KeyedQueue } from "../async.ts";
 import type { Pins } from "../authorization/mod.ts";
 import { ConfigError, isFatal } from "../errors.ts";
 import { Audit, type Observer } from "./audit.ts";
-import type { TargetPolicy } from "./decision.ts";
-import { EventProcessor, type MessageSettings } from "./event_processor.ts";
-import { Judge, type TrustSettings } from "./judgement.ts";
+import { EventProcessor } from "./event_processor.ts";
+import { Authorizer } from "./authorizer.ts";
 import { Memberships } from "./memberships.ts";
-import type { Chat, Journal, Listener, RefusedEvent, Rollouts, Scaler, Target, TargetDocumentStore } from "./ports.ts";
-import { type NewBackoff, Retrying } from "./retrying.ts";
+import type { Chat, Journal, OperatorConfig, Rollouts, Scaler } from "./ports.ts";
+import type { Listener, RefusedEvent } from "../session/mod.ts";
+import type { TargetDocumentStore } from "./target_state.ts";
+import { type NewBackoff, Retrier } from "./retrier.ts";
 import { SendQueue } from "./send_queue.ts";
 import { TargetWorkers } from "./target_workers.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** The part of the configuration that concerns the operator. */
-export interface OperatorSettings extends TrustSettings, Omit<MessageSettings, "aliases">, TargetPolicy {
-  /** What is switched, the default one first; at least one. */
-  readonly targets: readonly Target[];
-}
-
 /** What an operator works with. */
-export interface OperatorParts {
+export interface OperatorOptions {
   /** Where people are. */
   readonly chat: Chat;
   /** Where the targets are. */
@@ -38,13 +33,13 @@ export interface OperatorParts {
   /** What lasts of commands and answers. */
   readonly journal: Journal;
   /** What lasts of the targets. */
-  readonly memory: TargetDocumentStore;
+  readonly targetDocument: TargetDocumentStore;
   /** What users are known by. */
   readonly pins: Pins;
-  /** Has calls to journal, memory and pins made as one: all of them last, or none. */
+  /** Has calls to journal, target document and pins made as one: all of them last, or none. */
   readonly transaction: (calls: () => void) => void;
   /** The configuration's part. */
-  readonly settings: OperatorSettings;
+  readonly config: OperatorConfig;
   /** Time. */
   readonly clock: Clock;
   /** Makes the back-off of one piece of work. */
@@ -59,10 +54,10 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #abandon = new AbortController();
   readonly #stopped = Promise.withResolvers<void>();
   readonly #queue: KeyedQueue;
-  readonly #retrying: Retrying;
+  readonly #retrier: Retrier;
   readonly #allowedUsers: ReadonlySet<string>;
   readonly #audit: Audit;
-  readonly #judge: Judge;
+  readonly #authorizer: Authorizer;
   readonly #memberships: Memberships;
   readonly #sendQueue: SendQueue;
   readonly #targets: TargetWorkers;
@@ -77,23 +72,31 @@ export class Operator implements Listener, AsyncDisposable {
    *
    * @throws ConfigError if there is no target
    */
-  constructor(parts: OperatorParts) {
-    const { chat, journal, pins, clock, observer, settings } = parts;
-    if (settings.targets.length === 0) throw new ConfigError(["TARGETS: empty list; use alias=namespace/name"]);
+  constructor(options: OperatorOptions) {
+    const { chat, journal, pins, clock, observer, config } = options;
+    if (config.targets.length === 0) throw new ConfigError(["TARGETS: empty list; use alias=namespace/name"]);
     const stop = this.#stop.signal;
     const abandon = this.#abandon.signal;
     const queue = this.#queue = new KeyedQueue(stop, (error) => this.#failed(error));
-    const retrying = this.#retrying = new Retrying(parts.newBackoff, clock, observer);
-    const audit = this.#audit = new Audit(observer, parts.rollouts, queue, stop);
-    const judge = this.#judge = new Judge(chat, pins, clock, settings);
-    const { allowedUsers } = settings;
+    const retrier = this.#retrier = new Retrier(options.newBackoff, clock, observer);
+    const audit = this.#audit = new Audit(observer, options.rollouts, queue, stop);
+    const authorizer = this.#authorizer = new Authorizer(chat, pins, clock, config);
+    const { allowedUsers } = config;
     this.#allowedUsers = allowedUsers;
-    this.#memberships = new Memberships({ chat, allowedUsers, audit, queue, retrying, stop });
-    const sendQueue = this.#sendQueue = new SendQueue({ chat, journal, clock, queue, retrying, stop, abandon });
-    const targets = this.#targets = new TargetWorkers({ ...parts, judge, sendQueue, audit, queue, stop, abandon });
+    this.#memberships = new Memberships({ chat, allowedUsers, audit, queue, retrier, stop });
+    const sendQueue = this.#sendQueue = new SendQueue({ chat, journal, clock, queue, retrier, stop, abandon });
+    const targets = this.#targets = new TargetWorkers({
+      ...options,
+      authorizer,
+      sendQueue,
+      audit,
+      queue,
+      stop,
+      abandon,
+    });
     this.#events = new EventProcessor({
-      ...{ chat, journal, judge, targets, sendQueue, audit, clock, queue, retrying, stop },
-      settings: { ...settings, aliases: settings.targets.map(({ alias }) => alias) },
+      ...{ chat, journal, authorizer, targets, sendQueue, audit, clock, queue, retrier, stop },
+      config: { ...config, aliases: config.targets.map(({ alias }) => alias) },
     });
   }
 
@@ -194,7 +197,7 @@ export class Operator implements Listener, AsyncDisposable {
   async #lookAtDevices(user: string): Promise<void> {
     this.#devicesToLookAt.delete(user);
     const stop = this.#stop.signal;
-    await this.#retrying.run(`look at the devices of ${user}`, () => this.#judge.lookAtDevices(user, stop), stop);
+    await this.#retrier.run(`look at the devices of ${user}`, () => this.#authorizer.lookAtDevices(user, stop), stop);
   }
 
   /** What nobody has dealt with is the failure of one piece of work, unless it is one of the few that end everything. */

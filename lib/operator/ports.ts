@@ -1,31 +1,140 @@
 /**
- * What the operator needs from the world, declared here and satisfied elsewhere: a chat and a cluster (in files of their
- * own), a journal and the pins.
+ * What the operator needs of the world, and what tests replace: configuration, the chat, the cluster and the journal.
  *
  * @module
  */
 
-import type { Answer, CiphertextKey, InboxEvent } from "./chat.ts";
-import type { Acting } from "./target_command.ts";
+import type { Config, Target } from "../config/mod.ts";
+import type { Diagnosis, KubernetesEvent, Scale } from "../scaler/mod.ts";
+import type { Answer, CiphertextKey, InboxEvent, Invitation, Payload, Published, RoomFacts } from "../session/mod.ts";
+import type { StoredCommand } from "./target_command.ts";
 
-export type * from "./chat.ts";
-export type * from "./cluster.ts";
-export type { Acting, Intent, StepEnd, TargetCommand, TargetStep } from "./target_command.ts";
-export type {
-  Rollout,
-  StatusLine,
-  StatusMessage,
-  StopTimer,
-  TargetDocument,
-  TargetDocumentStore,
-  TargetState,
-} from "./target_state.ts";
+/** What the configuration says of the operator. */
+export interface OperatorConfig extends
+  Pick<
+    Config,
+    | "autoStopMs"
+    | "echo"
+    | "maxCommandAgeMs"
+    | "requireEncryption"
+    | "senderTrust"
+    | "startReplicas"
+    | "startTimeoutMs"
+    | "targets"
+  > {
+  /** Full user ids, compared exactly. */
+  readonly allowedUsers: ReadonlySet<string>;
+  /** Room ids in which commands are accepted; empty: in all. */
+  readonly allowedRooms: ReadonlySet<string>;
+  /** Master keys set by hand, by user id: such a user is trusted with that identity only. */
+  readonly trustedIdentities: ReadonlyMap<string, string>;
+}
+
+/** The chat: reads events, knows rooms, says things. */
+export interface Chat {
+  /** The operator's own user id. */
+  readonly self: string;
+  /** Names by which people address the operator, as they stand now: user id, display names. */
+  readonly names: readonly string[];
+
+  /**
+   * Decrypts an event and gathers what is known of its sender. A sender whose devices are unknown or have changed is
+   * queried first.
+   *
+   * @throws TransientError if that query did not succeed; nothing is decided then
+   */
+  read(event: InboxEvent, signal: AbortSignal): Promise<Payload>;
+
+  /**
+   * What the homeserver publishes of a user. A user whose devices are unknown or have changed is queried first.
+   *
+   * @throws TransientError if that query did not succeed
+   */
+  published(userId: string, signal: AbortSignal): Promise<Published>;
+
+  /** The room as it stands now; undefined if never heard of. */
+  room(roomId: string): RoomFacts | undefined;
+
+  /** Rooms that we have joined. */
+  joinedRooms(): readonly string[];
+
+  /** Invitations that wait for an answer. */
+  invitations(): readonly Invitation[];
+
+  /** The invitation to a room as it stands now; undefined if there is none that waits for an answer. */
+  invitation(roomId: string): Invitation | undefined;
+
+  /** Accepts an invitation. */
+  join(roomId: string, signal: AbortSignal): Promise<void>;
+
+  /** Declines an invitation, or leaves a room. */
+  leave(roomId: string, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Says something: encrypted wherever the room has once been seen encrypted. The same transaction id never says it
+   * twice. `replacesEventId` is the event id of the message that an edit replaces.
+   *
+   * @returns event id
+   */
+  send(
+    transactionId: string,
+    answer: Answer,
+    replacesEventId: string | undefined,
+    signal: AbortSignal,
+  ): Promise<string>;
+}
+
+/** The cluster: reads and sets counts. */
+export interface Scaler {
+  /**
+   * Reads a target.
+   *
+   * @throws TransientError | PermissionError | NotFoundError
+   */
+  read(target: Target, signal: AbortSignal): Promise<Scale>;
+
+  /**
+   * Sets the count, if the target is still as it was read.
+   *
+   * @returns the count before, as the API server had it, is what `resourceVersion` stands for
+   * @throws ConflictError if it has changed since; TransientError | PermissionError | NotFoundError
+   */
+  scale(target: Target, replicas: number, resourceVersion: string, signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * How targets fare over time, for telling people. Everything here may need more permissions than reading and scaling;
+ * where one is missing the operator says less, and works all the same.
+ */
+export interface Rollouts {
+  /**
+   * Yields a target as it stands now, then after each change, until the signal is aborted. It asks for what it missed
+   * where the server ended the watch.
+   *
+   * @throws PermissionError if watching is not permitted; TransientError | NotFoundError
+   */
+  watch(target: Target, signal: AbortSignal): AsyncIterable<Scale>;
+
+  /**
+   * What keeps a target from being ready, in the cluster's own words; of the present revision's pods only.
+   *
+   * @throws TransientError | PermissionError | NotFoundError, of reading the target itself
+   */
+  diagnose(target: Target, signal: AbortSignal): Promise<Diagnosis>;
+
+  /**
+   * Writes a Kubernetes Event on a target, so that `kubectl describe` tells what was done and by whom.
+   *
+   * @throws PermissionError if that is not permitted; TransientError | NotFoundError
+   */
+  record(target: Target, event: KubernetesEvent, signal: AbortSignal): Promise<void>;
+}
 
 /** Where a command stands. */
 export type Progress =
   | { readonly state: "new" }
   | { readonly state: "undecryptable" }
-  | { readonly state: "acting"; readonly acting: Acting };
+  | { readonly state: "begun"; readonly command: StoredCommand };
 
 /** An event that is not settled, with where it stands. */
 export interface Entry {
@@ -70,7 +179,7 @@ export interface Journal {
   claim(seq: number, ciphertext: CiphertextKey): boolean;
 
   /** Writes down what is about to be done. */
-  acting(seq: number, acting: Acting): void;
+  begin(seq: number, command: StoredCommand): void;
 
   /**
    * Settles an event and queues its answers in one transaction.

@@ -9,8 +9,9 @@ import type { Clock, KeyedQueue } from "../async.ts";
 import type { Text } from "../commands/mod.ts";
 import { isFatal, isRefusal } from "../errors.ts";
 import { inThread, threadOf } from "./message.ts";
-import type { Answer, Chat, InboxEvent, Journal, Unsent } from "./ports.ts";
-import type { Retrying } from "./retrying.ts";
+import type { Answer, InboxEvent } from "../session/mod.ts";
+import type { Chat, Journal, Unsent } from "./ports.ts";
+import type { Retrier } from "./retrier.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -27,7 +28,7 @@ export function replyTo(inbox: InboxEvent, kind: Answer["kind"], text: Text): An
 }
 
 /** What a send queue uses. */
-export interface SendQueueParts {
+export interface SendQueueOptions {
   /** Sends. */
   readonly chat: Pick<Chat, "send">;
   /** Holds what is unsent. */
@@ -37,7 +38,7 @@ export interface SendQueueParts {
   /** Runs it in the background. */
   readonly queue: KeyedQueue;
   /** Tries again. */
-  readonly retrying: Retrying;
+  readonly retrier: Retrier;
   /** Ends the tries. */
   readonly stop: AbortSignal;
   /** Ends a try that is under way. */
@@ -46,28 +47,28 @@ export interface SendQueueParts {
 
 /** What is to be sent. A failure of one answer is that answer's alone: it never ends or blocks anything else. */
 export class SendQueue {
-  readonly #parts: SendQueueParts;
+  readonly #options: SendQueueOptions;
   readonly #sending = new Set<string>();
 
-  constructor(parts: SendQueueParts) {
-    this.#parts = parts;
+  constructor(options: SendQueueOptions) {
+    this.#options = options;
   }
 
   /** Settles an event and sends what is to be said of it. */
   settle(seq: number, outcome: string, answers: readonly Answer[] = []): void {
-    this.#parts.journal.settle(seq, outcome, answers);
+    this.#options.journal.settle(seq, outcome, answers);
     if (answers.length > 0) this.drain();
   }
 
   /** Sends something without settling anything. */
   say(answer: Answer): void {
-    this.#parts.journal.say(answer);
+    this.#options.journal.say(answer);
     this.drain();
   }
 
   /** Starts to send what is unsent. */
   drain(): void {
-    const { queue, stop } = this.#parts;
+    const { queue, stop } = this.#options;
     for (const roomId of this.#roomsToAnswer()) {
       if (this.#sending.has(roomId)) continue;
       this.#sending.add(roomId);
@@ -92,7 +93,7 @@ export class SendQueue {
 
   async #sendAll(roomId: string, retryUntil: AbortSignal | undefined): Promise<void> {
     for (;;) {
-      const next = this.#parts.journal.unsent().find(({ answer }) => answer.roomId === roomId);
+      const next = this.#options.journal.unsent().find(({ answer }) => answer.roomId === roomId);
       if (next === undefined) return void this.#sending.delete(roomId);
       await this.#sendOrDrop(next, retryUntil);
     }
@@ -102,7 +103,7 @@ export class SendQueue {
     const attempt = () => this.#send(unsent);
     const limits = { unknownFailures: MAX_UNKNOWN_FAILURES };
     try {
-      await (retryUntil === undefined ? attempt() : this.#parts.retrying.run("answer", attempt, retryUntil, limits));
+      await (retryUntil === undefined ? attempt() : this.#options.retrier.run("answer", attempt, retryUntil, limits));
     } catch (error) {
       const isOver = retryUntil === undefined ? !isRefusal(error) : retryUntil.aborted;
       if (isOver || isFatal(error)) throw error;
@@ -111,7 +112,7 @@ export class SendQueue {
   }
 
   async #send(unsent: Unsent): Promise<void> {
-    const { chat, journal, clock, abandon } = this.#parts;
+    const { chat, journal, clock, abandon } = this.#options;
     const { transactionId, answer } = unsent;
     if (clock.now() - unsent.writtenAtMs > KEPT_FOR_MS) {
       return this.#drop(unsent, new Error("it could not be sent for a day"));
@@ -121,13 +122,13 @@ export class SendQueue {
   }
 
   #drop({ transactionId, answer }: Unsent, error: unknown): void {
-    this.#parts.journal.drop(transactionId);
+    this.#options.journal.drop(transactionId);
     const { roomId: room, eventId: event, kind } = answer;
     const reason = error instanceof Error ? error.message : String(error);
     logger.warn("Dropped an answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });
   }
 
   #roomsToAnswer(): Set<string> {
-    return new Set(this.#parts.journal.unsent().map(({ answer }) => answer.roomId));
+    return new Set(this.#options.journal.unsent().map(({ answer }) => answer.roomId));
   }
 }

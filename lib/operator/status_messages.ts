@@ -7,20 +7,20 @@
 
 import * as words from "../commands/mod.ts";
 import type { Text } from "../commands/mod.ts";
-import type { Answer, Chat } from "./chat.ts";
+import type { Answer } from "../session/mod.ts";
+import type { Chat, Journal } from "./ports.ts";
+import type { Target } from "../config/mod.ts";
 import type { News, Write } from "./decision.ts";
-import type { Target } from "./cluster.ts";
 import { inThread, threadOf } from "./message.ts";
-import type { Journal } from "./ports.ts";
-import { actingOf, type TargetCommand, workloadKey } from "./target_command.ts";
+import { storedCommand, type TargetCommand, workloadKey } from "./target_command.ts";
 import type { StatusLine, StatusMessage, TargetStates } from "./target_state.ts";
 
 /** What status messages use. */
-export interface StatusMessagesParts {
+export interface StatusMessagesOptions {
   /** Tells who is in a room. */
   readonly chat: Pick<Chat, "room">;
   /** Holds what is to be sent. */
-  readonly journal: Pick<Journal, "acting" | "say" | "settle">;
+  readonly journal: Pick<Journal, "begin" | "say" | "settle">;
   /** Remembers the messages. */
   readonly states: TargetStates;
   /** All targets. */
@@ -31,29 +31,29 @@ export interface StatusMessagesParts {
 
 /** Puts into words and messages what is decided. Every call belongs into a transaction that saves the states. */
 export class StatusMessages {
-  readonly #parts: StatusMessagesParts;
+  readonly #options: StatusMessagesOptions;
 
-  constructor(parts: StatusMessagesParts) {
-    this.#parts = parts;
+  constructor(options: StatusMessagesOptions) {
+    this.#options = options;
   }
 
   /** The sentence that says it. */
   sentence(target: Target, news: News): Required<Text> {
-    return sentence(target.alias, news, this.#parts.targets.length > 1);
+    return sentence(target.alias, news, this.#options.targets.length > 1);
   }
 
   /** Has a command's message show that the command was seen, if it doesn't say anything yet. */
   acknowledge(command: TargetCommand): void {
     const message = this.#messageOf(command);
     const isOver = [...command.steps.values()].every(({ end }) => end !== undefined);
-    if (!message.answered && !isOver) this.#parts.states.setMessage(this.#say(message, command));
+    if (!message.answered && !isOver) this.#options.states.setMessage(this.#say(message, command));
   }
 
   /** Has a command's message say that somebody is being waited for, until the command is over at the target. */
   sayWaiting(command: TargetCommand, target: Target, news: News): void {
     const message = this.#messageOf(command);
     const line: StatusLine = { workload: workloadKey(target), text: this.sentence(target, news), state: "waiting" };
-    this.#parts.states.setMessage(this.#say({ ...message, lines: withLine(message.lines, line) }, command));
+    this.#options.states.setMessage(this.#say({ ...message, lines: withLine(message.lines, line) }, command));
   }
 
   /**
@@ -62,7 +62,7 @@ export class StatusMessages {
    */
   follow(command: TargetCommand, target: Target, text: Required<Text>): void {
     const { inbox } = command;
-    const { states } = this.#parts;
+    const { states } = this.#options;
     const workload = workloadKey(target);
     const other = states.following(workload).find(({ roomId }) => roomId === inbox.roomId);
     if (other !== undefined) {
@@ -78,7 +78,7 @@ export class StatusMessages {
    * @param alert what its sender is told in a message of its own, behind the answer
    */
   settle(command: TargetCommand, alert: { readonly target: Target; readonly news: News } | undefined): void {
-    const { journal, states } = this.#parts;
+    const { journal, states } = this.#options;
     const { inbox, steps, word } = command;
     const ends = [...steps.values()].map(({ end }) => end);
     const message = this.#messageOf(command);
@@ -87,7 +87,7 @@ export class StatusMessages {
       const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
       const answer = answerOf({ ...message, lines: linesOf(command, message) }, command.underWay);
       journal.settle(inbox.seq, [...outcomes].join("+"), [answer]);
-    } else if (word !== "status") journal.acting(inbox.seq, actingOf(command));
+    } else if (word !== "status") journal.begin(inbox.seq, storedCommand(command));
     const told = alert === undefined ? message : this.#mention(message, [inbox.sender], alert.target, alert.news);
     if (isOver) states.setMessage(answered({ ...told, lines: linesOf(command, message) }));
     else if (told !== message) states.setMessage(told);
@@ -95,7 +95,7 @@ export class StatusMessages {
 
   /** Has all messages that follow a target say so. */
   update(target: Target, { news, alert, isLast }: Extract<Write, { kind: "update" }>): void {
-    const { states } = this.#parts;
+    const { states } = this.#options;
     const workload = workloadKey(target);
     const line: StatusLine = {
       workload,
@@ -111,7 +111,7 @@ export class StatusMessages {
 
   /** Leaves all messages that follow a target as they are. */
   unfollow(target: Target): void {
-    const { states } = this.#parts;
+    const { states } = this.#options;
     const workload = workloadKey(target);
     for (const message of states.following(workload)) {
       const lines = message.lines.map((line) =>
@@ -123,7 +123,7 @@ export class StatusMessages {
 
   /** Says something in messages that are about no command; once for each key. */
   announce(target: Target, said: Extract<Write, { kind: "announce" }>): void {
-    const { chat, journal, states } = this.#parts;
+    const { chat, journal, states } = this.#options;
     const { key, rooms, threadId, news, mention, rings, notWhereFollowed } = said;
     const following = notWhereFollowed ? states.following(workloadKey(target)).map(({ roomId }) => roomId) : [];
     for (const roomId of rooms) {
@@ -140,7 +140,7 @@ export class StatusMessages {
   }
 
   #messageOf({ inbox, typed }: TargetCommand): StatusMessage {
-    const { states, isEchoed } = this.#parts;
+    const { states, isEchoed } = this.#options;
     const { roomId, eventId, sender } = inbox;
     const blank = { users: [sender], lines: [], answered: false, edits: 0, alerts: 0 };
     return states.message(roomId, eventId) ??
@@ -155,12 +155,12 @@ export class StatusMessages {
         ? []
         : [{ workload, text: end.text, state: "final" }]
     );
-    this.#parts.journal.say(answerOf({ ...message, lines: [...ended, ...message.lines] }));
+    this.#options.journal.say(answerOf({ ...message, lines: [...ended, ...message.lines] }));
     return answered(message);
   }
 
   #named(roomId: string, users: readonly string[]): words.Person[] {
-    const room = this.#parts.chat.room(roomId);
+    const room = this.#options.chat.room(roomId);
     return users.map((userId) => ({ userId, name: room?.nameOf(userId) }));
   }
 
@@ -168,7 +168,7 @@ export class StatusMessages {
   #mention(message: StatusMessage, mentions: readonly string[], target: Target, news: News): StatusMessage {
     const { roomId, eventId, threadId, alerts: sequence } = message;
     const text = words.mentioning(this.#named(roomId, mentions), this.sentence(target, news));
-    this.#parts.journal.say({
+    this.#options.journal.say({
       ...{ kind: "alert", sequence, roomId, eventId, form: "text", text, reply: true, mentions },
       ...inThread(threadId),
     });

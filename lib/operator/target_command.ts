@@ -5,8 +5,8 @@
  */
 
 import type { Text } from "../commands/mod.ts";
-import type { InboxEvent } from "./chat.ts";
-import type { Target } from "./cluster.ts";
+import type { InboxEvent } from "../session/mod.ts";
+import type { Target } from "../config/mod.ts";
 
 /** A trusted command that is to be carried out at its targets. */
 export interface TargetCommand {
@@ -63,7 +63,7 @@ export interface Intent {
 }
 
 /** A command as the journal keeps it while it is carried out. */
-export interface Acting {
+export interface StoredCommand {
   /** Canonical word. */
   readonly command: string;
   /** What was typed; undefined in what an earlier version has written. */
@@ -80,14 +80,14 @@ export function workloadKey({ kind, namespace, name }: Omit<Target, "alias">): s
 }
 
 /** A command as it is to be written down. */
-export function actingOf({ word: command, typed, durationMs, steps }: TargetCommand): Acting {
+export function storedCommand({ word: command, typed, durationMs, steps }: TargetCommand): StoredCommand {
   return { command, typed, durationMs, parts: [...steps.values()] };
 }
 
 /** A command that was under way when the operator was interrupted: what it was about to do may have been done or not. */
 export function resumedCommand(
   inbox: InboxEvent,
-  { command, typed = command, durationMs, parts }: Acting,
+  { command, typed = command, durationMs, parts }: StoredCommand,
 ): TargetCommand {
   const word = command === "stop" || command === "extend" || command === "status" ? command : "start";
   return {

@@ -6,7 +6,7 @@
  */
 
 import type { Text } from "../commands/mod.ts";
-import type { Target } from "./cluster.ts";
+import type { Target } from "../config/mod.ts";
 import { type Intent, workloadKey } from "./target_command.ts";
 
 /** What lasts of a target. */

@@ -10,11 +10,11 @@ import { TransientError } from "../errors.ts";
 import type { Observer } from "./audit.ts";
 import { COMMAND_TRIED_FOR_MS } from "./decide.ts";
 import type { Failure, Party } from "./decision.ts";
-import type { NewBackoff } from "./retrying.ts";
+import type { NewBackoff } from "./retrier.ts";
 import type { Intent, TargetCommand } from "./target_command.ts";
 
 /** What failures are counted with. */
-export interface FailureParts {
+export interface FailureOptions {
   /** Time. */
   readonly clock: Pick<Clock, "now">;
   /** Makes the back-off of one piece of work, which never gives up. */
@@ -24,7 +24,7 @@ export interface FailureParts {
 }
 
 /** What a turn uses. */
-export interface TurnParts extends FailureParts {
+export interface TurnOptions extends FailureOptions {
   /** Time. */
   readonly clock: Clock;
   /** Ends calls that change nothing. */
@@ -37,18 +37,18 @@ export interface TurnParts extends FailureParts {
 export class Failures {
   /** The latest one, until something has gone well. */
   latest: Failure | undefined;
-  readonly #parts: FailureParts;
+  readonly #options: FailureOptions;
   #backoff: Backoff;
   #sinceMs = 0;
 
-  constructor(parts: FailureParts) {
-    this.#parts = parts;
-    this.#backoff = parts.newBackoff();
+  constructor(options: FailureOptions) {
+    this.#options = options;
+    this.#backoff = options.newBackoff();
   }
 
   /** Counts one. */
   add(party: Party, why: Why | undefined, error: unknown): Failure {
-    const { clock, observer } = this.#parts;
+    const { clock, observer } = this.#options;
     const nowMs = clock.now();
     if (this.#backoff.failures === 0) this.#sinceMs = nowMs;
     const waitMs = waitAfter(this.#backoff, error);
@@ -60,7 +60,7 @@ export class Failures {
   clear(): void {
     if (this.latest === undefined) return;
     this.latest = undefined;
-    this.#backoff = this.#parts.newBackoff();
+    this.#backoff = this.#options.newBackoff();
   }
 }
 
@@ -77,25 +77,25 @@ export class Turn implements Disposable {
   waitingFor: Party | undefined;
   isOver = false;
   /** Ends calls that change nothing. */
-  readonly patience: Deadline;
+  readonly readDeadline: Deadline;
   /** Ends the call that changes the count. */
-  readonly grip: Deadline;
+  readonly scaleDeadline: Deadline;
   readonly #over = new AbortController();
 
   constructor(
     command: TargetCommand,
-    parts: TurnParts,
+    options: TurnOptions,
     unconfirmed: Intent | undefined,
     unansweredTold: boolean,
   ) {
-    const { clock, stop, abandon } = parts;
+    const { clock, stop, abandon } = options;
     this.command = command;
-    this.failures = new Failures(parts);
+    this.failures = new Failures(options);
     this.takenAtMs = clock.now();
     this.unconfirmed = unconfirmed;
     this.unansweredTold = unansweredTold;
-    this.patience = new Deadline(COMMAND_TRIED_FOR_MS, stop, { clock });
-    this.grip = new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock });
+    this.readDeadline = new Deadline(COMMAND_TRIED_FOR_MS, stop, { clock });
+    this.scaleDeadline = new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock });
   }
 
   /** Aborted when it is over. */
@@ -105,8 +105,8 @@ export class Turn implements Disposable {
 
   [Symbol.dispose](): void {
     this.#over.abort();
-    this.patience[Symbol.dispose]();
-    this.grip[Symbol.dispose]();
+    this.readDeadline[Symbol.dispose]();
+    this.scaleDeadline[Symbol.dispose]();
   }
 }
 

@@ -14,10 +14,13 @@ import type { Audit, Observer, Refusal } from "./audit.ts";
 import { COMMAND_TRIED_FOR_MS, decide, isReady, UNANSWERED_TOLD_AFTER_MS } from "./decide.ts";
 import type { Call, Effect, Failure, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
 import { ageOf, inThread, threadOf } from "./message.ts";
-import type { Diagnosis, InboxEvent, Journal, Rollouts, Scale, Scaler, Target } from "./ports.ts";
-import type { NewBackoff } from "./retrying.ts";
+import type { Diagnosis, Scale } from "../scaler/mod.ts";
+import type { InboxEvent } from "../session/mod.ts";
+import type { Journal, Rollouts, Scaler } from "./ports.ts";
+import type { Target } from "../config/mod.ts";
+import type { NewBackoff } from "./retrier.ts";
 import type { StatusMessages } from "./status_messages.ts";
-import { actingOf, type TargetCommand, workloadKey } from "./target_command.ts";
+import { storedCommand, type TargetCommand, workloadKey } from "./target_command.ts";
 import type { TargetStates } from "./target_state.ts";
 import { Failures, Turn, waitAfter } from "./target_turn.ts";
 
@@ -33,13 +36,13 @@ const MAX_CONFLICTS = 5;
 const MAX_DECISIONS = 100;
 
 /** What a target worker uses. */
-export interface TargetWorkerParts {
+export interface TargetWorkerOptions {
   /** Reads and sets counts. */
   readonly scaler: Scaler;
   /** Watches, and tells what keeps a target from being ready. */
   readonly rollouts: Pick<Rollouts, "watch" | "diagnose">;
   /** Holds commands and what is to be sent. */
-  readonly journal: Pick<Journal, "acting">;
+  readonly journal: Pick<Journal, "begin">;
   /** What lasts of the targets. */
   readonly states: TargetStates;
   /** Puts into words what is decided. */
@@ -72,7 +75,7 @@ export interface TargetWorkerParts {
 export class TargetWorker {
   readonly #target: Target;
   readonly #workload: string;
-  readonly #parts: TargetWorkerParts;
+  readonly #options: TargetWorkerOptions;
   readonly #wakeup = new Wakeup();
   readonly #commands: { readonly command: TargetCommand; readonly over: () => void }[] = [];
   /** Whoever waits for commands to be over. */
@@ -87,16 +90,16 @@ export class TargetWorker {
   #seenReadySinceMs: number | undefined;
   #diagnosis: Diagnosis & { readonly atMs: number } | undefined;
 
-  constructor(target: Target, parts: TargetWorkerParts) {
+  constructor(target: Target, options: TargetWorkerOptions) {
     this.#target = target;
     this.#workload = workloadKey(target);
-    this.#parts = parts;
-    this.#failures = new Failures(parts);
+    this.#options = options;
+    this.#failures = new Failures(options);
   }
 
   /** Works and watches from now on. */
   start(): void {
-    const { queue, stop } = this.#parts;
+    const { queue, stop } = this.#options;
     const { alias } = this.#target;
     stop.addEventListener("abort", () => this.#waiting.forEach((over) => over()), { once: true });
     queue.run(`target ${alias}`, () => this.#run());
@@ -105,7 +108,7 @@ export class TargetWorker {
 
   /** Carries a command out when it is its turn; resolves when it is over here, or the operator is told to end. */
   submit(command: TargetCommand): Promise<void> {
-    const { queue, stop } = this.#parts;
+    const { queue, stop } = this.#options;
     if (stop.aborted) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     const over = (): void => {
@@ -124,7 +127,7 @@ export class TargetWorker {
   }
 
   async #run(): Promise<void> {
-    const { stop, clock } = this.#parts;
+    const { stop, clock } = this.#options;
     for (;;) {
       stop.throwIfAborted();
       const next = this.#commands[0];
@@ -140,12 +143,12 @@ export class TargetWorker {
 
   /** Until the command is over. */
   async #carryOut(command: TargetCommand): Promise<void> {
-    const { stop, clock, states } = this.#parts;
+    const { stop, clock, states } = this.#options;
     const { roomId, eventId } = command.inbox;
     const unconfirmed = command.steps.get(this.#workload)?.intent;
     const lines = states.message(roomId, eventId)?.lines ?? [];
     const isTold = lines.some(({ workload, state }) => workload === this.#workload && state === "waiting");
-    using turn = new Turn(command, this.#parts, unconfirmed, isTold);
+    using turn = new Turn(command, this.#options, unconfirmed, isTold);
     this.#tellIfUnanswered(turn);
     for (;;) {
       const requeueAfterMs = await this.#reconcile(turn);
@@ -156,7 +159,7 @@ export class TargetWorker {
 
   /** Observes, decides and acts until nothing is left to do; returns when to do so again, milliseconds from now. */
   async #reconcile(turn: Turn | undefined): Promise<number | undefined> {
-    const { clock, stop } = this.#parts;
+    const { clock, stop } = this.#options;
     try {
       return await this.#decideAndAct(turn);
     } catch (error) {
@@ -170,7 +173,7 @@ export class TargetWorker {
   }
 
   async #decideAndAct(turn: Turn | undefined): Promise<number | undefined> {
-    const { clock, policy } = this.#parts;
+    const { clock, policy } = this.#options;
     const failures = turn?.failures ?? this.#failures;
     const shown = this.#shown;
     if (turn === undefined) this.#look = new AbortController();
@@ -216,10 +219,10 @@ export class TargetWorker {
   }
 
   #state(turn: Turn | undefined): State {
-    const state = this.#parts.states.of(this.#workload);
+    const state = this.#options.states.of(this.#workload);
     if (turn === undefined) return state;
     const { command: { inbox, word, typed, durationMs, steps }, takenAtMs, unconfirmed, unansweredTold } = turn;
-    const nowMs = this.#parts.clock.now();
+    const nowMs = this.#options.clock.now();
     const { sender, roomId } = inbox;
     return {
       ...state,
@@ -234,8 +237,8 @@ export class TargetWorker {
 
   /** Asks the world; what it has answered. */
   async #call(call: Call, turn: Turn | undefined): Promise<Partial<Observed>> {
-    const { stop, authorize } = this.#parts;
-    const signal = turn?.patience.signal ?? AbortSignal.any([stop, this.#look.signal]);
+    const { stop, authorize } = this.#options;
+    const signal = turn?.readDeadline.signal ?? AbortSignal.any([stop, this.#look.signal]);
     if (turn !== undefined) turn.waitingFor = partyOf(call);
     try {
       switch (call.kind) {
@@ -256,7 +259,7 @@ export class TargetWorker {
   }
 
   async #read(signal: AbortSignal): Promise<Scale> {
-    const { scaler, clock } = this.#parts;
+    const { scaler, clock } = this.#options;
     const scale = await scaler.read(this.#target, signal);
     this.#seen(scale);
     this.#seenReadySinceMs = isReady(scale) ? this.#seenReadySinceMs ?? clock.now() : undefined;
@@ -264,13 +267,13 @@ export class TargetWorker {
   }
 
   #seen(scale: Scale): void {
-    this.#parts.observer.replicas(this.#target.alias, scale);
+    this.#options.observer.replicas(this.#target.alias, scale);
     this.#seenUnready ||= !isReady(scale);
   }
 
   /** What keeps the target from being ready, as far as we may know. */
   async #diagnose(signal: AbortSignal): Promise<Diagnosis & { readonly atMs: number }> {
-    const { rollouts, clock } = this.#parts;
+    const { rollouts, clock } = this.#options;
     const atMs = clock.now();
     try {
       this.#diagnosis = { ...await rollouts.diagnose(this.#target, signal), atMs };
@@ -285,25 +288,25 @@ export class TargetWorker {
 
   /** Writes down what is about to be done, then does it. */
   async #scale(call: Extract<Call, { kind: "scale" }>, turn: Turn | undefined): Promise<void> {
-    const { scaler, observer, clock, journal, states, stop, abandon } = this.#parts;
+    const { scaler, observer, clock, journal, states, stop, abandon } = this.#options;
     const { alias } = this.#target;
     const { intent } = call;
-    (turn?.patience.signal ?? stop).throwIfAborted();
+    (turn?.readDeadline.signal ?? stop).throwIfAborted();
     if (turn !== undefined) {
       const { command } = turn;
       command.steps.set(this.#workload, { target: alias, workload: this.#workload, intent });
-      journal.acting(command.inbox.seq, actingOf(command));
+      journal.begin(command.inbox.seq, storedCommand(command));
     } else {
       const { timer } = states.of(this.#workload);
       this.#write([{ kind: "remember", changes: { timer: timer && { ...timer, intent } } }], undefined);
     }
-    using grip = turn === undefined ? new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock }) : undefined;
+    using scaleDeadline = turn === undefined ? new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock }) : undefined;
     try {
       await scaler.scale(
         this.#target,
         intent.after,
         intent.resourceVersion,
-        grip?.signal ?? turn?.grip.signal ?? abandon,
+        scaleDeadline?.signal ?? turn?.scaleDeadline.signal ?? abandon,
       );
     } catch (error) {
       if (turn !== undefined && !isAnswered(error)) turn.unconfirmed = intent;
@@ -314,7 +317,7 @@ export class TargetWorker {
 
   /** A call's failure is the call's alone, unless it ends the process. */
   #failed(error: unknown, call: Call, turn: Turn | undefined): Failure {
-    const { stop } = this.#parts;
+    const { stop } = this.#options;
     if (stop.aborted && !isTimeout(error, turn)) throw isFatal(error) ? error : stop.reason;
     const party = partyOf(call);
     // What the cluster refuses us may be granted again; what the homeserver does ends the login.
@@ -324,7 +327,7 @@ export class TargetWorker {
     logger.warn("Cannot {what} {target}, next try in {waitMs} ms: {reason}", {
       what: call.kind,
       target: this.#target.alias,
-      waitMs: Math.round(failure.retryAtMs - this.#parts.clock.now()),
+      waitMs: Math.round(failure.retryAtMs - this.#options.clock.now()),
       reason: messageOf(error),
     });
     return failure;
@@ -347,7 +350,7 @@ export class TargetWorker {
   /** Performs what a decision writes down, all at once. */
   #write(writes: readonly Write[], turn: Turn | undefined): void {
     if (writes.length === 0) return;
-    const { transaction, states, drain } = this.#parts;
+    const { transaction, states, drain } = this.#options;
     const told = turn && [...turn.command.steps.values()].map(({ end }) => end?.outcome);
     transaction(() => {
       for (const write of writes) this.#perform(write, turn);
@@ -358,7 +361,7 @@ export class TargetWorker {
   }
 
   #perform(write: Write, turn: Turn | undefined): void {
-    const { states, messages } = this.#parts;
+    const { states, messages } = this.#options;
     switch (write.kind) {
       case "remember":
         return states.change(this.#workload, write.changes);
@@ -380,7 +383,7 @@ export class TargetWorker {
   /** The last target of a command settles its event. */
   #answer(write: Extract<Write, { kind: "answer" }>, turn: Turn | undefined): void {
     if (turn === undefined) throw new Error("Cannot answer what nobody has asked");
-    const { messages } = this.#parts;
+    const { messages } = this.#options;
     const { command } = turn;
     const { alias } = this.#target;
     const { outcome, refusal, news, before, after, followed, alert } = write;
@@ -396,15 +399,15 @@ export class TargetWorker {
   /** The command is written down, too: whoever takes it up after a restart edits the message. */
   #sayWaiting({ news }: Extract<Write, { kind: "say-waiting" }>, turn: Turn | undefined): void {
     if (turn === undefined) throw new Error("Cannot have nobody wait");
-    const { messages, journal } = this.#parts;
+    const { messages, journal } = this.#options;
     messages.sayWaiting(turn.command, this.#target, news);
-    journal.acting(turn.command.inbox.seq, actingOf(turn.command));
+    journal.begin(turn.command.inbox.seq, storedCommand(turn.command));
     turn.unansweredTold = true;
   }
 
   /** Keeps account of what was written down. `told`: the outcomes at other targets so far. */
   #account(write: Write, turn: Turn | undefined, told: readonly (string | undefined)[]): void {
-    const { audit, observer, clock } = this.#parts;
+    const { audit, observer, clock } = this.#options;
     const { alias } = this.#target;
     if (write.kind === "record") audit.changed(this.#target, write.reason, write.message);
     if (write.kind === "update" && write.news.kind === "ready") observer.ready(alias, write.news.afterMs);
@@ -419,7 +422,7 @@ export class TargetWorker {
   /** Has a command's message say after a while that somebody isn't answering, also while a call hangs. */
   #tellIfUnanswered(turn: Turn): void {
     if (turn.unansweredTold) return;
-    const { queue, clock, policy } = this.#parts;
+    const { queue, clock, policy } = this.#options;
     queue.run(`unanswered ${turn.command.inbox.seq} ${this.#target.alias}`, async () => {
       try {
         await clock.sleep(UNANSWERED_TOLD_AFTER_MS, turn.over);
@@ -435,7 +438,7 @@ export class TargetWorker {
   }
 
   async #watch(): Promise<void> {
-    const { rollouts, clock, stop, newBackoff, observer } = this.#parts;
+    const { rollouts, clock, stop, newBackoff, observer } = this.#options;
     const { alias } = this.#target;
     for (let backoff = newBackoff();;) {
       let waitMs = 1_000;
@@ -483,7 +486,7 @@ function isAnswered(error: unknown): boolean {
 
 /** The command's time is over; not merely the operator's. */
 function isTimeout(error: unknown, turn: Turn | undefined): boolean {
-  return turn !== undefined && turn.grip.expired && error === turn.grip.signal.reason;
+  return turn !== undefined && turn.scaleDeadline.expired && error === turn.scaleDeadline.signal.reason;
 }
 
 function messageOf(error: unknown): string {

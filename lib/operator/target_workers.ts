@@ -7,53 +7,52 @@
 import { targetGone } from "../commands/mod.ts";
 import type { Refusal } from "./audit.ts";
 import type { TargetPolicy } from "./decision.ts";
-import type { Judge } from "./judgement.ts";
-import type { Chat, InboxEvent, Journal, Target } from "./ports.ts";
+import type { Authorizer } from "./authorizer.ts";
+import type { Chat, Journal } from "./ports.ts";
+import type { InboxEvent } from "../session/mod.ts";
+import type { Config, Target } from "../config/mod.ts";
 import type { SendQueue } from "./send_queue.ts";
 import { StatusMessages } from "./status_messages.ts";
 import { type TargetCommand, type TargetStep, workloadKey } from "./target_command.ts";
 import { type TargetDocumentStore, TargetStates } from "./target_state.ts";
-import { TargetWorker, type TargetWorkerParts } from "./target_worker.ts";
+import { TargetWorker, type TargetWorkerOptions } from "./target_worker.ts";
 
 /** What all workers together use. */
-export interface TargetWorkersParts
-  extends Omit<TargetWorkerParts, "states" | "messages" | "authorize" | "drain" | "policy"> {
+export interface TargetWorkersOptions
+  extends Omit<TargetWorkerOptions, "states" | "messages" | "authorize" | "drain" | "policy"> {
   /** Tells who is in a room. */
   readonly chat: Pick<Chat, "room">;
   /** Holds commands and what is to be sent. */
-  readonly journal: Pick<Journal, "acting" | "say" | "settle">;
+  readonly journal: Pick<Journal, "begin" | "say" | "settle">;
   /** Keeps what lasts of the targets. */
-  readonly memory: TargetDocumentStore;
+  readonly targetDocument: TargetDocumentStore;
   /** Judges commands again right before they are acted on. */
-  readonly judge: Pick<Judge, "judge">;
+  readonly authorizer: Pick<Authorizer, "authorize">;
   /** Sends answers. */
   readonly sendQueue: Pick<SendQueue, "drain">;
   /** The configuration's part. */
-  readonly settings: TargetPolicy & {
-    readonly targets: readonly Target[];
-    readonly echo: "message" | "reaction" | "off";
-  };
+  readonly config: TargetPolicy & Pick<Config, "echo" | "targets">;
 }
 
 /** The workers of all targets. */
 export class TargetWorkers {
-  readonly #parts: TargetWorkersParts;
+  readonly #options: TargetWorkersOptions;
   readonly #states: TargetStates;
   readonly #messages: StatusMessages;
   readonly #workers: ReadonlyMap<string, TargetWorker>;
 
-  constructor(parts: TargetWorkersParts) {
-    const { chat, journal, memory, judge, sendQueue, settings } = parts;
-    const { targets } = settings;
-    const states = new TargetStates(memory, targets);
-    const messages = new StatusMessages({ chat, journal, states, targets, isEchoed: settings.echo === "message" });
-    const each: TargetWorkerParts = {
-      ...parts,
-      ...{ states, messages, policy: settings },
-      authorize: (inbox, signal) => refusalOf(judge, inbox, signal),
+  constructor(options: TargetWorkersOptions) {
+    const { chat, journal, targetDocument, authorizer, sendQueue, config } = options;
+    const { targets } = config;
+    const states = new TargetStates(targetDocument, targets);
+    const messages = new StatusMessages({ chat, journal, states, targets, isEchoed: config.echo === "message" });
+    const each: TargetWorkerOptions = {
+      ...options,
+      ...{ states, messages, policy: config },
+      authorize: (inbox, signal) => refusalOf(authorizer, inbox, signal),
       drain: () => sendQueue.drain(),
     };
-    this.#parts = parts;
+    this.#options = options;
     this.#states = states;
     this.#messages = messages;
     this.#workers = new Map(targets.map((target) => [workloadKey(target), new TargetWorker(target, each)]));
@@ -71,7 +70,7 @@ export class TargetWorkers {
    */
   async submit(command: TargetCommand): Promise<void> {
     const { steps } = command;
-    const { targets } = this.#parts.settings;
+    const { targets } = this.#options.config;
     const placed = [...steps.values()].map((step) => ({ step, target: targets.find((each) => isMeant(step, each)) }));
     // By workload from now on: names may have been exchanged since the command was given.
     steps.clear();
@@ -89,7 +88,7 @@ export class TargetWorkers {
 
   /** Has the command's message show that the command was seen, if it doesn't say anything yet. */
   acknowledge(command: TargetCommand): void {
-    const { transaction, sendQueue } = this.#parts;
+    const { transaction, sendQueue } = this.#options;
     transaction(() => {
       this.#messages.acknowledge(command);
       this.#states.save();
@@ -99,7 +98,7 @@ export class TargetWorkers {
 
   /** The configuration no longer names the target. */
   #gone(command: TargetCommand, step: TargetStep): void {
-    const { transaction, audit, sendQueue } = this.#parts;
+    const { transaction, audit, sendQueue } = this.#options;
     const { inbox, word, typed, steps } = command;
     const { target: alias, workload = alias } = step;
     steps.set(workload, { ...step, end: { outcome: "failed", text: targetGone(typed, alias) } });
@@ -115,13 +114,13 @@ export class TargetWorkers {
 
 /** Why a command isn't to be acted on any more: what it rests on may have changed since it came, or since a restart. */
 async function refusalOf(
-  judge: Pick<Judge, "judge">,
+  authorizer: Pick<Authorizer, "authorize">,
   inbox: InboxEvent,
   signal: AbortSignal,
 ): Promise<Refusal | undefined> {
-  const judgement = await judge.judge(inbox, signal);
-  if (judgement.kind === "undecryptable") return "unreadable";
-  return judgement.verdict.trusted ? undefined : judgement.verdict.reason;
+  const authorization = await authorizer.authorize(inbox, signal);
+  if (authorization.kind === "undecryptable") return "unreadable";
+  return authorization.verdict.trusted ? undefined : authorization.verdict.reason;
 }
 
 /** The target is the workload that a step was meant for, whatever its name is by now. */

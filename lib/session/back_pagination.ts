@@ -8,18 +8,17 @@ import { getLogger } from "@logtape/logtape";
 import { type KeyedQueue, sleep, Throttle } from "../async.ts";
 import { RejectedError } from "../errors.ts";
 import { type Json, list, object, text } from "../json.ts";
-import type { Gap, NewEvent } from "../store/mod.ts";
+import type { Gap, NewEvent, Store } from "../store/mod.ts";
 import type { RefusedEvent } from "./facts.ts";
-import { path } from "./homeserver_client.ts";
-import type { SessionParts } from "./session.ts";
-import { RetriedWork, type Retrying } from "./sync_loop.ts";
+import { type HomeserverClient, path } from "./homeserver_client.ts";
+import { HomeserverRetry, type HomeserverRetryOptions } from "./sync_loop.ts";
 import { messageOf, refusal, timelineFilter } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 /** Events a page. */
 const PAGE = 100;
 /** Pages a gap: together as many events as the journal keeps; empty pages count. */
-const MOST_PAGES = 100;
+const MAX_PAGES = 100;
 
 /** Who is told of what back pagination brings. */
 export interface BackPaginationListener {
@@ -29,7 +28,15 @@ export interface BackPaginationListener {
   refused(event: RefusedEvent): void;
 }
 
-type Parts = Pick<SessionParts, "requests" | "store" | "self" | "allowedUsers" | "now">;
+/** Whose history is read, and where it goes. */
+export interface BackPaginationOptions {
+  readonly client: HomeserverClient;
+  readonly store: Store;
+  readonly self: string;
+  readonly allowedUsers: ReadonlySet<string>;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
 
 /** What a gap held, oldest first. */
 interface Filling {
@@ -41,32 +48,32 @@ interface Filling {
 
 /** Fills gaps beside other work, each room's by itself: one whose history can't be had must not hold up the others. */
 export class BackPagination {
-  readonly #parts: Parts;
+  readonly #options: BackPaginationOptions;
   readonly #listener: BackPaginationListener;
-  readonly #retrying: Retrying;
+  readonly #retryOptions: HomeserverRetryOptions;
   readonly #queue: KeyedQueue;
   readonly #stop: AbortSignal;
   readonly #filling = new Set<string>();
 
   /** @param stop ends it; `queue` must end with it, too */
   constructor(
-    parts: Parts,
+    options: BackPaginationOptions,
     listener: BackPaginationListener,
-    retrying: Retrying,
+    retryOptions: HomeserverRetryOptions,
     queue: KeyedQueue,
     stop: AbortSignal,
   ) {
-    this.#parts = parts;
+    this.#options = options;
     this.#listener = listener;
     // That one room's history can't be had is no reason to end: whether the homeserver is there, the sync loop finds out.
-    this.#retrying = { ...retrying, policy: { ...retrying.policy, mostFailures: Infinity } };
+    this.#retryOptions = { ...retryOptions, policy: { ...retryOptions.policy, maxFailures: Infinity } };
     this.#queue = queue;
     this.#stop = stop;
   }
 
   /** To be called when there may be gaps. */
   fill(): void {
-    for (const { roomId } of this.#parts.store.rooms.gaps()) {
+    for (const { roomId } of this.#options.store.rooms.gaps()) {
       if (this.#filling.has(roomId)) continue;
       this.#filling.add(roomId);
       this.#queue.run(`history of ${roomId}`, () => this.#fillRoom(roomId));
@@ -75,8 +82,8 @@ export class BackPagination {
 
   /** Fills a room's gaps, the oldest first, until there is none. */
   async #fillRoom(roomId: string): Promise<void> {
-    const { rooms } = this.#parts.store;
-    const work = new RetriedWork(this.#retrying);
+    const { rooms } = this.#options.store;
+    const work = new HomeserverRetry(this.#retryOptions);
     for (;;) {
       const gap = rooms.gaps().find((each) => each.roomId === roomId);
       if (gap === undefined) return void this.#filling.delete(roomId);
@@ -94,14 +101,14 @@ export class BackPagination {
   }
 
   async #read(gap: Gap, signal: AbortSignal): Promise<Filling> {
-    const { self, now, allowedUsers } = this.#parts;
+    const { self, now, allowedUsers } = this.#options;
     const events: NewEvent[] = [];
     const refused: RefusedEvent[] = [];
     const end = (cutOff?: string): Filling => ({ events: events.reverse(), refused: refused.reverse(), cutOff });
-    const clock = { now: Date.now, sleep: this.#retrying.sleep ?? sleep };
+    const clock = { now: Date.now, sleep: this.#retryOptions.sleep ?? sleep };
     const throttle = new Throttle({ burst: 10, everyMs: 100, clock });
     const seen = new Set<string>();
-    for (let from = gap.from; seen.size < MOST_PAGES;) {
+    for (let from = gap.from; seen.size < MAX_PAGES;) {
       seen.add(from);
       await throttle.turn(signal);
       let page: Json;
@@ -123,13 +130,13 @@ export class BackPagination {
       if (seen.has(next)) return end("the homeserver gave a token for the second time");
       from = next;
     }
-    return end(`it has more than ${MOST_PAGES} pages`);
+    return end(`it has more than ${MAX_PAGES} pages`);
   }
 
   async #page(gap: Gap, from: string, signal: AbortSignal): Promise<Json> {
-    const { requests, self } = this.#parts;
+    const { client, self } = this.#options;
     const { not_senders: _, ...everyone } = timelineFilter(self);
-    const { json } = await requests.send({
+    const { json } = await client.send({
       method: "GET",
       path: path`/_matrix/client/v3/rooms/${gap.roomId}/messages`,
       query: {

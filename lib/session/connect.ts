@@ -13,7 +13,7 @@ import type { CrossSigningKeys, Store, StoredSession } from "../store/mod.ts";
 import { exportIdentity } from "./cross_signing.ts";
 import { HomeserverClient } from "./homeserver_client.ts";
 import { fullUserId, logIn } from "./login.ts";
-import { Machine } from "./olm_machine.ts";
+import { CryptoMachine } from "./crypto_machine.ts";
 import { RestoreDetection } from "./restore_detection.ts";
 import { displayName } from "./own_names.ts";
 import { Session } from "./session.ts";
@@ -21,7 +21,7 @@ import { Session } from "./session.ts";
 const log = getLogger(["openclaw-toggle", "session"]);
 
 /** What a session is opened with. */
-export interface SessionOptions {
+export interface OpenSessionOptions {
   /** Base URL of the homeserver. */
   readonly homeserver: string;
   /** Who we are, and how that is shown. */
@@ -46,7 +46,7 @@ export interface SessionOptions {
  * @throws CredentialError if the homeserver refuses the login; ConfigError if the store belongs to another account;
  * whatever `retry` throws when it gives up
  */
-export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
+export async function openSession(options: OpenSessionOptions, signal: AbortSignal): Promise<Session> {
   const { store, login, onWait } = options;
   using unfinished = new DisposableStack();
   const client = unfinished.use(new HomeserverClient(options.homeserver, { onWait }));
@@ -69,7 +69,7 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
 }
 
 /** What the steps of opening share. */
-interface Connecting extends SessionOptions {
+interface Connecting extends OpenSessionOptions {
   readonly client: HomeserverClient;
   readonly signal: AbortSignal;
 }
@@ -94,7 +94,7 @@ async function begin(connecting: Connecting, account: StoredSession): Promise<Se
   client.accessToken = account.accessToken;
   using unfinished = new DisposableStack();
   const { allowedUsers } = connecting;
-  const machine = unfinished.use(await Machine.open({ requests: client, store, self, deviceId, allowedUsers }));
+  const machine = unfinished.use(await CryptoMachine.open({ client, store, self, deviceId, allowedUsers }));
   await machine.track(allowedUsers);
   const restoreDetection = new RestoreDetection(client, store, self, deviceId);
   try {
@@ -105,7 +105,7 @@ async function begin(connecting: Connecting, account: StoredSession): Promise<Se
   }
   const session = new Session({
     ...connecting,
-    requests: client,
+    client,
     machine,
     restoreDetection,
     self,
@@ -146,7 +146,7 @@ async function useToken(connecting: Connecting, account: StoredSession, work: ()
  */
 async function publishKeys(
   { client, store, retry, signal }: Connecting,
-  machine: Machine,
+  machine: CryptoMachine,
   restoreDetection: RestoreDetection,
 ): Promise<void> {
   const account = store.account.load();
@@ -209,7 +209,7 @@ async function beginAnew(connecting: Connecting, account: StoredSession, lost: D
 
 /** Keys of our device as the homeserver lists them; undefined if it lists none. */
 async function listedKeys(
-  machine: Machine,
+  machine: CryptoMachine,
   { userId, deviceId }: StoredSession,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -282,7 +282,7 @@ async function identityOf(
   { userId, deviceId }: StoredSession,
 ): Promise<CrossSigningKeys | undefined> {
   const allowedUsers = new Set<string>();
-  using machine = await Machine.open({ requests: client, store, self: userId, deviceId, allowedUsers });
+  using machine = await CryptoMachine.open({ client, store, self: userId, deviceId, allowedUsers });
   return await exportIdentity(machine.olm);
 }
 

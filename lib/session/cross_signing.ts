@@ -9,12 +9,13 @@
 import { DeviceId, type OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
 import { Backoff, type Clock, operatorPolicy, retry, systemClock } from "../async.ts";
+import type { Secret } from "../config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, StoreError, TokenRefused, TransientError } from "../errors.ts";
 import { type Json, list, object, text, texts } from "../json.ts";
-import type { CrossSigningKeys } from "../store/mod.ts";
+import type { CrossSigningKeys, Store } from "../store/mod.ts";
 import type { HomeserverClient } from "./homeserver_client.ts";
 import { SecretStorage } from "./secret_storage.ts";
-import type { SessionParts } from "./session.ts";
+import type { CryptoMachine } from "./crypto_machine.ts";
 import { publicKey } from "./decryption.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
@@ -29,10 +30,18 @@ const MASTER = "m.cross_signing.master";
 const SELF_SIGNING = "m.cross_signing.self_signing";
 const USER_SIGNING = "m.cross_signing.user_signing";
 
-/** What the identity needs, with the 32 bytes of the recovery key. */
-export type IdentityParts =
-  & Pick<SessionParts, "requests" | "machine" | "store" | "self" | "deviceId" | "password">
-  & { readonly recoveryKey: Uint8Array<ArrayBuffer> | undefined };
+/** Whose identity it is, and what it is made with. */
+export interface IdentityOptions {
+  readonly client: HomeserverClient;
+  readonly machine: CryptoMachine;
+  readonly store: Store;
+  readonly self: string;
+  readonly deviceId: string;
+  /** Password at the homeserver, in case it asks for it before it takes an identity. */
+  readonly password: Secret | undefined;
+  /** 32 bytes; undefined if none is configured. */
+  readonly recoveryKey: Uint8Array<ArrayBuffer> | undefined;
+}
 
 /** How the identity stands afterwards. */
 export type IdentityState = { readonly signed: true; readonly masterKey: string } | {
@@ -50,12 +59,12 @@ export type IdentityState = { readonly signed: true; readonly masterKey: string 
  *   CredentialError if the homeserver asks for what we can't give, RejectedError if it refuses it
  */
 export async function ensureIdentity(
-  parts: IdentityParts,
+  options: IdentityOptions,
   reset: boolean,
   signal: AbortSignal,
 ): Promise<IdentityState> {
   try {
-    return await bringIntoOrder(parts, reset, signal);
+    return await bringIntoOrder(options, reset, signal);
   } catch (error) {
     if (reset || signal.aborted || isOthersFailure(error)) throw error;
     return { signed: false, reason: error instanceof Error ? error.message : String(error) };
@@ -97,7 +106,7 @@ async function fewTimes(
   signal: AbortSignal,
   sleep: Clock["sleep"],
 ): Promise<IdentityState> {
-  const backoff = new Backoff({ ...operatorPolicy(FEW_TIMES), leastSpanMs: 0 });
+  const backoff = new Backoff({ ...operatorPolicy(FEW_TIMES), minSpanMs: 0 });
   try {
     return await retry(ensure, { backoff, sleep }, signal);
   } catch (error) {
@@ -113,8 +122,8 @@ export async function exportIdentity(olm: OlmMachine): Promise<CrossSigningKeys 
   return master === undefined || selfSigning === undefined ? undefined : { master, selfSigning, userSigning };
 }
 
-async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: AbortSignal): Promise<IdentityState> {
-  const { machine, self } = parts;
+async function bringIntoOrder(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<IdentityState> {
+  const { machine, self } = options;
   // That there is one was told when the session was opened. That there is none is asked again: none is to be replaced.
   if (!machine.hasIdentity(self) || machine.isStale(self)) {
     const answer = await machine.query(self, signal);
@@ -122,10 +131,10 @@ async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: Abor
       throw new TransientError("Cannot look after the own identity: the homeserver does not tell our own keys");
     }
   }
-  const storage = parts.recoveryKey && await SecretStorage.open(parts.requests, self, parts.recoveryKey, signal);
+  const storage = options.recoveryKey && await SecretStorage.open(options.client, self, options.recoveryKey, signal);
   if (reset || !machine.hasIdentity(self)) {
-    await makeIdentity(parts, reset, signal);
-  } else if (!await holdsPrivateKeys(machine.olm) && !await restore(parts, storage, signal)) {
+    await makeIdentity(options, reset, signal);
+  } else if (!await holdsPrivateKeys(machine.olm) && !await restore(options, storage, signal)) {
     // Another device of the account may have signed ours.
     if (machine.isSigned) return { signed: true, masterKey: await ownMasterKey(machine.olm, self) ?? "" };
     return {
@@ -137,8 +146,8 @@ async function bringIntoOrder(parts: IdentityParts, reset: boolean, signal: Abor
           "elsewhere: make a new one with --reset-identity",
     };
   }
-  parts.store.carriedIdentity.clear();
-  await signDevice(parts, signal);
+  options.store.carriedIdentity.clear();
+  await signDevice(options, signal);
   if (storage !== undefined) await keep(machine.olm, storage, signal);
   return { signed: true, masterKey: await ownMasterKey(machine.olm, self) ?? "" };
 }
@@ -154,21 +163,21 @@ async function holdsPrivateKeys(olm: OlmMachine): Promise<boolean> {
 }
 
 /** Keys first, then their signatures; a crash between the two is mended by the next start, which holds the keys. */
-async function makeIdentity(parts: IdentityParts, reset: boolean, signal: AbortSignal): Promise<void> {
-  const { machine, requests } = parts;
+async function makeIdentity(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<void> {
+  const { machine, client } = options;
   const made = await machine.olm.bootstrapCrossSigning(reset);
   if (made.uploadKeysRequest) await machine.sendAll([made.uploadKeysRequest], signal);
   const keys = object(JSON.parse(made.uploadSigningKeysRequest.body));
-  await uploadSigningKeys(parts, keys, signal);
-  await uploadSignatures(requests, made.uploadSignaturesRequest.body, signal);
-  await machine.query(parts.self, signal);
-  log.info("made a cross-signing identity for {user}", { user: parts.self });
+  await uploadSigningKeys(options, keys, signal);
+  await uploadSignatures(client, made.uploadSignaturesRequest.body, signal);
+  await machine.query(options.self, signal);
+  log.info("made a cross-signing identity for {user}", { user: options.self });
 }
 
 /** Uploads cross-signing keys; asked for the password, gives it (client-server API, 5.5 and 11.12.3). */
-async function uploadSigningKeys(parts: IdentityParts, keys: Json, signal: AbortSignal): Promise<void> {
+async function uploadSigningKeys(options: IdentityOptions, keys: Json, signal: AbortSignal): Promise<void> {
   const upload = (auth: Json | undefined): Promise<unknown> =>
-    parts.requests.send({
+    options.client.send({
       method: "POST",
       path: "/_matrix/client/v3/keys/device_signing/upload",
       body: auth === undefined ? keys : { ...keys, auth },
@@ -178,13 +187,13 @@ async function uploadSigningKeys(parts: IdentityParts, keys: Json, signal: Abort
   } catch (error) {
     if (!(error instanceof RejectedError) || error.status !== 401) throw error;
     const flows = list(error.answer["flows"]).map((flow) => texts(object(flow)["stages"]).join(" and "));
-    if (parts.password === undefined || !flows.includes("m.login.password")) {
-      throw unpublished(parts.self, flows, error);
+    if (options.password === undefined || !flows.includes("m.login.password")) {
+      throw unpublished(options.self, flows, error);
     }
     await upload({
       type: "m.login.password",
-      identifier: { type: "m.id.user", user: parts.self },
-      password: parts.password.reveal(),
+      identifier: { type: "m.id.user", user: options.self },
+      password: options.password.reveal(),
       session: text(error.answer["session"]),
     });
   }
@@ -204,7 +213,7 @@ function unpublished(self: string, flows: readonly string[], cause: RejectedErro
 
 /** Has the crypto hold the identity's private keys: those of the device before this one, or from secret storage. */
 async function restore(
-  { machine, self, store }: IdentityParts,
+  { machine, self, store }: IdentityOptions,
   storage: SecretStorage | undefined,
   signal: AbortSignal,
 ): Promise<boolean> {
@@ -235,17 +244,17 @@ async function importKeys(olm: OlmMachine, { master, selfSigning, userSigning }:
   return await holdsPrivateKeys(olm);
 }
 
-async function signDevice(parts: IdentityParts, signal: AbortSignal): Promise<void> {
-  const { olm } = parts.machine;
-  using device = await olm.getDevice(new UserId(parts.self), new DeviceId(parts.deviceId));
+async function signDevice(options: IdentityOptions, signal: AbortSignal): Promise<void> {
+  const { olm } = options.machine;
+  using device = await olm.getDevice(new UserId(options.self), new DeviceId(options.deviceId));
   if (device === undefined || device.isCrossSignedByOwner()) return;
   const request = await device.verify();
-  await uploadSignatures(parts.requests, request.body, signal);
-  await parts.machine.query(parts.self, signal);
+  await uploadSignatures(options.client, request.body, signal);
+  await options.machine.query(options.self, signal);
 }
 
-async function uploadSignatures(requests: HomeserverClient, body: string, signal: AbortSignal): Promise<void> {
-  const { json } = await requests.send(
+async function uploadSignatures(client: HomeserverClient, body: string, signal: AbortSignal): Promise<void> {
+  const { json } = await client.send(
     { method: "POST", path: "/_matrix/client/v3/keys/signatures/upload", body },
     signal,
   );

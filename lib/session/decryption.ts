@@ -19,7 +19,7 @@ import { TransientError } from "../errors.ts";
 import type { CiphertextKey, ListedDevice, Payload, Published, SenderFacts, Undecryptable } from "./facts.ts";
 import { getLogger } from "@logtape/logtape";
 import { type Json, object, text } from "../json.ts";
-import type { ListedKeys, Machine } from "./olm_machine.ts";
+import type { CryptoMachine, ListedKeys } from "./crypto_machine.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -45,11 +45,11 @@ interface KnownDevice extends ListedDevice {
 
 /** Decrypts events. Looking something up in the crypto takes milliseconds, so findings are kept as long as they hold. */
 export class Decryption {
-  readonly #machine: Machine;
+  readonly #machine: CryptoMachine;
   #findings = new Findings();
   #revision = 0;
 
-  constructor(machine: Machine) {
+  constructor(machine: CryptoMachine) {
     this.#machine = machine;
   }
 
@@ -192,7 +192,11 @@ export class Decryption {
   }
 }
 
-async function decrypt(machine: Machine, roomId: string, event: Json): Promise<DecryptedRoomEvent | Undecryptable> {
+async function decrypt(
+  machine: CryptoMachine,
+  roomId: string,
+  event: Json,
+): Promise<DecryptedRoomEvent | Undecryptable> {
   try {
     return await machine.olm.decryptRoomEvent(
       JSON.stringify(event),
@@ -226,7 +230,7 @@ function asListed(held: KnownDevice, now: ListedKeys | undefined): KnownDevice {
 }
 
 /** A user's master key with its signatures, as JSON. */
-async function masterKeyOf(machine: Machine, userId: string): Promise<string | undefined> {
+async function masterKeyOf(machine: CryptoMachine, userId: string): Promise<string | undefined> {
   using identity = await machine.olm.getIdentity(new UserId(userId));
   return identity?.masterKey;
 }

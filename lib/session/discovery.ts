@@ -89,7 +89,7 @@ async function getFollowing(first: URL, signal: AbortSignal): Promise<HttpRespon
  *
  * @throws TransientError if it could not be reached; RejectedError if something else answers there
  */
-export async function homeserverVersions(requests: HomeserverClient, signal: AbortSignal): Promise<string[]> {
-  const { json } = await requests.send({ method: "GET", path: "/_matrix/client/versions" }, signal);
+export async function homeserverVersions(client: HomeserverClient, signal: AbortSignal): Promise<string[]> {
+  const { json } = await client.send({ method: "GET", path: "/_matrix/client/versions" }, signal);
   return texts(json["versions"]);
 }

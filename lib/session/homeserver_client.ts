@@ -143,7 +143,7 @@ export class HomeserverClient implements Disposable {
 /** How long a rate limit asks to wait, milliseconds and within bounds; 0 if the answer is none or asks for nothing. */
 function rateLimitOf({ status, headers, body }: HttpResponse): number {
   const wishMs = status === 429 ? retryAfter(headers, parseObject(body)) : 0;
-  return wishMs === 0 ? 0 : waitAfter({ firstMs: 0, longestMs: 0 }, 1, wishMs);
+  return wishMs === 0 ? 0 : waitAfter({ initialMs: 0, maxMs: 0 }, 1, wishMs);
 }
 
 function retryAfter(headers: Headers, json: Json | undefined): number {

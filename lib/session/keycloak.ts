@@ -30,8 +30,8 @@ export async function passwordGrant(
   const what = `Cannot get a token for ${username} from Keycloak at ${url}`;
   try {
     const token = path`/realms/${realm}/protocol/openid-connect/token`;
-    using requests = new HomeserverClient(url);
-    const { json } = await requests.send({ method: "POST", path: token, body }, signal);
+    using client = new HomeserverClient(url);
+    const { json } = await client.send({ method: "POST", path: token, body }, signal);
     const accessToken = text(json["access_token"]);
     if (!accessToken) throw new CredentialError(`${what}: its answer holds no access_token; see KEYCLOAK_URL`);
     return accessToken;

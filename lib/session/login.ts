@@ -23,23 +23,23 @@ export interface LoggedIn {
 
 /**
  * Logs in (Matrix spec v1.16, client-server API, 5.6.2), or looks whose a given token is. With a device id the login
- * takes that device over. The access token is set on `requests` afterwards.
+ * takes that device over. The access token is set on `client` afterwards.
  *
  * @throws CredentialError if we are refused, or are somebody else than the configured user; TransientError
  */
 export async function logIn(
-  requests: HomeserverClient,
+  client: HomeserverClient,
   login: Login,
   deviceId: string | undefined,
   signal: AbortSignal,
 ): Promise<LoggedIn> {
   const loggedIn = login.method === "token"
-    ? await owner(requests, login.user, login.accessToken.reveal(), signal)
-    : await newDevice(requests, login, deviceId, signal);
-  requests.accessToken = loggedIn.accessToken;
+    ? await owner(client, login.user, login.accessToken.reveal(), signal)
+    : await newDevice(client, login, deviceId, signal);
+  client.accessToken = loggedIn.accessToken;
   const { userId } = loggedIn;
   if (userId === fullUserId(login.user, userId)) return loggedIn;
-  if (login.method !== "token") await leave(requests);
+  if (login.method !== "token") await leave(client);
   throw new CredentialError(
     `Cannot log in as ${login.user}: the homeserver takes us for ${userId}; see MATRIX_USER, ` +
       (login.method === "token" ? "MATRIX_ACCESS_TOKEN" : "and how the homeserver makes a user id of the name"),
@@ -51,22 +51,22 @@ const TEST_DEVICE = "OPENCLAWTOGGLETEST";
 
 /** Logs in for a test. What that made is undone again; a token that was given is only looked at. */
 export async function tryLogin(
-  requests: HomeserverClient,
+  client: HomeserverClient,
   login: Login,
   signal: AbortSignal,
 ): Promise<LoggedIn & { readonly loggedOut: boolean }> {
-  const loggedIn = await logIn(requests, login, TEST_DEVICE, signal);
+  const loggedIn = await logIn(client, login, TEST_DEVICE, signal);
   const loggedOut = login.method !== "token";
-  if (loggedOut) await leave(requests);
+  if (loggedOut) await leave(client);
   return { ...loggedIn, loggedOut };
 }
 
 /** Logs out, also where what the login was for has been given up meanwhile. */
-async function leave(requests: HomeserverClient): Promise<void> {
+async function leave(client: HomeserverClient): Promise<void> {
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(new TransientError("Cannot log out: no answer within 5 s")), 5_000);
   try {
-    await logOut(requests, late.signal);
+    await logOut(client, late.signal);
   } finally {
     clearTimeout(timer);
   }
@@ -78,15 +78,15 @@ export function fullUserId(user: string, neighbour: string): string {
 }
 
 async function newDevice(
-  requests: HomeserverClient,
+  client: HomeserverClient,
   login: Exclude<Login, { method: "token" }>,
   deviceId: string | undefined,
   signal: AbortSignal,
 ): Promise<LoggedIn> {
-  requests.accessToken = undefined;
-  const proof = await prove(requests, login, signal);
+  client.accessToken = undefined;
+  const proof = await prove(client, login, signal);
   try {
-    const { json } = await requests.send({
+    const { json } = await client.send({
       method: "POST",
       path: "/_matrix/client/v3/login",
       body: {
@@ -106,7 +106,7 @@ async function newDevice(
     return loggedIn as LoggedIn;
   } catch (error) {
     if (!(error instanceof RejectedError)) throw error;
-    throw new CredentialError(await refusal(requests, login, text(proof["type"]) ?? "", error, signal), {
+    throw new CredentialError(await refusal(client, login, text(proof["type"]) ?? "", error, signal), {
       cause: error,
     });
   }
@@ -114,7 +114,7 @@ async function newDevice(
 
 /** What shows the homeserver who we are: the body of the login but for the device. */
 async function prove(
-  requests: HomeserverClient,
+  client: HomeserverClient,
   login: Exclude<Login, { method: "token" }>,
   signal: AbortSignal,
 ): Promise<Json> {
@@ -130,18 +130,18 @@ async function prove(
       return type === "org.matrix.login.jwt" ? { type, token } : { type, identifier, token };
     }
     case "sso":
-      return { type: "m.login.token", token: await singleSignOn(requests, login, localpart, signal) };
+      return { type: "m.login.token", token: await singleSignOn(client, login, localpart, signal) };
   }
 }
 
 async function refusal(
-  requests: HomeserverClient,
+  client: HomeserverClient,
   { user, method }: Login,
   type: string,
   error: RejectedError,
   signal: AbortSignal,
 ): Promise<string> {
-  const what = `Cannot log in as ${user} at ${requests.baseUrl}`;
+  const what = `Cannot log in as ${user} at ${client.baseUrl}`;
   if (error.code === "M_USER_DEACTIVATED") return `${what}: the account is deactivated`;
   if (error.code === "M_FORBIDDEN") {
     if (method === "password") {
@@ -154,7 +154,7 @@ async function refusal(
       (method === "jwt" ? ": the realm's key, audiences, subject claim" : "");
   }
   if (error.status === 404) return `${what}: no Matrix homeserver answers there; see MATRIX_HOMESERVER`;
-  const { json } = await requests.send({ method: "GET", path: "/_matrix/client/v3/login" }, signal);
+  const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/login" }, signal);
   const offered = list(json["flows"]).map((flow) => text(object(flow)["type"]) ?? "?");
   return `${what}: ${error.status} ${error.code}; the homeserver offers ${offered.join(", ")}, ` +
     `AUTH_METHOD=${method} needs ${type}${method === "jwt" ? "; see JWT_LOGIN_TYPE" : ""}`;
@@ -162,15 +162,15 @@ async function refusal(
 
 /** Whose a token is. */
 async function owner(
-  requests: HomeserverClient,
+  client: HomeserverClient,
   user: string,
   accessToken: string,
   signal: AbortSignal,
 ): Promise<LoggedIn> {
-  const what = `Cannot log in as ${user} at ${requests.baseUrl}`;
-  requests.accessToken = accessToken;
+  const what = `Cannot log in as ${user} at ${client.baseUrl}`;
+  client.accessToken = accessToken;
   try {
-    const { json } = await requests.send({ method: "GET", path: "/_matrix/client/v3/account/whoami" }, signal);
+    const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/account/whoami" }, signal);
     const [userId, deviceId] = [text(json["user_id"]), text(json["device_id"])];
     if (!userId) throw new CredentialError(`${what}: no Matrix homeserver answers there; see MATRIX_HOMESERVER`);
     if (deviceId) return { userId, deviceId, accessToken };
@@ -193,9 +193,9 @@ async function owner(
  *
  * @throws TransientError if the homeserver could not be asked; a token that is already refused is no error
  */
-export async function logOut(requests: HomeserverClient, signal: AbortSignal): Promise<void> {
+export async function logOut(client: HomeserverClient, signal: AbortSignal): Promise<void> {
   try {
-    await requests.send({ method: "POST", path: "/_matrix/client/v3/logout", body: {} }, signal);
+    await client.send({ method: "POST", path: "/_matrix/client/v3/logout", body: {} }, signal);
   } catch (error) {
     if (!(error instanceof TokenRefused)) throw error;
   }

@@ -10,7 +10,7 @@ import { Mutex } from "../async.ts";
 import type { CryptoNotes } from "../store/mod.ts";
 
 /** After so many panics an input is not handed over again. */
-const MOST_PANICS = 2;
+const MAX_PANICS = 2;
 
 /** Runs calls of the crypto, and notes panics at their inputs. */
 export class PanicGuard implements Disposable {
@@ -26,7 +26,7 @@ export class PanicGuard implements Disposable {
   constructor(notes: CryptoNotes) {
     this.#notes = notes;
     this.#panics = notes.panics();
-    if ([...this.#panics.values()].some((times) => times < MOST_PANICS)) this.#oneByOne = new Mutex();
+    if ([...this.#panics.values()].some((times) => times < MAX_PANICS)) this.#oneByOne = new Mutex();
     // Some panics fail no promise. What ends the process because of them is not to come first.
     addEventListener("error", this.#onError, { capture: true });
     addEventListener("unhandledrejection", this.#onRejection, { capture: true });
@@ -39,7 +39,7 @@ export class PanicGuard implements Disposable {
 
   /** The crypto has panicked at this input so often that it must not be handed over again. */
   isBarred(input: string): boolean {
-    return this.panics(input) >= MOST_PANICS;
+    return this.panics(input) >= MAX_PANICS;
   }
 
   /**

@@ -19,7 +19,7 @@ import { type Json, object } from "../json.ts";
 import { KeyedMutex } from "../async.ts";
 import { userIds } from "./crypto_requests.ts";
 import type { SendProblem } from "./facts.ts";
-import type { Machine } from "./olm_machine.ts";
+import type { CryptoMachine } from "./crypto_machine.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
@@ -31,13 +31,13 @@ const HOUR_MS = 3_600_000;
 /** A session is made anew so long before its time is over, and the crypto is told a longer one: it panics when it encrypts with one that has expired. */
 const MARGIN_MS = 60_000;
 /** Members' devices may change while keys are handed over; so often it is looked again. */
-const MOST_ROUNDS = 5;
+const MAX_ROUNDS = 5;
 
 /** Sends events into rooms, in the name of one account. */
 export class RoomEncryption {
-  readonly #requests: HomeserverClient;
+  readonly #client: HomeserverClient;
   readonly #store: Store;
-  readonly #machine: Machine;
+  readonly #machine: CryptoMachine;
   readonly #onlySignedDevices: boolean;
   readonly #rooms = new KeyedMutex();
   readonly #now: () => number;
@@ -46,18 +46,18 @@ export class RoomEncryption {
 
   /** From now on also sends what the crypto wants sent in rooms: its part of verifications. */
   constructor(
-    requests: HomeserverClient,
+    client: HomeserverClient,
     store: Store,
-    machine: Machine,
+    machine: CryptoMachine,
     onlySignedDevices: boolean,
     now: () => number,
   ) {
-    this.#requests = requests;
+    this.#client = client;
     this.#store = store;
     this.#machine = machine;
     this.#onlySignedDevices = onlySignedDevices;
     this.#now = now;
-    machine.speakThrough((request, signal) => {
+    machine.sendRoomMessagesWith((request, signal) => {
       const { room_id: roomId = "", txn_id: transactionId = "", event_type: type = "" } = request;
       return this.send(roomId, transactionId, type, object(JSON.parse(request.body)), signal);
     });
@@ -78,7 +78,7 @@ export class RoomEncryption {
         type: "m.room.encrypted",
         body: await this.#encrypt(room, room.encryption, transactionId, { type, content }, signal),
       };
-      const { body } = await this.#requests.send({
+      const { body } = await this.#client.send({
         method: "PUT",
         path: path`/_matrix/client/v3/rooms/${roomId}/send/${sent.type}/${transactionId}`,
         body: sent.body,
@@ -131,7 +131,7 @@ export class RoomEncryption {
 
     await this.#machine.track(this.#store.rooms.joinedMembers(roomId));
     await this.#machine.sendKeys(signal);
-    for (let round = 0; round < MOST_ROUNDS; round += 1) {
+    for (let round = 0; round < MAX_ROUNDS; round += 1) {
       const claim = await olm.getMissingSessions(userIds(this.#store.rooms.joinedMembers(roomId)));
       if (claim !== null) await this.#machine.sendAll([claim], signal);
       // Nothing is waited for but the crypto from here on, unless there are keys to be handed over.

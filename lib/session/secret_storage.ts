@@ -30,12 +30,12 @@ export class SecretStorage {
    * @throws ConfigError if the account's storage belongs to another key: nothing is changed then
    */
   static async open(
-    requests: HomeserverClient,
+    client: HomeserverClient,
     self: string,
     key: Uint8Array<ArrayBuffer>,
     signal: AbortSignal,
   ): Promise<SecretStorage> {
-    const data = new AccountData(requests, self);
+    const data = new AccountData(client, self);
     const known = text((await data.get(DEFAULT_KEY, signal))?.["key"]);
     if (known !== undefined) {
       const description = await data.get(keyType(known), signal);
@@ -76,17 +76,17 @@ interface Sealed {
 }
 
 class AccountData {
-  readonly #requests: HomeserverClient;
+  readonly #client: HomeserverClient;
   readonly #self: string;
 
-  constructor(requests: HomeserverClient, self: string) {
-    this.#requests = requests;
+  constructor(client: HomeserverClient, self: string) {
+    this.#client = client;
     this.#self = self;
   }
 
   async get(type: string, signal: AbortSignal): Promise<Json | undefined> {
     try {
-      return (await this.#requests.send({ method: "GET", path: this.#path(type) }, signal)).json;
+      return (await this.#client.send({ method: "GET", path: this.#path(type) }, signal)).json;
     } catch (error) {
       if (error instanceof RejectedError && error.status === 404) return undefined;
       throw error;
@@ -94,7 +94,7 @@ class AccountData {
   }
 
   async put(type: string, body: Json, signal: AbortSignal): Promise<void> {
-    await this.#requests.send({ method: "PUT", path: this.#path(type), body }, signal);
+    await this.#client.send({ method: "PUT", path: this.#path(type), body }, signal);
   }
 
   #path(type: string): string {

@@ -16,10 +16,9 @@ import { outgoingEvent } from "./content.ts";
 import { BackPagination } from "./back_pagination.ts";
 import { ensureIdentity, type IdentityState, untilSigned } from "./cross_signing.ts";
 import { type Json, object, parseObject, text } from "../json.ts";
-import type { Machine } from "./olm_machine.ts";
-import type { SessionOptions } from "./connect.ts";
+import type { CryptoMachine } from "./crypto_machine.ts";
 import { OwnNames } from "./own_names.ts";
-import { RetriedWork, type Retrying, syncLoop } from "./sync_loop.ts";
+import { HomeserverRetry, type HomeserverRetryOptions, syncLoop } from "./sync_loop.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 import type { RestoreDetection } from "./restore_detection.ts";
 import { RoomEncryption } from "./room_encryption.ts";
@@ -35,11 +34,18 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
 /** What a session is made of. */
-export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUsers" | "onlySignedDevices" | "now"> {
-  /** Requests with the access token set. */
-  readonly requests: HomeserverClient;
+export interface SessionOptions {
+  readonly store: Store;
+  /** Whose messages are taken in. */
+  readonly allowedUsers: ReadonlySet<string>;
+  /** Keys go only to devices that their owners have signed. */
+  readonly onlySignedDevices: boolean;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** With the access token set. */
+  readonly client: HomeserverClient;
   /** The Rust crypto. */
-  readonly machine: Machine;
+  readonly machine: CryptoMachine;
   /** Tells a store that was restored from a backup. */
   readonly restoreDetection: RestoreDetection;
   /** Our own user id. */
@@ -56,10 +62,10 @@ export interface SessionParts extends Pick<SessionOptions, "store" | "allowedUse
 export class Session implements Disposable {
   /** Our own user id. */
   readonly self: string;
-  readonly #requests: HomeserverClient;
+  readonly #client: HomeserverClient;
   readonly #store: Store;
-  readonly #machine: Machine;
-  readonly #parts: SessionParts;
+  readonly #machine: CryptoMachine;
+  readonly #options: SessionOptions;
   readonly #verifier: Verifier;
   readonly #decryption: Decryption;
   readonly #encryption: RoomEncryption;
@@ -72,22 +78,22 @@ export class Session implements Disposable {
   readonly #outgoing = new Wakeup();
 
   /**
-   * Use `openSession`. Does nothing before {@linkcode Session.run}; owns the machine and the requests from now on.
+   * Use `openSession`. Does nothing before {@linkcode Session.run}; owns the machine and the client from now on.
    *
    * @internal
    */
-  constructor(parts: SessionParts) {
-    const { requests, store, machine, self, displayName, allowedUsers, onlySignedDevices, now } = parts;
+  constructor(options: SessionOptions) {
+    const { client, store, machine, self, displayName, allowedUsers, onlySignedDevices, now } = options;
     this.self = self;
-    this.#requests = requests;
+    this.#client = client;
     this.#store = store;
     this.#machine = machine;
-    this.#parts = parts;
+    this.#options = options;
     this.#verifier = new Verifier(machine, allowedUsers, now);
     this.#decryption = new Decryption(machine);
-    this.#encryption = new RoomEncryption(requests, store, machine, onlySignedDevices, now);
+    this.#encryption = new RoomEncryption(client, store, machine, onlySignedDevices, now);
     this.#applier = new SyncApplier(store, self, allowedUsers, now);
-    this.#names = new OwnNames(requests, store.rooms, self, displayName);
+    this.#names = new OwnNames(client, store.rooms, self, displayName);
   }
 
   /** Names by which people address us, as they stand now: user id, localpart, display names. */
@@ -102,7 +108,12 @@ export class Session implements Disposable {
    * @param synced told of each sync response that has been applied
    * @throws the signal's reason; an error when the back-off gives up; TokenRefused if the login has ended
    */
-  async run(listener: Listener, synced: () => void, retrying: Retrying, signal: AbortSignal): Promise<void> {
+  async run(
+    listener: Listener,
+    synced: () => void,
+    retryOptions: HomeserverRetryOptions,
+    signal: AbortSignal,
+  ): Promise<void> {
     const ending = new AbortController();
     const stop = AbortSignal.any([signal, ending.signal]);
     const failed = Promise.withResolvers<never>();
@@ -113,7 +124,7 @@ export class Session implements Disposable {
     if (signal.aborted) aborted();
     const queue = new KeyedQueue(stop, failed.reject);
     const history = new BackPagination(
-      this.#parts,
+      this.#options,
       {
         filled: () => {
           listener.eventsArrived();
@@ -121,24 +132,24 @@ export class Session implements Disposable {
         },
         refused: (event) => listener.refused(event),
       },
-      retrying,
+      retryOptions,
       queue,
       stop,
     );
     try {
       this.#listenForKeys(listener, stop);
       // Keys that came after we had left; those that came lately may be of a room to which we are going to be invited.
-      for (const roomId of this.#store.megolm.rooms(this.#parts.now() - DAY_MS)) {
+      for (const roomId of this.#store.megolm.rooms(this.#options.now() - DAY_MS)) {
         await this.#forgetSessions(roomId, stop);
       }
       history.fill();
-      queue.run("outgoing", () => this.#sendOutgoing(retrying, stop));
+      queue.run("outgoing", () => this.#sendOutgoing(retryOptions, stop));
       queue.run("sync", () => {
         const receive = async (answer: Json): Promise<void> => {
           await this.#receive(answer, listener, history, stop);
           synced();
         };
-        return syncLoop(this.#requests, this.#store.rooms, this.self, receive, retrying, stop);
+        return syncLoop(this.#client, this.#store.rooms, this.self, receive, retryOptions, stop);
       });
       await failed.promise;
     } finally {
@@ -149,8 +160,8 @@ export class Session implements Disposable {
   }
 
   /** Sends what the crypto wants sent, whenever there may be something. */
-  async #sendOutgoing(retrying: Retrying, signal: AbortSignal): Promise<never> {
-    const work = new RetriedWork(retrying);
+  async #sendOutgoing(retryOptions: HomeserverRetryOptions, signal: AbortSignal): Promise<never> {
+    const work = new HomeserverRetry(retryOptions);
     for (;;) {
       await this.#outgoing.wait(OUTGOING_AT_LEAST_MS, signal);
       await work.run(async (signal) => {
@@ -184,7 +195,7 @@ export class Session implements Disposable {
   /** Whatever the server leaves out, and however often, a room is told of it once an hour at most. */
   #tellOfCutHistories(listener: Listener): void {
     for (const { id, roomId } of this.#store.journal.cutHistories()) {
-      const nowMs = this.#parts.now();
+      const nowMs = this.#options.now();
       if (nowMs - (this.#toldOfCutHistoryAtMs.get(roomId) ?? -Infinity) < HOUR_MS) continue;
       this.#store.transaction(() => {
         if (!listener.historyCutOff(roomId, id)) return;
@@ -205,7 +216,7 @@ export class Session implements Disposable {
       return tell(() => sessions.forEach(([roomId, sessionId]) => listener.keyArrived(roomId, sessionId)));
     };
     const devicesChanged = (users: readonly string[]): Promise<void> => {
-      const concerned = users.filter((user) => this.#parts.allowedUsers.has(user));
+      const concerned = users.filter((user) => this.#options.allowedUsers.has(user));
       return tell(() => concerned.length > 0 && listener.devicesChanged(concerned));
     };
     const { olm } = this.#machine;
@@ -231,7 +242,7 @@ export class Session implements Disposable {
     { type, content }: { type: string; content: Json },
     signal: AbortSignal,
   ): Promise<void> {
-    if (!this.#parts.allowedUsers.has(sender)) return;
+    if (!this.#options.allowedUsers.has(sender)) return;
     const { guard, olm } = this.#machine;
     const input = `verification ${roomId} ${eventId}`;
     if (guard.isBarred(input)) return log.error("skipped a step of a verification: the crypto panics at it");
@@ -258,7 +269,7 @@ export class Session implements Disposable {
     reset: boolean,
     signal: AbortSignal,
   ): Promise<IdentityState> {
-    const state = await ensureIdentity({ ...this.#parts, recoveryKey }, reset, signal);
+    const state = await ensureIdentity({ ...this.#options, recoveryKey }, reset, signal);
     if (state.signed) log.info("own cross-signing identity: {masterKey}", { masterKey: state.masterKey });
     else log.warn("this device is not signed, so some clients may ignore it: {reason}", { reason: state.reason });
     return state;
@@ -323,7 +334,7 @@ export class Session implements Disposable {
 
   /** Accepts an invitation. */
   async join(roomId: string, signal: AbortSignal): Promise<void> {
-    await this.#requests.send(
+    await this.#client.send(
       { method: "POST", path: path`/_matrix/client/v3/rooms/${roomId}/join`, body: {} },
       signal,
     );
@@ -333,7 +344,7 @@ export class Session implements Disposable {
   /** Declines an invitation, or leaves a room. An invitation that can't be declined is forgotten, as one that can. */
   async leave(roomId: string, signal: AbortSignal): Promise<void> {
     try {
-      await this.#requests.send(
+      await this.#client.send(
         { method: "POST", path: path`/_matrix/client/v3/rooms/${roomId}/leave`, body: {} },
         signal,
       );
@@ -394,7 +405,7 @@ export class Session implements Disposable {
   }
 
   async #resolveAlias(alias: string, signal: AbortSignal): Promise<string> {
-    const { json } = await this.#requests.send(
+    const { json } = await this.#client.send(
       { method: "GET", path: path`/_matrix/client/v3/directory/room/${alias}` },
       signal,
     );
@@ -407,13 +418,13 @@ export class Session implements Disposable {
    * @throws TransientError if the homeserver did not answer
    */
   async raiseStoreCounter(signal: AbortSignal): Promise<void> {
-    await this.#parts.restoreDetection.raise(signal);
+    await this.#options.restoreDetection.raise(signal);
   }
 
   /** Closes the crypto and the connections. */
   [Symbol.dispose](): void {
     this.#machine[Symbol.dispose]();
-    this.#requests[Symbol.dispose]();
+    this.#client[Symbol.dispose]();
   }
 }
 

@@ -17,7 +17,7 @@ import { type HomeserverClient, path, REQUEST_DEADLINE_MS } from "./homeserver_c
 const OURSELVES = "http://localhost:0";
 const START = "/_matrix/client/v3/login/sso/redirect/";
 /** Pages and redirects of one login. */
-const MOST_STEPS = 15;
+const MAX_STEPS = 15;
 /** Where Keycloak and Synapse write what is wrong. */
 const WORDS = ["kc-feedback-text", "instruction", "errormsg"];
 
@@ -28,18 +28,18 @@ const WORDS = ["kc-feedback-text", "instruction", "errormsg"];
  * @throws CredentialError if somebody refuses, or asks for what only a person can do; TransientError
  */
 export async function singleSignOn(
-  requests: HomeserverClient,
+  client: HomeserverClient,
   login: SsoLogin,
   username: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const hosts = new Hosts(requests.baseUrl, login.keycloakUrl);
-  const browser = new Browser(requests, signal);
-  const start = new URL(requests.baseUrl + START + await providerId(requests, login.idpId, signal));
+  const hosts = new Hosts(client.baseUrl, login.keycloakUrl);
+  const browser = new Browser(client, signal);
+  const start = new URL(client.baseUrl + START + await providerId(client, login.idpId, signal));
   start.searchParams.set("redirectUrl", OURSELVES);
   const given: Given = { username, password: login.password.reveal(), fields: new Set() };
   let page = await browser.visit(start);
-  for (let step = 0; step < MOST_STEPS; step++) {
+  for (let step = 0; step < MAX_STEPS; step++) {
     const atHomeserver = hosts.isHomeserver(page.url);
     const target = page.redirect ?? (atHomeserver ? linkToUs(page) : undefined);
     if (target === undefined) {
@@ -56,15 +56,15 @@ export async function singleSignOn(
       page = await browser.visit(target);
     }
   }
-  throw new CredentialError(`Cannot log in: the sign-on did not end within ${MOST_STEPS} steps`);
+  throw new CredentialError(`Cannot log in: the sign-on did not end within ${MAX_STEPS} steps`);
 }
 
 /** The homeserver's own name of an identity provider: Synapse puts `oidc-` before the configured one. */
-async function providerId(requests: HomeserverClient, idpId: string, signal: AbortSignal): Promise<string> {
-  const { json } = await requests.send({ method: "GET", path: "/_matrix/client/v3/login" }, signal);
+async function providerId(client: HomeserverClient, idpId: string, signal: AbortSignal): Promise<string> {
+  const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/login" }, signal);
   const flows = list(json["flows"]).map(object);
   const flow = flows.find(({ type }) => type === "m.login.sso");
-  const what = `Cannot log in at ${requests.baseUrl}`;
+  const what = `Cannot log in at ${client.baseUrl}`;
   if (flow === undefined) {
     const offered = flows.map(({ type }) => text(type) ?? "?").join(", ");
     throw new CredentialError(`${what}: AUTH_METHOD=sso needs m.login.sso; the homeserver offers ${offered}`);
@@ -129,18 +129,18 @@ interface Page {
 /** Keeps cookies as long as it lives, each for the host that set it. */
 class Browser {
   readonly #cookies = new Map<string, Map<string, string>>();
-  readonly #requests: HomeserverClient;
+  readonly #client: HomeserverClient;
   readonly #signal: AbortSignal;
 
-  constructor(requests: HomeserverClient, signal: AbortSignal) {
-    this.#requests = requests;
+  constructor(client: HomeserverClient, signal: AbortSignal) {
+    this.#client = client;
     this.#signal = signal;
   }
 
   async visit(url: URL, form?: URLSearchParams): Promise<Page> {
     const cookies = this.#cookies.get(url.origin) ?? new Map<string, string>();
     this.#cookies.set(url.origin, cookies);
-    const response = await this.#requests.exchange({
+    const response = await this.#client.exchange({
       method: form === undefined ? "GET" : "POST",
       url,
       headers: { accept: "text/html", cookie: [...cookies].map((cookie) => cookie.join("=")).join("; ") },

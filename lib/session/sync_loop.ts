@@ -30,7 +30,7 @@ const FIRST_DEADLINE_MS = 120_000;
 const REFUSALS_OF_TOKEN = 5;
 
 /** How the loops of a session go on after failures. */
-export interface Retrying {
+export interface HomeserverRetryOptions {
   /** Each kind of request has a back-off of its own by this policy. */
   readonly policy: BackoffPolicy;
   /** Told of each wait, milliseconds. */
@@ -40,13 +40,13 @@ export interface Retrying {
 }
 
 /** The requests of one kind: does work until it goes well, and gives up by the policy. */
-export class RetriedWork {
+export class HomeserverRetry {
   readonly #backoff: Backoff;
-  readonly #retrying: Retrying;
+  readonly #retryOptions: HomeserverRetryOptions;
 
-  constructor(retrying: Retrying) {
-    this.#backoff = new Backoff(retrying.policy);
-    this.#retrying = retrying;
+  constructor(retryOptions: HomeserverRetryOptions) {
+    this.#backoff = new Backoff(retryOptions.policy);
+    this.#retryOptions = retryOptions;
   }
 
   /** Does it, again after each failure of the homeserver. */
@@ -60,9 +60,9 @@ export class RetriedWork {
       {
         backoff: this.#backoff,
         isRetryable: isHomeserverFailure,
-        sleep: this.#retrying.sleep ?? sleep,
+        sleep: this.#retryOptions.sleep ?? sleep,
         onRetry: (error, waitMs) => {
-          this.#retrying.onWait(waitMs);
+          this.#retryOptions.onWait(waitMs);
           log.warning("{reason}; trying again in {wait} s", {
             reason: error.message,
             wait: Math.ceil(waitMs / 1_000),
@@ -89,10 +89,10 @@ export async function syncLoop(
   rooms: RoomState,
   self: string,
   receive: (answer: Json) => Promise<void>,
-  retrying: Retrying,
+  retryOptions: HomeserverRetryOptions,
   signal: AbortSignal,
 ): Promise<never> {
-  const work = new RetriedWork(retrying);
+  const work = new HomeserverRetry(retryOptions);
   const polls = new Polls();
   // A poll is held until there is news; a server that answers at once, again and again, must not keep us busy.
   const throttle = new Throttle({ burst: 50, everyMs: 100 });

@@ -15,9 +15,9 @@ const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m
 /** What a timeline may bring before the server says `limited` and the rest is fetched. */
 const TIMELINE_LIMIT = 50;
 /** Gaps of one room that are open at once; a server that leaves out more has cut the history off. */
-const MOST_GAPS = 100;
+const MAX_GAPS = 100;
 /** Inviters that are kept of one invitation. */
-const MOST_INVITERS = 10;
+const MAX_INVITERS = 10;
 /** Of a user id (Matrix spec v1.16, appendices, 4.2.1). */
 const MAX_USER_ID_LENGTH = 255;
 
@@ -120,7 +120,7 @@ export class SyncApplier {
       .map((sender) => sender.length > MAX_USER_ID_LENGTH ? "" : sender);
     const named = [...new Set(inviters)];
     // Of more, all that counts is that they can't all be allowed: "" is nobody's user id.
-    if (named.length > MOST_INVITERS) named.splice(MOST_INVITERS, Infinity, "");
+    if (named.length > MAX_INVITERS) named.splice(MAX_INVITERS, Infinity, "");
     this.#store.rooms.save({ ...blank(roomId), ...known, membership: "invite", inviters: named });
     effect.rooms = true;
   }
@@ -171,7 +171,7 @@ export class SyncApplier {
   #leaveGap(roomId: string, from: string, to: string, effect: SyncEffect): void {
     const { rooms } = this.#store;
     effect.gaps = true;
-    if (rooms.gapCount(roomId) < MOST_GAPS) rooms.addGap({ roomId, from, to });
+    if (rooms.gapCount(roomId) < MAX_GAPS) rooms.addGap({ roomId, from, to });
     else rooms.cutHistory(roomId);
   }
 

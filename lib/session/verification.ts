@@ -17,17 +17,17 @@ import {
   VerificationRequestPhase,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import type { Machine } from "./olm_machine.ts";
+import type { CryptoMachine } from "./crypto_machine.ts";
 import type { OutgoingRequest } from "./crypto_requests.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 /** A person verifies once in a while; whoever asks more often than this is a program. */
-const MOST_REQUESTS = 5;
+const MAX_REQUESTS = 5;
 const PER_MS = 10 * 60_000;
 
 /** Answers verification requests, to-device and in-room alike. */
 export class Verifier {
-  readonly #machine: Machine;
+  readonly #machine: CryptoMachine;
   readonly #allowedUsers: readonly string[];
   readonly #now: () => number;
   readonly #accepted = new Map<string, number[]>();
@@ -35,7 +35,7 @@ export class Verifier {
   #ended = new Set<string>();
 
   /** Accepts requests of `allowedUsers`, and looks at nobody else's; `now` in milliseconds since the epoch. */
-  constructor(machine: Machine, allowedUsers: Iterable<string>, now: () => number) {
+  constructor(machine: CryptoMachine, allowedUsers: Iterable<string>, now: () => number) {
     this.#machine = machine;
     this.#allowedUsers = [...allowedUsers];
     this.#now = now;
@@ -74,7 +74,7 @@ export class Verifier {
 
   async #answer(user: string, request: VerificationRequest, signal: AbortSignal): Promise<void> {
     const recent = (this.#accepted.get(user) ?? []).filter((atMs) => this.#now() - atMs < PER_MS);
-    const accepts = recent.length < MOST_REQUESTS;
+    const accepts = recent.length < MAX_REQUESTS;
     this.#accepted.set(user, accepts ? [...recent, this.#now()] : recent);
     log[accepts ? "info" : "warning"](
       accepts ? "{user} verifies this device" : "{user} asks to verify this device too often: refused",

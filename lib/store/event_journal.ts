@@ -29,14 +29,14 @@ export interface StoredEvent extends NewEvent {
   readonly seq: number;
 }
 
-/** An event that is not settled, with where it stands. What `Acting` is made of, only its writer knows. */
-export interface StoredEntry<Acting> {
+/** An event that is not settled, with where it stands. What `Command` is made of, only its writer knows. */
+export interface StoredEntry<Command> {
   /** The event. */
   readonly inbox: StoredEvent;
   /** Where it stands. */
   readonly progress: { readonly state: "new" } | { readonly state: "undecryptable" } | {
-    readonly state: "acting";
-    readonly acting: Acting;
+    readonly state: "begun";
+    readonly command: Command;
   };
 }
 
@@ -69,7 +69,7 @@ export class EventJournal {
   }
 
   /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
-  unsettled<Acting>(afterSeq: number): readonly StoredEntry<Acting>[] {
+  unsettled<Command>(afterSeq: number): readonly StoredEntry<Command>[] {
     return this.#entries("state <> 'settled' AND state <> 'held' AND seq > ?", afterSeq);
   }
 
@@ -79,7 +79,7 @@ export class EventJournal {
   }
 
   /** Unsettled, undecryptable events of a Megolm session, earliest first. */
-  awaitingKey<Acting>(roomId: string, sessionId: string): readonly StoredEntry<Acting>[] {
+  awaitingKey<Command>(roomId: string, sessionId: string): readonly StoredEntry<Command>[] {
     return this.#entries("state = 'undecryptable' AND room_id = ? AND session_id = ?", roomId, sessionId);
   }
 
@@ -118,11 +118,11 @@ export class EventJournal {
     });
   }
 
-  /** Writes down what is being done: JSON, kept until the event is settled. */
-  acting(seq: number, acting: object): void {
+  /** Writes down a command that is being carried out: JSON, kept until the event is settled. */
+  begin(seq: number, command: object): void {
     this.#database.transaction(() => {
       const row = this.#database.get("SELECT room_id, event_id FROM events WHERE seq = ?", seq);
-      const sealed = this.#seal.close(acting, "intent", String(row?.room_id), String(row?.event_id));
+      const sealed = this.#seal.close(command, "intent", String(row?.room_id), String(row?.event_id));
       this.#update(seq, "state = 'acting', intent = ?", sealed);
     });
   }
@@ -240,12 +240,12 @@ export class EventJournal {
     }
   }
 
-  #entries<Acting>(condition: string, ...values: (string | number)[]): StoredEntry<Acting>[] {
+  #entries<Command>(condition: string, ...values: (string | number)[]): StoredEntry<Command>[] {
     return this.#database.all(`SELECT * FROM events WHERE ${condition} ORDER BY seq`, ...values)
       .map((row) => this.#toEntry(row));
   }
 
-  #toEntry<Acting>(row: Row): StoredEntry<Acting> {
+  #toEntry<Command>(row: Row): StoredEntry<Command> {
     const [roomId, eventId] = [String(row.room_id), String(row.event_id)];
     const inbox = {
       seq: Number(row.seq),
@@ -257,8 +257,8 @@ export class EventJournal {
       ageMs: row.age_ms === null ? undefined : Number(row.age_ms),
     };
     if (row.state === "acting") {
-      const acting = this.#seal.open(row.intent, "intent", roomId, eventId) as Acting;
-      return { inbox, progress: { state: "acting", acting } };
+      const command = this.#seal.open(row.intent, "intent", roomId, eventId) as Command;
+      return { inbox, progress: { state: "begun", command } };
     }
     return { inbox, progress: { state: row.state === "undecryptable" ? "undecryptable" : "new" } };
   }

@@ -16,7 +16,7 @@ const STORES: readonly SessionStore[] = ["inbound_group_sessions3", "withheld_se
 const SEPARATOR = "\u001d";
 
 /** How many sessions of one sender are kept; the oldest go. */
-export const MOST_SESSIONS = {
+export const MAX_SESSIONS = {
   /** In one room: a phone makes one a week, or after 100 messages. */
   perRoom: 100,
   /** In all rooms. */
@@ -107,7 +107,7 @@ export class MegolmIndex {
     }
   }
 
-  /** Sessions beyond {@linkcode MOST_SESSIONS}, of the sender that was named last. */
+  /** Sessions beyond {@linkcode MAX_SESSIONS}, of the sender that was named last. */
   surplus(): CryptoRecord[] {
     if (this.#noted.length === 0 || this.#sender === undefined) return [];
     const beyond = (condition: string, most: number, ...values: string[]) =>
@@ -119,9 +119,9 @@ export class MegolmIndex {
     const rooms = new Map(this.#noted.map((noted) => [`${noted.store} ${noted.roomHash}`, noted]));
     return [
       ...[...rooms.values()].flatMap(({ store, roomHash }) =>
-        beyond("AND room_hash = ?", MOST_SESSIONS.perRoom, store, roomHash)
+        beyond("AND room_hash = ?", MAX_SESSIONS.perRoom, store, roomHash)
       ),
-      ...STORES.flatMap((store) => beyond("", MOST_SESSIONS.perSender, store)),
+      ...STORES.flatMap((store) => beyond("", MAX_SESSIONS.perSender, store)),
     ];
   }
 

@@ -148,7 +148,7 @@ export class Store implements AsyncDisposable {
   /** The journal. */
   readonly journal: EventJournal;
   /** What the operator remembers of its targets. */
-  readonly memory: SealedDocument<object>;
+  readonly targetDocument: SealedDocument<object>;
   /** What users are known by. */
   readonly pins: Pins;
   /** What is to be known of the crypto beside its own database. */
@@ -168,7 +168,7 @@ export class Store implements AsyncDisposable {
     this.carriedIdentity = new SealedDocument(state, seal, "carried_identity");
     this.rooms = new RoomState(state, seal, now);
     this.journal = new EventJournal(state, seal, now);
-    this.memory = new SealedDocument(state, seal, "memory");
+    this.targetDocument = new SealedDocument(state, seal, "memory");
     this.pins = new Pins(state, seal);
     this.cryptoNotes = new CryptoNotes(state);
   }
@@ -178,7 +178,7 @@ export class Store implements AsyncDisposable {
     return this.#parts.latch.failed;
   }
 
-  /** Runs calls to account, rooms, journal, memory and pins in one transaction; all is undone if `f` throws. */
+  /** Runs calls to account, rooms, journal, target document and pins in one transaction; all is undone if `f` throws. */
   transaction<T>(f: () => T): T {
     return this.#parts.state.transaction(f);
   }

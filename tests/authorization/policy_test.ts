@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import {
-  type Grounds,
+  authorize,
   hasAllowedUser,
   isInvited,
   isRoomAllowed,
-  judge,
   type Pin,
+  type PolicyInput,
   type SenderTrust,
   type Verdict,
 } from "../../lib/authorization/mod.ts";
@@ -37,7 +37,7 @@ const encryptedRoom: RoomFacts = {
   sendProblem: undefined,
   ...membersOf([alice, self]),
 };
-const plain: Grounds = {
+const plain: PolicyInput = {
   room: encryptedRoom,
   allowedRooms: new Set(),
   requireEncryption: true,
@@ -47,17 +47,17 @@ const plain: Grounds = {
   nowMs: 7,
 };
 
-function verdictOn(facts: Partial<SenderFacts>, grounds: Partial<Grounds>): Verdict {
+function verdictOn(facts: Partial<SenderFacts>, input: Partial<PolicyInput>): Verdict {
   const payload = decrypted("start", { sessionId: "s", messageIndex: 0 }, { senderFacts: facts });
   assert.ok(payload.kind === "decrypted");
-  return judge(payload, { ...plain, ...grounds });
+  return authorize(payload, { ...plain, ...input });
 }
 
 function inWords(verdict: Verdict): string {
   return verdict.trusted ? "trusted" : `${verdict.reason}, tell ${verdict.explanation ?? "nothing"}`;
 }
 
-Deno.test("judge() trusts only what a known device of the sender has encrypted, in every mode", async (t) => {
+Deno.test("authorize() trusts only what a known device of the sender has encrypted, in every mode", async (t) => {
   const rows: [verdict: string, name: string, facts: Partial<SenderFacts>][] = [
     ["trusted", "nothing wrong", {}],
     ["mismatched-sender, tell nothing", "forged sender", { mismatchedSender: true }],
@@ -70,7 +70,7 @@ Deno.test("judge() trusts only what a known device of the sender has encrypted, 
     ["deleted-device, tell uncertain-device", "device gone", { device: { ...goodDevice, deleted: true } }],
     ["other-keys, tell uncertain-device", "device made anew", { device: { ...goodDevice, sameKeysAsSession: false } }],
   ];
-  const others: Partial<Grounds>[] = [
+  const others: Partial<PolicyInput>[] = [
     {},
     { pin: devicesPin },
     { pin: undefined },
@@ -80,9 +80,9 @@ Deno.test("judge() trusts only what a known device of the sender has encrypted, 
     { room: { ...encryptedRoom, encrypted: false }, requireEncryption: false },
   ];
   for (const [expected, name, facts] of rows) {
-    for (const grounds of others) {
-      await t.step(`${name}, ${JSON.stringify(grounds)}: ${expected}`, () => {
-        const verdict = verdictOn(facts, grounds);
+    for (const input of others) {
+      await t.step(`${name}, ${JSON.stringify(input)}: ${expected}`, () => {
+        const verdict = verdictOn(facts, input);
         assert.equal(inWords(verdict), expected);
         // What is in doubt is no first sight.
         if (!verdict.trusted) assert.equal(verdict.pin, undefined);
@@ -229,7 +229,7 @@ any, master named
   bare, other id              other-identity              other-identity              other-identity
 `.trim();
 
-Deno.test("judge() goes by the mode, the identity that is named, and the pin: the refusal matrix", () => {
+Deno.test("authorize() goes by the mode, the identity that is named, and the pin: the refusal matrix", () => {
   const found = matrix();
   console.log(
     `${" ".repeat(30)}${Object.keys(pins).map((pin) => `pin: ${pin}`.padEnd(28)).join("").trimEnd()}\n${found}`,
@@ -237,7 +237,7 @@ Deno.test("judge() goes by the mode, the identity that is named, and the pin: th
   assert.equal(found, expectedMatrix);
 });
 
-Deno.test("judge() explains to the sender what the sender can mend, and nothing else", () => {
+Deno.test("authorize() explains to the sender what the sender can mend, and nothing else", () => {
   for (const mode of modes) {
     for (const facts of Object.values(senders)) {
       for (const pin of Object.values(pins)) {
@@ -248,26 +248,26 @@ Deno.test("judge() explains to the sender what the sender can mend, and nothing 
   }
 });
 
-Deno.test("judge() refuses what it would trust where it cannot be acted on or answered", async (t) => {
-  const rows: [reason: string, grounds: Partial<Grounds>][] = [
+Deno.test("authorize() refuses what it would trust where it cannot be acted on or answered", async (t) => {
+  const rows: [reason: string, input: Partial<PolicyInput>][] = [
     ["not-joined", { room: undefined }],
     ["not-joined", { room: { ...encryptedRoom, membership: "leave" } }],
     ["room-not-allowed", { allowedRooms: new Set(["!other:example.org"]) }],
     ["unusable-encryption", { room: { ...encryptedRoom, sendProblem: "unusable-encryption" } }],
     ["own-device-unsigned", { room: { ...encryptedRoom, sendProblem: "own-device-unsigned" } }],
   ];
-  for (const [reason, grounds] of rows) {
+  for (const [reason, input] of rows) {
     await t.step(reason, () => {
-      assert.equal(inWords(verdictOn({}, grounds)), `${reason}, tell nothing`);
+      assert.equal(inWords(verdictOn({}, input)), `${reason}, tell nothing`);
       // Who is not trusted hears of that first, wherever we are joined.
-      const unsure = verdictOn({ device: undefined }, grounds);
+      const unsure = verdictOn({ device: undefined }, input);
       assert.ok(!unsure.trusted);
       assert.equal(unsure.reason, reason === "not-joined" ? reason : "unknown-device");
     });
   }
 });
 
-Deno.test("judge() lets clear text pass only where nothing was ever encrypted and nothing must be", async (t) => {
+Deno.test("authorize() lets clear text pass only where nothing was ever encrypted and nothing must be", async (t) => {
   const rows: [verdict: string, encrypted: boolean, requireEncryption: boolean, named?: string][] = [
     ["clear-in-encrypted-room, tell not-encrypted", true, true],
     ["clear-in-encrypted-room, tell not-encrypted", true, false],
@@ -281,7 +281,7 @@ Deno.test("judge() lets clear text pass only where nothing was ever encrypted an
       await t.step(`${name}: ${expected}`, () => {
         const payload = clear("start");
         assert.ok(payload.kind === "clear");
-        const verdict = judge(payload, {
+        const verdict = authorize(payload, {
           ...plain,
           room: { ...encryptedRoom, encrypted },
           requireEncryption,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Pin } from "../../lib/operator/mod.ts";
+import type { Pin } from "../../lib/authorization/mod.ts";
 import { openStore } from "../../lib/store/mod.ts";
 import { crash, type Said, told } from "./crash.ts";
 import { Place } from "./place.ts";

@@ -4,7 +4,7 @@ import { parse } from "../../lib/commands/mod.ts";
 import { TransientError } from "../../lib/errors.ts";
 import { scaleOf } from "../../lib/scaler/workloads.ts";
 import { object } from "../../lib/json.ts";
-import { Machine } from "../../lib/session/olm_machine.ts";
+import { CryptoMachine } from "../../lib/session/crypto_machine.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 import { messageOf, SyncApplier, syncFilter } from "../../lib/session/sync_response.ts";
 import { openStore } from "../../lib/store/mod.ts";
@@ -49,9 +49,9 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
   const folder = await Deno.makeTempDir({ prefix: "fuzz-" });
   await using store = await openStore({ folder, holder: { host: "test", pid: 1 } });
   await store.openCrypto();
-  using requests = new HomeserverClient("http://127.0.0.1:9");
-  using machine = await Machine.open({
-    requests,
+  using client = new HomeserverClient("http://127.0.0.1:9");
+  using machine = await CryptoMachine.open({
+    client,
     store,
     self: SELF,
     deviceId: "FUZZ",

@@ -14,8 +14,8 @@ import { Ground, Rates } from "./ground.ts";
 
 const MEBI = 2 ** 20;
 /** The most by which the store, and the heap, may have grown. */
-const MOST_STORE_MB = 2;
-const MOST_HEAP_MB = 10;
+const MAX_STORE_MB = 2;
+const MAX_HEAP_MB = 10;
 /** After a round: the longest back-off of our own, a request under way, and some. */
 const RECOVERY_MS = 60_000;
 /** As the cap on what servers ask for. */
@@ -205,10 +205,10 @@ class Run implements AsyncDisposable {
 
   async #measured(): Promise<void> {
     const { heap, rss } = await this.#memory();
-    if (heap - this.#heap > MOST_HEAP_MB * MEBI) this.failed("heap within 10 MB", `${mb(this.#heap)} → ${mb(heap)}`);
+    if (heap - this.#heap > MAX_HEAP_MB * MEBI) this.failed("heap within 10 MB", `${mb(this.#heap)} → ${mb(heap)}`);
     await this.#stop();
     const store = folderSize(this.#ground.place.store);
-    if (store - this.#store > MOST_STORE_MB * MEBI) {
+    if (store - this.#store > MAX_STORE_MB * MEBI) {
       this.failed("store within 2 MB", `${mb(this.#store)} → ${mb(store)}`);
     }
     this.#print(`ends with a store of ${mb(store)}, a heap of ${mb(heap)}, RSS ${mb(rss)}`);

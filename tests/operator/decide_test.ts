@@ -15,9 +15,9 @@ import type {
   State,
   TargetPolicy,
 } from "../../lib/operator/decision.ts";
-import type { Intent, Scale } from "../../lib/operator/ports.ts";
+import type { Intent } from "../../lib/operator/target_command.ts";
 import type { Rollout, StopTimer } from "../../lib/operator/target_state.ts";
-import type { Diagnosis, Problem } from "../../lib/scaler/mod.ts";
+import type { Diagnosis, Problem, Scale } from "../../lib/scaler/mod.ts";
 
 const alice = "@alice:example.org", room = "!room";
 const second = 1_000, minute = 60 * second, hour = 60 * minute;

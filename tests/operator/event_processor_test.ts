@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
-import type { InboxEvent, OperatorSettings, Payload, RoomFacts, SenderFacts } from "../../lib/operator/mod.ts";
+import type { InboxEvent, Payload, RoomFacts, SenderFacts } from "../../lib/session/mod.ts";
+import type { OperatorConfig } from "../../lib/operator/mod.ts";
 import { alice, clear, decrypted, identity, mallory, rest, room, type RoomChanges, self, World } from "./fakes.ts";
 
 const larger = { joined: [alice, mallory, self] };
@@ -19,7 +20,7 @@ interface Case {
   readonly body?: string;
   readonly how?: Partial<InboxEvent> & { payload?: Payload };
   readonly room?: RoomChanges;
-  readonly settings?: Partial<OperatorSettings>;
+  readonly config?: Partial<OperatorConfig>;
   readonly outcome: string | undefined;
   readonly said?: string[];
   readonly refused?: string[];
@@ -83,7 +84,7 @@ const cases: Case[] = [
     name: "clear text where that is permitted",
     how: { payload: clear("start") },
     room: { encrypted: false },
-    settings: { requireEncryption: false },
+    config: { requireEncryption: false },
     outcome: "done",
     said: ["clawdbot is on (1 replica), starting…"],
   },
@@ -200,7 +201,7 @@ const cases: Case[] = [
     name: "an old command",
     body: "On",
     how: { ageMs: 42 * 60_000 },
-    settings: { echo: "message" },
+    config: { echo: "message" },
     outcome: "too-old",
     said: ["I was away when you sent `On`, 42 min ago. Send it again if you still want it."],
   },
@@ -215,34 +216,34 @@ const cases: Case[] = [
   {
     name: "an echoed command",
     body: "STATUS",
-    settings: { echo: "message" },
+    config: { echo: "message" },
     outcome: "done",
     said: ["🦞 STATUS\nclawdbot is off"],
   },
   {
     name: "a command with a reaction",
     body: "status",
-    settings: { echo: "reaction" },
+    config: { echo: "reaction" },
     outcome: "done",
     said: ["🦞", "clawdbot is off"],
   },
   {
     name: "a command in a room left out",
-    settings: { allowedRooms: new Set(["!other:example.org"]) },
+    config: { allowedRooms: new Set(["!other:example.org"]) },
     outcome: "room-not-allowed",
     said: ["I don't take commands in this room: it isn't in `ALLOWED_ROOMS`."],
     refused: ["room-not-allowed"],
   },
   {
     name: "a command in one of the rooms given",
-    settings: { allowedRooms: new Set([room]) },
+    config: { allowedRooms: new Set([room]) },
     outcome: "done",
     said: ["clawdbot is on (1 replica), starting…"],
   },
   {
     name: "an undecryptable message in a room left out",
     how: { payload: { kind: "undecryptable", why: { kind: "no-key" }, sessionId: "late" } },
-    settings: { allowedRooms: new Set(["!other:example.org"]) },
+    config: { allowedRooms: new Set(["!other:example.org"]) },
     outcome: undefined,
     refused: ["(undecryptable)"],
   },
@@ -256,9 +257,9 @@ const cases: Case[] = [
 ];
 
 Deno.test("Operator settles a message", async (t) => {
-  for (const { name, body, how, settings, outcome, said, refused, room: facts } of cases) {
+  for (const { name, body, how, config, outcome, said, refused, room: facts } of cases) {
     await t.step(`${name}: ${outcome}`, async () => {
-      const world = new World(settings);
+      const world = new World(config);
       world.room(room, facts);
       await using running = world.start();
       await running.receive(body ?? "start", how);

@@ -7,34 +7,34 @@
 
 import { Backoff, type Clock } from "../../lib/async.ts";
 import { ConflictError, NotFoundError, PermissionError, StoreError } from "../../lib/errors.ts";
-import { Operator } from "../../lib/operator/mod.ts";
-import { openMemoryStore, type Store, transactionId } from "../../lib/store/mod.ts";
+import {
+  type Chat,
+  type CommandRecord,
+  type Entry,
+  type Journal,
+  Operator,
+  type OperatorConfig,
+  type OperatorOptions,
+  type Rollouts,
+  type Scaler,
+} from "../../lib/operator/mod.ts";
 import type {
-  Acting,
   Answer,
-  Chat,
-  CommandRecord,
-  Diagnosis,
-  Entry,
   Identity,
   InboxEvent,
   Invitation,
-  Journal,
   ListedDevice,
-  OperatorParts,
-  OperatorSettings,
   Payload,
-  Pin,
-  Pins,
   Published,
-  Rollouts,
   RoomFacts,
-  Scale,
-  Scaler,
   SenderFacts,
-  Target,
-  TargetDocument,
-} from "../../lib/operator/mod.ts";
+} from "../../lib/session/mod.ts";
+import type { Diagnosis, Scale } from "../../lib/scaler/mod.ts";
+import type { Pin, Pins } from "../../lib/authorization/mod.ts";
+import type { StoredCommand } from "../../lib/operator/target_command.ts";
+import type { Target } from "../../lib/config/mod.ts";
+import type { TargetDocument } from "../../lib/operator/target_state.ts";
+import { openMemoryStore, type Store, transactionId } from "../../lib/store/mod.ts";
 
 export const self = "@claw:example.org";
 export const alice = "@alice:example.org";
@@ -44,7 +44,7 @@ export const room = "!room:example.org";
 export const clawdbot: Target = { alias: "clawdbot", kind: "deployment", namespace: "clawdbot", name: "clawdbot" };
 export const ollama: Target = { alias: "ollama", kind: "statefulset", namespace: "models", name: "ollama" };
 
-export const settings: OperatorSettings = {
+export const config: OperatorConfig = {
   allowedUsers: new Set([alice, "@bob:example.org"]),
   allowedRooms: new Set(),
   targets: [clawdbot],
@@ -200,7 +200,7 @@ export interface Saying {
 
 export class World {
   readonly clock = new FakeClock();
-  readonly settings: OperatorSettings;
+  readonly config: OperatorConfig;
 
   /** What lasts. */
   readonly store: Store = openMemoryStore(() => this.clock.nowMs);
@@ -249,8 +249,8 @@ export class World {
   /** Called when an event has been read, and nobody knows yet what came of it. */
   afterRead: (eventId: string) => void | Promise<void> = () => {};
 
-  constructor(changes: Partial<OperatorSettings> = {}) {
-    this.settings = { ...settings, ...changes };
+  constructor(changes: Partial<OperatorConfig> = {}) {
+    this.config = { ...config, ...changes };
     this.room(room);
   }
 
@@ -292,7 +292,7 @@ export class World {
 
   /** The so-manieth message, as long as it is not settled, nor held behind a gap. */
   entry(number: number): Entry | undefined {
-    return this.store.journal.unsettled<Acting>(0).find(({ inbox }) => inbox.eventId === `$event${number}`);
+    return this.store.journal.unsettled<StoredCommand>(0).find(({ inbox }) => inbox.eventId === `$event${number}`);
   }
 
   /** What became of the so-manieth message. */
@@ -309,12 +309,12 @@ export class World {
 
   /** What is remembered of the targets. */
   get remembered(): TargetDocument | undefined {
-    return this.store.memory.load() as TargetDocument | undefined;
+    return this.store.targetDocument.load() as TargetDocument | undefined;
   }
 
   set remembered(document: TargetDocument | undefined) {
-    if (document === undefined) this.store.memory.clear();
-    else this.store.memory.save(document);
+    if (document === undefined) this.store.targetDocument.clear();
+    else this.store.targetDocument.save(document);
   }
 
   /** Plain texts said so far, in order; without edits. */
@@ -330,29 +330,29 @@ export class World {
   }
 
   /** Starts an operator, which lives until it is ended or killed; with other targets where some are given. */
-  start(killAt?: string, targets: readonly Target[] = this.settings.targets): Running {
+  start(killAt?: string, targets: readonly Target[] = this.config.targets): Running {
     const life = new Life(killAt, (call) => this.onDurable(call));
     return new Running(this, {
       chat: this.#chat(life),
       scaler: this.#scaler(life),
       rollouts: this.#rollouts(life),
       journal: this.#journal(life),
-      memory: {
+      targetDocument: {
         load: () => this.remembered,
         save: (remembered) => life.sync("save", () => void (this.remembered = remembered)),
       },
       transaction: (calls) => this.#transaction(life, calls),
       pins: this.#pins(life),
-      settings: { ...this.settings, targets },
+      config: { ...this.config, targets },
       clock: this.clock,
       newBackoff: (changes) =>
         new Backoff(
           {
-            firstMs: 1_000,
-            longestMs: 16_000,
-            mostFailures: Infinity,
-            leastSpanMs: 0,
-            forgivenAfterMs: Infinity,
+            initialMs: 1_000,
+            maxMs: 16_000,
+            maxFailures: Infinity,
+            minSpanMs: 0,
+            resetAfterMs: Infinity,
             ...changes,
           },
           () => this.clock.now(),
@@ -378,12 +378,12 @@ export class World {
     };
     return {
       transaction: (calls) => this.#transaction(life, calls),
-      unsettled: (afterSeq) => life.sync("unsettled", () => seen(journal.unsettled<Acting>(afterSeq))),
+      unsettled: (afterSeq) => life.sync("unsettled", () => seen(journal.unsettled<StoredCommand>(afterSeq))),
       arrived: (afterSeq) => life.sync("unsettled", () => seen(journal.arrived(afterSeq))),
-      awaitingKey: (roomId, sessionId) => seen(journal.awaitingKey<Acting>(roomId, sessionId)),
+      awaitingKey: (roomId, sessionId) => seen(journal.awaitingKey<StoredCommand>(roomId, sessionId)),
       undecryptable: (seq, sessionId) => journal.undecryptable(seq, sessionId),
       claim: (seq, ciphertext) => life.sync("claim", () => journal.claim(seq, ciphertext)),
-      acting: (seq, acting) => life.sync("acting", () => journal.acting(seq, acting)),
+      begin: (seq, command) => life.sync("begin", () => journal.begin(seq, command)),
       settle: (seq, outcome, answers) =>
         life.sync("settle", () => {
           journal.settle(seq, outcome, answers);
@@ -558,7 +558,7 @@ export class Running implements AsyncDisposable {
   readonly #ended: Promise<unknown>;
   readonly #world: World;
 
-  constructor(world: World, parts: OperatorParts) {
+  constructor(world: World, parts: OperatorOptions) {
     this.#world = world;
     this.operator = new Operator(parts);
     this.#ended = this.operator.run(this.#stop.signal).then(() => undefined, (error: unknown) => error);

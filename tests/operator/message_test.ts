@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Json } from "../../lib/json.ts";
 import { ageOf, type Message, messageOf, threadOf } from "../../lib/operator/message.ts";
-import type { InboxEvent } from "../../lib/operator/mod.ts";
+import type { InboxEvent } from "../../lib/session/mod.ts";
 import { decrypted, self } from "./fakes.ts";
 
 const replyRelation = { "m.in_reply_to": { event_id: "$other" } };

@@ -14,7 +14,7 @@ const calls = [
   "claim",
   "say",
   "scaler.read",
-  "acting",
+  "begin",
   "scale",
   "settle",
   "save",
@@ -161,7 +161,7 @@ Deno.test("Operator disposed of gives a hanging change up, and takes it up in it
     await running.receive("start");
     running.tellToEnd();
   }
-  assert.equal(world.entry(1)?.progress.state, "acting");
+  assert.equal(world.entry(1)?.progress.state, "begun");
   assert.equal(world.clock.sleeping, 0);
   world.before = () => {};
   await using _again = world.start();

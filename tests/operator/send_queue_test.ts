@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { RejectedError, TokenRefused, TransientError } from "../../lib/errors.ts";
-import type { Answer } from "../../lib/operator/mod.ts";
+import type { Answer } from "../../lib/session/mod.ts";
 import { rest, room, transactionIdOf, World } from "./fakes.ts";
 
 const second = "!second:example.org";

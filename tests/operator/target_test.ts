@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { NotFoundError, PermissionError, RejectedError, TransientError } from "../../lib/errors.ts";
-import type { Intent, OperatorSettings, Scale } from "../../lib/operator/mod.ts";
+import type { Intent } from "../../lib/operator/target_command.ts";
+import type { OperatorConfig } from "../../lib/operator/mod.ts";
+import type { Scale } from "../../lib/scaler/mod.ts";
 import { alice, clawdbot, decrypted, goodSender, phone, rest, room, self, World } from "./fakes.ts";
 
 const on = "clawdbot is on (1 replica), starting…";
@@ -220,7 +222,7 @@ Deno.test("Operator waits when the target changes all the time", async () => {
   assert.ok(world.story[1]?.includes("Nothing was changed."));
 });
 
-Deno.test("Operator judges again right before acting", async (t) => {
+Deno.test("Operator authorizes again right before acting", async (t) => {
   const device = { ...phone, deleted: true, sameKeysAsSession: true };
   const rows: [name: string, change: (world: World) => void, reason: string][] = [
     [
@@ -337,7 +339,7 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       const world = new World();
       for (const count of meanwhile) world.setScale(count);
       const { seq } = world.receive("start", { ageMs });
-      world.store.journal.acting(seq, { command: "start", parts: [{ target, intent }] });
+      world.store.journal.begin(seq, { command: "start", parts: [{ target, intent }] });
       await using _running = world.start();
       await rest();
       assert.deepEqual(world.texts, [said]);
@@ -352,7 +354,7 @@ Deno.test("Operator finishes what it was about to do before anything else is don
   world.room("!second:example.org");
   const { seq } = world.receive("start");
   const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
-  world.store.journal.acting(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
+  world.store.journal.begin(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
   await using _running = world.start();
   await rest();
   assert.deepEqual(world.effects, [1, 0]);
@@ -360,7 +362,7 @@ Deno.test("Operator finishes what it was about to do before anything else is don
 
 Deno.test("Operator takes up nothing of a sender, or in a room, that is not allowed any more", async (t) => {
   const elsewhere = new Set(["!another:example.org"]);
-  const rows: [name: string, changes: Partial<OperatorSettings>, now: number, outcome: string, said: string[]][] = [
+  const rows: [name: string, changes: Partial<OperatorConfig>, now: number, outcome: string, said: string[]][] = [
     ["sender", { allowedUsers: new Set(["@bob:example.org"]) }, 0, "stranger", []],
     ["sender, and it had got through", { allowedUsers: new Set(["@bob:example.org"]) }, 1, "stranger", []],
     ["room", { allowedRooms: elsewhere }, 0, "room-not-allowed", [
@@ -375,7 +377,7 @@ Deno.test("Operator takes up nothing of a sender, or in a room, that is not allo
       world.room(room, { joined: [alice, "@bob:example.org", self] });
       const { seq } = world.receive("start");
       const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
-      world.store.journal.acting(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
+      world.store.journal.begin(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
       world.setScale(now);
       await using _running = world.start();
       await rest();

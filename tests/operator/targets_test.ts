@@ -93,7 +93,7 @@ Deno.test("Operator tells of all targets where one cannot be had", async () => {
 });
 
 Deno.test("Operator killed between two targets does each once, whatever was done to the first meanwhile", async (t) => {
-  const points = ["acting", "scale", "settle"].flatMap((call) => [`before ${call}`, `after ${call}`]);
+  const points = ["begin", "scale", "settle"].flatMap((call) => [`before ${call}`, `after ${call}`]);
   for (const point of points) {
     await t.step(`killed ${point}`, async () => {
       const world = new World(both);

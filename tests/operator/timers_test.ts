@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { CredentialError, PermissionError, RejectedError, TransientError } from "../../lib/errors.ts";
-import type { Target } from "../../lib/operator/mod.ts";
+import type { Target } from "../../lib/config/mod.ts";
 import { alice, clawdbot, Killed, rest, room, World } from "./fakes.ts";
 
 const minute = 60_000, hour = 60 * minute;

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { PermissionError, TransientError } from "../../lib/errors.ts";
-import type { Rollouts, Scale } from "../../lib/operator/mod.ts";
-import type { KubernetesScaler } from "../../lib/scaler/mod.ts";
+import type { Rollouts } from "../../lib/operator/mod.ts";
+import type { KubernetesScaler, Scale } from "../../lib/scaler/mod.ts";
 import type { Effect, Rule } from "../../sandbox/kubernetes/mod.ts";
 import { type AtSandbox, atSandbox, baseRole, extendedRole, patient, target } from "./at_sandbox.ts";
 

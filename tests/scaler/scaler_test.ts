@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { ConflictError, NotFoundError, PermissionError, TransientError } from "../../lib/errors.ts";
-import type { Scaler } from "../../lib/operator/ports.ts";
-import type { Scale } from "../../lib/operator/mod.ts";
-import type { KubernetesScaler } from "../../lib/scaler/mod.ts";
+import type { Scaler } from "../../lib/operator/mod.ts";
+import type { KubernetesScaler, Scale } from "../../lib/scaler/mod.ts";
 import { scaleOf } from "../../lib/scaler/workloads.ts";
 import { atSandbox, patient, target, untilReady } from "./at_sandbox.ts";
 

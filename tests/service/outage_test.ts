@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Health, Metrics, serveHealth } from "../../lib/service/mod.ts";
-import type { Retrying } from "../../lib/session/mod.ts";
+import type { HomeserverRetryOptions } from "../../lib/session/mod.ts";
 import { operatorPolicy } from "../../lib/async.ts";
 import { World } from "../session/world.ts";
 
@@ -30,7 +30,7 @@ Deno.test("health, readiness and metrics follow a sync that dies and comes back"
   let synced = Promise.withResolvers<void>();
   let failed = Promise.withResolvers<void>();
   const goOn = Promise.withResolvers<void>();
-  const retrying: Retrying = {
+  const retrying: HomeserverRetryOptions = {
     policy: operatorPolicy(20),
     onWait: () => {
       health.backingOff(15_000);

@@ -28,7 +28,7 @@ async function fill(page: (from: string, asked: number) => Response | Json): Pro
     const answer = page(from, asked.length);
     return answer instanceof Response ? answer : Response.json(answer);
   });
-  using requests = new HomeserverClient(`http://127.0.0.1:${server.addr.port}`);
+  using client = new HomeserverClient(`http://127.0.0.1:${server.addr.port}`);
   await using store = openMemoryStore();
   const gap = store.rooms.addGap({ roomId: ROOM, from: "p", to: "s" });
   store.rooms.addEvent(
@@ -42,7 +42,7 @@ async function fill(page: (from: string, asked: number) => Response | Json): Pro
   const refused: RefusedEvent[] = [];
   const waits: number[] = [];
   const history = new BackPagination(
-    { requests, store, self: SELF, allowedUsers: new Set(["@ann:x"]), now: () => 0 },
+    { client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), now: () => 0 },
     { filled: filled.resolve, refused: (event) => refused.push(event) },
     {
       policy: operatorPolicy(2),

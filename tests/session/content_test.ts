@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Answer } from "../../lib/operator/ports.ts";
+import type { Answer } from "../../lib/session/mod.ts";
 import { outgoingEvent } from "../../lib/session/content.ts";
 
 const answer: Answer = {

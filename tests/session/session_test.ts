@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { Secret } from "../../lib/config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors.ts";
-import type { Payload } from "../../lib/operator/mod.ts";
+import type { Payload } from "../../lib/session/mod.ts";
 import { openStore } from "../../lib/store/mod.ts";
 import { never, World } from "./world.ts";
 

@@ -6,8 +6,8 @@ import { OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { TransientError } from "../../lib/errors.ts";
 import { Decryption } from "../../lib/session/decryption.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
-import { Machine } from "../../lib/session/olm_machine.ts";
-import { MOST_SESSIONS } from "../../lib/store/megolm_index.ts";
+import { CryptoMachine } from "../../lib/session/crypto_machine.ts";
+import { MAX_SESSIONS } from "../../lib/store/megolm_index.ts";
 import { openStore, type Store } from "../../lib/store/mod.ts";
 import { Peer, type PublishedKeys, publishedKeys } from "./peer.ts";
 
@@ -21,7 +21,7 @@ class Place implements AsyncDisposable {
   readonly folder = Deno.makeTempDirSync();
   #ours: PublishedKeys | undefined;
   #open = new AsyncDisposableStack();
-  machine!: Machine;
+  machine!: CryptoMachine;
   store!: Store;
 
   static async open(): Promise<Place> {
@@ -37,11 +37,11 @@ class Place implements AsyncDisposable {
     this.#open = new AsyncDisposableStack();
     this.store = this.#open.use(await openStore({ folder: this.folder, holder: { host: "test", pid: Deno.pid } }));
     await this.store.openCrypto();
-    const requests = this.#open.use(new HomeserverClient("http://127.0.0.1:9"));
+    const client = this.#open.use(new HomeserverClient("http://127.0.0.1:9"));
     const { store } = this;
     const allowedUsers = new Set([alice]);
     this.machine = this.#open.use(
-      await Machine.open({ requests, store, self: "@toggle:localhost", deviceId: "TEST", allowedUsers }),
+      await CryptoMachine.open({ client, store, self: "@toggle:localhost", deviceId: "TEST", allowedUsers }),
     );
   }
 
@@ -77,7 +77,7 @@ class Place implements AsyncDisposable {
   }
 }
 
-Deno.test("Machine.receive() keeps nothing of what somebody who is not allowed sends", async (t) => {
+Deno.test("CryptoMachine.receive() keeps nothing of what somebody who is not allowed sends", async (t) => {
   await using place = await Place.open();
   using stranger = await place.peer(mallory);
   const keys: Awaited<ReturnType<Peer["roomKey"]>>[] = [];
@@ -112,7 +112,7 @@ Deno.test("Machine.receive() keeps nothing of what somebody who is not allowed s
   assert.ok(place.bytes() - before < Math.min(1e6, 200 * MANY), `${place.bytes() - before} bytes more`);
 });
 
-Deno.test("Machine.receive() takes an allowed user's key, though somebody else has sent it before", async () => {
+Deno.test("CryptoMachine.receive() takes an allowed user's key, though somebody else has sent it before", async () => {
   await using place = await Place.open();
   using phone = await place.peer(alice);
   const key = await phone.roomKey("!room:localhost");
@@ -123,7 +123,7 @@ Deno.test("Machine.receive() takes an allowed user's key, though somebody else h
   assert.equal(await place.read("!room:localhost", event), "read");
 });
 
-Deno.test("Machine.receive() keeps so many Megolm sessions of an allowed user in a room; the oldest go", async (t) => {
+Deno.test("CryptoMachine.receive() keeps so many Megolm sessions of an allowed user in a room; the oldest go", async (t) => {
   await using place = await Place.open();
   using phone = await place.peer(alice);
   const [room, other] = ["!room:localhost", "!other:localhost"];
@@ -133,8 +133,8 @@ Deno.test("Machine.receive() keeps so many Megolm sessions of an allowed user in
   };
   const events: Awaited<ReturnType<typeof send>>[] = [];
   const elsewhere = await send(other);
-  for (let count = 0; count < MOST_SESSIONS.perRoom + 2; count += 1) events.push(await send(room));
-  const expected = [[0, "no-key"], [1, "no-key"], [2, "read"], [MOST_SESSIONS.perRoom + 1, "read"]] as const;
+  for (let count = 0; count < MAX_SESSIONS.perRoom + 2; count += 1) events.push(await send(room));
+  const expected = [[0, "no-key"], [1, "no-key"], [2, "read"], [MAX_SESSIONS.perRoom + 1, "read"]] as const;
   for (const when of ["at once", "after a restart"]) {
     await t.step(when, async () => {
       for (const [index, outcome] of expected) {
@@ -148,7 +148,7 @@ Deno.test("Machine.receive() keeps so many Megolm sessions of an allowed user in
   }
 });
 
-Deno.test("Machine.forgetRoom() deletes a room's Megolm sessions, and no others", async () => {
+Deno.test("CryptoMachine.forgetRoom() deletes a room's Megolm sessions, and no others", async () => {
   await using place = await Place.open();
   using phone = await place.peer(alice);
   const [left, kept] = ["!left:localhost", "!kept:localhost"];
@@ -165,7 +165,7 @@ Deno.test("Machine.forgetRoom() deletes a room's Megolm sessions, and no others"
   }
 });
 
-Deno.test("Machine goes on without the to-device event at which the crypto panics", async (t) => {
+Deno.test("CryptoMachine goes on without the to-device event at which the crypto panics", async (t) => {
   await using place = await Place.open();
   using phone = await place.peer(alice);
   const rooms = ["!one:localhost", "!bad:localhost", "!two:localhost"];

@@ -7,8 +7,15 @@
 
 import { operatorPolicy, sleep } from "../../lib/async.ts";
 import { type Login, Secret } from "../../lib/config/mod.ts";
-import type { Answer, InboxEvent, Payload } from "../../lib/operator/mod.ts";
-import { openSession, type RefusedEvent, type Session, type SessionOptions } from "../../lib/session/mod.ts";
+import {
+  type Answer,
+  type InboxEvent,
+  openSession,
+  type OpenSessionOptions,
+  type Payload,
+  type RefusedEvent,
+  type Session,
+} from "../../lib/session/mod.ts";
 import { openStore, type Store } from "../../lib/store/mod.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { Person } from "../../sandbox/person/mod.ts";
@@ -22,7 +29,7 @@ export class World implements AsyncDisposable {
   /** A lost device's login ends softly first. */
   softly = false;
   /** How the steps of opening a session are tried: once, unless a test says otherwise. */
-  retry: SessionOptions["retry"] = (step, signal) => step(signal);
+  retry: OpenSessionOptions["retry"] = (step, signal) => step(signal);
   /** By which address the operator knows the homeserver, if not by its own. */
   url: string | undefined;
   /** Keys go only to devices that their owners have signed. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import type { Answer, Journal as Port } from "../../lib/operator/ports.ts";
+import type { Answer } from "../../lib/session/mod.ts";
+import type { Journal as Port } from "../../lib/operator/mod.ts";
 import { type Store, transactionId } from "../../lib/store/mod.ts";
 import { event, Folder } from "./folder.ts";
 
@@ -33,14 +34,14 @@ Deno.test("EventJournal has in the next life where each event stood in this one"
   const places = ["$new", "$undecryptable", "$acting", "$settled"].map((id) => arrive(store, id));
   const [, undecryptable = 0, acting = 0, settled = 0] = places;
   store.journal.undecryptable(undecryptable, "session");
-  store.journal.acting(acting, intent);
+  store.journal.begin(acting, intent);
   store.journal.settle(settled, "done", [answer("$settled", 0), answer("$settled", 1)]);
 
   const later = await folder.life();
-  assert.deepEqual(standing(later), [["$new", "new"], ["$undecryptable", "undecryptable"], ["$acting", "acting"]]);
+  assert.deepEqual(standing(later), [["$new", "new"], ["$undecryptable", "undecryptable"], ["$acting", "begun"]]);
   const [first, , third] = later.journal.unsettled(0);
   assert.deepEqual(first?.inbox, { seq: places[0], ...event("$new") });
-  assert.deepEqual(third?.progress, { state: "acting", acting: intent });
+  assert.deepEqual(third?.progress, { state: "begun", command: intent });
   assert.deepEqual(later.journal.unsettled(places[0] ?? 0).length, 2);
   assert.deepEqual(later.journal.unsent().map(({ answer }) => answer), [answer("$settled", 0), answer("$settled", 1)]);
   assert.equal(later.rooms.addEvent(event("$settled"), { state: "new" }), false, "settled events stay known");
@@ -68,7 +69,7 @@ Deno.test("EventJournal refuses to change an event that is settled, held or unkn
   rooms.addEvent(event("$held"), { state: "held", gap: rooms.addGap({ roomId: "!r", from: "p", to: "s" }) });
   for (const seq of [1, 2, 99]) {
     assert.throws(() => journal.settle(seq, "done", [answer("$x")]), /Cannot change the event/);
-    assert.throws(() => journal.acting(seq, intent), /Cannot change the event/);
+    assert.throws(() => journal.begin(seq, intent), /Cannot change the event/);
     assert.throws(() => journal.undecryptable(seq, "s"), /Cannot change the event/);
     assert.throws(() => journal.claim(seq, { sessionId: "s", messageIndex: 0 }), /Cannot change the event/);
   }

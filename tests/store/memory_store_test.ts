@@ -9,7 +9,7 @@ Deno.test("openMemoryStore() is a store like any other, apart from every other o
   const [entry] = one.journal.unsettled(0);
   assert.deepEqual(entry?.inbox, { seq: 1, ...event("$1") });
   assert.equal(one.journal.claim(1, { sessionId: "s", messageIndex: 0 }), true);
-  one.memory.save({ targets: {} });
+  one.targetDocument.save({ targets: {} });
   one.pins.set("@ann:x", { masterKey: "key" });
   assert.throws(() =>
     one.transaction(() => {
@@ -17,11 +17,11 @@ Deno.test("openMemoryStore() is a store like any other, apart from every other o
       throw new Error("killed");
     }), /killed/);
   assert.equal(one.journal.unsettled(0).length, 1);
-  assert.deepEqual([other.journal.unsettled(0), other.memory.load(), other.pins.get("@ann:x")], [
+  assert.deepEqual([other.journal.unsettled(0), other.targetDocument.load(), other.pins.get("@ann:x")], [
     [],
     undefined,
     undefined,
   ]);
   await one.close();
-  assert.throws(() => one.memory.load(), /it is closed/);
+  assert.throws(() => one.targetDocument.load(), /it is closed/);
 });

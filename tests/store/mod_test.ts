@@ -68,7 +68,7 @@ Deno.test("a store holds no content in clear", async () => {
   store.account.save(session);
   store.rooms.addEvent(event("$1"), { state: "new" });
   const acting = { command: "start", parts: [{ target: "hidden target" }] };
-  store.journal.acting(1, acting);
+  store.journal.begin(1, acting);
   const text = { plain: "hidden answer" };
   store.journal.say({ kind: "answer", sequence: 0, roomId: "!r", eventId: "$1", form: "notice", text, reply: true });
   await folder.end();

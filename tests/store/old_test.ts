@@ -21,7 +21,7 @@ Deno.test("openStore() takes over all that the first release had in its store", 
       holder: { host: "h", pid: 1 },
       now: () => nowMs,
     });
-    const { account, rooms, journal, memory, pins } = store;
+    const { account, rooms, journal, targetDocument, pins } = store;
     assert.deepEqual(account.load(), {
       ...{ homeserver: "http://h", userId: "@toggle:x", deviceId: "DEVICE", accessToken: "token" },
     });
@@ -50,8 +50,8 @@ Deno.test("openStore() takes over all that the first release had in its store", 
     assert.deepEqual([halfDone?.inbox.eventId, halfDone?.progress], [
       "$half-done",
       {
-        state: "acting",
-        acting: { command: "start", durationMs: 3_600_000, parts: [{ target: "clawdbot", intent }] },
+        state: "begun",
+        command: { command: "start", durationMs: 3_600_000, parts: [{ target: "clawdbot", intent }] },
       },
     ]);
     assert.deepEqual(journal.awaitingKey(ROOM, "late"), [locked]);
@@ -82,7 +82,7 @@ Deno.test("openStore() takes over all that the first release had in its store", 
           throw new Error("undone, so that it can be asked again");
         }), /undone/);
     }
-    assert.deepEqual(memory.load(), {
+    assert.deepEqual(targetDocument.load(), {
       targets: {
         clawdbot: { beforeStop: 2, timer: { dueAtMs: nowMs + 3_600_000, roomId: ROOM, user: "@ann:x" } },
       },

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import type { Pin } from "../../lib/operator/mod.ts";
+import type { Pin } from "../../lib/authorization/mod.ts";
 import { stateSchema } from "../../lib/store/schema.ts";
 import { StoreError } from "../../lib/errors.ts";
 import { Folder } from "./folder.ts";

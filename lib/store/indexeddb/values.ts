@@ -9,7 +9,7 @@
 const MARK = "$";
 
 /** Also ends the recursion into a value that holds itself. */
-const MOST_LEVELS = 200;
+const MAX_LEVELS = 200;
 
 /**
  * Encodes a value that structuredClone has made.
@@ -32,7 +32,7 @@ export function decodeValue(text: string): unknown {
 }
 
 function toJson(value: unknown, level: number): unknown {
-  if (level > MOST_LEVELS) throw new TypeError("Cannot encode a value: it is nested too deeply");
+  if (level > MAX_LEVELS) throw new TypeError("Cannot encode a value: it is nested too deeply");
   if (value === null || typeof value === "string" || typeof value === "boolean") return value;
   if (value === undefined) return { [MARK]: ["undefined"] };
   if (typeof value === "number") {

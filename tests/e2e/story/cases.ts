@@ -19,7 +19,7 @@ const impatient: Setting = { role: "extended", environment: { START_TIMEOUT: "15
 const base: Setting = { role: "base", environment: { START_TIMEOUT: "15s" } };
 
 /** Echo, answer, and three edits of it. */
-const MOST_MESSAGES = 5;
+const MAX_MESSAGES = 5;
 /** A certain failure is told so soon after the cluster knows of it. */
 const PROMPT_MS = 5_000;
 
@@ -43,7 +43,7 @@ async function told(
   assert.ok(ms <= PROMPT_MS, `told ${ms.toFixed(0)} ms after the cluster knew`);
   const alerts = scene.events.filter(rings).length;
   assert.equal(alerts, 1, "phones rang more than once");
-  assert.ok(scene.sent <= MOST_MESSAGES + alerts, `${scene.sent} messages`);
+  assert.ok(scene.sent <= MAX_MESSAGES + alerts, `${scene.sent} messages`);
   return `told ${ms.toFixed(0)} ms after the cluster knew; ${scene.sent} messages sent`;
 }
 
@@ -55,7 +55,7 @@ export const cases: readonly Case[] = [
     async run(_world, scene) {
       await scene.says("start");
       await scene.hears(/^clawdbot is ready \(took \d+ s\)$/);
-      assert.ok(scene.sent <= MOST_MESSAGES, `${scene.sent} messages`);
+      assert.ok(scene.sent <= MAX_MESSAGES, `${scene.sent} messages`);
       assert.equal(scene.events.filter(rings).length, 0);
       assert.match(await scene.asks("status clawdbot"), /^clawdbot is running: 1\/1 ready, up \d+ s$/);
       return `${scene.sent} messages sent, two of them about the status`;
@@ -69,7 +69,7 @@ export const cases: readonly Case[] = [
       await scene.rings(/: sleepy is ready$/);
       await scene.hears(/^sleepy is ready \(took 3\d s\)$/);
       assert.equal(scene.events.filter(rings).length, 1);
-      assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
+      assert.ok(scene.sent <= MAX_MESSAGES + 1, `${scene.sent} messages`);
       return `${scene.sent} messages sent`;
     },
   },
@@ -215,7 +215,7 @@ export const cases: readonly Case[] = [
       await scene.hears(/pending is on \(1 replica\), starting… Not scheduled yet: .*Insufficient memory/);
       await scene.hears(words);
       await scene.rings(/pending isn't ready: no node can run it$/);
-      assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
+      assert.ok(scene.sent <= MAX_MESSAGES + 1, `${scene.sent} messages`);
     },
   },
   {
@@ -242,7 +242,7 @@ export const cases: readonly Case[] = [
     async run(_world, scene) {
       await scene.says("start");
       await scene.hears(/^clawdbot is ready \(took \d+ s\)$/);
-      assert.ok(scene.sent <= MOST_MESSAGES, `${scene.sent} messages`);
+      assert.ok(scene.sent <= MAX_MESSAGES, `${scene.sent} messages`);
       return `${scene.sent} messages sent`;
     },
   },
@@ -254,7 +254,7 @@ export const cases: readonly Case[] = [
       const permission = `permission to list pods in namespace "${namespace}"`;
       await scene.hears(new RegExp(`^missing isn't ready after 1\\d s .*${permission}`));
       await scene.rings(/missing still isn't ready$/);
-      assert.ok(scene.sent <= MOST_MESSAGES + 1, `${scene.sent} messages`);
+      assert.ok(scene.sent <= MAX_MESSAGES + 1, `${scene.sent} messages`);
     },
   },
   {

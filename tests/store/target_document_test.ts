@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { TargetDocumentStore as Port } from "../../lib/operator/ports.ts";
+import type { TargetDocumentStore as Port } from "../../lib/operator/target_state.ts";
 import type { Store } from "../../lib/store/mod.ts";
 import { event, Folder } from "./folder.ts";
 
@@ -7,13 +7,13 @@ const remembered = { targets: { clawdbot: { beforeStop: 3, startedBy: "@somebody
 
 Deno.test("Memory has in the next life what it was given last in this one, and hides it", async () => {
   await using folder = new Folder();
-  const { memory } = await folder.life();
-  assert.equal(memory.load(), undefined);
-  memory.save({ targets: {}, stories: [] });
-  memory.save(remembered);
-  assert.deepEqual(memory.load(), remembered);
+  const { targetDocument } = await folder.life();
+  assert.equal(targetDocument.load(), undefined);
+  targetDocument.save({ targets: {}, stories: [] });
+  targetDocument.save(remembered);
+  assert.deepEqual(targetDocument.load(), remembered);
   const later = await folder.life();
-  assert.deepEqual(later.memory.load(), remembered);
+  assert.deepEqual(later.targetDocument.load(), remembered);
   await folder.end();
   const bytes = new TextDecoder("latin1").decode(Deno.readFileSync(folder.file("state.sqlite3")));
   assert.ok(!bytes.includes("somebody-to-be-found"));
@@ -21,7 +21,7 @@ Deno.test("Memory has in the next life what it was given last in this one, and h
 
 Deno.test("Memory is what the operator asks for", async () => {
   await using folder = new Folder();
-  const port: Port = (await folder.life()).memory;
+  const port: Port = (await folder.life()).targetDocument;
   assert.equal(port.load(), undefined);
 });
 
@@ -31,16 +31,16 @@ Deno.test("Memory and journal change together or not at all", async () => {
   store.rooms.addEvent(event("$1"), { state: "new" });
   const settle = (each: Store, then: () => void) =>
     each.transaction(() => {
-      each.memory.save(remembered);
+      each.targetDocument.save(remembered);
       each.transaction(() => each.journal.settle(each.journal.unsettled(0)[0]?.inbox.seq ?? 0, "done", []));
       then();
     });
   assert.throws(() => settle(store, () => assert.fail("killed")), /killed/);
   const later = await folder.life();
-  assert.equal(later.memory.load(), undefined);
+  assert.equal(later.targetDocument.load(), undefined);
   assert.equal(later.journal.unsettled(0).length, 1);
   settle(later, () => {});
   const last = await folder.life();
-  assert.deepEqual(last.memory.load(), remembered);
+  assert.deepEqual(last.targetDocument.load(), remembered);
   assert.equal(last.journal.unsettled(0).length, 0);
 });

@@ -6,14 +6,15 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Clock } from "../async.ts";
-import { currentPin, judge, type Pins, type Readable, type SenderTrust, type Verdict } from "../authorization/mod.ts";
+import { authorize, currentPin, type Pins, type Readable, type Verdict } from "../authorization/mod.ts";
 import { isRefusal, TransientError } from "../errors.ts";
-import type { Chat, InboxEvent, Payload, RoomFacts } from "./ports.ts";
+import type { Chat, OperatorConfig } from "./ports.ts";
+import type { InboxEvent, Payload, RoomFacts } from "../session/mod.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
 /** What came of reading an event. */
-export type Judgement = Extract<Payload, { kind: "undecryptable" }> | {
+export type Authorization = Extract<Payload, { kind: "undecryptable" }> | {
   readonly kind: "readable";
   /** The room after reading; undefined if we don't know it. */
   readonly room: RoomFacts | undefined;
@@ -21,24 +22,15 @@ export type Judgement = Extract<Payload, { kind: "undecryptable" }> | {
   readonly verdict: Verdict;
 };
 
-/** The part of the configuration that says who is trusted. */
-export interface TrustSettings {
-  /** Room ids in which commands are accepted; empty: in all. */
-  readonly allowedRooms: ReadonlySet<string>;
-  /** Commands in unencrypted rooms are refused. */
-  readonly requireEncryption: boolean;
-  /** Which devices of an allowed user are trusted (SPEC 4d). */
-  readonly senderTrust: SenderTrust;
-  /** Master keys set by hand, by user id: such a user is trusted with that identity only. */
-  readonly trustedIdentities: ReadonlyMap<string, string>;
-}
+/** Who is trusted, as configured. */
+type TrustConfig = Pick<OperatorConfig, "allowedRooms" | "requireEncryption" | "senderTrust" | "trustedIdentities">;
 
 /** Judges events of allowed users. */
-export class Judge {
+export class Authorizer {
   readonly #chat: Pick<Chat, "published" | "read" | "room">;
   readonly #pins: Pins;
   readonly #clock: Pick<Clock, "now">;
-  readonly #settings: TrustSettings;
+  readonly #config: TrustConfig;
   /** The untrusted identity that was logged last, by user. */
   readonly #logged = new Map<string, string>();
 
@@ -46,20 +38,20 @@ export class Judge {
     chat: Pick<Chat, "published" | "read" | "room">,
     pins: Pins,
     clock: Pick<Clock, "now">,
-    settings: TrustSettings,
+    config: TrustConfig,
   ) {
     this.#chat = chat;
     this.#pins = pins;
     this.#clock = clock;
-    this.#settings = settings;
+    this.#config = config;
   }
 
   /**
-   * Reads and judges an event of an allowed user. What the user is known by is on disk when it resolves.
+   * Reads an event and decides whether it may be acted on: one of an allowed user. What the user is known by is on disk when it resolves.
    *
    * @throws TransientError if the homeserver had to be asked and did not answer, or refused to: nothing is decided then
    */
-  async judge(inbox: InboxEvent, signal: AbortSignal): Promise<Judgement> {
+  async authorize(inbox: InboxEvent, signal: AbortSignal): Promise<Authorization> {
     const { roomId, sender } = inbox;
     const payload = await pending(() => this.#chat.read(inbox, signal));
     if (payload.kind === "undecryptable") return payload;
@@ -68,10 +60,10 @@ export class Judge {
       : undefined;
     const current = facts && await currentPin(this.#pins, sender, facts, this.#clock.now());
     const room = this.#chat.room(roomId);
-    const verdict = judge(payload, {
-      ...this.#settings,
+    const verdict = authorize(payload, {
+      ...this.#config,
       room,
-      named: this.#settings.trustedIdentities.get(sender),
+      named: this.#config.trustedIdentities.get(sender),
       // Another message of the sender may have been the first one meanwhile.
       pin: current ?? this.#pins.get(sender),
       nowMs: this.#clock.now(),
@@ -100,7 +92,7 @@ export class Judge {
   #logIdentity(userId: string, masterKey: string): void {
     if (this.#logged.get(userId) === masterKey) return;
     this.#logged.set(userId, masterKey);
-    const all = new Map([...this.#settings.trustedIdentities, [userId, masterKey]]);
+    const all = new Map([...this.#config.trustedIdentities, [userId, masterKey]]);
     const setting = `TRUSTED_IDENTITIES=${[...all].map((each) => each.join("=")).join(",")}`;
     logger.warn("Does not trust the identity {masterKey} of {user}; this setting accepts it: {setting}", {
       masterKey,

@@ -40,7 +40,7 @@ const log = getLogger(["openclaw-toggle", "session"]);
 
 const TELL_AGAIN_AFTER_MS = 60_000;
 /** So many entries of an answer are named in the log. */
-const MOST_TOLD = 5;
+const MAX_TOLD = 5;
 
 /** Uploads of one-time keys in a row that may be refused for their ids; each round has some 50 new ids. */
 const MAX_KEY_CONFLICTS = 20;
@@ -54,11 +54,11 @@ export interface ListedKeys {
 }
 
 /** Says something in a room for the crypto; returns the answer's body. */
-export type RoomSpeaker = (request: OutgoingRequest, signal: AbortSignal) => Promise<string>;
+export type RoomMessageSender = (request: OutgoingRequest, signal: AbortSignal) => Promise<string>;
 
 /** What the crypto of a device is opened with. */
-export interface MachineOptions {
-  readonly requests: HomeserverClient;
+export interface CryptoMachineOptions {
+  readonly client: HomeserverClient;
   /** Its crypto database has been opened. */
   readonly store: Store;
   readonly self: string;
@@ -67,12 +67,12 @@ export interface MachineOptions {
 }
 
 /** The Rust crypto and its requests. */
-export class Machine implements Disposable {
+export class CryptoMachine implements Disposable {
   /** The Rust crypto itself. */
   readonly olm: OlmMachine;
   /** Around calls that others' input goes into. */
   readonly guard: PanicGuard;
-  readonly #requests: HomeserverClient;
+  readonly #client: HomeserverClient;
   readonly #store: Store;
   /** Whose to-device events are handed over. */
   readonly #senders: ReadonlySet<string>;
@@ -96,25 +96,25 @@ export class Machine implements Disposable {
   #toldKeys = "";
   #tellAgainAtMs = 0;
   /** Messages in rooms that are being said: saying one comes by here again. */
-  readonly #speaking = new Set<string>();
-  #speak: RoomSpeaker | undefined;
+  readonly #roomMessagesInFlight = new Set<string>();
+  #sendRoomMessage: RoomMessageSender | undefined;
 
-  private constructor(olm: OlmMachine, { requests, store, self, allowedUsers }: MachineOptions) {
+  private constructor(olm: OlmMachine, { client, store, self, allowedUsers }: CryptoMachineOptions) {
     this.olm = olm;
     this.guard = new PanicGuard(store.cryptoNotes);
-    this.#requests = requests;
+    this.#client = client;
     this.#store = store;
     this.#senders = new Set([...allowedUsers, self]);
     this.#stale = new Map(store.cryptoNotes.staleUsers().map((user) => [user, 0]));
   }
 
   /** Opens the device's crypto. A device that the store does not know is made anew. */
-  static async open(options: MachineOptions): Promise<Machine> {
+  static async open(options: CryptoMachineOptions): Promise<CryptoMachine> {
     await initAsync();
     const handle = await StoreHandle.openWithKey(CRYPTO_NAME, options.store.cryptoKey);
     const olm = await OlmMachine.initFromStore(new UserId(options.self), new DeviceId(options.deviceId), handle);
     olm.roomKeyRequestsEnabled = false;
-    const machine = new Machine(olm, options);
+    const machine = new CryptoMachine(olm, options);
     await machine.#lookAtOwnDevice();
     return machine;
   }
@@ -240,8 +240,8 @@ export class Machine implements Disposable {
   }
 
   /** Says from now on what the crypto wants said in rooms: its part of verifications. */
-  speakThrough(speak: RoomSpeaker): void {
-    this.#speak = speak;
+  sendRoomMessagesWith(send: RoomMessageSender): void {
+    this.#sendRoomMessage = send;
   }
 
   /**
@@ -273,7 +273,7 @@ export class Machine implements Disposable {
   /** Sends requests that nobody else has been given, in order. */
   async sendAll(requests: readonly OutgoingRequest[], signal: AbortSignal): Promise<void> {
     for (const request of requests) {
-      if (request.type === RequestType.RoomMessage) await this.#say(request, signal);
+      if (request.type === RequestType.RoomMessage) await this.#sendInRoom(request, signal);
       else await this.#sendOrLog(request, signal);
     }
   }
@@ -306,12 +306,12 @@ export class Machine implements Disposable {
     for (const request of requests) await this.#send(request, signal);
   }
 
-  async #say(message: OutgoingRequest, signal: AbortSignal): Promise<void> {
+  async #sendInRoom(message: OutgoingRequest, signal: AbortSignal): Promise<void> {
     const id = message.id ?? "";
-    if (this.#speak === undefined || this.#speaking.has(id)) return;
-    this.#speaking.add(id);
+    if (this.#sendRoomMessage === undefined || this.#roomMessagesInFlight.has(id)) return;
+    this.#roomMessagesInFlight.add(id);
     try {
-      const answer = await this.#speak(message, signal);
+      const answer = await this.#sendRoomMessage(message, signal);
       await this.#mark(message, parseObject(answer) ?? {}, signal);
     } catch (error) {
       if (!(error instanceof RejectedError)) throw error;
@@ -319,7 +319,7 @@ export class Machine implements Disposable {
       log.warning("a step of a verification could not be said: {reason}", { reason: error.message });
       await this.#mark(message, {}, signal);
     } finally {
-      this.#speaking.delete(id);
+      this.#roomMessagesInFlight.delete(id);
     }
   }
 
@@ -371,7 +371,7 @@ export class Machine implements Disposable {
     // Made by a verification: our signature would give that person a standing in others' eyes.
     if (request.type === RequestType.SignatureUpload) return await this.#mark(request, {}, signal);
     if (request.type === RequestType.KeysUpload) return await this.#uploadKeys(request, signal);
-    const { json: answer } = await this.#requests.send(endpoint(request), signal);
+    const { json: answer } = await this.#client.send(endpoint(request), signal);
     const json = await this.#mark(request, answer, signal);
     if (request.type !== RequestType.KeysQuery) return json;
     for (const [user, devices] of Object.entries(object(json["device_keys"]))) {
@@ -398,13 +398,13 @@ export class Machine implements Disposable {
   async #uploadKeys(request: OutgoingRequest, signal: AbortSignal): Promise<Json> {
     for (let rounds = 1;; rounds += 1) {
       try {
-        const { json } = await this.#requests.send(endpoint(request), signal);
+        const { json } = await this.#client.send(endpoint(request), signal);
         return await this.#mark(request, json, signal);
       } catch (error) {
         const { one_time_keys: oneTimeKeys, ...others } = object(JSON.parse(request.body));
         const isConflict = error instanceof RejectedError && error.status === 400 && oneTimeKeys !== undefined;
         if (!isConflict || rounds === MAX_KEY_CONFLICTS) throw error;
-        const { json } = await this.#requests.send({ ...endpoint(request), body: others }, signal);
+        const { json } = await this.#client.send({ ...endpoint(request), body: others }, signal);
         log.warning(
           "the homeserver refused one-time keys ({reason}), as it holds others of the same ids: making new ones",
           {
@@ -426,7 +426,7 @@ export class Machine implements Disposable {
     if (dropped.length > 0) {
       log.warn("left out of the answer to {request}, as it cannot be parsed: {entries}", {
         request: RequestType[type],
-        entries: dropped.slice(0, MOST_TOLD).join(", "),
+        entries: dropped.slice(0, MAX_TOLD).join(", "),
       });
     }
     if (id === undefined) return json;

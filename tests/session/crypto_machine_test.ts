@@ -1,21 +1,21 @@
 /** What the crypto is bothered with. */
 
 import assert from "node:assert/strict";
-import { Machine } from "../../lib/session/olm_machine.ts";
+import { CryptoMachine } from "../../lib/session/crypto_machine.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 import { openStore } from "../../lib/store/mod.ts";
 
 const never = new AbortController().signal;
 
 /** A device's crypto over a store of its own; it reaches no homeserver unless it is given one. */
-async function withMachine(use: (machine: Machine) => Promise<void>, url = "http://127.0.0.1:9"): Promise<void> {
+async function withMachine(use: (machine: CryptoMachine) => Promise<void>, url = "http://127.0.0.1:9"): Promise<void> {
   const folder = await Deno.makeTempDir();
   {
     await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
     await store.openCrypto();
-    using requests = new HomeserverClient(url);
-    using machine = await Machine.open({
-      requests,
+    using client = new HomeserverClient(url);
+    using machine = await CryptoMachine.open({
+      client,
       store,
       self: "@toggle:localhost",
       deviceId: "TEST",
@@ -26,7 +26,7 @@ async function withMachine(use: (machine: Machine) => Promise<void>, url = "http
   await Deno.remove(folder, { recursive: true });
 }
 
-Deno.test("Machine.receive() hands over what the crypto does not know, and that only", async (t) => {
+Deno.test("CryptoMachine.receive() hands over what the crypto does not know, and that only", async (t) => {
   await withMachine(async (machine) => {
     const counted = { device_one_time_keys_count: { signed_curve25519: 50 }, device_unused_fallback_key_types: [] };
     const request = { type: "m.room_key_request", sender: "@alice:localhost", content: {} };
@@ -56,7 +56,7 @@ Deno.test("Machine.receive() hands over what the crypto does not know, and that 
   });
 });
 
-Deno.test("Machine.query() keeps nothing of users whose messages are not read", async () => {
+Deno.test("CryptoMachine.query() keeps nothing of users whose messages are not read", async () => {
   const devices = { PHONE: { keys: { "ed25519:PHONE": "a", "curve25519:PHONE": "b" } } };
   const answer = { device_keys: { "@alice:localhost": {}, "@eve:evil.example": devices } };
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => Response.json(answer));

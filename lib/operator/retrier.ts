@@ -25,7 +25,7 @@ export interface RetryLimits {
 }
 
 /** Tries again after failures, each piece of work at its own pace. */
-export class Retrying {
+export class Retrier {
   readonly #newBackoff: NewBackoff;
   readonly #clock: Clock;
   readonly #observer: Pick<Observer, "retried">;
