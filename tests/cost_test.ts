@@ -16,7 +16,7 @@ async function requestsPerCommand(echo: "true" | "false", others: number): Promi
   await using place = await Place.open();
   await using people = new AsyncDisposableStack();
   const { anna, homeserver, operatorId } = place;
-  await using operator = await place.start({ environment: { ECHO_MODE: echo } });
+  await using operator = place.start({ environment: { ECHO_MODE: echo } });
   const roomId = await place.invite();
   await place.joined(roomId);
   for (let i = 0; i < others; i++) {

@@ -7,11 +7,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { baseRules, type Person, type SeenEvent, startTestbed, type Watch } from "../../testbed/mod.ts";
-import { systemEnvironment } from "../../sandbox/operator.ts";
 import { crash, type Ground, type Life, type Room, type Said, told } from "../faults/crash.ts";
 import { firstAnswer } from "../../sandbox/person/mod.ts";
 import { editedBy } from "./conversation.ts";
-import { OperatorProcess } from "../faults/process.ts";
+import { OperatorProcess } from "../operator_process.ts";
 import type { Sent } from "../faults/wire.ts";
 
 const DEPLOYMENT = "clawdbot";
@@ -34,8 +33,6 @@ export async function crashOnRealServers(kills: number): Promise<void> {
   const password = crypto.randomUUID();
   const { userId: operatorId, localpart } = await testbed.homeserver.register("toggle", password);
   const environment = {
-    ...systemEnvironment(),
-    NO_PROXY: "127.0.0.1",
     MATRIX_HOMESERVER: testbed.homeserver.url,
     MATRIX_USER: localpart,
     MATRIX_PASSWORD: password,
@@ -47,12 +44,13 @@ export async function crashOnRealServers(kills: number): Promise<void> {
     KUBECONFIG: account.kubeconfig,
     LOG_FORMAT: "text",
     LOG_LEVEL: "info",
+    HTTP_ADDRESS: "",
   };
   let last: OperatorProcess | undefined;
   const ground: Ground = {
     operatorId,
-    live: async (): Promise<Life> => {
-      const process = last = await OperatorProcess.start({ environment });
+    live: (): Life => {
+      const process = last = new OperatorProcess({ environment });
       return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
     },
     invite: async () => {

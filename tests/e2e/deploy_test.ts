@@ -13,7 +13,7 @@ import { readContainerfile } from "../../build/containerfile.ts";
 import project from "../../deno.json" with { type: "json" };
 import { HttpError, httpJson, kustomize, type ServiceAccount, startTestbed, type Testbed } from "../../testbed/mod.ts";
 import { Conversation } from "./conversation.ts";
-import { Operator } from "./operator.ts";
+import { OperatorProcess } from "../operator_process.ts";
 
 const deploy = await Deno.realPath(new URL("../../deploy", import.meta.url));
 const image = readContainerfile(await Deno.readTextFile(new URL("../../Containerfile", import.meta.url)));
@@ -144,7 +144,7 @@ async function toggle(
     for (const [key, value] of Object.entries<string>(data)) environment[key] = atob(value);
   }
   const { hostname, port } = new URL(cluster.url);
-  await using operator = await Operator.start({
+  await using operator = await OperatorProcess.start({
     environment: {
       ...environment,
       CRYPTO_STORE_PATH: join(folder, "store-deploy"),

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { installPythonOperator, startTestbed, type Testbed } from "../../testbed/mod.ts";
 import { bodyOf, Conversation } from "./conversation.ts";
-import { Operator, type OperatorOptions } from "./operator.ts";
+import { type LoggedOptions, OperatorProcess } from "../operator_process.ts";
 import { devicesOf, type Ending, Move, ownPart, target, versions } from "./takeover/move.ts";
 
 const endings: readonly Ending[] = ["stopped", "killed", "overtaken"];
@@ -35,7 +35,7 @@ async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void>
   const { alice, talk, operatorId, folder, namespace } = move;
   const { workloads } = testbed;
   const { hostname, port } = new URL(testbed.cluster.url);
-  const options: OperatorOptions = {
+  const options: LoggedOptions = {
     environment: {
       ...move.environment,
       CRYPTO_STORE_PATH: folder,
@@ -55,7 +55,7 @@ async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void>
   // While nobody is there, unless the Python operator still is.
   const meanwhile = ending === "overtaken" ? undefined : await talk.send("stop");
 
-  await using operator = await Operator.start(options);
+  await using operator = await OperatorProcess.start(options);
   await move.endPython("stopped");
   const command = meanwhile ?? await talk.send("stop");
   const answer = await talk.answerTo(command);
@@ -88,7 +88,7 @@ async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void>
     old().every((name) => !name.endsWith(".imported")),
     "renamed though the Python operator may still be there",
   );
-  await using again = await Operator.start(options);
+  await using again = await OperatorProcess.start(options);
   assert.match(bodyOf((await talk.ask("status")).answer), /^clawdbot is /);
   assert.ok(old().length >= 2 && old().every((name) => name.endsWith(".imported")), old().join(", "));
   for (const name of old()) assert.equal((Deno.statSync(join(folder, name)).mode ?? 0) & 0o777, 0o600, name);

@@ -15,7 +15,7 @@ import {
   type Testbed,
 } from "../../testbed/mod.ts";
 import { Conversation } from "./conversation.ts";
-import { Operator, type OperatorOptions } from "./operator.ts";
+import { type LoggedOptions, OperatorProcess } from "../operator_process.ts";
 import { Report } from "./report.ts";
 
 const deployment = "clawdbot";
@@ -35,13 +35,13 @@ export interface World extends AsyncDisposable {
   /** What must never be seen in a log. */
   readonly secrets: readonly string[];
   /** How the operator is run. */
-  readonly options: OperatorOptions;
+  readonly options: LoggedOptions;
   /** The ServiceAccount that the operator has. */
   readonly account: ServiceAccount;
   /** Namespace of the target. */
   readonly namespace: string;
   /** The operator that runs now. */
-  operator: Operator;
+  operator: OperatorProcess;
   /** What the target is, now or as soon as it is as wanted. */
   state(wanted?: (state: TargetState) => boolean): Promise<TargetState>;
   /** Starts the operator again, after it was stopped or killed. */
@@ -62,7 +62,7 @@ export async function createWorld(): Promise<World> {
   const alice = await testbed.person("alice");
   const password = `never to be logged ${crypto.randomUUID()}`;
   const { userId: operatorId, localpart } = await testbed.homeserver.register("toggle", password);
-  const options: OperatorOptions = {
+  const options: LoggedOptions = {
     environment: {
       MATRIX_HOMESERVER: testbed.homeserver.url,
       MATRIX_USER: localpart,
@@ -77,7 +77,7 @@ export async function createWorld(): Promise<World> {
     },
     logFile: join(testbed.folder, "operator.log"),
   };
-  const operator = await Operator.start(options);
+  const operator = await OperatorProcess.start(options);
   resources.defer(() => world.operator[Symbol.asyncDispose]());
   report.fact(`Ready after ${operator.readyMs.toFixed(0)} ms, the first time (new store, new device).`);
   const world: World = {
@@ -86,7 +86,7 @@ export async function createWorld(): Promise<World> {
     secrets: [password, account.token],
     state: (wanted = () => true) => testbed.workloads.until(namespace, deployment, wanted, 10_000),
     startOperator: async () => {
-      world.operator = await Operator.start(options);
+      world.operator = await OperatorProcess.start(options);
     },
     operatorLog: () => Deno.readTextFile(options.logFile),
     [Symbol.asyncDispose]: () => started.disposeAsync(),

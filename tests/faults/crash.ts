@@ -56,7 +56,7 @@ export interface Ground {
   /** User id of the operator. */
   readonly operatorId: string;
   /** Starts the operator. */
-  live(): Promise<Life>;
+  live(): Life;
   /** Makes a room and invites the operator. */
   invite(): Promise<Room>;
   /** How often the target's count has been changed. */
@@ -137,7 +137,7 @@ export async function crash(
   const allAnswered = () => wait(() => given.every(answered), "answers to all commands");
 
   const begin = performance.now();
-  let life = await ground.live();
+  let life = ground.live();
   await life.ready();
   const startMs = performance.now() - begin;
   let room = await ground.invite();
@@ -166,7 +166,7 @@ export async function crash(
         for (let i = 0; i < GAP; i += 1) await room.murmur(last);
       }
       await say(room);
-      life = await ground.live();
+      life = ground.live();
       await elapsed(Math.random() * 1.5 * startMs);
     } else {
       await life.ready();
@@ -181,7 +181,7 @@ export async function crash(
     else if (done < given.length) figures.before += 1;
     else if (last !== undefined && !answered(last)) figures.between += 1;
     else figures.after += 1;
-    life = await ground.live();
+    life = ground.live();
     if (joining) {
       await life.ready();
       await room.joined();

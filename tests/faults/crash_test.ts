@@ -27,7 +27,7 @@ Deno.test("control: of a journal that is not committed, what was done is done on
     environment: { LATE_DATABASE: "state.sqlite3", LATE_FROM: "signal" },
     flags: ["--preload", new URL("late_commit.ts", import.meta.url).pathname],
   };
-  await using operator = await place.start(lateCommit);
+  await using operator = place.start(lateCommit);
   await operator.ready;
   const room = roomOf(place, await place.invite());
   await room.joined();
@@ -46,7 +46,7 @@ Deno.test("control: of a journal that is not committed, what was done is done on
   await answered(await room.say("start"), "start");
   await answered(await room.say("stop"), "stop");
   await operator.kill();
-  await using next = await place.start();
+  await using next = place.start();
   await next.ready;
   // One more of the same target's queue, not a status, which waits for nobody: its answer comes after all that was redone.
   await answered(await room.say("stop"), "the last stop");

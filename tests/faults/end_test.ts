@@ -4,7 +4,7 @@ import { Place } from "./place.ts";
 Deno.test("the crypto is not closed while it takes in what a sync has brought", async () => {
   await using place = await Place.open();
   const roomId = await place.invite();
-  await using operator = await place.start({
+  await using operator = place.start({
     flags: ["--preload", new URL("slow_receive.ts", import.meta.url).pathname],
   });
   await operator.ready;

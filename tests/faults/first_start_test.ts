@@ -27,13 +27,13 @@ Deno.test("killed at each step of its first start, before it hears of it, the op
         const asked = homeserver.requests.next((entry) => {
           return entry.method === method && entry.template === path && entry.userId !== anna.userId;
         }, AbortSignal.timeout(PATIENCE_MS));
-        await using first = await place.start();
+        await using first = place.start();
         await asked;
         // Whatever else is asked now is answered after it.
         for (let i = 0; i < 5; i += 1) await anna.api.request("GET", "/account/whoami");
         await first.kill();
       }
-      await using second = await place.start();
+      await using second = place.start();
       await second.ready;
       const roomId = await place.invite();
       await place.joined(roomId);

@@ -4,7 +4,7 @@ import { PATIENCE_MS, Place } from "./place.ts";
 Deno.test("logins that end again and again, with health in between, are no failures in a row", async () => {
   await using place = await Place.open();
   const roomId = await place.invite();
-  await using operator = await place.start({
+  await using operator = place.start({
     flags: ["--preload", new URL("fast_clock.ts", import.meta.url).pathname],
     environment: { MAX_RETRIES: "2" },
   });

@@ -5,7 +5,7 @@ import { PATIENCE_MS, Place } from "./place.ts";
 Deno.test("killed while acting, with others acting meanwhile: the next life tells, and does nothing", async (t) => {
   await using place = await Place.open();
   const roomId = await place.invite();
-  let operator = await place.start();
+  let operator = place.start();
   await operator.ready;
   await place.joined(roomId);
 
@@ -54,7 +54,7 @@ Deno.test("killed while acting, with others acting meanwhile: the next life tell
         await acting;
         await operator.kill();
         for (const replicas of meanwhile) await place.scaleByHand(replicas);
-        operator = await place.start();
+        operator = place.start();
         const answers = await answered(eventId);
         assert.equal(answers.length, 1);
         assert.match(answers[0] ?? "", answer);

@@ -9,7 +9,7 @@ Deno.test("a panic of the Rust crypto ends the operator at once, with code 1 and
     await t.step(where, async () => {
       await using place = await Place.open();
       const roomId = await place.invite();
-      await using operator = await place.start({ flags, environment: { PANIC_AT: where } });
+      await using operator = place.start({ flags, environment: { PANIC_AT: where } });
       await operator.ready;
       await place.joined(roomId);
       const eventId = await place.anna.say(roomId, "start");
@@ -20,7 +20,7 @@ Deno.test("a panic of the Rust crypto ends the operator at once, with code 1 and
       assert.ok(Deno.statSync(join(place.store, "state.sqlite3-wal")).size > 0);
 
       // What was written before is whole: the next life does what is left to be done, once.
-      await using next = await place.start();
+      await using next = place.start();
       await next.ready;
       const isAnswered = () =>
         place.anna.messages(roomId).some(({ about, body }) => about === eventId && body.includes("is on")) ||
@@ -36,7 +36,7 @@ Deno.test("an event at which the Rust crypto panics ends the operator twice, and
   await using place = await Place.open();
   const roomId = await place.invite();
   {
-    await using operator = await place.start();
+    await using operator = place.start();
     await operator.ready;
     await place.joined(roomId);
     assert.equal(await operator.stop(), 0);
@@ -45,11 +45,11 @@ Deno.test("an event at which the Rust crypto panics ends the operator twice, and
   const good = await place.anna.say(roomId, "status");
   const environment = { PANIC_AT: "decrypting", PANIC_EVENT: bad };
   for (const _life of [1, 2]) {
-    await using operator = await place.start({ flags, environment });
+    await using operator = place.start({ flags, environment });
     assert.equal(await operator.ended, 1);
     assert.match(operator.lines.join("\n"), /fatal main: RuntimeError: unreachable/);
   }
-  await using operator = await place.start({ flags, environment });
+  await using operator = place.start({ flags, environment });
   await operator.ready;
   const isAnswered = () => place.anna.messages(roomId).some(({ about }) => about === good) || undefined;
   await place.anna.until(isAnswered, PATIENCE_MS, () => "an answer");

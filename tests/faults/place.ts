@@ -8,9 +8,8 @@
 import { join } from "node:path";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { KubernetesSandbox } from "../../sandbox/kubernetes/mod.ts";
-import { systemEnvironment } from "../../sandbox/operator.ts";
 import { Person } from "../../sandbox/person/mod.ts";
-import { OperatorProcess, type ProcessOptions } from "./process.ts";
+import { type OperatorOptions, OperatorProcess } from "../operator_process.ts";
 
 /** No machine is so slow that something which comes at all has not come by then. */
 export const PATIENCE_MS = 120_000;
@@ -76,8 +75,6 @@ export class Place implements AsyncDisposable {
     const anna = resources.use(await Person.login(login));
     const store = join(folder, "store");
     const environment = {
-      ...systemEnvironment(),
-      NO_PROXY: "127.0.0.1",
       MATRIX_HOMESERVER: homeserver.url,
       MATRIX_USER: "toggle",
       MATRIX_PASSWORD: "secret",
@@ -88,14 +85,15 @@ export class Place implements AsyncDisposable {
       KUBECONFIG: kubeconfig,
       LOG_FORMAT: "text",
       LOG_LEVEL: "info",
+      HTTP_ADDRESS: "",
     };
     return new Place({ homeserver, kubernetes, anna, operatorId, store, environment }, resources.move());
   }
 
   /** Starts the operator. */
-  start(options: Partial<ProcessOptions> = {}): Promise<OperatorProcess> {
+  start(options: Partial<OperatorOptions> = {}): OperatorProcess {
     const environment = { ...this.environment, ...options.environment };
-    return OperatorProcess.start({ ...options, environment });
+    return new OperatorProcess({ ...options, environment });
   }
 
   /** Makes an encrypted room and invites the operator. */

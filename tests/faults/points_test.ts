@@ -143,7 +143,7 @@ const points: readonly Point[] = [
 Deno.test("killed at each point of a command's way, it has one effect and one answer", async (t) => {
   await using place = await Place.open();
   let roomId = await place.invite();
-  let operator = await place.start();
+  let operator = place.start();
   await operator.ready;
   await place.joined(roomId);
   const table: string[][] = [];
@@ -164,7 +164,7 @@ Deno.test("killed at each point of a command's way, it has one effect and one an
     await t.step(name, async () => {
       if (silent) {
         assert.equal(await operator.stop(), 0);
-        operator = await place.start();
+        operator = place.start();
       }
       await operator.ready;
       const effects = place.effects.length;
@@ -177,7 +177,7 @@ Deno.test("killed at each point of a command's way, it has one effect and one an
         await reached(roomId);
         await operator.kill();
       }
-      operator = await place.start();
+      operator = place.start();
       await operator.ready;
       if (joining) await place.joined(roomId);
       eventId ??= await command();

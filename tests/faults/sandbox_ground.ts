@@ -7,15 +7,15 @@
 import { firstAnswer, type Message, type Person } from "../../sandbox/person/mod.ts";
 import type { Ground, Life, Room, Said } from "./crash.ts";
 import { PATIENCE_MS, type Place } from "./place.ts";
-import type { ProcessOptions } from "./process.ts";
+import type { OperatorOptions } from "../operator_process.ts";
 import type { Sent } from "./wire.ts";
 
 /** The ground that a place is. */
-export function sandboxGround(place: Place, options: Partial<ProcessOptions> = {}): Ground {
+export function sandboxGround(place: Place, options: Partial<OperatorOptions> = {}): Ground {
   return {
     operatorId: place.operatorId,
-    live: async (): Promise<Life> => {
-      const process = await place.start(options);
+    live: (): Life => {
+      const process = place.start(options);
       return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
     },
     invite: async () => roomOf(place, await place.invite()),

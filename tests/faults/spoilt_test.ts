@@ -9,7 +9,7 @@ const EVENTS = 300;
 Deno.test(`${EVENTS} spoilt copies of commands have no effect, and the operator goes on`, async () => {
   await using place = await Place.open();
   const { anna, homeserver, operatorId } = place;
-  await using operator = await place.start();
+  await using operator = place.start();
   const roomId = await place.invite();
   await place.joined(roomId);
   const answered = async (eventId: string) => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { Place } from "./place.ts";
-import type { ProcessOptions } from "./process.ts";
+import type { OperatorOptions } from "../operator_process.ts";
 
 /** On Linux, root can make namespaces and mounts. */
 const ROOT = Deno.build.os === "linux" && Deno.uid() === 0;
@@ -21,7 +21,7 @@ interface Row {
   readonly spoil: (store: string) => void;
   readonly mend?: (store: string) => void;
   readonly message: RegExp;
-  readonly options?: Partial<ProcessOptions>;
+  readonly options?: Partial<OperatorOptions>;
   /** Root alone can produce it, and on Linux. */
   readonly onlyRoot?: boolean;
 }
@@ -80,7 +80,7 @@ const rows: readonly Row[] = [
 
 Deno.test("a store that cannot be used ends the operator with code 1 and its reason, and stays as it is", async (t) => {
   await using place = await Place.open();
-  await using first = await place.start();
+  await using first = place.start();
   await first.ready;
 
   for (const elsewhere of [false, true]) {
@@ -91,7 +91,7 @@ Deno.test("a store that cannot be used ends the operator with code 1 and its rea
       ignore: elsewhere && !ROOT,
       fn: async () => {
         const within = ["unshare", "-u", "sh", "-c", 'hostname other-pod && exec "$@"', "sh"];
-        await using second = await place.start(elsewhere ? { within } : {});
+        await using second = place.start(elsewhere ? { within } : {});
         assert.equal(await second.ended, 1);
         const said = second.lines.join("\n");
         assert.match(
@@ -114,7 +114,7 @@ Deno.test("a store that cannot be used ends the operator with code 1 and its rea
         spoil(place.store);
         const before = digests(place.store);
         const within = onlyRoot ? { within: readOnly(place.store) } : {};
-        await using operator = await place.start({ ...options, ...within });
+        await using operator = place.start({ ...options, ...within });
         const code = await operator.ended;
         mend?.(place.store);
         assert.equal(code, 1, operator.lines.join("\n"));
@@ -126,7 +126,7 @@ Deno.test("a store that cannot be used ends the operator with code 1 and its rea
     });
   }
 
-  await using last = await place.start();
+  await using last = place.start();
   await last.ready;
   assert.equal(await last.stop(), 0);
 });

@@ -14,7 +14,7 @@ Deno.test("a store of the Python operator that cannot be read stops the start, u
   const before = Deno.readFileSync(join(store, DATABASE));
   const asked = () => homeserver.requests.entries.filter(({ userId }) => userId === operatorId).length;
   {
-    await using stopped = await place.start();
+    await using stopped = place.start();
     assert.equal(await stopped.ended, 1);
     const [said = "", ...more] = stopped.lines.filter((line) => line.includes("error"));
     assert.deepEqual(more, []);
@@ -23,7 +23,7 @@ Deno.test("a store of the Python operator that cannot be read stops the start, u
     assert.deepEqual(Deno.readFileSync(join(store, DATABASE)), before);
   }
   for (const life of ["first", "second"]) {
-    await using operator = await place.start({ args: ["--fresh-device"] });
+    await using operator = place.start({ args: ["--fresh-device"] });
     await operator.ready;
     assert.doesNotMatch(operator.lines.join("\n"), /took over/);
     const answer = await place.anna.api.request("POST", "/keys/query", { device_keys: { [operatorId]: [] } });

@@ -5,7 +5,7 @@
  */
 
 import { join } from "node:path";
-import { projectRoot } from "../faults/process.ts";
+import { projectRoot } from "../operator_process.ts";
 
 /** The readers of lib/json.ts that give back whatever is there, and what that is said to be. */
 const READERS = [

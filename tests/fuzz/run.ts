@@ -8,7 +8,7 @@
 import { encodeRecoveryKey } from "../../lib/config/mod.ts";
 import { freePort } from "../../testbed/network.ts";
 import { firstAnswer, type Message, Person } from "../../sandbox/person/mod.ts";
-import { OperatorProcess, type ProcessOptions } from "../faults/process.ts";
+import { type OperatorOptions, OperatorProcess } from "../operator_process.ts";
 import { Forger } from "./forger.ts";
 import { Ground, Rates } from "./ground.ts";
 
@@ -217,7 +217,7 @@ class Run implements AsyncDisposable {
   /** Starts it with the servers' own answers; returns whether it is ready. */
   async #live(): Promise<boolean> {
     const memory = new URL("../long/memory.ts", import.meta.url).pathname;
-    const operator = await this.#process({
+    const operator = this.#process({
       flags: ["--v8-flags=--expose-gc", "--preload", memory],
       environment: { HTTP_ADDRESS: this.#health },
     });
@@ -235,10 +235,10 @@ class Run implements AsyncDisposable {
     return false;
   }
 
-  #process(options: Partial<ProcessOptions>): Promise<OperatorProcess> {
+  #process(options: Partial<OperatorOptions>): OperatorProcess {
     const { root } = this.#options;
     const environment = { ...this.#ground.environment, ...options.environment };
-    return OperatorProcess.start({ ...options, environment, ...(root === undefined ? {} : { root }) });
+    return new OperatorProcess({ ...options, environment, ...(root === undefined ? {} : { root }) });
   }
 
   async #stop(): Promise<void> {
@@ -320,10 +320,10 @@ class Run implements AsyncDisposable {
     const before = new Map(this.#forger.counts);
     let starts = 0;
     let since = 0;
-    const begin = async () => {
+    const begin = () => {
       starts += 1;
       since = this.#forger.names.length;
-      return await this.#process({ environment });
+      return this.#process({ environment });
     };
     /** Whether it has ended for a reason that it may end for. */
     const mayEnd = (code: number, lines: readonly string[]) => {
@@ -332,7 +332,7 @@ class Run implements AsyncDisposable {
       if (!is) this.failed("no exit", `exit code ${code} at a start\n${lines.slice(-12).join("\n")}`);
     };
     this.#forger.active = new Set(endpoints);
-    let operator = await begin();
+    let operator = begin();
     try {
       const end = performance.now() + ms;
       while (performance.now() < end && this.#isAlive()) {
@@ -344,11 +344,11 @@ class Run implements AsyncDisposable {
         ]);
         if (code === undefined && performance.now() < end) {
           await operator.kill();
-          operator = await begin();
+          operator = begin();
         } else if (code !== undefined) {
           mayEnd(code, operator.lines);
           await new Promise((resolve) => setTimeout(resolve, ACTIVITY_MS));
-          operator = await begin();
+          operator = begin();
         }
       }
       this.#ground.heal(this.#forger);
@@ -359,7 +359,7 @@ class Run implements AsyncDisposable {
       ]);
       if (first !== undefined) {
         mayEnd(first, operator.lines);
-        operator = await begin();
+        operator = begin();
       }
       const second = await Promise.race([
         operator.ready.then(() => "ready"),

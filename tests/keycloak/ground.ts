@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { baseRules, httpJson, type Keycloak, type Person, startTestbed, type Testbed } from "../../testbed/mod.ts";
 import { bodyOf, Conversation } from "../e2e/conversation.ts";
-import { Running, type RunOptions } from "../e2e/faults/process.ts";
+import { type LoggedOptions, OperatorProcess } from "../operator_process.ts";
 import { OperatorLog } from "../e2e/trust/log.ts";
 
 /** Variables of the environment. */
@@ -93,7 +93,7 @@ export class Ground implements AsyncDisposable {
     this.secret(account.token);
     const folder = join(testbed.folder, namespace);
     await Deno.mkdir(folder);
-    const options: RunOptions = {
+    const options: LoggedOptions = {
       environment: {
         MATRIX_HOMESERVER: testbed.homeserver.url,
         ALLOWED_USERS: alice.userId,
@@ -119,13 +119,13 @@ export class Ground implements AsyncDisposable {
 /** An operator that logs in, perhaps. */
 export class LoggingIn implements AsyncDisposable {
   readonly log: OperatorLog;
-  readonly options: RunOptions;
+  readonly options: LoggedOptions;
   readonly #ground: Ground;
   readonly #namespace: string;
-  #running: Running | undefined;
+  #running: OperatorProcess | undefined;
   #talk: Conversation | undefined;
 
-  constructor(ground: Ground, options: RunOptions, namespace: string) {
+  constructor(ground: Ground, options: LoggedOptions, namespace: string) {
     this.#ground = ground;
     this.options = options;
     this.#namespace = namespace;
@@ -134,7 +134,7 @@ export class LoggingIn implements AsyncDisposable {
 
   /** Starts it and doesn't wait. */
   start(): void {
-    this.#running = new Running(this.options);
+    this.#running = new OperatorProcess(this.options);
   }
 
   /** Waits until it is ready. */
@@ -144,14 +144,14 @@ export class LoggingIn implements AsyncDisposable {
 
   /** Waits until it ends by itself: exit code, and why in its own words. */
   async ended(): Promise<{ code: number | undefined; reason: string }> {
-    const end = await this.#running?.ended();
+    const code = await this.#running?.untilEnded();
     const lines = await this.log.lines();
-    return { code: end?.code, reason: lines.findLast(({ level }) => level === "ERROR")?.message ?? "" };
+    return { code, reason: lines.findLast(({ level }) => level === "ERROR")?.message ?? "" };
   }
 
   /** Ends it by SIGTERM. Returns its exit code. */
   async terminate(): Promise<number | undefined> {
-    return (await this.#running?.terminate())?.code;
+    return await this.#running?.stop();
   }
 
   /** Alice switches the target on and off, in an encrypted room. */

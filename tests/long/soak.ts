@@ -33,7 +33,7 @@ const faults: readonly ({ readonly homeserver: Fault } | { readonly cluster: Clu
 Deno.test(`after ${COMMANDS} commands and as much chatter, memory is flat and nothing is lost`, async () => {
   await using place = await Place.open();
   const { anna, operatorId } = place;
-  await using operator = await place.start({
+  await using operator = place.start({
     flags: ["--v8-flags=--expose-gc", "--preload", new URL("memory.ts", import.meta.url).pathname],
     environment: { LOG_LEVEL: "warning" },
   });

@@ -56,10 +56,10 @@ async function inOrder(world: World): Promise<void> {
   const before = await world.state();
   const words = ["start", "stop", "start", "stop"];
   const sent: string[] = [];
-  operator.pause();
+  operator.signal("SIGSTOP");
   for (const word of words) sent.push(await talk.send(word));
   const begin = performance.now();
-  operator.resume();
+  operator.signal("SIGCONT");
   const back = [];
   for (const eventId of sent) back.push(await talk.answerTo(eventId));
   const ms = performance.now() - begin;

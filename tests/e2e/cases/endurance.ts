@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import type { ScaleWrite } from "../../../testbed/mod.ts";
 import { bodyOf } from "../conversation.ts";
-import { Operator } from "../operator.ts";
+import { OperatorProcess } from "../../operator_process.ts";
 import { median } from "../report.ts";
 import type { World } from "../world.ts";
 import type { Case } from "./case.ts";
@@ -128,7 +128,9 @@ async function killDuringCommand(world: World, command: Command, afterMs: number
 async function killDuringStart(world: World, command: Command, afterMs: number): Promise<string> {
   await world.operator.kill();
   const eventId = await world.talk.send(command);
-  await Operator.startAndKill(world.options, afterMs);
+  const operator = new OperatorProcess(world.options);
+  await new Promise((resolve) => setTimeout(resolve, afterMs));
+  await operator.kill();
   return eventId;
 }
 

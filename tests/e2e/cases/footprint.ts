@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Conversation } from "../conversation.ts";
-import { Operator } from "../operator.ts";
+import { OperatorProcess } from "../../operator_process.ts";
 import type { World } from "../world.ts";
 import { type Case, obey } from "./case.ts";
 
@@ -19,7 +19,7 @@ async function inPod(world: World): Promise<void> {
   const { userId, localpart } = await testbed.homeserver.register("toggle-pod", password);
   const { KUBECONFIG: _, ...environment } = options.environment;
   const { hostname, port } = new URL(testbed.cluster.url);
-  await using operator = await Operator.start({
+  await using operator = await OperatorProcess.start({
     environment: {
       ...environment,
       MATRIX_USER: localpart,

@@ -3,7 +3,7 @@
 import type { Asked, Fault } from "../../../testbed/proxy.ts";
 import { ownNames } from "./machine.ts";
 import { eventually, type Ground, Subject, type SubjectOptions } from "./subject.ts";
-import { Running } from "./process.ts";
+import { OperatorProcess } from "../../operator_process.ts";
 import type { Measured, Row } from "./table.ts";
 
 const isSync = ({ path }: Asked) => path.endsWith("/sync");
@@ -25,7 +25,7 @@ function starting(name: string, fault: Fault | undefined, reached: (subject: Sub
       await using subject = await Subject.create(ground, given);
       if (fault !== undefined) await subject.homeserver.begin(fault);
       const begin = performance.now();
-      subject.running = new Running(subject.options);
+      subject.running = new OperatorProcess(subject.options);
       await reached(subject);
       return await endOf(subject, begin);
     },

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { baseRules, extendedRules, type Person, type TargetState, type Testbed } from "../../../testbed/mod.ts";
 import { FaultProxy } from "../../../testbed/proxy.ts";
 import { bodyOf, Conversation } from "../conversation.ts";
-import { Running, type RunOptions } from "./process.ts";
+import { type LoggedOptions, OperatorProcess } from "../../operator_process.ts";
 
 /** Servers and people that all faults share. */
 export interface Ground {
@@ -34,8 +34,8 @@ export interface SubjectOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Host name under which it knows its homeserver. */
   readonly homeserverName?: string;
-  /** As in {@linkcode RunOptions}. */
-  readonly surroundings?: string;
+  /** As in {@linkcode LoggedOptions}. */
+  readonly within?: readonly string[];
 }
 
 /** On a busy machine nothing is to fail for being slow; what is promised is asserted from what was measured. */
@@ -54,9 +54,9 @@ export class Subject implements AsyncDisposable {
   /** Folder for whatever belongs to it; its store is in `store`. */
   readonly folder: string;
   /** How it is run. */
-  readonly options: RunOptions;
+  readonly options: LoggedOptions;
   /** The process; replaced by {@linkcode Subject.start}. */
-  running!: Running;
+  running!: OperatorProcess;
   /** Alice's room with it, once it has joined. */
   talk!: Conversation;
   readonly #ground: Ground;
@@ -100,7 +100,7 @@ export class Subject implements AsyncDisposable {
     resources.use(toKubernetes);
     const kubeconfig = join(folder, "kubeconfig");
     await Deno.writeTextFile(kubeconfig, JSON.stringify(kubeconfigFor(toKubernetes.url, account.token)));
-    const options: RunOptions = {
+    const options: LoggedOptions = {
       environment: {
         MATRIX_HOMESERVER: given.direct ? homeserver.url : named(toHomeserver.url, given.homeserverName),
         MATRIX_USER: registered.localpart,
@@ -115,7 +115,7 @@ export class Subject implements AsyncDisposable {
         ...given.environment,
       },
       logFile: join(folder, "operator.log"),
-      ...(given.surroundings === undefined ? {} : { surroundings: given.surroundings }),
+      ...(given.within === undefined ? {} : { within: given.within }),
     };
     const proxies = { homeserver: toHomeserver, kubernetes: toKubernetes };
     const subject = new Subject(
@@ -140,8 +140,8 @@ export class Subject implements AsyncDisposable {
   }
 
   /** Starts the process and waits until it is ready. */
-  async start(options: RunOptions = this.options): Promise<void> {
-    this.running = new Running(options);
+  async start(options: LoggedOptions = this.options): Promise<void> {
+    this.running = new OperatorProcess(options);
     await this.running.untilReady();
   }
 
@@ -214,8 +214,9 @@ export class Subject implements AsyncDisposable {
 
   /** Ends the process by SIGTERM, within 10 s and with exit code 0. */
   async endBySignal(): Promise<string> {
-    const { code, ms } = await this.running.terminate();
-    assert.equal(code, 0, "exit code after SIGTERM");
+    const begin = performance.now();
+    assert.equal(await this.running.stop(), 0, "exit code after SIGTERM");
+    const ms = performance.now() - begin;
     assert.ok(ms <= 10_000, `ended ${ms.toFixed(0)} ms after SIGTERM`);
     return `SIGTERM: 0 after ${(ms / 1_000).toFixed(1)} s`;
   }

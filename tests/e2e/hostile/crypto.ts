@@ -33,7 +33,7 @@ async function sees(person: Person, roomId: string, members: number): Promise<vo
 /** Still running, and after a restart. */
 async function livesOn(subject: Subject): Promise<string> {
   assert.ok(subject.running.running, "the operator has ended");
-  await subject.running.terminate();
+  await subject.running.stop();
   await subject.start();
   await subject.ask("status", 0);
   return "answers, also after a restart";
@@ -77,7 +77,7 @@ function storeBytes(folder: string): number {
 
 /** Store and memory of an operator that was just started, and has answered once. */
 async function footprint(subject: Subject): Promise<{ bytes: number; rssMiB: number }> {
-  await subject.running.terminate();
+  await subject.running.stop();
   const bytes = storeBytes(join(subject.folder, "store"));
   await subject.start();
   await subject.ask("status", 0);
@@ -156,7 +156,7 @@ async function allowedKeys(ground: Ground): Promise<string> {
   const environment = { ALLOWED_USERS: `${ground.alice.userId},${anna.userId}` };
   await using subject = await Subject.ready(ground, { environment });
   const said = await flood(subject, 1e6, () => sendKeys(anna, subject, subject.talk.roomId));
-  await subject.running.terminate();
+  await subject.running.stop();
   using database = new DatabaseSync(join(subject.folder, "store", "crypto-1.sqlite3"), { readOnly: true });
   const count = database.prepare("SELECT count(*) AS n FROM megolm_sessions WHERE sender = ?").get(anna.userId)?.["n"];
   assert.equal(count, 100);

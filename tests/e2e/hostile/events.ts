@@ -6,7 +6,7 @@ import type { Person, SeenEvent } from "../../../testbed/mod.ts";
 import { PhoneHost } from "../../../testbed/phone_host.ts";
 import type { Answered, Asked } from "../../../testbed/proxy.ts";
 import { bodyOf } from "../conversation.ts";
-import { Running } from "../faults/process.ts";
+import { OperatorProcess } from "../../operator_process.ts";
 import { eventually, type Ground, Subject } from "../faults/subject.ts";
 import { Room } from "../trust/people.ts";
 import type { HostileRow } from "./row.ts";
@@ -52,7 +52,7 @@ async function unsignedOperator(ground: Ground): Promise<string> {
   await elsewhere.makeIdentity();
   const begin = async () => {
     const logged = (await subject.log()).length;
-    subject.running = new Running(subject.options);
+    subject.running = new OperatorProcess(subject.options);
     // It never becomes ready: it says so at /readyz, and in the log what to do.
     await eventually("a warning", async () => /--reset-identity/.test((await subject.log()).slice(logged)));
   };

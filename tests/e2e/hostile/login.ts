@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { encodeRecoveryKey } from "../../../lib/config/mod.ts";
 import { httpJson } from "../../../testbed/mod.ts";
 import { FaultProxy } from "../../../testbed/proxy.ts";
-import { Running } from "../faults/process.ts";
+import { OperatorProcess } from "../../operator_process.ts";
 import { eventually, type Ground, patienceMs, Subject } from "../faults/subject.ts";
 import type { HostileRow } from "./row.ts";
 
@@ -44,8 +44,12 @@ async function runToEnd(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<number> {
   const { options } = subject;
-  await using running = new Running({ ...options, args, environment: { ...options.environment, ...environment } });
-  return (await running.ended()).code;
+  await using running = new OperatorProcess({
+    ...options,
+    args,
+    environment: { ...options.environment, ...environment },
+  });
+  return await running.untilEnded();
 }
 
 /** Restarts it with other variables, and waits until it is ready. */
@@ -64,7 +68,7 @@ async function identityReset(ground: Ground): Promise<string> {
   const recoveryKey = encodeRecoveryKey(crypto.getRandomValues(new Uint8Array(32)));
   await using subject = await Subject.create(ground, { environment: { RECOVERY_KEY: recoveryKey } });
   await subject.start();
-  assert.equal((await subject.running.terminate()).code, 0);
+  assert.equal(await subject.running.stop(), 0);
   await resetElsewhere(subject);
   const { masterKey } = await seen(ground, subject);
   await Deno.remove(store(subject), { recursive: true });
@@ -82,19 +86,19 @@ async function unsignedUnderCrossSigned(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   const elsewhere = { CRYPTO_STORE_PATH: join(subject.folder, "elsewhere") };
   await subject.start({ ...subject.options, environment: { ...subject.options.environment, ...elsewhere } });
-  await subject.running.terminate();
+  await subject.running.stop();
   const strict = { SENDER_TRUST: "cross-signed" };
   const environment = { ...subject.options.environment, ...strict };
-  subject.running = new Running({ ...subject.options, environment });
+  subject.running = new OperatorProcess({ ...subject.options, environment });
   await subject.untilLogged(/not signed by the account's own identity.*commands are refused until then/);
-  const { status, reason } = await subject.running.probe("readyz");
+  const { status, text: reason } = await subject.running.probe("readyz");
   assert.equal(status, 503);
   assert.match(reason, /RECOVERY_KEY.*--reset-identity/);
   assert.equal((await subject.running.probe("healthz")).status, 200);
-  await subject.running.terminate();
+  await subject.running.stop();
   assert.equal(await runToEnd(subject, ["--reset-identity"], strict), 0);
   await restart(subject, strict);
-  assert.equal((await subject.running.terminate()).code, 0);
+  assert.equal(await subject.running.stop(), 0);
   return "/readyz 503 with what to do; ready after --reset-identity";
 }
 
@@ -181,7 +185,7 @@ async function restoredVolume(ground: Ground, rounds: number): Promise<Subject> 
   await using resources = new AsyncDisposableStack();
   const subject = resources.use(await Subject.ready(ground));
   await subject.ask("start", 1);
-  assert.equal((await subject.running.terminate()).code, 0);
+  assert.equal(await subject.running.stop(), 0);
   await cp(store(subject), join(subject.folder, "backup"), { recursive: true });
   await subject.start();
   const [device = ""] = (await seen(ground, subject)).devices;
@@ -259,8 +263,8 @@ async function lockedAccount(ground: Ground): Promise<string> {
   const lock = (locked: boolean) =>
     asAdministrator(ground, `/_synapse/admin/v2/users/${encodeURIComponent(subject.operatorId)}`, { locked });
   await lock(true);
-  await subject.running.terminate();
-  subject.running = new Running(subject.options);
+  await subject.running.stop();
+  subject.running = new OperatorProcess(subject.options);
   await subject.untilLogged(/M_USER_LOCKED: the account is locked; trying again in/);
   await lock(false);
   await subject.running.untilReady();
@@ -298,7 +302,7 @@ async function refusedForAWhile(ground: Ground): Promise<string> {
 async function loggedOut(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const before = await seen(ground, subject);
-  await subject.running.terminate();
+  await subject.running.stop();
   const { url } = ground.testbed.homeserver;
   const login = {
     ...{ type: "m.login.password", password: subject.password },
@@ -321,7 +325,7 @@ async function moved(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const { devices } = await seen(ground, subject);
   await using other = await FaultProxy.start({ url: ground.testbed.homeserver.url });
-  await subject.running.terminate();
+  await subject.running.stop();
   const begin = performance.now();
   await restart(subject, { MATRIX_HOMESERVER: other.url });
   assert.match(await subject.log(), new RegExp(`has moved from ${subject.homeserver.url} to ${other.url}`));
@@ -337,7 +341,7 @@ async function movedWrongly(ground: Ground): Promise<string> {
   const { devices } = await seen(ground, subject);
   await using other = await FaultProxy.start({ url: ground.testbed.homeserver.url });
   await other.begin({ kind: "answer", status: 401, body: { errcode: "M_UNKNOWN_TOKEN" } });
-  await subject.running.terminate();
+  await subject.running.stop();
   const begin = performance.now();
   assert.equal(await runToEnd(subject, [], { MATRIX_HOMESERVER: other.url }), 1);
   assert.match(

@@ -18,7 +18,7 @@ import {
 } from "../../../testbed/mod.ts";
 import { FaultProxy } from "../../../testbed/proxy.ts";
 import { bodyOf, Conversation } from "../conversation.ts";
-import { Operator } from "../operator.ts";
+import { OperatorProcess } from "../../operator_process.ts";
 import { WallClock } from "../wall_clock.ts";
 import { rings, transcript } from "./transcript.ts";
 
@@ -67,7 +67,7 @@ export class World implements AsyncDisposable {
   readonly #kubeconfigs: Readonly<Record<Setting["role"], string>>;
   readonly #resources: AsyncDisposableStack;
   #setting = "";
-  #operator: Operator | undefined;
+  #operator: OperatorProcess | undefined;
   #talk: Conversation | undefined;
 
   private constructor(
@@ -186,7 +186,7 @@ export class World implements AsyncDisposable {
       return `${alias}=${kind}${this.namespace}/${alias}`;
     });
     this.#setting = JSON.stringify(setting);
-    this.#operator = await Operator.start({
+    this.#operator = await OperatorProcess.start({
       environment: {
         ...this.#environment,
         ...this.clock?.environment,

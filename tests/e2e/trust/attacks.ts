@@ -94,10 +94,10 @@ async function usesOldSessions(world: World, story: Story): Promise<void> {
   await room.answerTo(await put(grace, room.roomId, await encrypt(grace, "status")));
   await room.answerTo(await put(tablet, room.roomId, await encrypt(tablet, "status")));
 
-  world.operator.pause(); // so that it never sees the account without the device
+  world.operator.signal("SIGSTOP"); // so that it never sees the account without the device
   await administrator.deleteDevice(tablet.userId, tablet.deviceId);
   const anew = await world.login("grace", { deviceId: tablet.deviceId });
-  world.operator.resume();
+  world.operator.signal("SIGCONT");
   const old = await encrypt(tablet, "start");
   const replaced = () => put(anew, room.roomId, old);
   await tries(

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Sight } from "../../../testbed/phone.ts";
-import { Run } from "./process.ts";
+import { OperatorProcess } from "../../operator_process.ts";
 import type { Case, Story } from "./story.ts";
 import type { World } from "./world.ts";
 
@@ -43,16 +43,16 @@ class Keeper {
     });
   }
 
-  start(more: Readonly<Record<string, string>> = {}, args: readonly string[] = []): Promise<Run> {
-    return Run.start(this.#world, { ...this.#environment, ...more }, args);
+  start(more: Readonly<Record<string, string>> = {}, args: readonly string[] = []): OperatorProcess {
+    return this.#world.run({ ...this.#environment, ...more }, args);
   }
 
   /** Starts it, waits until it is ready, and stops it. Returns what it has printed that is of interest. */
   async runOnce(what: RegExp, more: Readonly<Record<string, string>> = {}): Promise<string> {
-    await using run = await this.start(more);
+    await using run = this.start(more);
     await run.untilReady();
     assert.equal(await run.stop(), 0);
-    return await run.line(what) ?? "";
+    return run.lines.find((line) => what.test(line)) ?? "";
   }
 
   async loseVolume(): Promise<void> {
@@ -116,9 +116,9 @@ async function refusesWrongKey(world: World, story: Story, keeper: Keeper, first
   const before = await keeper.stored();
   for (const lost of [false, true]) {
     if (lost) await keeper.loseVolume();
-    await using run = await keeper.start({ RECOVERY_KEY: await world.newRecoveryKey() });
-    const code = await run.ended();
-    const line = await run.line(/RECOVERY_KEY/) ?? "";
+    await using run = keeper.start({ RECOVERY_KEY: await world.newRecoveryKey() });
+    const code = await run.untilEnded();
+    const line = run.lines.find((line) => /RECOVERY_KEY/.test(line)) ?? "";
     story.add(`${lost ? "volume lost, " : ""}another RECOVERY_KEY`, `exit code ${code}`, line);
     assert.equal(code, 2);
     assert.match(line, /RECOVERY_KEY.*doesn't open the secret storage/);
@@ -140,10 +140,14 @@ async function goesOnWithoutKey(story: Story, keeper: Keeper, first: Sight): Pro
 }
 
 async function resets(story: Story, keeper: Keeper, first: Sight): Promise<void> {
-  await using run = await keeper.start({ RECOVERY_KEY: "" }, ["--reset-identity"]);
-  const code = await run.ended();
+  await using run = keeper.start({ RECOVERY_KEY: "" }, ["--reset-identity"]);
+  const code = await run.untilEnded();
   const sight = await keeper.seen();
-  story.add("--reset-identity", `exit code ${code}; ${show(sight)}`, await run.line(/identity/) ?? "");
+  story.add(
+    "--reset-identity",
+    `exit code ${code}; ${show(sight)}`,
+    run.lines.find((line) => /identity/.test(line)) ?? "",
+  );
   assert.equal(code, 0);
   assert.ok(sight.masterKey !== undefined && sight.masterKey !== first.masterKey);
 }
@@ -182,7 +186,7 @@ async function isKilled(world: World, story: Story): Promise<void> {
 async function isKilledAt(world: World, story: Story, name: string, point: RegExp | number): Promise<void> {
   const keeper = await Keeper.create(world, name);
   {
-    await using run = await keeper.start();
+    await using run = keeper.start();
     await (typeof point === "number"
       ? new Promise((resolve) => setTimeout(resolve, point))
       : untilRequested(world, keeper.userId, point));

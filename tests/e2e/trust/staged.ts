@@ -8,7 +8,6 @@ import { join } from "node:path";
 import { Homeserver } from "../../../sandbox/homeserver/mod.ts";
 import { firstAnswer, type Message, Person } from "../../../sandbox/person/mod.ts";
 import { OperatorLog } from "./log.ts";
-import { Run } from "./process.ts";
 import type { Case, Story } from "./story.ts";
 import type { World } from "./world.ts";
 
@@ -38,15 +37,20 @@ async function openStage(world: World): Promise<Stage> {
   };
   const [anna, bert, mallory] = [await login("anna"), await login("bert"), await login("mallory")];
   const operatorId = homeserver.register("toggle", password);
+  const logFile = join(world.testbed.folder, "staged.log");
   const run = resources.use(
-    await Run.start(world, {
-      MATRIX_HOMESERVER: homeserver.url,
-      MATRIX_USER: "toggle",
-      MATRIX_PASSWORD: password,
-      ALLOWED_USERS: `${anna.userId},${bert.userId}`,
-      CRYPTO_STORE_PATH: join(world.testbed.folder, "store-staged"),
-      LOG_FORMAT: "json",
-    }),
+    world.run(
+      {
+        MATRIX_HOMESERVER: homeserver.url,
+        MATRIX_USER: "toggle",
+        MATRIX_PASSWORD: password,
+        ALLOWED_USERS: `${anna.userId},${bert.userId}`,
+        CRYPTO_STORE_PATH: join(world.testbed.folder, "store-staged"),
+        LOG_FORMAT: "json",
+      },
+      [],
+      logFile,
+    ),
   );
   await run.untilReady();
   const roomId = await anna.createRoom([operatorId, bert.userId]);
@@ -54,7 +58,7 @@ async function openStage(world: World): Promise<Stage> {
   await anna.until(() => anna.members(roomId).length === 3 || undefined);
   await bert.until(() => bert.members(roomId).includes(operatorId) || undefined);
   const moved = resources.move();
-  const log = new OperatorLog(run.logFile);
+  const log = new OperatorLog(logFile);
   return {
     homeserver,
     operatorId,

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { baseRules, startTestbed, type TargetState, type Testbed } from "../../../testbed/mod.ts";
 import type { Phone } from "../../../testbed/phone.ts";
 import { PhoneHost } from "../../../testbed/phone_host.ts";
-import { Operator, type OperatorOptions } from "../operator.ts";
+import { type LoggedOptions, OperatorProcess } from "../../operator_process.ts";
 import { Administrator } from "./administrator.ts";
 import { OperatorLog } from "./log.ts";
 import { type Client, Room } from "./people.ts";
@@ -24,13 +24,13 @@ export interface World extends AsyncDisposable {
   /** Whoever runs the homeserver. */
   readonly administrator: Administrator;
   /** How the operator is run. */
-  readonly options: OperatorOptions;
+  readonly options: LoggedOptions;
   /** The operator's user id. */
   readonly operatorId: string;
   /** The operator's log. */
   readonly log: OperatorLog;
   /** The operator that runs now. */
-  operator: Operator;
+  operator: OperatorProcess;
   /** Obeyed; has an identity. The phone runs mautrix-go. */
   readonly alice: Phone;
   /** Obeyed; has an identity, until it is replaced. mautrix-go. */
@@ -71,6 +71,12 @@ export interface World extends AsyncDisposable {
   switchOff(): Promise<void>;
   /** Starts the operator again, perhaps with other variables. */
   startOperator(environment?: Readonly<Record<string, string>>): Promise<void>;
+  /**
+   * Starts another operator, and doesn't wait. Its log is text unless told otherwise.
+   *
+   * @param environment variables besides those of the world's operator; an empty one is as good as none
+   */
+  run(environment: Readonly<Record<string, string>>, args?: readonly string[], logFile?: string): OperatorProcess;
 }
 
 /** Starts everything. */
@@ -115,7 +121,7 @@ export async function createWorld(): Promise<World> {
 
   const storeKey = crypto.getRandomValues(new Uint8Array(32)).toBase64();
   secrets.add(storeKey);
-  const options: OperatorOptions = {
+  const options: LoggedOptions = {
     environment: {
       MATRIX_HOMESERVER: homeserver.url,
       MATRIX_USER: toggle.localpart,
@@ -131,7 +137,7 @@ export async function createWorld(): Promise<World> {
     },
     logFile: join(testbed.folder, "operator.log"),
   };
-  const operator = await Operator.start(options);
+  const operator = await OperatorProcess.start(options);
   resources.defer(() => world.operator[Symbol.asyncDispose]());
   const state = (wanted: (state: TargetState) => boolean = () => true) =>
     workloads.until(namespace, deployment, wanted, 10_000);
@@ -171,7 +177,18 @@ export async function createWorld(): Promise<World> {
       await state(({ replicas, current }) => replicas === 0 && current === 0);
     },
     startOperator: async (environment = {}) => {
-      world.operator = await Operator.start({ ...options, environment: { ...options.environment, ...environment } });
+      world.operator = await OperatorProcess.start({
+        ...options,
+        environment: { ...options.environment, ...environment },
+      });
+    },
+    run: (environment, args = [], logFile = join(testbed.folder, `run-${crypto.randomUUID()}.log`)) => {
+      world.logFiles.add(logFile);
+      return new OperatorProcess({
+        environment: { ...options.environment, LOG_FORMAT: "text", ...environment },
+        args,
+        logFile,
+      });
     },
     [Symbol.asyncDispose]: () => started.disposeAsync(),
   };
