@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { Backoff, Deadline, operatorPolicy, retry, systemClock } from "./lib/async.ts";
+import { Backoff, operatorPolicy, retry, systemClock } from "./lib/async.ts";
 import project from "./deno.json" with { type: "json" };
 import {
   type Config,
@@ -16,7 +16,7 @@ import {
   type Target,
   usage,
 } from "./lib/config/mod.ts";
-import { ConfigError, TokenRefused } from "./lib/errors.ts";
+import { ConfigError, errorMessage, TokenRefused } from "./lib/errors.ts";
 import { Operator } from "./lib/operator/mod.ts";
 import { KubernetesApi, KubernetesScaler, openCluster, placesIn, serverVersion } from "./lib/scaler/mod.ts";
 import {
@@ -25,12 +25,12 @@ import {
   hourly,
   Lifetime,
   Metrics,
+  noMetrics,
   serveHealth,
   Shutdown,
   startLogging,
-  uncounted,
 } from "./lib/service/mod.ts";
-import { findHomeserver, openSession, type Session } from "./lib/session/mod.ts";
+import { findHomeserver, openSession } from "./lib/session/mod.ts";
 import { openStore } from "./lib/store/mod.ts";
 import { retireOldStore, setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
 
@@ -39,10 +39,6 @@ const log = getLogger(["openclaw-toggle", "main"]);
 const PREDECESSOR_MS = 60_000;
 /** How long after one that was not answered the Kubernetes API is called again, milliseconds. */
 const PROBE_MS = 30_000;
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
-/** For one more request at the end, milliseconds. */
-const COUNT_AT_END_MS = 2_000;
 
 async function main(args: readonly string[]): Promise<number> {
   try {
@@ -106,7 +102,7 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
     const metrics = httpAddress && await Metrics.open(project.version, () => health.syncAgeMs);
     await using server = httpAddress && metrics && await serveHealth(httpAddress, health, metrics);
     if (server !== undefined) log.info("listening on port {port}", { port: server.port });
-    const observer = metrics ?? uncounted;
+    const observer = metrics ?? noMetrics;
     await retry((_, working) => operate(config, env, purpose, { health, observer, working, stopping }), {
       backoff: new Backoff(operatorPolicy(config.maxRetries)),
       // A login that ends while we run is made anew by starting over; everything else ends the program.
@@ -118,7 +114,7 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
     }, stopping);
   } catch (error) {
     if (!stopping.aborted || error !== stopping.reason) {
-      log.error("{reason}", { reason: error instanceof Error ? error.message : String(error), error });
+      log.error("{reason}", { reason: errorMessage(error), error });
       return error instanceof ConfigError ? 2 : 1;
     }
   }
@@ -138,7 +134,7 @@ function endAtOnce(error: unknown): never {
 /** What lasts from one login to the next. */
 interface Process {
   readonly health: Health;
-  readonly observer: typeof uncounted;
+  readonly observer: typeof noMetrics;
   /** Told when all goes well: a login that ends days later is no failure in a row. */
   readonly working: () => void;
   readonly stopping: AbortSignal;
@@ -159,7 +155,7 @@ async function operate(
     health.backingOff(waitMs);
     observer.retried();
   };
-  const patiently = <Value>(work: (signal: AbortSignal) => Promise<Value>): Promise<Value> =>
+  const retried = <Value>(work: (signal: AbortSignal) => Promise<Value>): Promise<Value> =>
     retry(work, {
       backoff: new Backoff(policy),
       onRetry: (error, waitMs) => {
@@ -180,7 +176,7 @@ async function operate(
   lifetime.endsWith(store.failed);
 
   const known = store.account.load()?.homeserver;
-  const homeserver = await patiently((signal) => findHomeserver(config.homeserver, signal, known));
+  const homeserver = await retried((signal) => findHomeserver(config.homeserver, signal, known));
   if (purpose === "fresh-device") setOldStoreAside(config.storePath);
   await lifetime.watch(takeOver({ store, folder: config.storePath, homeserver, user: config.user }));
   const allowedUsers = new Set(config.allowedUsers);
@@ -192,11 +188,11 @@ async function operate(
       allowedUsers,
       onlySignedDevices: config.senderTrust === "cross-signed",
       now: Date.now,
-      retry: patiently,
+      retry: retried,
       onWait,
     }, signal)),
   );
-  const allowedRooms = await patiently((signal) => session.roomIds(config.allowedRooms, signal));
+  const allowedRooms = await retried((signal) => session.roomIds(config.allowedRooms, signal));
 
   const api = new KubernetesApi(cluster, { onOutcome: (answered) => (health.kubernetesAnswers = answered) });
   const scaler = new KubernetesScaler(api);
@@ -209,19 +205,7 @@ async function operate(
       targetDocument: store.targetDocument,
       transaction: (calls) => store.transaction(calls),
       pins: store.pins,
-      config: {
-        allowedUsers,
-        allowedRooms,
-        targets: config.targets,
-        echo: config.echo,
-        requireEncryption: config.requireEncryption,
-        senderTrust: config.senderTrust,
-        trustedIdentities: new Map(config.trustedIdentities),
-        maxCommandAgeMs: config.maxCommandAgeMs,
-        startTimeoutMs: config.startTimeoutMs,
-        startReplicas: config.startReplicas,
-        autoStopMs: config.autoStopMs,
-      },
+      config: { ...config, allowedUsers, allowedRooms, trustedIdentities: new Map(config.trustedIdentities) },
       clock: systemClock,
       newBackoff: (changes) => new Backoff({ ...policy, maxFailures: Infinity, ...changes }),
       observer,
@@ -242,13 +226,13 @@ async function operate(
   await lifetime.until(firstSync.promise);
   const recoveryKey = config.recoveryKey?.reveal();
   if (purpose === "reset-identity") {
-    await lifetime.watch(patiently((signal) => session.ensureIdentity(recoveryKey, true, signal)));
+    await lifetime.watch(retried((signal) => session.ensureIdentity(recoveryKey, true, signal)));
     return;
   }
   lifetime.begin(async (signal) => {
     const looked = Promise.withResolvers<void>();
     const identified = session.untilSigned(recoveryKey, () => {
-      health.problem = () => unsignedProblem(config, session);
+      health.problem = () => session.signingProblem;
       looked.resolve();
     }, signal);
     const targets = config.targets.map((target) => checkTarget(scaler, target, signal));
@@ -265,38 +249,14 @@ async function operate(
     });
     await identified;
   });
-  lifetime.begin((signal) => every(PROBE_MS, () => probe(health, api, signal), signal));
-  lifetime.begin((signal) => every(DAY_MS, () => countUp(session, signal), signal));
-  lifetime.defer(() => stopping.aborted ? countUpAtEnd(session) : undefined);
+  lifetime.begin((signal) =>
+    every(PROBE_MS, async () => {
+      if (!health.kubernetesAnswers) await serverVersion(api, signal).catch(() => signal.throwIfAborted());
+    }, signal)
+  );
+  lifetime.begin((signal) => session.restoreDetection.raiseDaily(signal));
+  lifetime.defer(() => stopping.aborted ? session.restoreDetection.raiseAtEnd() : undefined);
   await lifetime.finish(operator.run(signal));
-}
-
-/** Why no answer can be encrypted, and what to do; undefined if it can. */
-function unsignedProblem({ senderTrust }: Config, { isSigned }: Session): string | undefined {
-  if (senderTrust !== "cross-signed" || isSigned) return undefined;
-  return "SENDER_TRUST=cross-signed, and this device is not signed by the account's own identity: give RECOVERY_KEY, or " +
-    "run --reset-identity once";
-}
-
-/** Raises the counter that tells a restored backup, however long that takes. */
-async function countUp(session: Session, signal: AbortSignal): Promise<void> {
-  const backoff = new Backoff({ ...operatorPolicy(Infinity), maxMs: HOUR_MS });
-  await retry((signal) => session.raiseStoreCounter(signal), { backoff }, signal);
-}
-
-/** The same at the end, so that a backup of this run is told from one that is made while nothing runs. */
-async function countUpAtEnd(session: Session): Promise<void> {
-  using deadline = new Deadline(COUNT_AT_END_MS, new AbortController().signal);
-  try {
-    await session.raiseStoreCounter(deadline.signal);
-  } catch (error) {
-    log.info("a backup of this run would not be told from one of now: {reason}", { reason: String(error) });
-  }
-}
-
-/** Calls a Kubernetes API that has not answered the last call; health is told of what comes of it. */
-async function probe(health: Health, api: KubernetesApi, signal: AbortSignal): Promise<void> {
-  if (!health.kubernetesAnswers) await serverVersion(api, signal).catch(() => signal.throwIfAborted());
 }
 
 /** A target that cannot be read is worth a warning with its cure, not an end: it may be there tomorrow. */
@@ -306,8 +266,7 @@ async function checkTarget(scaler: KubernetesScaler, target: Target, signal: Abo
     log.info("{target}: {ready}/{desired} ready", { target: target.alias, ready, desired });
   } catch (error) {
     signal.throwIfAborted();
-    const reason = error instanceof Error ? error.message : String(error);
-    log.warn("{reason}; see TARGETS or DEPLOYMENT_NAME, and the Role", { reason });
+    log.warn("{reason}; see TARGETS or DEPLOYMENT_NAME, and the Role", { reason: errorMessage(error) });
   }
 }
 

@@ -359,16 +359,17 @@ export class Semaphore {
   }
 }
 
-/** Waits for something that does not fail, or ends with the signal's reason. */
-function unlessAborted(turn: Promise<unknown>, signal: AbortSignal): Promise<void> {
+/**
+ * Waits for work that goes on all the same when nobody waits for it any more.
+ *
+ * @throws what it throws; the signal's reason as soon as that is aborted
+ */
+export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const end = (): void => reject(signal.reason);
-    if (signal.aborted) return end();
-    signal.addEventListener("abort", end);
-    turn.then(() => {
-      signal.removeEventListener("abort", end);
-      resolve();
-    });
+    const abort = (): void => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort);
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
 }
 

@@ -118,6 +118,11 @@ export class StoreError extends Error {
   }
 }
 
+/** The message of what was thrown, which may be no Error. */
+export function errorMessage(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /**
  * Whether a failure ends the process, whatever it was met at. Everything else is a failure of one message, answer, room or
  * target, and is dealt with there.

@@ -7,11 +7,16 @@
 /** A JSON object of unknown content. */
 export type Json = Readonly<Record<string, unknown>>;
 
+/** Whether a value is a JSON object. */
+export function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 /** The JSON object that a text stands for; undefined if it is none. */
 export function parseObject(body: string): Json | undefined {
   try {
     const value: unknown = JSON.parse(body);
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Json : undefined;
+    return isObject(value) ? value : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;
@@ -20,7 +25,7 @@ export function parseObject(body: string): Json | undefined {
 
 /** The value if it is a JSON object, else an empty one. */
 export function object(value: unknown): Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Json : {};
+  return isObject(value) ? value : {};
 }
 
 /** The value if it is a list, else an empty one. */

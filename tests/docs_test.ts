@@ -38,6 +38,22 @@ Deno.test("the table of tasks names every task", () => {
   assert.deepEqual(named.toSorted(), Object.keys(tasks).filter((name) => !parts.includes(name)).toSorted());
 });
 
+Deno.test("the walk of a command names files that are there, in order, and few", async () => {
+  const walk = /^## The walk of a command$([^]*?)^## /m.exec(developing)?.[1] ?? "";
+  const steps = [...walk.matchAll(/^(\d+)\. `([^`]+)`: /gm)].map(([, number, path = ""]) => ({
+    number: Number(number),
+    path,
+  }));
+  assert.deepEqual(steps.map(({ number }) => number), steps.map((_, index) => index + 1));
+  assert.equal(new Set(steps.map(({ path }) => path)).size, steps.length, "a file is named twice");
+  for (const { path } of steps) await Deno.stat(new URL(path, rootUrl));
+  const toPatch = steps.findIndex(({ path }) => path === "lib/scaler/api.ts") + 1;
+  assert.ok(
+    toPatch > 0 && toPatch <= 28 && steps.length <= 38,
+    `${toPatch} files to the PATCH, ${steps.length} in all`,
+  );
+});
+
 Deno.test("the README fits on a few screens", () => {
   assert.ok(readme.split("\n").length <= 150);
 });

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ConfigError } from "../errors.ts";
+import { ConfigError, errorMessage } from "../errors.ts";
 import type { Secret } from "./secret.ts";
 import { quoted, type Target, Unfit } from "./values.ts";
 import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./variables.ts";
@@ -115,7 +115,7 @@ function contentOf(path: string, name: string, context: Context): string {
   try {
     return context.readFile(path).replace(/[\r\n]+$/, "");
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorMessage(error);
     throw new Unfit(`${name}: can't read the file: ${reason} (got ${JSON.stringify(path)})`);
   }
 }

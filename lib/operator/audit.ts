@@ -9,7 +9,7 @@ import { getLogger } from "@logtape/logtape";
 import type { KeyedQueue } from "../async.ts";
 import type { UntrustedReason } from "../authorization/mod.ts";
 import type { CommandWord } from "../commands/mod.ts";
-import { CredentialError, isFatal, PermissionError } from "../errors.ts";
+import { CredentialError, errorMessage, isFatal, PermissionError } from "../errors.ts";
 import type { InboxEvent, RefusedEvent } from "../session/mod.ts";
 import type { Rollouts } from "./ports.ts";
 import type { Target } from "../config/mod.ts";
@@ -127,7 +127,7 @@ export class Audit {
         if (isFatal(error) && !(error instanceof CredentialError)) throw error;
         if (error instanceof PermissionError && this.#isForbidden) return;
         this.#isForbidden ||= error instanceof PermissionError;
-        const why = error instanceof Error ? error.message : String(error);
+        const why = errorMessage(error);
         logger.info("Cannot note on {target} what was done: {reason}", { target: alias, reason: why });
       }
     });

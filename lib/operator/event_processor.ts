@@ -6,7 +6,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { type Clock, Deadline, type KeyedQueue } from "../async.ts";
+import { type Clock, Deadline, type KeyedQueue, unlessAborted } from "../async.ts";
 import { hasAllowedUser, isRoomAllowed } from "../authorization/mod.ts";
 import {
   answering,
@@ -322,7 +322,11 @@ export class EventProcessor {
     if (before.length === 0) return this.#submit(command);
     queue.run(`status ${seq}`, async () => {
       using deadline = new Deadline(STATUS_WAITS_MS, stop, { clock });
-      await untilAborted(Promise.all(before.map(({ done }) => done)), deadline.signal);
+      try {
+        await unlessAborted(Promise.all(before.map(({ done }) => done)), deadline.signal);
+      } catch (error) {
+        if (!deadline.expired) throw error;
+      }
       stop.throwIfAborted();
       const underWay = before.filter((each) => this.#underWay.get(roomId)?.has(each)).map(({ typed }) => typed);
       this.#submit({ ...command, underWay });
@@ -404,13 +408,4 @@ function isPrivate(room: RoomFacts, sender: string, self: string): boolean {
 /** About a room rather than an event, so that its transaction id is always the same, and it is said but once. */
 function aboutRoom(roomId: string, eventId: string, text: Text): Answer {
   return { kind: "hint", sequence: 0, roomId, eventId, form: "notice", text, reply: false };
-}
-
-/** Resolves when the work has ended, or the signal is aborted. */
-function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  signal.addEventListener("abort", () => resolve(), { once: true });
-  work.then(() => resolve());
-  return promise;
 }

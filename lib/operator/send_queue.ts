@@ -7,7 +7,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { Clock, KeyedQueue } from "../async.ts";
 import type { Text } from "../commands/mod.ts";
-import { isFatal, isRefusal } from "../errors.ts";
+import { errorMessage, isFatal, isRefusal } from "../errors.ts";
 import { inThread, threadOf } from "./message.ts";
 import type { Answer, InboxEvent } from "../session/mod.ts";
 import type { Chat, Journal, Unsent } from "./ports.ts";
@@ -124,7 +124,7 @@ export class SendQueue {
   #drop({ transactionId, answer }: Unsent, error: unknown): void {
     this.#options.journal.drop(transactionId);
     const { roomId: room, eventId: event, kind } = answer;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorMessage(error);
     logger.warn("Dropped an answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });
   }
 

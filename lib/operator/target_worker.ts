@@ -9,7 +9,15 @@
 import { getLogger } from "@logtape/logtape";
 import { type Clock, Deadline, type KeyedQueue, Wakeup } from "../async.ts";
 import type { Why } from "../commands/mod.ts";
-import { ConflictError, CredentialError, isFatal, NotFoundError, PermissionError, RejectedError } from "../errors.ts";
+import {
+  ConflictError,
+  CredentialError,
+  errorMessage,
+  isFatal,
+  NotFoundError,
+  PermissionError,
+  RejectedError,
+} from "../errors.ts";
 import type { Audit, Observer, Refusal } from "./audit.ts";
 import { COMMAND_TRIED_FOR_MS, decide, isReady, UNANSWERED_TOLD_AFTER_MS } from "./decide.ts";
 import type { Call, Effect, Failure, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
@@ -280,7 +288,7 @@ export class TargetWorker {
     } catch (error) {
       signal.throwIfAborted();
       if (isFatal(error) && !(error instanceof CredentialError)) throw error;
-      logger.warn("Cannot diagnose {target}: {reason}", { target: this.#target.alias, reason: messageOf(error) });
+      logger.warn("Cannot diagnose {target}: {reason}", { target: this.#target.alias, reason: errorMessage(error) });
       this.#diagnosis = { problems: [], missingPermission: undefined, atMs };
     }
     return this.#diagnosis;
@@ -328,7 +336,7 @@ export class TargetWorker {
       what: call.kind,
       target: this.#target.alias,
       waitMs: Math.round(failure.retryAtMs - this.#options.clock.now()),
-      reason: messageOf(error),
+      reason: errorMessage(error),
     });
     return failure;
   }
@@ -459,7 +467,7 @@ export class TargetWorker {
           waitMs = waitAfter(backoff, error);
           observer.retried();
         }
-        logger.debug("Cannot watch {target}: {reason}", { target: alias, reason: messageOf(error) });
+        logger.debug("Cannot watch {target}: {reason}", { target: alias, reason: errorMessage(error) });
       }
       if (this.#isWatched) {
         this.#isWatched = false;
@@ -487,8 +495,4 @@ function isAnswered(error: unknown): boolean {
 /** The command's time is over; not merely the operator's. */
 function isTimeout(error: unknown, turn: Turn | undefined): boolean {
   return turn !== undefined && turn.scaleDeadline.expired && error === turn.scaleDeadline.signal.reason;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

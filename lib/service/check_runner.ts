@@ -6,6 +6,7 @@
  */
 
 import { sleep } from "../async.ts";
+import { errorMessage } from "../errors.ts";
 
 /** What a check found. */
 export interface Finding {
@@ -91,7 +92,7 @@ async function find(check: Check, { signal, deadlineMs = 10_000, graceMs = 5_000
   } catch (error) {
     signal.throwIfAborted();
     if (late.signal.aborted) return { ok: false, found: `no end after ${deadlineMs / 1_000} s` };
-    return { ok: false, found: error instanceof Error ? error.message : String(error) };
+    return { ok: false, found: errorMessage(error) };
   } finally {
     clearTimeout(timer);
     either.removeEventListener("abort", patience);

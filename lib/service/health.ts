@@ -4,8 +4,8 @@
  * @module
  */
 
-/** A verdict and its reason in a few words. */
-export interface Verdict {
+/** Whether all is well, and why. */
+export interface HealthStatus {
   /** All is well. */
   readonly ok: boolean;
   /** Why, or why not. */
@@ -74,12 +74,12 @@ export class Health {
   }
 
   /** Syncing makes progress or backs off: else only a restart helps. */
-  alive(): Verdict {
+  alive(): HealthStatus {
     return this.#now() <= this.#aliveUntilMs ? { ok: true, reason: "alive" } : { ok: false, reason: this.#stale() };
   }
 
   /** Commands are taken now. */
-  readiness(): Verdict {
+  readiness(): HealthStatus {
     const problem = this.problem();
     if (problem !== undefined && this.#phase !== "stopping") return { ok: false, reason: problem };
     if (this.#phase !== "ready") return { ok: false, reason: this.#phase };

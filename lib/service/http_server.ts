@@ -8,9 +8,10 @@
  */
 
 import { getLogger } from "@logtape/logtape";
+import { errorMessage } from "../errors.ts";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import type { Health, Verdict } from "./health.ts";
+import type { Health, HealthStatus } from "./health.ts";
 import type { Metrics } from "./metrics.ts";
 
 const logger = getLogger(["openclaw-toggle", "service"]);
@@ -76,7 +77,7 @@ export async function serveHealth(
     await listening;
   } catch (error) {
     const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorMessage(error);
     throw new Error(
       `Cannot listen on ${host}:${address.port}: ${reason}. Set HTTP_ADDRESS to another address, or to off`,
       { cause: error },
@@ -107,7 +108,7 @@ async function answer(
     });
     response.end(method === "HEAD" ? "" : body);
   };
-  const tell = ({ ok, reason }: Verdict): void => say(ok ? 200 : 503, `${reason}\n`);
+  const tell = ({ ok, reason }: HealthStatus): void => say(ok ? 200 : 503, `${reason}\n`);
   const answers = new Map<string, () => void | Promise<void>>([
     ["/healthz", () => tell(health.alive())],
     ["/readyz", () => tell(health.readiness())],

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Deadline } from "../async.ts";
+import { Deadline, unlessAborted } from "../async.ts";
 
 /** How long work may take to end, milliseconds: the effect in hand, a request that is being written. */
 const GRACE_MS = 5_000;
@@ -72,7 +72,7 @@ export class Lifetime implements AsyncDisposable {
    * @throws what it throws; the first failure of a loop; the signal's reason
    */
   async until<Value>(work: Promise<Value>): Promise<Value> {
-    return await Promise.race([this.watch(work), this.#failed.promise, aborted(this.signal)]);
+    return await unlessAborted(Promise.race([this.watch(work), this.#failed.promise]), this.signal);
   }
 
   /**
@@ -83,7 +83,7 @@ export class Lifetime implements AsyncDisposable {
   async finish(work: Promise<void>): Promise<void> {
     const watched = this.watch(work);
     try {
-      await Promise.race([watched, this.#failed.promise, aborted(this.signal)]);
+      await unlessAborted(Promise.race([watched, this.#failed.promise]), this.signal);
     } catch (error) {
       if (!this.signal.aborted || error !== this.signal.reason) throw error;
       await this.#atMost(watched);
@@ -98,7 +98,11 @@ export class Lifetime implements AsyncDisposable {
 
   async #atMost(work: Promise<unknown>): Promise<void> {
     using deadline = new Deadline(this.#graceMs, new AbortController().signal);
-    await Promise.race([work, aborted(deadline.signal).catch(() => {})]);
+    try {
+      await unlessAborted(work, deadline.signal);
+    } catch (error) {
+      if (!deadline.expired) throw error;
+    }
   }
 
   /** Awaits work that heeds the signal itself, and tells of a panic in it before anything is closed. */
@@ -119,11 +123,4 @@ export class Lifetime implements AsyncDisposable {
   #end(reason: unknown): void {
     this.#ending.abort(reason);
   }
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal.aborted) return reject(signal.reason);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
 }

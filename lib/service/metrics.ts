@@ -165,7 +165,7 @@ export class Metrics {
 }
 
 /** Nobody counts where nobody asks. */
-export const uncounted: Omit<Metrics, "contentType" | "text"> = {
+export const noMetrics: Omit<Metrics, "contentType" | "text"> = {
   refused: () => {},
   commanded: () => {},
   undecryptable: () => {},

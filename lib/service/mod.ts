@@ -6,10 +6,10 @@
  */
 
 export { type Check, type CheckOptions, type Finding, runChecks } from "./check_runner.ts";
-export { Health, type Verdict } from "./health.ts";
+export { Health, type HealthStatus } from "./health.ts";
 export { Lifetime } from "./lifetime.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";
-export { type Metric, METRICS, Metrics, uncounted } from "./metrics.ts";
+export { type Metric, METRICS, Metrics, noMetrics } from "./metrics.ts";
 export { every, hourly } from "./periodic.ts";
 export { type HealthServer, serveHealth } from "./http_server.ts";
 export { type Process, Shutdown } from "./shutdown.ts";

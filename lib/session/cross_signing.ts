@@ -10,7 +10,15 @@ import { DeviceId, type OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto
 import { getLogger } from "@logtape/logtape";
 import { Backoff, type Clock, operatorPolicy, retry, systemClock } from "../async.ts";
 import type { Secret } from "../config/mod.ts";
-import { ConfigError, CredentialError, RejectedError, StoreError, TokenRefused, TransientError } from "../errors.ts";
+import {
+  ConfigError,
+  CredentialError,
+  errorMessage,
+  RejectedError,
+  StoreError,
+  TokenRefused,
+  TransientError,
+} from "../errors.ts";
 import { type Json, list, object, text, texts } from "../json.ts";
 import type { CrossSigningKeys, Store } from "../store/mod.ts";
 import type { HomeserverClient } from "./homeserver_client.ts";
@@ -67,7 +75,7 @@ export async function ensureIdentity(
     return await bringIntoOrder(options, reset, signal);
   } catch (error) {
     if (reset || signal.aborted || isOthersFailure(error)) throw error;
-    return { signed: false, reason: error instanceof Error ? error.message : String(error) };
+    return { signed: false, reason: errorMessage(error) };
   }
 }
 

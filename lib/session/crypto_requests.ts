@@ -7,7 +7,7 @@
  */
 
 import { RequestType, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
-import { count, type Json, object, text } from "../json.ts";
+import { count, isObject, type Json, object, text } from "../json.ts";
 import { path, type Request } from "./homeserver_client.ts";
 
 /** A request that the Rust crypto wants sent; `id` is missing on those that are not marked as sent. */
@@ -164,10 +164,6 @@ function failures(answer: Json): Json {
 
 function isText(value: string): boolean {
   return text(value) !== undefined;
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** `algorithm:name` (Matrix spec v1.16, client-server API, 11.12.1, `/keys/claim`). */

@@ -13,5 +13,6 @@ export { type LoggedIn, tryLogin } from "./login.ts";
 export { openSession, type OpenSessionOptions } from "./connect.ts";
 export { type ClientOptions, HomeserverClient, type Request } from "./homeserver_client.ts";
 export type { HttpRequest, HttpResponse } from "../http.ts";
+export type { RestoreDetection } from "./restore_detection.ts";
 export { Session } from "./session.ts";
 export type { HomeserverRetryOptions } from "./sync_loop.ts";

@@ -7,12 +7,18 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { RejectedError } from "../errors.ts";
+import { Backoff, Deadline, operatorPolicy, retry, sleep } from "../async.ts";
+import { errorMessage, RejectedError } from "../errors.ts";
 import { count } from "../json.ts";
 import type { Store } from "../store/mod.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+/** For the request at the end, milliseconds. */
+const AT_END_MS = 2_000;
 
 /** The counter of one device, since a new device has a new crypto store. */
 export class RestoreDetection {
@@ -20,6 +26,7 @@ export class RestoreDetection {
   readonly #store: Store;
   readonly #path: string;
 
+  /** By the account data of `userId`, in which each device has an entry of its own. */
   constructor(client: HomeserverClient, store: Store, userId: string, deviceId: string) {
     this.#client = client;
     this.#store = store;
@@ -51,6 +58,25 @@ export class RestoreDetection {
       log.warning("Cannot note the store's age, so a restored backup would not be noticed: {reason}", {
         reason: error.message,
       });
+    }
+  }
+
+  /** Raises it once a day, however long the homeserver does not answer, until the signal ends it. */
+  async raiseDaily(signal: AbortSignal): Promise<never> {
+    for (;;) {
+      await sleep(DAY_MS, signal);
+      const backoff = new Backoff({ ...operatorPolicy(Infinity), maxMs: HOUR_MS });
+      await retry((signal) => this.raise(signal), { backoff }, signal);
+    }
+  }
+
+  /** Raises it if that can be done at once, so that a backup of this run is told from one made while nothing runs. */
+  async raiseAtEnd(): Promise<void> {
+    using deadline = new Deadline(AT_END_MS, new AbortController().signal);
+    try {
+      await this.raise(deadline.signal);
+    } catch (error) {
+      log.info("a backup of this run would not be told from one of now: {reason}", { reason: errorMessage(error) });
     }
   }
 

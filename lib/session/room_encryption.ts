@@ -13,18 +13,18 @@ import {
   RoomId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { getLogger } from "@logtape/logtape";
-import { RejectedError, StoreError, TransientError } from "../errors.ts";
+import { errorMessage, RejectedError, StoreError, TransientError } from "../errors.ts";
 import type { Store, StoredEncryption, StoredRoom } from "../store/mod.ts";
 import { type Json, object } from "../json.ts";
 import { KeyedMutex } from "../async.ts";
 import { userIds } from "./crypto_requests.ts";
+import { MEGOLM } from "./sync_response.ts";
 import type { SendProblem } from "./facts.ts";
 import type { CryptoMachine } from "./crypto_machine.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-const MEGOLM = "m.megolm.v1.aes-sha2";
 /** The specification's defaults and what we let a room ask for (client-server API, 11.12.5, `m.room.encryption`). */
 const WEEK_MS = 604_800_000;
 const HOUR_MS = 3_600_000;
@@ -144,7 +144,7 @@ export class RoomEncryption {
           : await olm.encryptRoomEvent(new RoomId(roomId), event.type, JSON.stringify(event.content));
       }, signal).catch((error) => {
         if (error instanceof WebAssembly.RuntimeError || error instanceof StoreError || signal.aborted) throw error;
-        throw refused(error instanceof Error ? error.message : String(error), "ENCRYPTION_FAILED");
+        throw refused(errorMessage(error), "ENCRYPTION_FAILED");
       });
       if (typeof made === "string") return made;
       await this.#machine.share(made, signal);

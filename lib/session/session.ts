@@ -62,6 +62,8 @@ export interface SessionOptions {
 export class Session implements Disposable {
   /** Our own user id. */
   readonly self: string;
+  /** Tells a store that was restored from a backup, by a counter that is to be raised. */
+  readonly restoreDetection: RestoreDetection;
   readonly #client: HomeserverClient;
   readonly #store: Store;
   readonly #machine: CryptoMachine;
@@ -85,6 +87,7 @@ export class Session implements Disposable {
   constructor(options: SessionOptions) {
     const { client, store, machine, self, displayName, allowedUsers, onlySignedDevices, now } = options;
     this.self = self;
+    this.restoreDetection = options.restoreDetection;
     this.#client = client;
     this.#store = store;
     this.#machine = machine;
@@ -293,6 +296,13 @@ export class Session implements Disposable {
     return this.#machine.isSigned;
   }
 
+  /** Why no answer can be encrypted, and what to do; undefined if it can. */
+  get signingProblem(): string | undefined {
+    if (!this.#options.onlySignedDevices || this.isSigned) return undefined;
+    return "SENDER_TRUST=cross-signed, and this device is not signed by the account's own identity: give RECOVERY_KEY, " +
+      "or run --reset-identity once";
+  }
+
   /** What the homeserver publishes of a user. */
   published(userId: string, signal: AbortSignal): Promise<Published> {
     signal.throwIfAborted();
@@ -410,15 +420,6 @@ export class Session implements Disposable {
       signal,
     );
     return text(json["room_id"]) ?? "";
-  }
-
-  /**
-   * Raises the counter by which a store that was restored from a backup is noticed: once a day, and at the end.
-   *
-   * @throws TransientError if the homeserver did not answer
-   */
-  async raiseStoreCounter(signal: AbortSignal): Promise<void> {
-    await this.#options.restoreDetection.raise(signal);
   }
 
   /** Closes the crypto and the connections. */

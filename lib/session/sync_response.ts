@@ -9,7 +9,8 @@ import type { Entering, NewEvent, Store, StoredEncryption, StoredRoom } from "..
 import { count, type Json, list, object, objects, text, texts } from "../json.ts";
 import type { RefusedEvent } from "./facts.ts";
 
-const MEGOLM = "m.megolm.v1.aes-sha2";
+/** The one algorithm of room encryption (client-server API, 11.12.4.3). */
+export const MEGOLM = "m.megolm.v1.aes-sha2";
 const STATE_TYPES = ["m.room.member", "m.room.encryption", "m.room.create"];
 const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m.key.verification.*"];
 /** What a timeline may bring before the server says `limited` and the rest is fetched. */

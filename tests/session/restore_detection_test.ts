@@ -85,7 +85,7 @@ Deno.test("openSession() takes no later state of the same store for a restored o
       : world.homeserver.fault({ method: "PUT", path, answer: { status: 403, body: { errcode: "M_FORBIDDEN" } } });
     await using running = await world.open();
     devices.add(deviceOf(running));
-    await running.session.raiseStoreCounter(never);
+    await running.session.restoreDetection.raise(never);
   }
   assert.equal(devices.size, 1);
 });
