@@ -118,6 +118,18 @@ const commands: readonly Case[] = [
     then: ["remember rooms, rollout", "answer refused deleted-device: not-authorized"],
   },
   {
+    given: "an extend, which changes when it stops",
+    state: { command: extend, timer },
+    observed: { scale: ready },
+    then: ["authorize"],
+  },
+  {
+    given: "an extend that is no longer its sender's wish for certain",
+    state: { command: extend, timer },
+    observed: { scale: ready, authorization: { refusal: "deleted-device" } },
+    then: ["remember rooms, rollout", "answer refused deleted-device: not-authorized"],
+  },
+  {
     given: "a start that the API server has accepted",
     state: { command: start },
     observed: { accepted: toOne },

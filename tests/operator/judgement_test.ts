@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { Judge } from "../../lib/operator/judgement.ts";
+import type { InboxEvent } from "../../lib/operator/ports.ts";
+import { alice, decrypted, goodSender, phone, room, settings, World } from "./fakes.ts";
+
+Deno.test("Judge.judge() goes by the pin that another message of the sender has set meanwhile", async () => {
+  const tablet = { deviceId: "TABLET", ed25519: "key of TABLET", crossSignedByOwner: false };
+  const unsigned = { ...goodSender, identity: undefined };
+  const payloads = [
+    decrypted("start", { sessionId: "one", messageIndex: 0 }, { senderFacts: { ...unsigned, devices: [phone] } }),
+    decrypted("stop", { sessionId: "two", messageIndex: 0 }, {
+      senderFacts: {
+        ...unsigned,
+        device: { ...tablet, deleted: false, sameKeysAsSession: true },
+        devices: [phone, tablet],
+      },
+    }),
+  ];
+  const world = new World();
+  const chat = {
+    room: (roomId: string) => world.rooms.get(roomId),
+    read: ({ seq }: InboxEvent) => Promise.resolve(payloads[seq] ?? assert.fail()),
+    published: () => assert.fail("not asked"),
+  };
+  const pins = { get: (user: string) => world.pins.get(user), set: world.pins.set.bind(world.pins) };
+  const judge = new Judge(chat, pins, world.clock, settings);
+  const { signal } = new AbortController();
+  const message = { roomId: room, sender: alice, event: {}, receivedAtMs: 0, ageMs: 0 };
+  const judgements = await Promise.all(
+    payloads.map((_, seq) => judge.judge({ ...message, seq, eventId: `$${seq}` }, signal)),
+  );
+  assert.deepEqual(
+    judgements.map((judgement) =>
+      judgement.kind === "readable" && !judgement.verdict.trusted && judgement.verdict.reason
+    ),
+    [false, "new-device"],
+  );
+  const pin = world.pins.get(alice);
+  assert.deepEqual(pin?.kind === "devices" && pin.devices.map(({ deviceId }) => deviceId), ["PHONE"]);
+});
