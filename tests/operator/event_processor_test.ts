@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { inspect } from "node:util";
+import { configure, reset } from "@logtape/logtape";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
 import type { InboxEvent, Payload, RoomFacts, SenderFacts } from "../../lib/session/mod.ts";
 import type { OperatorConfig } from "../../lib/operator/mod.ts";
@@ -536,6 +538,43 @@ Deno.test("Operator does not let a message that fails for an unknown reason end 
   await world.clock.advance(10_000);
   assert.deepEqual([1, 2].map((seq) => world.outcome(seq)), ["unreadable", "done"]);
   assert.deepEqual(world.effects, [1]);
+});
+
+Deno.test("Operator's log tells where it failed at a message, and never what stands in it", async () => {
+  const lines: string[] = [];
+  await configure({
+    reset: true,
+    sinks: { all: ({ properties }) => void lines.push(inspect(properties)) },
+    loggers: [{ category: ["openclaw-toggle", "operator"], lowestLevel: "error", sinks: ["all"] }, {
+      category: ["logtape", "meta"],
+      lowestLevel: "fatal",
+    }],
+  });
+  try {
+    const world = new World();
+    world.afterRead = () => void JSON.parse("my secret");
+    await using running = world.start();
+    await running.receive("start");
+    await world.clock.advance(10_000);
+    assert.equal(world.outcome(1), "unreadable");
+    assert.match(lines.join("\n"), /reason: 'SyntaxError at .*\$event1|\$event1[^]*reason: 'SyntaxError at /);
+    assert.doesNotMatch(lines.join("\n"), /secret/);
+  } finally {
+    await reset();
+  }
+});
+
+Deno.test("Operator shows 150 ms after its receipt that a command was seen, however long it waited to be read", async () => {
+  const world = new World({ echo: "message" });
+  world.before = (call) => {
+    if (call === "scaler.read") throw new TransientError("away");
+  };
+  await using running = world.start();
+  await running.receive("start", { receivedAtMs: world.clock.nowMs - 100 });
+  await world.clock.advance(49);
+  assert.deepEqual(world.story, []);
+  await world.clock.advance(1);
+  assert.deepEqual(world.story, ["🦞 start"]);
 });
 
 Deno.test("Operator uses a ciphertext up for its sender only", async () => {

@@ -192,6 +192,40 @@ Deno.test("Operator.run() does nothing when it is told to end at once", async ()
   assert.deepEqual(world.effects, []);
 });
 
+Deno.test("Operator killed as it writes a started target's timer down stops the target in its next life", async () => {
+  const world = new World();
+  // What the target is remembered by is written for the command alone, then.
+  world.mayWatch = false;
+  {
+    await using running = world.start("before save");
+    await running.receive("start 2h");
+    assert.ok(await running.ended instanceof Killed);
+  }
+  await using _again = world.start();
+  await world.clock.advance(2 * 3_600_000);
+  assert.deepEqual(world.effects, [1, 0]);
+  assert.equal(world.outcome(1), "done");
+});
+
+Deno.test("Operator strikes pinned devices that are gone, at its start and when it is told of a change", async () => {
+  const [phone, tablet] = ["PHONE", "TABLET"].map((deviceId) => ({ deviceId, ed25519: `key of ${deviceId}` }));
+  const device = (listed: typeof phone) => ({ ...listed ?? assert.fail(), crossSignedByOwner: false });
+  const world = new World();
+  world.pins.set(alice, { kind: "devices", devices: [device(phone), device(tablet)], sinceMs: 0 });
+  const trusted = () => {
+    const pin = world.pins.get(alice);
+    return pin?.kind === "devices" && pin.devices.map(({ deviceId }) => deviceId);
+  };
+  world.published.set(alice, { identity: undefined, devices: [device(tablet)] });
+  await using running = world.start();
+  await rest();
+  assert.deepEqual(trusted(), ["TABLET"]);
+  world.published.set(alice, { identity: undefined, devices: [device(phone)] });
+  running.operator.devicesChanged([alice]);
+  await rest();
+  assert.deepEqual(trusted(), []);
+});
+
 Deno.test("Operator wants a target", () => {
   assert.throws(() => new World({ targets: [] }).start(), ConfigError);
 });
