@@ -136,3 +136,10 @@ export function isFatal(error: unknown): boolean {
 export function isRefusal(error: unknown): error is PermissionError | NotFoundError | RejectedError {
   return error instanceof PermissionError || error instanceof NotFoundError || error instanceof RejectedError;
 }
+
+/** What failed, and where. An error's own words may quote the message, as those of JSON do. */
+export function placeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "a value that is no error was thrown";
+  const place = /^\s+at .*$/m.exec(error.stack ?? "")?.[0].trim();
+  return place === undefined ? error.name : `${error.name} ${place}`;
+}

@@ -23,7 +23,7 @@ import {
   unknownCommand,
   untrusted,
 } from "../commands/mod.ts";
-import { isFatal } from "../errors.ts";
+import { isFatal, placeOf } from "../errors.ts";
 import type { Audit, Outcome, Refusal } from "./audit.ts";
 import type { Authorization, Authorizer } from "./authorizer.ts";
 import { ageOf, type Message, messageOf } from "./message.ts";
@@ -376,13 +376,6 @@ export class EventProcessor {
     this.#options.sendQueue.settle(seq, outcome, answers);
     return "settled";
   }
-}
-
-/** What failed, and where. An error's own words may quote the message, as those of JSON do. */
-function placeOf(error: unknown): string {
-  if (!(error instanceof Error)) return "a value that is no error was thrown";
-  const place = /^\s+at .*$/m.exec(error.stack ?? "")?.[0].trim();
-  return place === undefined ? error.name : `${error.name} ${place}`;
 }
 
 /** A message in clear or encrypted, or a step of a verification, which the chat deals with; and not redacted. */

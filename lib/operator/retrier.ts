@@ -6,7 +6,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { type Backoff, type BackoffPolicy, type Clock, retry } from "../async.ts";
-import { isFatal, isRefusal, TransientError } from "../errors.ts";
+import { isFatal, isRefusal, placeOf, TransientError } from "../errors.ts";
 import type { Observer } from "./audit.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
@@ -53,7 +53,10 @@ export class Retrier {
         if (isRefusal(error)) return refusals;
         return error instanceof TransientError || ++unknown <= unknownFailures;
       },
-      onRetry: ({ message: reason }, waitMs) => {
+      onRetry: (error, waitMs) => {
+        // Of a kind that the code does not know, the words may quote a message.
+        const isKnown = error instanceof TransientError || isRefusal(error);
+        const reason = isKnown ? error.message : placeOf(error);
         this.#observer.retried();
         logger.warn("Cannot {what}, next try in {waitMs} ms: {reason}", { what, waitMs: Math.round(waitMs), reason });
       },

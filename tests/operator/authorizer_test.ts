@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { Judge } from "../../lib/operator/judgement.ts";
-import type { InboxEvent } from "../../lib/operator/ports.ts";
-import { alice, decrypted, goodSender, phone, room, settings, World } from "./fakes.ts";
+import { Authorizer } from "../../lib/operator/authorizer.ts";
+import type { InboxEvent } from "../../lib/session/mod.ts";
+import { alice, config, decrypted, goodSender, phone, room, World } from "./fakes.ts";
 
-Deno.test("Judge.judge() goes by the pin that another message of the sender has set meanwhile", async () => {
+Deno.test("Authorizer.authorize() goes by the pin that another message of the sender has set meanwhile", async () => {
   const tablet = { deviceId: "TABLET", ed25519: "key of TABLET", crossSignedByOwner: false };
   const unsigned = { ...goodSender, identity: undefined };
   const payloads = [
@@ -23,16 +23,14 @@ Deno.test("Judge.judge() goes by the pin that another message of the sender has 
     published: () => assert.fail("not asked"),
   };
   const pins = { get: (user: string) => world.pins.get(user), set: world.pins.set.bind(world.pins) };
-  const judge = new Judge(chat, pins, world.clock, settings);
+  const authorizer = new Authorizer(chat, pins, world.clock, config);
   const { signal } = new AbortController();
   const message = { roomId: room, sender: alice, event: {}, receivedAtMs: 0, ageMs: 0 };
-  const judgements = await Promise.all(
-    payloads.map((_, seq) => judge.judge({ ...message, seq, eventId: `$${seq}` }, signal)),
+  const authorizations = await Promise.all(
+    payloads.map((_, seq) => authorizer.authorize({ ...message, seq, eventId: `$${seq}` }, signal)),
   );
   assert.deepEqual(
-    judgements.map((judgement) =>
-      judgement.kind === "readable" && !judgement.verdict.trusted && judgement.verdict.reason
-    ),
+    authorizations.map((each) => each.kind === "readable" && !each.verdict.trusted && each.verdict.reason),
     [false, "new-device"],
   );
   const pin = world.pins.get(alice);
