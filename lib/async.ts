@@ -147,7 +147,7 @@ export interface BackoffPolicy {
 }
 
 /** A server's `Retry-After` is honoured up to this; more would let one answer silence the operator. */
-export const MAX_RETRY_AFTER_MS = 5 * 60_000;
+const MAX_RETRY_AFTER_MS = 5 * 60_000;
 /** And from this on; less would be a request loop at the server's bidding. */
 const MIN_RETRY_AFTER_MS = 250;
 

@@ -53,7 +53,7 @@ export interface ListedKeys {
   readonly curve25519: string | undefined;
 }
 
-/** Says something in a room for the crypto; returns the answer's body. */
+/** Sends a message of the crypto into a room; returns the answer's body. */
 export type RoomMessageSender = (request: OutgoingRequest, signal: AbortSignal) => Promise<string>;
 
 /** What the crypto of a device is opened with. */
@@ -95,7 +95,7 @@ export class CryptoMachine implements Disposable {
   /** Numbers of our own keys at the homeserver, as the crypto was told last. */
   #toldKeys = "";
   #tellAgainAtMs = 0;
-  /** Messages in rooms that are being said: saying one comes by here again. */
+  /** Messages into rooms that are being sent: sending one comes by here again. */
   readonly #roomMessagesInFlight = new Set<string>();
   #sendRoomMessage: RoomMessageSender | undefined;
 
@@ -239,7 +239,7 @@ export class CryptoMachine implements Disposable {
     return this.#isSigned;
   }
 
-  /** Says from now on what the crypto wants said in rooms: its part of verifications. */
+  /** Sends from now on what the crypto wants sent into rooms: its part of verifications. */
   sendRoomMessagesWith(send: RoomMessageSender): void {
     this.#sendRoomMessage = send;
   }

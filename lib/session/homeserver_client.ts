@@ -1,5 +1,5 @@
 /**
- * HomeserverClient to the homeserver: one function, with a deadline over headers and body, and failures translated into the
+ * Requests to the homeserver: one function, with a deadline over headers and body, and failures translated into the
  * few kinds that the rest of the program tells apart. Knows nothing of what is asked.
  *
  * @module

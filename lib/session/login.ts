@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Deadline } from "../async.ts";
 import type { Login } from "../config/mod.ts";
 import { CredentialError, RejectedError, TokenRefused, TransientError } from "../errors.ts";
 import { type Json, list, object, text } from "../json.ts";
@@ -63,13 +64,9 @@ export async function tryLogin(
 
 /** Logs out, also where what the login was for has been given up meanwhile. */
 async function leave(client: HomeserverClient): Promise<void> {
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(new TransientError("Cannot log out: no answer within 5 s")), 5_000);
-  try {
-    await logOut(client, late.signal);
-  } finally {
-    clearTimeout(timer);
-  }
+  const reason = new TransientError("Cannot log out: no answer within 5 s");
+  using deadline = new Deadline(5_000, new AbortController().signal, { reason });
+  await logOut(client, deadline.signal);
 }
 
 /** A user's full id, where that of somebody at the same homeserver is known. */
@@ -193,7 +190,7 @@ async function owner(
  *
  * @throws TransientError if the homeserver could not be asked; a token that is already refused is no error
  */
-export async function logOut(client: HomeserverClient, signal: AbortSignal): Promise<void> {
+async function logOut(client: HomeserverClient, signal: AbortSignal): Promise<void> {
   try {
     await client.send({ method: "POST", path: "/_matrix/client/v3/logout", body: {} }, signal);
   } catch (error) {

@@ -1,7 +1,7 @@
 /**
  * Being verified by emoji: accepts the requests of allowed users, shows the emojis in the log, and confirms. That lets
  * people make sure of the operator; it gives them no standing here, so what the crypto notes of them is undone and
- * what it would publish of them is not sent (see `machine.ts`).
+ * what it would publish of them is not sent (see `crypto_machine.ts`).
  *
  * @module
  */
