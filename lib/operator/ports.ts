@@ -191,8 +191,11 @@ export interface Journal {
   /** Queues an answer without settling anything. A transaction id already known is left as it is. */
   say(answer: Answer): void;
 
-  /** Unsent answers, earliest first. */
-  unsent(): readonly Unsent[];
+  /** Rooms with unsent answers, the room of the earliest one first. */
+  roomsToAnswer(): readonly string[];
+
+  /** Unsent answers of a room, earliest first, so many at most. */
+  unsent(roomId: string, most: number): readonly Unsent[];
 
   /** Notes that an answer was sent, and as which event. */
   sent(transactionId: string, eventId: string): void;

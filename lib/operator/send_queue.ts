@@ -32,7 +32,7 @@ export interface SendQueueOptions {
   /** Sends. */
   readonly chat: Pick<Chat, "send">;
   /** Holds what is unsent. */
-  readonly journal: Pick<Journal, "drop" | "say" | "sent" | "sentAs" | "settle" | "unsent">;
+  readonly journal: Pick<Journal, "drop" | "roomsToAnswer" | "say" | "sent" | "sentAs" | "settle" | "unsent">;
   /** Tells when an answer is too old. */
   readonly clock: Pick<Clock, "now">;
   /** Runs it in the background. */
@@ -69,7 +69,7 @@ export class SendQueue {
   /** Starts to send what is unsent. */
   drain(): void {
     const { queue, stop } = this.#options;
-    for (const roomId of this.#roomsToAnswer()) {
+    for (const roomId of this.#options.journal.roomsToAnswer()) {
       if (this.#sending.has(roomId)) continue;
       this.#sending.add(roomId);
       queue.run(`send ${roomId}`, () => this.#sendAll(roomId, stop));
@@ -78,22 +78,24 @@ export class SendQueue {
 
   /** Tries once more, without retries, to send what is unsent: for the end. */
   async flush(): Promise<void> {
-    await Promise.all([...this.#roomsToAnswer()].map(async (roomId) => {
-      try {
-        await this.#sendAll(roomId, undefined);
-      } catch (error) {
-        if (isFatal(error)) throw error;
-        logger.info("Answers for {room} are kept for the next start: {reason}", {
-          room: roomId,
-          reason: String(error),
-        });
-      }
-    }));
+    await Promise.all(
+      this.#options.journal.roomsToAnswer().map(async (roomId) => {
+        try {
+          await this.#sendAll(roomId, undefined);
+        } catch (error) {
+          if (isFatal(error)) throw error;
+          logger.info("Answers for {room} are kept for the next start: {reason}", {
+            room: roomId,
+            reason: String(error),
+          });
+        }
+      }),
+    );
   }
 
   async #sendAll(roomId: string, retryUntil: AbortSignal | undefined): Promise<void> {
     for (;;) {
-      const next = this.#options.journal.unsent().find(({ answer }) => answer.roomId === roomId);
+      const [next] = this.#options.journal.unsent(roomId, 1);
       if (next === undefined) return void this.#sending.delete(roomId);
       await this.#sendOrDrop(next, retryUntil);
     }
@@ -126,9 +128,5 @@ export class SendQueue {
     const { roomId: room, eventId: event, kind } = answer;
     const reason = errorMessage(error);
     logger.warn("Dropped an answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });
-  }
-
-  #roomsToAnswer(): Set<string> {
-    return new Set(this.#options.journal.unsent().map(({ answer }) => answer.roomId));
   }
 }

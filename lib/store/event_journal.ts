@@ -146,9 +146,19 @@ export class EventJournal {
     );
   }
 
-  /** Unsent answers, earliest first. */
-  unsent<Answer extends StoredAnswer>(): readonly { transactionId: string; answer: Answer; writtenAtMs: number }[] {
-    return this.#database.all("SELECT * FROM answers WHERE content IS NOT NULL ORDER BY id").map((row) => {
+  /** Rooms with unsent answers, the room of the earliest one first. */
+  roomsToAnswer(): readonly string[] {
+    const sql = "SELECT room_id FROM answers WHERE content IS NOT NULL GROUP BY room_id ORDER BY min(id)";
+    return this.#database.all(sql).map(({ room_id }) => String(room_id));
+  }
+
+  /** Unsent answers of a room, earliest first, so many at most: after an outage there may be thousands. */
+  unsent<Answer extends StoredAnswer>(
+    roomId: string,
+    most: number,
+  ): readonly { transactionId: string; answer: Answer; writtenAtMs: number }[] {
+    const sql = "SELECT * FROM answers WHERE room_id = ? AND content IS NOT NULL ORDER BY id LIMIT ?";
+    return this.#database.all(sql, roomId, most).map((row) => {
       const id = String(row.transaction_id);
       const answer = this.#seal.open(row.content, "answer", id) as Answer;
       return { transactionId: id, answer, writtenAtMs: Number(row.written_at_ms) };

@@ -94,6 +94,10 @@ export const stateSchema: Schema = {
     -- Display names, of users who may be mentioned.
     ALTER TABLE joined_members ADD COLUMN name TEXT;
   `,
+    `
+    DROP INDEX unsent;
+    CREATE INDEX unsent ON answers (room_id, id) WHERE content IS NOT NULL;
+  `,
   ],
 };
 

@@ -16,7 +16,7 @@ Deno.test(`killed ${KILLS} times at random moments, the operator loses nothing a
 
   await using store = await openStore({ folder: place.store, holder: { host: "test", pid: Deno.pid } });
   assert.deepEqual(store.journal.unsettled(0), []);
-  assert.deepEqual(store.journal.unsent(), []);
+  assert.deepEqual(store.journal.roomsToAnswer(), []);
   const pin = store.pins.get<Pin>(place.anna.userId);
   assert.equal(pin?.kind === "identity" && pin.masterKey, await place.anna.crypto.masterKey());
 });

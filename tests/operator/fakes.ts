@@ -303,7 +303,8 @@ export class World {
   /** What became of an answer. */
   stateOf(answer: Pick<Answer, "eventId" | "kind" | "sequence">): "unsent" | "sent" | "dropped" {
     const { journal } = this.store;
-    if (journal.unsent().some((each) => each.transactionId === transactionIdOf(answer))) return "unsent";
+    const unsent = journal.roomsToAnswer().flatMap((roomId) => journal.unsent(roomId, 1_000));
+    if (unsent.some((each) => each.transactionId === transactionIdOf(answer))) return "unsent";
     return journal.sentAs(answer) === undefined ? "dropped" : "sent";
   }
 
@@ -390,7 +391,8 @@ export class World {
           this.#outcomes.set(this.#eventIds.get(seq) ?? "", outcome);
         }),
       say: (answer) => life.sync("say", () => journal.say(answer)),
-      unsent: () => life.sync("unsent", () => journal.unsent<Answer>()),
+      roomsToAnswer: () => journal.roomsToAnswer(),
+      unsent: (roomId, most) => life.sync("unsent", () => journal.unsent<Answer>(roomId, most)),
       sent: (transactionId, eventId) => life.sync("sent", () => journal.sent(transactionId, eventId)),
       drop: (transactionId) => life.sync("drop", () => journal.drop(transactionId)),
       isOurs: (eventId) => journal.isOurs(eventId),

@@ -39,7 +39,7 @@ Deno.test("Operator killed anywhere has one effect and one answer per command in
       assert.deepEqual(world.effects, [1]);
       assert.deepEqual(world.texts, [`🦞 start\n${on}`]);
       assert.equal(world.outcome(1), "done");
-      assert.deepEqual(world.store.journal.unsent(), []);
+      assert.deepEqual(world.store.journal.roomsToAnswer(), []);
     });
   }
 });

@@ -43,7 +43,10 @@ Deno.test("EventJournal has in the next life where each event stood in this one"
   assert.deepEqual(first?.inbox, { seq: places[0], ...event("$new") });
   assert.deepEqual(third?.progress, { state: "begun", command: intent });
   assert.deepEqual(later.journal.unsettled(places[0] ?? 0).length, 2);
-  assert.deepEqual(later.journal.unsent().map(({ answer }) => answer), [answer("$settled", 0), answer("$settled", 1)]);
+  assert.deepEqual(later.journal.unsent("!r", 10).map(({ answer }) => answer), [
+    answer("$settled", 0),
+    answer("$settled", 1),
+  ]);
   assert.equal(later.rooms.addEvent(event("$settled"), { state: "new" }), false, "settled events stay known");
 });
 
@@ -73,7 +76,7 @@ Deno.test("EventJournal refuses to change an event that is settled, held or unkn
     assert.throws(() => journal.undecryptable(seq, "s"), /Cannot change the event/);
     assert.throws(() => journal.claim(seq, { sessionId: "s", messageIndex: 0 }), /Cannot change the event/);
   }
-  assert.deepEqual(journal.unsent(), [], "answers are queued together with settling, or not at all");
+  assert.deepEqual(journal.unsent("!r", 10), [], "answers are queued together with settling, or not at all");
 });
 
 Deno.test("EventJournal.claim() lets one event have a ciphertext", async () => {
@@ -150,7 +153,7 @@ Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was u
   assert.deepEqual(["$1", "$2"].map((id) => later.rooms.knows("!r", id)), [false, false]);
   assert.deepEqual(standing(later), [["$old", "new"]]);
   assert.equal(later.journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), undefined);
-  assert.equal(later.journal.unsent().length, 1, "what is to be sent stays");
+  assert.equal(later.journal.unsent("!r", 10).length, 1, "what is to be sent stays");
 
   const { journal } = await folder.life();
   for (const [messageIndex, accepted] of [[4, false], [3, false], [0, false], [5, true]] as const) {
@@ -224,7 +227,27 @@ Deno.test("EventJournal says once what is about a user or a room, however long a
   folder.nowMs += WEEK_MS + 1;
   store.journal.prune();
   for (const each of about) store.journal.say(each);
-  assert.deepEqual(store.journal.unsent().map(({ answer: { eventId } }) => eventId), ["$1", "clawdbot 7 !r"]);
+  assert.deepEqual(store.journal.unsent("!r", 10).map(({ answer: { eventId } }) => eventId), ["$1", "clawdbot 7 !r"]);
+});
+
+Deno.test("EventJournal reads unsent answers room by room, and no more of them than are wanted", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  store.transaction(() => {
+    for (let i = 0; i < 1_000; i++) store.journal.say({ ...answer(`$${i}`), roomId: i % 2 === 0 ? "!even" : "!odd" });
+  });
+  // Only what is asked for is opened: what was altered further back would be a StoreError.
+  await folder.end();
+  {
+    using database = new DatabaseSync(folder.file("state.sqlite3"));
+    database.exec("UPDATE answers SET content = x'00' WHERE event_id NOT IN ('$0', '$1', '$2')");
+  }
+  const { journal } = await folder.life();
+  assert.deepEqual(journal.roomsToAnswer(), ["!even", "!odd"]);
+  assert.deepEqual(journal.unsent("!even", 2).map(({ answer }) => answer.eventId), ["$0", "$2"]);
+  assert.deepEqual(journal.unsent("!odd", 1).map(({ answer }) => answer.eventId), ["$1"]);
+  assert.deepEqual(journal.unsent("!none", 1), []);
+  assert.throws(() => journal.unsent("!odd", 2), { name: "StoreError" });
 });
 
 Deno.test("EventJournal says an answer once", async () => {
@@ -240,7 +263,7 @@ Deno.test("EventJournal says an answer once", async () => {
   const { journal } = await folder.life();
   for (const one of [sent, dropped, unsent]) journal.say(one);
   const id = transactionId("$1", "answer", 2);
-  assert.deepEqual(journal.unsent(), [{ transactionId: id, answer: unsent, writtenAtMs: 5_000 }]);
+  assert.deepEqual(journal.unsent("!r", 10), [{ transactionId: id, answer: unsent, writtenAtMs: 5_000 }]);
   assert.equal(journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), "$said");
   assert.equal(journal.sentAs({ eventId: "$1", kind: "answer", sequence: 1 }), undefined);
 });
