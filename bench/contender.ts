@@ -9,8 +9,8 @@ import { join } from "node:path";
 import { Child, containment, type ServiceAccount, type Testbed } from "../testbed/mod.ts";
 
 /** Kinds of programs, in the order in which they are measured and shown. */
-export const names = ["toggle", "python", "floor"] as const;
-/** One of them: this project's operator, the Python operator, or what is between neither. */
+export const names = ["toggle", "before", "python", "floor"] as const;
+/** One of them: this project's operator, an earlier one, the Python operator, or what is between neither. */
 export type Name = typeof names[number];
 
 /** A program. */
@@ -20,7 +20,7 @@ export interface Program {
   /** Program and arguments. */
   readonly command: readonly [string, ...string[]];
   /** Its last word before it takes commands. */
-  readonly ready: string;
+  readonly ready: RegExp;
   /** Environment that its image gives it. */
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -120,7 +120,7 @@ export class Contender implements AsyncDisposable {
       logFile,
     });
     this.#child = child;
-    const isReady = async () => (await Deno.readTextFile(logFile).catch(() => "")).includes(this.#program.ready);
+    const isReady = async () => this.#program.ready.test(await Deno.readTextFile(logFile).catch(() => ""));
     for (const deadline = begin + 60_000; !(await isReady());) {
       if (!child.running || performance.now() > deadline) {
         throw new Error(`Cannot start ${this.name}: it is not ready\n${await child.tail()}`);

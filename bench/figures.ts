@@ -30,11 +30,25 @@ function quantile(numbers: readonly number[], share: number, round: (place: numb
 
 /** The figures as a table: median, p95 where there are several values, and how many times the operator's the others are. */
 export function table(figures: readonly Figure[]): string {
-  const head = ["", "unit", "operator", "p95", "Python operator", "p95", "ratio", "floor", "operator / floor"];
-  const rows = figures.map(({ what, unit, values: { toggle = [], python = [], floor = [] } }) => [
+  const isCompared = figures.some(({ values }) => "before" in values);
+  const earlier = isCompared ? ["before", "p95"] : [];
+  const head = [
+    "",
+    "unit",
+    "operator",
+    "p95",
+    ...earlier,
+    "Python operator",
+    "p95",
+    "ratio",
+    "floor",
+    "operator / floor",
+  ];
+  const rows = figures.map(({ what, unit, values: { toggle = [], before = [], python = [], floor = [] } }) => [
     what,
     unit,
     ...[median(toggle), toggle.length > 1 ? p95(toggle) : NaN].map(shown),
+    ...isCompared ? [median(before), before.length > 1 ? p95(before) : NaN].map(shown) : [],
     ...[median(python), python.length > 1 ? p95(python) : NaN].map(shown),
     times(median(python), median(toggle)),
     shown(median(floor)),

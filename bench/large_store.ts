@@ -24,10 +24,17 @@ interface Opened {
 }
 
 /** Makes both stores and opens them in turn. */
-export async function largeStores(python: string, sessions: number, devices: number): Promise<Figure[]> {
+export async function largeStores(
+  python: string,
+  sessions: number,
+  devices: number,
+  before: string | undefined,
+): Promise<Figure[]> {
   const folder = await Deno.makeTempDir({ prefix: "bench-" });
+  const ours = (root: string) => [Deno.execPath(), "run", "-A", join(root, "bench", "large_store.ts")];
   const commands = {
-    toggle: [Deno.execPath(), "run", "-A", import.meta.filename ?? ""],
+    toggle: ours(join(import.meta.dirname ?? ".", "..")),
+    ...before === undefined ? {} : { before: ours(before) },
     python: [python, join(import.meta.dirname ?? ".", "large_store.py")],
   };
   try {

@@ -12,7 +12,7 @@ import { bundle, bundleFolder } from "../build/bundle.ts";
 import { permissions, runtimeFlags } from "../build/compile.ts";
 import { readContainerfile } from "../build/containerfile.ts";
 import { installPythonOperator, startTestbed } from "../testbed/mod.ts";
-import type { Program } from "./contender.ts";
+import type { Name, Program } from "./contender.ts";
 import { type Figure, table } from "./figures.ts";
 import { largeStores } from "./large_store.ts";
 import { machine } from "./machine.ts";
@@ -33,24 +33,28 @@ const { values: given } = parseArgs({
     "idle-seconds": { type: "string", default: "60" },
     sessions: { type: "string", default: "10000" },
     devices: { type: "string", default: "5000" },
+    before: { type: "string" },
     json: { type: "string", default: join(root, ".cache", "bench", "result.json") },
   },
 });
 
 const python = await installPythonOperator();
 await bundle();
+const { environment } = readContainerfile(await Deno.readTextFile(join(root, "Containerfile")));
+const bundled = (name: Name, folder: string): Program => ({
+  name,
+  command: [Deno.execPath(), "run", ...permissions(), ...runtimeFlags, join(folder, "main.js")],
+  ready: /\bready: /i,
+  environment,
+});
 const programs: readonly Program[] = [
-  {
-    name: "toggle",
-    command: [Deno.execPath(), "run", ...permissions(), ...runtimeFlags, join(bundleFolder, "main.js")],
-    ready: "Ready: ",
-    environment: readContainerfile(await Deno.readTextFile(join(root, "Containerfile"))).environment,
-  },
-  { name: "python", command: [python, "-m", "openclaw_k8s_toggle_operator"], ready: "Listening for commands" },
+  bundled("toggle", bundleFolder),
+  ...given.before === undefined ? [] : [bundled("before", join(given.before, "dist", "bundle"))],
+  { name: "python", command: [python, "-m", "openclaw_k8s_toggle_operator"], ready: /Listening for commands/ },
   {
     name: "floor",
     command: [Deno.execPath(), "run", "-A", "--no-config", join(root, "bench/floor.ts")],
-    ready: "Ready",
+    ready: /Ready/,
   },
 ];
 
@@ -69,7 +73,7 @@ const add = (what: string, made: readonly Figure[]) => {
   add("commands", await commands(stage, members, Number(given.commands), Number(given["first-commands"])));
   add("endurance", await endurance(stage, Number(given.endurance), Number(given.messages)));
 }
-add("large stores", await largeStores(python, Number(given.sessions), Number(given.devices)));
+add("large stores", await largeStores(python, Number(given.sessions), Number(given.devices), given.before));
 add("sizes", await sizes(bundleFolder, python));
 
 const result = { ...began, counts: given, ended: await machine(python), figures };

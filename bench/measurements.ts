@@ -6,13 +6,11 @@
  */
 
 import { join } from "node:path";
-import { type Contender, type Name, type Usage } from "./contender.ts";
+import type { Name, Usage } from "./contender.ts";
 import type { Figure } from "./figures.ts";
 import type { Room, Stage } from "./stage.ts";
 
 const mebi = 2 ** 20;
-const operators: readonly Name[] = ["toggle", "python"];
-
 type Values = Record<string, number[]>;
 
 /** Numbers of one thing measured of several programs. */
@@ -33,10 +31,9 @@ export async function starts(stage: Stage, count: number): Promise<Figure[]> {
   const measured = { cold: new Series(), warm: new Series() };
   for (const how of ["cold", "warm"] as const) {
     for (let i = 0; i < count; i++) {
-      for (const name of operators) {
-        const contender = stage.named(name);
+      for (const contender of stage.operators) {
         await contender.stop();
-        measured[how].add(name, await contender.start(how));
+        measured[how].add(contender.name, await contender.start(how));
       }
     }
   }
@@ -133,26 +130,25 @@ export async function endurance(stage: Stage, commandCount: number, messageCount
   const memory = async (after: string) => {
     const [rss, pss] = [new Series(), new Series()];
     await wait(5);
-    for (const name of operators) {
-      const usage: Usage = await stage.named(name).usage();
-      rss.add(name, usage.rss / mebi);
-      pss.add(name, usage.pss / mebi);
+    for (const contender of stage.operators) {
+      const usage: Usage = await contender.usage();
+      rss.add(contender.name, usage.rss / mebi);
+      pss.add(contender.name, usage.pss / mebi);
     }
     made.push(rss.figure(`RSS, after ${after}`, "MiB"), pss.figure(`PSS, after ${after}`, "MiB"));
   };
-  for (const name of operators) {
-    const contender: Contender = stage.named(name);
+  for (const contender of stage.operators) {
     const room = await stage.room(contender, 2);
     await stage.command(room);
     const before = await contender.usage();
     for (let i = 0; i < commandCount; i++) await stage.command(room);
-    cpu.add(name, ((await contender.usage()).cpuMs - before.cpuMs) / commandCount);
+    cpu.add(contender.name, ((await contender.usage()).cpuMs - before.cpuMs) / commandCount);
   }
   made.push(cpu.figure(`processor per command (${commandCount} in a row)`, "ms"));
   await memory(`${commandCount} more commands`);
 
   const bob = await stage.testbed.person("bob");
-  const ids = operators.map((name) => stage.named(name).userId);
+  const ids = stage.operators.map(({ userId }) => userId);
   const roomId = await stage.alice.createRoom({ invite: [bob.userId, ...ids] });
   await bob.join(roomId);
   await bob.untilJoined(roomId, ids);

@@ -55,6 +55,11 @@ export class Stage implements AsyncDisposable {
     return stage;
   }
 
+  /** The programs but the floor. */
+  get operators(): readonly Contender[] {
+    return this.contenders.filter(({ name }) => name !== "floor");
+  }
+
   /** The program of a name. */
   named(name: Name): Contender {
     const found = this.contenders.find((each) => each.name === name);
@@ -86,7 +91,7 @@ export class Stage implements AsyncDisposable {
     await this.alice.sendText(id, wanted === 1 ? "start" : "stop", { encrypted: name !== "floor" });
     const begin = performance.now();
     const isAnswer = ({ sender, content }: SeenEvent) =>
-      sender === userId && /is (on|off)/.test(String(content["body"]));
+      sender === userId && /is (now )?(on|off)/.test(String(content["body"]));
     const [replicasMs, answerMs] = await Promise.all([
       changed.then((atMs) => atMs - begin),
       seen.first(`answer of ${name}`, isAnswer, 30_000).then(() => performance.now() - begin),
