@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ConfigError, TransientError } from "../../lib/errors.ts";
 import { askWellKnown, findHomeserver } from "../../lib/session/discovery.ts";
+import { authority, certificate, privateKey } from "../certificates.ts";
 import { never } from "./world.ts";
 
 function redirect(location: string): Response {
@@ -53,6 +54,29 @@ Deno.test("askWellKnown() reads what a server name's .well-known says, also else
       else await assert.rejects(asked, (error) => error instanceof result && (words?.test(error.message) ?? true));
     });
   }
+});
+
+Deno.test("askWellKnown() follows no redirect from https to http, wherever in a row it stands", async () => {
+  const file = await Deno.makeTempFile();
+  await Deno.writeTextFile(file, authority);
+  const asked: string[] = [];
+  await using clear = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
+    asked.push(url);
+    return Response.json({ "m.homeserver": { base_url: "https://evil.example" } });
+  });
+  await using server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, cert: certificate, key: privateKey, onListen: () => {} },
+    ({ url }) => redirect(url.endsWith("/client") ? "/second" : `http://localhost:${clear.addr.port}/`),
+  );
+  const program = new URL("discovery_program.ts", import.meta.url).pathname;
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "-A", program, `https://localhost:${server.addr.port}`],
+    env: { DENO_CERT: file },
+    stderr: "inherit",
+  }).output();
+  assert.match(new TextDecoder().decode(stdout), /redirects to http:\/\/localhost:\d+, which is without TLS$/m);
+  assert.deepEqual(asked, []);
+  await Deno.remove(file);
 });
 
 Deno.test("findHomeserver() takes a URL as it is", async () => {

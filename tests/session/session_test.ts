@@ -538,6 +538,28 @@ Deno.test("Session tells who asks, device to device, to verify it, once in an an
   assert.deepEqual(new Set(running.askedToVerify), new Set(["@mallory:localhost"]));
 });
 
+Deno.test("Session accepts five requests of a user to verify it in ten minutes, and refuses the sixth", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const device = running.store.account.load()?.deviceId ?? "";
+  const send = (type: string, content: Record<string, unknown>): void =>
+    world.homeserver.attacks.sendToDevice(running.session.self, device, { type, sender: alice.userId, content });
+  const answers: string[] = [];
+  for (let count = 1; count <= 6; count += 1) {
+    const answered = world.homeserver.requests.next(
+      ({ path }) => /sendToDevice.*m\.key\.verification\./.test(path),
+      AbortSignal.timeout(10_000),
+    );
+    const id = { transaction_id: `t${count}` };
+    const from_device = alice.deviceId;
+    send("m.key.verification.request", { ...id, from_device, methods: ["m.sas.v1"], timestamp: Date.now() });
+    answers.push((await answered).path.match(/m\.key\.verification\.(\w+)/)?.[1] ?? "");
+    send("m.key.verification.cancel", { ...id, code: "m.user", reason: "" });
+  }
+  assert.deepEqual(answers, ["ready", "ready", "ready", "ready", "ready", "cancel"]);
+});
+
 Deno.test("Session.leave() declines an invitation", async () => {
   await using world = new World();
   const alice = await world.person("alice");
