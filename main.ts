@@ -82,14 +82,14 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
     colour: Deno.stderr.isTerminal() && env["NO_COLOR"] === undefined,
     write: (line) => console.error(line),
   });
-  for (const warning of config.warnings) log.warn("{warning}", { warning });
+  for (const warning of config.warnings) log.warn("ignored {warning}", { warning });
   using shutdown = new Shutdown({
     onSignal: (name, handler) => {
       Deno.addSignalListener(name, handler);
       return () => Deno.removeSignalListener(name, handler);
     },
     exit: (code, reason) => {
-      log.error("{reason}", { reason });
+      log.error("exited at once: {reason}", { reason });
       Deno.exit(code);
     },
     now: () => performance.now(),
@@ -109,16 +109,16 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
       isRetryable: (error): error is Error => error instanceof TokenRefused,
       onRetry: ({ message }, waitMs) => {
         health.backingOff(waitMs);
-        log.warn("{reason}; starting over in {wait} s", { reason: message, wait: Math.ceil(waitMs / 1_000) });
+        log.warn("starting over in {wait} s: {reason}", { reason: message, wait: Math.ceil(waitMs / 1_000) });
       },
     }, stopping);
   } catch (error) {
     if (!stopping.aborted || error !== stopping.reason) {
-      log.error("{reason}", { reason: errorMessage(error), error });
+      log.error("stopped: {reason}", { reason: errorMessage(error), error });
       return error instanceof ConfigError ? 2 : 1;
     }
   }
-  log.info("Bye.");
+  log.info("stopped");
   return 0;
 }
 
@@ -127,7 +127,7 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
  * fails no promise.
  */
 function endAtOnce(error: unknown): never {
-  log.fatal("{reason}; nothing more is written", { reason: String(error), error });
+  log.fatal("exited at once, and nothing more is written: {reason}", { reason: String(error), error });
   Deno.exit(1);
 }
 
@@ -160,7 +160,7 @@ async function operate(
       backoff: new Backoff(policy),
       onRetry: (error, waitMs) => {
         onWait(waitMs);
-        log.warn("{reason}; trying again in {wait} s", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
+        log.warn("trying again in {wait} s: {reason}", { reason: error.message, wait: Math.ceil(waitMs / 1_000) });
       },
     }, signal);
 
@@ -239,11 +239,11 @@ async function operate(
     // An unsigned device can still answer, unless keys go to signed devices only.
     await Promise.all([Promise.race([identified, looked.promise]), ...targets]);
     if (health.problem() !== undefined) {
-      log.error("{problem}; commands are refused until then", { problem: health.problem() });
+      log.error("refusing commands: {problem}", { problem: health.problem() });
       await identified;
     }
     health.ready();
-    log.info("Ready: {user} takes commands for {targets}", {
+    log.info("ready: {user} takes commands for {targets}", {
       user: session.self,
       targets: config.targets.map(({ alias }) => alias).join(", "),
     });
@@ -263,10 +263,13 @@ async function operate(
 async function checkTarget(scaler: KubernetesScaler, target: Target, signal: AbortSignal): Promise<void> {
   try {
     const { desired, ready } = await scaler.read(target, signal);
-    log.info("{target}: {ready}/{desired} ready", { target: target.alias, ready, desired });
+    log.info("found {target}: {ready}/{desired} ready", { target: target.alias, ready, desired });
   } catch (error) {
     signal.throwIfAborted();
-    log.warn("{reason}; see TARGETS or DEPLOYMENT_NAME, and the Role", { reason: errorMessage(error) });
+    log.warn("failed to read {target}, see TARGETS or DEPLOYMENT_NAME, and the Role: {reason}", {
+      target: target.alias,
+      reason: errorMessage(error),
+    });
   }
 }
 

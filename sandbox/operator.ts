@@ -47,7 +47,7 @@ export class Operator implements AsyncDisposable {
     const read = readLines(process.stderr, (line) => {
       this.#lastLines.push(line);
       if (this.#lastLines.length > mostLinesKept) this.#lastLines.shift();
-      if (/\bmain: Ready: /.test(line)) resolve();
+      if (/\bmain: ready: /.test(line)) resolve();
       print(line);
     });
     this.ended = process.status.then(async ({ code }) => {

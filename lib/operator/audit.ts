@@ -87,21 +87,21 @@ export class Audit {
 
   /** An event was refused. */
   refused({ roomId: room, eventId: event, sender }: RefusedEvent, reason: Refusal): void {
-    logger.info("Refused {event} of {sender} in {room}: {reason}", { room, event, sender, reason });
+    logger.info("refused {event} from {sender} in {room}: {reason}", { room, event, sender, reason });
     this.#observer.refused(reason);
   }
 
   /** An invitation was declined. */
   declined(room: string, inviters: readonly string[]): void {
     const reason: Refusal = "invitation";
-    logger.warn("Declined the {reason} of {sender} to {room}", { room, sender: inviters.join(", "), reason });
+    logger.warn("declined the {reason} to {room} from {sender}", { room, sender: inviters.join(", "), reason });
     this.#observer.refused(reason);
   }
 
   /** A stranger has asked to verify us. */
   verificationRefused(user: string): void {
     const reason: Refusal = "stranger";
-    logger.info("Refused to be verified by {user}: {reason}", { user, reason });
+    logger.info("refused verification by {user}: {reason}", { user, reason });
     this.#observer.refused(reason);
   }
 
@@ -128,14 +128,14 @@ export class Audit {
         if (error instanceof PermissionError && this.#isForbidden) return;
         this.#isForbidden ||= error instanceof PermissionError;
         const why = errorMessage(error);
-        logger.info("Cannot note on {target} what was done: {reason}", { target: alias, reason: why });
+        logger.info("failed to record an Event on {target}: {reason}", { target: alias, reason: why });
       }
     });
   }
 
   /** A message could not be decrypted yet. */
   undecryptable({ roomId: room, eventId: event, sender }: InboxEvent, why: string): void {
-    logger.info("Cannot decrypt {event} of {sender} in {room} yet: {why}", { room, event, sender, why });
+    logger.info("failed to decrypt {event} from {sender} in {room} so far: {why}", { room, event, sender, why });
     this.#observer.undecryptable();
   }
 }

@@ -94,7 +94,7 @@ export class Authorizer {
     this.#logged.set(userId, masterKey);
     const all = new Map([...this.#config.trustedIdentities, [userId, masterKey]]);
     const setting = `TRUSTED_IDENTITIES=${[...all].map((each) => each.join("=")).join(",")}`;
-    logger.warn("Does not trust the identity {masterKey} of {user}; this setting accepts it: {setting}", {
+    logger.warn("refused the identity {masterKey} of {user}: not trusted; to accept it, set {setting}", {
       masterKey,
       user: userId,
       setting,

@@ -206,7 +206,7 @@ export class EventProcessor {
     } catch (error) {
       if (signal.aborted || isFatal(error)) throw error;
       const { roomId: room, eventId: event } = inbox;
-      logger.error("Gave up handling {event} in {room}: {reason}", { room, event, reason: placeOf(error) });
+      logger.error("failed to handle {event} in {room}: {reason}", { room, event, reason: placeOf(error) });
       return this.#refuse(inbox, "unreadable");
     }
   }

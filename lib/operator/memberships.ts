@@ -114,7 +114,7 @@ export class Memberships {
         const invitation = chat.invitation(roomId);
         if (invitation === undefined || !isInvited(invitation, allowedUsers)) return;
         await chat.join(roomId, stop);
-        logger.info("Joined {room}, invited by {inviters}", { room: roomId, inviters: invitation.inviters });
+        logger.info("joined {room}: invited by {inviters}", { room: roomId, inviters: invitation.inviters });
       }, stop);
     queue.run(`join ${roomId}`, async () => {
       try {
@@ -124,7 +124,7 @@ export class Memberships {
         if (stop.aborted || isFatal(error)) throw error;
         // A homeserver that is away for an hour has refused nothing.
         if (!(error instanceof Error && error.cause instanceof TransientError)) this.#givenUp.set(roomId, what);
-        logger.warn("Gave {room} up for now: {reason}", { room: roomId, reason: String(error) });
+        logger.warn("stopped trying to join {room} for now: {reason}", { room: roomId, reason: String(error) });
       } finally {
         this.#inHand.delete(roomId);
       }
@@ -164,7 +164,7 @@ export class Memberships {
       try {
         await chat.leave(roomId, stop);
         if (invitation !== undefined) audit.declined(roomId, invitation.inviters);
-        else logger.warn("Left {room}: no allowed user is in it", { room: roomId });
+        else logger.warn("left {room}: no allowed user is in it", { room: roomId });
       } catch (error) {
         if (stop.aborted || isFatal(error)) throw error;
         if (error instanceof TransientError) {
@@ -184,7 +184,7 @@ export class Memberships {
   #tellOfRefusal(room: string, reason: string): void {
     const level = this.#isRefusalTold ? "debug" : "warn";
     this.#isRefusalTold = true;
-    logger[level]("The homeserver refused to let us leave {room}: {reason}", { room, reason });
+    logger[level]("failed to leave {room}: {reason}", { room, reason });
   }
 
   /** No allowed user is in a room that we are in. */

@@ -203,7 +203,7 @@ export class Operator implements Listener, AsyncDisposable {
   /** What nobody has dealt with is the failure of one piece of work, unless it is one of the few that end everything. */
   #failed(error: unknown): void {
     if (isFatal(error)) return this.#fail(error);
-    logger.error("A piece of work failed: {reason}", { reason: String(error), error });
+    logger.error("failed: {reason}", { reason: String(error), error });
   }
 
   #fail(error: unknown): void {

@@ -58,7 +58,8 @@ export class Retrier {
         const isKnown = error instanceof TransientError || isRefusal(error);
         const reason = isKnown ? error.message : placeOf(error);
         this.#observer.retried();
-        logger.warn("Cannot {what}, next try in {waitMs} ms: {reason}", { what, waitMs: Math.round(waitMs), reason });
+        const wait = Math.ceil(waitMs / 1_000);
+        logger.warn("failed to {what}, trying again in {wait} s: {reason}", { what, wait, reason });
       },
       sleep: (ms, until) => this.#clock.sleep(ms, until),
     }, signal);

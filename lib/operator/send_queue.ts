@@ -84,7 +84,7 @@ export class SendQueue {
           await this.#sendAll(roomId, undefined);
         } catch (error) {
           if (isFatal(error)) throw error;
-          logger.info("Answers for {room} are kept for the next start: {reason}", {
+          logger.info("kept answers in {room} for the next start: {reason}", {
             room: roomId,
             reason: String(error),
           });
@@ -127,6 +127,6 @@ export class SendQueue {
     this.#options.journal.drop(transactionId);
     const { roomId: room, eventId: event, kind } = answer;
     const reason = errorMessage(error);
-    logger.warn("Dropped an answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });
+    logger.warn("dropped the answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });
   }
 }

@@ -172,7 +172,11 @@ export class TargetWorker {
       return await this.#decideAndAct(turn);
     } catch (error) {
       if (stop.aborted || isFatal(error)) throw error;
-      logger.error("Cannot work at {target}: {reason}", { target: this.#target.alias, reason: String(error), error });
+      logger.error("failed to work on {target}: {reason}", {
+        target: this.#target.alias,
+        reason: String(error),
+        error,
+      });
       if (turn === undefined) return this.#failures.add("Kubernetes API", undefined, error).retryAtMs - clock.now();
       const news = { kind: "failed", word: turn.command.word, why: { kind: "internal" } } as const;
       this.#write([{ kind: "answer", outcome: "failed", news, followed: false }], turn);
@@ -288,7 +292,7 @@ export class TargetWorker {
     } catch (error) {
       signal.throwIfAborted();
       if (isFatal(error) && !(error instanceof CredentialError)) throw error;
-      logger.warn("Cannot diagnose {target}: {reason}", { target: this.#target.alias, reason: errorMessage(error) });
+      logger.warn("failed to diagnose {target}: {reason}", { target: this.#target.alias, reason: errorMessage(error) });
       this.#diagnosis = { problems: [], missingPermission: undefined, atMs };
     }
     return this.#diagnosis;
@@ -332,10 +336,10 @@ export class TargetWorker {
     if (isFatal(error) && !(error instanceof CredentialError && party === "Kubernetes API")) throw error;
     const why = this.#whyRefused(error, turn);
     const failure = (turn?.failures ?? this.#failures).add(party, why, error);
-    logger.warn("Cannot {what} {target}, next try in {waitMs} ms: {reason}", {
+    logger.warn("failed to {what} {target}, trying again in {wait} s: {reason}", {
       what: call.kind,
       target: this.#target.alias,
-      waitMs: Math.round(failure.retryAtMs - this.#options.clock.now()),
+      wait: Math.ceil((failure.retryAtMs - this.#options.clock.now()) / 1_000),
       reason: errorMessage(error),
     });
     return failure;
@@ -467,7 +471,7 @@ export class TargetWorker {
           waitMs = waitAfter(backoff, error);
           observer.retried();
         }
-        logger.debug("Cannot watch {target}: {reason}", { target: alias, reason: errorMessage(error) });
+        logger.debug("failed to watch {target}: {reason}", { target: alias, reason: errorMessage(error) });
       }
       if (this.#isWatched) {
         this.#isWatched = false;

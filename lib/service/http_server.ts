@@ -53,7 +53,7 @@ export async function serveHealth(
 ): Promise<HealthServer> {
   const server = createServer(BOUNDS, (request, response) => {
     answer(request, response, health, metrics).catch((error) => {
-      logger.error("Cannot answer {path}: {reason}", { path: request.url, reason: String(error), error });
+      logger.error("failed to answer {path}: {reason}", { path: request.url, reason: String(error), error });
       response.destroy();
     });
   });

@@ -48,7 +48,7 @@ export class Shutdown implements Disposable {
   stop(reason: string): void {
     if (this.stopping.aborted) return;
     this.#timer = setTimeout(
-      () => this.#host.exit(1, `Not ended ${this.#deadlineMs / 1_000} s after ${reason}`),
+      () => this.#host.exit(1, `not stopped ${this.#deadlineMs / 1_000} s after ${reason}`),
       this.#deadlineMs,
     );
     this.#controller.abort(new DOMException(`Stopping: ${reason}`, "AbortError"));

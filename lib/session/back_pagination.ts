@@ -90,7 +90,7 @@ export class BackPagination {
       const { events, refused, cutOff } = await work.run((signal) => this.#read(gap, signal), this.#stop);
       rooms.fillGap(gap.id, events, cutOff !== undefined);
       if (cutOff !== undefined) {
-        log.warning("the history of {room} is incomplete, so older commands may be lost: {reason}", {
+        log.warning("missed part of the history of {room}, so older commands may be lost: {reason}", {
           room: roomId,
           reason: cutOff,
         });

@@ -129,7 +129,7 @@ async function useToken(connecting: Connecting, account: StoredSession, work: ()
     if (isMoved(account, client.baseUrl)) throw refusedElsewhere(account, client.baseUrl, error.message);
     if (!error.soft || login.method === "token") throw new DeviceLost(error.message);
     // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
-    log.warning("the homeserver has ended the access token; logging in again as the same device");
+    log.warning("logging in again as the same device: the homeserver ended the access token");
   }
   await newLogin(connecting, account);
   try {
@@ -200,10 +200,10 @@ async function beginAnew(connecting: Connecting, account: StoredSession, lost: D
   // A device made anew under its old id would never be sent keys again: the crypto takes them for uploaded.
   await store.replaceDevice(next, { identity: lost.identity, settleAll: lost.isRestored });
   log.warning(
-    "device {device} of {user} is gone ({reason}): going on as a new device, {next}; the old one's keys are set aside",
+    "replaced device {device} of {user} by a new device, {next}, and set its keys aside: {reason}",
     { device: deviceId, user: userId, reason: lost.message, next: next.deviceId },
   );
-  if (lost.isRestored) log.warning("commands that were sent before now are not carried out");
+  if (lost.isRestored) log.warning("ignoring commands sent before now: the store was restored from a backup");
   return await begin(connecting, next);
 }
 
@@ -266,7 +266,7 @@ async function adopt(
   }
   if (stored === undefined) store.account.save(account);
   else {
-    log.warning("going on as device {device}, whose token was given: the keys of {old} are set aside", {
+    log.warning("switched to device {device} of the given token, and set the keys of {old} aside", {
       device: deviceId,
       old: stored.deviceId,
     });
@@ -314,7 +314,7 @@ function mayMove(account: StoredSession, baseUrl: string): void {
       "another CRYPTO_STORE_PATH",
     ]);
   }
-  log.warning("the homeserver of {user} has moved from {from} to {to}: the session goes on there", {
+  log.warning("moved the session of {user} from {from} to {to}: MATRIX_HOMESERVER has changed", {
     user: userId,
     from: homeserver,
     to: baseUrl,

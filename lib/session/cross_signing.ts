@@ -179,7 +179,7 @@ async function makeIdentity(options: IdentityOptions, reset: boolean, signal: Ab
   await uploadSigningKeys(options, keys, signal);
   await uploadSignatures(client, made.uploadSignaturesRequest.body, signal);
   await machine.query(options.self, signal);
-  log.info("made a cross-signing identity for {user}", { user: options.self });
+  log.info("created a cross-signing identity for {user}", { user: options.self });
 }
 
 /** Uploads cross-signing keys; asked for the password, gives it (client-server API, 5.5 and 11.12.3). */
@@ -227,7 +227,7 @@ async function restore(
 ): Promise<boolean> {
   const carried = store.carriedIdentity.load();
   if (carried !== undefined && await importKeys(machine.olm, carried)) {
-    log.info("carried the cross-signing identity of {user} over from the device before", { user: self });
+    log.info("kept the cross-signing identity of {user} from the previous device", { user: self });
     return true;
   }
   if (storage === undefined) return false;
@@ -246,7 +246,7 @@ async function importKeys(olm: OlmMachine, { master, selfSigning, userSigning }:
     using _status = await olm.importCrossSigningKeys(master, selfSigning, userSigning);
   } catch (error) {
     if (error instanceof WebAssembly.RuntimeError) throw error;
-    log.debug("these private keys are of another cross-signing identity: {reason}", { reason: String(error) });
+    log.debug("ignored private keys of another cross-signing identity: {reason}", { reason: String(error) });
     return false;
   }
   return await holdsPrivateKeys(olm);

@@ -178,7 +178,9 @@ export class CryptoMachine implements Disposable {
     for (const event of events) {
       const input = inputName("to-device", event);
       if (this.guard.panics(input) === 0) await this.guard.run(input, () => handOver([event], false), signal);
-      else log.error("skipped a to-device event of {sender}: the crypto panics at it", { sender: event["sender"] });
+      else {log.error("skipped a to-device event from {sender}: the crypto library panics on it", {
+          sender: event["sender"],
+        });}
     }
   }
 
@@ -200,7 +202,7 @@ export class CryptoMachine implements Disposable {
       return false;
     });
     for (const [sender, count] of dropped) {
-      log.debug("dropped {count} to-device events of {sender}: not allowed, or malformed", { count, sender });
+      log.debug("dropped {count} to-device events from {sender}: not allowed or malformed", { count, sender });
     }
     return handed;
   }
@@ -316,7 +318,7 @@ export class CryptoMachine implements Disposable {
     } catch (error) {
       if (!(error instanceof RejectedError)) throw error;
       // We are not in that room any more, say: the verification is over, and must not hold up anything else.
-      log.warning("a step of a verification could not be said: {reason}", { reason: error.message });
+      log.warning("failed to send a verification step: {reason}", { reason: error.message });
       await this.#mark(message, {}, signal);
     } finally {
       this.#roomMessagesInFlight.delete(id);
@@ -362,7 +364,7 @@ export class CryptoMachine implements Disposable {
       await this.#send(request, signal);
     } catch (error) {
       if (!(error instanceof RejectedError)) throw error;
-      log.error("the homeserver refused a request of the crypto: {reason}", { reason: error.message });
+      log.error("gave up a request of the crypto library: {reason}", { reason: error.message });
     }
   }
 
@@ -406,7 +408,7 @@ export class CryptoMachine implements Disposable {
         if (!isConflict || rounds === MAX_KEY_CONFLICTS) throw error;
         const { json } = await this.#client.send({ ...endpoint(request), body: others }, signal);
         log.warning(
-          "the homeserver refused one-time keys ({reason}), as it holds others of the same ids: making new ones",
+          "replaced the one-time keys, as the homeserver has others with the same IDs: {reason}",
           {
             reason: error.message,
           },
@@ -424,7 +426,7 @@ export class CryptoMachine implements Disposable {
   async #mark({ id, type }: OutgoingRequest, answer: Json, signal: AbortSignal): Promise<Json> {
     const { json, dropped }: CryptoAnswer = cryptoAnswer(type, answer);
     if (dropped.length > 0) {
-      log.warn("left out of the answer to {request}, as it cannot be parsed: {entries}", {
+      log.warn("ignored malformed parts of the answer to {request}: {entries}", {
         request: RequestType[type],
         entries: dropped.slice(0, MAX_TOLD).join(", "),
       });

@@ -75,7 +75,10 @@ export class Decryption {
     const { guard } = this.#machine;
     const input = `event ${roomId} ${text(event["event_id"]) ?? ""}`;
     if (guard.isBarred(input)) {
-      log.error("skipped {event} in {room}: the crypto panics at it", { event: event["event_id"], room: roomId });
+      log.error("skipped {event} in {room}: the crypto library panics on it", {
+        event: event["event_id"],
+        room: roomId,
+      });
       return { kind: "undecryptable", why: { kind: "broken", reason: "panic" }, sessionId: ciphertext.sessionId };
     }
     const decrypted = await guard.run(input, () => decrypt(this.#machine, roomId, event), signal);

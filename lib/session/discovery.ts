@@ -33,7 +33,7 @@ export async function findHomeserver(
     return await askWellKnown(address.name, signal);
   } catch (error) {
     if (known === undefined || !(error instanceof TransientError || error instanceof ConfigError)) throw error;
-    log.warning("{reason}; going on with {homeserver}, where we are logged in", {
+    log.warning("staying with {homeserver}, the homeserver of the stored session: {reason}", {
       reason: error.message,
       homeserver: known,
     });

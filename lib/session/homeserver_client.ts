@@ -98,7 +98,7 @@ export class HomeserverClient implements Disposable {
         return { json: readAnswer(what, request.path, response, this.baseUrl), body: response.body };
       }
       waitedMs += waitMs;
-      log.debug("{what}: 429, waiting for {waitMs} ms", { what, waitMs });
+      log.debug("waiting {waitMs} ms after a 429: {what}", { what, waitMs });
       this.#onWait(waitMs);
       await this.#clock.sleep(waitMs, signal);
     }
@@ -113,7 +113,7 @@ export class HomeserverClient implements Disposable {
   async exchange(request: Omit<HttpRequest, "client">, signal: AbortSignal): Promise<HttpResponse> {
     const response = await sendHttp({ ...request, client: this.#client }, signal);
     const what = `${request.method} ${request.url.origin}${request.url.pathname}`;
-    log.debug("{what}: {status}", { what, status: response.status });
+    log.debug("answered {status}: {what}", { what, status: response.status });
     return response;
   }
 

@@ -83,7 +83,7 @@ export async function displayName(
     return text(json["displayname"]);
   } catch (error) {
     if (!(error instanceof RejectedError || error instanceof TransientError)) throw error;
-    log.debug("no display name: {reason}", { reason: error.message });
+    log.debug("failed to read the own display name: {reason}", { reason: error.message });
     return undefined;
   }
 }

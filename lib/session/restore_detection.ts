@@ -55,7 +55,7 @@ export class RestoreDetection {
       await this.#client.send({ method: "PUT", path: this.#path, body: { counter } }, signal);
     } catch (error) {
       if (!(error instanceof RejectedError)) throw error;
-      log.warning("Cannot note the store's age, so a restored backup would not be noticed: {reason}", {
+      log.warning("failed to note the store's age, so a restored backup would go unnoticed: {reason}", {
         reason: error.message,
       });
     }
@@ -90,7 +90,7 @@ export class RestoreDetection {
       return count(json["counter"]) ?? 0;
     } catch (error) {
       if (!(error instanceof RejectedError)) throw error;
-      if (error.status !== 404) log.warning("Cannot read the store's age: {reason}", { reason: error.message });
+      if (error.status !== 404) log.warning("failed to read the store's age: {reason}", { reason: error.message });
       return 0;
     }
   }

@@ -94,7 +94,7 @@ export class RoomEncryption {
   noteEncrypted(roomId: string): void {
     if (this.#store.rooms.get(roomId)?.encrypted !== false) return;
     this.#store.rooms.setEncrypted(roomId, { algorithm: MEGOLM });
-    log.warn("{room} is encrypted, though the homeserver has not said so", { room: roomId });
+    log.warn("kept encryption on in {room}: the homeserver doesn't say that it is encrypted", { room: roomId });
   }
 
   /** Why nothing can be sent into a room, whether we are joined or not; undefined if it can. */

@@ -248,14 +248,14 @@ export class Session implements Disposable {
     if (!this.#options.allowedUsers.has(sender)) return;
     const { guard, olm } = this.#machine;
     const input = `verification ${roomId} ${eventId}`;
-    if (guard.isBarred(input)) return log.error("skipped a step of a verification: the crypto panics at it");
+    if (guard.isBarred(input)) return log.error("skipped a verification step: the crypto library panics on it");
     try {
       const clear = JSON.stringify({ ...event, type, content });
       await guard.run(input, () => olm.receiveVerificationEvent(clear, new RoomId(roomId)), signal);
     } catch (error) {
       if (error instanceof WebAssembly.RuntimeError) throw error;
       // What the crypto cannot even parse is somebody's malformed event; it must not end the operator.
-      return log.debug("not a step of a verification: {reason}", { reason: String(error) });
+      return log.debug("ignored a malformed verification step: {reason}", { reason: String(error) });
     }
     this.#outgoing.notify();
   }
@@ -273,8 +273,8 @@ export class Session implements Disposable {
     signal: AbortSignal,
   ): Promise<IdentityState> {
     const state = await ensureIdentity({ ...this.#options, recoveryKey }, reset, signal);
-    if (state.signed) log.info("own cross-signing identity: {masterKey}", { masterKey: state.masterKey });
-    else log.warn("this device is not signed, so some clients may ignore it: {reason}", { reason: state.reason });
+    if (state.signed) log.info("signed by the own cross-signing identity {masterKey}", { masterKey: state.masterKey });
+    else log.warn("device is not signed, so some clients may ignore it: {reason}", { reason: state.reason });
     return state;
   }
 
@@ -403,7 +403,7 @@ export class Session implements Disposable {
         ids.add(room.startsWith("#") ? await this.#resolveAlias(room, signal) : room);
       } catch (error) {
         if (!(error instanceof RejectedError)) throw error;
-        log.warn("Cannot find a room by the alias {alias}: {reason}; see ALLOWED_ROOMS", {
+        log.warn("failed to resolve {alias} of ALLOWED_ROOMS: {reason}", {
           alias: room,
           reason: error.message,
         });

@@ -63,7 +63,7 @@ export class HomeserverRetry {
         sleep: this.#retryOptions.sleep ?? sleep,
         onRetry: (error, waitMs) => {
           this.#retryOptions.onWait(waitMs);
-          log.warning("{reason}; trying again in {wait} s", {
+          log.warning("trying again in {wait} s: {reason}", {
             reason: error.message,
             wait: Math.ceil(waitMs / 1_000),
           });
@@ -102,7 +102,7 @@ export async function syncLoop(
     refusals = isOfToken ? refusals + 1 : 0;
     if (refusals === REFUSALS_OF_TOKEN) {
       rooms.forgetAll();
-      log.warning("{reason}; syncing begins anew, and commands that were sent meanwhile are not carried out", {
+      log.warning("restarted syncing, so commands sent in between are ignored: {reason}", {
         reason: error instanceof Error ? error.message : error,
       });
     }

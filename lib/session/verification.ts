@@ -90,7 +90,7 @@ export class Verifier {
     if (!sas.hasBeenAccepted()) await this.#send(sas.accept(), signal);
     if (!sas.canBePresented() || sas.haveWeConfirmed()) return;
     const emojis = sas.emoji()?.map(({ symbol, description }) => `${symbol} ${description}`).join(", ");
-    log.info("{user} should see these emojis, in this order: {emojis}", {
+    log.info("showed emojis for verification to {user}: {emojis}", {
       user,
       emojis: emojis ?? sas.decimals()?.join(" ") ?? "",
     });
@@ -103,7 +103,7 @@ export class Verifier {
 
   /** Sets back what the crypto has noted of the user's device and identity. */
   async #forget(user: string, deviceId: string | undefined): Promise<void> {
-    log.info("{user} has verified this device", { user });
+    log.info("verified by {user}", { user });
     if (deviceId !== undefined) {
       using device = await this.#machine.olm.getDevice(new UserId(user), new DeviceId(deviceId));
       await device?.setLocalTrust(LocalTrust.Unset);

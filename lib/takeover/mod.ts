@@ -80,7 +80,7 @@ export async function takeOver({ store, folder, homeserver, user }: TakeOverOpti
   const ours = store.account.load();
   if (ours !== undefined || store.rooms.syncToken() !== undefined) {
     if (retireOldStore(store, folder)) return;
-    return log.warn("{files} of the Python operator are not read, as this operator has a store already: delete them", {
+    return log.warn("ignored {files} of the Python operator: this operator has its own store; delete them", {
       files: files.join(", "),
     });
   }
@@ -112,7 +112,7 @@ export function retireOldStore(store: Store, folder: string): boolean {
   const ours = store.account.load();
   if (ours === undefined || !oldFiles(folder).includes(databaseName(ours))) return false;
   rename(folder, filesOf(ours), "imported");
-  log.info("the Python operator's files hold live keys: they are now *.imported, and best deleted once all is well");
+  log.info("renamed the Python operator's files to *.imported: they hold live keys; delete them once all is well");
   return true;
 }
 
@@ -142,7 +142,7 @@ function closeToOthers(path: string): void {
     Deno.chmodSync(path, 0o600);
   } catch (error) {
     if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
-    log.warn("{path} belongs to another user, and stays as readable as it is: it holds live keys", { path });
+    log.warn("failed to restrict access to {path}, which holds live keys: it belongs to another user", { path });
   }
 }
 
@@ -204,9 +204,9 @@ async function importSessions(
     all += batch.length;
     await attempt(batch);
   }
-  log.info("{kind} sessions taken over: {count}", { kind, count: all - lost });
+  log.info("took over {count} {kind} sessions", { kind, count: all - lost });
   if (lost > 0) {
-    log.warn("{lost} of {all} {kind} sessions cannot be read, and are left out: what they encrypted stays so", {
+    log.warn("skipped {lost} of {all} {kind} sessions: unreadable, so what they encrypted stays encrypted", {
       ...{ lost, all, kind },
     });
   }

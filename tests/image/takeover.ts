@@ -96,14 +96,14 @@ async function changeImage(
     logFile: join(folder, `${move.name}.log`),
   });
   const begin = performance.now();
-  await operator.untilReady(async () => (await operator.tail(200)).includes("Ready: "), 60_000);
+  await operator.untilReady(async () => (await operator.tail(200)).includes("ready: "), 60_000);
   const readyMs = performance.now() - begin;
   const answer = (await move.talk.ask("stop")).answer;
   assert.deepEqual([answer.how, bodyOf(answer)], ["decrypted", "clawdbot is off"]);
   await workloads.until(move.namespace, target, ({ current }) => current === 0, 10_000);
   assert.deepEqual(Object.keys(await devicesOf(move.alice, move.operatorId)), before);
   const log = await operator.tail(200);
-  const taken = Number(/Megolm sessions taken over: (\d+)/.exec(log)?.[1]);
+  const taken = Number(/took over (\d+) Megolm sessions/.exec(log)?.[1]);
   assert.ok(taken > sessions, log);
   const status = await Deno.readTextFile(`/proc/${operator.pid}/status`);
   const held = (name: string) => mebibytes(Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1]) * 1_024);

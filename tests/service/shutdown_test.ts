@@ -69,7 +69,7 @@ Deno.test("Shutdown exits at the deadline", leavesNothing, async () => {
   using _ = new Shutdown(process, 5);
   process.send("SIGTERM");
   await process.exited;
-  assert.deepEqual(process.exits, [[1, "Not ended 0.005 s after SIGTERM"]]);
+  assert.deepEqual(process.exits, [[1, "not stopped 0.005 s after SIGTERM"]]);
 });
 
 Deno.test("Shutdown.stop() begins the end once", leavesNothing, () => {

@@ -323,7 +323,7 @@ Deno.test("openSession() goes on where the homeserver has moved to, and says so 
     await using running = await world.open();
     assert.match(
       lines[0] ?? "",
-      /^0 .*homeserver of @toggle:localhost has moved from http:\/\/127.* to http:\/\/localhost/,
+      /^0 .*moved the session of @toggle:localhost from http:\/\/127.* to http:\/\/localhost/,
     );
     assert.deepEqual([running.store.account.load()?.deviceId, logins(world)], [device, 1]);
     assert.equal(running.store.account.load()?.homeserver, world.url);

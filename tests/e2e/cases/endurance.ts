@@ -19,7 +19,7 @@ async function restart(world: World): Promise<void> {
   const device = await operatorDevice(world);
   const before = await world.state();
   assert.equal(await world.operator.stop(), 0, "exit code after SIGTERM");
-  assert.match(await world.operatorLog(), /Bye\./);
+  assert.match(await world.operatorLog(), /main: stopped|"message":"stopped"/);
 
   const start = await talk.send("start");
   const stop = await talk.send("stop");

@@ -36,7 +36,7 @@ async function loseDevice(
   assert.match(await subject.ask("start", 1), /is on/);
   const ms = performance.now() - begin;
   const requests = subject.homeserver.arrivedSince(begin);
-  assert.match(await subject.log(), /going on as a new device/);
+  assert.match(await subject.log(), /by a new device/);
   return { lastedMs: ms, recoveredMs: ms, requests, ...await subject.finish() };
 }
 

@@ -229,7 +229,7 @@ export class Subject implements AsyncDisposable {
 
   /** Attempts that have failed, by the operator's log: for requests that reach nobody who could count them. */
   async failedAttempts(): Promise<number> {
-    return (await this.log()).match(/trying again in|next try in|starting over in/g)?.length ?? 0;
+    return (await this.log()).match(/trying again in|starting over in/g)?.length ?? 0;
   }
 
   /** Kills what runs and removes what was made, except in the cluster. */

@@ -52,7 +52,8 @@ async function strangersMessages(ground: Ground): Promise<string> {
   await subject.ask("status", 0);
   const ms = performance.now() - begun;
   const grown = storeSize(subject) - before;
-  const refusals = (await subject.log()).match(/Refused \$stranger\d+ of @mallory:elsewhere.example .*stranger/g) ?? [];
+  const refusals = (await subject.log()).match(/refused \$stranger\d+ from @mallory:elsewhere.example .*stranger/g) ??
+    [];
   assert.equal(refusals.length, 3_000, "each is told in the log");
   assert.ok(grown < 200_000, `the store has grown by ${grown} bytes`);
   assert.ok(ms < 5_000, `${ms} ms`);

@@ -67,7 +67,7 @@ const invited = (sender: SenderName): Expected => {
     case "self":
       return { effect: "refused by the homeserver" };
     default: // An invitation is in clear whoever makes it, and gives nobody standing in the room.
-      return { effect: "joined", log: "Joined" };
+      return { effect: "joined", log: "joined" };
   }
 };
 

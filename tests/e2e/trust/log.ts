@@ -48,8 +48,8 @@ export class OperatorLog {
   async verdictOn(eventId: string): Promise<string | undefined> {
     const about = (await this.lines()).filter(({ properties }) => properties["event"] === eventId);
     const words = about.map(({ message, properties: { reason, command, outcome, why } }) => {
-      if (message.startsWith("Refused")) return String(reason);
-      if (message.startsWith("Cannot decrypt")) return `undecryptable: ${why}`;
+      if (message.startsWith("refused")) return String(reason);
+      if (message.startsWith("failed to decrypt")) return `undecryptable: ${why}`;
       return `${command}: ${outcome}`;
     });
     return words.length === 0 ? undefined : words.join(", ");
@@ -59,7 +59,7 @@ export class OperatorLog {
   async refusals(): Promise<Map<string, number>> {
     const counts = new Map<string, number>();
     for (const { message, properties: { reason } } of await this.lines()) {
-      if (!/^(Refused|Declined)\b/.test(message)) continue;
+      if (!/^(refused|declined)\b/.test(message)) continue;
       counts.set(String(reason), (counts.get(String(reason)) ?? 0) + 1);
     }
     return counts;

@@ -11,7 +11,7 @@ async function leaves(world: World, story: Story): Promise<void> {
   await room.ask("status");
   await alice.request("POST", `/rooms/${encodeURIComponent(room.roomId)}/leave`, {});
   const left = ({ message, properties }: { message: string; properties: Readonly<Record<string, unknown>> }) =>
-    properties["room"] === room.roomId && message.startsWith("Left");
+    properties["room"] === room.roomId && message.startsWith("left");
   const { message } = await log.first("the room that Alice has left", left);
   const { joined } = await mallory.request("GET", `/rooms/${encodeURIComponent(room.roomId)}/joined_members`);
   story.add("Alice leaves a room with Mallory in it", "the operator leaves, too", message);

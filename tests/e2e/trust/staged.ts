@@ -121,9 +121,9 @@ async function forgesInvitations(story: Story, stage: Stage): Promise<void> {
     ...{ type: "m.room.member", state_key: operatorId, sender, content: { membership: "invite" } },
   });
   const rows: [done: string, inviters: string[], first: RegExp, then?: RegExp][] = [
-    ["Mallory invites, forged as from Anna and from Mallory", [anna.userId, mallory.userId], /^Declined/],
-    ["Mallory invites, forged as from Anna alone", [anna.userId], /^Joined/, /^Left/],
-    ["Mallory invites, forged as from nobody", [], /^Declined/],
+    ["Mallory invites, forged as from Anna and from Mallory", [anna.userId, mallory.userId], /^declined/],
+    ["Mallory invites, forged as from Anna alone", [anna.userId], /^joined/, /^left/],
+    ["Mallory invites, forged as from nobody", [], /^declined/],
   ];
   for (const [done, inviters, first, then] of rows) {
     const trap = await mallory.createRoom([]);

@@ -17,7 +17,7 @@ async function compare(world: World, story: Story, who: Phone, roomId?: string):
   const theirs = shown.emojis.map((symbol, index) => `${symbol} ${shown.descriptions[index]}`).join(", ");
   const ours = String(properties["emojis"]);
   await who.confirm(transactionId);
-  await log.first("the end of the verification", ({ message }) => message.includes("has verified this device"), from);
+  await log.first("the end of the verification", ({ message }) => message.startsWith("verified by "), from);
   const where = roomId === undefined ? "to-device" : "in a room";
   story.add(`${who.userId} verifies the operator, ${where}`, "the same emojis", ours);
   assert.equal(plain(ours), plain(theirs));

@@ -71,10 +71,10 @@ export async function cameOf({ log }: World, roomId: string | undefined): Promis
   if (roomId === undefined) return { effect: "refused by the homeserver", log: undefined };
   const { message, properties } = await log.first(
     `the invitation to ${roomId}`,
-    (line) => line.properties["room"] === roomId && /^(Joined|Declined)/.test(line.message),
+    (line) => line.properties["room"] === roomId && /^(joined|declined)/.test(line.message),
   );
-  return message.startsWith("Joined")
-    ? { effect: "joined", log: "Joined" }
+  return message.startsWith("joined")
+    ? { effect: "joined", log: "joined" }
     : { effect: "declined", log: String(properties["reason"]) };
 }
 
