@@ -86,29 +86,30 @@ function matrixChecks(config: Config): Check[] {
   return [
     {
       name: "configuration",
-      run: () =>
-        Promise.resolve({ ok: true, found: `complete; commands are taken from ${config.allowedUsers.join(", ")}` }),
+      run: () => Promise.resolve({ ok: true, found: `complete; allowed users: ${config.allowedUsers.join(", ")}` }),
     },
     {
       name: "homeserver",
       needs: ["configuration"],
-      cure: "see MATRIX_HOMESERVER, and that the homeserver can be reached from here",
+      cure: "check MATRIX_HOMESERVER, and that the homeserver can be reached from here",
+      address: () => config.homeserver.kind === "url" ? config.homeserver.url : config.homeserver.name,
       run: async (signal) => {
         client = new HomeserverClient(await findHomeserver(config.homeserver, signal));
         const newest = (await homeserverVersions(client, signal)).at(-1);
         return newest === undefined
-          ? { ok: false, found: `${client.baseUrl} names no version of Matrix` }
-          : { ok: true, found: `${client.baseUrl} speaks Matrix up to ${newest}` };
+          ? { ok: false, found: `${client.baseUrl} supports no version of the Matrix spec` }
+          : { ok: true, found: `${client.baseUrl} (spec ${newest})` };
       },
     },
     {
       name: "login",
       needs: ["homeserver"],
-      cure: "see AUTH_METHOD, MATRIX_USER and the secret that belongs to it",
+      cure: "check AUTH_METHOD, MATRIX_USER and the secret that belongs to it",
+      address: () => client.baseUrl,
       run: async (signal) => {
         const { userId, deviceId, loggedOut } = await tryLogin(client, config.login, signal);
-        const left = loggedOut ? "which was logged out again" : "whose token is left as it is";
-        return { ok: true, found: `${userId}, device ${deviceId}, ${left}` };
+        const left = loggedOut ? "logged out again" : "token left valid";
+        return { ok: true, found: `${userId}, device ${deviceId} (${left})` };
       },
     },
   ];
@@ -118,13 +119,13 @@ function storeCheck({ storePath }: Config, env: Env): Check {
   return {
     name: "crypto store",
     needs: ["configuration"],
-    cure: "see CRYPTO_STORE_PATH, and who may write there: the image's user is 1200",
+    cure: "check CRYPTO_STORE_PATH, and that user 1200 of the image can write there",
     run: () => {
       if (!inCluster(env) && !env["CRYPTO_STORE_PATH"]?.trim()) {
-        return Promise.resolve({ ok: "skipped", found: `${storePath} is a place in a pod, and this is none` });
+        return Promise.resolve({ ok: "skipped", found: `${storePath} is a path in a pod, and this is not one` });
       }
       const holder = probeStore(storePath);
-      const found = holder === undefined ? "can be written to and locked" : `held by a running operator: ${holder}`;
+      const found = holder === undefined ? "writable and not in use" : `in use by a running operator (${holder})`;
       return Promise.resolve({ ok: true, found: `${storePath}: ${found}` });
     },
   };
@@ -132,13 +133,13 @@ function storeCheck({ storePath }: Config, env: Env): Check {
 
 function oldStoreCheck(config: Config): Check {
   return {
-    name: "store of the Python operator",
+    name: "old store",
     needs: ["configuration"],
     run: () => {
       const owner = findOldStore(config.storePath);
       const found = owner === undefined
-        ? "there is none"
-        : `${owner}; the next start takes it over, unless this operator has one there itself`;
+        ? "none of the Python operator"
+        : `Python operator's store of ${owner}: the next start takes it over, unless this operator has its own`;
       return Promise.resolve({ ok: true, found });
     },
   };
@@ -146,39 +147,40 @@ function oldStoreCheck(config: Config): Check {
 
 function kubernetesChecks(config: Config, env: Env): Check[] {
   let api: KubernetesApi;
+  let server: string | undefined;
   // One target needs no naming; of several each has checks of its own.
   const of = ({ alias }: Target): string => config.targets.length === 1 ? "" : ` of ${alias}`;
   const permission = (target: Target, verb: string, on?: "scale" | "pods" | "events", more = false): Check => ({
-    name: `permission to ${verb} ${on === "pods" || on === "events" ? on : `${target.kind}s${on ? `/${on}` : ""}`}${
-      of(target)
-    }`,
+    name: `can ${verb} ${on === "pods" || on === "events" ? on : `${target.kind}s${on ? `/${on}` : ""}`}${of(target)}`,
     needs: ["kubernetes"],
-    cure: "apply the Role of deploy/base, with the target's name in it",
+    cure: "apply the Role of deploy/base with the target's name in it",
     run: async (signal): Promise<Finding> => {
       const { allowed, resource } = await canI(api, target, verb, on, signal);
       const whose = api.context === "in-cluster" ? "" : " (your own permissions, not the operator's)";
       if (allowed) return { ok: true, found: `${resource}${whose}` };
-      if (!more) return { ok: false, found: `not permitted: ${verb} ${resource}${whose}` };
-      return { ok: "skipped", found: `not permitted${whose}; it would tell more: see deploy/overlays/extended` };
+      if (!more) return { ok: false, found: `not allowed: ${verb} ${resource}${whose}` };
+      return { ok: "skipped", found: `not allowed${whose}; optional, see deploy/overlays/extended` };
     },
   });
   return [
     {
       name: "kubernetes",
       needs: ["configuration"],
-      cure: "see KUBECONFIG, or the pod's ServiceAccount, and that the API server can be reached from here",
+      cure: "check KUBECONFIG or the pod's ServiceAccount, and that the API server can be reached from here",
+      address: () => server,
       run: async (signal) => {
         const cluster = await openCluster(placesIn(env), signal);
         api = new KubernetesApi(cluster);
+        server = api.server;
         const [version, who] = [await serverVersion(api, signal), await whoAmI(api, signal)];
-        return { ok: true, found: `${version} at ${api.server}, context ${api.context}, as ${who}` };
+        return { ok: true, found: `${api.server} (${version}, context ${api.context}, user ${who})` };
       },
     },
     ...config.targets.flatMap((target): Check[] => [
       {
         name: config.targets.length === 1 ? "target" : `target ${target.alias}`,
         needs: ["kubernetes"],
-        cure: "see TARGETS, or DEPLOYMENT_NAME and DEPLOYMENT_NAMESPACE, and the Role of deploy/base",
+        cure: "check TARGETS, or DEPLOYMENT_NAME and DEPLOYMENT_NAMESPACE, and the Role of deploy/base",
         run: async (signal) => {
           const { desired, ready } = await new KubernetesScaler(api).read(target, signal);
           return { ok: true, found: `${target.namespace}/${target.name}: ${ready}/${desired} ready` };

@@ -14,6 +14,7 @@ const root = join(import.meta.dirname ?? ".", "..");
 /** What it said. */
 interface Said {
   readonly code: number;
+  /** What is to be done, on a line of its own, is put behind an arrow. */
   readonly lines: readonly string[];
   readonly ms: number;
 }
@@ -63,7 +64,11 @@ class Ground implements AsyncDisposable {
     }).output();
     const text = new TextDecoder();
     assert.equal(text.decode(stderr), "", "all goes to one stream");
-    return { code, lines: text.decode(stdout).trimEnd().split("\n"), ms: performance.now() - begin };
+    return {
+      code,
+      lines: text.decode(stdout).trimEnd().replaceAll(/\n {4,}/g, " → ").split("\n"),
+      ms: performance.now() - begin,
+    };
   }
 
   /** Devices that the account has. */
@@ -105,14 +110,14 @@ const rows: readonly Row[] = [
     run: (ground) => ground.run(),
     code: 0,
     says: [
-      /^✔ configuration: complete; commands are taken from @alice:localhost$/,
-      /^✔ homeserver: http:.* speaks Matrix up to v1\.\d+$/,
-      /^✔ login: @toggle:localhost, device \w+, which was logged out again$/,
-      /^✔ crypto store: .*store: can be written to and locked$/,
-      /^✔ kubernetes: v1\.\S+ at http:.*, context \S+, as ops$/,
-      /^✔ target: agents\/clawdbot: 0\/0 ready$/,
-      /^✔ permission to patch deployments\/scale: deployments\.apps\/scale "clawdbot" .*your own permissions, not the/,
-      /^✔ permission to create events: /,
+      /^✔ configuration +complete; allowed users: @alice:localhost$/,
+      /^✔ homeserver +http:\S+ \(spec v1\.\d+\)$/,
+      /^✔ login +@toggle:localhost, device \w+ \(logged out again\)$/,
+      /^✔ crypto store +.*store: writable and not in use$/,
+      /^✔ kubernetes +http:\S+ \(v1\.\S+, context \S+, user ops\)$/,
+      /^✔ target +agents\/clawdbot: 0\/0 ready$/,
+      /^✔ can patch deployments\/scale +deployments\.apps\/scale "clawdbot" .*your own permissions, not the/,
+      /^✔ can create events +/,
     ],
   },
   {
@@ -120,10 +125,10 @@ const rows: readonly Row[] = [
     run: (ground) => ground.run({}, baseRole),
     code: 0,
     says: [
-      /^✔ permission to patch deployments\/scale/,
-      /^– permission to watch deployments: not permitted .*; it would tell more: see deploy\/overlays\/extended$/,
-      /^– permission to list pods: /,
-      /^– permission to create events: /,
+      /^✔ can patch deployments\/scale/,
+      /^– can watch deployments +skipped: not allowed .*; optional, see deploy\/overlays\/extended$/,
+      /^– can list pods +/,
+      /^– can create events +/,
     ],
   },
   {
@@ -131,8 +136,8 @@ const rows: readonly Row[] = [
     run: (ground) => ground.run({ ALLOWED_USERS: "alice", MATRIX_USER: "" }),
     code: 2,
     says: [
-      /^✘ configuration: MATRIX_USER: not set/,
-      /^✘ configuration: ALLOWED_USERS: not a full user ID \(got "alice"\); use @/,
+      /^✘ configuration +MATRIX_USER: not set/,
+      /^✘ configuration +ALLOWED_USERS: not a full user ID \(got "alice"\); use @/,
     ],
   },
   {
@@ -144,13 +149,17 @@ const rows: readonly Row[] = [
       return said;
     },
     code: 1,
-    says: [/^✘ homeserver: .*refused.* → see MATRIX_HOMESERVER/, /^– login: needs homeserver$/, /^✔ kubernetes: /],
+    says: [
+      /^✘ homeserver +.*refused.* → check MATRIX_HOMESERVER/,
+      /^– login +skipped: needs homeserver$/,
+      /^✔ kubernetes +/,
+    ],
   },
   {
     name: "something else there",
     run: (ground) => ground.run({ MATRIX_HOMESERVER: ground.kubernetes.url }),
     code: 1,
-    says: [/^✘ homeserver: .* → see MATRIX_HOMESERVER/],
+    says: [/^✘ homeserver +.* → check MATRIX_HOMESERVER/],
   },
   {
     name: "a homeserver that hangs",
@@ -159,19 +168,23 @@ const rows: readonly Row[] = [
       return await ground.run();
     },
     code: 1,
-    says: [/^✘ homeserver: no end after 10 s → see MATRIX_HOMESERVER/, /^– login: needs homeserver$/, /^✔ target: /],
+    says: [
+      /^✘ homeserver +no answer from http:\S+ within 10 s → check MATRIX_HOMESERVER/,
+      /^– login +skipped: needs homeserver$/,
+      /^✔ target +/,
+    ],
   },
   {
     name: "a wrong password",
     run: (ground) => ground.run({ MATRIX_PASSWORD: "wrong" }),
     code: 1,
-    says: [/^✘ login: .*refuses user or password; see MATRIX_USER, MATRIX_PASSWORD/],
+    says: [/^✘ login +.*refuses user or password; see MATRIX_USER, MATRIX_PASSWORD/],
   },
   {
     name: "a token that is not known",
     run: (ground) => ground.run({ AUTH_METHOD: "token", MATRIX_ACCESS_TOKEN: "unknown", MATRIX_PASSWORD: "" }),
     code: 1,
-    says: [/^✘ login: .*token/],
+    says: [/^✘ login +.*token/],
   },
   {
     name: "a login that hangs",
@@ -182,7 +195,7 @@ const rows: readonly Row[] = [
     // The server has logged in after all, and how to log out was in the answer that nobody waited for.
     leaves: ["OPENCLAWTOGGLETEST"],
     code: 1,
-    says: [/^✘ login: no end after 10 s/, /^✔ kubernetes: /],
+    says: [/^✘ login +no answer from http:\S+ within 10 s/, /^✔ kubernetes +/],
   },
   {
     name: "no place for the store",
@@ -191,13 +204,13 @@ const rows: readonly Row[] = [
       return await ground.run({ CRYPTO_STORE_PATH: join(ground.folder, "file", "store") });
     },
     code: 1,
-    says: [/^✘ crypto store: Cannot .* → see CRYPTO_STORE_PATH/, /^✔ kubernetes: /],
+    says: [/^✘ crypto store +Cannot .* → check CRYPTO_STORE_PATH/, /^✔ kubernetes +/],
   },
   {
     name: "the default place of the store, outside a cluster",
     run: (ground) => ground.run({ CRYPTO_STORE_PATH: "" }),
     code: 0,
-    says: [/^– crypto store: \/data\/crypto_store is a place in a pod, and this is none$/],
+    says: [/^– crypto store +skipped: \/data\/crypto_store is a path in a pod, and this is not one$/],
   },
   {
     name: "a store that an operator holds",
@@ -207,13 +220,13 @@ const rows: readonly Row[] = [
       return await ground.run();
     },
     code: 0,
-    says: [/^✔ crypto store: .* held by a running operator: host here, pid 7, since \d{4}-/],
+    says: [/^✔ crypto store +.* in use by a running operator \(host here, pid 7, since \d{4}-/],
   },
   {
     name: "no cluster",
     run: (ground) => ground.run({ KUBECONFIG: join(ground.folder, "none") }),
     code: 1,
-    says: [/^✘ kubernetes: KUBECONFIG: can't use .*: no such file/, /^– target: needs kubernetes$/],
+    says: [/^✘ kubernetes +KUBECONFIG: can't use .*: no such file/, /^– target +skipped: needs kubernetes$/],
   },
   {
     name: "a cluster that hangs",
@@ -222,7 +235,7 @@ const rows: readonly Row[] = [
       return ground.run();
     },
     code: 1,
-    says: [/^✔ login: /, /^✘ kubernetes: .*10 s → see KUBECONFIG/],
+    says: [/^✔ login +/, /^✘ kubernetes +no answer from http:\S+ within 10 s → check KUBECONFIG/],
   },
   {
     name: "a kubeconfig that wants to run a program, where none may be run",
@@ -233,7 +246,7 @@ const rows: readonly Row[] = [
       return await ground.run({ KUBECONFIG: path }, extendedRole, "start");
     },
     code: 1,
-    says: [/^✘ kubernetes: .* logs in by running "cloud-login", which this program may not do; `deno task conntest`/],
+    says: [/^✘ kubernetes +.* logs in by running "cloud-login", which this program may not do; `deno task conntest`/],
   },
   {
     name: "a token that the cluster refuses",
@@ -243,19 +256,19 @@ const rows: readonly Row[] = [
       return await ground.run({ KUBECONFIG: path });
     },
     code: 1,
-    says: [/^✘ kubernetes: .* refused the credentials of sandbox: they are wrong or have expired → see KUBECONFIG/],
+    says: [/^✘ kubernetes +.* refused the credentials of sandbox: they are wrong or have expired → check KUBECONFIG/],
   },
   {
     name: "no such target",
     run: (ground) => ground.run({ DEPLOYMENT_NAME: "other" }, [{ resources: ["*"], verbs: ["*"] }]),
     code: 1,
-    says: [/^✘ target: .*"other".*not found → see TARGETS, or DEPLOYMENT_NAME/],
+    says: [/^✘ target +.*"other".*not found → check TARGETS, or DEPLOYMENT_NAME/],
   },
   {
     name: "a permission that is missing",
     run: (ground) => ground.run({}, withRole("patch")),
     code: 1,
-    says: [/^✘ permission to patch deployments\/scale: not permitted: patch .* → apply the Role of deploy\/base/],
+    says: [/^✘ can patch deployments\/scale +not allowed: patch .* → apply the Role of deploy\/base/],
   },
 ];
 

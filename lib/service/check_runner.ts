@@ -1,5 +1,5 @@
 /**
- * Runs the checks of a connection test one after the other, and prints a line for each. Knows nothing of what they look
+ * Runs the checks of a connection test one after the other, and prints a line for each, and below it how to mend it. Knows nothing of what they look
  * at.
  *
  * @module
@@ -26,6 +26,8 @@ export interface Check {
   readonly needs?: readonly string[];
   /** How to mend it, where the finding doesn't say. */
   readonly cure?: string;
+  /** The address that is tried, as far as it is known: named where there is no answer. */
+  address?(): string | undefined;
   /** Looks; an error thrown is a failure, its message what was found. */
   run(signal: AbortSignal): Promise<Finding>;
 }
@@ -54,6 +56,7 @@ const marks = { passed: ["✔", 32], failed: ["✘", 31], skipped: ["–", 90] }
  */
 export async function runChecks(checks: readonly Check[], options: CheckOptions): Promise<boolean> {
   const outcomes = new Map<string, keyof typeof marks>();
+  const width = Math.max(...checks.map(({ name }) => name.length));
   for (const check of checks) {
     options.signal.throwIfAborted();
     const unmet = check.needs?.find((name) => outcomes.get(name) !== "passed");
@@ -65,7 +68,9 @@ export async function runChecks(checks: readonly Check[], options: CheckOptions)
     const mend = cure ?? (outcome === "failed" ? check.cure : undefined);
     const [sign, colour] = marks[outcome];
     const mark = options.colour ? `\x1b[${colour}m${sign}\x1b[0m` : sign;
-    options.print(`${mark} ${printable(`${check.name}: ${found}${mend === undefined ? "" : ` → ${mend}`}`)}`);
+    const reason = outcome === "skipped" ? `skipped: ${found}` : found;
+    options.print(`${mark} ${printable(check.name).padEnd(width)}  ${printable(reason)}`);
+    if (mend !== undefined) options.print(`${" ".repeat(width + 4)}${printable(mend)}`);
   }
   return ![...outcomes.values()].includes("failed");
 }
@@ -91,7 +96,11 @@ async function find(check: Check, { signal, deadlineMs = 10_000, graceMs = 5_000
     return await Promise.race([check.run(either), graceOver.promise]);
   } catch (error) {
     signal.throwIfAborted();
-    if (late.signal.aborted) return { ok: false, found: `no end after ${deadlineMs / 1_000} s` };
+    if (late.signal.aborted) {
+      const address = check.address?.();
+      const from = address === undefined ? "" : ` from ${address}`;
+      return { ok: false, found: `no answer${from} within ${deadlineMs / 1_000} s` };
+    }
     return { ok: false, found: errorMessage(error) };
   } finally {
     clearTimeout(timer);

@@ -56,7 +56,7 @@ const rules: readonly Rule[] = [
     expect: ({ code, said }) => {
       // Without any variable it has that to say, and without denort there is no executable.
       assert.equal(code, compiled ? 2 : 127, said);
-      if (compiled) assert.match(said, /^✘ configuration: MATRIX_USER: not set/m);
+      if (compiled) assert.match(said, /^✘ configuration +MATRIX_USER: not set/m);
     },
   },
   {
