@@ -114,7 +114,7 @@ export class Memberships {
         const invitation = chat.invitation(roomId);
         if (invitation === undefined || !isInvited(invitation, allowedUsers)) return;
         await chat.join(roomId, stop);
-        logger.info("joined {room}: invited by {inviters}", { room: roomId, inviters: invitation.inviters });
+        logger.info("joined {room}: invited by {inviters}", { room: roomId, inviters: invitation.inviters.join(", ") });
       }, stop);
     queue.run(`join ${roomId}`, async () => {
       try {

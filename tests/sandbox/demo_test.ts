@@ -97,7 +97,7 @@ Deno.test("demo ends everything when it is ended", async (t) => {
       "by the operator's own end",
       (_demo, pid) => Deno.kill(Number(pid), "SIGKILL"),
       1,
-      /^Cannot run the operator: it ended with code 137\. Its last lines:\n {2}[^]*Ready/,
+      /^Cannot run the operator: it ended with code 137\. Its last lines:\n {2}[^]*ready: /,
     ],
     ["by SIGKILL", ({ process }) => process.kill("SIGKILL"), 137, /^$/],
   ];
