@@ -90,12 +90,6 @@ const cases: Case[] = [
     said: ["clawdbot is on (1 replica), starting…"],
   },
   {
-    name: "a forged sender",
-    how: broken({ senderFacts: { mismatchedSender: true } }),
-    outcome: "mismatched-sender",
-    refused: ["mismatched-sender"],
-  },
-  {
     name: "a forged sender that the crypto refuses to decrypt",
     how: { payload: { kind: "undecryptable", why: { kind: "forged" }, sessionId: "s" } },
     outcome: "mismatched-sender",
