@@ -42,7 +42,7 @@ export const processEnds: readonly ProcessEnd[] = [
     code: 2,
     why: "wrong usage",
     next: asTold,
-    test: ["tests/config/arguments_test.ts", "readArguments() says what is permitted"],
+    test: ["tests/config/arguments_test.ts", "readArguments() names an unknown argument, and where to find help"],
   },
   {
     place: "lib/operator/operator.ts:Operator",

@@ -169,7 +169,7 @@ function endlessHistory(letter: string, input: string, before: string, page: () 
       await subject.start();
       const told = await subject.talk.seen.first(
         "a word about it in the room",
-        (event) => event.sender === subject.operatorId && /couldn't read everything/.test(bodyOf(event)),
+        (event) => event.sender === subject.operatorId && /couldn't read every message/.test(bodyOf(event)),
         patienceMs,
       );
       const seconds = (performance.now() - begun) / 1_000;

@@ -122,7 +122,7 @@ export const targetRows: readonly HostileRow[] = [
     run: async (ground) => {
       await using subject = await Subject.ready(ground, { role: "extended", target: { image: "example/pending" } });
       await subject.send("start", 1);
-      const told = await hears(subject, /not scheduled yet: .*Insufficient memory/);
+      const told = await hears(subject, /Not scheduled yet: .*Insufficient memory/);
       assert.ok(!subject.talk.seen.events.some(rings), "a phone rang");
       return told;
     },

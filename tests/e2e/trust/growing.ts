@@ -15,7 +15,7 @@ async function setsUpCrossSigning(world: World, story: Story): Promise<void> {
   const tablet = await world.login("heidi");
   await tablet.untilJoined(room.roomId, [operatorId]);
   await tries(world, story, "`stop` from her new tablet", by(tablet, "stop"), "new-device");
-  const told = bodyOf(await room.told(/set up cross-signing there/));
+  const told = bodyOf(await room.told(/set up cross-signing/));
   story.add("(the same)", "she is told what to do", told);
   assert.ok(told.includes(heidi.deviceId) && told.includes(tablet.deviceId), told);
 
