@@ -176,7 +176,7 @@ async function switchWithPython({ homeserver, workloads, cluster, folder }: Test
   await alice.untilJoined(roomId, [userId]);
   using atAlice = alice.watch(roomId);
   await alice.sendText(roomId, "start");
-  const isAnswer = ({ sender, content }: SeenEvent) => sender === userId && /is on/.test(String(content["body"]));
+  const isAnswer = ({ sender, content }: SeenEvent) => sender === userId && /is now on/.test(String(content["body"]));
   const answer = await atAlice.first("answer", isAnswer);
   assert.equal(answer.how, "decrypted");
   assert.equal((await workloads.until(namespace, name, () => true, 10_000)).replicas, 1);

@@ -59,7 +59,7 @@ export class OperatorLog {
   async refusals(): Promise<Map<string, number>> {
     const counts = new Map<string, number>();
     for (const { message, properties: { reason } } of await this.lines()) {
-      if (!/^(refused|declined)\b/.test(message)) continue;
+      if (!/^(refused|declined)\b/.test(message) || reason === undefined) continue;
       counts.set(String(reason), (counts.get(String(reason)) ?? 0) + 1);
     }
     return counts;
