@@ -7,7 +7,7 @@
  */
 
 import { dirname, join } from "node:path";
-import { parseArgs } from "node:util";
+import { readArguments } from "../build/arguments.ts";
 import { bundle, bundleFolder } from "../build/bundle.ts";
 import { permissions, runtimeFlags } from "../build/compile.ts";
 import { readContainerfile } from "../build/containerfile.ts";
@@ -21,21 +21,18 @@ import { Stage } from "./stage.ts";
 
 const root = join(import.meta.dirname ?? ".", "..");
 
-const { values: given } = parseArgs({
-  args: Deno.args,
-  options: {
-    starts: { type: "string", default: "5" },
-    commands: { type: "string", default: "20" },
-    members: { type: "string", default: "2,10,30,100" },
-    "first-commands": { type: "string", default: "5" },
-    endurance: { type: "string", default: "100" },
-    messages: { type: "string", default: "300" },
-    "idle-seconds": { type: "string", default: "60" },
-    sessions: { type: "string", default: "10000" },
-    devices: { type: "string", default: "5000" },
-    before: { type: "string" },
-    json: { type: "string", default: join(root, ".cache", "bench", "result.json") },
-  },
+const given = readArguments({
+  starts: { type: "string", default: "5" },
+  commands: { type: "string", default: "20" },
+  members: { type: "string", default: "2,10,30,100" },
+  "first-commands": { type: "string", default: "5" },
+  endurance: { type: "string", default: "100" },
+  messages: { type: "string", default: "300" },
+  "idle-seconds": { type: "string", default: "60" },
+  sessions: { type: "string", default: "10000" },
+  devices: { type: "string", default: "5000" },
+  before: { type: "string" },
+  json: { type: "string", default: join(root, ".cache", "bench", "result.json") },
 });
 
 const python = await installPythonOperator();

@@ -7,6 +7,7 @@
 
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
+import { readArguments } from "./arguments.ts";
 
 const root = join(import.meta.dirname ?? ".", "..");
 
@@ -37,6 +38,7 @@ export async function bundle(): Promise<void> {
 }
 
 if (import.meta.main) {
+  readArguments({});
   await bundle();
   for (const { name, size } of filesOf(bundleFolder)) {
     console.log(`${(size / 1_024).toFixed(0).padStart(6)} KiB  ${name}`);

@@ -9,8 +9,8 @@
  */
 
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import project from "../deno.json" with { type: "json" };
+import { readArguments } from "./arguments.ts";
 import { bundle, bundleFolder } from "./bundle.ts";
 
 const root = join(import.meta.dirname ?? ".", "..");
@@ -50,10 +50,10 @@ export function compileArguments({ target, output }: { target?: string | undefin
 }
 
 /** Compiles. Returns an exit code. */
-async function compile(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: { target: { type: "string" }, output: { type: "string", default: join(root, "dist", "openclaw-toggle") } },
+async function compile(): Promise<number> {
+  const values = readArguments({
+    target: { type: "string" },
+    output: { type: "string", default: join(root, "dist", "openclaw-toggle") },
   });
   // Should it fail, no older one is to be taken for it.
   await Deno.remove(values.output).catch((error) => {
@@ -80,4 +80,4 @@ async function compile(args: readonly string[]): Promise<number> {
   return 1;
 }
 
-if (import.meta.main) Deno.exit(await compile(Deno.args));
+if (import.meta.main) Deno.exit(await compile());

@@ -119,6 +119,10 @@ function escaped(text: string): string {
 }
 
 if (import.meta.main) {
+  if (Deno.args.length > 0) {
+    console.error(`unknown argument "${Deno.args[0]}"; permitted: none`);
+    Deno.exit(2);
+  }
   await Deno.writeTextFile(pictureFile, draw(await conversation()));
   Deno.exit(0);
 }

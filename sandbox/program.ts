@@ -13,6 +13,9 @@ export class Problem extends Error {
   override readonly name = "Problem";
 }
 
+/** A task was called with what it does not take. */
+export class UsageProblem extends Problem {}
+
 /** The person, or the system, wants it to end. */
 export class Interrupted extends Error {
   /** Tells it from other errors. */
@@ -23,7 +26,7 @@ export class Interrupted extends Error {
 const sameSignalMs = 500;
 
 /**
- * Runs a program and ends the process: with the code that it returns, or 1 if it throws.
+ * Runs a program and ends the process: with the code that it returns, or 1 if it throws; 2 for a wrong argument.
  *
  * @param main is given a signal that aborts when it is to end; what it returns or throws then is what counts
  */
@@ -50,7 +53,7 @@ export async function runProgram(main: (stop: AbortSignal) => Promise<number>): 
     Deno.exit(await main(stop.signal));
   } catch (error) {
     console.error(error instanceof Problem || error instanceof Interrupted ? error.message : error);
-    Deno.exit(1);
+    Deno.exit(error instanceof UsageProblem ? 2 : 1);
   }
 }
 
@@ -68,7 +71,9 @@ export function readPorts<Name extends string>(names: readonly Name[]): Record<N
     const { values } = parseArgs({ args: Deno.args, options });
     return Object.fromEntries(names.map((name) => [name, portOf(name, values[name])])) as Record<Name, number>;
   } catch (error) {
-    if (error instanceof TypeError) throw new Problem(`${error.message} (permitted: ${permitted || "no options"})`);
+    if (error instanceof TypeError) {
+      throw new UsageProblem(`${error.message.split(". ")[0]} (permitted: ${permitted || "no options"})`);
+    }
     throw error;
   }
 }
@@ -76,7 +81,7 @@ export function readPorts<Name extends string>(names: readonly Name[]): Record<N
 function portOf(name: string, given: unknown): number {
   const port = given === undefined ? 0 : Number(given);
   if (Number.isInteger(port) && port >= 0 && port < 65_536 && given !== "") return port;
-  throw new Problem(`Cannot use --${name} ${given}: a port is a number from 0 (any free one) to 65535`);
+  throw new UsageProblem(`Cannot use --${name} ${given}: a port is a number from 0 (any free one) to 65535`);
 }
 
 /**

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { readArguments } from "../build/arguments.ts";
 import { markdownTables } from "../lib/config/mod.ts";
 import { type Metric, METRICS } from "../lib/service/mod.ts";
 
@@ -48,6 +49,7 @@ function metricsTable(): string {
 }
 
 if (import.meta.main) {
+  readArguments({});
   for (const each of generated) {
     await Deno.writeTextFile(each.page, updated(await Deno.readTextFile(each.page), each));
   }

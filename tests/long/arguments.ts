@@ -8,6 +8,7 @@
 export function countOf(name: string, otherwise: number): number {
   const given = Deno.args.find((argument) => argument.startsWith(`--${name}=`))?.slice(name.length + 3);
   if (given === undefined) return otherwise;
-  if (!/^\d+$/.test(given)) throw new Error(`Cannot use --${name}=${given}: a count is a number`);
-  return Number(given);
+  if (/^\d+$/.test(given)) return Number(given);
+  console.error(`--${name}: not a count (got "${given}")`);
+  Deno.exit(2);
 }
