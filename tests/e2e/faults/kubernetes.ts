@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import type { Asked, Fault } from "../../../testbed/proxy.ts";
 import type { SeenEvent } from "../../../testbed/mod.ts";
-import { editedBy, textOf } from "../conversation.ts";
+import { bodyOf, editedBy } from "../conversation.ts";
 import { elapsed, type Ground, patienceMs, Subject } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
@@ -30,7 +30,7 @@ async function ride(subject: Subject, ms: number, begins: () => Promise<void>, e
   await ends();
   const over = performance.now();
   const answer = await outcomeOf(subject, await subject.answerTo(start));
-  if (answer.startsWith("Cannot")) {
+  if (answer.startsWith("Can't")) {
     subject.wasRefused(start);
     assert.equal((await subject.state()).replicas, 0, "refused, but done");
     assert.match(await subject.ask("start", 1), /is on/);
@@ -42,8 +42,8 @@ async function ride(subject: Subject, ms: number, begins: () => Promise<void>, e
 /** The answer, or, where that says only that it is still being tried, what it says in the end. */
 async function outcomeOf({ talk }: Subject, answer: string): Promise<string> {
   if (!/^The Kubernetes API isn't answering\. Still trying/.test(answer)) return answer;
-  const isOutcome = (event: SeenEvent) => editedBy(event) !== undefined && /is on|Can't start/.test(textOf(event));
-  return textOf(await talk.seen.first("the outcome of the command", isOutcome, patienceMs));
+  const isOutcome = (event: SeenEvent) => editedBy(event) !== undefined && /is on|Can't start/.test(bodyOf(event));
+  return bodyOf(await talk.seen.first("the outcome of the command", isOutcome, patienceMs));
 }
 
 function row(name: string, fault: Fault, ms: number, answers: RegExp): Row<Ground> {

@@ -223,7 +223,7 @@ export class Subject implements AsyncDisposable {
 
   /** Stops the target, counts, and ends the process. */
   async finish(): Promise<{ lost: number; doubled: number; end: string }> {
-    assert.match(await this.ask("stop", 1), /is (already )?off/);
+    assert.match(await this.ask("stop", 1), /is off/);
     return { ...await this.tally(), end: await this.endBySignal() };
   }
 
