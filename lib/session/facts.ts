@@ -6,23 +6,12 @@
  */
 
 import type { Json } from "../json.ts";
+import type { NewEvent } from "../store/mod.ts";
 
 /** An event of a room's timeline, as the inbox keeps it until it is settled. */
-export interface InboxEvent {
+export interface InboxEvent extends NewEvent {
   /** Place in the inbox: smaller is earlier. */
   readonly seq: number;
-  /** Room id. */
-  readonly roomId: string;
-  /** Event id. */
-  readonly eventId: string;
-  /** User id that the homeserver names as the sender. */
-  readonly sender: string;
-  /** The event as the server sent it. */
-  readonly event: Readonly<Record<string, unknown>>;
-  /** When it was received, milliseconds since the epoch, our clock. */
-  readonly receivedAtMs: number;
-  /** The server's `unsigned.age` at receipt, milliseconds; undefined if the server gave none. */
-  readonly ageMs: number | undefined;
 }
 
 /**

@@ -49,7 +49,7 @@ export interface NewEvent {
   readonly event: Readonly<Record<string, unknown>>;
   /** When it was received, milliseconds since the epoch, our clock. */
   readonly receivedAtMs: number;
-  /** The server's `unsigned.age` at receipt, milliseconds. */
+  /** The server's `unsigned.age` at receipt, milliseconds; undefined if the server gave none. */
   readonly ageMs: number | undefined;
 }
 

@@ -128,6 +128,6 @@ export function editedBy({ content, outerContent }: SeenEvent): string | undefin
 }
 
 /** Clients look for the relation outside the ciphertext, where the homeserver sees it too. */
-function repliesTo({ content, outerContent }: SeenEvent): string | undefined {
+export function repliesTo({ content, outerContent }: SeenEvent): string | undefined {
   return (outerContent["m.relates_to"] ?? content["m.relates_to"])?.["m.in_reply_to"]?.event_id;
 }

@@ -9,8 +9,7 @@ import { homeserverRows } from "./faults/homeserver.ts";
 import { kubernetesRows } from "./faults/kubernetes.ts";
 import { loginRows } from "./faults/login.ts";
 import { machineRows } from "./faults/machine.ts";
-import type { Ground, Subject } from "./faults/subject.ts";
-import { judge, type Row, runRows, tableOf } from "./faults/table.ts";
+import { judge, runRows, tableOf } from "./faults/table.ts";
 
 const long = Deno.args.includes("--long");
 const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
@@ -25,24 +24,7 @@ Deno.test("faults", async (t) => {
   const mayStop = testbed.homeserver.isOurs && testbed.cluster.auditLog !== undefined;
   const alice = await testbed.person("alice");
   const ground = { testbed, alice, made: () => {} };
-  const outcomes = await runRows(rows.filter((row) => mayStop || !row.alone).map(withLog), ground, atOnce);
+  const outcomes = await runRows(rows.filter((row) => mayStop || !row.alone), ground, atOnce);
   console.log(`\n${tableOf(outcomes)}\n`);
   for (const outcome of outcomes) await t.step(outcome.fault, () => judge(outcome));
 });
-
-/** What its operator has logged is printed if a row fails. */
-function withLog(row: Row<Ground>): Row<Ground> {
-  return {
-    ...row,
-    run: async (ground) => {
-      const subjects: Subject[] = [];
-      try {
-        return await row.run({ ...ground, made: (subject) => void subjects.push(subject) });
-      } catch (error) {
-        const logs = await Promise.all(subjects.map((subject) => subject.log()));
-        console.log(`${row.fault}: the end of the operator's log:\n${logs.join("\n").slice(-6_000)}`);
-        throw error;
-      }
-    },
-  };
-}

@@ -5,7 +5,6 @@
 
 import assert from "node:assert/strict";
 import { startTestbed } from "../../testbed/mod.ts";
-import type { Subject } from "./faults/subject.ts";
 import { clusterRows } from "./hostile/cluster.ts";
 import { cryptoRows } from "./hostile/crypto.ts";
 import { eventRows } from "./hostile/events.ts";
@@ -35,7 +34,7 @@ Deno.test("hostile input", async (t) => {
   await using testbed = await startTestbed();
   const alice = await testbed.person("alice");
   const ground = { testbed, alice, made: () => {} };
-  const outcomes = await runHostile(rows.map(withLog), ground, atOnce);
+  const outcomes = await runHostile(rows, ground, atOnce);
   console.log(`\n${hostileTable(outcomes)}\n`);
   for (const outcome of outcomes) {
     await t.step(`${outcome.row.number} ${outcome.row.input}`, () => {
@@ -48,20 +47,3 @@ Deno.test("each place that ends the process is told of, with its test", async ()
   console.log(`\n${processEndsTable()}\n`);
   assert.deepEqual(await missingInTable(new URL("../../", import.meta.url)), []);
 });
-
-/** What its operators have logged is printed if a row fails. */
-function withLog(row: HostileRow): HostileRow {
-  return {
-    ...row,
-    run: async (ground) => {
-      const subjects: Subject[] = [];
-      try {
-        return await row.run({ ...ground, made: (subject) => void subjects.push(subject) });
-      } catch (error) {
-        const logs = await Promise.all(subjects.map((subject) => subject.log()));
-        console.log(`${row.number}: the end of the operator's log:\n${logs.join("\n").slice(-6_000)}`);
-        throw error;
-      }
-    },
-  };
-}

@@ -5,6 +5,8 @@
  */
 
 import assert from "node:assert/strict";
+import { runAll, withLog } from "./rows.ts";
+import type { Ground } from "./subject.ts";
 
 /** What was measured of one fault. */
 export interface Measured {
@@ -78,25 +80,14 @@ export function tableOf(outcomes: readonly Outcome[]): string {
   return [line(head), widths.map((width) => "-".repeat(width)).join("-|-"), ...body.map(line)].join("\n");
 }
 
-/** Runs rows, a few at a time; those that must be alone come last, one after the other. */
-export async function runRows<Surroundings>(
-  rows: readonly Row<Surroundings>[],
-  surroundings: Surroundings,
-  atOnce: number,
-): Promise<Outcome[]> {
-  const outcomes = new Map<Row<Surroundings>, Outcome>();
-  const run = async (row: Row<Surroundings>) => {
+/** Runs the rows. */
+export async function runRows(rows: readonly Row<Ground>[], ground: Ground, atOnce: number): Promise<Outcome[]> {
+  return await runAll(rows, async (row): Promise<Outcome> => {
     const { fault } = row;
-    outcomes.set(
-      row,
-      await row.run(surroundings).then((measured) => ({ fault, measured }), (error) => ({ fault, error })),
-    );
-  };
-  const together = rows.filter(({ alone }) => !alone);
-  const worker = async () => {
-    for (let row = together.shift(); row; row = together.shift()) await run(row);
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
-  for (const row of rows) if (row.alone) await run(row);
-  return rows.flatMap((row) => outcomes.get(row) ?? []);
+    try {
+      return { fault, measured: await withLog(fault, ground, (each) => row.run(each)) };
+    } catch (error) {
+      return { fault, error };
+    }
+  }, atOnce);
 }

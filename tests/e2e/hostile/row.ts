@@ -4,6 +4,7 @@
  * @module
  */
 
+import { runAll, withLog } from "../faults/rows.ts";
 import type { Ground } from "../faults/subject.ts";
 import { table } from "../trust/table.ts";
 
@@ -35,29 +36,22 @@ export function hostileTable(outcomes: readonly HostileOutcome[]): string {
   return table(["", "input", "before", "now", "tried on"], rows, 72);
 }
 
-/** Runs rows, a few at a time; those that must be alone come last. */
+/** Runs the rows. */
 export async function runHostile(
   rows: readonly HostileRow[],
   ground: Ground,
   atOnce: number,
 ): Promise<HostileOutcome[]> {
-  const outcomes = new Map<HostileRow, HostileOutcome>();
-  const run = async (row: HostileRow): Promise<void> => {
+  return await runAll(rows, async (row): Promise<HostileOutcome> => {
     const { promise, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(() => reject(new Error("not over within 5 min")), 300_000);
     try {
-      outcomes.set(row, { row, now: await Promise.race([row.run(ground), promise]) });
+      const now = withLog(row.number, ground, (each) => row.run(each));
+      return { row, now: await Promise.race([now, promise]) };
     } catch (error) {
-      outcomes.set(row, { row, error });
+      return { row, error };
     } finally {
       clearTimeout(timer);
     }
-  };
-  const together = rows.filter(({ alone }) => !alone);
-  const worker = async () => {
-    for (let row = together.shift(); row; row = together.shift()) await run(row);
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
-  for (const row of rows) if (row.alone) await run(row);
-  return rows.flatMap((row) => outcomes.get(row) ?? []);
+  }, atOnce);
 }

@@ -1,6 +1,6 @@
 /** What people do with their phones, whichever program runs them. */
 
-import { bodyOf, editedBy } from "../conversation.ts";
+import { bodyOf, editedBy, repliesTo } from "../conversation.ts";
 import type { Content, SeenEvent, Watch } from "../../../testbed/mod.ts";
 
 /** A phone: matrix-nio's or mautrix-go's. */
@@ -128,8 +128,4 @@ export class Room {
   #isSaid(event: SeenEvent): boolean {
     return event.sender === this.#operatorId && event.type === "m.room.message" && "body" in event.content;
   }
-}
-
-function repliesTo({ content, outerContent }: SeenEvent): string | undefined {
-  return (outerContent["m.relates_to"] ?? content["m.relates_to"])?.["m.in_reply_to"]?.event_id;
 }
