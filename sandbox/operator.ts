@@ -17,7 +17,7 @@ export interface OperatorOptions {
   readonly environment: Readonly<Record<string, string>>;
   /** Takes each line that it prints. */
   readonly print: (line: string) => void;
-  /** May run programs, as login helpers of a kubeconfig want it. */
+  /** May run programs, as credential plugins of a kubeconfig want it. */
   readonly mayRun?: boolean;
   /** Folder to be removed, too, should this process be killed before it can end the operator. */
   readonly folder?: string;

@@ -9,8 +9,8 @@ import type { Counts, Problem } from "../scaler/mod.ts";
 import { duration, longestMs, shortestMs, timeLeft } from "./duration.ts";
 import type { Misuse } from "./parse.ts";
 import { reasons, stopping } from "./progress.ts";
-import { type CommandRow, commandTable, type CommandWord } from "./table.ts";
-import { bold, code, enumerated, joined, lines, quoted, replicas, type Text, text } from "./text.ts";
+import { type CommandRow, commandTable, type CommandWord } from "./command_table.ts";
+import { bold, code, enumerated, joined, lines, quoted, replicas, type Text, text } from "./rich_text.ts";
 
 /** Why something could not be done. */
 export type Why =

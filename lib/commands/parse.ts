@@ -5,7 +5,7 @@
  */
 
 import { longestMs, parseDuration, shortestMs } from "./duration.ts";
-import { type CommandWord, findCommand } from "./table.ts";
+import { type CommandWord, findCommand } from "./command_table.ts";
 
 /** A message that is a command. */
 export interface Command {

@@ -7,7 +7,7 @@
 
 import type { Counts, Diagnosis, Problem } from "../scaler/mod.ts";
 import { duration, timeLeft } from "./duration.ts";
-import { bold, code, joined, type Person, quoted, replicas, type Text, text, user } from "./text.ts";
+import { bold, code, joined, type Person, quoted, replicas, type Text, text, user } from "./rich_text.ts";
 
 /** A start whose target is ready; `stopsInMs`: only for so long. */
 export function ready(target: string, afterMs: number, stopsInMs: number | undefined): Text {

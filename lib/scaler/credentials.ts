@@ -37,10 +37,10 @@ export interface CredentialSource {
   /**
    * The credentials as they are now.
    *
-   * @throws ConfigError if they cannot be used; CredentialError if a token or a login helper is not to be had
+   * @throws ConfigError if they cannot be used; CredentialError if a token or a credential plugin is not to be had
    */
   read(signal: AbortSignal): Promise<Credentials>;
-  /** They were refused: what was kept, such as the answer of a login helper, is to be had anew by the next read. */
+  /** They were refused: what was kept, such as the answer of a credential plugin, is to be had anew by the next read. */
   refused(): void;
 }
 

@@ -11,7 +11,7 @@ import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError, CredentialError } from "../errors.ts";
 import { type Json, list, object } from "../json.ts";
 import { type Credentials, type CredentialSource, type Header, nameOf, type TlsOptions } from "./credentials.ts";
-import type { LoginHelper } from "./login_helper.ts";
+import type { CredentialPlugin } from "./credential_plugin.ts";
 
 /** Credentials by kubeconfig. The context stays the one that was current first. */
 export class KubeconfigSource implements CredentialSource {
@@ -96,7 +96,7 @@ interface Login {
   readonly token: string;
   readonly tokenFile: string | undefined;
   readonly headers: readonly Header[];
-  readonly helper: LoginHelper | undefined;
+  readonly plugin: CredentialPlugin | undefined;
 }
 
 /** A file's content; undefined if there is no such file. An empty one is an empty configuration. */
@@ -172,11 +172,11 @@ async function loginOf(cluster: Entry, user: Entry): Promise<Login> {
   if (isBasic && token !== "") throw new Unusable(`${what} has both a token and a password`);
   const hasToken = token !== "" || tokenFile !== undefined;
   const headers = [...isBasic ? [basicAuth(username, password)] : [], ...impersonation(user)];
-  const helper = await helperFor(cluster, user, server, {
+  const plugin = await pluginFor(cluster, user, server, {
     hasAuthorization: isBasic || hasToken,
     hasCertificate: client !== undefined,
   });
-  const hasCredentials = isBasic || hasToken || client !== undefined || helper !== undefined;
+  const hasCredentials = isBasic || hasToken || client !== undefined || plugin !== undefined;
   // kubectl leaves them out where there is no TLS; on this machine they are of use, as with a proxy of tests.
   if (
     server.startsWith("http:") && hasCredentials &&
@@ -185,7 +185,7 @@ async function loginOf(cluster: Entry, user: Entry): Promise<Login> {
     throw new Unusable(`the credentials of ${what} would be sent in the clear to ${server}; use https`);
   }
   const proxyUrl = textIn(cluster.fields, "proxy-url", cluster.what) || undefined;
-  return { server, proxyUrl, authority, client, token, tokenFile, headers, helper };
+  return { server, proxyUrl, authority, client, token, tokenFile, headers, plugin };
 }
 
 function clientCertificateIn(user: Entry): { cert: Pem; key: Pem } | undefined {
@@ -249,12 +249,12 @@ function escapedKey(key: string): string {
 }
 
 /** What logs in for the user, where it has nothing else to show. */
-async function helperFor(
+async function pluginFor(
   cluster: Entry,
   { fields, what, folder }: Entry,
   server: string,
   { hasAuthorization, hasCertificate }: { hasAuthorization: boolean; hasCertificate: boolean },
-): Promise<LoginHelper | undefined> {
+): Promise<CredentialPlugin | undefined> {
   const exec = object(fields.exec);
   const provider = object(fields["auth-provider"]);
   if (fields.exec && fields["auth-provider"]) throw new Unusable(`${what} has both exec and auth-provider`);
@@ -267,13 +267,13 @@ async function helperFor(
     if (interactiveMode === "Always") throw new Unusable(`${what} logs in by asking at a terminal; use another way`);
     const program = /[/\\]/.test(command) && !isAbsolute(command) ? join(folder, command) : command;
     await mayRun(program);
-    const { LoginHelper } = await import("./login_helper.ts");
-    return LoginHelper.exec({ ...exec, command: program }, execCluster(cluster, server));
+    const { CredentialPlugin } = await import("./credential_plugin.ts");
+    return CredentialPlugin.exec({ ...exec, command: program }, execCluster(cluster, server));
   }
   if (fields["auth-provider"] && !hasAuthorization) {
     if (provider.name !== "oidc") throw new Unusable(`${what}: auth-provider "${provider.name}" is not supported`);
-    const { LoginHelper } = await import("./login_helper.ts");
-    return LoginHelper.oidc(provider);
+    const { CredentialPlugin } = await import("./credential_plugin.ts");
+    return CredentialPlugin.oidc(provider);
   }
   return undefined;
 }
@@ -303,9 +303,9 @@ async function mayRun(command: string): Promise<void> {
 
 async function credentialsOf(login: Login, signal: AbortSignal): Promise<Credentials> {
   const { server, proxyUrl, authority, client } = login;
-  const helped = await login.helper?.read(signal);
-  const token = tokenOf(login) || helped?.token;
-  const cert = client === undefined ? helped?.client : { cert: pemOf(client.cert), key: pemOf(client.key) };
+  const given = await login.plugin?.read(signal);
+  const token = tokenOf(login) || given?.token;
+  const cert = client === undefined ? given?.client : { cert: pemOf(client.cert), key: pemOf(client.key) };
   const tls: TlsOptions = { caCerts: authority === undefined ? [] : [pemOf(authority)], client: cert, proxyUrl };
   return {
     server,

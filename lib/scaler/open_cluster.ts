@@ -37,7 +37,7 @@ export function placesIn(env: Readonly<Record<string, string | undefined>>): Clu
 /**
  * Opens the cluster: KUBECONFIG if it is set, else the one that we run in, else `~/.kube/config`.
  *
- * @throws ConfigError if there is none, or it cannot be used; CredentialError if its login helper failed
+ * @throws ConfigError if there is none, or it cannot be used; CredentialError if its credential plugin failed
  */
 export async function openCluster(places: ClusterPlaces, signal: AbortSignal): Promise<Cluster> {
   signal.throwIfAborted();

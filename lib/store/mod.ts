@@ -7,7 +7,7 @@
 
 import { join } from "node:path";
 import { CryptoNotes } from "./crypto_notes.ts";
-import { SealedDocument } from "./document.ts";
+import { SealedDocument } from "./sealed_document.ts";
 import { StoreError } from "../errors.ts";
 import { FailureLatch } from "./failure_latch.ts";
 import { makeFolder, removeFile, writeFile } from "./files.ts";

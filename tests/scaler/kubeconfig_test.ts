@@ -104,14 +104,14 @@ Deno.test("a kubeconfig that cannot be used is a ConfigError that names it and s
       'user "it": auth-provider "gcp" is not supported',
     ],
     [
-      "a helper that asks",
+      "a plugin that asks",
       kubeconfig({
         user: { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "x", interactiveMode: "Always" } },
       }),
       'user "it" logs in by asking at a terminal; use another way',
     ],
     [
-      "a helper of an old version",
+      "a plugin of an old version",
       kubeconfig({ user: { exec: { apiVersion: "client.authentication.k8s.io/v1alpha1", command: "x" } } }),
       'user "it": exec has an apiVersion other than client.authentication.k8s.io/v1 and v1beta1',
     ],
@@ -158,7 +158,7 @@ Deno.test("a kubeconfig is sent as kubectl would send it", async (t) => {
     ]]],
     ["the token where its file is missing", kubeconfig({ user: { token: "t", tokenFile: "none" } }), [token]],
     ["a password", kubeconfig({ user: { username: "ü", password: "p" } }), [["authorization", "Basic w7w6cA=="]]],
-    ["a token before a helper", kubeconfig({ user: { token: "t", exec } }), [token]],
+    ["a token before a plugin", kubeconfig({ user: { token: "t", exec } }), [token]],
     ["impersonation", kubeconfig({ user: { token: "t", ...as } }), [
       token,
       ["impersonate-user", "carl"],
@@ -212,7 +212,7 @@ Deno.test("several kubeconfigs are merged as kubectl does: the first that says a
   assert.equal(cluster.server, "https://first.example");
 });
 
-Deno.test("a login helper is run, and run again when its credentials are renewed", async () => {
+Deno.test("a credential plugin is run, and run again when its credentials are renewed", async () => {
   await using counter = await written("x");
   const script = `printf x >> ${counter.path}; printf '{"status":{"token":"token-%s"}}' $(wc -c < ${counter.path})`;
   await using file = await written(
@@ -227,14 +227,14 @@ Deno.test("a login helper is run, and run again when its credentials are renewed
   assert.deepEqual(await headersOf(cluster), [["authorization", "Bearer token-3"]]);
 });
 
-/** client-node starts the helper and gives no handle on it: whoever hangs may outlive the test by a moment. */
+/** client-node starts the plugin and gives no handle on it: whoever hangs may outlive the test by a moment. */
 const startsHelpers = { sanitizeOps: false, sanitizeResources: false };
 
 Deno.test(
-  "a login helper that fails is a CredentialError, one that hangs ends with the signal",
+  "a credential plugin that fails is a CredentialError, one that hangs ends with the signal",
   startsHelpers,
   async (t) => {
-    for (const [name, command] of [["fails", "false"], ["is not there", "/nonexistent/helper"]] as const) {
+    for (const [name, command] of [["fails", "false"], ["is not there", "/nonexistent/plugin"]] as const) {
       await t.step(name, async () => {
         await using file = await written(
           kubeconfig({ user: { exec: { apiVersion: "client.authentication.k8s.io/v1", command } } }),
@@ -263,7 +263,7 @@ Deno.test(
   },
 );
 
-Deno.test("the program's least permissions read a kubeconfig, and refuse a login helper by name", async (t) => {
+Deno.test("the program's least permissions read a kubeconfig, and refuse a credential plugin by name", async (t) => {
   const door = new URL("../../lib/scaler/mod.ts", import.meta.url);
   const program = `
     import { openCluster } from "${door}";
@@ -277,7 +277,7 @@ Deno.test("the program's least permissions read a kubeconfig, and refuse a login
   const rows: [name: string, user: unknown, says: RegExp][] = [
     ["a token", { token: SECRET }, /^https:\/\/it\.example\n$/],
     [
-      "a helper",
+      "a plugin",
       { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "aws" } },
       /^ConfigError KUBECONFIG: .* running "aws", .*`deno task conntest`.*`deno task dev`/,
     ],

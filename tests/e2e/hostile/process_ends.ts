@@ -101,12 +101,12 @@ export const processEnds: readonly ProcessEnd[] = [
     test: ["tests/scaler/open_cluster_test.ts", "a cluster of a pod says what is wrong with its files"],
   },
   {
-    place: "lib/scaler/login_helper.ts:LoginHelper",
-    cause: "a kubeconfig's login helper fails at the start",
+    place: "lib/scaler/credential_plugin.ts:CredentialPlugin",
+    cause: "a kubeconfig's credential plugin fails at the start",
     code: 1,
     why: refused,
     next: asTold,
-    test: ["tests/scaler/kubeconfig_test.ts", "a login helper that fails is a CredentialError"],
+    test: ["tests/scaler/kubeconfig_test.ts", "a credential plugin that fails is a CredentialError"],
   },
   {
     place: "lib/store/sqlite.ts:openDatabase",

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { code, enumerated, type Text, text } from "./text.ts";
+import { code, enumerated, type Text, text } from "./rich_text.ts";
 
 /** Why a command was not carried out, as far as its sender is told. */
 export type Explanation =

@@ -11,8 +11,8 @@ import { CredentialError } from "../errors.ts";
 import { type Json, list } from "../json.ts";
 import { nameOf } from "./credentials.ts";
 
-/** What a helper gives. */
-export interface HelperCredentials {
+/** What a plugin gives. */
+export interface PluginCredentials {
   /** Bearer token; empty if it gave none. */
   readonly token: string;
   /** Client certificate and its key. */
@@ -20,10 +20,10 @@ export interface HelperCredentials {
 }
 
 /** A way to log in that has to be gone through. What it gave is kept until it expires. */
-export class LoginHelper {
+export class CredentialPlugin {
   readonly #config = new KubeConfig();
   readonly #what: string;
-  #under: Promise<HelperCredentials> | undefined;
+  #under: Promise<PluginCredentials> | undefined;
 
   private constructor(user: User, what: string) {
     this.#what = what;
@@ -31,29 +31,29 @@ export class LoginHelper {
   }
 
   /** Runs a program; whether that is permitted has been seen to. */
-  static exec(exec: Json & { readonly command: string }, cluster: Json): LoginHelper {
+  static exec(exec: Json & { readonly command: string }, cluster: Json): CredentialPlugin {
     const { apiVersion, provideClusterInfo } = exec;
     const spec = { interactive: false, ...provideClusterInfo === true ? { cluster } : {} };
     const info = JSON.stringify({ apiVersion, kind: "ExecCredential", spec });
     const env = [...list(exec.env), { name: "KUBERNETES_EXEC_INFO", value: info }];
     const what = `"${exec.command}" failed; run it by hand to see why`;
-    return new LoginHelper({ name: "user", exec: { ...exec, env } }, what);
+    return new CredentialPlugin({ name: "user", exec: { ...exec, env } }, what);
   }
 
   /** Asks an OpenID provider for a new token when the one that is there has expired. */
-  static oidc(provider: Json): LoginHelper {
-    return new LoginHelper(
+  static oidc(provider: Json): CredentialPlugin {
+    return new CredentialPlugin(
       { name: "user", authProvider: structuredClone(provider) },
       "its auth-provider gave no token",
     );
   }
 
   /**
-   * What the helper gives, or gave if that has not expired. Whoever asks while it is asked gets the same answer.
+   * What the plugin gives, or gave if that has not expired. Whoever asks while it is asked gets the same answer.
    *
    * @throws CredentialError if it fails; the signal's reason
    */
-  async read(signal: AbortSignal): Promise<HelperCredentials> {
+  async read(signal: AbortSignal): Promise<PluginCredentials> {
     this.#under ??= this.#ask().finally(() => this.#under = undefined);
     // client-node's methods take no signal.
     const { promise: aborted, reject } = Promise.withResolvers<never>();
@@ -67,7 +67,7 @@ export class LoginHelper {
     }
   }
 
-  async #ask(): Promise<HelperCredentials> {
+  async #ask(): Promise<PluginCredentials> {
     const options: RequestOptions = {};
     try {
       await this.#config.applyToHTTPSOptions(options);
