@@ -7,18 +7,37 @@
 
 import { ConfigError, errorMessage } from "../errors.ts";
 import type { Secret } from "./secret.ts";
+import type { UpTime } from "./up_times.ts";
 import { quoted, type Target, Unfit } from "./values.ts";
 import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./variables.ts";
 
 /** The whole configuration, frozen. Times are milliseconds, and their names end in `Ms`. */
-export type Config = Omit<Settings, "targets" | "deploymentName" | "deploymentNamespace"> & {
+export type Config = Omit<Settings, "targets" | "deploymentName" | "deploymentNamespace" | "schedule" | "agents"> & {
   /** What is switched, the default one first; at least one. */
   readonly targets: readonly Target[];
+  /** When targets are up, each time with its target's alias; targets without one have no schedule. */
+  readonly schedule: readonly TargetUpTime[];
+  /** Agents, each of one target; a target may have several. */
+  readonly agents: readonly Agent[];
   /** How to log in, with all that belongs to that way. */
   readonly login: Login;
   /** What is odd but no error, one line each: to be logged. */
   readonly warnings: readonly string[];
 };
+
+/** When a target is up. */
+export interface TargetUpTime extends UpTime {
+  /** The target's. */
+  readonly alias: string;
+}
+
+/** An agent that runs in a target. */
+export interface Agent {
+  /** The target's. */
+  readonly alias: string;
+  /** Its Matrix account. */
+  readonly userId: string;
+}
 
 /** An environment, as `Deno.env.toObject()` gives it. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -41,17 +60,95 @@ export function readConfig(env: Environment, context: Context): Config {
   });
   // A value for each row, of the type that the row's parser yields: this is how Settings is defined.
   const read = Object.fromEntries(settings) as Settings;
+  const targets = targetsOf(read, env);
   problems.push(...strangers(read), ...rivals(env), ...missing(read, env));
+  problems.push(...withoutTarget(read, targets), ...wrongAgents(read, targets), ...withoutAgent(read));
+  const defaultAlias = targets[0]?.alias ?? "";
   const misspelt = misspellings(env);
   problems.push(...misspelt.problems);
   if (problems.length > 0) throw new ConfigError([...problems, ...misspelt.warnings]);
-  const { targets, deploymentName: name, deploymentNamespace: namespace, ...rest } = read;
-  const only = { alias: name, kind: "deployment", namespace, name } as const;
+  const { targets: _, deploymentName: _name, deploymentNamespace: _namespace, schedule, agents, ...rest } = read;
   return Object.freeze({
     ...rest,
     login: Object.freeze(loginOf(read)),
-    targets: targets ?? Object.freeze([Object.freeze(only)]),
-    warnings: Object.freeze(misspelt.warnings),
+    targets,
+    schedule: Object.freeze(
+      schedule.map(({ text: _, alias = defaultAlias, ...upTime }) => Object.freeze({ alias, ...upTime })),
+    ),
+    agents: Object.freeze(agents.map(({ alias = defaultAlias, userId }) => Object.freeze({ alias, userId }))),
+    warnings: Object.freeze([...misspelt.warnings, ...strayUpTimes(read, targets)]),
+  });
+}
+
+/** What is switched; none where the rows couldn't be read. */
+function targetsOf(
+  { targets, deploymentName: name, deploymentNamespace: namespace }: Partial<Settings>,
+  env: Environment,
+): readonly Target[] {
+  if (targets !== undefined) return targets;
+  const isUnfit = trimmed(env, VARIABLES.targets.name) !== "";
+  if (isUnfit || name === undefined || namespace === undefined) return [];
+  return Object.freeze([Object.freeze({ alias: name, kind: "deployment", namespace, name } as const)]);
+}
+
+/** Aliases that no target has, in schedule and agents; looked for only where the targets could be read. */
+function withoutTarget({ schedule = [], agents = [] }: Partial<Settings>, targets: readonly Target[]): string[] {
+  const aliases = targets.map(({ alias }) => alias);
+  const unknown = (name: string, entries: readonly { readonly alias: string | undefined }[]): string[] =>
+    [...new Set(entries.flatMap(({ alias }) => alias === undefined || aliases.includes(alias) ? [] : [alias]))]
+      .map((alias) => `${name}: unknown target (got ${quoted(alias)}); use ${aliases.join(" or ")}`);
+  if (targets.length === 0) return [];
+  return [...unknown(VARIABLES.schedule.name, schedule), ...unknown(VARIABLES.agents.name, agents)];
+}
+
+/**
+ * Agents that can't be told from people or from each other. Several agents may run in one target, and a message to any
+ * of them wakes it; but one account can't be two targets' agent: which of them is a message to wake?
+ */
+function wrongAgents(settings: Partial<Settings>, targets: readonly Target[]): string[] {
+  const { agents = [], allowedUsers = [] } = settings;
+  const { agents: { name } } = VARIABLES;
+  const own = ownUserId(settings);
+  const problems: string[] = [];
+  const seen = new Map<string, string | undefined>();
+  for (const { alias = targets[0]?.alias, userId } of agents) {
+    const wrong = userId === own
+      ? "is the operator's own account"
+      : allowedUsers.includes(userId)
+      ? "is in ALLOWED_USERS, too: an agent may not give commands"
+      : seen.has(userId) && seen.get(userId) !== alias
+      ? "is named for two targets"
+      : undefined;
+    if (wrong !== undefined) {
+      problems.push(`${name}: ${wrong} (got ${quoted(userId)}); use an account of the agent's own, of one target`);
+    }
+    seen.set(userId, alias);
+  }
+  return problems;
+}
+
+/** Our own user id, where it can be known before the login. */
+function ownUserId({ user, homeserver }: Partial<Settings>): string | undefined {
+  if (user === undefined || user.startsWith("@")) return user;
+  return homeserver?.kind === "name" ? `@${user}:${homeserver.name}` : undefined;
+}
+
+/** An idle time that nothing could be measured by. */
+function withoutAgent({ idleStopMs, agents }: Partial<Settings>): string[] {
+  if (idleStopMs === undefined || agents === undefined || agents.length > 0) return [];
+  const { idleStopMs: { name }, agents: { name: needed } } = VARIABLES;
+  return [`${name}: needs ${needed}, since it counts messages to and from an agent; set it or remove ${name}`];
+}
+
+/** Times for the default target that were perhaps meant for the one that was named just before. */
+function strayUpTimes({ schedule }: Settings, targets: readonly Target[]): string[] {
+  return schedule.flatMap(({ alias, text }, index) => {
+    const before = schedule.slice(0, index).findLast((each) => each.alias !== undefined)?.alias;
+    if (alias !== undefined || before === undefined) return [];
+    return [
+      `${VARIABLES.schedule.name}: ${quoted(text)} is for ${targets[0]?.alias}, the default target; ` +
+      `write ${before}=… if it is meant for ${before}`,
+    ];
   });
 }
 

@@ -6,8 +6,18 @@
  */
 
 export { helpTable, markdownTables, type Purpose, readArguments, usage } from "./arguments.ts";
-export { type Config, type Environment, type JwtLogin, type Login, readConfig, type SsoLogin } from "./environment.ts";
+export {
+  type Agent,
+  type Config,
+  type Environment,
+  type JwtLogin,
+  type Login,
+  readConfig,
+  type SsoLogin,
+  type TargetUpTime,
+} from "./environment.ts";
 export { encodeRecoveryKey } from "./recovery_key.ts";
 export { Secret } from "./secret.ts";
+export type { UpTime } from "./up_times.ts";
 export type { Homeserver, HttpAddress, Target } from "./values.ts";
 export { type Context, GROUPS, type Settings, VARIABLES } from "./variables.ts";

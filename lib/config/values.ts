@@ -41,7 +41,7 @@ export function quoted(text: string): string {
 }
 
 /** What is wrong with a text, and what to use. */
-function unfit(problem: string, text: string, use?: string): string {
+export function unfit(problem: string, text: string, use?: string): string {
   return `${problem} (got ${quoted(text)})${use === undefined ? "" : `; use ${use}`}`;
 }
 
@@ -258,6 +258,35 @@ function targetOf(item: string): Target | string {
   if (!isLabel(namespace)) return "namespace must be a DNS label";
   if (!isSubdomain(name)) return "name must be a DNS subdomain";
   return Object.freeze({ alias, kind, namespace, name });
+}
+
+/** The Matrix account of an agent, and the alias of the target that it runs in; undefined: the default one. */
+export interface AgentEntry {
+  readonly alias: string | undefined;
+  readonly userId: string;
+}
+
+const agentList = listOf(
+  "@user:server or alias=@user:server",
+  (item) => isUserId(splitAlias(item).rest),
+  "a full user ID",
+);
+
+/** Accounts of agents between commas; of nothing, none. Whether their targets exist is for the caller to see. */
+export function agents(text: string): readonly AgentEntry[] {
+  if (text === "") return Object.freeze([]);
+  return Object.freeze(
+    agentList(text).map((item) => {
+      const { alias, rest: userId } = splitAlias(item);
+      return Object.freeze({ alias, userId });
+    }),
+  );
+}
+
+/** An item with or without `alias=` before it. A user id may contain `=`, too, but no alias begins with `@`. */
+export function splitAlias(item: string): { readonly alias: string | undefined; readonly rest: string } {
+  const [, alias, rest = item] = /^([^@=]*)=(.*)$/s.exec(item) ?? [];
+  return { alias: alias?.trim(), rest: rest.trim() };
 }
 
 function placeOf({ kind, namespace, name }: Target): string {

@@ -7,6 +7,7 @@
 
 import { longestMs, shortestMs } from "../commands/mod.ts";
 import { Secret } from "./secret.ts";
+import { upTimes } from "./up_times.ts";
 import * as values from "./values.ts";
 
 /** What is around the environment: where the program runs, and how it reads a file. */
@@ -47,11 +48,12 @@ export type AuthMethod = "password" | "token" | "jwt" | "sso";
 const rooms = values.listOf("a room ID or alias", values.isRoom, "!id:server, #alias:server or any");
 const replicas = values.wholeNumber(1, 1_000, "previous");
 const week = 7 * 24 * 3_600_000;
-const autoStop = values.duration({
+const stopAfter = values.duration({
   leastMs: shortestMs,
   mostMs: longestMs,
   use: "e.g. 90m, 4h, 2d, from 1m to 30d, or off",
 });
+const stopAfterOrOff = (text: string) => text.toLowerCase() === "off" ? undefined : stopAfter(text);
 const yes = ["true", "1", "yes"];
 const no = ["false", "0", "no"];
 
@@ -268,7 +270,32 @@ export const VARIABLES = {
     default: "off",
     permitted: "e.g. 90m, 4h, 2d, from 1m to 30d, or off",
     meaning: "Stop a target this long after a start that gives no time of its own.",
-    parse: (text: string) => text.toLowerCase() === "off" ? undefined : autoStop(text),
+    parse: stopAfterOrOff,
+  },
+  schedule: {
+    name: "SCHEDULE",
+    default: "",
+    defaultInWords: "none",
+    permitted: "times such as Mon-Fri 08:00-18:00 Europe/Berlin, or always, separated by commas; alias= before one " +
+      "names a target other than the default one",
+    meaning: "When targets are up: started at each begin, stopped at each end.",
+    parse: upTimes,
+  },
+  agents: {
+    name: "AGENTS",
+    default: "",
+    defaultInWords: "none",
+    permitted: "full user IDs (@name:server), separated by commas; alias= before one names a target other than the " +
+      "default one",
+    meaning: "Matrix accounts of agents that run in targets. A message to one wakes its target.",
+    parse: values.agents,
+  },
+  idleStopMs: {
+    name: "IDLE_STOP",
+    default: "off",
+    permitted: "e.g. 30m, 4h, 2d, from 1m to 30d, or off; needs AGENTS",
+    meaning: "Stop a target that has an agent this long after the last message to or from it.",
+    parse: stopAfterOrOff,
   },
   maxRetries: {
     name: "MAX_RETRIES",
@@ -333,6 +360,7 @@ export const GROUPS: Readonly<Record<string, readonly (keyof typeof VARIABLES)[]
     "maxCommandAgeMs",
   ],
   "Targets": ["deploymentName", "deploymentNamespace", "targets", "startReplicas", "startTimeoutMs", "autoStopMs"],
+  "Waking and sleeping": ["schedule", "agents", "idleStopMs"],
   "Stored state and keys": ["storePath", "storeKey", "recoveryKey"],
   "Operation": ["echo", "maxRetries", "httpAddress", "logLevel", "logFormat"],
 };

@@ -60,6 +60,9 @@ Deno.test("readConfig() yields the defaults where only the required is set", () 
     startTimeoutMs: 600_000,
     startReplicas: 1,
     autoStopMs: undefined,
+    schedule: [],
+    agents: [],
+    idleStopMs: undefined,
     maxRetries: 20,
     httpAddress: undefined,
     logLevel: "info",
@@ -122,6 +125,22 @@ Deno.test("readConfig() reads what is permitted", async (t) => {
     ["START_REPLICAS", "Previous", "startReplicas", "previous"],
     ["AUTO_STOP", "4h", "autoStopMs", 14_400_000],
     ["AUTO_STOP", "OFF", "autoStopMs", undefined],
+    ["SCHEDULE", "Mon-Fri 08:00-18:00 Europe/Berlin, sat 9:30 - 24:00 europe/berlin,", "schedule", [
+      { alias: "clawdbot", days: [1, 2, 3, 4, 5], fromMinute: 480, toMinute: 1_080, timeZone: "Europe/Berlin" },
+      { alias: "clawdbot", days: [6], fromMinute: 570, toMinute: 1_440, timeZone: "Europe/Berlin" },
+    ]],
+    ["SCHEDULE", "clawdbot=Fri-Mon 20:00-06:00 UTC", "schedule", [
+      { alias: "clawdbot", days: [5, 6, 7, 1], fromMinute: 1_200, toMinute: 1_800, timeZone: "UTC" },
+    ]],
+    ["SCHEDULE", "Always", "schedule", [
+      { alias: "clawdbot", days: [1, 2, 3, 4, 5, 6, 7], fromMinute: 0, toMinute: 1_440, timeZone: "UTC" },
+    ]],
+    ["AGENTS", "@clawd:h", "agents", [{ alias: "clawdbot", userId: "@clawd:h" }]],
+    ["AGENTS", "clawdbot=@a=b:[::1]:1, @c=d:h, @c=d:h,", "agents", [
+      { alias: "clawdbot", userId: "@a=b:[::1]:1" },
+      { alias: "clawdbot", userId: "@c=d:h" },
+    ]],
+    ["IDLE_STOP", "off", "idleStopMs", undefined],
     ["MAX_RETRIES", "1", "maxRetries", 1],
     ["HTTP_ADDRESS", "OFF", "httpAddress", undefined],
     ["HTTP_ADDRESS", "127.0.0.1:0", "httpAddress", { hostname: "127.0.0.1", port: 0 }],
@@ -166,6 +185,9 @@ Deno.test("readConfig() reads a recovery key, and keeps it to itself", () => {
 Deno.test("readConfig() refuses what is not allowed, in a line that names it, quotes it and says what to use", async (t) => {
   const days = "use e.g. 90s, 5m, 1h30m, at most 7d";
   const stops = "use e.g. 90m, 4h, 2d, from 1m to 30d, or off";
+  const times = "use e.g. Mon-Fri 08:00-18:00 Europe/Berlin, Sat 22:00-06:00 Europe/Berlin, or always";
+  const days7 = "use Mon, Tue, Wed, Thu, Fri, Sat or Sun";
+  const agent = "use an account of the agent's own, of one target";
   const user = "use a localpart or a full user ID (@name:server)";
   const server = "must be an http or https URL, or a server name";
   const identity = "use the user's public master key, 43 characters of base64";
@@ -240,6 +262,53 @@ Deno.test("readConfig() refuses what is not allowed, in a line that names it, qu
     ["AUTO_STOP", "59s", `too short (got "59s"); ${stops}`],
     ["AUTO_STOP", "31d", `too long (got "31d"); ${stops}`],
     ["AUTO_STOP", "never", `not a duration (got "never"); ${stops}`],
+    ["SCHEDULE", ", ,", `empty list (got ", ,"); ${times}`],
+    ["SCHEDULE", "daily", `not days, hours and a time zone (got "daily"); ${times}`],
+    ["SCHEDULE", "Mon-Fri 08:00-18:00", `not days, hours and a time zone (got "Mon-Fri 08:00-18:00"); ${times}`],
+    ["SCHEDULE", "Foo-Fri 08:00-18:00 UTC", `no such day: Foo (got "Foo-Fri 08:00-18:00 UTC"); ${days7}`],
+    ["SCHEDULE", "Mon-Frid 08:00-18:00 UTC", `no such day: Frid (got "Mon-Frid 08:00-18:00 UTC"); ${days7}`],
+    ["SCHEDULE", "Mon 08:00-25:00 UTC", `no such time: 25:00 (got "Mon 08:00-25:00 UTC"); use 00:00 to 24:00`],
+    ["SCHEDULE", "Mon 08:60-09:00 UTC", `no such time: 08:60 (got "Mon 08:60-09:00 UTC"); use 00:00 to 24:00`],
+    ["SCHEDULE", "Mon 08:00-24:01 UTC", `no such time: 24:01 (got "Mon 08:00-24:01 UTC"); use 00:00 to 24:00`],
+    [
+      "SCHEDULE",
+      "Mon 24:00-06:00 UTC",
+      'nothing begins at 24:00 (got "Mon 24:00-06:00 UTC"); use 00:00 of the next day',
+    ],
+    [
+      "SCHEDULE",
+      "Mon 08:00-08:00 UTC",
+      'begins and ends at once (got "Mon 08:00-08:00 UTC"); use 00:00-24:00 for whole days',
+    ],
+    ...["Mars/Base", "+02:00", "2026-01-01T00:00Z"].map((zone): [string, string, string] => [
+      "SCHEDULE",
+      `Mon 08:00-09:00 ${zone}`,
+      `unknown time zone: ${zone} (got "Mon 08:00-09:00 ${zone}"); ` +
+      "use a name of the IANA database, e.g. Europe/Berlin or UTC",
+    ]),
+    [
+      "SCHEDULE",
+      "Mon 08:00-25:00 UTC, x=Foo 08:00-09:00 UTC",
+      'no such time: 25:00 (got "Mon 08:00-25:00 UTC"); use 00:00 to 24:00',
+      `no such day: Foo (got "x=Foo 08:00-09:00 UTC"); ${days7}`,
+    ],
+    ["SCHEDULE", "x=always,x=always", 'unknown target (got "x"); use clawdbot'],
+    ["SCHEDULE", "=always", 'unknown target (got ""); use clawdbot'],
+    ["AGENTS", "clawd", 'not @user:server or alias=@user:server (got "clawd"); use a full user ID'],
+    [
+      "AGENTS",
+      "clawdbot=clawd:h",
+      'not @user:server or alias=@user:server (got "clawdbot=clawd:h"); use a full user ID',
+    ],
+    ["AGENTS", "llm=@clawd:h", 'unknown target (got "llm"); use clawdbot'],
+    [
+      "AGENTS",
+      "@ann:example.org",
+      `is in ALLOWED_USERS, too: an agent may not give commands (got "@ann:example.org"); ${agent}`,
+    ],
+    ["IDLE_STOP", "30m", "needs AGENTS, since it counts messages to and from an agent; set it or remove IDLE_STOP"],
+    ["IDLE_STOP", "59s", `too short (got "59s"); ${stops}`],
+    ["IDLE_STOP", "later", `not a duration (got "later"); ${stops}`],
     ["MAX_RETRIES", "0", 'must be a whole number from 1 to 999999 (got "0")'],
     ["MAX_RETRIES", "-1", 'must be a whole number from 1 to 999999 (got "-1")'],
     ["HTTP_ADDRESS", "8080", `${address} (got "8080")`],
@@ -254,6 +323,60 @@ Deno.test("readConfig() refuses what is not allowed, in a line that names it, qu
   for (const [name, text, ...wrong] of rows) {
     await t.step(`${name}=${text.slice(0, 40)}`, () => {
       assert.deepEqual(problems({ ...least, [name]: text }), wrong.map((each) => `${name}: ${each}`));
+    });
+  }
+});
+
+Deno.test("readConfig() gives each time and agent to its target", async (t) => {
+  const env = { ...least, TARGETS: "claw=bots/claw, llm=models/ollama" };
+  const upTime = { days: [1], fromMinute: 480, toMinute: 540, timeZone: "UTC" };
+  await t.step(
+    "a time without an alias is the default target's, also after one with an alias, which is warned of",
+    () => {
+      const { schedule, warnings } = readConfig(
+        { ...env, SCHEDULE: "Mon 08:00-09:00 UTC, llm=Mon 08:00-09:00 UTC, Sat 10:00-14:00 UTC" },
+        context(),
+      );
+      assert.deepEqual(schedule.slice(0, 2), [{ alias: "claw", ...upTime }, { alias: "llm", ...upTime }]);
+      assert.equal(schedule[2]?.alias, "claw");
+      assert.deepEqual(warnings, [
+        'SCHEDULE: "Sat 10:00-14:00 UTC" is for claw, the default target; write llm=… if it is meant for llm',
+      ]);
+    },
+  );
+  await t.step("several agents of one target", () => {
+    const { agents } = readConfig({ ...env, AGENTS: "@a:h, claw=@b:h, llm=@c:h", IDLE_STOP: "30m" }, context());
+    assert.deepEqual(agents, [
+      { alias: "claw", userId: "@a:h" },
+      { alias: "claw", userId: "@b:h" },
+      { alias: "llm", userId: "@c:h" },
+    ]);
+  });
+  const wrong: [name: string, given: Record<string, string>, ...lines: string[]][] = [
+    ["an agent of two targets", { AGENTS: "@a:h, llm=@a:h" }, 'AGENTS: is named for two targets (got "@a:h")'],
+    ["the operator", { AGENTS: "@t:h", MATRIX_USER: "@t:h" }, 'AGENTS: is the operator\'s own account (got "@t:h")'],
+    [
+      "the operator by its localpart",
+      { AGENTS: "@t:h.org", MATRIX_USER: "t", MATRIX_HOMESERVER: "h.org" },
+      'AGENTS: is the operator\'s own account (got "@t:h.org")',
+    ],
+    [
+      "unknown aliases",
+      { AGENTS: "x=@a:h", SCHEDULE: "y=always" },
+      'SCHEDULE: unknown target (got "y"); use claw or llm',
+      'AGENTS: unknown target (got "x"); use claw or llm',
+    ],
+    [
+      "targets that can't be read hide no other problem",
+      { AGENTS: "x=@ann:example.org", TARGETS: "x" },
+      "TARGETS: must be",
+      "AGENTS: is in ALLOWED_USERS, too",
+    ],
+  ];
+  for (const [name, given, ...lines] of wrong) {
+    await t.step(name, () => {
+      const found = problems({ ...env, ...given });
+      assert.deepEqual(found.map((line, index) => line.slice(0, lines[index]?.length)), lines);
     });
   }
 });
@@ -398,7 +521,11 @@ Deno.test("readConfig() leaves other people's variables alone", () => {
 Deno.test("readConfig() yields what can't be changed", () => {
   const identity = `@ann:example.org=${master}`;
   const config = readConfig(
-    { ...least, ALLOWED_ROOMS: "!r:h", HTTP_ADDRESS: "h:1", TRUSTED_IDENTITIES: identity },
+    {
+      ...least,
+      ...{ ALLOWED_ROOMS: "!r:h", HTTP_ADDRESS: "h:1", TRUSTED_IDENTITIES: identity },
+      ...{ SCHEDULE: "always", AGENTS: "@a:h" },
+    },
     context(),
   );
   const { trustedIdentities } = config;
@@ -409,6 +536,11 @@ Deno.test("readConfig() yields what can't be changed", () => {
       trustedIdentities[0],
       config.allowedUsers,
       config.allowedRooms,
+      config.schedule,
+      config.schedule[0],
+      config.schedule[0]?.days,
+      config.agents,
+      config.agents[0],
       config.homeserver,
       config.httpAddress,
     ]
