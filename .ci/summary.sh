@@ -1,7 +1,8 @@
 #!/bin/sh
 # Sums up what steps have printed: summary.sh FOLDER STEP...
 # A step is suite:NAME, which must show tests that ran and none that were left out, or gate:NAME, of which only the end
-# counts. FOLDER/NAME.log is what it printed, FOLDER/NAME.status its exit code. The last line is "N passed, N failed".
+# counts. FOLDER/NAME.log is what it printed, FOLDER/NAME.status its exit code, 124 if its time was over. The last line is
+# "N passed, N failed".
 set -eu
 folder=$1
 shift
@@ -39,6 +40,7 @@ COUNTS
 
   wrong=
   if [ "$status" = none ]; then wrong="did not run"
+  elif [ "$status" -eq 124 ]; then wrong="took too long"
   elif [ "$left" -gt 0 ]; then wrong="left out $left"
   elif [ "$kind" = suite ] && [ $((passed + failed)) -eq 0 ]; then wrong="ran no tests"
   elif [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then wrong="ended with $status"
@@ -46,7 +48,7 @@ COUNTS
   # The gate runs tests that a suite has counted already.
   if [ "$kind" = gate ]; then
     passed=0
-    [ "$failed" -eq 0 ] || wrong="$failed failed"
+    [ "$failed" -eq 0 ] || wrong="${wrong:+$wrong, }$failed failed"
     failed=0
   fi
   [ -z "$wrong" ] || failed=$((failed + 1))

@@ -69,6 +69,19 @@ Deno.test("summary.sh adds up what ran, and counts what did not as failed", asyn
       "e2e: 3 passed, 1 failed (ended with 134)",
       "15 passed, 1 failed",
     ]],
+    ["a suite took too long", passed, passed, ["ok | 3 passed | 0 failed (1ms)\n", 124], [
+      "e2e: 3 passed, 1 failed (took too long)",
+      "15 passed, 1 failed",
+    ]],
+    ["a suite took too long, and a test failed", passed, passed, ["FAILED | 3 passed | 2 failed (1ms)\n", 124], [
+      "e2e: 3 passed, 3 failed (took too long)",
+      "15 passed, 3 failed",
+    ]],
+    ["the gate took too long", passed, ["checking\n", 124], passed, [
+      "ok: took too long",
+      "e2e: 12 passed, 0 failed",
+      "24 passed, 1 failed",
+    ]],
     ["the gate failed", passed, ["error: not formatted\n", 1], passed, [
       "ok: ended with 1",
       "e2e: 12 passed, 0 failed",
@@ -108,7 +121,11 @@ Deno.test("summary.sh adds up what ran, and counts what did not as failed", asyn
 const bash = await new Deno.Command("bash", { args: ["-c", ":"] }).output().then(() => true, () => false);
 
 /** Runs .ci/run in a folder of its own, with stand-ins for the programs that it calls. */
-async function ci(stubs: Record<string, string>, readme?: string): Promise<{ code: number; lines: string[] }> {
+async function ci(
+  stubs: Record<string, string>,
+  readme?: string,
+  environment: Record<string, string> = {},
+): Promise<{ code: number; lines: string[] }> {
   using folder = new Folder();
   for (const name of ["run", "summary.sh"]) {
     folder.write(`.ci/${name}`, await Deno.readTextFile(new URL(`.ci/${name}`, root)));
@@ -128,7 +145,7 @@ async function ci(stubs: Record<string, string>, readme?: string): Promise<{ cod
   for (const [name, body] of Object.entries(programs)) folder.write(`bin/${name}`, `#!/bin/sh\n${body}\n`, 0o755);
   const { code, stdout, stderr } = await new Deno.Command("bash", {
     args: [`${folder.path}/.ci/run`],
-    env: { PATH: `${folder.path}/bin:${Deno.env.get("PATH")}` },
+    env: { ...environment, PATH: `${folder.path}/bin:${Deno.env.get("PATH")}` },
     stdin: "null",
   }).output();
   assert.equal(text.decode(stderr), "", "all goes to one stream, so that the sum is its last line");
@@ -199,6 +216,39 @@ Deno.test({
       const { lines } = await ci({ npx: `sleep 20 & ${passing}` });
       assert.equal(lines.at(-1), "24 passed, 0 failed");
       assert.ok(performance.now() - begin < 10_000);
+    });
+    // As the program itself, but what has minutes has a second.
+    const timeout = 'real=$(PATH=${PATH#*:}; command -v timeout); shift 2; exec "$real" --kill-after=1 1 "$@"';
+    const deaf = "trap '' TERM;";
+    const endless: [name: string, step: string, started: string][] = [
+      ["a step", "", ""],
+      ["a step that has started something deaf", "", deaf],
+      ["a step that is deaf to SIGTERM", deaf, ""],
+    ];
+    for (const [name, step, itself] of endless) {
+      await t.step(`${name} is killed with all of it when it takes too long, and the others still run`, async () => {
+        using folder = new Folder();
+        const started = `${folder.path}/started`;
+        const body = `${step} (${itself} exec sleep 1000) & echo $! >${started}; ${passing}; wait; sleep 1000`;
+        const { code, lines } = await ci({
+          npx: `if [ "$4" = fuzz ]; then ${body}; else ${passing}; fi`,
+          timeout,
+        });
+        assert.ok(lines.includes("Cannot wait longer for fuzz: it has taken more than 600 s"));
+        assert.ok(lines.includes("fuzz: 4 passed, 1 failed (took too long)"));
+        assert.equal(lines.at(-1), "24 passed, 1 failed");
+        assert.equal(code, 1);
+        const pid = await Deno.readTextFile(started);
+        const { stdout } = await new Deno.Command("ps", { args: ["-o", "stat=", "-p", pid.trim()] }).output();
+        // Dead, whether somebody has looked after it or not.
+        assert.match(text.decode(stdout), /^(Z.*\n)?$/);
+      });
+    }
+    await t.step("no step begins after 39 minutes", async () => {
+      const { code, lines } = await ci({}, undefined, { SECONDS: "2340" });
+      assert.ok(lines.includes("Cannot run fuzz: the time for all steps is over"));
+      assert.equal(lines.at(-1), "0 passed, 7 failed");
+      assert.equal(code, 1);
     });
     await t.step("what is missing is installed", async () => {
       const install = 'echo "apt-get $*"; case "$*" in *install*) cp "$0.go" "$(dirname "$0")/go";; esac';
