@@ -20,6 +20,8 @@ const MAX_HEAP_MB = 10;
 const RECOVERY_MS = 60_000;
 /** As the cap on what servers ask for. */
 const LONG_RECOVERY_MS = 6 * 60_000;
+/** Of whom nothing is heard for so long, hangs. */
+const HANG_MS = 15_000;
 /** From here on there is time for long waits. */
 const LONG_RUN_MS = 10 * 60_000;
 const ACTIVITY_MS = 400;
@@ -39,8 +41,8 @@ export interface FuzzOptions {
   readonly answers?: readonly string[] | undefined;
   /** Folder of the program; the project's own unless given. */
   readonly root?: string;
-  /** Ends with the first failure. */
-  readonly untilFailure?: boolean;
+  /** Ends with the first failure of one of these. */
+  readonly until?: readonly Property[];
   /** Told what goes on. */
   readonly print?: (line: string) => void;
 }
@@ -48,6 +50,7 @@ export interface FuzzOptions {
 /** What is asked of the operator. */
 export const PROPERTIES = [
   "no exit",
+  "no hang",
   "no unhandled rejection",
   "no request loop over 10 a second",
   "health answers within a second",
@@ -111,6 +114,8 @@ class Run implements AsyncDisposable {
   #heap = 0;
   #starts = 0;
   #spoken = 0;
+  /** When it has last answered for its health. */
+  #heardAt = 0;
   /** The operator has ended by itself. */
   #ended = false;
   #ending = false;
@@ -155,17 +160,27 @@ class Run implements AsyncDisposable {
     const chosen = ROUNDS.filter(({ name }) => rounds?.includes(name) ?? true);
     const roundMs = Math.min(20_000, forMs / chosen.length);
     let leftMs = forMs;
+    const until = performance.now() + 2 * forMs + 2 * this.#patienceMs;
     for (let index = 0; leftMs > 0; index += 1) {
-      if (this.#failures.size > 0 && this.#options.untilFailure) return;
+      if (this.#isOver()) return;
       // What has ended it once must not do so at the next start.
       if (this.#ended && !await this.#live()) return;
+      if (performance.now() > until) {
+        this.failed("a command is obeyed afterwards", "it took more time to get well than to become ill");
+        return;
+      }
       const round = chosen[index % chosen.length];
       if (round === undefined) throw new Error(`Cannot fuzz: there is no round of ${rounds}`);
       const ms = Math.min(roundMs, leftMs);
       leftMs -= ms;
       await (round.starting ? this.#start(round, ms) : this.#round(round, ms));
     }
-    if (!this.#ended || await this.#live()) await this.#measured();
+    if (!this.#isOver() && (!this.#ended || await this.#live())) await this.#measured();
+  }
+
+  /** What was looked for is found. */
+  #isOver(): boolean {
+    return this.#options.until?.some((property) => this.#failures.has(property)) ?? false;
   }
 
   async outcome(): Promise<Outcome> {
@@ -195,7 +210,9 @@ class Run implements AsyncDisposable {
     this.#store = folderSize(this.#ground.place.store);
     await this.#live();
     await this.#obeys("before the fuzz");
-    const { heap, rss } = await this.#memory();
+    const memory = await this.#memory();
+    if (memory === undefined) throw new Error(`Cannot fuzz: ${this.#failures.get("no exit")}`);
+    const { heap, rss } = memory;
     this.#heap = heap;
     this.#rates.begin();
     this.#print(
@@ -204,7 +221,9 @@ class Run implements AsyncDisposable {
   }
 
   async #measured(): Promise<void> {
-    const { heap, rss } = await this.#memory();
+    const memory = await this.#memory();
+    if (memory === undefined) return;
+    const { heap, rss } = memory;
     if (heap - this.#heap > MAX_HEAP_MB * MEBI) this.failed("heap within 10 MB", `${mb(this.#heap)} → ${mb(heap)}`);
     await this.#stop();
     const store = folderSize(this.#ground.place.store);
@@ -230,6 +249,7 @@ class Run implements AsyncDisposable {
     });
     const late = AbortSignal.timeout(this.#patienceMs);
     const isReady = await Promise.race([operator.ready.then(() => true, () => false), aborted(late)]);
+    this.#heardAt = performance.now();
     if (isReady) return true;
     this.failed("a command is obeyed afterwards", `not ready after a start\n${operator.lines.slice(-15).join("\n")}`);
     return false;
@@ -250,8 +270,21 @@ class Run implements AsyncDisposable {
     }
   }
 
+  /** There is still somebody to ask, and something to find. */
   #isAlive(): boolean {
-    return !this.#ended;
+    return !this.#ended && !this.#isOver();
+  }
+
+  /** Nothing was heard of it for too long, and it has to be killed. */
+  async #hangs(): Promise<void> {
+    const operator = this.#operator;
+    this.failed(
+      "no hang",
+      `nothing was heard of it for ${HANG_MS / 1_000} s\n${operator?.lines.slice(-12).join("\n")}`,
+    );
+    this.#operator = undefined;
+    this.#ended = true;
+    await operator?.kill();
   }
 
   async #round({ name, endpoints }: Round, ms: number): Promise<void> {
@@ -456,15 +489,20 @@ class Run implements AsyncDisposable {
     return roomId;
   }
 
+  /** Asks for its health once, or until it is well. */
   async #isHealthy(now: boolean): Promise<void> {
     const until = performance.now() + (now ? this.#patienceMs : 0);
     for (;;) {
       const answer = await fetch(`http://${this.#health}/healthz`, { signal: AbortSignal.timeout(1_000) }).catch((
         error,
       ) => error);
-      if (answer instanceof Response) await answer.body?.cancel();
-      else if (this.#isAlive()) this.failed("health answers within a second", String(answer));
-      if (!now || !this.#isAlive() || (answer instanceof Response && answer.ok)) return;
+      if (answer instanceof Response) {
+        await answer.body?.cancel();
+        this.#heardAt = performance.now();
+      } else if (this.#isAlive()) this.failed("health answers within a second", String(answer));
+      if (!this.#isAlive()) return;
+      if (performance.now() > this.#heardAt + HANG_MS) return await this.#hangs();
+      if (!now || (answer instanceof Response && answer.ok)) return;
       if (performance.now() > until) return this.failed("health answers within a second", `/healthz: ${answer.status}`);
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
@@ -475,14 +513,17 @@ class Run implements AsyncDisposable {
     if (bad !== undefined) this.failed("no unhandled rejection", bad);
   }
 
-  async #memory(): Promise<{ heap: number; rss: number }> {
+  /** What it says of its memory; undefined if it has ended, or hangs, which is a failure. */
+  async #memory(): Promise<{ heap: number; rss: number } | undefined> {
     const operator = this.#operator;
-    if (operator === undefined) throw new Error("Cannot measure memory: the operator is not there");
+    if (operator?.running !== true) return undefined;
     const { promise, resolve } = Promise.withResolvers<{ rss: number; heapUsed: number }>();
     operator.onLine = (line) => line.startsWith("memory ") && resolve(JSON.parse(line.slice(7)));
     operator.signal("SIGUSR2");
-    const { rss, heapUsed } = await promise;
-    return { heap: heapUsed, rss };
+    const late = aborted(AbortSignal.timeout(HANG_MS)).then(() => "late" as const);
+    const told = await Promise.race([promise, operator.ended.then(() => undefined), late]);
+    if (told === "late") await this.#hangs();
+    return told === "late" || told === undefined ? undefined : { heap: told.heapUsed, rss: told.rss };
   }
 
   #lastChanges(): string {
@@ -496,10 +537,9 @@ class Run implements AsyncDisposable {
       .filter(([, count]) => count > 0).map(([endpoint, count]) => `${endpoint} ${count}`).join(", ");
     const most = [...this.#rates.most].reduce((one, other) => other[1] > one[1] ? other : one, ["", 0]);
     this.#rates.most.clear();
-    const memory = this.#isAlive()
-      ? `RSS ${mb((await this.#memory()).rss)}, store ${mb(folderSize(this.#ground.place.store))}`
-      : "";
-    this.#print(`${name}: changed ${counts}; at most ${most[1]}/s (${most[0]}); ${memory}; ${more}`);
+    const rss = this.#isAlive() ? (await this.#memory())?.rss : undefined;
+    const sizes = rss === undefined ? "" : `RSS ${mb(rss)}, store ${mb(folderSize(this.#ground.place.store))}; `;
+    this.#print(`${name}: changed ${counts}; at most ${most[1]}/s (${most[0]}); ${sizes}${more}`);
   }
 
   #print(line: string): void {
