@@ -28,10 +28,23 @@ const log = getLogger(["openclaw-toggle", "session"]);
 /** The specification's defaults and what we let a room ask for (client-server API, 11.12.5, `m.room.encryption`). */
 const WEEK_MS = 604_800_000;
 const HOUR_MS = 3_600_000;
-/** A session is made anew so long before its time is over, and the crypto is told a longer one: it panics when it encrypts with one that has expired. */
+/** A session is made anew so long before its time is over. */
 const MARGIN_MS = 60_000;
 /** Members' devices may change while keys are handed over; so often it is looked again. */
 const MAX_ROUNDS = 5;
+/** Members whose devices' one-time keys are claimed by one request, if there are any to be claimed. */
+const CLAIMED_AT_ONCE = 500;
+/** A device whose keys could not be claimed is tried again after so long. */
+const LOOK_AGAIN_AFTER_MS = 60_000;
+
+/** The Megolm session that a room's events are encrypted with. */
+interface GroupSession {
+  /** Milliseconds since the epoch. */
+  readonly madeAtMs: number;
+  messages: number;
+  /** Since when every device that can be given it has it, what the crypto knew then, and how many had joined. */
+  shared?: { readonly atMs: number; readonly revision: number; readonly joined: number };
+}
 
 /** Sends events into rooms, in the name of one account. */
 export class RoomEncryption {
@@ -41,8 +54,8 @@ export class RoomEncryption {
   readonly #onlySignedDevices: boolean;
   readonly #rooms = new KeyedMutex();
   readonly #now: () => number;
-  /** When rooms' sessions were made, milliseconds since the epoch; those of earlier processes are not used any more. */
-  readonly #madeAtMs = new Map<string, number>();
+  /** By room. A volume restored from a snapshot would use message indices again, so no session outlives the process. */
+  readonly #sessions = new Map<string, GroupSession>();
 
   /** From now on also sends what the crypto wants sent in rooms: its part of verifications. */
   constructor(
@@ -106,7 +119,7 @@ export class RoomEncryption {
 
   /** Has the room's session made anew before it is used again: somebody has left, or the room's policy has changed. */
   rotate(roomId: string): void {
-    this.#madeAtMs.delete(roomId);
+    this.#sessions.delete(roomId);
   }
 
   /** Shares the room's session where it has not been shared yet, and encrypts; members may change while we wait. */
@@ -118,7 +131,6 @@ export class RoomEncryption {
     signal: AbortSignal,
   ): Promise<string> {
     const { roomId } = room;
-    const { olm } = this.#machine;
     const refused = (reason: string, code: string) =>
       new RejectedError(`Cannot encrypt for ${roomId}: ${reason}`, 0, code);
     if (encryption === undefined) throw refused("its encryption settings are unusable", "UNUSABLE_ENCRYPTION");
@@ -127,24 +139,32 @@ export class RoomEncryption {
     }
     const input = `answer ${transactionId}`;
     if (this.#machine.guard.isBarred(input)) throw refused("the crypto panics at it", "PANIC");
-    const periodMs = Math.min(Math.max(encryption.rotationPeriodMs ?? WEEK_MS, HOUR_MS), WEEK_MS);
 
+    const encrypt = (session: GroupSession): Promise<string> => {
+      session.messages += 1;
+      return this.#machine.olm.encryptRoomEvent(new RoomId(roomId), event.type, JSON.stringify(event.content));
+    };
+    const guarded = <T>(work: () => Promise<T>): Promise<T> =>
+      this.#machine.guard.run(input, work, signal).catch((error) => {
+        if (error instanceof WebAssembly.RuntimeError || error instanceof StoreError || signal.aborted) throw error;
+        throw refused(errorMessage(error), "ENCRYPTION_FAILED");
+      });
+
+    const current = this.#current(roomId, encryption);
+    if (current !== undefined && this.#isShared(roomId, current)) return await guarded(() => encrypt(current));
     await this.#machine.track(this.#store.rooms.joinedMembers(roomId));
     await this.#machine.sendKeys(signal);
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
-      const claim = await olm.getMissingSessions(userIds(this.#store.rooms.joinedMembers(roomId)));
-      if (claim !== null) await this.#machine.sendAll([claim], signal);
+      const { revision } = this.#machine;
+      await this.#claimMissing(this.#store.rooms.joinedMembers(roomId), signal);
       // Nothing is waited for but the crypto from here on, unless there are keys to be handed over.
-      const made = await this.#machine.guard.run(input, async () => {
-        await this.#rotateIfDue(roomId, periodMs);
+      const made = await guarded(async () => {
+        const session = this.#current(roomId, encryption) ?? await this.#begin(roomId);
         const members = this.#store.rooms.joinedMembers(roomId);
-        const shares = await this.#machine.shareRoomKey(roomId, members, this.#settings(encryption, periodMs), signal);
-        return shares.length > 0
-          ? shares
-          : await olm.encryptRoomEvent(new RoomId(roomId), event.type, JSON.stringify(event.content));
-      }, signal).catch((error) => {
-        if (error instanceof WebAssembly.RuntimeError || error instanceof StoreError || signal.aborted) throw error;
-        throw refused(errorMessage(error), "ENCRYPTION_FAILED");
+        const shares = await this.#machine.shareRoomKey(roomId, members, this.#settings(encryption), signal);
+        if (shares.length > 0) return shares;
+        session.shared = { atMs: this.#now(), revision, joined: members.length };
+        return await encrypt(session);
       });
       if (typeof made === "string") return made;
       await this.#machine.share(made, signal);
@@ -152,19 +172,45 @@ export class RoomEncryption {
     throw new TransientError(`Cannot encrypt for ${roomId}: its members' devices change all the time`);
   }
 
-  /**
-   * Has a session that is about to expire made anew; also one that was made in the future, because the clock was set back.
-   * A volume restored from a snapshot would use message indices again, so no session outlives the process.
-   */
-  async #rotateIfDue(roomId: string, periodMs: number): Promise<void> {
-    const nowMs = this.#now();
-    const madeAtMs = this.#madeAtMs.get(roomId);
-    if (madeAtMs !== undefined && madeAtMs <= nowMs && nowMs - madeAtMs < periodMs - MARGIN_MS) return;
-    await this.#machine.olm.invalidateGroupSession(new RoomId(roomId));
-    this.#madeAtMs.set(roomId, nowMs);
+  /** Claims one-time keys of the members' devices that we have no Olm session with, for some members at a time. */
+  async #claimMissing(members: readonly string[], signal: AbortSignal): Promise<void> {
+    for (let first = 0; first < members.length; first += CLAIMED_AT_ONCE) {
+      const claim = await this.#machine.olm.getMissingSessions(userIds(members.slice(first, first + CLAIMED_AT_ONCE)));
+      if (claim !== null) await this.#machine.sendAll([claim], signal);
+    }
   }
 
-  #settings(encryption: StoredEncryption, periodMs: number): EncryptionSettings {
+  /**
+   * The session, unless it is used up or about to expire; also if it was made in the future, because the clock was set
+   * back.
+   */
+  #current(roomId: string, encryption: StoredEncryption): GroupSession | undefined {
+    const session = this.#sessions.get(roomId);
+    if (session === undefined || session.messages >= maxMessages(encryption)) return undefined;
+    const ageMs = this.#now() - session.madeAtMs;
+    return ageMs >= 0 && ageMs < maxAgeMs(encryption) - MARGIN_MS ? session : undefined;
+  }
+
+  async #begin(roomId: string): Promise<GroupSession> {
+    await this.#machine.olm.invalidateGroupSession(new RoomId(roomId));
+    const session = { madeAtMs: this.#now(), messages: 0 };
+    this.#sessions.set(roomId, session);
+    return session;
+  }
+
+  /**
+   * Whether a session has been given to every device that it can be given to. To ask the crypto takes time for each
+   * member, and most messages follow another one. Who leaves has the session made anew.
+   */
+  #isShared(roomId: string, { shared }: GroupSession): boolean {
+    if (shared === undefined) return false;
+    const agoMs = this.#now() - shared.atMs;
+    return agoMs >= 0 && agoMs < LOOK_AGAIN_AFTER_MS && shared.revision === this.#machine.revision &&
+      shared.joined === this.#store.rooms.joinedCount(roomId);
+  }
+
+  /** For the crypto, which panics when it encrypts with a session that has expired: it is told a later time. */
+  #settings(encryption: StoredEncryption): EncryptionSettings {
     const made = new EncryptionSettings();
     made.algorithm = EncryptionAlgorithm.MegolmV1AesSha2;
     made.historyVisibility = HistoryVisibility.Joined;
@@ -172,8 +218,16 @@ export class RoomEncryption {
       ? CollectStrategy.identityBasedStrategy()
       : CollectStrategy.allDevices();
     // In microseconds.
-    made.rotationPeriod = BigInt(periodMs + HOUR_MS) * 1_000n;
-    made.rotationPeriodMessages = BigInt(Math.min(Math.max(encryption.rotationPeriodMessages ?? 100, 1), 10_000));
+    made.rotationPeriod = BigInt(maxAgeMs(encryption) + HOUR_MS) * 1_000n;
+    made.rotationPeriodMessages = BigInt(maxMessages(encryption));
     return made;
   }
+}
+
+function maxAgeMs({ rotationPeriodMs = WEEK_MS }: StoredEncryption): number {
+  return Math.min(Math.max(rotationPeriodMs, HOUR_MS), WEEK_MS);
+}
+
+function maxMessages({ rotationPeriodMessages = 100 }: StoredEncryption): number {
+  return Math.min(Math.max(rotationPeriodMessages, 1), 10_000);
 }

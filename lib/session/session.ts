@@ -370,7 +370,9 @@ export class Session implements Disposable {
   /** Deletes the Megolm sessions of a room, unless we are in it, or invited. */
   async #forgetSessions(roomId: string, signal: AbortSignal): Promise<void> {
     const membership = this.#store.rooms.get(roomId)?.membership ?? "leave";
-    if (membership === "leave") await this.#machine.forgetRoom(roomId, signal);
+    if (membership !== "leave") return;
+    this.#encryption.rotate(roomId);
+    await this.#machine.forgetRoom(roomId, signal);
   }
 
   /**

@@ -83,6 +83,75 @@ Deno.test("Session.send() hands keys to signed devices alone, and refuses while 
   assert.equal(await bob.crypto.decrypt(roomId, event ?? {}), undefined);
 });
 
+Deno.test("Session.send() asks the crypto again who lacks the room's session, only if that may have changed", async (t) => {
+  await using world = new World();
+  const [alice, bob, carol] = [await world.person("alice"), await world.person("bob"), await world.person("carol")];
+  await using running = (await world.open()).sync();
+  // Their devices are known before they come into the room, so that only who is in it changes.
+  for (const other of [bob, carol]) await running.say(await running.roomWith(other), "hello");
+  const roomId = await running.roomWith(alice);
+  await running.say(roomId, "first");
+  const { shareRoomKey } = OlmMachine.prototype;
+  let asked = 0;
+  OlmMachine.prototype.shareRoomKey = function (...parameters) {
+    asked += 1;
+    return shareRoomKey.apply(this, parameters);
+  };
+  using _restored = { [Symbol.dispose]: () => void (OlmMachine.prototype.shareRoomKey = shareRoomKey) };
+  /** Says it, has it read, and returns whether the crypto was asked. */
+  const heardBy = async (person: Person, body: string): Promise<boolean> => {
+    const before = asked;
+    const heard = person.next((message) => message.body === body);
+    await running.say(roomId, body);
+    assert.equal((await heard).encrypted, true);
+    return asked > before;
+  };
+  await t.step("it has not", async () => assert.equal(await heardBy(alice, "second"), false));
+  await t.step("a device has come", async () => {
+    running.changed.clear();
+    const tablet = await world.phoneOf("alice", "pw");
+    await running.until(() => running.changed.has(alice.userId) || undefined);
+    assert.equal(await heardBy(tablet, "to the tablet"), true);
+  });
+  await t.step("a member has come", async () => {
+    await alice.invite(roomId, bob.userId);
+    await running.joinedBy(bob, roomId);
+    assert.equal(await heardBy(bob, "to Bob"), true);
+  });
+  await t.step("a member has gone, and another has come", async () => {
+    await alice.invite(roomId, carol.userId);
+    await carol.until(() => carol.invitations.has(roomId) || undefined);
+    const before = await sessionIds(alice, roomId, 1);
+    const answer = { status: 502, body: {} };
+    const away = world.homeserver.fault({ path: "/sync", userId: running.session.self, answer });
+    await alice.api.request("POST", `/rooms/${encodeURIComponent(roomId)}/kick`, { user_id: bob.userId });
+    await carol.join(roomId);
+    away[Symbol.dispose]();
+    await running.until(() => running.store.rooms.isJoined(roomId, carol.userId) || undefined);
+    assert.equal(await heardBy(carol, "without Bob"), true);
+    assert.notDeepEqual(await sessionIds(alice, roomId, 1), before);
+  });
+  await t.step("a minute has passed", async () => {
+    await heardBy(alice, "before");
+    using clock = settableClock();
+    clock.shift(60_000);
+    assert.equal(await heardBy(alice, "a minute later"), true);
+  });
+});
+
+Deno.test("Session.send() uses a session for as many messages as the room permits, and not once more", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using running = (await world.open()).sync();
+  const roomId = await running.roomWith(alice);
+  const content = { algorithm: "m.megolm.v1.aes-sha2", rotation_period_msgs: 2 };
+  world.homeserver.attacks.inject(roomId, { type: "m.room.encryption", sender: alice.userId, state_key: "", content });
+  await running.until(() => running.store.rooms.get(roomId)?.encryption?.rotationPeriodMessages === 2 || undefined);
+  for (const body of ["1", "2", "3", "4", "5"]) await running.say(roomId, body);
+  const used = await sessionIds(alice, roomId, 5);
+  assert.deepEqual(used.map((id) => used.indexOf(id)), [0, 0, 2, 2, 4]);
+});
+
 Deno.test("Session.send() takes few requests for many members, whom it trusts or not", async (t) => {
   for (const onlySignedDevices of [false, true]) {
     await t.step(onlySignedDevices ? "signed devices alone" : "all devices", async () => {
