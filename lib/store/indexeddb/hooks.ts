@@ -56,6 +56,9 @@ export interface RawDatabase {
   readonly name: string;
   readonly version: number;
   readonly rawObjectStores: Map<string, RawStore>;
+  /** In the order in which they were made. */
+  readonly transactions: readonly RawTransaction[];
+  processTransactions(): void;
 }
 
 /** What undoes a transaction; its identity is the transaction's. */
@@ -65,6 +68,12 @@ interface RawTransaction {
   readonly mode: "readonly" | "readwrite" | "versionchange";
   readonly db: { readonly _rawDatabase: RawDatabase };
   readonly _rollbackLog: RollbackLog;
+  /** Names of the object stores that it may touch. */
+  readonly _scope: ReadonlySet<string>;
+  readonly _started: boolean;
+  readonly _state: "active" | "inactive" | "committing" | "finished";
+  _start(): void;
+  addEventListener(type: "complete" | "abort", listener: () => void): void;
   _abort(errorName: string): void;
 }
 
@@ -131,11 +140,18 @@ async function install(): Promise<Internals> {
   demand(store.rawIndexes instanceof Map, "ObjectStore.rawIndexes");
   demand(typeof index.storeRecord === "function" && "initialized" in index, "Index.storeRecord()");
   demand(Array.isArray(transaction._rollbackLog), "Transaction._rollbackLog");
+  demand(transaction._scope instanceof Set, "Transaction._scope");
+  demand(transaction._started === false, "Transaction._started");
+  demand(typeof transaction._state === "string", "Transaction._state");
+  demand(typeof transactionClass._start === "function", "Transaction._start()");
+  demand(Array.isArray(store.rawDatabase.transactions), "Database.transactions");
+  demand(typeof store.rawDatabase.processTransactions === "function", "Database.processTransactions()");
   demand(typeof transactionClass._abort === "function", "Transaction._abort()");
   demand(typeof transactionClass.dispatchEvent === "function", "Transaction.dispatchEvent()");
 
   hookStore(storeClass);
   hookTransaction(transactionClass);
+  hookScheduling(Object.getPrototypeOf(store.rawDatabase));
   return {
     newFactory: () => new MemoryFactory(),
     newDatabase: classOf(store.rawDatabase),
@@ -228,4 +244,39 @@ function hookTransaction(transactionClass: RawTransaction & { dispatchEvent(even
     }
     return dispatchEvent.call(this, event);
   };
+}
+
+/**
+ * Starts all transactions that may run by one look at the list. fake-indexeddb goes through it for each of them, against
+ * each of the others: with the thousands that the Rust crypto makes for a large room, seconds go by.
+ */
+function hookScheduling(databaseClass: RawDatabase): void {
+  const scheduled = new WeakSet<RawDatabase>();
+  databaseClass.processTransactions = function () {
+    if (scheduled.has(this)) return;
+    scheduled.add(this);
+    setImmediate(() => {
+      scheduled.delete(this);
+      for (const transaction of runnable(this.transactions.filter(({ _state }) => _state !== "finished"))) {
+        transaction.addEventListener("complete", this.processTransactions);
+        transaction.addEventListener("abort", this.processTransactions);
+        transaction._start();
+      }
+    });
+  };
+}
+
+/**
+ * Those that have not been started, and overlap with none that was made before them; of two that only read, it doesn't
+ * matter (Indexed Database API 3.0, 2.7.2, "Transaction scheduling").
+ */
+function runnable(transactions: readonly RawTransaction[]): RawTransaction[] {
+  const read = new Set<string>();
+  const written = new Set<string>();
+  return transactions.filter(({ _scope, _started, mode }) => {
+    const isReader = mode === "readonly";
+    const isFree = [..._scope].every((store) => !written.has(store) && (isReader || !read.has(store)));
+    for (const store of _scope) (isReader ? read : written).add(store);
+    return isFree && !_started;
+  });
 }

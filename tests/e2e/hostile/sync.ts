@@ -90,18 +90,16 @@ async function manyMembers(ground: Ground): Promise<string> {
   })();
   await subject.state(({ replicas }) => replicas === 1);
   const effectMs = performance.now() - arrivedAt;
-  const slowestUntilEffect = slowest;
   const answer = await subject.answerTo(command);
   const answerMs = performance.now() - arrivedAt;
   watching.abort();
   await watched;
   assert.match(answer, /is on/);
-  assert.ok(slowestUntilEffect < 1_000, `/healthz took ${slowestUntilEffect.toFixed(0)} ms`);
+  assert.ok(slowest < 1_000, `/healthz took ${slowest.toFixed(0)} ms`);
   assert.ok(effectMs < 2_000, `the effect took ${effectMs.toFixed(0)} ms`);
-  // Handing 10,000 people the key takes the crypto some seconds, in pieces of its own.
-  return `carried out after ${effectMs.toFixed(0)} ms, /healthz within ${
-    slowestUntilEffect.toFixed(0)
-  } ms; answered after ${answerMs.toFixed(0)} ms, /healthz within ${slowest.toFixed(0)} ms`;
+  return `carried out after ${effectMs.toFixed(0)} ms, answered after ${answerMs.toFixed(0)} ms, /healthz within ${
+    slowest.toFixed(0)
+  } ms`;
 }
 
 /** The room's encryption is emptied, and then set to something else. */

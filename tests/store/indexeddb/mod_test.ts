@@ -244,3 +244,44 @@ Deno.test("openDurableIndexedDB() holds in the next life what this one holds, af
     { numRuns: 40 },
   );
 });
+
+Deno.test("transactions that overlap run in the order in which they were made, if one of them writes", async () => {
+  const stores = ["a", "b", "c"];
+  const transaction = fc.record({
+    writes: fc.boolean(),
+    scope: fc.subarray(stores, { minLength: 1 }),
+    aborts: fc.integer({ max: 4, min: 0 }).map((number) => number === 0),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(transaction, { maxLength: 30 }), async (transactions) => {
+      using shared = disk();
+      const connection = await open(await shared.life(), "d", 1, (c) => {
+        for (const store of stores) c.createObjectStore(store);
+      });
+      for (const store of stores) await write(connection, store, (into) => into.put([], "numbers"));
+      const expected = new Map(stores.map((store) => [store, [] as number[]]));
+      const running = transactions.map(async ({ writes, scope, aborts }, number) => {
+        const before = scope.map((name) => [...expected.get(name) ?? []]);
+        if (writes && !aborts) { for (const name of scope) expected.get(name)?.push(number); }
+        const made = connection.transaction(scope, writes ? "readwrite" : "readonly");
+        const end = complete(made).then(() => false, () => true);
+        const seen = scope.map(async (name) => {
+          const store = made.objectStore(name);
+          const numbers = await result(store.get("numbers")) as number[];
+          if (writes) store.put([...numbers, number], "numbers");
+          return numbers;
+        });
+        assert.deepEqual(await Promise.all(seen), before);
+        if (aborts) made.abort();
+        assert.equal(await end, aborts);
+      });
+      await Promise.all(running);
+      for (const name of stores) {
+        const numbers = await result(connection.transaction(name).objectStore(name).get("numbers"));
+        assert.deepEqual(numbers, expected.get(name));
+      }
+      connection.close();
+    }),
+    { numRuns: 40 },
+  );
+});
