@@ -153,13 +153,13 @@ function kubernetesChecks(config: Config, env: Env): Check[] {
   const permission = (target: Target, verb: string, on?: "scale" | "pods" | "events", more = false): Check => ({
     name: `can ${verb} ${on === "pods" || on === "events" ? on : `${target.kind}s${on ? `/${on}` : ""}`}${of(target)}`,
     needs: ["kubernetes"],
-    cure: "apply the Role of deploy/base with the target's name in it",
+    cure: "see DEPLOYMENT_NAME or TARGETS, and apply the Role of deploy/base for that target",
     run: async (signal): Promise<Finding> => {
       const { allowed, resource } = await canI(api, target, verb, on, signal);
       const whose = api.context === "in-cluster" ? "" : " (your own permissions, not the operator's)";
       if (allowed) return { ok: true, found: `${resource}${whose}` };
       if (!more) return { ok: false, found: `not allowed: ${verb} ${resource}${whose}` };
-      return { ok: "skipped", found: `not allowed${whose}; optional, see deploy/overlays/extended` };
+      return { ok: "skipped", found: `not allowed${whose}; optional, see deploy/components/extended` };
     },
   });
   return [

@@ -8,11 +8,47 @@ import { basename, join } from "node:path";
 import type { DendriteTools } from "./dendrite.ts";
 import { cacheFolder, digest, exists, making, run } from "./setup.ts";
 
+const here = import.meta.dirname ?? ".";
+
 /** Renders Kubernetes manifests. */
 export const kustomize = (): Promise<string> => goTool("sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1");
 
 /** Checks GitHub's workflows. */
 export const actionlint = (): Promise<string> => goTool("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.7");
+
+/** Custom resources that the manifests in deploy/ are written for: module, version and file of each definition. */
+const definitions = {
+  monitoring: [
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+    "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+    "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+  ],
+  argocd: ["github.com/argoproj/argo-cd/v3@v3.1.8", "manifests/crds/application-crd.yaml"],
+  flux: [
+    "github.com/fluxcd/kustomize-controller@v1.9.6",
+    "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
+  ],
+} as const;
+
+/** Files with the definitions of custom resources (CRDs), from the modules of the projects that define them. */
+export async function customResources(of: keyof typeof definitions): Promise<string[]> {
+  const [module, ...files] = definitions[of];
+  const folder = join(cacheFolder, `crd-${of}-${module.slice(module.lastIndexOf("@") + 1)}`);
+  if (!await exists(folder)) {
+    await making(folder, `custom resources of ${of}`, async (unfinished) => {
+      const download = new Deno.Command("go", { args: ["mod", "download", "-json", module], cwd: here });
+      const { success, stdout, stderr } = await download.output();
+      const text = new TextDecoder();
+      if (!success) throw new Error(`Cannot fetch ${module}: ${text.decode(stdout)}${text.decode(stderr)}`);
+      const { Dir } = JSON.parse(text.decode(stdout)) as { Dir: string };
+      await Deno.mkdir(unfinished);
+      for (const file of files) {
+        await Deno.writeFile(join(unfinished, basename(file)), await Deno.readFile(join(Dir, file)));
+      }
+    });
+  }
+  return files.map((file) => join(folder, basename(file)));
+}
 
 /** Path of a program of ours, built if it isn't there yet; its name changes with its sources. */
 async function goProgram(folder: string): Promise<string> {
@@ -55,4 +91,7 @@ export async function dendrite(): Promise<DendriteTools> {
 }
 
 /** Checks metrics against Prometheus' conventions: reads them from standard input. */
-export const promlint = (): Promise<string> => goProgram(join(import.meta.dirname ?? ".", "promlint"));
+export const promlint = (): Promise<string> => goProgram(join(here, "promlint"));
+
+/** Kubernetes' command line, of the control plane's release. */
+export const kubectl = (): Promise<string> => goProgram(join(here, "kubectl"));

@@ -286,7 +286,7 @@ export class Workloads implements AsyncDisposable {
    * @param rules what it may do in its namespace
    */
   async credentialsOf(namespace: string, name: string, rules: readonly Rule[]): Promise<ServiceAccount> {
-    await this.#untilAllowed(namespace, `system:serviceaccount:${namespace}:${name}`, rules);
+    await this.untilAllowed(namespace, `system:serviceaccount:${namespace}:${name}`, rules);
     const path = `/api/v1/namespaces/${namespace}/serviceaccounts/${name}/token`;
     const { status } = await this.#plane.request("POST", path, { spec: { expirationSeconds: 3_600 } });
     return await this.#writeCredentials(namespace, name, status.token);
@@ -306,7 +306,8 @@ export class Workloads implements AsyncDisposable {
     await eventually(() => this.#plane.request("GET", `/api/v1/namespaces/${name}/serviceaccounts/default`));
   }
 
-  async #untilAllowed(namespace: string, user: string, rules: readonly Rule[]): Promise<void> {
+  /** Waits until the API server heeds these rules for a user. */
+  async untilAllowed(namespace: string, user: string, rules: readonly Rule[]): Promise<void> {
     for (const { apiGroups, resources, resourceNames, verbs } of rules) {
       const [resource, subresource] = (resources[0] ?? "").split("/");
       const resourceAttributes = {

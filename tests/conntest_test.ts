@@ -126,7 +126,7 @@ const rows: readonly Row[] = [
     code: 0,
     says: [
       /^✔ can patch deployments\/scale/,
-      /^– can watch deployments +skipped: not allowed .*; optional, see deploy\/overlays\/extended$/,
+      /^– can watch deployments +skipped: not allowed .*; optional, see deploy\/components\/extended$/,
       /^– can list pods +/,
       /^– can create events +/,
     ],
@@ -268,7 +268,9 @@ const rows: readonly Row[] = [
     name: "a permission that is missing",
     run: (ground) => ground.run({}, withRole("patch")),
     code: 1,
-    says: [/^✘ can patch deployments\/scale +not allowed: patch .* → apply the Role of deploy\/base/],
+    says: [
+      /^✘ can patch deployments\/scale +not allowed: patch .* → see DEPLOYMENT_NAME or TARGETS, and apply the Role of deploy\/base/,
+    ],
   },
 ];
 

@@ -1,53 +1,62 @@
-/** What is in deploy/: rendered, applied to a real API server, tried verb by verb, and used. */
+/** What is in deploy/: rendered, applied to a real API server by kubectl, tried verb by verb, and used. */
 
 import assert from "node:assert/strict";
-import { join, relative } from "node:path";
-import {
-  type KubernetesObject,
-  loadAllYaml,
-  type V1ConfigMap,
-  type V1Deployment,
-  type V1Role,
-} from "@kubernetes/client-node";
+import { join } from "node:path";
+import type { KubernetesObject, V1ConfigMap, V1Deployment, V1Role } from "@kubernetes/client-node";
 import { readContainerfile } from "../../build/containerfile.ts";
 import project from "../../deno.json" with { type: "json" };
-import { HttpError, httpJson, kustomize, type ServiceAccount, startTestbed, type Testbed } from "../../testbed/mod.ts";
+import {
+  customResources,
+  HttpError,
+  httpJson,
+  kustomize,
+  type ServiceAccount,
+  startTestbed,
+  type Testbed,
+} from "../../testbed/mod.ts";
 import { Conversation } from "./conversation.ts";
+import { Manifests, the } from "./manifests.ts";
 import { OperatorProcess } from "../operator_process.ts";
 
-const deploy = await Deno.realPath(new URL("../../deploy", import.meta.url));
 const image = readContainerfile(await Deno.readTextFile(new URL("../../Containerfile", import.meta.url)));
 const name = "openclaw-toggle";
-const target = "clawdbot";
+const example = "overlays/example";
+const components = ["extended", "monitoring", "private-ca", "network-policy"];
+const restricted = {
+  "pod-security.kubernetes.io/enforce": "restricted",
+  "pod-security.kubernetes.io/warn": "restricted",
+};
 
 Deno.test("deploy", async (t) => {
   await using testbed = await startTestbed();
-  await t.step("the base and the image are of one mind", async () => assertFits(await render(join(deploy, "base"))));
+  const copy = () => Manifests.copy(testbed.folder, testbed.cluster.kubeconfig);
+  await t.step(
+    "the Deployment and the image are of one mind",
+    async () => assertFits(await (await copy()).render(example)),
+  );
+  await t.step("a name, a namespace and an image are written once", async () => assertWrittenOnce(await copy()));
+  await t.step(
+    "kustomize renders the same as kubectl, and a remote base the same as a local one",
+    async () => assertSame(await copy()),
+  );
+  await t.step("kustomize edit set image works in every overlay", async () => assertImageSet(await copy()));
   // A cluster that was given has no image of ours to run.
   const ignore = testbed.cluster.auditLog === undefined;
-  await t.step({
-    name: "the base runs in a restricted namespace, may do what it must, and toggles",
-    ignore,
-    fn: () => base(testbed),
-  });
-  for (const overlay of ["extended", "dev"]) {
-    const name = `the overlay ${overlay} may do what tells more, and nothing else`;
-    await t.step({ name, ignore, fn: () => extended(testbed, overlay) });
-  }
+  const step = (name: string, fn: () => Promise<void>) => t.step({ name, ignore, fn });
+  await step("everything is valid, and runs restricted", async () => validate(testbed, await copy()));
+  await step(
+    "the base may do what it must and nothing else, toggles, and leaves its volume",
+    async () => base(testbed, await copy()),
+  );
+  await step(
+    "the component extended may do what tells more, and nothing else",
+    async () => extended(testbed, await copy()),
+  );
+  await step(
+    "two targets in two namespaces each have a Role, and are toggled",
+    async () => targets(testbed, await copy()),
+  );
 });
-
-async function render(folder: string): Promise<KubernetesObject[]> {
-  const { success, stdout, stderr } = await new Deno.Command(await kustomize(), { args: ["build", folder] }).output();
-  const text = new TextDecoder();
-  assert.ok(success, text.decode(stderr));
-  return loadAllYaml(text.decode(stdout));
-}
-
-function the<Kind extends KubernetesObject>(objects: readonly KubernetesObject[], kind: string): Kind {
-  const found = objects.find((object) => object.kind === kind && object.metadata?.name?.startsWith(name));
-  assert.ok(found, `no ${kind}`);
-  return found as Kind;
-}
 
 /** What the Containerfile says and what the Deployment says is the same. */
 function assertFits(objects: readonly KubernetesObject[]): void {
@@ -55,7 +64,7 @@ function assertFits(objects: readonly KubernetesObject[]): void {
   const pod = spec?.template.spec;
   const container = pod?.containers[0];
   assert.equal(spec?.strategy?.type, "Recreate");
-  assert.equal(container?.image, `${name}:${project.version}`);
+  assert.equal(container?.image, `ghcr.io/you/${name}:${project.version}`);
   const { runAsUser, runAsGroup, fsGroup, runAsNonRoot } = pod?.securityContext ?? {};
   assert.deepEqual([`${runAsUser}:${runAsGroup}`, fsGroup, runAsNonRoot], [image.user, runAsGroup, true]);
   assert.deepEqual(container?.ports?.map(({ containerPort }) => containerPort), image.ports);
@@ -68,67 +77,225 @@ function assertFits(objects: readonly KubernetesObject[]): void {
   assert.equal(securityContext?.readOnlyRootFilesystem, true);
 }
 
-/** Renders a part of deploy/ for a namespace of its own, and for these servers and people. */
-async function renderFor(testbed: Testbed, part: string, variables: Readonly<Record<string, string>>) {
-  const namespace = `deploy-${crypto.randomUUID().slice(0, 8)}`;
-  const folder = await Deno.realPath(await Deno.makeTempDir({ dir: testbed.folder }));
-  const literals = Object.entries({ ...variables, DEPLOYMENT_NAMESPACE: namespace }).map(([key, to]) => `${key}=${to}`);
-  const kustomization = {
-    resources: [relative(folder, join(deploy, part))],
-    namespace,
-    configMapGenerator: [{ name, behavior: "merge", literals }],
-  };
-  await Deno.writeTextFile(join(folder, "kustomization.yaml"), JSON.stringify(kustomization));
-  return { namespace, objects: await render(folder) };
+/** Each is changed in one place, and no rendering has the old one left. */
+async function assertWrittenOnce(manifests: Manifests): Promise<void> {
+  await manifests.edit(`${example}/kustomization.yaml`, "namespace: clawdbot", "namespace: elsewhere");
+  await manifests.edit(`${example}/kustomization.yaml`, `ghcr.io/you/${name}`, "registry.test/other");
+  await manifests.edit(`${example}/config.env`, "DEPLOYMENT_NAME=clawdbot", "DEPLOYMENT_NAME=agent");
+  await manifests.edit("overlays/targets/kustomization.yaml", "namespace: openclaw-toggle", "namespace: elsewhere");
+  await manifests.edit("overlays/targets/kustomization.yaml", `ghcr.io/you/${name}`, "registry.test/other");
+  await manifests.edit(
+    "overlays/targets/config.env",
+    "clawd=agents/clawdbot,ollama=models/ollama",
+    "one=first/agent,two=second/model",
+  );
+  for (const overlay of [example, "overlays/targets"]) {
+    await manifests.edit(`${overlay}/kustomization.yaml`, "  - ../../components/extended\n", allComponents);
+    const { stdout } = await manifests.kubectl("kustomize", overlay);
+    for (const left of [/clawd/, /ollama/, /agents|models/, /ghcr/, /^ *- target$/m, /namespace: openclaw/]) {
+      assert.doesNotMatch(stdout, left, overlay);
+    }
+    assert.equal(stdout.split(`image: registry.test/other:${project.version}`).length, 2, overlay);
+  }
+  const roles = (await manifests.render("overlays/targets")).filter(({ kind }) => kind === "Role") as V1Role[];
+  const named = roles.map(({ metadata, rules = [] }) => [
+    metadata?.namespace,
+    ...new Set(rules.flatMap(({ resourceNames = [] }) => resourceNames)),
+  ]);
+  assert.deepEqual(named, [["first", "agent"], ["second", "model"]]);
+  const { data } = the<V1ConfigMap>(await manifests.render(example), "ConfigMap");
+  assert.deepEqual([data?.["DEPLOYMENT_NAME"], data?.["DEPLOYMENT_NAMESPACE"]], ["agent", "elsewhere"]);
+  const { data: several } = the<V1ConfigMap>(await manifests.render("overlays/targets"), "ConfigMap");
+  assert.deepEqual(Object.keys(several ?? {}).filter((variable) => variable.startsWith("DEPLOYMENT_")), []);
 }
 
-/** Applies it all, with something to switch. */
-async function apply({ cluster, workloads }: Testbed, namespace: string, objects: readonly KubernetesObject[]) {
-  const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-  await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace, labels } });
-  const switched: KubernetesObject[] = loadAllYaml(await Deno.readTextFile(join(deploy, "overlays/dev/target.yaml")));
-  for (const object of [...objects, ...switched]) {
-    if (object.kind !== "Namespace") await cluster.apply({ ...object, metadata: { ...object.metadata, namespace } });
+const allComponents = components.map((component) => `  - ../../components/${component}\n`).join("");
+
+async function assertSame(manifests: Manifests): Promise<void> {
+  const { folder } = manifests;
+  for (const overlay of ["example", "targets", "dev"]) {
+    const { stdout: expected } = await manifests.kubectl("kustomize", `overlays/${overlay}`);
+    const { stdout } = await new Deno.Command(await kustomize(), { args: ["build", join(folder, "overlays", overlay)] })
+      .output();
+    assert.equal(new TextDecoder().decode(stdout), expected, overlay);
   }
+  // As from a repository of one's own: docs/install.md has this line.
+  const git = async (...args: string[]) => {
+    const identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "init.defaultBranch=main"];
+    const { success, stderr } = await new Deno.Command("git", { args: [...identity, ...args], cwd: folder }).output();
+    assert.ok(success, new TextDecoder().decode(stderr));
+  };
+  const { stdout: expected } = await manifests.kubectl("kustomize", example);
+  await git("init", "--quiet");
+  await git("add", ".");
+  await git("commit", "--quiet", "--message=deploy");
+  await git("tag", `v${project.version}`);
+  const own = join(folder, "..", `own-${crypto.randomUUID()}`);
+  await Deno.mkdir(own);
+  for (const file of ["kustomization.yaml", "config.env", "secret.env"]) {
+    await Deno.copyFile(join(folder, example, file), join(own, file));
+  }
+  const kustomization = await Deno.readTextFile(join(own, "kustomization.yaml"));
+  const remote = kustomization.replaceAll(/- \.\.\/\.\.\/(\S+)/g, `- file://${folder}//$1?ref=v${project.version}`);
+  await Deno.writeTextFile(join(own, "kustomization.yaml"), remote);
+  assert.equal((await manifests.kubectl("kustomize", own)).stdout, expected);
+}
+
+async function assertImageSet(manifests: Manifests): Promise<void> {
+  const program = await kustomize();
+  for (const overlay of ["example", "targets", "dev"]) {
+    const cwd = join(manifests.folder, "overlays", overlay);
+    const args = ["edit", "set", "image", `${name}=registry.test/toggle:9`];
+    assert.ok((await new Deno.Command(program, { args, cwd }).output()).success);
+    const { spec } = the<V1Deployment>(await manifests.render(`overlays/${overlay}`), "Deployment");
+    assert.equal(spec?.template.spec?.containers[0]?.image, "registry.test/toggle:9", overlay);
+  }
+}
+
+/** Every rendering passes the API server's validation and admission, without a warning of Pod Security. */
+async function validate({ cluster }: Testbed, manifests: Manifests): Promise<void> {
+  for (const file of await customResources("monitoring")) await manifests.kubectl("create", "--filename", file);
+  for (const namespace of ["clawdbot", "agents", "models", name]) {
+    await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace, labels: restricted } });
+  }
+  const table: string[] = [];
+  const renderings: [what: string, folder: string][] = [["volume", "volume"]];
+  for (const overlay of ["example", "targets", "dev"]) renderings.push([`overlay ${overlay}`, `overlays/${overlay}`]);
+  for (const component of ["no component", ...components, "all components"]) {
+    const folder = `overlays/with-${component.replace(" ", "-")}`;
+    await new Deno.Command("cp", { args: ["-R", example, folder], cwd: manifests.folder }).output();
+    const added = component === "all components"
+      ? allComponents
+      : components.includes(component)
+      ? `  - ../../components/${component}\n`
+      : "  []\n";
+    await manifests.edit(`${folder}/kustomization.yaml`, "  - ../../components/extended\n", added);
+    renderings.push([`base, ${component}`, folder]);
+  }
+  for (const [what, folder] of renderings) {
+    const where = folder === "volume" ? ["--namespace", "clawdbot"] : [];
+    const apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", ...where, "--kustomize", folder];
+    const { stdout, stderr } = await manifests.kubectl(...apply);
+    assert.equal(stderr, "", `${what}: a warning`);
+    assert.equal(stdout.trim().split("\n").length, (await manifests.render(folder)).length);
+    const objects = (await manifests.render(folder)).map(({ kind, metadata }) =>
+      `${kind} ${metadata?.namespace === undefined ? "" : `${metadata.namespace}/`}${metadata?.name}`
+    );
+    table.push(`${what.padEnd(24)} ${objects.length}: ${objects.join(", ")}`);
+  }
+  console.log(table.join("\n"));
+  // The namespace does refuse what isn't restricted.
+  const lax = { metadata: { name: "lax" }, spec: { containers: [{ name: "lax", image: "lax" }] } };
+  const isForbidden = (error: unknown) => error instanceof HttpError && error.status === 403;
+  await assert.rejects(cluster.request("POST", "/api/v1/namespaces/clawdbot/pods?dryRun=All", lax), isForbidden);
+}
+
+/** Makes a target that is off, in a restricted namespace. */
+async function makeTarget({ cluster, workloads }: Testbed, manifests: Manifests, namespace: string, target: string) {
+  await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace, labels: restricted } });
+  const [dev] = [the<V1Deployment>(await manifests.render("overlays/dev"), "Deployment", "clawdbot")];
+  const labels = { app: target };
+  await cluster.apply({
+    ...dev,
+    metadata: { name: target, namespace },
+    spec: {
+      ...dev.spec,
+      selector: { matchLabels: labels },
+      template: { ...dev.spec?.template, metadata: { labels } },
+    },
+  } as KubernetesObject);
   await workloads.until(namespace, target, () => true, 10_000);
 }
 
-async function base(testbed: Testbed): Promise<void> {
-  const { cluster, workloads, homeserver } = testbed;
-  const alice = await testbed.person("alice");
+/** An overlay of these servers and people, in a namespace of its own. */
+async function fill({ homeserver }: Testbed, manifests: Manifests, overlay: string, people: string, from: string) {
+  const namespace = `deploy-${crypto.randomUUID().slice(0, 8)}`;
   const password = crypto.randomUUID();
-  const { userId, localpart } = await homeserver.register("toggle-deploy", password);
-  const { namespace, objects } = await renderFor(testbed, "base", {
+  const { userId, localpart } = await homeserver.register(`toggle-${namespace}`, password);
+  await manifests.edit(`${overlay}/kustomization.yaml`, `namespace: ${from}`, `namespace: ${namespace}`);
+  await manifests.set(`${overlay}/config.env`, {
     MATRIX_HOMESERVER: homeserver.url,
     MATRIX_USER: localpart,
-    ALLOWED_USERS: alice.userId,
+    ALLOWED_USERS: people,
   });
-  const [example] = loadAllYaml(await Deno.readTextFile(join(deploy, "base", "secret.example.yaml")));
-  const secret = { ...example, metadata: { name, namespace }, stringData: { MATRIX_PASSWORD: password } };
-  await apply(testbed, namespace, [...objects, secret]);
-
-  // A pod that broke the rules would not be made at all.
-  await workloads.until(namespace, name, ({ ready }) => ready === 1, 20_000);
-  const lax = { metadata: { name: "lax" }, spec: { containers: [{ name: "lax", image: "lax" }] } };
-  const isForbidden = (error: unknown) => error instanceof HttpError && error.status === 403;
-  await assert.rejects(cluster.request("POST", `/api/v1/namespaces/${namespace}/pods?dryRun=All`, lax), isForbidden);
-
-  const account = await workloads.credentialsOf(namespace, name, rulesOf(objects));
-  await assertPermitted(testbed, namespace, account, [
-    `get apps/deployments ${target}`,
-    `get apps/deployments/scale ${target}`,
-    `patch apps/deployments/scale ${target}`,
-  ]);
-  await toggle(testbed, namespace, account, () => Conversation.begin(alice, userId));
+  await manifests.set(`${overlay}/secret.env`, { MATRIX_PASSWORD: password });
+  return { namespace, userId };
 }
 
-/** Runs the operator with what the pod would have, as the API server holds it, and switches. */
+async function base(testbed: Testbed, manifests: Manifests): Promise<void> {
+  const { workloads, cluster } = testbed;
+  const alice = await testbed.person("alice");
+  const { namespace, userId } = await fill(testbed, manifests, example, alice.userId, "clawdbot");
+  await manifests.edit(`${example}/kustomization.yaml`, "  - ../../components/extended\n", "  []\n");
+  await makeTarget(testbed, manifests, namespace, "clawdbot");
+  await manifests.kubectl("--namespace", namespace, "apply", "--kustomize", "volume");
+  await manifests.kubectl("apply", "--kustomize", example);
+  await workloads.until(namespace, name, ({ ready }) => ready === 1, 20_000);
+
+  const account = await workloads.credentialsOf(namespace, name, rulesOf(await manifests.render(example)));
+  await assertPermitted(testbed, account, {
+    [namespace]: ["get apps/deployments", "get apps/deployments/scale", "patch apps/deployments/scale"]
+      .map((rule) => `${rule} clawdbot`),
+  }, ["clawdbot", name]);
+  await toggle(testbed, { namespace, account, begin: () => Conversation.begin(alice, userId) }, [
+    ["start", namespace, "clawdbot", 1],
+    ["stop", namespace, "clawdbot", 0],
+  ]);
+
+  await manifests.kubectl("delete", "--kustomize", example);
+  const claim = `/api/v1/namespaces/${namespace}/persistentvolumeclaims/${name}`;
+  assert.equal(
+    (await cluster.request("GET", claim)).metadata.deletionTimestamp,
+    undefined,
+    "the volume is still there",
+  );
+  const left = await manifests.kubectl(
+    "--namespace",
+    namespace,
+    "get",
+    "deployment,service,configmap,secret,role,sa",
+    "--output=name",
+  );
+  assert.doesNotMatch(left.stdout, /openclaw/);
+}
+
+/** Runs the operator with what the pod would have, as the API server holds it, and sends commands. */
 async function toggle(
   { cluster, workloads, folder }: Testbed,
-  namespace: string,
-  account: ServiceAccount,
-  begin: () => Promise<Conversation>,
+  { namespace, account, begin }: { namespace: string; account: ServiceAccount; begin: () => Promise<Conversation> },
+  commands: readonly [command: string, namespace: string, target: string, replicas: number][],
 ): Promise<void> {
+  const environment = await podEnvironment(cluster, namespace);
+  const { hostname, port } = new URL(cluster.url);
+  await using operator = await OperatorProcess.start({
+    environment: {
+      ...environment,
+      CRYPTO_STORE_PATH: join(folder, `store-${namespace}`),
+      KUBERNETES_SERVICE_HOST: hostname,
+      KUBERNETES_SERVICE_PORT: port || "443",
+    },
+    logFile: join(folder, `operator-${namespace}.log`),
+    serviceAccountFolder: account.folder,
+  });
+  const talk = await begin();
+  for (const [command, where, target, replicas] of commands) {
+    await talk.ask(command);
+    await workloads.until(where, target, ({ ready }) => ready === replicas, 10_000);
+    const writes = await workloads.scaleWrites(where, target) ?? [];
+    assert.deepEqual(writes.at(-1), {
+      user: `system:serviceaccount:${namespace}:${name}`,
+      status: 200,
+      replicas,
+    });
+  }
+  assert.equal(await operator.stop(), 0);
+}
+
+/** The variables that the Deployment's container would be started with. */
+export async function podEnvironment(
+  cluster: Testbed["cluster"],
+  namespace: string,
+): Promise<Record<string, string>> {
   const read = (kind: string, of: string) => cluster.request("GET", `/api/v1/namespaces/${namespace}/${kind}/${of}`);
   const deployment: V1Deployment = await cluster.request(
     "GET",
@@ -143,38 +310,15 @@ async function toggle(
     const { data } = await read("secrets", secretRef.name);
     for (const [key, value] of Object.entries<string>(data)) environment[key] = atob(value);
   }
-  const { hostname, port } = new URL(cluster.url);
-  await using operator = await OperatorProcess.start({
-    environment: {
-      ...environment,
-      CRYPTO_STORE_PATH: join(folder, "store-deploy"),
-      KUBERNETES_SERVICE_HOST: hostname,
-      KUBERNETES_SERVICE_PORT: port || "443",
-    },
-    logFile: join(folder, "operator-deploy.log"),
-    serviceAccountFolder: account.folder,
-  });
-  const talk = await begin();
-  for (const [command, replicas] of [["start", 1], ["stop", 0]] as const) {
-    await talk.ask(command);
-    await workloads.until(namespace, target, ({ ready }) => ready === replicas, 10_000);
-  }
-  const writes = await workloads.scaleWrites(namespace, target);
-  const user = `system:serviceaccount:${namespace}:${name}`;
-  if (writes) assert.deepEqual(writes, [{ user, status: 200, replicas: 1 }, { user, status: 200, replicas: 0 }]);
-  assert.equal(await operator.stop(), 0);
+  return environment;
 }
 
-async function extended(testbed: Testbed, overlay: string): Promise<void> {
-  const { namespace, objects } = await renderFor(testbed, `overlays/${overlay}`, {});
-  await apply(testbed, namespace, objects);
-  const account = await testbed.workloads.credentialsOf(namespace, name, rulesOf(objects));
-  const kinds = ["deployments", "statefulsets"];
-  await assertPermitted(testbed, namespace, account, [
-    ...kinds.flatMap((kind) => [`get apps/${kind} ${target}`, `watch apps/${kind} ${target}`]),
-    ...kinds.flatMap((kind) => [`get apps/${kind}/scale ${target}`, `patch apps/${kind}/scale ${target}`]),
-    ...["", target, name].flatMap((any) => [`list /pods ${any}`, `create /events ${any}`]),
-  ]);
+async function extended(testbed: Testbed, manifests: Manifests): Promise<void> {
+  const { namespace } = await fill(testbed, manifests, example, "@nobody:localhost", "clawdbot");
+  await makeTarget(testbed, manifests, namespace, "clawdbot");
+  await manifests.kubectl("apply", "--kustomize", example);
+  const account = await testbed.workloads.credentialsOf(namespace, name, rulesOf(await manifests.render(example)));
+  await assertPermitted(testbed, account, { [namespace]: extendedPermissions("clawdbot") }, ["clawdbot", name]);
 
   using client = Deno.createHttpClient({ caCerts: [testbed.cluster.authority] });
   const ask = (method: string, path: string, body?: unknown) =>
@@ -184,10 +328,54 @@ async function extended(testbed: Testbed, overlay: string): Promise<void> {
   await assert.rejects(ask("GET", watch), isForbidden, "a watch of all of them");
   await assert.rejects(ask("GET", `${watch}&fieldSelector=metadata.name=other`), isForbidden, "a watch of another");
   const isStream = (error: unknown) => error instanceof SyntaxError || error === undefined;
-  await ask("GET", `${watch}&fieldSelector=metadata.name=${target}&resourceVersion=0`).catch((error) => {
+  await ask("GET", `${watch}&fieldSelector=metadata.name=clawdbot&resourceVersion=0`).catch((error) => {
     if (!isStream(error)) throw error; // events come one a line, which is no JSON as a whole
   });
   assert.equal((await ask("GET", `/api/v1/namespaces/${namespace}/pods`)).kind, "PodList");
+}
+
+function extendedPermissions(target: string): string[] {
+  const kinds = ["deployments", "statefulsets"];
+  return [
+    ...kinds.flatMap((kind) => [`get apps/${kind} ${target}`, `watch apps/${kind} ${target}`]),
+    ...kinds.flatMap((kind) => [`get apps/${kind}/scale ${target}`, `patch apps/${kind}/scale ${target}`]),
+    "list /pods *",
+    "create /events *",
+  ];
+}
+
+async function targets(testbed: Testbed, manifests: Manifests): Promise<void> {
+  const overlay = "overlays/targets";
+  const alice = await testbed.person("alice-targets");
+  const { namespace, userId } = await fill(testbed, manifests, overlay, alice.userId, name);
+  const [first, second] = [`${namespace}-a`, `${namespace}-b`];
+  await manifests.edit(`${overlay}/config.env`, "agents/clawdbot", `${first}/agent`);
+  await manifests.edit(`${overlay}/config.env`, "models/ollama", `${second}/model`);
+  await makeTarget(testbed, manifests, first, "agent");
+  await makeTarget(testbed, manifests, second, "model");
+  await manifests.kubectl("create", "namespace", namespace);
+  await manifests.kubectl("apply", "--kustomize", overlay);
+  const { workloads } = testbed;
+  await workloads.until(namespace, name, ({ ready }) => ready === 1, 20_000);
+  const objects = await manifests.render(overlay);
+  const account = await workloads.credentialsOf(namespace, name, []);
+  for (const role of objects.filter(({ kind }) => kind === "Role")) {
+    await workloads.untilAllowed(
+      role.metadata?.namespace ?? "",
+      `system:serviceaccount:${namespace}:${name}`,
+      rulesOf([role]),
+    );
+  }
+  await assertPermitted(testbed, account, {
+    [first]: extendedPermissions("agent"),
+    [second]: extendedPermissions("model"),
+    [namespace]: [],
+  }, ["agent", "model"]);
+  await toggle(testbed, { namespace, account, begin: () => Conversation.begin(alice, userId) }, [
+    ["start", first, "agent", 1],
+    ["start ollama", second, "model", 1],
+    ["stop all", second, "model", 0],
+  ]);
 }
 
 function rulesOf(objects: readonly KubernetesObject[]) {
@@ -212,25 +400,29 @@ const resources = [
   ["batch/jobs", "autoscaling/horizontalpodautoscalers", "events.k8s.io/events"],
 );
 
-/** Asks about every verb on every resource, by every name, in this namespace, another one and all. */
+/**
+ * Asks about every verb on every resource, without a name and by some names, in these namespaces, another one and all.
+ *
+ * @param expected by namespace: verb, resource and name, or `*` for all names
+ */
 async function assertPermitted(
   { cluster }: Testbed,
-  namespace: string,
   { token }: ServiceAccount,
-  expected: readonly string[],
+  expected: Readonly<Record<string, readonly string[]>>,
+  names: readonly string[],
 ): Promise<void> {
   using client = Deno.createHttpClient({ caCerts: [cluster.authority] });
   const review = async (kind: string, spec: unknown) => {
     const url = `${cluster.url}/apis/authorization.k8s.io/v1/${kind}`;
     return (await httpJson("POST", url, { authorization: `Bearer ${token}`, client, body: { spec } })).status;
   };
+  const all = ["", ...names];
   const questions = resources.flatMap((path) => {
     const [group = "", resource, subresource] = path.split("/");
-    return ["", target, name].flatMap((of) =>
-      [namespace, "default", ""].flatMap((where) =>
+    return all.flatMap((of) =>
+      [...Object.keys(expected), "default", ""].flatMap((where) =>
         verbs.map((verb) => ({
-          said: `${verb} ${path} ${of}`,
-          ours: where === namespace,
+          said: `${verb} ${path} ${of} in ${where || "all namespaces"}`,
           asked: { group, resource, subresource, name: of, namespace: where, verb },
         }))
       )
@@ -239,21 +431,27 @@ async function assertPermitted(
   const permitted: string[] = [];
   for (let at = 0; at < questions.length; at += 50) {
     await Promise.all(
-      questions.slice(at, at + 50).map(async ({ said, ours, asked }) => {
-        const { allowed } = await review("selfsubjectaccessreviews", { resourceAttributes: asked });
-        if (allowed) permitted.push(ours ? said : `${said} in ${asked.namespace || "all namespaces"}`);
+      questions.slice(at, at + 50).map(async ({ said, asked }) => {
+        if ((await review("selfsubjectaccessreviews", { resourceAttributes: asked })).allowed) permitted.push(said);
       }),
     );
   }
-  assert.deepEqual(permitted.toSorted(), expected.toSorted());
+  const wanted = Object.entries(expected).flatMap(([where, rules]) =>
+    rules.flatMap((rule) =>
+      (rule.endsWith(" *") ? all.map((of) => `${rule.slice(0, -1)}${of}`) : [rule]).map((said) => `${said} in ${where}`)
+    )
+  );
+  assert.deepEqual(permitted.toSorted(), wanted.toSorted());
   console.log(`${questions.length} asked, ${permitted.length} permitted:\n  ${permitted.toSorted().join("\n  ")}`);
 
   // And what nobody has thought of: the rules themselves, besides those that every ServiceAccount has.
-  const { resourceRules } = await review("selfsubjectrulesreviews", { namespace });
-  const named = new Set(expected.map((line) => line.split(" ")[1]));
-  for (const { apiGroups, resources } of resourceRules as { apiGroups: string[]; resources: string[] }[]) {
-    for (const resource of resources.filter((resource) => !/^selfsubject\w*reviews$/.test(resource))) {
-      assert.ok(named.has(`${apiGroups.join()}/${resource}`), `a rule for ${resource}`);
+  for (const [namespace, rules] of Object.entries(expected)) {
+    const { resourceRules } = await review("selfsubjectrulesreviews", { namespace });
+    const named = new Set(rules.map((line) => line.split(" ")[1]));
+    for (const { apiGroups, resources } of resourceRules as { apiGroups: string[]; resources: string[] }[]) {
+      for (const resource of resources.filter((resource) => !/^selfsubject\w*reviews$/.test(resource))) {
+        assert.ok(named.has(`${apiGroups.join()}/${resource}`), `a rule for ${resource} in ${namespace}`);
+      }
     }
   }
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { kustomize } from "../../testbed/mod.ts";
+import { kubectl, startTestbed } from "../../testbed/mod.ts";
 
 const root = join(import.meta.dirname ?? ".", "..", "..");
 const pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].concat(
@@ -23,7 +23,8 @@ interface Rule {
   readonly expect?: (ended: Ended, folder: string) => void | Promise<void>;
 }
 
-const cluster = "needs a cluster of one's own; deploy_test.ts applies the same to a real API server";
+const kind = "needs a kind cluster; deploy_test.ts applies the same overlay to a real API server";
+const inPod = "needs a container that runs; `deno task image:check` runs the program as a pod would";
 const containers = "needs a container engine and a registry of one's own; `deno task image:check` tries the image";
 let compiled = false;
 
@@ -59,17 +60,22 @@ const rules: readonly Rule[] = [
       if (compiled) assert.match(said, /^✘ configuration +MATRIX_USER: not set/m);
     },
   },
+  { form: /^cp -r deploy\/overlays\/example deploy\/overlays\/mine$/, expect: succeeds },
   {
-    form: /^\(cd deploy\/base && kustomize edit set image /,
-    expect: async ({ code, said }, folder) => {
-      assert.equal(code, 0, said);
-      const { stdout } = await new Deno.Command(await kustomize(), { args: ["build", `${folder}/deploy/base`] })
-        .output();
-      assert.match(new TextDecoder().decode(stdout), new RegExp(`^ +image: ${image}$`, "m"));
+    form: /^sed -i .* kustomization\.yaml$/,
+    expect: async (ended, folder) => {
+      succeeds(ended);
+      const text = await Deno.readTextFile(join(folder, "kustomization.yaml"));
+      const places = [...text.matchAll(/^ *- (\S+\/\S+)$/gm)].map(([, place = ""]) => place);
+      const form =
+        /^https:\/\/github\.com\/you\/openclaw-toggle\/\/deploy\/(base|components\/[a-z-]+|names)\?ref=v\d+\.\d+\.\d+$/;
+      assert.ok(places.length >= 3 && places.every((place) => form.test(place)), text);
     },
   },
-  { form: /^kubectl /, why: cluster },
-  { form: /^kind /, why: cluster },
+  { form: /^kubectl .*exec /, why: inPod },
+  { form: /^kubectl apply -k deploy\/overlays\/dev$/, why: kind },
+  { form: /^kubectl /, expect: succeeds },
+  { form: /^kind /, why: kind },
   { form: /^docker /, why: containers },
   { form: /^register_new_matrix_user /, why: "needs a Synapse of one's own" },
   { form: /^curl .*\/keys\/query"$/, why: "needs an access token of one's own" },
@@ -77,39 +83,53 @@ const rules: readonly Rule[] = [
   { form: /^cosign verify /, why: "needs an image that was released" },
 ];
 
+function succeeds({ code, said }: Ended): void {
+  assert.equal(code, 0, said);
+}
+
 Deno.test("every command in the docs runs", async (t) => {
-  const folder = await Deno.makeTempDir();
-  try {
+  await using testbed = await startTestbed();
+  const bin = join(testbed.folder, "bin");
+  await Deno.mkdir(bin);
+  await Deno.symlink(await kubectl(), join(bin, "kubectl"));
+  const environment = {
+    PATH: `${bin}:${Deno.env.get("PATH")}`,
+    KUBECONFIG: testbed.cluster.kubeconfig,
+    MATRIX_PASSWORD: "secret",
+  };
+  // What is left in the cluster by the pages before is as on a machine where they have been followed.
+  await testbed.workloads.createTarget({ namespace: "clawdbot", name: "clawdbot" });
+  for (const page of pages) {
+    const folder = await Deno.makeTempDir({ dir: testbed.folder });
     await copy(join(root, "deploy"), join(folder, "deploy"));
-    await Deno.mkdir(join(folder, "bin"));
-    await Deno.symlink(await kustomize(), join(folder, "bin", "kustomize"));
-    for (const page of pages) {
-      const text = await Deno.readTextFile(join(root, page));
-      for (const [, block = ""] of text.matchAll(/^```sh\n([^]*?)^```$/gm)) {
-        for (const command of block.trim().split("\n")) {
-          await t.step(`${page}: ${command}`, async () => {
-            const rule = rules.find(({ form }) => form.test(command));
-            assert.ok(rule, "nobody has said what is to come of it: give it a rule");
-            if (rule.expect === undefined) return console.log(`not run, because it ${rule.why}: ${command}`);
-            await rule.expect(await run(command, folder), folder);
-          });
-        }
+    await Deno.copyFile(join(root, "deploy/overlays/example/kustomization.yaml"), join(folder, "kustomization.yaml"));
+    await Deno.writeTextFile(join(folder, "ca.crt"), testbed.cluster.authority);
+    const text = await Deno.readTextFile(join(root, page));
+    if (!text.includes("cp -r deploy/overlays/example")) {
+      await copy(join(root, "deploy/overlays/example"), join(folder, "deploy/overlays/mine"));
+    }
+    for (const [, block = ""] of text.matchAll(/^```sh\n([^]*?)^```$/gm)) {
+      for (const command of block.trim().split("\n")) {
+        await t.step(`${page}: ${command}`, async () => {
+          const rule = rules.find(({ form }) => form.test(command));
+          assert.ok(rule, "nobody has said what is to come of it: give it a rule");
+          if (rule.expect === undefined) return console.log(`not run, because it ${rule.why}: ${command}`);
+          await rule.expect(await run(command, folder, environment), folder);
+        });
       }
     }
-  } finally {
-    await Deno.remove(folder, { recursive: true });
   }
 });
 
-/** Runs a line as a shell would that stands in the project; what changes deploy/ does so in a copy. */
-async function run(command: string, folder: string): Promise<Ended> {
+/** Runs a line as a shell would that stands in the project; what uses deploy/ does so in a copy. */
+async function run(command: string, folder: string, environment: Readonly<Record<string, string>>): Promise<Ended> {
   const wanted = /^(HOME|DENO_.*|NPM_CONFIG_.*|npm_config_.*|SSL_.*|NODE_EXTRA_CA_CERTS|.*_PROXY|.*_proxy)$/;
   const own = Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => wanted.test(name)));
   const { code, stdout, stderr } = await new Deno.Command("sh", {
     args: ["-c", command],
-    cwd: command.includes("deploy/") ? folder : root,
+    cwd: /^(cp|sed|kubectl) /.test(command) ? folder : root,
     clearEnv: true,
-    env: { ...own, PATH: `${folder}/bin:${Deno.env.get("PATH")}`, IMAGE: image, NO_COLOR: "1" },
+    env: { ...own, ...environment, IMAGE: image, NO_COLOR: "1" },
     stdin: "null",
   }).output();
   const text = new TextDecoder();

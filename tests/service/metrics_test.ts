@@ -42,8 +42,12 @@ Deno.test("Metrics.open() begins anew each time", async () => {
 });
 
 Deno.test("dashboard and alerts ask for metrics that there are, by labels that they have", async () => {
-  const read = (name: string) => Deno.readTextFile(new URL(`../../deploy/monitoring/${name}`, import.meta.url));
-  const texts = { "dashboard.json": await read("dashboard.json"), "alerts.yaml": await read("alerts.yaml") };
+  const read = (name: string) =>
+    Deno.readTextFile(new URL(`../../deploy/components/monitoring/${name}`, import.meta.url));
+  const texts = {
+    "dashboard.json": await read("dashboard.json"),
+    "prometheusrule.yaml": await read("prometheusrule.yaml"),
+  };
   const known = new Map(
     Object.values<Metric>(METRICS).flatMap(({ name, kind, labels }): [string, readonly string[]][] =>
       kind === "histogram"
@@ -65,9 +69,12 @@ Deno.test("dashboard and alerts ask for metrics that there are, by labels that t
   assert.deepEqual(Object.values<Metric>(METRICS).map(({ name }) => name).filter((name) => !shown.has(name)), []);
   const { panels } = JSON.parse(texts["dashboard.json"]) as { panels: { targets: { expr: string }[] }[] };
   assert.ok(panels.every(({ targets }) => targets.length > 0 && targets.every(({ expr }) => expr.length > 0)));
-  const { groups } = loadYaml<{ groups: { rules: { alert: string; expr: string }[] }[] }>(texts["alerts.yaml"]);
+  const { spec: { groups } } = loadYaml<{ spec: { groups: { rules: { alert: string; expr: string }[] }[] } }>(
+    texts["prometheusrule.yaml"],
+  );
   assert.deepEqual(groups.flatMap(({ rules }) => rules.map(({ alert, expr }) => [alert, expr.length > 0])), [
     ["OpenclawToggleDeaf", true],
+    ["OpenclawToggleGone", true],
     ["OpenclawToggleFails", true],
   ]);
   const fails = groups.flatMap(({ rules }) => rules).at(-1)?.expr ?? "";

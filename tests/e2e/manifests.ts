@@ -1,0 +1,97 @@
+/**
+ * The manifests in deploy/: a copy that may be changed as a user would, rendered and applied by kubectl.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { type KubernetesObject, loadAllYaml } from "@kubernetes/client-node";
+import { kubectl } from "../../testbed/mod.ts";
+
+const deploy = await Deno.realPath(new URL("../../deploy", import.meta.url));
+
+/** What a program has printed. */
+export interface Printed {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A copy of deploy/ in a folder of its own, and a cluster that it is applied to. */
+export class Manifests {
+  /** The copy. */
+  readonly folder: string;
+  readonly #kubeconfig: string;
+
+  private constructor(folder: string, kubeconfig: string) {
+    this.folder = folder;
+    this.#kubeconfig = kubeconfig;
+  }
+
+  /**
+   * @param within folder in which the copy is made
+   * @param kubeconfig what kubectl uses; /dev/null where nothing is applied
+   */
+  static async copy(within: string, kubeconfig: string): Promise<Manifests> {
+    const folder = await Deno.realPath(await Deno.makeTempDir({ dir: within, prefix: "deploy-" }));
+    const { success } = await new Deno.Command("cp", { args: ["-R", `${deploy}/.`, folder] }).output();
+    assert.ok(success);
+    return new Manifests(folder, kubeconfig);
+  }
+
+  /** Replaces a text that is in a file exactly once, comments left out. */
+  async edit(file: string, from: string, to: string): Promise<void> {
+    const path = join(this.folder, file);
+    const text = await Deno.readTextFile(path);
+    const lines = text.split("\n").filter((line) => !line.startsWith("#")).join("\n");
+    assert.equal(lines.split(from).length, 2, `"${from}" in ${file}`);
+    await Deno.writeTextFile(path, text.replace(from, to));
+  }
+
+  /** Sets variables of an .env file, those that are there and others. */
+  async set(file: string, variables: Readonly<Record<string, string>>): Promise<void> {
+    const path = join(this.folder, file);
+    const kept = (await Deno.readTextFile(path)).split("\n").filter((line) =>
+      !((line.split("=")[0] ?? "") in variables)
+    );
+    const set = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
+    await Deno.writeTextFile(path, [...kept.filter((line) => line !== ""), ...set, ""].join("\n"));
+  }
+
+  /** What a folder renders to. */
+  async render(folder: string): Promise<KubernetesObject[]> {
+    return loadAllYaml((await this.kubectl("kustomize", join(this.folder, folder))).stdout);
+  }
+
+  /** Runs kubectl; throws with what it has said if it fails. */
+  async kubectl(...args: string[]): Promise<Printed> {
+    const { code, stdout, stderr } = await this.try(...args);
+    assert.equal(code, 0, `kubectl ${args.join(" ")}\n${stdout}${stderr}`);
+    return { stdout, stderr };
+  }
+
+  /** Runs kubectl, and tells how it ended. */
+  async try(...args: string[]): Promise<Printed & { readonly code: number }> {
+    const { code, stdout, stderr } = await new Deno.Command(await kubectl(), {
+      args,
+      cwd: this.folder,
+      clearEnv: true,
+      env: { PATH: Deno.env.get("PATH") ?? "", HOME: this.folder, KUBECONFIG: this.#kubeconfig },
+      stdin: "null",
+    }).output();
+    const text = new TextDecoder();
+    return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+  }
+}
+
+/** The object of a kind, by its name, to which kustomize may have added a hash. */
+export function the<Kind extends KubernetesObject>(
+  objects: readonly KubernetesObject[],
+  kind: string,
+  name = "openclaw-toggle",
+): Kind {
+  const form = new RegExp(`^${name}(-[0-9a-z]{10})?$`);
+  const found = objects.find((object) => object.kind === kind && form.test(object.metadata?.name ?? ""));
+  assert.ok(found, `no ${kind} ${name}`);
+  return found as Kind;
+}
