@@ -20,6 +20,7 @@ import { ConfigError, errorMessage, TokenRefused } from "./lib/errors.ts";
 import { Operator } from "./lib/operator/mod.ts";
 import { KubernetesApi, KubernetesScaler, openCluster, placesIn, serverVersion } from "./lib/scaler/mod.ts";
 import {
+  askReadiness,
   every,
   Health,
   hourly,
@@ -59,12 +60,25 @@ async function main(args: readonly string[]): Promise<number> {
       terminal: Deno.stderr.isTerminal(),
       readFile: Deno.readTextFileSync,
     });
+    if (purpose === "healthcheck") return await healthcheck(config);
     return await runOperator(config, env, purpose);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     for (const problem of error.problems) console.error(problem);
     return 2;
   }
+}
+
+/** Exit code for whether the operator that runs with this configuration is ready. */
+async function healthcheck({ httpAddress }: Config): Promise<number> {
+  if (httpAddress === undefined || httpAddress.port === 0) {
+    const given = httpAddress === undefined ? "off" : "on any free port";
+    console.error(`HTTP_ADDRESS: ${given}, so there is nothing to ask; use e.g. 127.0.0.1:8080`);
+    return 1;
+  }
+  const { ok, reason } = await askReadiness(httpAddress, new AbortController().signal);
+  (ok ? console.log : console.error)(reason);
+  return ok ? 0 : 1;
 }
 
 function say(text: string): number {

@@ -13,6 +13,7 @@ import { GROUPS, type Variable, VARIABLES } from "./variables.ts";
 export type Purpose =
   | "operate"
   | "conntest"
+  | "healthcheck"
   | "new-recovery-key"
   | "reset-identity"
   | "fresh-device"
@@ -28,6 +29,7 @@ const OPTIONS: Readonly<Record<Option, string>> = {
     "the recovery key are lost.",
   "fresh-device": "Run, but set the Python operator's store aside instead of taking its device over.",
   "conntest": "Check configuration, homeserver, login, store and cluster, and exit. Changes nothing.",
+  "healthcheck": "Ask the operator that runs here whether it is ready, at HTTP_ADDRESS; exit with 0 or 1.",
   "new-recovery-key": "Print a new key for RECOVERY_KEY and exit.",
   "version": "Print the version and exit.",
   "help": "Print this help and exit.",

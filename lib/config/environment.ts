@@ -70,6 +70,7 @@ export function readConfig(env: Environment, context: Context): Config {
   const { targets: _, deploymentName: _name, deploymentNamespace: _namespace, schedule, agents, ...rest } = read;
   return Object.freeze({
     ...rest,
+    httpAddress: withFallback(rest.httpAddress, env),
     login: Object.freeze(loginOf(read)),
     targets,
     schedule: Object.freeze(
@@ -150,6 +151,12 @@ function strayUpTimes({ schedule }: Settings, targets: readonly Target[]): strin
       `write ${before}=… if it is meant for ${before}`,
     ];
   });
+}
+
+/** The default is IPv6, which includes IPv4; it must do on a machine without IPv6, too. What was configured is meant so. */
+function withFallback(address: Settings["httpAddress"], env: Environment): Settings["httpAddress"] {
+  if (address === undefined || trimmed(env, VARIABLES.httpAddress.name) !== "") return address;
+  return Object.freeze({ ...address, fallback: "0.0.0.0" });
 }
 
 /** Two ways to name what is switched, used at once. */

@@ -31,8 +31,15 @@ export type Homeserver =
   | { readonly kind: "url"; readonly url: string }
   | { readonly kind: "name"; readonly name: string };
 
-/** Where to listen: host name or IP address without brackets, and port, where 0 is any free one. */
-export type HttpAddress = { readonly hostname: string; readonly port: number };
+/** Where to listen. */
+export interface HttpAddress {
+  /** Host name or IP address without brackets. */
+  readonly hostname: string;
+  /** 0 is any free one. */
+  readonly port: number;
+  /** What to listen on instead where this machine has no such kind of address; only for a default. */
+  readonly fallback?: string;
+}
 
 /** A text in quotes for a message: cut short, credentials in a URL left out. */
 export function quoted(text: string): string {

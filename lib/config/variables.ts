@@ -307,7 +307,7 @@ export const VARIABLES = {
   httpAddress: {
     name: "HTTP_ADDRESS",
     default: ({ inCluster }: Context) => inCluster ? "[::]:8080" : "off",
-    defaultInWords: "[::]:8080 in a cluster, off elsewhere",
+    defaultInWords: "[::]:8080 in a cluster (0.0.0.0:8080 without IPv6), off elsewhere",
     permitted: "host:port, [IPv6]:port or off; port 0 is any free one",
     meaning: "Where health checks and metrics are served.",
     parse: values.httpAddress,

@@ -11,6 +11,7 @@ import { getLogger } from "@logtape/logtape";
 import { errorMessage } from "../errors.ts";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import type { HttpAddress } from "../config/mod.ts";
 import type { Health, HealthStatus } from "./health.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -43,11 +44,10 @@ export interface HealthServer extends AsyncDisposable {
 /**
  * Listens. Disposing closes the port and every connection.
  *
- * @param address host name or IP address without brackets, and port, where 0 is any free one
  * @throws Error naming the address and the cure if it can't be listened on
  */
 export async function serveHealth(
-  address: { readonly hostname: string; readonly port: number },
+  address: HttpAddress,
   health: Health,
   metrics: Metrics,
 ): Promise<HealthServer> {
@@ -70,11 +70,20 @@ export async function serveHealth(
     if (connections.size > MAX_CONNECTIONS) oldest?.destroy();
   });
 
-  const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
-  server.once("error", reject);
-  server.listen({ host: address.hostname, port: address.port }, resolve);
+  const listen = async (host: string): Promise<void> => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    server.once("error", reject);
+    server.listen({ host, port: address.port }, resolve);
+    await promise;
+    server.off("error", reject);
+  };
+  const { fallback } = address;
   try {
-    await listening;
+    await listen(address.hostname).catch(async (error) => {
+      if (fallback === undefined || error.code !== "EAFNOSUPPORT") throw error;
+      logger.info("listening on {fallback}: this machine has no {hostname}", { fallback, hostname: address.hostname });
+      await listen(fallback);
+    });
   } catch (error) {
     const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
     const reason = errorMessage(error);

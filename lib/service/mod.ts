@@ -6,6 +6,7 @@
  */
 
 export { type Check, type CheckOptions, type Finding, runChecks } from "./check_runner.ts";
+export { askReadiness } from "./healthcheck.ts";
 export { Health, type HealthStatus } from "./health.ts";
 export { Lifetime } from "./lifetime.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";

@@ -73,7 +73,9 @@ Deno.test("readConfig() yields the defaults where only the required is set", () 
 
 Deno.test("readConfig() looks at where it runs for defaults", () => {
   const config = readConfig(least, context({}, { inCluster: true, terminal: true }));
-  assert.deepEqual(config.httpAddress, { hostname: "::", port: 8080 });
+  assert.deepEqual(config.httpAddress, { hostname: "::", port: 8080, fallback: "0.0.0.0" });
+  const configured = readConfig({ ...least, HTTP_ADDRESS: "[::]:8080" }, context({}, { inCluster: true }));
+  assert.deepEqual(configured.httpAddress, { hostname: "::", port: 8080 }, "what is configured has no fallback");
   assert.equal(config.logFormat, "text");
 });
 
