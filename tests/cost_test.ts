@@ -11,7 +11,14 @@ import { Place } from "./faults/place.ts";
 
 const commandCount = 5;
 
-/** What each of some commands has had the operator ask the homeserver for, in the order of the alphabet. */
+/** A command that takes longer has its first line sent alone, and the answer as an edit: one request more. */
+const ECHO_AFTER_MS = 150;
+const message = "PUT /rooms/{roomId}/send/{type}/{transactionId}";
+
+/**
+ * What each of some commands has had the operator ask the homeserver for, in the order of the alphabet. Where this machine
+ * was too slow for an answer in time, the line that went before it is left out.
+ */
 async function requestsPerCommand(echo: "true" | "false", others: number): Promise<string[][]> {
   await using place = await Place.open();
   await using people = new AsyncDisposableStack();
@@ -36,9 +43,13 @@ async function requestsPerCommand(echo: "true" | "false", others: number): Promi
   const counted = [];
   for (let i = 0; i < commandCount; i++) {
     const before = homeserver.requests.entries.length;
+    const beganMs = performance.now();
     await command();
+    const isSlow = echo === "true" && performance.now() - beganMs > ECHO_AFTER_MS;
     const entries = homeserver.requests.entries.slice(before).filter(({ userId }) => userId === operatorId);
-    counted.push(entries.map(({ method, template }) => `${method} ${template}`).sort());
+    const asked = entries.map(({ method, template }) => `${method} ${template}`).sort();
+    if (isSlow && asked.filter((request) => request === message).length === 2) asked.splice(asked.indexOf(message), 1);
+    counted.push(asked);
   }
   assert.equal(await operator.stop(), 0);
   return counted;
@@ -46,7 +57,6 @@ async function requestsPerCommand(echo: "true" | "false", others: number): Promi
 
 Deno.test("a command costs as many requests in a room of two as in one of eight", async (t) => {
   const poll = "GET /sync";
-  const message = "PUT /rooms/{roomId}/send/{type}/{transactionId}";
   const cases = [
     { echo: "true", others: 0, asked: [poll, message] },
     { echo: "true", others: 6, asked: [poll, message] },

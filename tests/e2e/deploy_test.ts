@@ -363,7 +363,7 @@ async function targets(testbed: Testbed, manifests: Manifests): Promise<void> {
     await workloads.untilAllowed(
       role.metadata?.namespace ?? "",
       `system:serviceaccount:${namespace}:${name}`,
-      rulesOf([role]),
+      rulesOf([role], role.metadata?.name),
     );
   }
   await assertPermitted(testbed, account, {
@@ -378,8 +378,10 @@ async function targets(testbed: Testbed, manifests: Manifests): Promise<void> {
   ]);
 }
 
-function rulesOf(objects: readonly KubernetesObject[]) {
-  return (the<V1Role>(objects, "Role").rules ?? []).map(({ apiGroups = [], resources = [], resourceNames, verbs }) => ({
+function rulesOf(objects: readonly KubernetesObject[], role = name) {
+  return (the<V1Role>(objects, "Role", role).rules ?? []).map((
+    { apiGroups = [], resources = [], resourceNames, verbs },
+  ) => ({
     ...{ apiGroups, resources, verbs },
     ...(resourceNames === undefined ? {} : { resourceNames }),
   }));
