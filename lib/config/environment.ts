@@ -74,7 +74,7 @@ export function readConfig(env: Environment, context: Context): Config {
     login: Object.freeze(loginOf(read)),
     targets,
     schedule: Object.freeze(
-      schedule.map(({ text: _, alias = defaultAlias, ...upTime }) => Object.freeze({ alias, ...upTime })),
+      schedule.map(({ alias = defaultAlias, ...upTime }) => Object.freeze({ alias, ...upTime })),
     ),
     agents: Object.freeze(agents.map(({ alias = defaultAlias, userId }) => Object.freeze({ alias, userId }))),
     warnings: Object.freeze([...misspelt.warnings, ...strayUpTimes(read, targets)]),

@@ -16,13 +16,13 @@ export interface UpTime {
   readonly toMinute: number;
   /** Name in the IANA time zone database. */
   readonly timeZone: string;
+  /** As it was written. */
+  readonly text: string;
 }
 
 /** An up-time, and the alias of its target; undefined: the default one. */
 export interface UpTimeEntry extends UpTime {
   readonly alias: string | undefined;
-  /** As it was given. */
-  readonly text: string;
 }
 
 const DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
@@ -40,7 +40,7 @@ export function upTimes(text: string): readonly UpTimeEntry[] {
     const { alias, rest } = splitAlias(item);
     const read = upTimeOf(rest);
     if ("problem" in read) problems.push(unfit(read.problem, item, read.use));
-    else entries.push(Object.freeze({ ...read, alias, text: item }));
+    else entries.push(Object.freeze({ ...read, alias }));
   }
   if (problems.length > 0) throw new Unfit(...problems);
   return Object.freeze(entries);
@@ -48,7 +48,7 @@ export function upTimes(text: string): readonly UpTimeEntry[] {
 
 function upTimeOf(text: string): UpTime | { readonly problem: string; readonly use: string } {
   if (text.toLowerCase() === "always") {
-    return { days: Object.freeze([1, 2, 3, 4, 5, 6, 7]), fromMinute: 0, toMinute: DAY_MINUTES, timeZone: "UTC" };
+    return { days: Object.freeze([1, 2, 3, 4, 5, 6, 7]), fromMinute: 0, toMinute: DAY_MINUTES, timeZone: "UTC", text };
   }
   const form = /^([a-z]+)(?:\s*-\s*([a-z]+))?\s+(\d+:\d+)\s*-\s*(\d+:\d+)\s+(\S+)$/i;
   const [, firstDay = "", lastDay = firstDay, from = "", to = "", zone = ""] = form.exec(text) ?? [];
@@ -71,6 +71,7 @@ function upTimeOf(text: string): UpTime | { readonly problem: string; readonly u
     fromMinute,
     toMinute: toMinute < fromMinute ? toMinute + DAY_MINUTES : toMinute,
     timeZone,
+    text,
   };
 }
 

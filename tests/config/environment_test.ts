@@ -128,14 +128,26 @@ Deno.test("readConfig() reads what is permitted", async (t) => {
     ["AUTO_STOP", "4h", "autoStopMs", 14_400_000],
     ["AUTO_STOP", "OFF", "autoStopMs", undefined],
     ["SCHEDULE", "Mon-Fri 08:00-18:00 Europe/Berlin, sat 9:30 - 24:00 europe/berlin,", "schedule", [
-      { alias: "clawdbot", days: [1, 2, 3, 4, 5], fromMinute: 480, toMinute: 1_080, timeZone: "Europe/Berlin" },
-      { alias: "clawdbot", days: [6], fromMinute: 570, toMinute: 1_440, timeZone: "Europe/Berlin" },
+      {
+        ...{ alias: "clawdbot", text: "Mon-Fri 08:00-18:00 Europe/Berlin" },
+        ...{ days: [1, 2, 3, 4, 5], fromMinute: 480, toMinute: 1_080, timeZone: "Europe/Berlin" },
+      },
+      {
+        ...{ alias: "clawdbot", text: "sat 9:30 - 24:00 europe/berlin" },
+        ...{ days: [6], fromMinute: 570, toMinute: 1_440, timeZone: "Europe/Berlin" },
+      },
     ]],
     ["SCHEDULE", "clawdbot=Fri-Mon 20:00-06:00 UTC", "schedule", [
-      { alias: "clawdbot", days: [5, 6, 7, 1], fromMinute: 1_200, toMinute: 1_800, timeZone: "UTC" },
+      {
+        ...{ alias: "clawdbot", text: "Fri-Mon 20:00-06:00 UTC" },
+        ...{ days: [5, 6, 7, 1], fromMinute: 1_200, toMinute: 1_800, timeZone: "UTC" },
+      },
     ]],
     ["SCHEDULE", "Always", "schedule", [
-      { alias: "clawdbot", days: [1, 2, 3, 4, 5, 6, 7], fromMinute: 0, toMinute: 1_440, timeZone: "UTC" },
+      {
+        ...{ alias: "clawdbot", text: "Always" },
+        ...{ days: [1, 2, 3, 4, 5, 6, 7], fromMinute: 0, toMinute: 1_440, timeZone: "UTC" },
+      },
     ]],
     ["AGENTS", "@clawd:h", "agents", [{ alias: "clawdbot", userId: "@clawd:h" }]],
     ["AGENTS", "clawdbot=@a=b:[::1]:1, @c=d:h, @c=d:h,", "agents", [
@@ -331,7 +343,7 @@ Deno.test("readConfig() refuses what is not allowed, in a line that names it, qu
 
 Deno.test("readConfig() gives each time and agent to its target", async (t) => {
   const env = { ...least, TARGETS: "claw=bots/claw, llm=models/ollama" };
-  const upTime = { days: [1], fromMinute: 480, toMinute: 540, timeZone: "UTC" };
+  const upTime = { days: [1], fromMinute: 480, toMinute: 540, timeZone: "UTC", text: "Mon 08:00-09:00 UTC" };
   await t.step(
     "a time without an alias is the default target's, also after one with an alias, which is warned of",
     () => {
