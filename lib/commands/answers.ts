@@ -6,11 +6,12 @@
  */
 
 import type { Counts, Problem } from "../scaler/mod.ts";
-import { duration, longestMs, shortestMs, timeLeft } from "./duration.ts";
+import { duration, longestMs, shortestMs } from "./duration.ts";
 import type { Misuse } from "./parse.ts";
-import { reasons, stopping } from "./progress.ts";
+import { reasons } from "./progress.ts";
 import { type CommandRow, commandTable, type CommandWord } from "./command_table.ts";
 import { bold, code, enumerated, joined, lines, quoted, replicas, type Text, text } from "./rich_text.ts";
+import { type Upcoming, upcoming, upcomingSentence } from "./upcoming.ts";
 
 /** Why something could not be done. */
 export type Why =
@@ -39,37 +40,37 @@ export function answering(typed: string, answer: Text): Text {
   return lines([echo(typed), answer]);
 }
 
-/** A start that changed the count; `stopsInMs`: it is only for so long. */
-export function switchedOn(target: string, count: number, stopsInMs: number | undefined): Text {
-  return text`${bold(target)} is on (${replicas(count)}), starting…${stopping(stopsInMs)}`;
+/** A start that changed the count, and what happens next. */
+export function switchedOn(target: string, count: number, next: Upcoming | undefined): Text {
+  return text`${bold(target)} is on (${replicas(count)}), starting…${upcomingSentence(next)}`;
 }
 
-/** A stop that changed the count. */
-export function switchedOff(target: string): Text {
-  return text`${bold(target)} is off`;
+/** A stop that changed the count, and what happens next. */
+export function switchedOff(target: string, next: Upcoming | undefined): Text {
+  return text`${bold(target)} is off${upcoming(next)}`;
 }
 
-/** A start of what is on; `stopsInMs`: from now on it is only for so long. */
+/** A start of what is on, and what happens next. */
 export function alreadyOn(
   target: string,
   { ready, desired }: Pick<Counts, "ready" | "desired">,
-  stopsInMs: number | undefined,
+  next: Upcoming | undefined,
 ): Text {
-  const end = stopsInMs === undefined ? "" : `.${stopping(stopsInMs)}`;
+  const end = next === undefined ? "" : `.${upcomingSentence(next)}`;
   return text`${bold(target)} is already running (${ready}/${desired} ready)${end}`;
 }
 
-/** A stop of what is off. */
-export function alreadyOff(target: string): Text {
-  return text`${bold(target)} is already off`;
+/** A stop of what is off, and what happens next. */
+export function alreadyOff(target: string, next: Upcoming | undefined): Text {
+  return text`${bold(target)} is already off${upcoming(next)}`;
 }
 
 /** What is known of a target besides its counts. */
 export interface Circumstances {
   /** For how long it has been ready, milliseconds. */
   readonly readyForMs: number | undefined;
-  /** After which time it stops automatically, milliseconds. */
-  readonly stopsInMs: number | undefined;
+  /** What happens to it next without a command. */
+  readonly next: Upcoming | undefined;
   /** What keeps it from being ready. */
   readonly problems: readonly Problem[];
 }
@@ -77,7 +78,7 @@ export interface Circumstances {
 /** How a target is: one alone in a sentence, one of several in a row of a table. */
 export function status(target: string, counts: Counts, around: Circumstances, isAlone: boolean): Text {
   const { desired, current, ready, available } = counts;
-  const { readyForMs, stopsInMs, problems } = around;
+  const { readyForMs, next, problems } = around;
   const state = stateOf(counts);
   const details: string[] = [];
   if (state === "stopping") details.push(`${replicas(current)} left`);
@@ -85,15 +86,23 @@ export function status(target: string, counts: Counts, around: Circumstances, is
   if (state === "running" && available < ready) details.push(`${available} available`);
   if (state === "running" && readyForMs !== undefined) details.push(`up ${duration(readyForMs)}`);
   const told = details.join(", ");
-  const until = stopsInMs === undefined ? "" : `; stops automatically in ${timeLeft(stopsInMs)}`;
+  const until = upcoming(next);
   const line = isAlone
     ? text`${bold(target)} is ${state}${told === "" ? "" : `: ${told}`}${until}`
     : text`${bold(target)} · ${state}${told === "" ? "" : ` · ${told}`}${until}`;
   return problems.length === 0 ? line : text`${line}; ${reasons({ problems })}`;
 }
 
-/** What can be sent. */
-export function help(targets: readonly string[]): Text {
+/** When a target is up, as it was written. */
+export interface Scheduled {
+  /** The target's. */
+  readonly alias: string;
+  /** Such as `Mon-Fri 08:00-18:00 Europe/Berlin`. */
+  readonly text: string;
+}
+
+/** What can be sent, and what happens without a command. */
+export function help(targets: readonly string[], schedule: readonly Scheduled[]): Text {
   const [first = ""] = targets;
   const isOne = targets.length === 1;
   const rows = commandTable.map(({ word, aliases, example, meaning }: CommandRow) => {
@@ -106,7 +115,15 @@ export function help(targets: readonly string[]): Text {
       code("all")
     } to choose others: ${code(`start ${targets[1]} 2h`)}, ${code("stop all")}.`,
   ];
-  return lines([text`I turn ${enumerated(targets.map(bold), "and")} on and off. Commands:`, ...rows, ...which]);
+  const schedules = targets.flatMap((target) => {
+    const times = schedule.filter(({ alias }) => alias === target).map(({ text: words }) => text`${words}`);
+    return times.length === 0 ? [] : [text`${bold(target)} is scheduled to be on: ${joined(times, ", ")}.`];
+  });
+  const wins = schedules.length === 0 ? [] : [
+    text`Commands win: a start holds until the schedule's next stop, and a stop until its next start.`,
+  ];
+  const head = text`I turn ${enumerated(targets.map(bold), "and")} on and off. Commands:`;
+  return lines([head, ...rows, ...which, ...schedules, ...wins]);
 }
 
 /** A command that makes no sense as it stands. */

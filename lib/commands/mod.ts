@@ -11,3 +11,4 @@ export * from "./progress.ts";
 export { commandTable, type CommandWord } from "./command_table.ts";
 export { lines, type Person, type Text } from "./rich_text.ts";
 export * from "./trust_refusals.ts";
+export type { Moment, Upcoming } from "./upcoming.ts";

@@ -8,11 +8,11 @@
 import type { Counts, Diagnosis, Problem } from "../scaler/mod.ts";
 import { duration, timeLeft } from "./duration.ts";
 import { bold, code, joined, type Person, quoted, replicas, type Text, text, user } from "./rich_text.ts";
+import { type Upcoming, upcoming, upcomingSentence } from "./upcoming.ts";
 
-/** A start whose target is ready; `stopsInMs`: only for so long. */
-export function ready(target: string, afterMs: number, stopsInMs: number | undefined): Text {
-  const end = stopsInMs === undefined ? "" : `; stops automatically in ${timeLeft(stopsInMs)}`;
-  return text`${bold(target)} is ready (took ${duration(afterMs)})${end}`;
+/** A start whose target is ready, and what happens next. */
+export function ready(target: string, afterMs: number, next: Upcoming | undefined): Text {
+  return text`${bold(target)} is ready (took ${duration(afterMs)})${upcoming(next)}`;
 }
 
 /** A start that is not ready yet, and what it waits for, as far as the cluster tells. */
@@ -59,13 +59,13 @@ export function partlyReady(target: string, counts: Pick<Counts, "ready" | "desi
   return starting(target, counts, []);
 }
 
-/** A start of what is being started already; `stopsInMs`: from now on it is only for so long. */
+/** A start of what is being started already, and what happens next. */
 export function alreadyStarting(
   target: string,
   { ready, desired }: Pick<Counts, "ready" | "desired">,
-  stopsInMs: number | undefined,
+  next: Upcoming | undefined,
 ): Text {
-  const end = stopsInMs === undefined ? "" : `.${stopping(stopsInMs)}`;
+  const end = next === undefined ? "" : `.${upcomingSentence(next)}`;
   return text`${bold(target)} is already starting (${ready}/${desired} ready)${end}`;
 }
 
@@ -154,11 +154,6 @@ export function extended(target: string, stopsInMs: number): Text {
   return text`Extended: ${bold(target)} now stops automatically in ${timeLeft(stopsInMs)}`;
 }
 
-/** A sentence to be added to what is said of a start. */
-export function stopping(inMs: number | undefined): string {
-  return inMs === undefined ? "" : ` Stops automatically in ${timeLeft(inMs)}.`;
-}
-
 /** A time that was to be extended, and is not set. */
 export function stopsNever(target: string): Text {
   return text`${bold(target)} isn't set to stop automatically. Send ${code("start 1h")} to stop it in an hour.`;
@@ -176,6 +171,26 @@ export function stoppedByItself(target: string, lateMs: number | undefined): Tex
     ? "its time is up"
     : `its time was up ${duration(lateMs)} ago, but I couldn't stop it on time`;
   return text`${bold(target)} is off: ${why}`;
+}
+
+/** A target that its schedule has started; `lateMs`: so long after it was to. */
+export function startedBySchedule(
+  target: string,
+  count: number,
+  next: Upcoming | undefined,
+  lateMs: number | undefined,
+): Text {
+  return text`${bold(target)} is on (${replicas(count)}), ${scheduled("start", lateMs)}${upcoming(next)}`;
+}
+
+/** A target that its schedule has stopped; `lateMs`: so long after it was to. */
+export function stoppedBySchedule(target: string, next: Upcoming | undefined, lateMs: number | undefined): Text {
+  return text`${bold(target)} is off, ${scheduled("stop", lateMs)}${upcoming(next)}`;
+}
+
+function scheduled(what: "start" | "stop", lateMs: number | undefined): string {
+  if (lateMs === undefined) return "as scheduled";
+  return `scheduled for ${duration(lateMs)} ago, but I couldn't ${what} it on time`;
 }
 
 /** A message that mentions people, so that their phones ring. */

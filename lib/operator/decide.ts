@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Why } from "../commands/mod.ts";
+import type { Upcoming, Why } from "../commands/mod.ts";
 import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
 import type { Outcome, Refusal } from "./audit.ts";
 import type {
@@ -22,8 +22,9 @@ import type {
   TargetPolicy,
   Write,
 } from "./decision.ts";
+import type { Edge, ScheduleView } from "./schedule.ts";
 import type { Intent } from "./target_command.ts";
-import type { Rollout, StopTimer, TargetState } from "./target_state.ts";
+import type { FollowedSchedule, Rollout, StopTimer, TargetState } from "./target_state.ts";
 
 /** A command is tried for so long (SPEC 3f). */
 export const COMMAND_TRIED_FOR_MS = 30_000;
@@ -45,7 +46,15 @@ const DIAGNOSED_EVERY_MS = 2_000;
 const WARNED_BEFORE_MS = 10 * 60_000;
 /** A timer that is later than this is told to be late. */
 const PUNCTUAL_MS = 120_000;
-/** Longest wait for a timer: the wall clock may be set, and a suspended machine wakes up later. */
+/** An edge of a schedule that is later than this was missed: commands and other people's changes may have come since. */
+const MISSED_AFTER_MS = 5_000;
+/** What would be undone so soon is not done. */
+const APART_MS = 60_000;
+/** So long a clock that was set back is waited for; one that was set back further was wrong before. */
+const SET_BACK_MS = 7 * 24 * 3_600_000;
+/** So often it is looked whether messages from before the start have been read. */
+const CATCHING_UP_MS = 1_000;
+/** Longest wait for a timer or an edge: the wall clock may be set, and a suspended machine wakes up later. */
 const LONGEST_TIMER_WAIT_MS = 30_000;
 /** In so many rooms it is remembered that a target was commanded there. */
 const MAX_ROOMS = 5;
@@ -56,9 +65,9 @@ const AUTOSCALER = "kube-controller-manager";
 export function decide(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision {
   const { command } = state;
   if (command !== undefined) return decideCommand(state, command, observed, nowMs, policy);
-  return decideTimer(state, observed, nowMs) ?? decideForeignChange(state, observed, nowMs) ??
-    decideRollout(state, observed, nowMs, policy) ?? decideReadiness(state, observed, nowMs) ??
-    wait(untilTimer(state, nowMs));
+  return decideSchedule(state, observed, nowMs, policy) ?? decideTimer(state, observed, nowMs) ??
+    decideForeignChange(state, observed, nowMs) ?? decideRollout(state, observed, nowMs, policy) ??
+    decideReadiness(state, observed, nowMs) ?? wait(untilDue(state, observed, nowMs));
 }
 
 function now(...effects: readonly Effect[]): Decision {
@@ -68,6 +77,26 @@ function now(...effects: readonly Effect[]): Decision {
 function wait(...ms: readonly (number | undefined)[]): Decision {
   const known = ms.filter((each) => each !== undefined);
   return { effects: [], requeueAfterMs: known.length === 0 ? undefined : Math.max(0, Math.min(...known)) };
+}
+
+/** When something is to be done because of the time, milliseconds from now; undefined: never. */
+function untilDue(state: State, { schedule }: Observed, nowMs: number): number | undefined {
+  const known = [untilTimer(state, nowMs), untilEdge(schedule, nowMs)].filter((ms) => ms !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
+/** What happens to a target next without a command. */
+function upcoming(
+  desired: number,
+  stopsAtMs: number | undefined,
+  schedule: ScheduleView | undefined,
+  nowMs: number,
+): Upcoming | undefined {
+  if (desired > 0 && stopsAtMs !== undefined) return { kind: "stops-in", ms: stopsAtMs - nowMs };
+  const edge = desired > 0 ? schedule?.nextEnd : schedule?.nextBegin;
+  if (edge === undefined) return undefined;
+  const { atMs, timeZone } = edge;
+  return { kind: desired > 0 ? "stops-at" : "starts-at", when: { atMs, nowMs, timeZone } };
 }
 
 /** All pods that are wanted are ready, by a status that is current. */
@@ -84,15 +113,15 @@ function decideCommand(
   nowMs: number,
   policy: TargetPolicy,
 ): Decision {
-  const { scale, failure, waitingFor, accepted, authorization, diagnosis } = observed;
+  const { scale, failure, waitingFor, accepted, authorization, diagnosis, schedule } = observed;
   const spentMs = nowMs - command.takenAtMs;
   const party = failure?.party ?? waitingFor;
   if (party !== undefined) {
-    if (failure?.why !== undefined) return conclude(state, command, failed(command, failure.why), nowMs);
+    if (failure?.why !== undefined) return conclude(state, command, failed(command, failure.why), observed, nowMs);
     if (failure !== undefined && spentMs >= COMMAND_TRIED_FOR_MS) {
       const perhapsDone = command.unconfirmed !== undefined;
       const why: Why = { kind: "unreachable", who: party, triedMs: COMMAND_TRIED_FOR_MS, perhapsDone };
-      return conclude(state, command, failed(command, why), nowMs);
+      return conclude(state, command, failed(command, why), observed, nowMs);
     }
     if (spentMs >= UNANSWERED_TOLD_AFTER_MS && !command.unansweredTold) {
       return now({ kind: "say-waiting", news: { kind: "unanswered", word: command.word, party } });
@@ -103,34 +132,42 @@ function decideCommand(
       return wait(untilToldMs, failure.retryAtMs - nowMs, COMMAND_TRIED_FOR_MS - spentMs);
     }
   }
-  if (accepted !== undefined) return conclude(state, command, done(command, accepted, policy), nowMs);
+  if (accepted !== undefined) {
+    return conclude(state, command, done(command, accepted, schedule, policy), observed, nowMs);
+  }
   if (scale === undefined) return now({ kind: "read" });
   if (command.word === "status") {
     const isDiagnosed = diagnosis !== undefined && diagnosis.atMs >= command.takenAtMs;
     if (scale.desired > 0 && !isReady(scale) && !isDiagnosed) return now({ kind: "diagnose" });
-    return conclude(state, command, report(state, command, observed, scale, nowMs), nowMs);
+    return conclude(state, command, report(state, command, observed, scale, nowMs), observed, nowMs);
   }
-  const ended = afterInterruption(command, scale, policy) ?? withoutActing(state, command, scale, nowMs, policy);
-  if (ended !== undefined) return conclude(state, command, ended, nowMs);
+  const ended = afterInterruption(command, scale, schedule, policy) ??
+    withoutActing(state, command, scale, schedule, nowMs, policy);
+  if (ended !== undefined) return conclude(state, command, ended, observed, nowMs);
   // Sender, device and room are judged right before acting: they may have changed since the command came.
   if (authorization === undefined) return now({ kind: "authorize" });
   if (authorization.refusal !== undefined) {
     const { refusal } = authorization;
     const result: Result = { outcome: "refused", refusal, news: { kind: "not-authorized", refusal } };
-    return conclude(state, command, result, nowMs);
+    return conclude(state, command, result, observed, nowMs);
   }
   if (scale.desired > 0 && command.word !== "stop") {
-    return conclude(state, command, timed(state, command, scale, nowMs), nowMs);
+    return conclude(state, command, timed(state, command, scale, schedule, nowMs), observed, nowMs);
   }
-  const { startReplicas } = policy;
-  const replicas = startReplicas === "previous" ? state.replicasBeforeStop ?? 1 : startReplicas;
-  const intent = intentOf(scale, command.word === "start" ? replicas : 0, nowMs);
+  const intent = intentOf(scale, command.word === "start" ? replicasOfStart(state, policy) : 0, nowMs);
   return now({ kind: "scale", intent, for: "command" });
+}
+
+function replicasOfStart({ replicasBeforeStop = 1 }: State, { startReplicas }: TargetPolicy): number {
+  return startReplicas === "previous" ? replicasBeforeStop : startReplicas;
 }
 
 function intentOf({ desired: before, resourceVersion, generation }: Scale, after: number, atMs: number): Intent {
   return { before, after, resourceVersion, generation, atMs };
 }
+
+/** When a target stops automatically, milliseconds since the epoch, and whether that is by AUTO_STOP. */
+type StopTime = Pick<StopTimer, "dueAtMs" | "isDefault">;
 
 /** What came of a command. */
 interface Result {
@@ -142,8 +179,8 @@ interface Result {
   readonly after?: number;
   /** Since when the rollout is followed, milliseconds since the epoch; undefined: nothing is to come of it. */
   readonly followedSinceMs?: number;
-  /** When the target stops automatically from now on, milliseconds since the epoch; undefined leaves that as it is. */
-  readonly stopsAtMs?: number;
+  /** When the target stops automatically from now on; undefined leaves that as it is. */
+  readonly timer?: StopTime | undefined;
 }
 
 function failed({ word, unansweredTold }: PendingCommand, why: Why): Result {
@@ -155,16 +192,16 @@ function failed({ word, unansweredTold }: PendingCommand, why: Why): Result {
 function report(
   { readySinceMs, timer }: State,
   { isOnly }: PendingCommand,
-  { diagnosis }: Observed,
+  { diagnosis, schedule }: Observed,
   scale: Scale,
   nowMs: number,
 ): Result {
   const readyForMs = isReady(scale) && readySinceMs !== undefined ? nowMs - readySinceMs : undefined;
-  const stopsInMs = timer === undefined || scale.desired === 0 ? undefined : timer.dueAtMs - nowMs;
+  const next = upcoming(scale.desired, timer?.dueAtMs, schedule, nowMs);
   const problems = isReady(scale) || scale.desired === 0 ? [] : diagnosis?.problems ?? [];
   return {
     outcome: "done",
-    news: { kind: "status", scale, readyForMs, stopsInMs, problems, isOnly },
+    news: { kind: "status", scale, readyForMs, next, problems, isOnly },
     after: scale.desired,
   };
 }
@@ -173,10 +210,15 @@ function report(
  * A change whose outcome nobody told was made, or somebody else has made another one, or nothing has happened. The count
  * alone doesn't tell: somebody may have set it back after it was made.
  */
-function afterInterruption(command: PendingCommand, scale: Scale, policy: TargetPolicy): Result | undefined {
+function afterInterruption(
+  command: PendingCommand,
+  scale: Scale,
+  schedule: ScheduleView | undefined,
+  policy: TargetPolicy,
+): Result | undefined {
   const { unconfirmed: intent, typed } = command;
   if (intent === undefined || isAsBefore(intent, scale)) return undefined;
-  if (scale.desired === intent.after) return done(command, intent, policy);
+  if (scale.desired === intent.after) return done(command, intent, schedule, policy);
   const { before } = intent;
   return {
     outcome: "overtaken",
@@ -194,12 +236,13 @@ function withoutActing(
   state: State,
   command: PendingCommand,
   scale: Scale,
+  schedule: ScheduleView | undefined,
   nowMs: number,
   policy: TargetPolicy,
 ): Result | undefined {
   const { desired } = scale;
   const counts = { before: desired, after: desired };
-  const already = alreadySo(state, command, scale, nowMs);
+  const already = alreadySo(state, command, scale, schedule, nowMs);
   if (already !== undefined) return { outcome: "already", ...counts, ...already };
   const ageMs = Math.max(0, nowMs - command.sentAtMs);
   if (ageMs <= policy.maxCommandAgeMs) return undefined;
@@ -210,52 +253,82 @@ function alreadySo(
   { timer }: State,
   { word, durationMs }: PendingCommand,
   scale: Scale,
+  schedule: ScheduleView | undefined,
   nowMs: number,
 ): Pick<Result, "news" | "followedSinceMs"> | undefined {
-  if (scale.desired === 0) return word === "start" ? undefined : { news: { kind: "already-off" } };
+  const next = upcoming(scale.desired, timer?.dueAtMs, schedule, nowMs);
+  if (scale.desired === 0) return word === "start" ? undefined : { news: { kind: "already-off", next } };
   if (word === "stop") return undefined;
-  if (word === "extend") return timer === undefined ? { news: { kind: "no-timer" } } : undefined;
-  return durationMs === undefined ? alreadyOn(scale, undefined, nowMs) : undefined;
+  if (word === "extend") return next === undefined ? { news: { kind: "no-timer" } } : undefined;
+  return durationMs === undefined ? alreadyOn(scale, next, nowMs) : undefined;
 }
 
 /** A start of what is on; one that isn't ready is followed. */
 function alreadyOn(
   scale: Scale,
-  stopsInMs: number | undefined,
+  next: Upcoming | undefined,
   nowMs: number,
 ): Pick<Result, "news" | "followedSinceMs"> {
-  if (isReady(scale)) return { news: { kind: "already-on", scale, stopsInMs } };
-  return { news: { kind: "already-starting", scale, stopsInMs }, followedSinceMs: nowMs };
+  if (isReady(scale)) return { news: { kind: "already-on", scale, next } };
+  return { news: { kind: "already-starting", scale, next }, followedSinceMs: nowMs };
 }
 
-function done({ durationMs }: PendingCommand, { before, after, atMs }: Intent, policy: TargetPolicy): Result {
+function done(
+  { durationMs }: PendingCommand,
+  { before, after, atMs }: Intent,
+  schedule: ScheduleView | undefined,
+  policy: TargetPolicy,
+): Result {
   const counts = { before, after, followedSinceMs: atMs };
-  if (after === 0) return { outcome: "done", news: { kind: "switched-off" }, ...counts };
-  const stopsInMs = durationMs ?? policy.autoStopMs;
-  return {
-    outcome: "done",
-    news: { kind: "switched-on", replicas: after, stopsInMs },
-    ...counts,
-    ...stopsInMs === undefined ? {} : { stopsAtMs: atMs + stopsInMs },
-  };
+  const timer = after === 0 ? undefined : stopTime(durationMs, policy.autoStopMs, schedule, atMs);
+  const next = upcoming(after, timer?.dueAtMs, schedule, atMs);
+  if (after === 0) return { outcome: "done", news: { kind: "switched-off", next }, ...counts };
+  return { outcome: "done", news: { kind: "switched-on", replicas: after, next }, ...counts, timer };
+}
+
+/** When a target stops that is started for a time, or without one. */
+function stopTime(
+  durationMs: number | undefined,
+  autoStopMs: number | undefined,
+  schedule: ScheduleView | undefined,
+  nowMs: number,
+): StopTime | undefined {
+  const timer: StopTime | undefined = durationMs !== undefined
+    ? { dueAtMs: nowMs + durationMs }
+    : autoStopMs !== undefined
+    ? { dueAtMs: nowMs + autoStopMs, isDefault: true }
+    : undefined;
+  return timer === undefined || isOverruled(timer, schedule) ? undefined : timer;
 }
 
 /** A duration for what is on already. */
-function timed({ timer }: State, { word, durationMs = 0 }: PendingCommand, scale: Scale, nowMs: number): Result {
+function timed(
+  { timer }: State,
+  { word, durationMs = 0 }: PendingCommand,
+  scale: Scale,
+  schedule: ScheduleView | undefined,
+  nowMs: number,
+): Result {
   // A time that is up already could not be acted on: it is extended from now on.
-  const fromMs = word === "extend" ? Math.max(nowMs, timer?.dueAtMs ?? nowMs) : nowMs;
-  const stopsAtMs = fromMs + durationMs;
-  const stopsInMs = stopsAtMs - nowMs;
+  const fromMs = word === "extend" ? Math.max(nowMs, timer?.dueAtMs ?? schedule?.nextEnd?.atMs ?? nowMs) : nowMs;
+  const dueAtMs = fromMs + durationMs;
+  const stopsInMs = dueAtMs - nowMs;
   const told = word === "extend"
     ? { news: { kind: "extended", stopsInMs } as const }
-    : alreadyOn(scale, stopsInMs, nowMs);
-  return { outcome: "done", ...told, before: scale.desired, after: scale.desired, stopsAtMs };
+    : alreadyOn(scale, { kind: "stops-in", ms: stopsInMs }, nowMs);
+  return { outcome: "done", ...told, before: scale.desired, after: scale.desired, timer: { dueAtMs } };
 }
 
 /** What a command means for its target from now on, and what is said. */
-function conclude(state: State, command: PendingCommand, result: Result, nowMs: number): Decision {
+function conclude(
+  state: State,
+  command: PendingCommand,
+  result: Result,
+  { schedule }: Observed,
+  nowMs: number,
+): Decision {
   const { word, sender, roomId } = command;
-  const { outcome, refusal, news, alert, before, after, followedSinceMs, stopsAtMs } = result;
+  const { outcome, refusal, news, alert, before, after, followedSinceMs, timer: stopTime } = result;
   const answer: Write = {
     ...{ kind: "answer", outcome, refusal, news, before, after, followed: followedSinceMs !== undefined },
     ...alert === undefined ? {} : { alert },
@@ -274,7 +347,8 @@ function conclude(state: State, command: PendingCommand, result: Result, nowMs: 
     ? { before, after, atMs: followedSinceMs, told: "nothing", late: false }
     : rollout;
   const { rooms = [], timer: former } = state;
-  const timer = stopsAtMs === undefined ? undefined : timerOf(command, stopsAtMs, isChange ? undefined : former, nowMs);
+  const timer = stopTime && timerOf(command, stopTime, isChange ? undefined : former, nowMs);
+  const missed = isObeyed(outcome) ? pendingEdge(state, schedule) : undefined;
   const changes: TargetState = {
     rooms: [roomId, ...rooms.filter((room) => room !== roomId)].slice(0, MAX_ROOMS),
     rollout: begun,
@@ -285,6 +359,8 @@ function conclude(state: State, command: PendingCommand, result: Result, nowMs: 
     ...isChange && word === "stop" ? { replicasBeforeStop: before } : {},
     ...isChange && word === "start" ? { startedBy: sender } : {},
     ...isChange || timer !== undefined ? { timer } : {},
+    // What a command says comes after what the schedule has said before.
+    ...missed === undefined ? {} : { schedule: followed(missed, schedule) },
   };
   const record: Write = {
     kind: "record",
@@ -292,6 +368,11 @@ function conclude(state: State, command: PendingCommand, result: Result, nowMs: 
     message: `${sender} sent ${word} in ${roomId}: replicas ${before} → ${after}`,
   };
   return now(...effects, { kind: "remember", changes }, answer, ...isChange ? [record] : []);
+}
+
+/** The command was carried out, or there was nothing to do, or somebody else has done something about it. */
+function isObeyed(outcome: Outcome): boolean {
+  return outcome === "done" || outcome === "already" || outcome === "overtaken";
 }
 
 /** What becomes of the rollout before, now that a command has found or set another count. */
@@ -314,14 +395,137 @@ function endedRollout(
 /** A timer that is moved stays with the room and the person that it was set by. */
 function timerOf(
   { roomId, threadId, sender }: PendingCommand,
-  dueAtMs: number,
+  { dueAtMs, isDefault }: StopTime,
   moved: StopTimer | undefined,
   nowMs: number,
 ): StopTimer {
   const warned = dueAtMs - nowMs <= WARNED_BEFORE_MS;
   const place = moved ?? { roomId, ...threadId === undefined ? {} : { threadId } };
   const thread = place.threadId === undefined ? {} : { threadId: place.threadId };
-  return { dueAtMs, roomId: place.roomId, ...thread, user: moved?.user ?? sender, warned };
+  const kind = isDefault === undefined ? {} : { isDefault };
+  return { dueAtMs, ...kind, roomId: place.roomId, ...thread, user: moved?.user ?? sender, warned };
+}
+
+// ── Schedule ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** When the next up-time begins or ends, milliseconds from now; undefined: none does. */
+function untilEdge(schedule: ScheduleView | undefined, nowMs: number): number | undefined {
+  const edges = [schedule?.nextBegin, schedule?.nextEnd].filter((edge) => edge !== undefined);
+  if (edges.length === 0) return undefined;
+  const leftMs = Math.min(...edges.map(({ atMs }) => atMs)) - nowMs;
+  return Math.max(0, Math.min(leftMs, LONGEST_TIMER_WAIT_MS));
+}
+
+/** The latest edge, if it is yet to be dealt with. */
+function pendingEdge({ schedule: state }: State, schedule: ScheduleView | undefined): Edge | undefined {
+  if (state === undefined || schedule?.text !== state.text) return undefined;
+  return schedule.previous !== undefined && schedule.previous.atMs > state.edgeAtMs ? schedule.previous : undefined;
+}
+
+function followed({ atMs }: Edge, schedule: ScheduleView | undefined): FollowedSchedule {
+  return { text: schedule?.text ?? "", edgeAtMs: atMs };
+}
+
+/**
+ * The schedule doesn't let the timer stop the target: AUTO_STOP doesn't count in an up-time, also in one that begins
+ * first; and a time that is up when an up-time begins, or has been since, has nothing to stop any more.
+ */
+function isOverruled({ dueAtMs, isDefault }: StopTime, schedule: ScheduleView | undefined): boolean {
+  if (schedule === undefined) return false;
+  const { isUp, previous, nextBegin } = schedule;
+  if (isUp) return isDefault === true || (previous?.kind === "begin" && dueAtMs <= previous.atMs);
+  if (nextBegin === undefined || dueAtMs < nextBegin.atMs - APART_MS) return false;
+  return isDefault === true || dueAtMs <= nextBegin.atMs;
+}
+
+/** Starts the target where an up-time begins, and stops it where one ends. Only edges act, each once. */
+function decideSchedule(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision | undefined {
+  const { schedule: known, timer, expectedReplicas } = state;
+  const { schedule, scale, failure, accepted, isCatchingUp } = observed;
+  if (schedule === undefined) return undefined;
+  if (known?.text !== schedule.text || known.edgeAtMs - nowMs > SET_BACK_MS) {
+    const { text, previous } = schedule;
+    return now({ kind: "remember", changes: { schedule: { text, edgeAtMs: previous?.atMs ?? nowMs } } });
+  }
+  const edge = pendingEdge(state, schedule);
+  // A stop by the timer that has been begun is brought to its end first.
+  if (edge === undefined || timer?.intent !== undefined) return undefined;
+  const { intent } = known;
+  const isBegin = edge.kind === "begin";
+  if (accepted !== undefined) return intent && now(...edgeFollowed(state, edge, accepted, schedule, nowMs));
+  if (failure !== undefined && nowMs < failure.retryAtMs) {
+    const { why } = failure;
+    if (why === undefined || known.failureTold === true) {
+      return wait(failure.retryAtMs - nowMs, untilEdge(schedule, nowMs));
+    }
+    const news: News = { kind: "failed", word: isBegin ? "start" : "stop", why };
+    const changes = { schedule: { ...known, failureTold: true } };
+    return now({ kind: "remember", changes }, saidOfEdge(state, edge, "schedule-failed", news));
+  }
+  const settled = now({ kind: "remember", changes: { schedule: followed(edge, schedule) } });
+  const isMissed = nowMs - edge.atMs > MISSED_AFTER_MS;
+  const next = isBegin ? schedule.nextEnd : schedule.nextBegin;
+  // Somebody has asked for a longer time.
+  if (!isBegin && timer !== undefined && timer.dueAtMs > edge.atMs) return settled;
+  if (isMissed && next !== undefined && next.atMs - nowMs <= APART_MS) return settled;
+  if (isMissed && isCatchingUp === true) return wait(CATCHING_UP_MS);
+  if (scale === undefined) return now({ kind: "read" });
+  if (intent !== undefined && !isAsBefore(intent, scale)) {
+    // It was made, and we did not live to say so; or somebody else has made another change since.
+    const isMade = scale.desired === intent.after;
+    if ((intent.after > 0) === isBegin) {
+      return isMade ? now(...edgeFollowed(state, edge, intent, schedule, nowMs)) : settled;
+    }
+    // It was made at an edge before this one.
+    const changes = { expectedReplicas: intent.after, schedule: { text: known.text, edgeAtMs: known.edgeAtMs } };
+    return now({ kind: "remember", changes });
+  }
+  if (isMissed && expectedReplicas !== undefined && scale.desired !== expectedReplicas) return settled;
+  if ((scale.desired > 0) === isBegin) return settled;
+  return now({
+    kind: "scale",
+    intent: intentOf(scale, isBegin ? replicasOfStart(state, policy) : 0, nowMs),
+    for: "schedule",
+  });
+}
+
+/** What an edge means for its target from now on, and what is said. */
+function edgeFollowed(
+  state: State,
+  edge: Edge,
+  { before, after }: Intent,
+  schedule: ScheduleView,
+  nowMs: number,
+): Effect[] {
+  const { rollout, effects } = endedRollout(state, undefined, true, after, nowMs);
+  const lateMs = nowMs - edge.atMs > PUNCTUAL_MS ? nowMs - edge.atMs : undefined;
+  const next = upcoming(after, undefined, schedule, nowMs);
+  const news: News = after > 0
+    ? { kind: "schedule-started", replicas: after, next, lateMs }
+    : { kind: "schedule-stopped", next, lateMs };
+  return [
+    ...effects,
+    {
+      kind: "remember",
+      changes: {
+        ...{ expectedReplicas: after, timer: undefined, readySinceMs: undefined, rollout },
+        ...after > 0 ? { startedBy: undefined } : { replicasBeforeStop: before },
+        schedule: followed(edge, schedule),
+      },
+    },
+    saidOfEdge(state, edge, "schedule", news),
+    {
+      kind: "record",
+      reason: after > 0 ? "SwitchedOn" : "SwitchedOff",
+      message: `An up-time of the schedule ${after > 0 ? "begins" : "ends"}: replicas ${before} → ${after}`,
+    },
+  ];
+}
+
+/** Said once for each edge, where the target was last commanded. */
+function saidOfEdge({ rooms = [] }: State, { atMs }: Edge, what: string, news: News): Write {
+  const key = `${atMs} ${what}`;
+  return { kind: "announce", key, rooms, news, mention: undefined, rings: false, notWhereFollowed: false };
 }
 
 // ── Timers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -336,8 +540,11 @@ function untilTimer({ timer }: State, nowMs: number): number | undefined {
 /** Warns or stops. What fails for now is tried again; what isn't permitted is told once, and tried again as well. */
 function decideTimer(state: State, observed: Observed, nowMs: number): Decision | undefined {
   const { timer } = state;
+  const { scale, failure, accepted, schedule } = observed;
+  if (timer !== undefined && timer.intent === undefined && isOverruled(timer, schedule)) {
+    return now({ kind: "remember", changes: { timer: undefined } });
+  }
   if (timer === undefined || untilTimer(state, nowMs) !== 0) return undefined;
-  const { scale, failure, accepted } = observed;
   const lateMs = nowMs - timer.dueAtMs;
   if (accepted !== undefined) return now(...stopped(state, timer, accepted.before, nowMs));
   if (failure !== undefined && nowMs < failure.retryAtMs) {
@@ -354,6 +561,7 @@ function decideTimer(state: State, observed: Observed, nowMs: number): Decision 
     if (intent === undefined) return now({ kind: "remember", changes: { timer: undefined } });
     return now(...stopped(state, timer, intent.before, nowMs));
   }
+  if (isOverruled(timer, schedule)) return now({ kind: "remember", changes: { timer: undefined } });
   if (lateMs < 0) {
     const changes = { timer: { ...timer, warned: true } };
     return now({ kind: "remember", changes }, saidOf(timer, "warning", { kind: "timer-ending", leftMs: -lateMs }));
@@ -413,7 +621,7 @@ function decideForeignChange(state: State, observed: Observed, nowMs: number): D
     const isSuspect = shown !== undefined && shown.desired !== before && rollout === undefined;
     if (!isSuspect) return undefined;
     if (failure !== undefined && nowMs < failure.retryAtMs) {
-      return wait(failure.retryAtMs - nowMs, untilTimer(state, nowMs));
+      return wait(failure.retryAtMs - nowMs, untilDue(state, observed, nowMs));
     }
     return now({ kind: "read" });
   }
@@ -462,7 +670,7 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
   const { scale, failure, isWatched, diagnosis, seenReadySinceMs } = observed;
   const afterMs = nowMs - rollout.atMs;
   const leftMs = FOLLOWED_FOR_MS - afterMs;
-  const again = (...ms: number[]) => wait(...ms, untilTimer(state, nowMs));
+  const again = (...ms: number[]) => wait(...ms, untilDue(state, observed, nowMs));
   const isDone = rollout.after === 0 || rollout.told === "ready";
   const end = () => now({ kind: "unfollow" }, { kind: "remember", changes: { rollout: undefined } });
   if (failure !== undefined && nowMs < failure.retryAtMs) {
@@ -483,11 +691,11 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
     const unsteadyMs = hasFailed ? STEADY_FOR_MS - (nowMs - (seenReadySinceMs ?? nowMs)) : 0;
     if (unsteadyMs > 0) return again(isWatched ? unsteadyMs : Math.min(unsteadyMs, pollMs));
     const isAlert = rollout.told === "failing" || rollout.unreadableTold === true || afterMs > ALERTS_AFTER_MS;
-    const stopsInMs = timer && timer.dueAtMs - nowMs;
+    const next = upcoming(scale.desired, timer?.dueAtMs, observed.schedule, nowMs);
     return now(
       { kind: "remember", changes: { rollout: { ...rollout, told: "ready" }, readySinceMs: nowMs } },
       {
-        ...{ kind: "update", news: { kind: "ready", afterMs, stopsInMs }, isLast: false },
+        ...{ kind: "update", news: { kind: "ready", afterMs, next }, isLast: false },
         ...isAlert ? { alert: { kind: "ready-alert" } } : {},
       },
     );

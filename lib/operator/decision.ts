@@ -4,10 +4,11 @@
  * @module
  */
 
-import type { Why } from "../commands/mod.ts";
+import type { Upcoming, Why } from "../commands/mod.ts";
 import type { Config } from "../config/mod.ts";
 import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
 import type { Outcome, Refusal } from "./audit.ts";
+import type { ScheduleView } from "./schedule.ts";
 import type { Intent } from "./target_command.ts";
 import type { TargetState } from "./target_state.ts";
 
@@ -69,6 +70,10 @@ export interface Observed {
   readonly accepted?: Intent | undefined;
   /** The latest call has failed. */
   readonly failure?: Failure | undefined;
+  /** The target's schedule; undefined: it has none. */
+  readonly schedule?: ScheduleView | undefined;
+  /** Messages that came before the start are still being read: there may be commands among them. */
+  readonly isCatchingUp?: boolean;
   /** A call to this party is under way, and the command's time for it passes. */
   readonly waitingFor?: Party | undefined;
 }
@@ -95,7 +100,7 @@ export type Call =
   /** The command's sender, device and room are judged again. */
   | { readonly kind: "authorize" }
   /** Written down, then sent. */
-  | { readonly kind: "scale"; readonly intent: Intent; readonly for: "command" | "timer" };
+  | { readonly kind: "scale"; readonly intent: Intent; readonly for: "command" | "timer" | "schedule" };
 
 /** Something that is written down; all of a decision at once. */
 export type Write =
@@ -137,10 +142,10 @@ export type Write =
 
 /** What is said of a target, as values; the sentences are made by `status_messages`. */
 export type News =
-  | { readonly kind: "switched-on"; readonly replicas: number; readonly stopsInMs: number | undefined }
-  | { readonly kind: "switched-off" }
-  | { readonly kind: "already-on" | "already-starting"; readonly scale: Scale; readonly stopsInMs: number | undefined }
-  | { readonly kind: "already-off" | "no-timer" }
+  | { readonly kind: "switched-on"; readonly replicas: number; readonly next: Upcoming | undefined }
+  | { readonly kind: "switched-off" | "already-off"; readonly next: Upcoming | undefined }
+  | { readonly kind: "already-on" | "already-starting"; readonly scale: Scale; readonly next: Upcoming | undefined }
+  | { readonly kind: "no-timer" }
   | { readonly kind: "extended"; readonly stopsInMs: number }
   | { readonly kind: "too-old"; readonly typed: string; readonly ageMs: number }
   | { readonly kind: "overtaken"; readonly typed: string; readonly before: number; readonly now: number }
@@ -152,13 +157,13 @@ export type News =
     readonly kind: "status";
     readonly scale: Scale;
     readonly readyForMs: number | undefined;
-    readonly stopsInMs: number | undefined;
+    readonly next: Upcoming | undefined;
     readonly problems: readonly Problem[];
     readonly isOnly: boolean;
   }
   | { readonly kind: "starting"; readonly scale: Scale; readonly problems: readonly Problem[] }
   | { readonly kind: "partly-ready"; readonly scale: Scale }
-  | { readonly kind: "ready"; readonly afterMs: number; readonly stopsInMs: number | undefined }
+  | { readonly kind: "ready"; readonly afterMs: number; readonly next: Upcoming | undefined }
   | { readonly kind: "ready-alert" }
   | {
     readonly kind: "not-ready";
@@ -184,7 +189,14 @@ export type News =
     readonly manager: string | undefined;
   }
   | { readonly kind: "timer-ending"; readonly leftMs: number }
-  | { readonly kind: "timer-stopped"; readonly lateMs: number | undefined };
+  | { readonly kind: "timer-stopped"; readonly lateMs: number | undefined }
+  | {
+    readonly kind: "schedule-started";
+    readonly replicas: number;
+    readonly next: Upcoming | undefined;
+    readonly lateMs: number | undefined;
+  }
+  | { readonly kind: "schedule-stopped"; readonly next: Upcoming | undefined; readonly lateMs: number | undefined };
 
 /** Effects, and when to look again if nothing happens before, milliseconds; undefined: only when something happens. */
 export interface Decision {

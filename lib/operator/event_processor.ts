@@ -70,7 +70,7 @@ export interface EventProcessorOptions {
   readonly retrier: Retrier;
   /** Ends it. */
   readonly stop: AbortSignal;
-  readonly config: Pick<OperatorConfig, "allowedRooms" | "allowedUsers" | "echo" | "maxCommandAgeMs"> & {
+  readonly config: Pick<OperatorConfig, "allowedRooms" | "allowedUsers" | "echo" | "maxCommandAgeMs" | "schedule"> & {
     /** Of the targets, the default one first. */
     readonly aliases: readonly string[];
   };
@@ -286,7 +286,7 @@ export class EventProcessor {
   }
 
   #command(inbox: InboxEvent, command: Command, tooOldMs: number | undefined): Next {
-    const { config: { aliases, echo: form }, sendQueue } = this.#options;
+    const { config: { aliases, schedule, echo: form }, sendQueue } = this.#options;
     const { word, text: typed, durationMs } = command;
     // Names the command itself.
     if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
@@ -294,7 +294,8 @@ export class EventProcessor {
       sendQueue.say({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
     }
     if (word === "help") {
-      return this.#answer(inbox, command, "done", form === "message" ? answering(typed, help(aliases)) : help(aliases));
+      const text = help(aliases, schedule);
+      return this.#answer(inbox, command, "done", form === "message" ? answering(typed, text) : text);
     }
     const steps = new Map(targetsOf(command, aliases).map((target) => [target, { target }]));
     return { inbox, word, typed, durationMs, steps };

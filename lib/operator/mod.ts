@@ -11,6 +11,7 @@ export type * from "./ports.ts";
 export type { NewBackoff } from "./retrier.ts";
 export type { Intent, StepEnd, StoredCommand, TargetStep } from "./target_command.ts";
 export type {
+  FollowedSchedule,
   Rollout,
   StatusLine,
   StatusMessage,

@@ -17,6 +17,7 @@ export interface OperatorConfig extends
     | "echo"
     | "maxCommandAgeMs"
     | "requireEncryption"
+    | "schedule"
     | "senderTrust"
     | "startReplicas"
     | "startTimeoutMs"

@@ -216,15 +216,15 @@ function answerOf(
 function sentence(alias: string, news: News, isOneOfSeveral: boolean): Required<Text> {
   switch (news.kind) {
     case "switched-on":
-      return words.switchedOn(alias, news.replicas, news.stopsInMs);
+      return words.switchedOn(alias, news.replicas, news.next);
     case "switched-off":
-      return words.switchedOff(alias);
+      return words.switchedOff(alias, news.next);
     case "already-on":
-      return words.alreadyOn(alias, news.scale, news.stopsInMs);
+      return words.alreadyOn(alias, news.scale, news.next);
     case "already-starting":
-      return words.alreadyStarting(alias, news.scale, news.stopsInMs);
+      return words.alreadyStarting(alias, news.scale, news.next);
     case "already-off":
-      return words.alreadyOff(alias);
+      return words.alreadyOff(alias, news.next);
     case "no-timer":
       return words.stopsNever(alias);
     case "extended":
@@ -248,7 +248,7 @@ function sentence(alias: string, news: News, isOneOfSeveral: boolean): Required<
     case "partly-ready":
       return words.partlyReady(alias, news.scale);
     case "ready":
-      return words.ready(alias, news.afterMs, news.stopsInMs);
+      return words.ready(alias, news.afterMs, news.next);
     case "ready-alert":
       return words.readyAlert(alias);
     case "not-ready":
@@ -269,5 +269,9 @@ function sentence(alias: string, news: News, isOneOfSeveral: boolean): Required<
       return words.nearlyOver(alias, news.leftMs, isOneOfSeveral);
     case "timer-stopped":
       return words.stoppedByItself(alias, news.lateMs);
+    case "schedule-started":
+      return words.startedBySchedule(alias, news.replicas, news.next, news.lateMs);
+    case "schedule-stopped":
+      return words.stoppedBySchedule(alias, news.next, news.lateMs);
   }
 }

@@ -23,6 +23,8 @@ export interface TargetState {
   readonly rooms?: readonly string[] | undefined;
   /** When it stops automatically. */
   readonly timer?: StopTimer | undefined;
+  /** How far its schedule has been followed. */
+  readonly schedule?: FollowedSchedule | undefined;
   /** The latest change of its count by chat, for as long as there may be something to tell of it. */
   readonly rollout?: Rollout | undefined;
 }
@@ -37,12 +39,26 @@ export interface StopTimer {
   readonly threadId?: string;
   /** Who set it. */
   readonly user: string;
+  /** Nobody has asked for it: it is AUTO_STOP's, which doesn't count while the schedule has the target up. */
+  readonly isDefault?: true;
   /** The room was told that the time is nearly up. */
   readonly warned: boolean;
   /** The room was told that the target can't be stopped. */
   readonly failureTold?: boolean;
   /** The stop that has been begun. */
   readonly intent?: Intent;
+}
+
+/** How far a schedule has been followed. */
+export interface FollowedSchedule {
+  /** As it was written: nothing of another one has been missed. */
+  readonly text: string;
+  /** The latest edge that has been dealt with, milliseconds since the epoch. */
+  readonly edgeAtMs: number;
+  /** Of the edge after that: the change that has been begun. */
+  readonly intent?: Intent;
+  /** Of the edge after that: rooms were told that it can't be followed. */
+  readonly failureTold?: boolean;
 }
 
 /** A change of a count whose progress is told. */

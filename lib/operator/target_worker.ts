@@ -25,8 +25,9 @@ import { ageOf, inThread, threadOf } from "./message.ts";
 import type { Diagnosis, Scale } from "../scaler/mod.ts";
 import type { InboxEvent } from "../session/mod.ts";
 import type { Journal, Rollouts, Scaler } from "./ports.ts";
-import type { Target } from "../config/mod.ts";
+import type { Target, UpTime } from "../config/mod.ts";
 import type { NewBackoff } from "./retrier.ts";
+import { Schedule } from "./schedule.ts";
 import type { StatusMessages } from "./status_messages.ts";
 import { storedCommand, type TargetCommand, workloadKey } from "./target_command.ts";
 import type { TargetStates } from "./target_state.ts";
@@ -40,6 +41,8 @@ const WATCH_FORBIDDEN_FOR_MS = 300_000;
 const MISSING_TARGET_MS = 5_000;
 /** So often a target may change between reading and writing before that counts as a failure. */
 const MAX_CONFLICTS = 5;
+/** So long messages from before the start are waited for, at most. */
+const CATCHES_UP_FOR_MS = 30_000;
 /** More decisions than this without a wait are a fault of ours. */
 const MAX_DECISIONS = 100;
 
@@ -50,7 +53,7 @@ export interface TargetWorkerOptions {
   /** Watches, and tells what keeps a target from being ready. */
   readonly rollouts: Pick<Rollouts, "watch" | "diagnose">;
   /** Holds commands and what is to be sent. */
-  readonly journal: Pick<Journal, "begin">;
+  readonly journal: Pick<Journal, "arrived" | "begin">;
   /** What lasts of the targets. */
   readonly states: TargetStates;
   /** Puts into words what is decided. */
@@ -63,6 +66,8 @@ export interface TargetWorkerOptions {
   readonly drain: () => void;
   /** What decisions rest on. */
   readonly policy: TargetPolicy;
+  /** When the target is up; empty: it has no schedule. */
+  readonly upTimes: readonly UpTime[];
   /** Time. */
   readonly clock: Clock;
   /** Makes the back-off of one piece of work, which never gives up. */
@@ -89,6 +94,8 @@ export class TargetWorker {
   /** Whoever waits for commands to be over. */
   readonly #waiting = new Set<() => void>();
   readonly #failures: Failures;
+  readonly #schedule: Schedule | undefined;
+  #startedAtMs = 0;
   /** Ends the look under way, so that a command needn't wait for it. */
   #look = new AbortController();
   #isWatched = false;
@@ -103,12 +110,14 @@ export class TargetWorker {
     this.#workload = workloadKey(target);
     this.#options = options;
     this.#failures = new Failures(options);
+    this.#schedule = options.upTimes.length === 0 ? undefined : new Schedule(options.upTimes);
   }
 
   /** Works and watches from now on. */
   start(): void {
-    const { queue, stop } = this.#options;
+    const { queue, clock, stop } = this.#options;
     const { alias } = this.#target;
+    this.#startedAtMs = clock.now();
     stop.addEventListener("abort", () => this.#waiting.forEach((over) => over()), { once: true });
     queue.run(`target ${alias}`, () => this.#run());
     queue.run(`watch ${alias}`, () => this.#watch());
@@ -227,7 +236,16 @@ export class TargetWorker {
       seenUnready: this.#seenUnready,
       seenReadySinceMs: this.#seenReadySinceMs,
       diagnosis: this.#diagnosis,
+      schedule: this.#schedule?.at(this.#options.clock.now()),
+      isCatchingUp: this.#isCatchingUp(),
     };
+  }
+
+  /** Messages that came before the start are still being read. */
+  #isCatchingUp(): boolean {
+    const { clock, journal } = this.#options;
+    const sinceMs = clock.now() - this.#startedAtMs;
+    return this.#schedule !== undefined && sinceMs < CATCHES_UP_FOR_MS && journal.arrived(0).length > 0;
   }
 
   #state(turn: Turn | undefined): State {
@@ -309,8 +327,11 @@ export class TargetWorker {
       command.steps.set(this.#workload, { target: alias, workload: this.#workload, intent });
       journal.begin(command.inbox.seq, storedCommand(command));
     } else {
-      const { timer } = states.of(this.#workload);
-      this.#write([{ kind: "remember", changes: { timer: timer && { ...timer, intent } } }], undefined);
+      const { timer, schedule } = states.of(this.#workload);
+      const changes = call.for === "timer"
+        ? { timer: timer && { ...timer, intent } }
+        : { schedule: schedule && { ...schedule, intent } };
+      this.#write([{ kind: "remember", changes }], undefined);
     }
     using scaleDeadline = turn === undefined ? new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock }) : undefined;
     try {

@@ -19,11 +19,11 @@ import { TargetWorker, type TargetWorkerOptions } from "./target_worker.ts";
 
 /** What all workers together use. */
 export interface TargetWorkersOptions
-  extends Omit<TargetWorkerOptions, "states" | "messages" | "authorize" | "drain" | "policy"> {
+  extends Omit<TargetWorkerOptions, "states" | "messages" | "authorize" | "drain" | "policy" | "upTimes"> {
   /** Tells who is in a room. */
   readonly chat: Pick<Chat, "room">;
   /** Holds commands and what is to be sent. */
-  readonly journal: Pick<Journal, "begin" | "say" | "settle">;
+  readonly journal: Pick<Journal, "arrived" | "begin" | "say" | "settle">;
   /** Keeps what lasts of the targets. */
   readonly targetDocument: TargetDocumentStore;
   /** Judges commands again right before they are acted on. */
@@ -31,7 +31,7 @@ export interface TargetWorkersOptions
   /** Sends answers. */
   readonly sendQueue: Pick<SendQueue, "drain">;
   /** The configuration's part. */
-  readonly config: TargetPolicy & Pick<Config, "echo" | "targets">;
+  readonly config: TargetPolicy & Pick<Config, "echo" | "schedule" | "targets">;
 }
 
 /** The workers of all targets. */
@@ -46,7 +46,7 @@ export class TargetWorkers {
     const { targets } = config;
     const states = new TargetStates(targetDocument, targets);
     const messages = new StatusMessages({ chat, journal, states, targets, isEchoed: config.echo === "message" });
-    const each: TargetWorkerOptions = {
+    const each: Omit<TargetWorkerOptions, "upTimes"> = {
       ...options,
       ...{ states, messages, policy: config },
       authorize: (inbox, signal) => refusalOf(authorizer, inbox, signal),
@@ -55,7 +55,10 @@ export class TargetWorkers {
     this.#options = options;
     this.#states = states;
     this.#messages = messages;
-    this.#workers = new Map(targets.map((target) => [workloadKey(target), new TargetWorker(target, each)]));
+    this.#workers = new Map(targets.map((target) => {
+      const upTimes = config.schedule.filter(({ alias }) => alias === target.alias);
+      return [workloadKey(target), new TargetWorker(target, { ...each, upTimes })];
+    }));
   }
 
   /** Goes on with what an earlier run has left. */

@@ -4,14 +4,17 @@
 
 import assert from "node:assert/strict";
 import * as words from "../../lib/commands/mod.ts";
-import type { CommandWord, Explanation, Text, Why } from "../../lib/commands/mod.ts";
+import type { CommandWord, Explanation, Text, Upcoming, Why } from "../../lib/commands/mod.ts";
 import type { Counts, Problem } from "../../lib/scaler/mod.ts";
 
 const running: Counts = { desired: 1, current: 1, ready: 1, available: 1, settled: true };
 const starting: Counts = { ...running, ready: 0, available: 0 };
 const off: Counts = { desired: 0, current: 0, ready: 0, available: 0, settled: true };
 const minute = 60_000, hour = 60 * minute, day = 24 * hour;
-const alone = { readyForMs: undefined, stopsInMs: undefined, problems: [] };
+const alone = { readyForMs: undefined, next: undefined, problems: [] };
+/** A Friday in winter, ten to ten in Berlin. */
+const nowMs = Date.parse("2026-01-09T08:50Z");
+const timeZone = "Europe/Berlin";
 const name = "clawdbot";
 const two = ["clawdbot", "ollama"];
 
@@ -51,6 +54,14 @@ function untrusted(explanation: Explanation, trustedDevices: readonly string[] =
   return words.untrusted(explanation, { encrypted, deviceId: "PHONE", trustedDevices });
 }
 
+function stopsIn(ms: number): Upcoming {
+  return { kind: "stops-in", ms };
+}
+
+function at(kind: "stops-at" | "starts-at", time: string): Upcoming {
+  return { kind, when: { atMs: Date.parse(time), nowMs, timeZone } };
+}
+
 const permission = { verb: "patch", resource: 'deployments.apps/scale "clawdbot" in namespace "agents"' };
 const unreachable = { kind: "unreachable", who: "Kubernetes API", triedMs: 30_000 } as const;
 
@@ -60,7 +71,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   ["start", words.switchedOn(name, 1, undefined), "clawdbot is on (1 replica), starting…"],
   [
     "start 2h",
-    words.switchedOn(name, 2, 2 * hour),
+    words.switchedOn(name, 2, stopsIn(2 * hour)),
     "clawdbot is on (2 replicas), starting… Stops automatically in 2 h.",
   ],
   ["… after 10 s", words.starting(name, { ready: 0, desired: 1 }, []), "clawdbot is on (1 replica), starting…"],
@@ -77,7 +88,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   ["… ready", words.ready(name, 14_000, undefined), "clawdbot is ready (took 14 s)"],
   [
     "… ready, with a time",
-    words.ready(name, 14_000, 48 * minute),
+    words.ready(name, 14_000, stopsIn(48 * minute)),
     "clawdbot is ready (took 14 s); stops automatically in 48 min",
   ],
   ["… rings when it took long", words.readyAlert(name), "clawdbot is ready"],
@@ -150,7 +161,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   ],
   [
     "start 2h of what runs",
-    words.alreadyOn(name, running, 2 * hour),
+    words.alreadyOn(name, running, stopsIn(2 * hour)),
     "clawdbot is already running (1/1 ready). Stops automatically in 2 h.",
   ],
   [
@@ -158,8 +169,8 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
     words.alreadyStarting(name, starting, undefined),
     "clawdbot is already starting (0/1 ready)",
   ],
-  ["stop", words.switchedOff(name), "clawdbot is off"],
-  ["stop of what is off", words.alreadyOff(name), "clawdbot is already off"],
+  ["stop", words.switchedOff(name, undefined), "clawdbot is off"],
+  ["stop of what is off", words.alreadyOff(name, undefined), "clawdbot is already off"],
   [
     "status",
     words.status(name, running, { ...alone, readyForMs: 4 * minute }, true),
@@ -167,7 +178,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   ],
   [
     "status, with a time",
-    words.status(name, running, { ...alone, readyForMs: 3 * hour + 12 * minute, stopsInMs: 48 * minute }, true),
+    words.status(name, running, { ...alone, readyForMs: 3 * hour + 12 * minute, next: stopsIn(48 * minute) }, true),
     "clawdbot is running: 1/1 ready, up 3 h 12 min; stops automatically in 48 min",
   ],
   [
@@ -216,19 +227,62 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
     "clawdbot is off: its time was up 9 min ago, but I couldn't stop it on time",
   ],
   [
+    "an up-time begins",
+    words.startedBySchedule(name, 1, at("stops-at", "2026-01-09T17:00Z"), undefined),
+    "clawdbot is on (1 replica), as scheduled; stops at 18:00",
+  ],
+  [
+    "… while away",
+    words.startedBySchedule(name, 1, at("stops-at", "2026-01-09T23:00Z"), 9 * minute),
+    "clawdbot is on (1 replica), scheduled for 9 min ago, but I couldn't start it on time; stops at 24:00",
+  ],
+  [
+    "an up-time ends",
+    words.stoppedBySchedule(name, at("starts-at", "2026-01-12T07:00Z"), undefined),
+    "clawdbot is off, as scheduled; starts on Mon at 08:00",
+  ],
+  [
+    "… while away",
+    words.stoppedBySchedule(name, at("starts-at", "2026-01-16T07:00Z"), 9 * minute),
+    "clawdbot is off, scheduled for 9 min ago, but I couldn't stop it on time; starts on 16 Jan at 08:00",
+  ],
+  [
+    "start, with a schedule",
+    words.switchedOn(name, 1, at("stops-at", "2026-01-09T17:00Z")),
+    "clawdbot is on (1 replica), starting… Stops at 18:00.",
+  ],
+  [
+    "stop, with a schedule",
+    words.switchedOff(name, at("starts-at", "2026-01-10T07:00Z")),
+    "clawdbot is off; starts on Sat at 08:00",
+  ],
+  [
+    "status, with a schedule",
+    words.status(name, off, { ...alone, next: at("starts-at", "2026-01-09T23:30Z") }, false),
+    "clawdbot · off; starts on Sat at 00:30",
+  ],
+  [
     "somebody else scales it",
     words.changedByOthers(name, { before: 1, now: 2, manager: "kubectl" }),
     "clawdbot was scaled from 1 to 2 replicas by somebody else (`kubectl`)",
   ],
   [
     "help",
-    words.help([name]),
+    words.help([name], []),
     "I turn clawdbot on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands",
   ],
   [
     "help, several",
-    words.help(two),
+    words.help(two, []),
     "I turn clawdbot and ollama on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands\nWithout a name, commands apply to clawdbot, but `status` shows all. Add a name or `all` to choose others: `start ollama 2h`, `stop all`.",
+  ],
+  [
+    "help, with schedules",
+    words.help([name], [
+      { alias: name, text: "Mon-Fri 08:00-18:00 Europe/Berlin" },
+      { alias: name, text: "Sat 10:00-14:00 Europe/Berlin" },
+    ]),
+    "I turn clawdbot on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands\nclawdbot is scheduled to be on: Mon-Fri 08:00-18:00 Europe/Berlin, Sat 10:00-14:00 Europe/Berlin.\nCommands win: a start holds until the schedule's next stop, and a stop until its next start.",
   ],
   [
     "no command",

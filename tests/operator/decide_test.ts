@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import type { Upcoming } from "../../lib/commands/mod.ts";
 import { decide } from "../../lib/operator/decide.ts";
 import type {
   Decision,
@@ -16,7 +17,8 @@ import type {
   TargetPolicy,
 } from "../../lib/operator/decision.ts";
 import type { Intent } from "../../lib/operator/target_command.ts";
-import type { Rollout, StopTimer } from "../../lib/operator/target_state.ts";
+import type { Edge, ScheduleView } from "../../lib/operator/schedule.ts";
+import type { FollowedSchedule, Rollout, StopTimer } from "../../lib/operator/target_state.ts";
 import type { Diagnosis, Problem, Scale } from "../../lib/scaler/mod.ts";
 
 const alice = "@alice:example.org", room = "!room";
@@ -155,7 +157,7 @@ const commands: readonly Case[] = [
     observed: { accepted: toOne },
     policy: { autoStopMs: 4 * hour },
     then: [
-      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer in 240 min",
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer in 240 min by default",
       "answer done 0 → 1: switched-on, followed",
       "record SwitchedOn",
     ],
@@ -606,6 +608,399 @@ const timers: readonly Case[] = [
   },
 ];
 
+const begins: Edge = { kind: "begin", atMs: 0, timeZone: "UTC" };
+const ends: Edge = { ...begins, kind: "end" };
+/** From 08:00 to 18:00 every day, and it is 08:00, */
+const morning: ScheduleView = {
+  ...{ text: "daily", isUp: true, previous: begins },
+  ...{ nextBegin: { ...begins, atMs: 24 * hour }, nextEnd: { ...ends, atMs: 10 * hour } },
+};
+/** or 18:00. */
+const evening: ScheduleView = {
+  ...{ text: "daily", isUp: false, previous: ends },
+  ...{ nextBegin: { ...begins, atMs: 14 * hour }, nextEnd: { ...ends, atMs: 24 * hour } },
+};
+/** The edge before it has been dealt with, or this one. */
+const due: FollowedSchedule = { text: "daily", edgeAtMs: -10 * hour };
+const dealtWith: FollowedSchedule = { text: "daily", edgeAtMs: 0 };
+
+const schedules: readonly Case[] = [
+  {
+    given: "the first start, in an up-time: nothing is started",
+    observed: { schedule: morning },
+    atMs: hour,
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "the first start, outside of one: nothing is stopped",
+    observed: { schedule: evening },
+    atMs: hour,
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "another schedule than before: none of its edges were missed",
+    state: { schedule: { text: "weekly", edgeAtMs: -10 * hour } },
+    observed: { schedule: evening },
+    atMs: hour,
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "nothing to do before the next edge, nor long waits, for the clock may be set",
+    state: { schedule: dealtWith },
+    observed: { schedule: evening },
+    atMs: hour,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "the next edge is near",
+    state: { schedule: dealtWith },
+    observed: { schedule: evening },
+    atMs: 14 * hour - 7 * second,
+    then: [],
+    again: "in 7 s",
+  },
+  { given: "an up-time begins", state: { schedule: due }, observed: { schedule: morning }, then: ["read"] },
+  {
+    given: "an up-time begins, and the target is off",
+    state: { schedule: due },
+    observed: { schedule: morning, scale: off },
+    then: ["scale 0 → 1 at version 7"],
+  },
+  {
+    given: "the same where as many are wanted as before the last stop",
+    state: { schedule: due, replicasBeforeStop: 4 },
+    observed: { schedule: morning, scale: off },
+    policy: { startReplicas: "previous" },
+    then: ["scale 0 → 4 at version 7"],
+  },
+  {
+    given: "an up-time begins, and the target is on already: nobody is told",
+    state: { schedule: due },
+    observed: { schedule: morning, scale: three },
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "the API server has accepted the start",
+    state: { schedule: { ...due, intent: toOne }, rooms: [room, "!second"], startedBy: alice, expectedReplicas: 0 },
+    observed: { schedule: morning, accepted: toOne },
+    then: [
+      "remember expectedReplicas 1, timer, readySinceMs, rollout, startedBy, schedule to 0 h",
+      "announce schedule-started, stops-at 10 h in !room, !second, quietly",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "an up-time ends, and the target is on",
+    state: { schedule: due },
+    observed: { schedule: evening, scale: three },
+    then: ["scale 3 → 0 at version 7"],
+  },
+  {
+    given: "an up-time ends, and the target is off",
+    state: { schedule: due },
+    observed: { schedule: evening, scale: off },
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "the API server has accepted the stop",
+    state: { schedule: { ...due, intent: toNone }, rooms: [room], expectedReplicas: 1 },
+    observed: { schedule: evening, accepted: toNone },
+    then: [
+      "remember expectedReplicas 0, timer, readySinceMs, rollout, replicasBeforeStop 1, schedule to 0 h",
+      "announce schedule-stopped, starts-at 14 h in !room, quietly",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "an up-time ends while a start is under way",
+    state: { schedule: { ...due, intent: toNone }, rollout: { ...begun, atMs: -minute } },
+    observed: { schedule: evening, accepted: toNone },
+    then: [
+      "update superseded, last",
+      "remember expectedReplicas 0, timer, readySinceMs, rollout, replicasBeforeStop 1, schedule to 0 h",
+      "announce schedule-stopped, starts-at 14 h in , quietly",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "an edge was missed, and messages from before the start are still being read",
+    state: { schedule: due, expectedReplicas: 1 },
+    observed: { schedule: evening, isCatchingUp: true },
+    atMs: hour,
+    then: [],
+    again: "in 1 s",
+  },
+  {
+    given: "an edge was missed, and the target is as it was",
+    state: { schedule: due, expectedReplicas: 1 },
+    observed: { schedule: evening, scale: ready },
+    atMs: hour,
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "the same, accepted: it is told to be late",
+    state: { schedule: { ...due, intent: toNone }, rooms: [room] },
+    observed: { schedule: evening, accepted: toNone },
+    atMs: hour,
+    then: [
+      "remember expectedReplicas 0, timer, readySinceMs, rollout, replicasBeforeStop 1, schedule to 0 h",
+      "announce schedule-stopped 60 min late, starts-at 14 h in !room, quietly",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "an edge was missed, and somebody else has changed the count",
+    state: { schedule: due, expectedReplicas: 0 },
+    observed: { schedule: evening, scale: ready },
+    atMs: hour,
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "an edge is on time, and somebody else has changed the count just before: what they did stood until now",
+    state: { schedule: due, expectedReplicas: 0 },
+    observed: { schedule: evening, scale: ready },
+    atMs: 5 * second,
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "an edge was missed, and the next one is near: both together would do nothing",
+    state: { schedule: due, expectedReplicas: 1 },
+    observed: { schedule: evening },
+    atMs: 14 * hour - minute,
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "the clock was set back behind an edge that was dealt with",
+    state: { schedule: { text: "daily", edgeAtMs: 6 * 24 * hour } },
+    observed: { schedule: evening },
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "the clock was set back by more than a week: it was wrong before",
+    state: { schedule: { text: "daily", edgeAtMs: 8 * 24 * hour } },
+    observed: { schedule: evening },
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "killed after the change was made: it is told",
+    state: { schedule: { ...due, intent: toNone }, rooms: [room], expectedReplicas: 1 },
+    observed: { schedule: evening, scale: { ...off, generation: 4 } },
+    atMs: 10 * second,
+    then: [
+      "remember expectedReplicas 0, timer, readySinceMs, rollout, replicasBeforeStop 1, schedule to 0 h",
+      "announce schedule-stopped, starts-at 14 h in !room, quietly",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "killed before it was made: it is made",
+    state: { schedule: { ...due, intent: toNone }, expectedReplicas: 1 },
+    observed: { schedule: evening, scale: ready },
+    atMs: 10 * second,
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "killed, and somebody else has changed it since",
+    state: { schedule: { ...due, intent: toNone }, expectedReplicas: 1 },
+    observed: { schedule: evening, scale: { ...three, generation: 5 } },
+    atMs: 10 * second,
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "killed after the change was made, and the next edge has come since",
+    state: { schedule: { ...due, intent: toOne }, expectedReplicas: 0 },
+    observed: { schedule: evening, scale: { ...ready, generation: 4 } },
+    atMs: hour,
+    then: ["remember expectedReplicas 1, schedule to -10 h"],
+  },
+  {
+    given: "the API server doesn't answer: it is tried again",
+    state: { schedule: due },
+    observed: { schedule: evening, failure: unanswered },
+    then: [],
+    again: "in 7 s",
+  },
+  {
+    given: "the API server refuses it: that is told, once",
+    state: { schedule: due, rooms: [room] },
+    observed: { schedule: evening, failure: forbidden },
+    then: ["remember schedule to -10 h failure-told", "announce failed not-permitted in !room, quietly"],
+  },
+  {
+    given: "and it is tried again",
+    state: { schedule: { ...due, failureTold: true } },
+    observed: { schedule: evening, failure: forbidden },
+    then: [],
+    again: "in 7 s",
+  },
+  {
+    given: "an up-time ends, and somebody has asked for a longer time",
+    state: { schedule: due, timer: { ...timer, dueAtMs: hour } },
+    observed: { schedule: evening },
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "an up-time ends, and so does the time that somebody has asked for: it is stopped once",
+    state: { schedule: due, timer },
+    observed: { schedule: evening, scale: ready },
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "an up-time ends, and a stop by the timer has been begun: that one is brought to its end",
+    state: { schedule: due, timer: { ...timer, intent: toNone }, expectedReplicas: 1 },
+    observed: { schedule: evening, scale: { ...off, generation: 4 } },
+    then: [
+      "remember expectedReplicas 0, replicasBeforeStop 1, timer, readySinceMs, rollout",
+      "announce timer-stopped to @alice:example.org in !room",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "a time that was asked for counts in an up-time, too",
+    state: { schedule: dealtWith, timer: { ...timer, dueAtMs: hour } },
+    observed: { schedule: morning, scale: ready },
+    atMs: hour,
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "AUTO_STOP doesn't",
+    state: { schedule: dealtWith, timer: { ...timer, dueAtMs: hour, isDefault: true } },
+    observed: { schedule: morning },
+    then: ["remember timer"],
+  },
+  {
+    given: "nor a time that was over before the up-time began",
+    state: { schedule: dealtWith, timer },
+    observed: { schedule: morning },
+    atMs: hour,
+    then: ["remember timer"],
+  },
+  {
+    given: "nor one that is over within a minute before",
+    state: { schedule: dealtWith, timer: { ...timer, dueAtMs: 14 * hour - minute } },
+    observed: { schedule: evening },
+    atMs: 13 * hour,
+    then: ["remember timer"],
+  },
+  {
+    given: "but one that is over earlier",
+    state: { schedule: dealtWith, timer: { ...timer, dueAtMs: 14 * hour - minute - 1 } },
+    observed: { schedule: evening, scale: ready },
+    atMs: 14 * hour - minute - 1,
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "a start in an up-time: until its end",
+    state: { command: start, schedule: dealtWith },
+    observed: { schedule: morning, accepted: toOne },
+    policy: { autoStopMs: 4 * hour },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer",
+      "answer done 0 → 1: switched-on, stops-at 10 h, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "a start outside of up-times: until the end of the next one",
+    state: { command: start, schedule: dealtWith },
+    observed: { schedule: evening, accepted: toOne },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer",
+      "answer done 0 → 1: switched-on, stops-at 24 h, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "the same with AUTO_STOP, which is over before the next up-time",
+    state: { command: start, schedule: dealtWith },
+    observed: { schedule: evening, accepted: toOne },
+    policy: { autoStopMs: 4 * hour },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer in 240 min by default",
+      "answer done 0 → 1: switched-on, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "the same with AUTO_STOP, which isn't: the up-time is first",
+    state: { command: start, schedule: dealtWith },
+    observed: { schedule: evening, accepted: toOne },
+    policy: { autoStopMs: 15 * hour },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer",
+      "answer done 0 → 1: switched-on, stops-at 24 h, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "a start for a time that ends in the next up-time",
+    state: { command: { ...start, durationMs: 15 * hour }, schedule: dealtWith },
+    observed: { schedule: evening, accepted: toOne },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer in 900 min",
+      "answer done 0 → 1: switched-on, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "a start of what is on: its answer tells what comes next",
+    state: { command: start, schedule: dealtWith },
+    observed: { schedule: morning, scale: ready },
+    then: ["remember rooms, rollout, expectedReplicas 1", "answer already 1 → 1: already-on, stops-at 10 h"],
+  },
+  {
+    given: "a stop in an up-time: until the next one begins",
+    state: { command: stop, schedule: dealtWith },
+    observed: { schedule: morning, accepted: toNone },
+    then: [
+      "remember rooms, rollout 1 → 0 nothing, expectedReplicas 0, timer, readySinceMs, replicasBeforeStop 1",
+      "answer done 1 → 0: switched-off, starts-at 24 h, followed",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "a command while an edge waits to be followed: the edge is over",
+    state: { command: stop, schedule: due },
+    observed: { schedule: morning, scale: off },
+    then: [
+      "remember rooms, rollout, expectedReplicas 0, timer, readySinceMs, schedule to 0 h",
+      "answer already 0 → 0: already-off, starts-at 24 h",
+    ],
+  },
+  {
+    given: "a command that failed leaves it",
+    state: { command: stop, schedule: due },
+    observed: { schedule: evening, failure: forbidden },
+    then: ["remember rooms, rollout", "answer failed: failed not-permitted"],
+  },
+  {
+    given: "an extend in an up-time: beyond its end",
+    state: { command: extend, schedule: dealtWith },
+    observed: { schedule: morning, scale: ready, ...trusted },
+    then: ["remember rooms, rollout, expectedReplicas 1, timer in 660 min", "answer done 1 → 1: extended"],
+  },
+  {
+    given: "an extend of AUTO_STOP: it is asked for from now on",
+    state: { command: extend, timer: { ...timer, dueAtMs: hour, isDefault: true } },
+    observed: { scale: ready, ...trusted },
+    then: ["remember rooms, rollout, expectedReplicas 1, timer in 120 min", "answer done 1 → 1: extended"],
+  },
+  {
+    given: "a status tells what comes next, on",
+    state: { command: status, schedule: dealtWith },
+    observed: { schedule: evening, scale: ready },
+    then: ["answer done → 1: status, stops-at 24 h"],
+  },
+  {
+    given: "and off",
+    state: { command: status, schedule: dealtWith },
+    observed: { schedule: morning, scale: off },
+    then: ["answer done → 0: status, starts-at 24 h"],
+  },
+];
+
 const byOthers: readonly Case[] = [
   { given: "a target whose count nobody has seen yet", then: [] },
   {
@@ -1000,6 +1395,7 @@ const sections: Readonly<Record<string, readonly Case[]>> = {
   "after an interruption": interruptions,
   failures,
   timers,
+  schedules,
   "changes by others": byOthers,
   rollouts,
   readiness,
@@ -1075,13 +1471,22 @@ function remembered([name, value]: [string, unknown], nowMs: number): string {
     return `rollout ${before} → ${after} ${told}${more}${problems === undefined ? "" : ` ${problems.join(", ")}`}`;
   }
   if (name === "timer") {
-    const { dueAtMs, warned, failureTold, user, roomId } = value as StopTimer;
+    const { dueAtMs, warned, failureTold, isDefault, user, roomId } = value as StopTimer;
     const isSoon = dueAtMs - nowMs <= 10 * minute;
     return `timer in ${(dueAtMs - nowMs) / minute} min${isSoon && warned ? " warned" : ""}${
       failureTold ? " failure-told" : ""
-    }${user === alice && roomId === room ? "" : ` of ${user} in ${roomId}`}`;
+    }${isDefault ? " by default" : ""}${user === alice && roomId === room ? "" : ` of ${user} in ${roomId}`}`;
+  }
+  if (name === "schedule") {
+    const { edgeAtMs, failureTold } = value as FollowedSchedule;
+    return `schedule to ${edgeAtMs / hour} h${failureTold ? " failure-told" : ""}`;
   }
   return `${name} ${value}`;
+}
+
+/** What the schedule does next. */
+function nextInShort(next: Upcoming | undefined): string {
+  return next === undefined || next.kind === "stops-in" ? "" : `, ${next.kind} ${next.when.atMs / hour} h`;
 }
 
 function newsInShort(news: News): string {
@@ -1099,7 +1504,7 @@ function newsInShort(news: News): string {
     case "status":
       return `status${news.readyForMs === undefined ? "" : ` ready for ${news.readyForMs / minute} min`}${
         kinds(news.problems)
-      }`;
+      }${nextInShort(news.next)}`;
     case "starting":
       return `starting${kinds(news.problems)}`;
     case "not-ready":
@@ -1112,7 +1517,10 @@ function newsInShort(news: News): string {
       return `scaled-by-others ${news.before} → ${news.now}${news.manager === undefined ? "" : ` by ${news.manager}`}`;
     case "timer-stopped":
       return `timer-stopped${news.lateMs === undefined ? "" : ` ${news.lateMs / minute} min late`}`;
+    case "schedule-started":
+    case "schedule-stopped":
+      return `${kind}${news.lateMs === undefined ? "" : ` ${news.lateMs / minute} min late`}${nextInShort(news.next)}`;
     default:
-      return kind;
+      return `${kind}${"next" in news ? nextInShort(news.next) : ""}`;
   }
 }

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { setImmediate } from "node:timers";
 import { Backoff, type Clock } from "../../lib/async.ts";
 import { ConflictError, NotFoundError, PermissionError, StoreError } from "../../lib/errors.ts";
 import {
@@ -54,6 +55,7 @@ export const config: OperatorConfig = {
   startTimeoutMs: 600_000,
   startReplicas: 1,
   autoStopMs: undefined,
+  schedule: [],
   senderTrust: "tofu",
   trustedIdentities: new Map(),
 };
@@ -90,7 +92,7 @@ const none: Scale = { ...noPods, settled: true, resourceVersion: "1", generation
 
 /** Fakes do nothing but promises, so that after one turn of the event loop all of them have come to rest. */
 export function rest(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
+  return new Promise((resolve) => void setImmediate(resolve));
 }
 
 /** A clock that stands still until it is moved. */
