@@ -49,6 +49,9 @@ export interface CommandRecord {
   readonly ms: number;
 }
 
+/** Why a target's count was changed. */
+export type Cause = "chat" | "timer" | "schedule";
+
 /** Who wants to count what happens. */
 export interface Observer {
   /** Something is tried again after a failure. */
@@ -63,6 +66,8 @@ export interface Observer {
   scaled(target: string, ms: number): void;
   /** A target became ready, so long after its count was changed by a command. */
   ready(target: string, ms: number): void;
+  /** A target that was off was started. */
+  wokeUp(target: string, cause: Cause): void;
   /** A target's replicas as they were last seen. */
   replicas(target: string, counts: { readonly desired: number; readonly ready: number }): void;
 }
@@ -115,9 +120,16 @@ export class Audit {
     this.#observer.commanded(record);
   }
 
-  /** A target was changed: the cluster is told who did it, where that is permitted. */
-  changed(target: Target, reason: string, message: string): void {
+  /**
+   * A target was turned on or off: the cluster is told why, where that is permitted; so is the log, which has a line
+   * about each command anyway.
+   */
+  changed(target: Target, reason: "SwitchedOn" | "SwitchedOff", cause: Cause, message: string): void {
     const { alias } = target;
+    const facts = { target: alias, cause, why: message };
+    if (cause !== "chat" && reason === "SwitchedOn") logger.info("turned on {target} ({cause}): {why}", facts);
+    if (cause !== "chat" && reason === "SwitchedOff") logger.info("turned off {target} ({cause}): {why}", facts);
+    if (reason === "SwitchedOn") this.#observer.wokeUp(alias, cause);
     this.#queue.run(`record ${alias}`, async () => {
       try {
         await this.#rollouts.record(target, { reason, message, type: "Normal" }, this.#stop);

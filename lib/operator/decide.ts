@@ -365,6 +365,7 @@ function conclude(
   const record: Write = {
     kind: "record",
     reason: word === "start" ? "SwitchedOn" : "SwitchedOff",
+    cause: "chat",
     message: `${sender} sent ${word} in ${roomId}: replicas ${before} → ${after}`,
   };
   return now(...effects, { kind: "remember", changes }, answer, ...isChange ? [record] : []);
@@ -517,6 +518,7 @@ function edgeFollowed(
     {
       kind: "record",
       reason: after > 0 ? "SwitchedOn" : "SwitchedOff",
+      cause: "schedule",
       message: `An up-time of the schedule ${after > 0 ? "begins" : "ends"}: replicas ${before} → ${after}`,
     },
   ];
@@ -588,6 +590,7 @@ function stopped(state: State, timer: StopTimer, before: number, nowMs: number):
     {
       kind: "record",
       reason: "SwitchedOff",
+      cause: "timer",
       message: `The time is over that ${timer.user} has set: replicas ${before} → 0`,
     },
   ];

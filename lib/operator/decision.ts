@@ -7,7 +7,7 @@
 import type { Upcoming, Why } from "../commands/mod.ts";
 import type { Config } from "../config/mod.ts";
 import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
-import type { Outcome, Refusal } from "./audit.ts";
+import type { Cause, Outcome, Refusal } from "./audit.ts";
 import type { ScheduleView } from "./schedule.ts";
 import type { Intent } from "./target_command.ts";
 import type { TargetState } from "./target_state.ts";
@@ -138,7 +138,12 @@ export type Write =
     readonly notWhereFollowed: boolean;
   }
   /** Kept account of, also in the cluster. */
-  | { readonly kind: "record"; readonly reason: "SwitchedOn" | "SwitchedOff"; readonly message: string };
+  | {
+    readonly kind: "record";
+    readonly reason: "SwitchedOn" | "SwitchedOff";
+    readonly cause: Cause;
+    readonly message: string;
+  };
 
 /** What is said of a target, as values; the sentences are made by `status_messages`. */
 export type News =

@@ -5,7 +5,7 @@
  */
 
 export type { Backoff, BackoffPolicy, Clock, NextTry } from "../async.ts";
-export type { CommandRecord, Observer, Outcome, Refusal } from "./audit.ts";
+export type { Cause, CommandRecord, Observer, Outcome, Refusal } from "./audit.ts";
 export { Operator, type OperatorOptions } from "./operator.ts";
 export type * from "./ports.ts";
 export type { NewBackoff } from "./retrier.ts";

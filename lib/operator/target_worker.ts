@@ -442,7 +442,7 @@ export class TargetWorker {
   #account(write: Write, turn: Turn | undefined, told: readonly (string | undefined)[]): void {
     const { audit, observer, clock } = this.#options;
     const { alias } = this.#target;
-    if (write.kind === "record") audit.changed(this.#target, write.reason, write.message);
+    if (write.kind === "record") audit.changed(this.#target, write.reason, write.cause, write.message);
     if (write.kind === "update" && write.news.kind === "ready") observer.ready(alias, write.news.afterMs);
     if (write.kind !== "answer" || turn === undefined) return;
     const { outcome, refusal, before, after } = write;

@@ -69,6 +69,18 @@ export const METRICS = {
     labels: ["target"],
     buckets: [1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600],
   },
+  wakeUps: {
+    name: `${prefix}_wake_ups_total`,
+    kind: "counter",
+    help: "Starts of a target that was off, by cause: chat, schedule or message.",
+    labels: ["target", "cause"],
+  },
+  awake: {
+    name: `${prefix}_awake_seconds_total`,
+    kind: "counter",
+    help: "Time that a target was on while the operator ran, by its wanted replicas.",
+    labels: ["target"],
+  },
   replicas: {
     name: `${prefix}_replicas`,
     kind: "gauge",
@@ -88,14 +100,22 @@ export class Metrics {
   /** Media type of the text. */
   readonly contentType: string;
   readonly #registry: Registry;
+  readonly #nowMs: () => number;
+  /** Targets that are on, and up to when that has been counted. */
+  readonly #awakeSinceMs = new Map<string, number>();
 
-  private constructor(registry: Registry) {
+  private constructor(registry: Registry, nowMs: () => number) {
     this.#registry = registry;
+    this.#nowMs = nowMs;
     this.contentType = registry.contentType;
   }
 
-  /** Loads prom-client; `syncAgeMs` is asked each time that the metrics are. */
-  static async open(version: string, syncAgeMs: () => number): Promise<Metrics> {
+  /** Loads prom-client; `syncAgeMs` is asked each time that the metrics are. `nowMs` is a clock that nobody sets. */
+  static async open(
+    version: string,
+    syncAgeMs: () => number,
+    nowMs: () => number = () => performance.now(),
+  ): Promise<Metrics> {
     // By its default export: in the bundle it has no other.
     const { Counter, Gauge, Histogram, Registry } = (await import("prom-client")).default;
     const registry = new Registry();
@@ -113,7 +133,7 @@ export class Metrics {
         });
       }
     }
-    const metrics = new Metrics(registry);
+    const metrics = new Metrics(registry, nowMs);
     metrics.#of<Gauge>("buildInfo").set({ version, deno: Deno.version.deno }, 1);
     return metrics;
   }
@@ -148,15 +168,34 @@ export class Metrics {
     this.#of<Histogram>("readyDuration").observe({ target }, ms / 1_000);
   }
 
+  /** A target that was off was started. */
+  wokeUp(target: string, cause: string): void {
+    this.#of<Counter>("wakeUps").inc({ target, cause });
+  }
+
   /** A target's replicas as they were last seen. */
   replicas(target: string, { desired, ready }: { readonly desired: number; readonly ready: number }): void {
+    this.#countAwake(target);
+    if (desired > 0) this.#awakeSinceMs.set(target, this.#nowMs());
+    else this.#awakeSinceMs.delete(target);
+    this.#of<Counter>("awake").inc({ target }, 0);
     this.#of<Gauge>("replicas").set({ target, state: "desired" }, desired);
     this.#of<Gauge>("replicas").set({ target, state: "ready" }, ready);
   }
 
   /** Everything in Prometheus' text format. */
   text(): Promise<string> {
+    for (const target of this.#awakeSinceMs.keys()) this.#countAwake(target);
     return this.#registry.metrics();
+  }
+
+  /** Up to now. */
+  #countAwake(target: string): void {
+    const sinceMs = this.#awakeSinceMs.get(target);
+    if (sinceMs === undefined) return;
+    const nowMs = this.#nowMs();
+    this.#of<Counter>("awake").inc({ target }, (nowMs - sinceMs) / 1_000);
+    this.#awakeSinceMs.set(target, nowMs);
   }
 
   #of<Kind extends Counter | Gauge | Histogram>(key: keyof typeof METRICS): Kind {
@@ -172,5 +211,6 @@ export const noMetrics: Omit<Metrics, "contentType" | "text"> = {
   retried: () => {},
   scaled: () => {},
   ready: () => {},
+  wokeUp: () => {},
   replicas: () => {},
 };

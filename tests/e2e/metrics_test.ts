@@ -17,6 +17,7 @@ Deno.test("Prometheus' linter has nothing to say about the metrics", async () =>
   metrics.commanded({ command: "start", outcome: "done" });
   metrics.scaled("clawdbot", 70);
   metrics.ready("clawdbot", 14_000);
+  metrics.wokeUp("clawdbot", "chat");
   metrics.replicas("clawdbot", { desired: 1, ready: 0 });
   assert.deepEqual(await lint(await metrics.text()), { code: 0, said: "" });
 });

@@ -235,6 +235,8 @@ export class World {
   readonly replicas = new Map<string, number>();
   /** Targets that became ready, and after how many milliseconds. */
   readonly durations: string[] = [];
+  /** Starts of targets that were off, and why. */
+  readonly wakeUps: string[] = [];
   /** What was noted on targets. */
   readonly notes: string[] = [];
   /** What is in the way of targets. */
@@ -367,6 +369,7 @@ export class World {
         commanded: (record) => void this.records.push(record),
         undecryptable: () => void this.refusals.push("(undecryptable)"),
         scaled: () => {},
+        wokeUp: (target, cause) => void this.wakeUps.push(`${target} by ${cause}`),
         ready: (target, ms) => void this.durations.push(`${target} ${ms}`),
         replicas: (target, { desired }) => void this.replicas.set(target, desired),
       },

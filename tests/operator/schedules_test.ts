@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { PermissionError, TransientError } from "../../lib/errors.ts";
+import { logOf } from "./log.ts";
 import { Killed, rest, room, World } from "./fakes.ts";
 
 const second = 1_000, minute = 60 * second, hour = 60 * minute, day = 24 * hour;
@@ -66,6 +67,7 @@ Deno.test("Operator starts and stops a target by its schedule, also across resta
         "clawdbot SwitchedOn: An up-time of the schedule begins: replicas 0 → 1",
         "clawdbot SwitchedOff: An up-time of the schedule ends: replicas 1 → 0",
       ]);
+      assert.deepEqual(world.wakeUps, ["clawdbot by schedule"]);
     });
   }
 });
@@ -339,6 +341,20 @@ Deno.test("Operator forgets about an edge that can't be followed when a command 
   await until(world, "12:00");
   assert.deepEqual(world.effects, []);
   assert.deepEqual(world.story, ["clawdbot is already off; starts on Fri at 08:00"]);
+});
+
+Deno.test("Operator logs what its schedule and timers do, besides commands", async () => {
+  const world = await workday();
+  const lines = await logOf(async () => {
+    await using running = world.start();
+    await until(world, "09:00");
+    await running.receive("start 1h");
+    await until(world, "10:01");
+  });
+  assert.deepEqual(lines.filter((line) => line.startsWith("turned")), [
+    "turned on clawdbot (schedule): An up-time of the schedule begins: replicas 0 → 1",
+    "turned off clawdbot (timer): The time is over that @alice:example.org has set: replicas 1 → 0",
+  ]);
 });
 
 Deno.test("Operator follows each target's own schedule", async () => {

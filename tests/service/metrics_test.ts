@@ -3,7 +3,8 @@ import { loadYaml } from "@kubernetes/client-node";
 import { type Metric, METRICS, Metrics } from "../../lib/service/mod.ts";
 
 Deno.test("Metrics.text() tells what was counted and measured", async () => {
-  const metrics = await Metrics.open("1.2.3", () => 1_500);
+  let nowMs = 0;
+  const metrics = await Metrics.open("1.2.3", () => 1_500, () => nowMs);
   metrics.refused("stranger");
   metrics.refused("stranger");
   metrics.commanded({ command: "start", outcome: "done" });
@@ -11,7 +12,17 @@ Deno.test("Metrics.text() tells what was counted and measured", async () => {
   metrics.retried();
   metrics.scaled("clawdbot", 70);
   metrics.ready("clawdbot", 14_000);
+  metrics.wokeUp("clawdbot", "schedule");
+  // On for 60 s, off for 100 s, then on for 5 s until now.
+  metrics.replicas("clawdbot", { desired: 2, ready: 0 });
+  nowMs += 40_000;
+  await metrics.text();
+  nowMs += 20_000;
+  metrics.replicas("clawdbot", { desired: 0, ready: 0 });
+  nowMs += 100_000;
   metrics.replicas("clawdbot", { desired: 1, ready: 0 });
+  nowMs += 5_000;
+  metrics.replicas("ollama", { desired: 0, ready: 0 });
   const lines = (await metrics.text()).split("\n");
   const expected = [
     'openclaw_toggle_refusals_total{reason="stranger"} 2',
@@ -23,6 +34,9 @@ Deno.test("Metrics.text() tells what was counted and measured", async () => {
     'openclaw_toggle_scale_duration_seconds_sum{target="clawdbot"} 0.07',
     'openclaw_toggle_ready_duration_seconds_bucket{le="20",target="clawdbot"} 1',
     'openclaw_toggle_ready_duration_seconds_bucket{le="10",target="clawdbot"} 0',
+    'openclaw_toggle_wake_ups_total{target="clawdbot",cause="schedule"} 1',
+    'openclaw_toggle_awake_seconds_total{target="clawdbot"} 65',
+    'openclaw_toggle_awake_seconds_total{target="ollama"} 0',
     'openclaw_toggle_replicas{target="clawdbot",state="desired"} 1',
     'openclaw_toggle_replicas{target="clawdbot",state="ready"} 0',
     `openclaw_toggle_build_info{version="1.2.3",deno="${Deno.version.deno}"} 1`,
