@@ -44,11 +44,14 @@ export class TransientError extends Error {
   override readonly name = "TransientError";
   /** What the server asked us to wait for (`Retry-After`), in milliseconds; 0 if it did not ask. */
   readonly retryAfterMs: number;
+  /** HTTP status; 0 if there was no answer, or its status has nothing to do with it. */
+  readonly status: number;
 
   /** The message says what was tried and what came back, without bodies and secrets. */
-  constructor(message: string, options: { retryAfterMs?: number; cause?: unknown } = {}) {
+  constructor(message: string, options: { retryAfterMs?: number; status?: number; cause?: unknown } = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.retryAfterMs = options.retryAfterMs ?? 0;
+    this.status = options.status ?? 0;
   }
 }
 

@@ -7,8 +7,14 @@
 import { Deadline } from "./async.ts";
 import { RejectedError, TransientError } from "./errors.ts";
 
-/** The most that an answer may hold, bytes. */
-const MAX_BODY_BYTES = 64 * 1_024 * 1_024;
+/** The most that an answer may hold, bytes: reading it takes six times as much memory, and a pod has 256 MiB. */
+const MAX_BODY_BYTES = 16 * 1_024 * 1_024;
+/** Code of the error of an answer that holds more. */
+export const TOO_LARGE = "TOO_LARGE";
+/** The longest URL that `fetch` sends. */
+const MAX_URL_LENGTH = 65_534;
+/** Of a URL in a message; what is longer was made so by somebody else. */
+const MAX_SHOWN_LENGTH = 300;
 
 /** A request. */
 export interface HttpRequest {
@@ -24,7 +30,7 @@ export interface HttpRequest {
   readonly client?: Deno.HttpClient | undefined;
   /** Milliseconds in which headers and body of the answer must have come. */
   readonly deadlineMs: number;
-  /** The most that the answer may hold, bytes; 64 MiB unless given. */
+  /** The most that the answer may hold, bytes; 16 MiB unless given. */
   readonly maxBytes?: number;
   /** What errors speak of after "Cannot"; method and URL unless given. */
   readonly what?: string;
@@ -43,13 +49,16 @@ export interface HttpResponse {
 /**
  * Sends a request and reads its whole answer.
  *
- * @throws TransientError if there was no whole answer within the deadline; RejectedError if the answer is too large; the
- * signal's reason if it was aborted
+ * @throws TransientError if there was no whole answer within the deadline; RejectedError if the answer is too large, or
+ * the URL too long to be sent; the signal's reason if it was aborted
  */
 export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
   signal.throwIfAborted();
   const { method, url, headers, body, client, deadlineMs, maxBytes = MAX_BODY_BYTES } = request;
-  const what = request.what ?? `${method} ${url.origin}${url.pathname}`;
+  const what = request.what ?? `${method} ${shownUrl(url)}`;
+  if (url.href.length > MAX_URL_LENGTH) {
+    throw new RejectedError(`Cannot ${what}: its URL is longer than ${MAX_URL_LENGTH} characters`, 0, "TOO_LONG");
+  }
   using deadline = new Deadline(deadlineMs, signal);
   try {
     const response = await fetch(url, {
@@ -85,14 +94,17 @@ async function textOf(response: Response, what: string, maxBytes: number, signal
   const decoder = new TextDecoder();
   const parts: string[] = [];
   let bytes = 0;
+  // Not believed: only told.
+  const toldBytes = Number(response.headers.get("content-length") ?? 0);
   try {
     for (;;) {
       const { done, value } = await Promise.race([reader.read(), aborted]);
       if (done) break;
       bytes += value.byteLength;
       if (bytes > maxBytes) {
-        const limit = `${Math.round(maxBytes / 1_048_576)} MiB`;
-        throw new RejectedError(`Cannot ${what}: the answer is larger than ${limit}`, response.status, "TOO_LARGE");
+        const size = toldBytes > bytes ? ` of ${mebibytes(toldBytes)}` : "";
+        const reason = `the answer${size} is larger than ${mebibytes(maxBytes)}`;
+        throw new RejectedError(`Cannot ${what}: ${reason}`, response.status, TOO_LARGE);
       }
       parts.push(decoder.decode(value, { stream: true }));
     }
@@ -106,6 +118,10 @@ async function textOf(response: Response, what: string, maxBytes: number, signal
   }
 }
 
+function mebibytes(bytes: number): string {
+  return `${Math.round(bytes / 1_048_576)} MiB`;
+}
+
 /** Whether `fetch` failed below HTTP. A bad resource is a client that was closed by another request just now. */
 export function isNetworkFailure(error: unknown): error is Error {
   return error instanceof TypeError || error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Http;
@@ -114,8 +130,18 @@ export function isNetworkFailure(error: unknown): error is Error {
 /** The end of Deno's chain of reasons, such as `Connection refused` or `invalid peer certificate: UnknownIssuer`. */
 export function networkReason(error: Error, url: URL): string {
   const { message } = error.cause instanceof Error ? error.cause : error;
-  const rest = message.split(url.href).at(-1) ?? message;
-  return rest.replace(/^\)?( \([^)]*\))?: (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
+  const [before = "", ...after] = message.split(url.href);
+  const rest = (after.at(-1) ?? before)
+    .replace(/^\)?( \([^)]*\))?: (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
+  // Where nothing comes after the URL, the reason is before it, such as `Invalid URL`.
+  const reasons = [rest, before.replace(/ for url \($/, "")].map((each) => each.replace(/^\)$/, "").trim());
+  return reasons.find((each) => each !== "") ?? error.name;
+}
+
+/** A URL as messages show it: without its query, which may hold secrets, and not at any length. */
+export function shownUrl({ origin, pathname }: URL): string {
+  const shown = `${origin}${pathname}`;
+  return shown.length > MAX_SHOWN_LENGTH ? `${shown.slice(0, MAX_SHOWN_LENGTH)}…` : shown;
 }
 
 /**

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../lib/errors.ts";
-import { redirectOf, retryAfterMs, sendHttp } from "../lib/http.ts";
+import { networkReason, redirectOf, retryAfterMs, sendHttp } from "../lib/http.ts";
 
 const never = new AbortController().signal;
 
@@ -79,9 +79,42 @@ Deno.test("sendHttp() refuses an answer that is larger than permitted", async ()
   await using server = serve(() => new Response("x".repeat(2_000_000)));
   await assert.rejects(get(server.url, never, { maxBytes: 1_048_576 }), (error: Error) => {
     assert.ok(error instanceof RejectedError && error.code === "TOO_LARGE");
-    assert.match(error.message, /the answer is larger than 1 MiB$/);
+    assert.match(error.message, /the answer of 2 MiB is larger than 1 MiB$/);
     return true;
   });
+});
+
+Deno.test("sendHttp() refuses a URL that is too long to be sent, and shows little of it", async () => {
+  await using server = serve(() => new Response());
+  for (const long of [`${server.url.origin}/?a=${"x".repeat(70_000)}`, `${server.url.origin}/${"x".repeat(70_000)}`]) {
+    await assert.rejects(get(new URL(long)), (error: Error) => {
+      assert.ok(error instanceof RejectedError && error.status === 0);
+      assert.match(
+        error.message,
+        /^Cannot GET http:\/\/127\.0\.0\.1:\d+\/(x+…)?: its URL is longer than 65534 characters$/,
+      );
+      assert.ok(error.message.length < 400);
+      return true;
+    });
+  }
+});
+
+Deno.test("networkReason() is never empty, and repeats no URL", async (t) => {
+  const url = new URL("http://a.example/path?secret=1");
+  const rows: [message: string, reason: string][] = [
+    [
+      `error sending request for url (${url}): client error (Connect): tcp connect error: Connection refused (os error 111)`,
+      "tcp connect error: Connection refused",
+    ],
+    [`Invalid URL ${url}`, "Invalid URL"],
+    [`error sending request for url (${url})`, "error sending request"],
+    [`${url}`, "TypeError"],
+    ["", "TypeError"],
+    ["Bad resource ID", "Bad resource ID"],
+  ];
+  for (const [message, reason] of rows) {
+    await t.step(reason, () => assert.equal(networkReason(new TypeError(message), url), reason));
+  }
 });
 
 Deno.test("sendHttp() says why a server cannot be reached", async () => {

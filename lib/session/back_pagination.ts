@@ -12,7 +12,7 @@ import type { Gap, NewEvent, Store } from "../store/mod.ts";
 import type { RefusedEvent } from "./facts.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 import { HomeserverRetry, type HomeserverRetryOptions } from "./sync_loop.ts";
-import { messageOf, refusal, timelineFilter } from "./sync_response.ts";
+import { messageOf, refusal, timelineFilter, token } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 /** Events a page. */
@@ -127,6 +127,7 @@ export class BackPagination {
       }
       const next = text(page["end"]);
       if (next === undefined || next === from) return end();
+      if (token(next) === undefined) return end("the homeserver gave a token that is too long to be given back");
       if (seen.has(next)) return end("the homeserver gave a token for the second time");
       from = next;
     }

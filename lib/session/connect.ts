@@ -12,7 +12,7 @@ import { object } from "../json.ts";
 import type { CrossSigningKeys, Store, StoredSession } from "../store/mod.ts";
 import { exportIdentity } from "./cross_signing.ts";
 import { HomeserverClient } from "./homeserver_client.ts";
-import { fullUserId, logIn } from "./login.ts";
+import { deviceOfToken, fullUserId, logIn } from "./login.ts";
 import { CryptoMachine } from "./crypto_machine.ts";
 import { RestoreDetection } from "./restore_detection.ts";
 import { displayName } from "./own_names.ts";
@@ -173,6 +173,10 @@ async function publishKeys(
       await retry(async (signal) => {
         const keys = await listedKeys(machine, account, signal);
         if (keys !== undefined || !isNew) return keys;
+        const owner = await deviceOfToken(client, signal);
+        if (owner !== undefined && owner !== account.deviceId) {
+          throw new DeviceLost(`its token is that of another device, ${owner}`);
+        }
         // What was just uploaded may be unknown yet to the part of the homeserver that is asked.
         throw new TransientError("Cannot go on: the homeserver does not list the keys of our new device yet");
       }, signal),

@@ -8,7 +8,7 @@
 import { getLogger } from "@logtape/logtape";
 import { type Clock, systemClock, waitAfter } from "../async.ts";
 import { RejectedError, TokenRefused, TransientError } from "../errors.ts";
-import { type HttpRequest, type HttpResponse, redirectOf, retryAfterMs, sendHttp } from "../http.ts";
+import { type HttpRequest, type HttpResponse, redirectOf, retryAfterMs, sendHttp, shownUrl } from "../http.ts";
 import { count, type Json, parseObject, text } from "../json.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
@@ -81,10 +81,11 @@ export class HomeserverClient implements Disposable {
    */
   async send(request: Request, signal: AbortSignal): Promise<{ readonly json: Json; readonly body: string }> {
     const { body, deadlineMs = REQUEST_DEADLINE_MS, method } = request;
-    const what = `${method} ${this.baseUrl}${request.path}`;
+    const url = this.#url(request);
+    const what = `${method} ${shownUrl(url)}`;
     const sent = {
       method,
-      url: this.#url(request),
+      url,
       headers: this.#headers(request),
       body: body === undefined || typeof body === "string" || body instanceof URLSearchParams
         ? body
@@ -112,7 +113,7 @@ export class HomeserverClient implements Disposable {
    */
   async exchange(request: Omit<HttpRequest, "client">, signal: AbortSignal): Promise<HttpResponse> {
     const response = await sendHttp({ ...request, client: this.#client }, signal);
-    const what = `${request.method} ${request.url.origin}${request.url.pathname}`;
+    const what = `${request.method} ${shownUrl(request.url)}`;
     log.debug("answered {status}: {what}", { what, status: response.status });
     return response;
   }
@@ -169,11 +170,13 @@ function readAnswer(what: string, path: string, response: HttpResponse, baseUrl:
   if (status === 401 && (code === "M_UNKNOWN_TOKEN" || code === "M_MISSING_TOKEN")) {
     throw new TokenRefused(json?.["soft_logout"] === true);
   }
-  // A homeserver gives a code with every refusal, or flows of authentication; what has neither comes from a proxy.
-  const isFromProxy = code === "" && json?.["flows"] === undefined && path.startsWith("/_matrix/");
+  // A homeserver gives a code with every refusal, or flows of authentication; what has neither comes from a proxy. That
+  // a URL or the headers are too long will not change, whoever says so.
+  const isFromProxy = code === "" && json?.["flows"] === undefined && path.startsWith("/_matrix/") &&
+    status !== 414 && status !== 431;
   const message = `Cannot ${what}: ${status} ${code}`.trimEnd();
   if (status === 429 || status >= 500 || isFromProxy) {
-    throw new TransientError(message, { retryAfterMs: retryAfter(response.headers, json) });
+    throw new TransientError(message, { retryAfterMs: retryAfter(response.headers, json), status });
   }
   throw new RejectedError(message, status, code, json);
 }

@@ -186,6 +186,21 @@ async function owner(
 }
 
 /**
+ * The device that the access token in use belongs to; undefined if the homeserver does not tell.
+ *
+ * @throws TransientError | TokenRefused
+ */
+export async function deviceOfToken(client: HomeserverClient, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/account/whoami" }, signal);
+    return text(json["device_id"]);
+  } catch (error) {
+    if (error instanceof RejectedError) return undefined;
+    throw error;
+  }
+}
+
+/**
  * Ends the login of the access token in use; its device is gone then.
  *
  * @throws TransientError if the homeserver could not be asked; a token that is already refused is no error

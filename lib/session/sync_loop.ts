@@ -8,10 +8,12 @@
 import { getLogger } from "@logtape/logtape";
 import { Backoff, type BackoffPolicy, type Clock, retry, sleep, Throttle } from "../async.ts";
 import { RejectedError, TransientError } from "../errors.ts";
+import { TOO_LARGE } from "../http.ts";
 import { type Json, text } from "../json.ts";
 import type { RoomState } from "../store/mod.ts";
 import { type HomeserverClient, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
-import { syncFilter } from "./sync_response.ts";
+import { withMembers } from "./reduced_sync.ts";
+import { syncFilter, token } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -43,10 +45,13 @@ export interface HomeserverRetryOptions {
 export class HomeserverRetry {
   readonly #backoff: Backoff;
   readonly #retryOptions: HomeserverRetryOptions;
+  readonly #isRetryable: (error: unknown) => error is Error;
 
-  constructor(retryOptions: HomeserverRetryOptions) {
+  /** @param isRetryable failures that are worth another try; all of the homeserver unless said otherwise */
+  constructor(retryOptions: HomeserverRetryOptions, isRetryable = isHomeserverFailure) {
     this.#backoff = new Backoff(retryOptions.policy);
     this.#retryOptions = retryOptions;
+    this.#isRetryable = isRetryable;
   }
 
   /** Does it, again after each failure of the homeserver. */
@@ -59,7 +64,7 @@ export class HomeserverRetry {
       },
       {
         backoff: this.#backoff,
-        isRetryable: isHomeserverFailure,
+        isRetryable: this.#isRetryable,
         sleep: this.#retryOptions.sleep ?? sleep,
         onRetry: (error, waitMs) => {
           this.#retryOptions.onWait(waitMs);
@@ -79,8 +84,18 @@ function isHomeserverFailure(error: unknown): error is Error {
   return error instanceof TransientError || error instanceof RejectedError;
 }
 
+function isTooLarge(error: unknown): error is Error {
+  return error instanceof RejectedError && error.code === TOO_LARGE;
+}
+
+/** Whether a poll failed for its token: by what the homeserver says of it, or because no URL with it comes through. */
+function refusesToken(error: unknown): boolean {
+  if (error instanceof TransientError) return error.status === 400 || error.status === 413;
+  return error instanceof RejectedError && error.code !== TOO_LARGE && [0, 400, 413, 414, 431].includes(error.status);
+}
+
 /**
- * Polls until the signal ends it.
+ * Polls until the signal ends it. An answer that is too large is asked for again with less in it, and never given up.
  *
  * @param receive handles an answer; the next poll begins when it is through
  */
@@ -93,13 +108,14 @@ export async function syncLoop(
   signal: AbortSignal,
 ): Promise<never> {
   const work = new HomeserverRetry(retryOptions);
+  const patient = { ...retryOptions, policy: { ...retryOptions.policy, maxFailures: Infinity } };
+  const reducing = new HomeserverRetry(patient, isTooLarge);
   const polls = new Polls();
   // A poll is held until there is news; a server that answers at once, again and again, must not keep us busy.
   const throttle = new Throttle({ burst: 50, everyMs: 100 });
   let refusals = 0;
   const failed = (error: unknown): never => {
-    const isOfToken = error instanceof RejectedError && error.status === 400 && rooms.syncToken() !== undefined;
-    refusals = isOfToken ? refusals + 1 : 0;
+    refusals = refusesToken(error) && rooms.syncToken() !== undefined ? refusals + 1 : 0;
     if (refusals === REFUSALS_OF_TOKEN) {
       rooms.forgetAll();
       log.warning("restarted syncing, so commands sent in between are ignored: {reason}", {
@@ -111,7 +127,12 @@ export async function syncLoop(
   for (;;) {
     await throttle.turn(signal);
     await work.run(async (signal) => {
-      const answer = await poll(client, rooms, self, polls, signal).catch(failed);
+      const polling = { client, rooms, self, polls };
+      const answer = await poll(polling, false, signal).catch((error) => {
+        if (!isTooLarge(error)) throw error;
+        log.warning("asking for less: {reason}", { reason: error.message });
+        return reducing.run((signal) => poll(polling, true, signal), signal);
+      }).catch(failed);
       refusals = 0;
       await receive(answer);
       polls.wentWell();
@@ -119,25 +140,33 @@ export async function syncLoop(
   }
 }
 
+interface Polling {
+  readonly client: HomeserverClient;
+  readonly rooms: RoomState;
+  readonly self: string;
+  readonly polls: Polls;
+}
+
 async function poll(
-  client: HomeserverClient,
-  rooms: RoomState,
-  self: string,
-  polls: Polls,
+  { client, rooms, self, polls }: Polling,
+  isReduced: boolean,
   signal: AbortSignal,
 ): Promise<Json> {
   const since = rooms.syncToken();
   const inFull = rooms.tokenIsAdopted();
   const { heldMs, deadlineMs } = polls.next(since !== undefined && !inFull);
   const query = {
-    filter: syncFilter(self),
+    filter: syncFilter(self, isReduced),
     since,
     timeout: String(heldMs),
     full_state: inFull ? "true" : undefined,
   };
   const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/sync", query, deadlineMs }, signal);
   if (!text(json["next_batch"])) throw new TransientError("Cannot sync: the answer has no next_batch");
-  return json;
+  if (!token(json["next_batch"])) {
+    throw new TransientError("Cannot sync: the answer's next_batch is too long to be given back");
+  }
+  return isReduced ? await withMembers(json, { client, rooms }, signal) : json;
 }
 
 /** Times of the next poll, by how the last ones went. */

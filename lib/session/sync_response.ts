@@ -21,25 +21,37 @@ const MAX_GAPS = 100;
 const MAX_INVITERS = 10;
 /** Of a user id (Matrix spec v1.16, appendices, 4.2.1). */
 const MAX_USER_ID_LENGTH = 255;
+/** Of a token as it stands in a URL: servers and proxies take URLs of 8,192 bytes, and there is a filter besides. */
+const MAX_TOKEN_LENGTH = 4_096;
 
 /** What we want of timelines, also of those that fill gaps; own messages would only wake us up. */
 export function timelineFilter(self: string): Json {
   return { types: TIMELINE_TYPES, not_senders: [self], limit: TIMELINE_LIMIT };
 }
 
-/** The filter of every sync (Matrix spec v1.16, client-server API, 6.2). Members are not loaded lazily: keys go to all. */
-export function syncFilter(self: string): string {
+/**
+ * The filter of a sync (Matrix spec v1.16, client-server API, 6.2). Members are not loaded lazily: keys go to all.
+ *
+ * @param isReduced asks for the least, where all would be too much: an event of each timeline, members only of who speaks
+ */
+export function syncFilter(self: string, isReduced = false): string {
   const nothing = { not_types: ["*"] };
   return JSON.stringify({
     presence: nothing,
     account_data: nothing,
     room: {
-      state: { types: STATE_TYPES },
-      timeline: timelineFilter(self),
+      state: { types: STATE_TYPES, ...(isReduced ? { lazy_load_members: true } : {}) },
+      timeline: { ...timelineFilter(self), ...(isReduced ? { limit: 1 } : {}) },
       ephemeral: nothing,
       account_data: nothing,
     },
   });
+}
+
+/** The value if it is a token (`next_batch`, `prev_batch`, `end`) that the server can be given back. */
+export function token(value: unknown): string | undefined {
+  const found = text(value);
+  return found !== undefined && encodeURIComponent(found).length <= MAX_TOKEN_LENGTH ? found : undefined;
 }
 
 /** What a sync response has changed, for those who want to look. */
@@ -155,14 +167,17 @@ export class SyncApplier {
     }
     // With another program's token, a room that is new to us is not new: the timeline begins where that one stopped.
     const joinedNow = entered && !rooms.tokenIsAdopted();
-    const from = joinedNow ? after : text(timeline["prev_batch"]);
+    const from = joinedNow ? after : token(timeline["prev_batch"]);
     if (joinedNow && from !== undefined) {
       // Our own join is not in this timeline (it is filtered); what came after it is found by reading backwards.
       rooms.addGap({ roomId, from, to: undefined });
       effect.gaps = true;
       return;
     }
-    if (timeline["limited"] === true && from !== undefined) this.#leaveGap(roomId, from, before, effect);
+    if (timeline["limited"] === true) {
+      if (from === undefined) rooms.cutHistory(roomId);
+      else this.#leaveGap(roomId, from, before, effect);
+    }
     const gap = rooms.openGap(roomId);
     for (const event of events) {
       this.#take(roomId, event, gap === undefined ? { state: "new" } : { state: "held", gap }, effect);

@@ -316,9 +316,12 @@ export class RoomState {
     return Number(this.#database.get("SELECT count(*) AS gaps FROM gaps WHERE room_id = ?", roomId)?.gaps);
   }
 
-  /** Notes that a part of a room's timeline can't be had, besides its gaps. */
+  /** Notes that a part of a room's timeline can't be had, besides its gaps; what was noted before is no news any more. */
   cutHistory(roomId: string): void {
-    this.#database.run("INSERT INTO cut_histories (room_id) VALUES (?)", roomId);
+    this.#database.transaction(() => {
+      this.#database.run("DELETE FROM cut_histories WHERE room_id = ?", roomId);
+      this.#database.run("INSERT INTO cut_histories (room_id) VALUES (?)", roomId);
+    });
   }
 
   /** The newest gap of a room, which events that arrive now are held behind. */
@@ -348,7 +351,7 @@ export class RoomState {
         );
       }
       this.#database.run("DELETE FROM gaps WHERE id = ?", id);
-      if (cutOff) this.#database.run("INSERT INTO cut_histories (room_id) VALUES (?)", gap.room_id ?? null);
+      if (cutOff) this.cutHistory(String(gap.room_id));
     });
   }
 

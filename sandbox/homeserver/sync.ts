@@ -129,7 +129,12 @@ function roomNews(
   const whole = since === undefined || newlyJoined || fullState;
   const stateUpTo = (first ?? Infinity) - 1;
   const state = whole ? room.stateBetween(0, stateUpTo) : more ? room.stateBetween(after, stateUpTo) : [];
-  const shown = state.filter((event) => passes(objectOf(filter["state"]), event));
+  const stateFilter = objectOf(filter["state"]);
+  const isLazy = stateFilter["lazy_load_members"] === true;
+  const spoken = new Set([userId, ...events.map(({ sender }) => sender)]);
+  const shown = state.filter((event) =>
+    passes(stateFilter, event) && !(isLazy && event.type === "m.room.member" && !spoken.has(event.state_key ?? ""))
+  );
   if (events.length === 0 && shown.length === 0 && !whole) return undefined;
   return {
     timeline: {

@@ -87,6 +87,11 @@ Deno.test("BackPagination ends where a server makes it go round, and notes that 
   assert.deepEqual([events, asked, isCutOff], [["$1", "$after"], ["p", "odd", "even"], true]);
 });
 
+Deno.test("BackPagination ends at a token that is too long to be given back, and notes that the history is cut off", async () => {
+  const { events, asked, isCutOff } = await fill(() => ({ chunk: [message("$1")], end: "x".repeat(5_000) }));
+  assert.deepEqual([events, asked, isCutOff], [["$1", "$after"], ["p"], true]);
+});
+
 Deno.test("BackPagination asks for a hundred pages at most, also for empty ones, and no faster than ten a second", async () => {
   const { asked, isCutOff, waits } = await fill((_, asked) => ({ chunk: [], end: `t${asked}` }));
   assert.deepEqual([asked.length, isCutOff], [100, true]);
@@ -104,13 +109,13 @@ Deno.test("BackPagination gives up what is refused or too large, and nothing els
       new ReadableStream({
         pull: (controller) => {
           chunks += 1;
-          if (chunks <= 66) controller.enqueue(chunk);
+          if (chunks <= 18) controller.enqueue(chunk);
           else controller.close();
         },
       }),
     );
   };
-  for (const [what, answer] of [["refused", refusal], ["larger than 64 MiB", large]] as const) {
+  for (const [what, answer] of [["refused", refusal], ["larger than 16 MiB", large]] as const) {
     await t.step(what, async () => {
       const { events, asked, isCutOff } = await fill((from) =>
         from === "p" ? { chunk: [message("$1")], end: "older" } : answer()

@@ -9,6 +9,7 @@ import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 import { openStore } from "../../lib/store/mod.ts";
 import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { Keycloak } from "../../sandbox/keycloak.ts";
+import { FaultProxy } from "../../testbed/proxy.ts";
 import { never, World } from "./world.ts";
 
 const self = "@toggle:localhost";
@@ -211,6 +212,23 @@ Deno.test("openSession() waits for a new device that is not listed yet, and logs
     await deviceOf(world);
     assert.equal(logins(world), 1);
   });
+});
+
+Deno.test("openSession() logs in again where a login has named a device that is not its token's", async () => {
+  await using world = new World();
+  world.retry = persistently(5);
+  await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+  world.url = proxy.url;
+  let answers = 0;
+  await proxy.begin({
+    kind: "rewrite",
+    when: ({ method, path }) => method === "POST" && path.endsWith("/login"),
+    rewrite: ({ status, body }) => ({ status, body: answers++ === 0 ? { ...body, device_id: "NOBODYS" } : body }),
+  });
+  const device = await deviceOf(world);
+  assert.notEqual(device, "NOBODYS");
+  assert.equal(logins(world), 2);
+  assert.ok(await keysOf(world, device));
 });
 
 Deno.test("openSession() takes a device for gone that was listed and is not any more", async () => {

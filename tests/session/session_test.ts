@@ -4,6 +4,7 @@ import { Secret } from "../../lib/config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors.ts";
 import type { Payload } from "../../lib/session/mod.ts";
 import { openStore } from "../../lib/store/mod.ts";
+import { FaultProxy, type StandingFault } from "../../testbed/proxy.ts";
 import { never, World } from "./world.ts";
 
 function body(payload: Payload | undefined): unknown {
@@ -344,6 +345,136 @@ Deno.test("Session syncs anew where the homeserver knows its sync token no more,
       assert.ok(running.store.rooms.isJoined(roomId, alice.userId));
       await running.say(roomId, "answer");
       await alice.until(() => alice.messages(roomId).some((message) => message.body === "answer") || undefined);
+    });
+  }
+});
+
+Deno.test("Session goes on without a sync token that it can't give back", async (t) => {
+  const refusing = (status: number): StandingFault => ({
+    kind: "answer",
+    status,
+    body: "<html>too long</html>",
+    when: ({ url }) => url.includes("since=refused"),
+  });
+  const rows: [what: string, token: string, fault: StandingFault | undefined][] = [
+    ["no request can hold it", "x".repeat(100_000), undefined],
+    ["a proxy finds the request too long, with 414", "refused", refusing(414)],
+    ["a proxy finds the request too long, with 431", "refused", refusing(431)],
+    ["a proxy finds the request too long, with 400", "refused", refusing(400)],
+  ];
+  for (const [what, token, fault] of rows) {
+    await t.step(what, async () => {
+      await using world = new World();
+      await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+      world.url = proxy.url;
+      using _fault = fault && proxy.also(fault);
+      const alice = await world.person("alice");
+      await using running = await world.open();
+      running.store.rooms.setSyncToken(token);
+      running.sync();
+      const roomId = await running.roomWith(alice);
+      await alice.say(roomId, "afterwards");
+      assert.deepEqual((await running.read(1)).map(body), ["afterwards"]);
+    });
+  }
+});
+
+Deno.test("Session does not take a sync token that is too long to be given back", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+  world.url = proxy.url;
+  await using running = (await world.open()).sync();
+  const roomId = await running.roomWith(alice);
+  let answers = 0;
+  await proxy.begin({
+    kind: "rewrite",
+    when: ({ path }) => path.endsWith("/sync"),
+    rewrite: ({ status, body }) => ({ status, body: answers++ < 7 ? { ...body, next_batch: "💥".repeat(400) } : body }),
+  });
+  await alice.say(roomId, "meanwhile");
+  // What was said is not lost, as it would be if syncing began anew.
+  assert.deepEqual((await running.read(1)).map(body), ["meanwhile"]);
+  assert.ok(answers > 7);
+});
+
+Deno.test("Session asks for less where the answer to a sync is too large, and knows all members all the same", async (t) => {
+  const large: StandingFault = {
+    kind: "answer",
+    status: 200,
+    body: { filler: "x".repeat(17 * 1_048_576) },
+    when: ({ url, path }) => path.endsWith("/sync") && !url.includes("lazy_load_members"),
+  };
+  await t.step("at its first sync", async () => {
+    await using world = new World();
+    const [alice, bert] = [await world.person("alice"), await world.person("bert")];
+    await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+    world.url = proxy.url;
+    const roomId = await alice.createRoom(["@toggle:localhost", bert.userId]);
+    await bert.join(roomId);
+    {
+      await using running = (await world.open()).sync();
+      await running.joined(roomId);
+    }
+    await Deno.remove(world.folder, { recursive: true });
+    await proxy.begin(large);
+    await using running = (await world.open()).sync();
+    await running.until(() => running.session.joinedRooms().includes(roomId) || undefined);
+    assert.deepEqual(running.store.rooms.joinedMembers(roomId).sort(), [
+      alice.userId,
+      bert.userId,
+      running.session.self,
+    ]);
+    await alice.say(roomId, "command");
+    assert.deepEqual((await running.read(1)).map(body), ["command"]);
+    await running.say(roomId, "answer");
+    const hasRead = () => bert.messages(roomId).some((message) => message.body === "answer") || undefined;
+    await bert.until(hasRead);
+  });
+  await t.step("after it was away, with somebody gone meanwhile", async () => {
+    await using world = new World();
+    const [alice, bert] = [await world.person("alice"), await world.person("bert")];
+    await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+    world.url = proxy.url;
+    const roomId = await alice.createRoom(["@toggle:localhost", bert.userId]);
+    await bert.join(roomId);
+    {
+      await using running = (await world.open()).sync();
+      await running.joined(roomId);
+    }
+    await bert.leave(roomId);
+    for (const text of ["1", "2", "3"]) await alice.say(roomId, text);
+    await proxy.begin(large);
+    await using running = (await world.open()).sync();
+    assert.deepEqual((await running.read(3)).map(body), ["1", "2", "3"]);
+    assert.deepEqual(running.store.rooms.joinedMembers(roomId).sort(), [alice.userId, running.session.self]);
+  });
+});
+
+Deno.test("Session does not end where each answer to a sync is too large, whatever its status", async (t) => {
+  for (const status of [200, 400]) {
+    await t.step(`with ${status}`, async () => {
+      await using world = new World();
+      world.maxFailures = 2;
+      const alice = await world.person("alice");
+      await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+      world.url = proxy.url;
+      let roomId: string;
+      {
+        await using running = (await world.open()).sync();
+        roomId = await running.roomWith(alice);
+      }
+      await alice.say(roomId, "meanwhile");
+      let times = 0;
+      await proxy.begin({
+        kind: "answer",
+        status,
+        body: { filler: "x".repeat(17 * 1_048_576) },
+        when: ({ path }) => path.endsWith("/sync") && times++ < 8,
+      });
+      await using running = (await world.open()).sync();
+      // Nothing was forgotten, so nothing is lost.
+      assert.deepEqual((await running.read(1)).map(body), ["meanwhile"]);
     });
   }
 });

@@ -32,6 +32,8 @@ export class World implements AsyncDisposable {
   retry: OpenSessionOptions["retry"] = (step, signal) => step(signal);
   /** By which address the operator knows the homeserver, if not by its own. */
   url: string | undefined;
+  /** From so many failures in a row on, a session ends, however soon they come; never, unless a test says otherwise. */
+  maxFailures = Infinity;
   /** Keys go only to devices that their owners have signed. */
   onlySignedDevices = false;
   /** How the operator logs in. */
@@ -59,7 +61,7 @@ export class World implements AsyncDisposable {
     const store = await openStore({ folder: this.folder, holder: { host: "test", pid: Deno.pid } });
     try {
       await store.openCrypto();
-      return new Running(store, await this.openSession(store));
+      return new Running(store, await this.openSession(store), this.maxFailures);
     } catch (error) {
       await store.close();
       throw error;
@@ -106,9 +108,12 @@ export class Running implements AsyncDisposable {
   readonly askedToVerify: string[] = [];
   #running: Promise<void> | undefined;
 
-  constructor(store: Store, session: Session) {
+  readonly #maxFailures: number;
+
+  constructor(store: Store, session: Session, maxFailures: number) {
     this.store = store;
     this.session = session;
+    this.#maxFailures = maxFailures;
   }
 
   /** Begins to sync; failures are waited out without waiting. `synced` is told of each response. */
@@ -141,7 +146,11 @@ export class Running implements AsyncDisposable {
         synced();
         changed();
       },
-      { policy: operatorPolicy(Infinity), onWait: () => {}, sleep: (_, signal) => sleep(1, signal) },
+      {
+        policy: { ...operatorPolicy(this.#maxFailures), minSpanMs: 0 },
+        onWait: () => {},
+        sleep: (_, signal) => sleep(1, signal),
+      },
       this.#end.signal,
     );
     this.#running.catch((error) => this.#watchers.forEach((look) => (this.#failure = error, look())));

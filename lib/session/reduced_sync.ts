@@ -1,0 +1,78 @@
+/**
+ * What a reduced sync leaves out: the members of rooms who have not spoken, which are asked for room by room.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { Throttle } from "../async.ts";
+import { RejectedError } from "../errors.ts";
+import { type Json, object, objects, text } from "../json.ts";
+import type { RoomState } from "../store/mod.ts";
+import { type HomeserverClient, path } from "./homeserver_client.ts";
+
+const log = getLogger(["openclaw-toggle", "session"]);
+
+/**
+ * The answer to a sync with lazily loaded members, completed: where a room is new to us, or its timeline has left
+ * something out, the members as they are now stand behind its state.
+ *
+ * @throws TransientError if the homeserver did not tell them
+ */
+export async function withMembers(
+  answer: Json,
+  { client, rooms }: { readonly client: HomeserverClient; readonly rooms: RoomState },
+  signal: AbortSignal,
+): Promise<Json> {
+  const join = object(object(answer["rooms"])["join"]);
+  const throttle = new Throttle({ burst: 10, everyMs: 100 });
+  const completed: [roomId: string, room: Json][] = [];
+  for (const [roomId, room] of objects(join)) {
+    const isKnown = rooms.get(roomId)?.membership === "join" && !rooms.tokenIsAdopted();
+    if (isKnown && object(room["timeline"])["limited"] !== true) continue;
+    await throttle.turn(signal);
+    const members = await membersOf(roomId, client, rooms, signal);
+    const state = object(room["state"]);
+    const events = state["events"];
+    completed.push([roomId, {
+      ...room,
+      state: { ...state, events: [...(Array.isArray(events) ? events : []), ...members] },
+    }]);
+  }
+  return {
+    ...answer,
+    rooms: { ...object(answer["rooms"]), join: { ...join, ...Object.fromEntries(completed) } },
+  };
+}
+
+/** Member events that lead from the members known so far to those of now; none if the homeserver does not tell them. */
+async function membersOf(
+  roomId: string,
+  client: HomeserverClient,
+  rooms: RoomState,
+  signal: AbortSignal,
+): Promise<Json[]> {
+  let joined: Map<string, Json>;
+  try {
+    const { json } = await client.send({
+      method: "GET",
+      path: path`/_matrix/client/v3/rooms/${roomId}/joined_members`,
+    }, signal);
+    joined = new Map(objects(json["joined"]));
+  } catch (error) {
+    if (!(error instanceof RejectedError)) throw error;
+    log.warning("knowing only those members of {room} who speak: {reason}", { room: roomId, reason: error.message });
+    return [];
+  }
+  const left = rooms.joinedMembers(roomId).filter((user) => !joined.has(user));
+  return [
+    ...left.map((user) => memberEvent(user, { membership: "leave" })),
+    ...[...joined].map(([user, profile]) =>
+      memberEvent(user, { membership: "join", displayname: text(profile["display_name"]) })
+    ),
+  ];
+}
+
+function memberEvent(user: string, content: Json): Json {
+  return { type: "m.room.member", state_key: user, sender: user, content };
+}
