@@ -41,6 +41,8 @@ const CORRUPT = 11;
 const FULL = 13;
 const CANNOT_OPEN = 14;
 const NOT_A_DATABASE = 26;
+/** The journal is moved into the main file from so many pages of 4 KiB on, which costs no more than later and in one go. */
+const MAX_WAL_PAGES = 128;
 /** Wrong use of SQL or a constraint: the database itself is well. */
 const HARMLESS = new Set([1, 18, 19, 20, 21, 25]);
 
@@ -190,6 +192,9 @@ function prepare(raw: DatabaseSync, schema: Schema, mayCreate: boolean): void {
   // What is read often is kept by those who read it.
   pragma("cache_size = -512");
   const mode = pragma("journal_mode = WAL");
+  pragma(`wal_autocheckpoint = ${MAX_WAL_PAGES}`);
+  // A large transaction is longer than that; the file shrinks afterwards.
+  pragma(`journal_size_limit = ${MAX_WAL_PAGES * 4_096}`);
   if (mode !== "wal") throw new Error(`SQLite keeps the journal mode ${mode}; WAL is needed`);
   raw.prepare("BEGIN IMMEDIATE").run();
   raw.prepare("COMMIT").run();

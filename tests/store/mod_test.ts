@@ -53,6 +53,30 @@ Deno.test("openStore() makes files for the owner alone, and leaves nothing but t
   assert.deepEqual(folder.files(), ["crypto-1.sqlite3", "key", "state.sqlite3"]);
 });
 
+Deno.test("a store's journals stay small, also after a large transaction", async () => {
+  await using folder = new Folder();
+  const store = await folder.life();
+  const journal = () => Deno.statSync(folder.file("state.sqlite3-wal")).size;
+  let most = 0;
+  const commit = (times: number) => {
+    for (let time = 0; time < times; time += 1) {
+      store.rooms.setSyncToken(`${time} ${"x".repeat(8_000)}`);
+      most = Math.max(most, journal());
+    }
+  };
+  commit(300);
+  // Half a megabyte, and the commit that goes beyond.
+  assert.ok(most < 600_000, `${most} bytes`);
+  store.transaction(() => {
+    for (let index = 0; index < 300; index += 1) {
+      store.rooms.addEvent({ ...event(`$${index}`), event: { body: "x".repeat(20_000) } }, { state: "new" });
+    }
+  });
+  assert.ok(journal() > 5_000_000);
+  commit(2);
+  assert.ok(journal() < 600_000, `${journal()} bytes`);
+});
+
 Deno.test("openStore() accepts what a mount makes of modes", async () => {
   await using folder = new Folder();
   (await folder.life()).account.save(session);
