@@ -110,7 +110,7 @@ export class Running implements AsyncDisposable {
 
   readonly #maxFailures: number;
 
-  constructor(store: Store, session: Session, maxFailures: number) {
+  constructor(store: Store, session: Session, maxFailures = Infinity) {
     this.store = store;
     this.session = session;
     this.#maxFailures = maxFailures;
