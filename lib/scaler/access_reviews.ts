@@ -1,5 +1,5 @@
 /**
- * Questions of the connection test: which server is this, who are we there, and what may we do. Nothing is changed.
+ * Read-only requests of the connection test: the server's version, our user name, and our permissions.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import type { KubernetesApi } from "./api.ts";
 import { namespacedPath, PLURALS, type Workload, workloadPath } from "./workloads.ts";
 
 /**
- * Version of the API server, such as `v1.35.4`; empty if it does not say.
+ * Returns the version of the API server, such as `v1.35.4`, or an empty string if the server doesn't report one.
  *
- * @throws TransientError if it cannot be reached; CredentialError | PermissionError | RejectedError
+ * @throws TransientError if the server can't be reached; PermissionError | RejectedError
  */
 export async function serverVersion(api: KubernetesApi, signal: AbortSignal): Promise<string> {
   const call = { verb: "get", resource: "the version", method: "GET", path: "/version" } as const;
@@ -20,10 +20,10 @@ export async function serverVersion(api: KubernetesApi, signal: AbortSignal): Pr
 }
 
 /**
- * User name that the API server knows us by, such as `system:serviceaccount:clawdbot:openclaw-toggle`
- * (Kubernetes API, SelfSubjectReview, from 1.28); empty if it does not say.
+ * Returns the user name that the API server knows us by, such as `system:serviceaccount:clawdbot:openclaw-toggle`
+ * (Kubernetes API, SelfSubjectReview, since 1.28), or an empty string if the server doesn't report one.
  *
- * @throws NotFoundError on an older server; TransientError | CredentialError | PermissionError | RejectedError
+ * @throws NotFoundError on an older server; TransientError | PermissionError | RejectedError
  */
 export async function whoAmI(api: KubernetesApi, signal: AbortSignal): Promise<string> {
   const body: V1SelfSubjectReview = { apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" };
@@ -37,21 +37,21 @@ export async function whoAmI(api: KubernetesApi, signal: AbortSignal): Promise<s
   return status?.userInfo?.username ?? "";
 }
 
-/** An answer of {@linkcode canI}. */
+/** Result of {@linkcode canI}. */
 export interface Permission {
-  /** It is permitted. */
+  /** Whether the permission is granted. */
   readonly allowed: boolean;
-  /** What was asked about, such as `deployments.apps/scale "clawdbot" in namespace "clawdbot"`. */
+  /** The resource that was checked, such as `deployments.apps/scale "clawdbot" in namespace "clawdbot"`. */
   readonly resource: string;
 }
 
 /**
- * Whether we hold a permission on a workload, or on the pods or Events of its namespace (Kubernetes API,
+ * Checks a permission on a workload, or on the pods or Events of its namespace (Kubernetes API,
  * SelfSubjectAccessReview).
  *
  * @param verb such as `get`, `patch`, `watch`
  * @param on `scale`, `pods`, `events`, or undefined for the workload itself
- * @throws TransientError | CredentialError | PermissionError | RejectedError
+ * @throws TransientError | PermissionError | RejectedError
  */
 export async function canI(
   api: KubernetesApi,

@@ -1,6 +1,6 @@
 /**
- * One request to a Kubernetes API server, or one watch: credentials, a deadline over headers and body, and errors of
- * this program's classes. The one place that looks at the status codes of the Kubernetes API.
+ * Kubernetes API client: single requests and watches, with credentials, a deadline over headers and body, and errors
+ * mapped to this program's classes. No other file looks at status codes of the Kubernetes API.
  *
  * @module
  */
@@ -19,51 +19,54 @@ import { type HttpResponse, isNetworkFailure, networkReason, retryAfterMs, sendH
 import { type Json, object, parseObject, text } from "../json.ts";
 import type { Cluster, Connection } from "./credentials.ts";
 
-/** Of an event that a watch tells, or of a refusal, characters; etcd takes objects of up to 1.5 MiB. */
+/** Longest watch event or error body, in characters. etcd accepts objects of up to 1.5 MiB. */
 const MAX_OBJECT_LENGTH = 8 * 1_024 * 1_024;
 
-/** What is tried, as errors speak of it. */
+/** An operation, as error messages name it. */
 export interface Action {
   /** Kubernetes verb: `get`, `patch`, `create`. */
   readonly verb: string;
-  /** On what, such as `deployments.apps "clawdbot" in namespace "clawdbot"`. */
+  /** Resource, such as `deployments.apps "clawdbot" in namespace "clawdbot"`. */
   readonly resource: string;
 }
 
-/** A request. */
+/** One request to the API server. */
 export interface Call extends Action {
   /** HTTP method. */
   readonly method: "GET" | "POST" | "PATCH";
-  /** Path and query, beginning with a slash. */
+  /** Path and query, with a leading slash. */
   readonly path: string;
-  /** Sent as JSON; of a PATCH as a merge patch (RFC 7386). */
+  /** Sent as JSON. A PATCH sends it as a merge patch (RFC 7386). */
   readonly body?: unknown;
 }
 
-/** Settings of a {@linkcode KubernetesApi}. */
+/** Options of {@linkcode KubernetesApi}. */
 export interface ApiOptions {
-  /** Milliseconds in which headers and body of an answer must have come; 10,000 unless given. */
+  /** Deadline for headers and body of a response, in milliseconds. Default: 10,000. */
   readonly deadlineMs?: number;
-  /** Seconds after which the server is asked to end a watch; 180 unless given. */
+  /** Seconds after which the server is asked to end a watch. Default: 180. */
   readonly watchSeconds?: number;
-  /** Told after each request whether the server has answered it, be it with a refusal. */
+  /** Called after each request: true if the server responded, even with an error status. */
   readonly onOutcome?: (answered: boolean) => void;
   /** Wall clock, milliseconds since the epoch. */
   readonly now?: () => number;
 }
 
-/** What requests need of a {@linkcode Cluster}. */
+/** The part of {@linkcode Cluster} that requests need. */
 export type ClusterAccess = Pick<Cluster, "server" | "context" | "connect" | "refused">;
 
-/** What a watch tells (Kubernetes API, meta/v1 WatchEvent). */
+/** An event of a watch (Kubernetes API, meta/v1 WatchEvent). */
 export interface WatchEvent {
-  /** Such as `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`; first of all `BEGUN`, which is ours: the watch is permitted. */
+  /**
+   * `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK` and so on. The first one is `BEGUN`, which is ours: the server has
+   * accepted the watch.
+   */
   readonly type: string;
-  /** The object as it is now. */
+  /** The object in its current state. */
   readonly object: Json;
 }
 
-/** A Kubernetes API server that requests can be made to. It does not own the cluster that it is given. */
+/** Client of one Kubernetes API server. It doesn't own the cluster that it is given. */
 export class KubernetesApi {
   readonly #cluster: ClusterAccess;
   readonly #deadlineMs: number;
@@ -71,7 +74,7 @@ export class KubernetesApi {
   readonly #onOutcome: (answered: boolean) => void;
   readonly #now: () => number;
 
-  /** Of a cluster; nothing is asked yet. */
+  /** Makes a client. Sends nothing. */
   constructor(cluster: ClusterAccess, options: ApiOptions = {}) {
     this.#cluster = cluster;
     this.#deadlineMs = options.deadlineMs ?? 10_000;
@@ -91,10 +94,11 @@ export class KubernetesApi {
   }
 
   /**
-   * Makes a request and returns the object that came back. Refused credentials are taken from their source anew, once.
+   * Sends a request and returns the object in the response. On 401 it reads the credentials again and retries once.
    *
-   * @throws TransientError also where the credentials are refused, or the answer is not from a Kubernetes API: either may
-   * be over soon; PermissionError | NotFoundError | ConflictError | RejectedError; the signal's reason if it was aborted
+   * @throws TransientError, also if the credentials are refused or the response is not from a Kubernetes API, because
+   * both may be temporary; PermissionError | NotFoundError | ConflictError | RejectedError; the signal's reason if it
+   * is aborted
    */
   async request(call: Call, signal: AbortSignal): Promise<Json> {
     try {
@@ -115,11 +119,11 @@ export class KubernetesApi {
   }
 
   /**
-   * Yields what a watch tells, until it ends: because the server ends it, or has forgotten what it is to begin with
-   * (410), or the connection breaks, or is dead. What was missed then is told by reading anew.
+   * Yields the events of a watch. Returns when the server ends the watch or reports that the resourceVersion is too old
+   * (410), or when the connection breaks or stalls. The caller then reads the object again, to catch up.
    *
-   * @param call its path has a query already
-   * @throws TransientError | PermissionError | NotFoundError | RejectedError; the signal's reason if it was aborted
+   * @param call its path must already have a query
+   * @throws TransientError | PermissionError | NotFoundError | RejectedError; the signal's reason if it is aborted
    */
   async *watch(call: Call, signal: AbortSignal): AsyncGenerator<WatchEvent, void> {
     signal.throwIfAborted();
@@ -134,7 +138,7 @@ export class KubernetesApi {
       );
       hasBegun = true;
       yield { type: "BEGUN", object: {} };
-      // A server that is there ends the watch in time; of a connection that is dead one would hear nothing.
+      // A live server ends the watch by itself within `watchSeconds`. A dead connection would stay silent forever.
       deadline.extend(this.#watchSeconds * 1_000 + this.#deadlineMs);
       for await (const event of linesOf(stream, deadline.signal)) {
         const watched = parseObject(event);
@@ -149,7 +153,7 @@ export class KubernetesApi {
       if (hasBegun && (isNetworkFailure(error) || deadline.signal.aborted)) return;
       throw deadline.signal.aborted ? deadline.signal.reason : error;
     } finally {
-      // Whoever reads the watch may have stopped in the middle of it.
+      // The consumer may have left its loop before the stream ended.
       deadline.cancel();
     }
   }
@@ -174,7 +178,9 @@ export class KubernetesApi {
     }
   }
 
-  /** The answer to a request, if it is a success; where the credentials are refused, to the same with new ones. */
+  /**
+   * Sends a request and returns the response if it succeeded. On 401 it sends the request again with new credentials.
+   */
   async #exchange<Answer extends HttpResponse>(
     call: Call,
     send: (connection: Connection) => Promise<Answer>,
@@ -206,13 +212,13 @@ export class KubernetesApi {
         throw new TransientError(`${cannot(call)}: no credentials within ${this.#deadlineMs / 1_000} s`);
       }
       if (!(error instanceof ConfigError || error instanceof CredentialError)) throw error;
-      // They were good once, when the cluster was opened, and the files may be mended while we run.
+      // They were valid when the cluster was opened, and the files may be repaired while we run: not final.
       throw new TransientError(`${cannot(call)}: ${error.message}`, { cause: error });
     }
   }
 }
 
-/** A body as it comes. */
+/** A response body. */
 type Stream = ReadableStream<Uint8Array<ArrayBuffer>>;
 
 function requestOf({ method, path, body }: Call, { server, headers, client }: Connection) {
@@ -231,7 +237,7 @@ function isSame(one: Connection, other: Connection): boolean {
   return one.client === other.client && JSON.stringify(one.headers) === JSON.stringify(other.headers);
 }
 
-/** Lines that are complete. */
+/** Splits a stream into lines; an incomplete last line is dropped. */
 async function* linesOf(stream: Stream, signal: AbortSignal): AsyncGenerator<string> {
   let rest = "";
   for await (const chunk of chunksOf(stream, signal)) {
@@ -253,7 +259,10 @@ async function textOf(stream: Stream, signal: AbortSignal): Promise<string> {
   return whole;
 }
 
-/** Once the response itself is garbage, its signal does not reach its body any more (Deno 2.9.6); that of a pipe does. */
+/**
+ * Once the Response has been garbage-collected, its signal no longer reaches its body (Deno 2.9.6). The pipe's signal
+ * does.
+ */
 function chunksOf(stream: Stream, signal: AbortSignal): ReadableStream<string> {
   return stream.pipeThrough(new TextDecoderStream(), { signal });
 }
@@ -263,10 +272,10 @@ function cannot({ verb, resource }: Action): string {
 }
 
 /**
- * Makes the error for an answer that is no success.
+ * Maps an unsuccessful response to an error.
  *
- * 403, 404 and 409 mean what Kubernetes means by them only if a Status object says so. A proxy or a wrong address in
- * between answers with the same numbers; it may be gone in a moment, so that is no refusal.
+ * 403, 404 and 409 have Kubernetes' meaning only if the body is a Status object. A proxy or a wrong address can answer
+ * with the same codes, perhaps only for a moment, so such a response is transient.
  *
  * @param nowMs milliseconds since the epoch, for a Retry-After that is a date
  */
@@ -287,13 +296,16 @@ export function errorOf(action: Action, { status, headers, body }: HttpResponse,
   return new RejectedError(answered, status, reason ?? "");
 }
 
-/** A Status object that came by a watch, as if it had been the answer to a request. */
+/** Turns a Status object from a watch into the response that a plain request would have got. */
 function statusResponse(status: Json): HttpResponse {
   const code = typeof status.code === "number" ? status.code : 500;
   return { status: code, headers: new Headers(), body: JSON.stringify(status) };
 }
 
-/** `reason` of a Status object (Kubernetes API, meta/v1): a word, empty if it has none; undefined if this is no Status. */
+/**
+ * Reads `reason` of a Status object (Kubernetes API, meta/v1): one word, or "" if it has none. Returns undefined if the
+ * body is not a Status.
+ */
 function reasonOf(body: string): string | undefined {
   const status = parseObject(body);
   if (status?.kind !== "Status") return undefined;

@@ -1,6 +1,6 @@
 /**
- * Logs in by an exec plugin or by OIDC, as client-node does it. Importing this file loads client-node, which costs some 80
- * MB of memory.
+ * Gets credentials from an exec plugin or an OIDC provider, through client-node. Importing this file loads client-node,
+ * which costs about 80 MB of memory.
  *
  * @module
  */
@@ -11,15 +11,15 @@ import { CredentialError } from "../errors.ts";
 import { type Json, list } from "../json.ts";
 import { nameOf } from "./credentials.ts";
 
-/** What a plugin gives. */
+/** Credentials that a plugin returned. */
 export interface PluginCredentials {
-  /** Bearer token; empty if it gave none. */
+  /** Bearer token; empty if the plugin returned none. */
   readonly token: string;
-  /** Client certificate and its key. */
+  /** Client certificate and its key, in PEM. */
   readonly client: { readonly cert: string; readonly key: string } | undefined;
 }
 
-/** A way to log in that has to be gone through. What it gave is kept until it expires. */
+/** An exec plugin or OIDC provider. Its credentials are cached until they expire. */
 export class CredentialPlugin {
   readonly #config = new KubeConfig();
   readonly #what: string;
@@ -30,7 +30,7 @@ export class CredentialPlugin {
     this.#config.loadFromClusterAndUser({ name: "cluster", server: "https://localhost", skipTLSVerify: false }, user);
   }
 
-  /** Runs a program; whether that is permitted has been seen to. */
+  /** Runs an exec plugin. The caller has checked that the program may be run. */
   static exec(exec: Json & { readonly command: string }, cluster: Json): CredentialPlugin {
     const { apiVersion, provideClusterInfo } = exec;
     const spec = { interactive: false, ...provideClusterInfo === true ? { cluster } : {} };
@@ -40,7 +40,7 @@ export class CredentialPlugin {
     return new CredentialPlugin({ name: "user", exec: { ...exec, env } }, what);
   }
 
-  /** Asks an OpenID provider for a new token when the one that is there has expired. */
+  /** Asks an OpenID provider for a new token when the current one has expired. */
   static oidc(provider: Json): CredentialPlugin {
     return new CredentialPlugin(
       { name: "user", authProvider: structuredClone(provider) },
@@ -49,13 +49,13 @@ export class CredentialPlugin {
   }
 
   /**
-   * What the plugin gives, or gave if that has not expired. Whoever asks while it is asked gets the same answer.
+   * Returns the cached credentials, or new ones if those have expired. Concurrent callers share one request.
    *
-   * @throws CredentialError if it fails; the signal's reason
+   * @throws CredentialError if the plugin fails; the signal's reason
    */
   async read(signal: AbortSignal): Promise<PluginCredentials> {
     this.#under ??= this.#ask().finally(() => this.#under = undefined);
-    // client-node's methods take no signal.
+    // client-node's methods don't take a signal.
     const { promise: aborted, reject } = Promise.withResolvers<never>();
     const abort = (): void => reject(signal.reason);
     signal.addEventListener("abort", abort, { once: true });

@@ -1,60 +1,64 @@
 /**
- * What requests to a cluster carry. Its sources are files that change while we run, such as a ServiceAccount's token and
- * authority: they are read for each request, and when what connections are made with has changed, new connections are.
+ * Credentials and connections for a cluster. The credentials come from files that change while we run, such as a
+ * ServiceAccount's token and CA certificate. They are read before every request; if the TLS options have changed, new
+ * connections are made.
  *
  * @module
  */
 
 import { ConfigError, CredentialError } from "../errors.ts";
 
-/** What requests to a cluster carry, as it stands in its sources now. */
+/** Credentials for a cluster, as last read from their source. */
 export interface Credentials {
-  /** Base URL of the API server, without a slash at its end. */
+  /** Base URL of the API server, without a trailing slash. */
   readonly server: string;
-  /** Authorization and impersonation; a name may come several times. */
+  /** Authorization and impersonation headers. A name may occur more than once. */
   readonly headers: readonly Header[];
-  /** What connections are made with. */
+  /** TLS and proxy settings of connections. */
   readonly tls: TlsOptions;
 }
 
-/** A header of a request. */
+/** A request header. */
 export type Header = readonly [name: string, value: string];
 
-/** What connections are made with, in PEM. */
+/** TLS and proxy settings of connections; certificates and key are PEM. */
 export interface TlsOptions {
-  /** Authorities that are trusted besides the well-known ones. */
+  /** CA certificates trusted in addition to the well-known ones. */
   readonly caCerts: readonly string[];
   /** Client certificate, with its key. */
   readonly client?: { readonly cert: string; readonly key: string } | undefined;
-  /** Proxy to go through. */
+  /** Proxy to connect through. */
   readonly proxyUrl?: string | undefined;
 }
 
-/** Where credentials come from. */
+/** A source of credentials. */
 export interface CredentialSource {
   /** Name of the kubeconfig's context, or `in-cluster`. */
   readonly context: string;
   /**
-   * The credentials as they are now.
+   * Reads the current credentials.
    *
-   * @throws ConfigError if they cannot be used; CredentialError if a token or a credential plugin is not to be had
+   * @throws ConfigError if they can't be used; CredentialError if a token can't be read or a credential plugin fails
    */
   read(signal: AbortSignal): Promise<Credentials>;
-  /** They were refused: what was kept, such as the answer of a credential plugin, is to be had anew by the next read. */
+  /**
+   * Reports that the credentials were refused. The next read discards cached ones, such as those of a credential
+   * plugin.
+   */
   refused(): void;
 }
 
-/** What one request is made with; to be disposed of when the request is over. */
+/** What one request is sent with. Dispose of it when the request has ended. */
 export interface Connection extends Disposable {
   /** Base URL of the API server. */
   readonly server: string;
-  /** Trusts the cluster's authority, and holds the client certificate if there is one. */
+  /** HTTP client that trusts the cluster's CA and presents the client certificate, if there is one. */
   readonly client: Deno.HttpClient;
   /** Headers of the request. */
   readonly headers: readonly Header[];
 }
 
-/** A cluster and the right to talk to it. */
+/** A cluster, with the credentials to access it. */
 export class Cluster implements Disposable {
   readonly #source: CredentialSource;
   #server: string;
@@ -67,7 +71,7 @@ export class Cluster implements Disposable {
   }
 
   /**
-   * Reads the credentials for the first time.
+   * Opens a cluster, reading its credentials once.
    *
    * @throws ConfigError | CredentialError
    */
@@ -82,13 +86,13 @@ export class Cluster implements Disposable {
     return this.#source.context;
   }
 
-  /** Base URL of the API server, without a slash at its end. */
+  /** Base URL of the API server, without a trailing slash. */
   get server(): string {
     return this.#server;
   }
 
   /**
-   * What the next request is to be made with, as the sources say now.
+   * Returns a connection for the next request, with current credentials.
    *
    * @throws ConfigError | CredentialError
    */
@@ -100,7 +104,7 @@ export class Cluster implements Disposable {
     return { server, headers, ...this.#client.lend() };
   }
 
-  /** The API server has refused the credentials: the next connection has them from their source anew. */
+  /** Reports that the API server refused the credentials. The next connection gets new ones from their source. */
   refused(): void {
     this.#source.refused();
   }
@@ -110,7 +114,10 @@ export class Cluster implements Disposable {
     this.#client.close();
   }
 
-  /** Files that are replaced one after the other may not fit each other for a moment: then the last client stays. */
+  /**
+   * Keeps the old client if the new one can't be made: while files are replaced one by one, certificate and key may not
+   * match for a moment.
+   */
   #replaceClient(tls: TlsOptions): void {
     let client: SharedClient;
     try {
@@ -124,7 +131,7 @@ export class Cluster implements Disposable {
   }
 }
 
-/** An HTTP client that is closed when nobody uses it any more. */
+/** A reference-counted HTTP client, closed when its last user is done. */
 class SharedClient {
   readonly #client: Deno.HttpClient;
   readonly #tls: string;
@@ -137,8 +144,8 @@ class SharedClient {
     const { caCerts, client, proxyUrl } = tls;
     try {
       this.#client = Deno.createHttpClient({
-        // Over HTTP/2 all requests share one connection; when that is dead they hang, and so do all that come after them,
-        // for as long as the kernel does not notice: about a quarter of an hour.
+        // HTTP/2 sends all requests over one connection. If that connection is dead, every request hangs until the
+        // kernel notices, which takes about 15 minutes.
         http2: false,
         caCerts: [...caCerts],
         ...client,
@@ -168,19 +175,19 @@ class SharedClient {
     };
   }
 
-  /** Closes it when the last request is over. */
+  /** Closes the client once the last request has ended. */
   retire(): void {
     this.#isRetired = true;
     if (this.#users === 0) this.#client.close();
   }
 
-  /** Closes it now. */
+  /** Closes the client now. */
   close(): void {
     this.#client.close();
   }
 }
 
-/** Deno's own error for a value that is not permitted would repeat the value. */
+/** Checks the headers here, because Deno's own error for an invalid value would repeat the value. */
 function checkHeaders(headers: readonly Header[]): void {
   try {
     new Headers(headers.map(([name, value]) => [name, value]));
@@ -189,7 +196,7 @@ function checkHeaders(headers: readonly Header[]): void {
   }
 }
 
-/** Class of an error, such as `NotFound`: all that is certain not to repeat the content of a file. */
+/** Name of an error's class, such as `NotFound`. Unlike its message, it can't quote the content of a file. */
 export function nameOf(error: unknown): string {
   return error instanceof Error ? error.name : "unknown error";
 }

@@ -1,5 +1,5 @@
 /**
- * Kubernetes Events on a workload, so that `kubectl describe` tells what was done and by whom.
+ * Records Kubernetes Events on a workload, so that `kubectl describe` shows what was done and by whom.
  *
  * @module
  */
@@ -9,20 +9,20 @@ import type { KubernetesApi } from "./api.ts";
 import { oneLine } from "./pod_diagnosis.ts";
 import { FIELD_MANAGER, getWorkload, namespacedPath, type Workload } from "./workloads.ts";
 
-/** What a Kubernetes Event is to say. */
+/** Content of a Kubernetes Event. */
 export interface KubernetesEvent {
   /** One word in CamelCase, such as `SwitchedOn`. */
   readonly reason: string;
-  /** One sentence; no message text, no secret. */
+  /** One sentence, without text of chat messages and without secrets. */
   readonly message: string;
-  /** `Warning` where something failed. */
+  /** `Warning` if something failed. */
   readonly type: "Normal" | "Warning";
 }
 
 /**
- * Writes an Event (Kubernetes API, core/v1) on a workload.
+ * Creates an Event (Kubernetes API, core/v1) on a workload.
  *
- * @throws TransientError | CredentialError | PermissionError | NotFoundError | RejectedError
+ * @throws TransientError | PermissionError | NotFoundError | RejectedError
  */
 export async function createEvent(
   api: KubernetesApi,
@@ -54,7 +54,7 @@ export async function createEvent(
     source: { component: FIELD_MANAGER },
     reportingComponent: FIELD_MANAGER,
     reportingInstance: Deno.hostname() || FIELD_MANAGER,
-    // Six digits: a MicroTime is refused otherwise.
+    // A MicroTime must have six fractional digits, or the API server refuses it.
     eventTime: now.replace("Z", "000Z"),
     firstTimestamp: now,
     lastTimestamp: now,

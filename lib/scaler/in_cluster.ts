@@ -1,6 +1,6 @@
 /**
- * The credentials of a pod: its ServiceAccount's token and the cluster's authority, in files that the kubelet replaces
- * long before they expire.
+ * Credentials inside a pod: the ServiceAccount's token and the cluster's CA certificate. The kubelet replaces both
+ * files long before they expire.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import { ConfigError, CredentialError } from "../errors.ts";
 import { type CredentialSource, nameOf } from "./credentials.ts";
 
 /**
- * Credentials of the pod that we run in.
+ * Returns the credentials of the pod that we run in.
  *
- * @param folder where `token` and `ca.crt` are
+ * @param folder holds `token` and `ca.crt`
  */
 export function inClusterSource(host: string, port: string, folder: string): CredentialSource {
   const server = `https://${host.includes(":") ? `[${host}]` : host}:${port}`;

@@ -1,7 +1,7 @@
 /**
- * Credentials by kubeconfig, by kubectl's rules (client-go v0.35, tools/clientcmd): several files are merged, the first
- * that names a thing counts, and only the entries of the current context have to make sense. What we can't do is refused
- * by name.
+ * Credentials from kubeconfig files, by kubectl's rules (client-go v0.35, tools/clientcmd): several files are merged,
+ * the first file that names an entry wins, and only the entries of the current context must be valid. Settings that we
+ * don't support are rejected by name.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { type Json, list, object } from "../json.ts";
 import { type Credentials, type CredentialSource, type Header, nameOf, type TlsOptions } from "./credentials.ts";
 import type { CredentialPlugin } from "./credential_plugin.ts";
 
-/** Credentials by kubeconfig. The context stays the one that was current first. */
+/** Credentials from kubeconfig files. The context is fixed by the first read, even if current-context changes later. */
 export class KubeconfigSource implements CredentialSource {
   readonly #setting: string;
   readonly #paths: readonly string[];
@@ -21,8 +21,8 @@ export class KubeconfigSource implements CredentialSource {
   #login: Login | undefined;
 
   /**
-   * @param setting what named the files, for messages
-   * @param paths the files; missing ones are passed over
+   * @param setting names the setting that the paths come from, for messages
+   * @param paths kubeconfig files; missing ones are skipped
    */
   constructor(setting: string, paths: readonly string[]) {
     this.#setting = setting;
@@ -67,27 +67,27 @@ export class KubeconfigSource implements CredentialSource {
   }
 }
 
-/** Why a kubeconfig cannot be used; never repeats what may be a secret. */
+/** Says why a kubeconfig can't be used. Its message never contains anything that may be secret. */
 class Unusable extends Error {}
 
 interface File {
-  /** Folder that relative paths in it start from. */
+  /** Folder that relative paths in the file are resolved against. */
   readonly folder: string;
   readonly config: Json;
 }
 
-/** A cluster, user or context that was looked for. */
+/** A cluster, user or context entry. */
 interface Entry {
-  /** Such as `user "alice"`. */
+  /** Such as `user "alice"`, for messages. */
   readonly what: string;
   readonly folder: string;
   readonly fields: Json;
 }
 
-/** A PEM text, or the file that holds it. */
+/** PEM text, or the path of a file that holds it. */
 type Pem = { readonly text: string } | { readonly path: string };
 
-/** The entries of the current context, made sense of. */
+/** The current context's cluster and user, parsed and validated. */
 interface Login {
   readonly server: string;
   readonly proxyUrl: string | undefined;
@@ -99,7 +99,7 @@ interface Login {
   readonly plugin: CredentialPlugin | undefined;
 }
 
-/** A file's content; undefined if there is no such file. An empty one is an empty configuration. */
+/** Reads a kubeconfig file; undefined if it doesn't exist. An empty file is an empty configuration. */
 function readFile(path: string): File | undefined {
   let text: string;
   try {
@@ -113,7 +113,7 @@ function readFile(path: string): File | undefined {
     if (typeof config !== "object" || Array.isArray(config)) throw new TypeError("no mapping");
     return { folder: dirname(resolve(path)), config: object(config) };
   } catch (error) {
-    // A parser's message may show the lines around the error, and those may hold keys.
+    // A YAML parser's message can quote the lines around the error, which may hold keys.
     throw new Unusable(`it is not a kubeconfig (${nameOf(error)})`);
   }
 }
@@ -134,14 +134,14 @@ function mustFind(files: readonly File[], kind: "cluster" | "user", context: Ent
   return entry;
 }
 
-/** A field's text; empty if it is not there. */
+/** Value of a string field; "" if it is absent. */
 function textIn(fields: Json, name: string, what?: string): string {
   const value = fields[name] ?? "";
   if (typeof value !== "string") throw new Unusable(`${what === undefined ? "" : `${what}: `}${name} is not a string`);
   return value;
 }
 
-/** A file's path, which may be relative to the kubeconfig; undefined if it is not there. */
+/** Path in a field, resolved against the kubeconfig's folder; undefined if it is absent. */
 function pathIn({ fields, folder, what }: Entry, name: string): string | undefined {
   const path = textIn(fields, name, what);
   if (path === "") return undefined;
@@ -177,7 +177,8 @@ async function loginOf(cluster: Entry, user: Entry): Promise<Login> {
     hasCertificate: client !== undefined,
   });
   const hasCredentials = isBasic || hasToken || client !== undefined || plugin !== undefined;
-  // kubectl leaves them out where there is no TLS; on this machine they are of use, as with a proxy of tests.
+  // kubectl silently omits credentials without TLS. We reject that, except on loopback, where a test's proxy may use
+  // them.
   if (
     server.startsWith("http:") && hasCredentials &&
     !/^http:\/\/(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|\/|$)/.test(server)
@@ -195,7 +196,7 @@ function clientCertificateIn(user: Entry): { cert: Pem; key: Pem } | undefined {
   return { cert, key };
 }
 
-/** The base URL; without a scheme it is http, as for kubectl. */
+/** Base URL of the API server. Without a scheme it is http, as in kubectl. */
 function serverIn({ fields, what }: Entry): string {
   const given = textIn(fields, "server", what);
   if (given === "") throw new Unusable(`${what} has no server`);
@@ -220,7 +221,7 @@ function basicAuth(username: string, password: string): Header {
   return ["authorization", `Basic ${bytes.toBase64()}`];
 }
 
-/** Kubernetes API, user impersonation. */
+/** Headers for user impersonation (Kubernetes API, "User impersonation"). */
 function impersonation({ fields, what }: Entry): Header[] {
   const [user, uid] = [textIn(fields, "as", what), textIn(fields, "as-uid", what)];
   const texts = (value: unknown, name: string): string[] =>
@@ -240,7 +241,7 @@ function impersonation({ fields, what }: Entry): Header[] {
   return [];
 }
 
-/** A key as a part of a header's name: what may not stand there is percent-encoded. */
+/** Percent-encodes the characters of a key that a header name can't contain. */
 function escapedKey(key: string): string {
   return [...new TextEncoder().encode(key)].map((byte) => {
     const character = String.fromCharCode(byte);
@@ -248,7 +249,7 @@ function escapedKey(key: string): string {
   }).join("");
 }
 
-/** What logs in for the user, where it has nothing else to show. */
+/** Returns the user's credential plugin, unless the user has a token, password or certificate that takes precedence. */
 async function pluginFor(
   cluster: Entry,
   { fields, what, folder }: Entry,
@@ -278,7 +279,7 @@ async function pluginFor(
   return undefined;
 }
 
-/** The cluster as an exec plugin is told of it (Kubernetes API, client.authentication.k8s.io ExecCredential). */
+/** The cluster in the form passed to an exec plugin (Kubernetes API, client.authentication.k8s.io ExecCredential). */
 function execCluster({ fields }: Entry, server: string): Json {
   const extension = list(fields.extensions).map(object).find(({ name }) =>
     name === "client.authentication.k8s.io/exec"
@@ -291,7 +292,10 @@ function execCluster({ fields }: Entry, server: string): Json {
   };
 }
 
-/** Only `deno task conntest` and `deno task dev` may start other programs. */
+/**
+ * Throws unless the plugin may be run. Only `deno task conntest` and `deno task dev` have the permission to run
+ * programs.
+ */
 async function mayRun(command: string): Promise<void> {
   const { state } = await Deno.permissions.query({ name: "run", command });
   if (state === "granted") return;
@@ -314,7 +318,7 @@ async function credentialsOf(login: Login, signal: AbortSignal): Promise<Credent
   };
 }
 
-/** What the file holds counts before the token itself, which is for where it cannot be read. */
+/** The token file takes precedence over the inline token, which is the fallback if the file can't be read. */
 function tokenOf({ token, tokenFile }: Login): string {
   if (tokenFile === undefined) return token.trim();
   try {

@@ -1,6 +1,6 @@
 /**
- * Kubernetes: finds the cluster, reads and sets the counts of workloads, tells how they fare, and answers the connection
- * test. Knows nothing of chats and commands.
+ * Kubernetes: finds the cluster, reads and scales workloads, diagnoses rollouts, and runs the connection test's
+ * queries. Doesn't depend on Matrix or commands.
  *
  * @module
  */

@@ -1,6 +1,5 @@
 /**
- * Finds the cluster: by the kubeconfig that was named, by the ServiceAccount of the pod that we run in, or by the user's
- * own kubeconfig.
+ * Finds the cluster: by KUBECONFIG, by the ServiceAccount of the pod that we run in, or by the user's own kubeconfig.
  *
  * @module
  */
@@ -9,21 +8,21 @@ import { ConfigError } from "../errors.ts";
 import { Cluster, type CredentialSource, nameOf } from "./credentials.ts";
 import { inClusterSource } from "./in_cluster.ts";
 
-/** Where to look for a cluster. Undefined means unset. */
+/** Where to look for a cluster; undefined means unset. */
 export interface ClusterPlaces {
-  /** Value of KUBECONFIG: a path, or several as PATH has them; empty is unset. */
+  /** Value of KUBECONFIG: one path, or several separated as in PATH. Empty means unset. */
   readonly kubeconfig: string | undefined;
   /** Value of KUBERNETES_SERVICE_HOST. */
   readonly serviceHost: string | undefined;
   /** Value of KUBERNETES_SERVICE_PORT. */
   readonly servicePort: string | undefined;
-  /** Where pods find the token and certificate authority of their ServiceAccount. */
+  /** Folder in which pods find their ServiceAccount's token and CA certificate. */
   readonly serviceAccountFolder: string;
-  /** The user's home, where `.kube/config` may be. */
+  /** The user's home, which may contain `.kube/config`. */
   readonly home: string | undefined;
 }
 
-/** The places that an environment names. */
+/** Reads the places from environment variables. */
 export function placesIn(env: Readonly<Record<string, string | undefined>>): ClusterPlaces {
   return {
     kubeconfig: env["KUBECONFIG"],
@@ -35,9 +34,9 @@ export function placesIn(env: Readonly<Record<string, string | undefined>>): Clu
 }
 
 /**
- * Opens the cluster: KUBECONFIG if it is set, else the one that we run in, else `~/.kube/config`.
+ * Opens the cluster of KUBECONFIG if it is set, else the one that we run in, else the one of `~/.kube/config`.
  *
- * @throws ConfigError if there is none, or it cannot be used; CredentialError if its credential plugin failed
+ * @throws ConfigError if there is none or it can't be used; CredentialError if its credential plugin fails
  */
 export async function openCluster(places: ClusterPlaces, signal: AbortSignal): Promise<Cluster> {
   signal.throwIfAborted();
@@ -65,7 +64,7 @@ async function findSource(places: ClusterPlaces): Promise<CredentialSource> {
   ]);
 }
 
-/** A pod needs no reader of YAML. */
+/** Loads the YAML parser only if there is a kubeconfig; a pod doesn't need it. */
 async function kubeconfigSource(setting: string, paths: readonly string[]): Promise<CredentialSource> {
   const { KubeconfigSource } = await import("./kubeconfig.ts");
   return new KubeconfigSource(setting, paths);

@@ -1,6 +1,6 @@
 /**
- * What keeps a workload from being ready, read from the workload and its pods. Of what a container says of itself
- * nothing is repeated.
+ * Diagnoses why a workload isn't ready, from the workload and its pods. Never repeats text that a container wrote
+ * itself.
  *
  * @module
  */
@@ -10,33 +10,33 @@ import { count, type Json, list, object, text } from "../json.ts";
 import type { KubernetesApi } from "./api.ts";
 import { getWorkload, namespacedPath, type Workload } from "./workloads.ts";
 
-/** What keeps a workload from being ready. */
+/** Why a workload isn't ready. */
 export interface Diagnosis {
-  /** The most certain first; empty: nothing but time, as far as can be told. */
+  /** Problems, most certain first. Empty if, as far as we can see, it only needs time. */
   readonly problems: readonly Problem[];
-  /** The permission that would tell more, such as `list pods in namespace "clawdbot"`; undefined if it is held. */
+  /** The permission that would tell more, such as `list pods in namespace "clawdbot"`; undefined if we have it. */
   readonly missingPermission: string | undefined;
 }
 
-/** One thing that keeps a workload from being ready, in the cluster's own words. */
+/** One problem, in the cluster's own words. */
 export interface Problem {
-  /** What it is about. */
+  /** Category of the problem. */
   readonly kind: "image" | "container-config" | "crash" | "out-of-memory" | "unschedulable" | "quota" | "other";
-  /** It won't go away by itself. */
+  /** It won't resolve by itself. */
   readonly certain: boolean;
-  /** The cluster's word, such as `ImagePullBackOff`. */
+  /** The cluster's reason, such as `ImagePullBackOff`. */
   readonly reason: string;
-  /** The cluster's sentence, cut to a line. */
+  /** The cluster's message, cut to one line. */
   readonly message?: string;
-  /** The image that cannot be had. */
+  /** The image that can't be pulled. */
   readonly image?: string;
-  /** What the container last ended with. */
+  /** Exit code of the container's last termination. */
   readonly exitCode?: number;
-  /** How often it has been started anew. */
+  /** How often the container has been restarted. */
   readonly restarts?: number;
 }
 
-/** Reasons for which a container waits (kubelet), what they are about, and whether they stay. */
+/** The kubelet's waiting reasons: their category, and whether they persist. */
 const WAITING: ReadonlyMap<string, readonly [kind: "image" | "container-config", certain: boolean]> = new Map([
   ["InvalidImageName", ["image", true]],
   ["ImagePullBackOff", ["image", true]],
@@ -47,15 +47,15 @@ const WAITING: ReadonlyMap<string, readonly [kind: "image" | "container-config",
   ["CreateContainerConfigError", ["container-config", true]],
   ["CreateContainerError", ["container-config", true]],
 ]);
-/** The longest line; also in UTF-8 it is shorter than what an Event may hold. */
+/** Longest line, in characters. Even in UTF-8 it stays below the limit of an Event's message. */
 const LINE_LENGTH = 300;
-/** So much of a message is looked at: a registry or a webhook may write as much as it likes. */
+/** Only this much of a message is processed. A registry or a webhook can write messages of any length. */
 const MESSAGE_LENGTH = 4_096;
 
 /**
- * What keeps a workload from being ready; from its pods, too, where they may be listed.
+ * Diagnoses a workload, from its pods too if they may be listed.
  *
- * @throws TransientError | CredentialError | PermissionError | NotFoundError | RejectedError, of reading the workload
+ * @throws TransientError | PermissionError | NotFoundError | RejectedError if the workload can't be read
  */
 export async function diagnose(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Diagnosis> {
   const read = await getWorkload(api, workload, signal);
@@ -73,7 +73,7 @@ export async function diagnose(api: KubernetesApi, workload: Workload, signal: A
   return { problems: problemsOf(workload.kind, read, pods), missingPermission };
 }
 
-/** A workload's selector as a query has it (Kubernetes API, label selectors). */
+/** Formats a workload's selector as a query parameter (Kubernetes API, label selectors). */
 function selectorOf({ selector }: Json): string {
   const { matchLabels, matchExpressions } = object(selector);
   const equal = Object.entries(object(matchLabels)).map(([label, value]) => `${label}=${value}`);
@@ -85,11 +85,11 @@ function selectorOf({ selector }: Json): string {
 }
 
 /**
- * What is in the way, the most certain first. Only a status that is current counts, and only living pods of the present
- * revision do.
+ * Finds a workload's problems, most certain first. A stale status is ignored, and so are pods that are terminating,
+ * finished, or of another revision.
  *
  * @param workload Deployment or StatefulSet
- * @param pods all that its selector selects; none if they may not be read
+ * @param pods all pods that its selector matches; empty if they may not be listed
  */
 export function problemsOf(kind: Workload["kind"], workload: Json, pods: readonly Json[]): Problem[] {
   const status = object(workload.status);
@@ -108,7 +108,7 @@ export function problemsOf(kind: Workload["kind"], workload: Json, pods: readonl
   return found.filter((each, index) => found.findIndex((other) => same(each, other)) === index);
 }
 
-/** Pods that have to be ready: those that are neither over nor going to be replaced. */
+/** Pods that must become ready: neither finished or terminating nor about to be replaced. */
 function presentPods(kind: Workload["kind"], workload: Json, pods: readonly Json[]): readonly Json[] {
   const living = pods.filter((pod) =>
     !isTerminating(pod) && !["Failed", "Succeeded"].includes(word(object(pod.status).phase))
@@ -117,8 +117,8 @@ function presentPods(kind: Workload["kind"], workload: Json, pods: readonly Json
 }
 
 /**
- * Each ordinal has one pod. One of an earlier revision is replaced at once only by a rolling update of all at a time that
- * reaches down to it; an update in order waits for it to be ready, which is what has to be explained.
+ * Each ordinal of a StatefulSet has one pod. Only a Parallel rolling update replaces a pod of an old revision at once,
+ * and only down to its partition. An ordered update waits for that pod to become ready, so its problems count.
  */
 function podsOfSet(workload: Json, living: readonly Json[]): readonly Json[] {
   const { updateStrategy, podManagementPolicy } = object(workload.spec);
@@ -133,13 +133,14 @@ function podsOfSet(workload: Json, living: readonly Json[]): readonly Json[] {
 }
 
 /**
- * A Deployment's present ReplicaSet is named in its Progressing condition, unless an earlier one came back while the
- * count was 0: then the condition is out of date, and the newest pod tells. One that is paused replaces no pods.
+ * The Progressing condition names a Deployment's current ReplicaSet, unless an old one came back while the count was 0.
+ * Then the condition is stale and the newest pod decides. A paused Deployment replaces no pods.
  */
 function podsOfDeployment(workload: Json, living: readonly Json[]): readonly Json[] {
   if (object(workload.spec).paused === true) return living;
   const status = object(workload.status);
-  // While an earlier ReplicaSet comes back, the condition is out of date for a moment. None of its pods is counted yet.
+  // While an old ReplicaSet comes back, the condition is stale for a moment. None of its pods is counted as updated
+  // yet.
   if (!count(status.updatedReplicas)) return [];
   const hash = (pod: Json) => labelOf(pod, "pod-template-hash");
   const progressing = items(status.conditions).find(({ type }) => type === "Progressing");
@@ -155,12 +156,12 @@ function labelOf(pod: Json, name: string): string {
   return word(object(object(pod.metadata).labels)[name]);
 }
 
-/** A list's objects. */
+/** The items of a list, as objects. */
 function items(value: unknown): readonly Json[] {
   return list(value).map(object);
 }
 
-/** A text; empty if it is none. */
+/** The value if it is a text, else "". */
 function word(value: unknown): string {
   return text(value) ?? "";
 }
@@ -188,7 +189,7 @@ function ofContainer(status: Json): Problem[] {
   const [kind, certain = false] = WAITING.get(reason) ?? [];
   if (kind === "image") return [{ ...problem(kind, certain, waiting), ...known("image", word(status.image)) }];
   if (kind !== undefined) {
-    // The kubelet has given up waiting for something, and tries again.
+    // A timeout: the kubelet tries again.
     const late = /timed out|deadline exceeded/.test(word(waiting.message));
     return [problem(kind, certain && !late, waiting)];
   }
@@ -197,12 +198,12 @@ function ofContainer(status: Json): Problem[] {
   return reason === "" ? [] : [problem("other", false, waiting)];
 }
 
-/** A container is started anew at once after its first end; after the second it is a loop. */
+/** A container is restarted at once after its first exit. From the second exit on it counts as a crash loop. */
 function crash(ended: Json, waitingFor: string, state: Json, restarts: number): Problem {
   const outOfMemory = ended.reason === "OOMKilled";
   const inLoop = waitingFor === "CrashLoopBackOff";
   const reason = inLoop && !outOfMemory ? waitingFor : word(ended.reason);
-  // Of these the runtime speaks; of all others it may be the container's own log.
+  // These two messages come from the container runtime. All others may come from the container's own log.
   const message = ["StartError", "ContainerCannotRun"].includes(word(ended.reason)) ? ended.message : undefined;
   return {
     ...problem(outOfMemory ? "out-of-memory" : "crash", restarts > 0 && (inLoop || Boolean(state.terminated)), {
@@ -214,15 +215,15 @@ function crash(ended: Json, waitingFor: string, state: Json, restarts: number): 
   };
 }
 
-/** Conditions of a Deployment (Kubernetes API, apps/v1 DeploymentCondition). A StatefulSet has none. */
+/** Problems in a Deployment's conditions (Kubernetes API, apps/v1 DeploymentCondition). A StatefulSet has none. */
 function ofCondition(condition: Json, ending: boolean): Problem[] {
   const message = word(condition.message);
   if (condition.type === "ReplicaFailure" && condition.status === "True") {
-    // Admission has said no, and will again; but what a pod that ends still holds will soon be free.
+    // Admission would deny it again, unless terminating pods are about to free quota.
     const certain = / is forbidden: /.test(message) && !ending;
     return [problem(/exceeded quota/.test(message) ? "quota" : "other", certain, condition)];
   }
-  // It may stem from an earlier rollout, so it is never certain.
+  // Never certain: the condition may date from an earlier rollout.
   return condition.type === "Progressing" && condition.status === "False" ? [problem("other", false, condition)] : [];
 }
 
@@ -234,7 +235,7 @@ function known<Name extends string>(name: Name, value: string): { readonly [_ in
   return value === "" ? {} : { [name]: value } as { readonly [_ in Name]: string };
 }
 
-/** One line without control characters and without the queries of URLs, which may be signed. */
+/** Cuts a message to one line, without control characters and without the queries of URLs, which may be signed. */
 export function oneLine(message: string): string {
   const line = message.slice(0, MESSAGE_LENGTH).replace(/[\p{C}\s]+/gu, " ").replace(
     /(https?:\/\/[^\s"'?]+)\?[^\s"']*/g,

@@ -1,5 +1,5 @@
 /**
- * Watches a workload's counts.
+ * Watches the replica counts of a workload.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { NotFoundError, TransientError } from "../errors.ts";
 import type { KubernetesApi } from "./api.ts";
 import { collectionPath, getWorkload, type Scale, scaleIn, type Workload, workloadPath } from "./workloads.ts";
 
-/** A watch that ended sooner and told nothing is not begun anew at once for ever. */
+/** After two watches that ended sooner than this without an event, the watch fails instead of restarting forever. */
 const BRIEF_MS = 1_000;
 
 /**
- * Yields a workload's counts as they stand now, then whenever one of them has changed; nothing before a watch is
- * permitted and stands, nor while there is no such workload. One that is made in its place is told like a change.
+ * Yields the current counts of a workload, then the new counts after each change. Yields nothing until the server has
+ * accepted a watch, nor while the workload doesn't exist. A workload created in its place is reported as a change.
  *
- * @throws TransientError | PermissionError | RejectedError; the signal's reason when it is aborted
+ * @throws TransientError | PermissionError | RejectedError; the signal's reason if it is aborted
  */
 export async function* watchRollout(
   api: KubernetesApi,
@@ -27,14 +27,15 @@ export async function* watchRollout(
   const narrowed = `${collectionPath(workload)}?fieldSelector=${encodeURIComponent(`metadata.name=${workload.name}`)}`;
   let told = "";
   const isNews = (scale: Scale) => told !== (told = countsOf(scale));
-  // A watch lasts for minutes; a server that ends each of them after a word must not keep us busy.
+  // A watch normally lasts for minutes. This limits restarts if a server ends each one after a single event.
   const throttle = new Throttle({ burst: 5, everyMs: 1_000 });
   for (let inVain = 0; inVain < 2;) {
     await throttle.turn(signal);
     const began = performance.now();
     const read = await readIfThere(api, workload, signal);
     inVain += 1;
-    // Without a version a watch begins with what is there (Kubernetes API, "Get State and Start at Any").
+    // Without a resourceVersion a watch starts with the existing objects (Kubernetes API, "Get State and Start at
+    // Any").
     const from = read === undefined ? "" : `&resourceVersion=${encodeURIComponent(read.resourceVersion)}`;
     const call = { verb: "watch", resource, method: "GET", path: narrowed + from } as const;
     for await (const { type, object } of api.watch(call, signal)) {
@@ -58,7 +59,7 @@ async function readIfThere(api: KubernetesApi, workload: Workload, signal: Abort
   }
 }
 
-/** What one tells of counts: all but the version. */
+/** The counts without the resourceVersion, for comparison. */
 function countsOf({ resourceVersion: _, ...counts }: Scale): string {
   return JSON.stringify(counts);
 }

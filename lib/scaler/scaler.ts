@@ -1,5 +1,5 @@
 /**
- * The cluster as the operator uses it: reads and sets the counts of workloads, and tells how they fare.
+ * The operator's interface to the cluster: reads, scales, watches and diagnoses workloads.
  *
  * @module
  */
@@ -11,42 +11,42 @@ import { watchRollout } from "./rollout_watch.ts";
 import { getWorkload, patchScale, type Scale, scaleIn, type Workload } from "./workloads.ts";
 
 /**
- * Workloads of one cluster. Every method throws TransientError, CredentialError, PermissionError, NotFoundError or
- * RejectedError, or the signal's reason.
+ * The workloads of one cluster. Every method throws TransientError, PermissionError, NotFoundError or RejectedError, or
+ * the signal's reason.
  */
 export class KubernetesScaler {
   readonly #api: KubernetesApi;
 
-  /** Of the cluster behind this API. */
+  /** Uses the cluster of the given API client. */
   constructor(api: KubernetesApi) {
     this.#api = api;
   }
 
-  /** Reads a workload's counts. */
+  /** Reads a workload's replica counts. */
   async read(workload: Workload, signal: AbortSignal): Promise<Scale> {
     return scaleIn(workload, "get", await getWorkload(this.#api, workload, signal));
   }
 
   /**
-   * Sets the count, if the workload is still as it was read.
+   * Sets the replica count, if the workload hasn't changed since it was read.
    *
-   * @throws ConflictError if it has changed since, be it by this very change, whose answer was lost
+   * @throws ConflictError if it has changed since; the change may be our own, if the response to it was lost
    */
   async scale(workload: Workload, replicas: number, resourceVersion: string, signal: AbortSignal): Promise<void> {
     await patchScale(this.#api, workload, replicas, resourceVersion, signal);
   }
 
-  /** Yields a workload's counts as they stand now, then after each change. Needs permission to `watch`. */
+  /** Yields a workload's counts, then again after each change. Needs permission to `watch`. */
   watch(workload: Workload, signal: AbortSignal): AsyncGenerator<Scale, void> {
     return watchRollout(this.#api, workload, signal);
   }
 
-  /** What keeps a workload from being ready; from its pods, too, where they may be listed. */
+  /** Diagnoses why a workload isn't ready, from its pods too if they may be listed. */
   async diagnose(workload: Workload, signal: AbortSignal): Promise<Diagnosis> {
     return await diagnose(this.#api, workload, signal);
   }
 
-  /** Writes a Kubernetes Event on a workload. Needs permission to `create` Events. */
+  /** Creates a Kubernetes Event on a workload. Needs permission to `create` Events. */
   async record(workload: Workload, event: KubernetesEvent, signal: AbortSignal): Promise<void> {
     await createEvent(this.#api, workload, event, signal);
   }

@@ -1,6 +1,6 @@
 /**
- * Deployments and StatefulSets: how the API names them, reading their counts with `get`, and setting the count with
- * `patch` on the scale subresource. The base Role permits this much and no more.
+ * Deployments and StatefulSets: their API paths, reading their replica counts with `get`, and setting the count with
+ * `patch` on the scale subresource. The base Role permits exactly this.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { TransientError } from "../errors.ts";
 import { count, type Json, list, object, text } from "../json.ts";
 import type { KubernetesApi } from "./api.ts";
 
-/** A workload that has a scale. */
+/** A workload with a scale subresource. */
 export interface Workload {
   /** What kind of workload it is. */
   readonly kind: "deployment" | "statefulset";
@@ -19,40 +19,40 @@ export interface Workload {
   readonly name: string;
 }
 
-/** A workload's counts. */
+/** Replica counts of a workload. */
 export interface Counts {
-  /** Pods wanted (`spec.replicas`). */
+  /** Wanted pods (`spec.replicas`). */
   readonly desired: number;
-  /** Pods that exist, by a status that is current. */
+  /** Existing pods, by the last status. */
   readonly current: number;
-  /** Pods that are ready. */
+  /** Ready pods. */
   readonly ready: number;
-  /** Pods that are available. */
+  /** Available pods. */
   readonly available: number;
-  /** The other counts speak of the pods wanted now (`observedGeneration` has caught up). */
+  /** The status is current: `observedGeneration` has caught up with `generation`. */
   readonly settled: boolean;
 }
 
-/** A workload's counts, with what a change of them rests on. */
+/** Replica counts of a workload, with the version to base a change on. */
 export interface Scale extends Counts {
-  /** For the PATCH that is to change exactly what was read. */
+  /** Sent with the PATCH, so that it applies only to the state that was read. */
   readonly resourceVersion: string;
-  /** Moves with every change of what is wanted, and with no change of the status (`metadata.generation`). */
+  /** Changes with every change of the spec, but not of the status (`metadata.generation`). */
   readonly generation: number;
-  /** Who last set the count, by the manager of `spec.replicas` in managedFields; undefined where nobody is noted. */
+  /** Manager that owns `spec.replicas` in managedFields, so who last set the count; undefined if nobody is recorded. */
   readonly manager?: string;
 }
 
-/** Under which name the API server notes our changes (Kubernetes API, field management). */
+/** Name under which the API server records our changes (Kubernetes API, field management). */
 export const FIELD_MANAGER = "openclaw-toggle";
 
-/** Plural names in the API group `apps`. */
+/** Plural names of the kinds in the API group `apps`. */
 export const PLURALS: Readonly<Record<Workload["kind"], string>> = {
   deployment: "deployments",
   statefulset: "statefulsets",
 };
 
-/** Where something is found on the API server, and what errors call it. */
+/** Path of a resource on the API server, and its name in errors. */
 export interface ResourcePath {
   /** Path on the API server. */
   readonly path: string;
@@ -60,7 +60,7 @@ export interface ResourcePath {
   readonly resource: string;
 }
 
-/** Path of a workload, or of its subresource (Kubernetes API, apps/v1). */
+/** Path of a workload or its subresource (Kubernetes API, apps/v1). */
 export function workloadPath(workload: Workload, subresource?: "scale"): ResourcePath {
   const { kind, namespace, name } = workload;
   const suffix = subresource === undefined ? "" : `/${subresource}`;
@@ -70,7 +70,7 @@ export function workloadPath(workload: Workload, subresource?: "scale"): Resourc
   };
 }
 
-/** Path of all workloads of a kind in a namespace: one is watched by watching them with a selector of its name. */
+/** Path of all workloads of a kind in a namespace. A single one is watched through this path, with a field selector. */
 export function collectionPath({ kind, namespace }: Pick<Workload, "kind" | "namespace">): string {
   return `/apis/apps/v1/namespaces/${encodeURIComponent(namespace)}/${PLURALS[kind]}`;
 }
@@ -84,9 +84,9 @@ export function namespacedPath({ namespace }: Pick<Workload, "namespace">, plura
 }
 
 /**
- * Reads a workload as it is.
+ * Reads a workload.
  *
- * @throws TransientError | CredentialError | PermissionError | NotFoundError | RejectedError
+ * @throws TransientError | PermissionError | NotFoundError | RejectedError
  */
 export async function getWorkload(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Json> {
   const { path, resource } = workloadPath(workload);
@@ -96,16 +96,15 @@ export async function getWorkload(api: KubernetesApi, workload: Workload, signal
 }
 
 /**
- * Sets the count, if the workload is still as it was read.
+ * Sets the replica count, if the workload hasn't changed since it was read.
  *
- * A lost answer may hide that it was done. The same call again ends in a ConflictError then, never in a second change;
- * and Deno's fetch sends a request once more by itself where a connection that had been used before was dropped. So a
- * ConflictError can mean that it was ourselves: read again, and see whether the count is what was wanted.
+ * If the response is lost, the change may have been made. Repeating the call then ends in a ConflictError, never in a
+ * second change. Deno's fetch also resends a request by itself if a reused connection was dropped. So a ConflictError
+ * may be our own doing: read again, and check whether the count is the wanted one.
  *
- * @param resourceVersion of the {@linkcode Scale} that the decision rests on. A merge patch that carries it is refused
- * with 409 if the object has moved on (Kubernetes API, Resource versions)
- * @throws ConflictError if it has changed since; TransientError | CredentialError | PermissionError | NotFoundError |
- * RejectedError
+ * @param resourceVersion of the {@linkcode Scale} that the decision is based on. The API server refuses a merge patch
+ * that carries it with 409 if the object has changed (Kubernetes API, Resource versions)
+ * @throws ConflictError if it has changed since; TransientError | PermissionError | NotFoundError | RejectedError
  */
 export async function patchScale(
   api: KubernetesApi,
@@ -121,10 +120,10 @@ export async function patchScale(
 }
 
 /**
- * Counts of a workload as they came over the wire.
+ * Replica counts of a workload, as {@linkcode scaleOf} reads them.
  *
- * @param verb by which they came, for the message
- * @throws TransientError if there are none
+ * @param verb that fetched it, for the message
+ * @throws TransientError if the object is not a workload
  */
 export function scaleIn(workload: Workload, verb: string, read: Json): Scale {
   const scale = scaleOf(read);
@@ -133,8 +132,8 @@ export function scaleIn(workload: Workload, verb: string, read: Json): Scale {
 }
 
 /**
- * Counts of a Deployment or StatefulSet as it came over the wire; undefined if it is none. Absent counts of a status
- * are 0; absent `spec.replicas` is 1, the API's default.
+ * Replica counts of a Deployment or StatefulSet from the API; undefined if it is neither. Absent counts in the status
+ * are 0. An absent `spec.replicas` is 1, the API's default.
  */
 export function scaleOf(workload: Json): Scale | undefined {
   const metadata = object(workload.metadata);
@@ -154,9 +153,9 @@ export function scaleOf(workload: Json): Scale | undefined {
 }
 
 /**
- * Who last set `spec.replicas`, directly or through the scale (Kubernetes API, field management). A count of 0 set
- * through the scale erases its owner, and what is set through the scale then is not noted (seen on v1.35): nobody is
- * common, and somebody is never out of date.
+ * The manager that last set `spec.replicas`, directly or through the scale (Kubernetes API, field management). Setting
+ * the count to 0 through the scale removes its owner, and later changes through the scale aren't recorded (seen on
+ * v1.35). So it is often undefined, but never stale.
  */
 function managerIn(managedFields: unknown): string | undefined {
   const owners = list(managedFields).map(object)
