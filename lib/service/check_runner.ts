@@ -1,6 +1,5 @@
 /**
- * Runs the checks of a connection test one after the other, and prints a line for each, and below it how to mend it. Knows nothing of what they look
- * at.
+ * Runs the checks of the connection test one after another, and prints a line for each, followed by a remedy if needed.
  *
  * @module
  */
@@ -8,51 +7,51 @@
 import { sleep } from "../async.ts";
 import { errorMessage } from "../errors.ts";
 
-/** What a check found. */
+/** Result of a check. */
 export interface Finding {
-  /** All is well; `skipped` if there was nothing to check. */
+  /** Whether the check passed; `skipped` if there was nothing to check. */
   readonly ok: boolean | "skipped";
-  /** What was found. */
+  /** What was found, as one line of text. */
   readonly found: string;
-  /** How to mend it. */
+  /** How to fix it. */
   readonly cure?: string;
 }
 
-/** One thing to be looked at. */
+/** One check. */
 export interface Check {
-  /** Its name, unique among the checks. */
+  /** Name of the check, unique. */
   readonly name: string;
-  /** Names of earlier checks without which this one makes no sense. */
+  /** Names of earlier checks that must have passed. */
   readonly needs?: readonly string[];
-  /** How to mend it, where the finding doesn't say. */
+  /** How to fix a failure, unless the finding says so. */
   readonly cure?: string;
-  /** The address that is tried, as far as it is known: named where there is no answer. */
+  /** The address being tried, if known. Shown if it doesn't answer. */
   address?(): string | undefined;
-  /** Looks; an error thrown is a failure, its message what was found. */
+  /** Runs the check. A thrown error means failure; its message is the finding. */
   run(signal: AbortSignal): Promise<Finding>;
 }
 
-/** How to run checks. */
+/** Options for running checks. */
 export interface CheckOptions {
   /** Prints a line. */
   readonly print: (line: string) => void;
-  /** Colour the marks. */
+  /** Whether to colour the marks. */
   readonly colour: boolean;
-  /** When a check is told to end, in milliseconds; after 10 s if not given. */
+  /** Milliseconds after which a check is aborted. Default: 10,000. */
   readonly deadlineMs?: number;
-  /** How long it may then take to leave nothing behind, in milliseconds; 5 s if not given. */
+  /** Milliseconds that an aborted check then has for its clean-up. Default: 5,000. */
   readonly graceMs?: number;
-  /** Ends everything. */
+  /** Aborts the whole run. */
   readonly signal: AbortSignal;
 }
 
 const marks = { passed: ["✔", 32], failed: ["✘", 31], skipped: ["–", 90] } as const;
 
 /**
- * Runs checks in their order. One whose needs were not met is skipped; one that hangs fails, after 15 s at the latest.
+ * Runs checks in order. A check whose needs aren't met is skipped. One that hangs fails, after 15 s by default.
  *
- * @returns whether none failed
- * @throws the signal's reason when aborted
+ * @returns whether no check failed
+ * @throws the signal's reason if it is aborted
  */
 export async function runChecks(checks: readonly Check[], options: CheckOptions): Promise<boolean> {
   const outcomes = new Map<string, keyof typeof marks>();
@@ -76,14 +75,14 @@ export async function runChecks(checks: readonly Check[], options: CheckOptions)
 }
 
 /**
- * Servers are quoted in what is found: line breaks become spaces, and what else controls a terminal, or turns the
- * direction of writing around, the replacement character, so that no line can be forged or overwritten.
+ * Makes text from servers safe to print: line breaks become spaces, and other control and bidi characters become
+ * U+FFFD, so that a server can't forge or overwrite a line.
  */
 function printable(line: string): string {
   return line.replace(/\s+/g, " ").replace(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 }
 
-/** What a check finds, or what its failure says; it doesn't wait for ever for a check that heeds no signal. */
+/** Runs one check and turns an error into a finding. It stops waiting for a check that ignores its signal. */
 async function find(check: Check, { signal, deadlineMs = 10_000, graceMs = 5_000 }: CheckOptions): Promise<Finding> {
   const late = new AbortController();
   const over = new AbortController();

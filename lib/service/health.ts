@@ -1,28 +1,33 @@
 /**
- * Whether the program is alive and ready, from the marks that its parts set. Knows nothing of HTTP.
+ * Liveness and readiness, from events that the program's parts report.
  *
  * @module
  */
 
-/** Whether all is well, and why. */
+/** A health status and its reason. */
 export interface HealthStatus {
-  /** All is well. */
+  /** Whether it is healthy. */
   readonly ok: boolean;
   /** Why, or why not. */
   readonly reason: string;
 }
 
-/** A poll has been answered or given up after 30 s; three times that without an answer is not fresh. */
+/**
+ * Three times 30 s, within which each sync request is answered or given up. Without an answer for longer we aren't
+ * ready.
+ */
 const freshForMs = 90_000;
 
-/** Without an answer and without a back-off for this long, nothing moves any more. */
+/** Without an answer or a back-off for this long, the sync loop is stuck. */
 const aliveForMs = 180_000;
 
-/** Keeps the marks. It begins as starting; `ready()` and `stopping()` move it on. */
+/** Tracks the program's health, through the phases starting, ready and stopping. */
 export class Health {
-  /** The Kubernetes API has answered the last call that was made to it. */
+  /** Whether the Kubernetes API answered the last request. */
   kubernetesAnswers = true;
-  /** Tells why commands can't be taken although all else is well; undefined if they can. Asked each time. */
+  /**
+   * Returns why commands can't be taken although everything else works; undefined if they can. Called on each probe.
+   */
   problem: () => string | undefined = () => undefined;
   readonly #now: () => number;
   #phase: "starting" | "ready" | "stopping" = "starting";
@@ -30,7 +35,7 @@ export class Health {
   #aliveUntilMs: number;
 
   /**
-   * Begins as starting, with as much time for the first sync as for any other.
+   * Starts in the starting phase. The first sync gets as much time as any other.
    *
    * @param now monotonic clock in milliseconds
    */
@@ -40,45 +45,45 @@ export class Health {
     this.#aliveUntilMs = now() + aliveForMs;
   }
 
-  /** A sync answer was applied. */
+  /** Reports that a sync response was applied. */
   synced(): void {
     this.#syncedAtMs = this.#now();
     this.#aliveUntilMs = this.#syncedAtMs + aliveForMs;
   }
 
-  /** A wait of so many milliseconds begins: that nothing moves meanwhile is intended. */
+  /** Reports that a wait of this many milliseconds begins, during which no progress is expected. */
   backingOff(waitMs: number): void {
     this.#aliveUntilMs = Math.max(this.#aliveUntilMs, this.#now() + waitMs + aliveForMs);
   }
 
-  /** Since the last sync, or the beginning. */
+  /** Milliseconds since the last sync, or since the start if there was none. */
   get syncAgeMs(): number {
     return this.#now() - this.#syncedAtMs;
   }
 
-  /** A start begins: the first, or another after the login has ended. What was known of the last one is over. */
+  /** Reports that a start begins: the first one, or another after the login has ended. Resets all reported problems. */
   starting(): void {
     if (this.#phase === "ready") this.#phase = "starting";
     this.kubernetesAnswers = true;
     this.problem = () => undefined;
   }
 
-  /** The start is complete. */
+  /** Reports that the start is complete. */
   ready(): void {
     if (this.#phase === "starting") this.#phase = "ready";
   }
 
-  /** The end has begun: there is no way back. */
+  /** Reports that shutdown has begun. This phase is final. */
   stopping(): void {
     this.#phase = "stopping";
   }
 
-  /** Syncing makes progress or backs off: else only a restart helps. */
+  /** Liveness: syncing makes progress or backs off. If it doesn't, only a restart helps. */
   alive(): HealthStatus {
     return this.#now() <= this.#aliveUntilMs ? { ok: true, reason: "alive" } : { ok: false, reason: this.#stale() };
   }
 
-  /** Commands are taken now. */
+  /** Readiness: commands are taken now. */
   readiness(): HealthStatus {
     const problem = this.problem();
     if (problem !== undefined && this.#phase !== "stopping") return { ok: false, reason: problem };

@@ -1,8 +1,8 @@
 /**
- * Serves health and metrics over HTTP: `/healthz` and `/readyz` for Kubernetes' probes, `/metrics` for Prometheus. Others
- * in the cluster can reach it, so it bounds what a client may hold: connections, headers, and time.
+ * Serves health and metrics over HTTP: `/healthz` and `/readyz` for Kubernetes' probes, `/metrics` for Prometheus.
+ * Anyone in the cluster may connect, so connections, headers and time per client are limited.
  *
- * It is node:http's server, because Deno.serve has no such bounds (2.9.6); prom-client has node:http loaded anyway.
+ * It uses node:http, because Deno.serve has no such limits (2.9.6), and prom-client loads node:http anyway.
  *
  * @module
  */
@@ -17,34 +17,34 @@ import type { Metrics } from "./metrics.ts";
 
 const logger = getLogger(["openclaw-toggle", "service"]);
 
-/** Connections at once; one more closes the oldest, so that whoever holds them all can't keep a probe out. */
+/** Most connections at once. One more closes the oldest, so that a client holding them all can't lock out a probe. */
 const MAX_CONNECTIONS = 64;
-/** What a server of three paths has to wait for, milliseconds. */
+/** Limits of node:http. Times are milliseconds. */
 const BOUNDS = {
-  /** For the headers of a request to be complete. */
+  /** Until the headers of a request are complete. */
   headersTimeout: 5_000,
-  /** For a whole request. */
+  /** Until the whole request is received. */
   requestTimeout: 10_000,
-  /** For the next request on a connection. */
+  /** Until the next request on the connection. */
   keepAliveTimeout: 5_000,
-  /** How often the first two are looked at. */
+  /** How often the first two are checked. */
   connectionsCheckingInterval: 1_000,
   /** Bytes of headers. */
   maxHeaderSize: 8_192,
 } as const;
-/** For a client to read its answer, or to do anything else, milliseconds. */
+/** Longest inactivity of a connection, such as a client that doesn't read its response, in milliseconds. */
 const IDLE_MS = 15_000;
 
-/** A server that listens until it is disposed of. */
+/** A running server. Disposing stops it. */
 export interface HealthServer extends AsyncDisposable {
-  /** Port that it listens on. */
+  /** Port that the server listens on. */
   readonly port: number;
 }
 
 /**
- * Listens. Disposing closes the port and every connection.
+ * Starts the server. Disposing closes the port and all connections.
  *
- * @throws Error naming the address and the cure if it can't be listened on
+ * @throws Error naming the address and a remedy if it can't listen there
  */
 export async function serveHealth(
   address: HttpAddress,
@@ -123,7 +123,7 @@ async function answer(
     ["/readyz", () => tell(health.readiness())],
     ["/metrics", async () => say(200, await metrics.text(), { "content-type": metrics.contentType })],
   ]);
-  // RFC 9112, 3.2: an invalid Host is to be answered so.
+  // RFC 9112, 3.2 requires 400 for an invalid Host.
   if (!URL.canParse(`http://${host}`)) return say(400, "invalid Host\n");
   const act = answers.get(url.replace(/\?.*$/s, ""));
   if (act === undefined) return say(404, "not found\n");

@@ -1,17 +1,17 @@
 /**
- * The lifetime of one run of the program's parts, from a login to its end: all that is begun in it ends with it.
+ * Lifetime of one run of the program's parts, from login to shutdown. Everything started in it ends with it.
  *
  * @module
  */
 
 import { Deadline, unlessAborted } from "../async.ts";
 
-/** How long work may take to end, milliseconds: the effect in hand, a request that is being written. */
+/** How long work in progress, such as a request being written, may take to end, in milliseconds. */
 const GRACE_MS = 5_000;
 
 /**
- * Owns what is begun: loops, resources, listeners. At its end loops are told to end and waited for, and what was opened is
- * closed, in the opposite order; a loop ends before what it uses is closed.
+ * Owns loops, resources and listeners. At the end it aborts the loops, waits for them, and closes resources, in reverse
+ * order of their start, so that a loop ends before the resources it uses are closed.
  */
 export class Lifetime implements AsyncDisposable {
   readonly #ending = new AbortController();
@@ -21,16 +21,16 @@ export class Lifetime implements AsyncDisposable {
   readonly #graceMs: number;
 
   /**
-   * Begins.
+   * Starts a lifetime.
    *
-   * @param stopping ends it
-   * @param onPanic told of a panic of a WebAssembly module, at once: after it nothing may be written
-   * @param graceMs for each loop to end, and for the work of {@linkcode finish}
+   * @param stopping ends it when aborted
+   * @param onPanic called at once if a WebAssembly module panics; nothing may be written after that
+   * @param graceMs grace period of each loop, and of the work passed to {@linkcode finish}, in milliseconds
    */
   constructor(stopping: AbortSignal, onPanic: (error: unknown) => void, graceMs: number = GRACE_MS) {
     this.#onPanic = onPanic;
     this.#graceMs = graceMs;
-    // That it failed matters to who waits; if nobody does any more, it was told.
+    // Avoids an unhandled rejection if nobody waits any more.
     this.#failed.promise.catch(() => {});
     const stop = (): void => this.#end(stopping.reason);
     stopping.addEventListener("abort", stop);
@@ -43,17 +43,17 @@ export class Lifetime implements AsyncDisposable {
     return this.#ending.signal;
   }
 
-  /** Closes something at the end. */
+  /** Disposes of a resource at the end. */
   use<Resource extends Disposable | AsyncDisposable>(resource: Resource): Resource {
     return this.#stack.use(resource);
   }
 
-  /** Does something at the end. */
+  /** Calls a function at the end. */
   defer(work: () => Promise<void> | void): void {
     this.#stack.defer(work);
   }
 
-  /** Begins a loop. Its failure ends the lifetime; what it throws because it was told to end is none. */
+  /** Starts a loop. If it fails, the lifetime ends. Errors that it throws because it was aborted are ignored. */
   begin(loop: (signal: AbortSignal) => Promise<unknown>): void {
     const ended = loop(this.signal).catch((error) => this.#fail(error));
     this.#stack.defer(async () => {
@@ -61,13 +61,13 @@ export class Lifetime implements AsyncDisposable {
     });
   }
 
-  /** Ends with an error that may come from elsewhere at any time; nobody waits for it at the end. */
+  /** Ends the lifetime with the error that this promise resolves with, if it ever does. */
   endsWith(error: Promise<unknown>): void {
     error.then((each) => this.#fail(each));
   }
 
   /**
-   * Waits for work of the start.
+   * Waits for a step of the start.
    *
    * @throws what it throws; the first failure of a loop; the signal's reason
    */
@@ -76,7 +76,7 @@ export class Lifetime implements AsyncDisposable {
   }
 
   /**
-   * Waits for the work that all this is for. Told to end, it has a grace period.
+   * Waits for the main work. When the lifetime ends, the work gets a grace period.
    *
    * @throws what it throws, or the first failure of a loop
    */
@@ -90,7 +90,7 @@ export class Lifetime implements AsyncDisposable {
     }
   }
 
-  /** Ends it. */
+  /** Ends the lifetime. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end(new DOMException("The run has ended", "AbortError"));
     await this.#stack.disposeAsync();
@@ -105,7 +105,7 @@ export class Lifetime implements AsyncDisposable {
     }
   }
 
-  /** Awaits work that heeds the signal itself, and tells of a panic in it before anything is closed. */
+  /** Awaits work that handles the abort signal itself. Reports a panic in it before anything is closed. */
   async watch<Value>(work: Promise<Value>): Promise<Value> {
     try {
       return await work;

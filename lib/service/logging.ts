@@ -1,6 +1,6 @@
 /**
- * Sets logging up: short text for people, JSON lines for machines. Every room logs through LogTape under the category
- * `["openclaw-toggle", room]`, and gives values as properties, so that a secret is shown as what it says of itself.
+ * Sets up logging: short text for people, JSON lines for machines. Every room logs through LogTape under the category
+ * `["openclaw-toggle", room]`, and passes values as properties, so that a `Secret` is logged in redacted form.
  *
  * @module
  */
@@ -15,19 +15,19 @@ import {
   type TextFormatterOptions,
 } from "@logtape/logtape";
 
-/** How to log. */
+/** Logging options. */
 export interface LoggingOptions {
-  /** Least level that is logged. */
+  /** Lowest level that is logged. */
   readonly level: "debug" | "info" | "warning" | "error";
-  /** Text for people, or one JSON object a line. */
+  /** Text for people, or one JSON object per line. */
   readonly format: "text" | "json";
-  /** Colour the text. */
+  /** Whether to colour the text. */
   readonly colour: boolean;
-  /** Writes a line, given without its newline. */
+  /** Writes a line, which is passed without a newline. */
   readonly write: (line: string) => void;
 }
 
-/** Begins to log, for the whole process; disposing ends it. */
+/** Starts logging for the whole process. Disposing stops it. */
 export async function startLogging(options: LoggingOptions): Promise<AsyncDisposable> {
   const format = formatterFor(options);
   await configure({
@@ -45,7 +45,7 @@ function formatterFor({ format, colour }: LoggingOptions): TextFormatter {
   if (format === "json") {
     const json = getJsonLinesFormatter();
     const plain = getTextFormatter({ value: "bare", format: ({ message }) => message });
-    // Its own message would have quotes around every text that is put in.
+    // LogTape's own message would put quotes around every interpolated text.
     return (record) => json({ ...record, message: [plain(record).trimEnd()] });
   }
   const options: TextFormatterOptions = {

@@ -1,34 +1,34 @@
 /**
- * What Prometheus is told. The table below is all there is to say about the metrics: their making, the README's
- * table and the check of the dashboard come from it. prom-client is loaded only where metrics are served.
+ * Prometheus metrics. The table below is the only definition: the metrics, the table in the docs and the check of the
+ * dashboard are derived from it. prom-client is loaded only if metrics are served.
  *
  * @module
  */
 
 import type { Counter, Gauge, Histogram, Registry } from "prom-client";
 
-/** A metric. */
+/** Definition of a metric. */
 export interface Metric {
-  /** Name, by Prometheus' conventions. */
+  /** Name, by Prometheus' naming conventions. */
   readonly name: string;
-  /** What it is. */
+  /** Type of the metric. */
   readonly kind: "counter" | "gauge" | "histogram";
-  /** What it tells. */
+  /** Help text. */
   readonly help: string;
-  /** Names of its labels. */
+  /** Label names. */
   readonly labels: readonly string[];
-  /** Upper bounds of a histogram, seconds. */
+  /** Upper bounds of a histogram's buckets, in seconds. */
   readonly buckets?: readonly number[];
 }
 
 const prefix = "openclaw_toggle";
 
-/** The table. */
+/** All metrics. */
 export const METRICS = {
   commands: {
     name: `${prefix}_commands_total`,
     kind: "counter",
-    help: "Commands that were dealt with.",
+    help: "Commands handled.",
     labels: ["command", "outcome"],
   },
   refusals: {
@@ -40,13 +40,13 @@ export const METRICS = {
   undecryptable: {
     name: `${prefix}_undecryptable_messages_total`,
     kind: "counter",
-    help: "Messages of allowed users that could not be decrypted when they came.",
+    help: "Messages of allowed users that could not be decrypted on arrival.",
     labels: [],
   },
   retries: {
     name: `${prefix}_retries_total`,
     kind: "counter",
-    help: "Waits before another try, after a failure of the homeserver or the Kubernetes API.",
+    help: "Retries after a failure of the homeserver or the Kubernetes API.",
     labels: [],
   },
   syncAge: {
@@ -58,14 +58,14 @@ export const METRICS = {
   scaleDuration: {
     name: `${prefix}_scale_duration_seconds`,
     kind: "histogram",
-    help: "How long the cluster took to accept a change of a target's count.",
+    help: "Time that the cluster took to accept a change of a target's replica count.",
     labels: ["target"],
     buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
   },
   readyDuration: {
     name: `${prefix}_ready_duration_seconds`,
     kind: "histogram",
-    help: "How long a target took from a start by chat until it was ready.",
+    help: "Time from a start by chat until the target was ready.",
     labels: ["target"],
     buckets: [1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600],
   },
@@ -84,24 +84,24 @@ export const METRICS = {
   replicas: {
     name: `${prefix}_replicas`,
     kind: "gauge",
-    help: "Replicas of a target as they were last seen, desired or ready.",
+    help: "Replicas of a target as last seen, desired or ready.",
     labels: ["target", "state"],
   },
   buildInfo: {
     name: `${prefix}_build_info`,
     kind: "gauge",
-    help: "Always 1; tells what runs.",
+    help: "Always 1; the labels show what is running.",
     labels: ["version", "deno"],
   },
 } as const satisfies Readonly<Record<string, Metric>>;
 
-/** Counts and measures. It is what the operator calls its observer. */
+/** Records metrics. Implements the operator's observer. */
 export class Metrics {
-  /** Media type of the text. */
+  /** Content type of the exposition format. */
   readonly contentType: string;
   readonly #registry: Registry;
   readonly #nowMs: () => number;
-  /** Targets that are on, and up to when that has been counted. */
+  /** Targets that are on, and the time up to which they have been counted. */
   readonly #awakeSinceMs = new Map<string, number>();
 
   private constructor(registry: Registry, nowMs: () => number) {
@@ -110,13 +110,13 @@ export class Metrics {
     this.contentType = registry.contentType;
   }
 
-  /** Loads prom-client; `syncAgeMs` is asked each time that the metrics are. `nowMs` is a clock that nobody sets. */
+  /** Loads prom-client. `syncAgeMs` is called on each scrape; `nowMs` is a monotonic clock. */
   static async open(
     version: string,
     syncAgeMs: () => number,
     nowMs: () => number = () => performance.now(),
   ): Promise<Metrics> {
-    // By its default export: in the bundle it has no other.
+    // The bundle has only prom-client's default export.
     const { Counter, Gauge, Histogram, Registry } = (await import("prom-client")).default;
     const registry = new Registry();
     for (const { name, kind, help, labels, ...rest } of Object.values<Metric>(METRICS)) {
@@ -138,42 +138,42 @@ export class Metrics {
     return metrics;
   }
 
-  /** Something was refused. */
+  /** Counts a refusal. */
   refused(reason: string): void {
     this.#of<Counter>("refusals").inc({ reason });
   }
 
-  /** A command has been dealt with. */
+  /** Counts a handled command. */
   commanded({ command, outcome }: { readonly command: string; readonly outcome: string }): void {
     this.#of<Counter>("commands").inc({ command, outcome });
   }
 
-  /** An allowed user's message could not be decrypted at first. */
+  /** Counts a message of an allowed user that couldn't be decrypted at first. */
   undecryptable(): void {
     this.#of<Counter>("undecryptable").inc();
   }
 
-  /** Something failed and will be tried again. */
+  /** Counts a failure that will be retried. */
   retried(): void {
     this.#of<Counter>("retries").inc();
   }
 
-  /** A target's count was changed; so long the cluster took to accept it, milliseconds. */
+  /** Observes how long the cluster took to accept a change of a target's replica count, in milliseconds. */
   scaled(target: string, ms: number): void {
     this.#of<Histogram>("scaleDuration").observe({ target }, ms / 1_000);
   }
 
-  /** A target became ready, so long after its count was changed by a command, milliseconds. */
+  /** Observes the time from a command's change of the replica count until the target was ready, in milliseconds. */
   ready(target: string, ms: number): void {
     this.#of<Histogram>("readyDuration").observe({ target }, ms / 1_000);
   }
 
-  /** A target that was off was started. */
+  /** Counts a start of a target that was off. */
   wokeUp(target: string, cause: string): void {
     this.#of<Counter>("wakeUps").inc({ target, cause });
   }
 
-  /** A target's replicas as they were last seen. */
+  /** Sets a target's replica counts, as last seen. */
   replicas(target: string, { desired, ready }: { readonly desired: number; readonly ready: number }): void {
     this.#countAwake(target);
     if (desired > 0) this.#awakeSinceMs.set(target, this.#nowMs());
@@ -183,13 +183,13 @@ export class Metrics {
     this.#of<Gauge>("replicas").set({ target, state: "ready" }, ready);
   }
 
-  /** Everything in Prometheus' text format. */
+  /** All metrics in Prometheus' text format. */
   text(): Promise<string> {
     for (const target of this.#awakeSinceMs.keys()) this.#countAwake(target);
     return this.#registry.metrics();
   }
 
-  /** Up to now. */
+  /** Counts the time since the target was last counted. */
   #countAwake(target: string): void {
     const sinceMs = this.#awakeSinceMs.get(target);
     if (sinceMs === undefined) return;
@@ -203,7 +203,7 @@ export class Metrics {
   }
 }
 
-/** Nobody counts where nobody asks. */
+/** Used if metrics aren't served. */
 export const noMetrics: Omit<Metrics, "contentType" | "text"> = {
   refused: () => {},
   commanded: () => {},

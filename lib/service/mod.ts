@@ -1,6 +1,6 @@
 /**
- * Staying up: what is done again and again, health and metrics over HTTP, logging, the graceful end, and the runner of the
- * connection test's checks.
+ * The process around the operator: lifetime, periodic work, health and metrics over HTTP, logging, graceful shutdown,
+ * and the runner of the connection test's checks.
  *
  * @module
  */

@@ -1,12 +1,15 @@
 /**
- * How often something is done that is done again and again. Knows nothing of what that is.
+ * Periodic work.
  *
  * @module
  */
 
 import { sleep } from "../async.ts";
 
-/** Does something every so many milliseconds, the first time after as many, until the signal ends it with its reason. */
+/**
+ * Runs work every `ms` milliseconds, first after one interval, until the signal is aborted. Then it rejects with its
+ * reason.
+ */
 export async function every(ms: number, work: () => Promise<unknown>, signal: AbortSignal): Promise<never> {
   for (;;) {
     await sleep(ms, signal);
@@ -14,7 +17,7 @@ export async function every(ms: number, work: () => Promise<unknown>, signal: Ab
   }
 }
 
-/** Does something at the first call after a delay, and then at most once an hour. */
+/** Returns a function that runs `work` at most once an hour, and not before the delay has passed. */
 export function hourly(work: () => void, delayMs = 0): () => void {
   let nextMs = performance.now() + delayMs;
   return () => {

@@ -1,18 +1,20 @@
 /**
- * The graceful end: the first signal asks for it, a deadline makes sure of it, a second signal doesn't wait. Signals and
- * the way out are handed in.
+ * Graceful shutdown: the first signal starts it, a deadline enforces it, and a second signal exits at once. Signals and
+ * exit are passed in.
  *
  * @module
  */
 
-/** A task runner forwards a terminal's signal to a process that has had it already: that is no second one. */
+/**
+ * A task runner forwards a signal that the terminal has already sent to us. Within this time it isn't a second signal.
+ */
 const SAME_SIGNAL_MS = 500;
 
-/** What the end needs of the process. */
+/** What shutdown needs of the process. */
 export interface Process {
-  /** Begins to listen to a signal; the function that comes back ends it. */
+  /** Adds a signal handler. The returned function removes it. */
   onSignal(name: "SIGTERM" | "SIGINT", handler: () => void): () => void;
-  /** Ends the process at once, and may say why. */
+  /** Exits the process at once, for the given reason. */
   exit(code: number, reason: string): void;
   /** Monotonic clock in milliseconds. */
   now(): number;
@@ -28,10 +30,11 @@ export class Shutdown implements Disposable {
   #last: { readonly name: string; readonly atMs: number } | undefined;
 
   /**
-   * Listens from now on, until disposed of.
+   * Handles signals until it is disposed of.
    *
-   * @param host signals and the way out
-   * @param deadlineMs milliseconds from the first signal to an exit with code 1, if the end isn't reached by itself
+   * @param host signals and exit
+   * @param deadlineMs milliseconds from the first signal until the process exits with code 1, unless it has ended by
+   * itself
    */
   constructor(host: Process, deadlineMs = 10_000) {
     this.#host = host;
@@ -39,12 +42,12 @@ export class Shutdown implements Disposable {
     this.#removals = (["SIGTERM", "SIGINT"] as const).map((name) => host.onSignal(name, () => this.#received(name)));
   }
 
-  /** Aborted when the end begins. */
+  /** Aborted when shutdown begins. */
   get stopping(): AbortSignal {
     return this.#controller.signal;
   }
 
-  /** Begins the end, as a signal does; the deadline runs from the first call. */
+  /** Starts shutdown, as a signal does. The deadline counts from the first call. */
   stop(reason: string): void {
     if (this.stopping.aborted) return;
     this.#timer = setTimeout(
@@ -54,7 +57,7 @@ export class Shutdown implements Disposable {
     this.#controller.abort(new DOMException(`Stopping: ${reason}`, "AbortError"));
   }
 
-  /** The end is reached: no deadline and no signals any more. */
+  /** Shutdown is complete: stops the deadline and removes the signal handlers. */
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
     for (const remove of this.#removals) remove();
