@@ -1,27 +1,27 @@
 /**
- * What is to be known of the Rust crypto beside its own database: whose devices have changed since the homeserver last
- * told them, and what it has panicked at. Knows nothing of what is done about it.
+ * State about the Rust crypto that its own database doesn't hold: users with outdated device lists, and inputs that
+ * made it panic.
  *
  * @module
  */
 
 import type { Database } from "./sqlite.ts";
 
-/** Notes on the crypto. Every call is on disk when it returns. */
+/** Notes about the crypto. Every call is on disk when it returns. */
 export class CryptoNotes {
   readonly #database: Database;
 
-  /** Over an open database. */
+  /** Uses an open database. */
   constructor(database: Database) {
     this.#database = database;
   }
 
-  /** Users whose devices have changed and have not been told since. */
+  /** Users whose device list has changed and hasn't been fetched since. */
   staleUsers(): string[] {
     return this.#database.all("SELECT user_id FROM stale_users").map((row) => String(row.user_id));
   }
 
-  /** Notes that these users' devices have changed. */
+  /** Marks the device lists of these users as outdated. */
   addStale(users: readonly string[]): void {
     if (users.length === 0) return;
     this.#database.transaction(() => {
@@ -29,18 +29,18 @@ export class CryptoNotes {
     });
   }
 
-  /** Notes that a user's devices have been told. */
+  /** Marks a user's device list as up to date. */
   deleteStale(user: string): void {
     this.#database.run("DELETE FROM stale_users WHERE user_id = ?", user);
   }
 
-  /** How often the crypto has panicked, by its input. */
+  /** Number of panics, by input. */
   panics(): Map<string, number> {
     const rows = this.#database.all("SELECT input, times FROM panics");
     return new Map(rows.map((row) => [String(row.input), Number(row.times)]));
   }
 
-  /** Notes a panic at each of these inputs. */
+  /** Counts one panic for each of these inputs. */
   addPanic(inputs: Iterable<string>): void {
     this.#database.transaction(() => {
       for (const input of inputs) {
@@ -50,7 +50,7 @@ export class CryptoNotes {
     });
   }
 
-  /** Notes that an input was handled. */
+  /** Clears the panics of an input that has since been handled. */
   deletePanic(input: string): void {
     this.#database.run("DELETE FROM panics WHERE input = ?", input);
   }

@@ -1,7 +1,7 @@
 /**
- * The journal: where each event stands between its arrival and being settled, which ciphertexts were used, and the
- * answers that are to be sent. Every call is on disk when it returns. It satisfies the operator's port of the same
- * name, and knows nothing of what commands mean.
+ * The event journal: the state of each event from arrival to settlement, the ciphertexts that have been used, and the
+ * queued answers. Every call is on disk when it returns. Implements the operator's port of the same name; commands are
+ * opaque to it.
  *
  * @module
  */
@@ -11,41 +11,41 @@ import type { Seal } from "./seal.ts";
 import type { Database, Row } from "./sqlite.ts";
 import type { NewEvent } from "./room_state.ts";
 
-/** What the journal knows of something to be said in a room about an event; how it is said, only its writer knows. */
+/** The fields of an answer that the journal uses. The rest is opaque to it. */
 export interface StoredAnswer {
-  /** With `eventId` and `sequence` it makes the transaction id. */
+  /** Part of the transaction id, with `eventId` and `sequence`. */
   readonly kind: string;
-  /** Counts answers of one kind to one event, from 0. */
+  /** Numbers the answers of one kind to one event, from 0. */
   readonly sequence: number;
   /** Room id. */
   readonly roomId: string;
-  /** The event that it is about. */
+  /** The event that is answered. */
   readonly eventId: string;
 }
 
-/** An event in its place. */
+/** A stored event. */
 export interface StoredEvent extends NewEvent {
-  /** Smaller is earlier. */
+  /** Position in the journal; a smaller one is earlier. */
   readonly seq: number;
 }
 
-/** An event that is not settled, with where it stands. What `Command` is made of, only its writer knows. */
+/** An unsettled event and its state. `Command` is opaque to the journal. */
 export interface StoredEntry<Command> {
   /** The event. */
   readonly inbox: StoredEvent;
-  /** Where it stands. */
+  /** State of the event. */
   readonly progress: { readonly state: "new" } | { readonly state: "undecryptable" } | {
     readonly state: "begun";
     readonly command: Command;
   };
 }
 
-/** How long settled events and sent answers are remembered. */
+/** How long settled events and sent answers are kept. */
 const KEPT_MS = 7 * 24 * 3_600_000;
-/** How many settled events are remembered at most. */
+/** Most settled events that are kept. */
 const KEPT_EVENTS = 10_000;
 
-/** The transaction id of an answer: the same answer always has the same one, so that it is never said twice. */
+/** Transaction id of an answer. It is deterministic, so that an answer that is sent again is not duplicated. */
 export function transactionId(eventId: string, kind: string, sequence: number): string {
   return "t" + createHash("sha256").update(JSON.stringify([eventId, kind, sequence])).digest("base64url");
 }
@@ -56,47 +56,47 @@ export class EventJournal {
   readonly #seal: Seal;
   readonly #now: () => number;
 
-  /** Over an open database; `now` in milliseconds since the epoch. */
+  /** Uses an open database; `now` returns milliseconds since the epoch. */
   constructor(database: Database, seal: Seal, now: () => number) {
     this.#database = database;
     this.#seal = seal;
     this.#now = now;
   }
 
-  /** Runs calls in one transaction; all is undone if they throw. */
+  /** Runs calls in one transaction, which is rolled back if they throw. */
   transaction<T>(calls: () => T): T {
     return this.#database.transaction(calls);
   }
 
-  /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
+  /** Unsettled events after a position, earliest first, without those held behind a gap. */
   unsettled<Command>(afterSeq: number): readonly StoredEntry<Command>[] {
     return this.#entries("state <> 'settled' AND state <> 'held' AND seq > ?", afterSeq);
   }
 
-  /** The same of events that nobody has looked at yet: what waits for a key is not read again and again. */
+  /** Like {@linkcode unsettled}, but only new events, so that events waiting for a key aren't read on every pass. */
   arrived(afterSeq: number): readonly StoredEntry<never>[] {
     return this.#entries("state = 'new' AND seq > ?", afterSeq);
   }
 
-  /** Unsettled, undecryptable events of a Megolm session, earliest first. */
+  /** Undecryptable events of a Megolm session, earliest first. */
   awaitingKey<Command>(roomId: string, sessionId: string): readonly StoredEntry<Command>[] {
     return this.#entries("state = 'undecryptable' AND room_id = ? AND session_id = ?", roomId, sessionId);
   }
 
   /**
-   * Notes that an event cannot be decrypted yet.
+   * Marks an event as not decryptable yet.
    *
-   * @throws Error if the event is settled, held or unknown; so do the other calls with a `seq`
+   * @throws Error if the event is settled, held or unknown; so do the other methods that take a `seq`
    */
   undecryptable(seq: number, sessionId: string | undefined): void {
     this.#update(seq, "state = 'undecryptable', session_id = ?", sessionId ?? null);
   }
 
   /**
-   * Claims a ciphertext for an event, in the name of its sender; claiming it again for the same event is no repeat.
+   * Claims a ciphertext for an event and its sender, to detect replays. Repeating a claim for the same event succeeds.
    *
-   * @returns false if another event of the same sender has claimed it before, or so long ago that it is only known that
-   * one has
+   * @returns false if another event of the same sender has claimed it, or if the claim floor left by pruned events
+   * covers its index
    */
   claim(seq: number, { sessionId, messageIndex }: { sessionId: string; messageIndex: number }): boolean {
     return this.#database.transaction(() => {
@@ -118,7 +118,7 @@ export class EventJournal {
     });
   }
 
-  /** Writes down a command that is being carried out: JSON, kept until the event is settled. */
+  /** Stores the command being carried out, as JSON, until the event is settled. */
   begin(seq: number, command: object): void {
     this.#database.transaction(() => {
       const row = this.#database.get("SELECT room_id, event_id FROM events WHERE seq = ?", seq);
@@ -127,7 +127,7 @@ export class EventJournal {
     });
   }
 
-  /** Settles an event, forgets its content, and queues its answers, all in one transaction. */
+  /** Settles an event, deletes its content, and queues its answers, in one transaction. */
   settle(seq: number, outcome: string, answers: readonly StoredAnswer[]): void {
     this.#database.transaction(() => {
       const change = "state = 'settled', content = NULL, intent = NULL, outcome = ?, settled_at_ms = ?";
@@ -136,7 +136,7 @@ export class EventJournal {
     });
   }
 
-  /** Queues an answer. One whose transaction id is known, sent or not, is left as it is. */
+  /** Queues an answer. Does nothing if its transaction id is known, whether sent or not. */
   say<Answer extends StoredAnswer>(answer: Answer): void {
     const id = transactionId(answer.eventId, answer.kind, answer.sequence);
     this.#database.run(
@@ -146,13 +146,13 @@ export class EventJournal {
     );
   }
 
-  /** Rooms with unsent answers, the room of the earliest one first. */
+  /** Rooms with unsent answers, ordered by their earliest one. */
   roomsToAnswer(): readonly string[] {
     const sql = "SELECT room_id FROM answers WHERE content IS NOT NULL GROUP BY room_id ORDER BY min(id)";
     return this.#database.all(sql).map(({ room_id }) => String(room_id));
   }
 
-  /** Unsent answers of a room, earliest first, so many at most: after an outage there may be thousands. */
+  /** At most `most` unsent answers of a room, earliest first. After an outage there may be thousands. */
   unsent<Answer extends StoredAnswer>(
     roomId: string,
     most: number,
@@ -165,18 +165,18 @@ export class EventJournal {
     });
   }
 
-  /** Notes that an answer was sent, and as which event. */
+  /** Marks an answer as sent, with the id of the event that was sent. */
   sent(transactionId: string, eventId: string): void {
     const sql = "UPDATE answers SET sent_as = ?, content = NULL WHERE transaction_id = ?";
     this.#database.run(sql, eventId, transactionId);
   }
 
-  /** Gives an unsent answer up. It is not queued again. */
+  /** Gives up on an unsent answer. It can't be queued again. */
   drop(transactionId: string): void {
     this.#database.run("UPDATE answers SET content = NULL WHERE transaction_id = ?", transactionId);
   }
 
-  /** Settles every event that is not settled, with one outcome, and drops every answer that was not sent. */
+  /** Settles all unsettled events with one outcome, and drops all unsent answers. */
   settleAll(outcome: string): void {
     this.#database.transaction(() => {
       this.#database.run(
@@ -188,33 +188,33 @@ export class EventJournal {
     });
   }
 
-  /** Whether an answer was sent as this event, not too long ago. */
+  /** Whether this event is an answer of ours. False for answers that have been pruned. */
   isOurs(eventId: string): boolean {
     return this.#database.get("SELECT 1 FROM answers WHERE sent_as = ?", eventId) !== undefined;
   }
 
-  /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
+  /** Id of the event that an answer was sent as; undefined if it wasn't sent or has been pruned. */
   sentAs({ eventId, kind, sequence }: Omit<StoredAnswer, "roomId">): string | undefined {
     const id = transactionId(eventId, kind, sequence);
     const row = this.#database.get("SELECT sent_as FROM answers WHERE transaction_id = ?", id);
     return typeof row?.sent_as === "string" ? row.sent_as : undefined;
   }
 
-  /** Rooms in whose timeline a part could not be had, and that have not been told, with the ids of those parts. */
+  /** Rooms that must still be told that part of their timeline is missing, with the id of the latest such part. */
   cutHistories(): readonly { readonly id: number; readonly roomId: string }[] {
-    // Several of one room are one piece of news.
+    // One notice per room, however many parts are missing.
     return this.#database.all("SELECT max(id) AS id, room_id FROM cut_histories GROUP BY room_id ORDER BY 1")
       .map((row) => ({ id: Number(row.id), roomId: String(row.room_id) }));
   }
 
-  /** The room has been told of that part, and of all before it. */
+  /** Marks the room as told about that missing part and all earlier ones. */
   cutHistoryTold(roomId: string, id: number): void {
     this.#database.run("DELETE FROM cut_histories WHERE room_id = ? AND id <= ?", roomId, id);
   }
 
   /**
-   * Settles undecryptable events older than a week or beyond 10,000. Forgets such settled ones, and their answers, but no
-   * ciphertext that was used, nor what was said of a user or a room, which is said but once.
+   * Settles undecryptable events that are older than a week or beyond 10,000. Deletes settled events by the same
+   * limits, and their answers. Keeps used ciphertexts, and answers about a user or a room, which are sent only once.
    */
   prune(): void {
     const oldest = (state: string, sinceMs: string) =>

@@ -1,22 +1,22 @@
 /**
- * The switch that keeps a broken store from being written to again.
+ * Latch that blocks all access to the store after its first failure.
  *
  * @module
  */
 
 import { StoreError } from "../errors.ts";
 
-/** Remembers the first failure: from then on nothing is read or written. */
+/** Holds the first failure. From then on nothing is read or written. */
 export class FailureLatch {
   readonly #failed = Promise.withResolvers<StoreError>();
   #error: StoreError | undefined;
 
-  /** Resolves at the first failure. */
+  /** Resolves with the first failure. */
   get failed(): Promise<StoreError> {
     return this.#failed.promise;
   }
 
-  /** Why the store is not to be used any more, if it is not. */
+  /** Why the store can't be used: it has failed or is closed. Undefined while it can. */
   get error(): StoreError | undefined {
     return this.#error;
   }
@@ -26,13 +26,13 @@ export class FailureLatch {
     if (this.#error) throw this.#error;
   }
 
-  /** Remembers a failure and tells of it. */
+  /** Records a failure and resolves {@linkcode failed}. */
   fail(error: StoreError): void {
     this.#error ??= error;
     this.#failed.resolve(this.#error);
   }
 
-  /** Refuses everything from now on, which is no failure. */
+  /** Blocks all further access without reporting a failure. */
   close(path: string): void {
     this.#error ??= new StoreError(`Cannot use the store ${path}: it is closed`, path);
   }

@@ -1,5 +1,5 @@
 /**
- * The plain files of the store: made for the owner alone, and on disk before they count. Knows nothing of SQLite.
+ * Plain files of the store: readable by their owner only, and synced to disk.
  *
  * @module
  */
@@ -8,13 +8,13 @@ import { rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { StoreError } from "../errors.ts";
 
-/** Read and write for the owner alone. What a mount adds for its group (fsGroup) is accepted. */
+/** Read and write for the owner only. Group permissions that a mount adds (fsGroup) are accepted. */
 const OWNER_ONLY = 0o600;
 
 /**
- * Makes a folder if there is none.
+ * Creates a folder if it doesn't exist.
  *
- * @throws StoreError if it cannot be made or is no folder
+ * @throws StoreError if it can't be created or is not a folder
  */
 export function makeFolder(folder: string): void {
   try {
@@ -32,12 +32,12 @@ export function makeFolder(folder: string): void {
   }
 }
 
-/** Length in bytes; undefined if there is no such file. Does not open it. */
+/** Size in bytes; undefined if the file doesn't exist. Doesn't open the file. */
 export function sizeOf(path: string): number | undefined {
   return attempt("read", path, () => statSync(path, { throwIfNoEntry: false })?.size);
 }
 
-/** Makes an empty file, which must not exist, and has the folder's entry on disk. */
+/** Creates an empty file and syncs its folder. Fails if the file exists. */
 export function createFile(path: string): void {
   attempt("create", path, () => {
     Deno.openSync(path, { write: true, createNew: true, mode: OWNER_ONLY }).close();
@@ -45,7 +45,7 @@ export function createFile(path: string): void {
   });
 }
 
-/** Writes a file so that, whenever we die, it is there whole or not at all; it is on disk when this returns. */
+/** Writes a file atomically: after a crash it holds the old or the new content. The content is on disk on return. */
 export function writeFile(path: string, text: string): void {
   attempt("write", path, () => {
     const draft = `${path}.new`;
@@ -60,7 +60,7 @@ export function writeFile(path: string, text: string): void {
   });
 }
 
-/** The text of a file; undefined if there is none. */
+/** Content of a file; undefined if it doesn't exist. */
 export function readFile(path: string): string | undefined {
   return attempt("read", path, () => {
     try {
@@ -72,7 +72,7 @@ export function readFile(path: string): string | undefined {
   });
 }
 
-/** Removes a file; one that is gone is fine. */
+/** Removes a file, if it exists. */
 export function removeFile(path: string): void {
   attempt("remove", path, () => rmSync(path, { force: true }));
 }

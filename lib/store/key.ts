@@ -1,6 +1,6 @@
 /**
- * The key of the store: given, read from the key file, or made at the first start. A key once in use is never
- * replaced, because what it encrypts could not be read again.
+ * The store's key: configured, read from the key file, or generated on the first start. A key in use is never replaced,
+ * because the data encrypted with it would be lost.
  *
  * @module
  */
@@ -13,12 +13,13 @@ import { readFile, writeFile } from "./files.ts";
 const KEY_LENGTH = 32;
 
 /**
- * The key. To be called under the store's lock, lest two that start at once make two keys.
+ * Returns the store's key. Call it while holding the store's lock, so that two operators starting at once don't
+ * generate two keys.
  *
- * @param path the key file; made, and on disk, when this returns, if there is no key yet
+ * @param path the key file; if there is no key yet, it is created and synced to disk
  * @param given the key of CRYPTO_STORE_KEY
- * @param inUse the store is encrypted already
- * @throws StoreError if a key is missing, unusable, or two differ
+ * @param inUse the store is already encrypted
+ * @throws StoreError if the key is missing or unusable, or the given key differs from the one in the file
  */
 export function obtainKey(path: string, given: Uint8Array | undefined, inUse: boolean): Uint8Array {
   if (given && given.length !== KEY_LENGTH) {

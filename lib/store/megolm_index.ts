@@ -1,7 +1,6 @@
 /**
- * Which records of the Rust crypto's database hold Megolm sessions, of which room, and who sent them: the crypto stores
- * what it is sent and deletes none of it, and its own keys are hashes. A record is noted in the transaction that writes
- * it. Knows nothing of what the sessions decrypt.
+ * Index of the Megolm sessions in the Rust crypto's database, by room and sender. The crypto stores every session that
+ * it receives, never deletes one, and has only hashes as keys. Records are indexed in the transaction that writes them.
  *
  * @module
  */
@@ -9,55 +8,58 @@
 import { decodeKey, encodeKey, type Key } from "./indexeddb/mod.ts";
 import type { Database } from "./sqlite.ts";
 
-/** The object stores of matrix-sdk-indexeddb that grow with what others send; keys are `hash(room)`, separator, `hash(session)`. */
+/**
+ * Object stores of matrix-sdk-indexeddb that grow with what others send. A key is `hash(room)`, separator,
+ * `hash(session)`.
+ */
 export type SessionStore = "inbound_group_sessions3" | "withheld_sessions";
 
 const STORES: readonly SessionStore[] = ["inbound_group_sessions3", "withheld_sessions"];
 const SEPARATOR = "\u001d";
 
-/** How many sessions of one sender are kept; the oldest go. */
+/** How many sessions of one sender are kept. The oldest are deleted first. */
 export const MAX_SESSIONS = {
-  /** In one room: a phone makes one a week, or after 100 messages. */
+  /** Per room. A phone makes one a week, or every 100 messages. */
   perRoom: 100,
-  /** In all rooms. */
+  /** Over all rooms. */
   perSender: 1_000,
 } as const;
 
-/** Tables of the index, in the database that holds the records. */
+/** The index's tables, in the database that holds the records. */
 export const megolmIndexSchema = `
   CREATE TABLE megolm_sessions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, store TEXT NOT NULL, key BLOB NOT NULL, room_hash TEXT NOT NULL,
     sender TEXT, noted_at_ms INTEGER NOT NULL, UNIQUE (store, key)
   ) STRICT;
   CREATE INDEX megolm_sessions_of ON megolm_sessions (sender, store, room_hash, seq);
-  -- Hashed room ids, as far as they could be told from what was received.
+  -- Hashes of room ids, as far as they could be learned from received sessions.
   CREATE TABLE megolm_rooms (
     store TEXT NOT NULL, room_id TEXT NOT NULL, room_hash TEXT NOT NULL, PRIMARY KEY (store, room_id)
   ) STRICT, WITHOUT ROWID;
 `;
 
-/** A record of the crypto's database. */
+/** A record in the crypto's database. */
 export interface CryptoRecord {
   /** Name of the object store. */
   readonly store: string;
-  /** Its key there. */
+  /** Key in the object store. */
   readonly key: Key;
 }
 
-/** The index of one database of the Rust crypto. */
+/** Index of one Rust crypto database. */
 export class MegolmIndex {
   readonly #database: Database;
   readonly #now: () => number;
   #sender: string | undefined;
   #noted: { readonly store: string; readonly roomHash: string }[] = [];
 
-  /** Over an open database; `now` in milliseconds since the epoch. */
+  /** Uses an open database; `now` returns milliseconds since the epoch. */
   constructor(database: Database, now: () => number) {
     this.#database = database;
     this.#now = now;
   }
 
-  /** Called for each record that is written, within its transaction. */
+  /** Called for each record that is written, within the same transaction. */
   written(store: string, key: Key): void {
     if (!isSessions(store) || typeof key !== "string") return;
     const roomHash = key.split(SEPARATOR, 1).join();
@@ -68,13 +70,13 @@ export class MegolmIndex {
     if (isNew > 0) this.#noted.push({ store, roomHash });
   }
 
-  /** Called for each record that is deleted, within its transaction. */
+  /** Called for each record that is deleted, within the same transaction. */
   deleted(store: string, key: Key): void {
     if (!isSessions(store)) return;
     this.#database.run("DELETE FROM megolm_sessions WHERE store = ? AND key = ?", store, encodeKey(key));
   }
 
-  /** Notes records that were written before there was an index; nobody knows any more who sent them. */
+  /** Indexes records from before the index existed. Their senders are unknown. */
   adopt(records: Iterable<CryptoRecord>): void {
     this.#database.transaction(() => {
       for (const { store, key } of records) this.written(store, key);
@@ -83,9 +85,9 @@ export class MegolmIndex {
   }
 
   /**
-   * From now on, what is written was sent by this user: one at a time, and until the next call.
+   * Attributes the records written from now on to a sender, until the next call.
    *
-   * @param sender undefined: nobody knows; such sessions are not counted
+   * @param sender undefined if unknown; such sessions don't count towards {@linkcode MAX_SESSIONS}
    */
   attribute(sender: string | undefined): void {
     this.#sender = sender;
@@ -93,10 +95,10 @@ export class MegolmIndex {
   }
 
   /**
-   * Learns by which hash rooms are stored.
+   * Learns the hashes that rooms are stored under.
    *
-   * @param roomIds rooms of the sessions that were received since {@linkcode attribute}, in their order; if not all of
-   * them were new, nothing is learnt
+   * @param roomIds rooms of the sessions received since {@linkcode attribute}, in order; nothing is learned unless all
+   * of those sessions were new
    */
   learnRooms(store: SessionStore, roomIds: readonly string[]): void {
     const hashes = this.#noted.filter((noted) => noted.store === store).map(({ roomHash }) => roomHash);
@@ -107,7 +109,7 @@ export class MegolmIndex {
     }
   }
 
-  /** Sessions beyond {@linkcode MAX_SESSIONS}, of the sender that was named last. */
+  /** Sessions beyond {@linkcode MAX_SESSIONS} of the sender last given to {@linkcode attribute}. */
   surplus(): CryptoRecord[] {
     if (this.#noted.length === 0 || this.#sender === undefined) return [];
     const beyond = (condition: string, most: number, ...values: string[]) =>
@@ -125,7 +127,7 @@ export class MegolmIndex {
     ];
   }
 
-  /** Room ids of which sessions are stored, and none that came later than `untilMs`. */
+  /** Rooms with stored sessions, none of them received after `untilMs`. */
   rooms(untilMs: number): string[] {
     return this.#database.all(
       `SELECT room_id FROM megolm_rooms AS r WHERE EXISTS
@@ -136,7 +138,7 @@ export class MegolmIndex {
     ).map((row) => String(row.room_id));
   }
 
-  /** Sessions of a room, whoever sent them. */
+  /** All sessions of a room, of any sender. */
   ofRoom(roomId: string): CryptoRecord[] {
     return this.#database.all(
       "SELECT s.store, s.key FROM megolm_sessions AS s JOIN megolm_rooms AS r USING (store, room_hash) WHERE r.room_id = ?",

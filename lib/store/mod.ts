@@ -1,6 +1,6 @@
 /**
- * All state that lasts, in one folder held by one process: the account, the state of syncing, the journal, and the
- * database of the Rust crypto. Whatever returns is on disk.
+ * All persistent state, in one folder locked by one process: the account, sync state, the event journal, and the Rust
+ * crypto's database. A call's changes are on disk when it returns.
  *
  * @module
  */
@@ -35,7 +35,7 @@ export const CRYPTO_NAME = "openclaw-toggle";
 
 /** A session with the homeserver. */
 export interface StoredSession {
-  /** Base URL of the homeserver that it belongs to. */
+  /** Base URL of the homeserver. */
   readonly homeserver: string;
   /** Full user id. */
   readonly userId: string;
@@ -43,37 +43,37 @@ export interface StoredSession {
   readonly deviceId: string;
   /** Access token. */
   readonly accessToken: string;
-  /** The homeserver has listed the device's keys; undefined in a session that an earlier version has stored. */
+  /** Whether the homeserver has listed the device's keys; undefined in a session stored by an earlier version. */
   readonly isListed?: boolean | undefined;
 }
 
 /** Private keys of a cross-signing identity, unpadded base64. */
 export interface CrossSigningKeys {
-  /** Of the master key. */
+  /** Master key. */
   readonly master: string;
-  /** Of the key that signs our own devices. */
+  /** Self-signing key, which signs our own devices. */
   readonly selfSigning: string;
-  /** Of the key that signs other users. */
+  /** User-signing key, which signs other users. */
   readonly userSigning: string | undefined;
 }
 
-/** How a store is opened. */
+/** Options for opening a store. */
 export interface StoreOptions {
-  /** The folder; made if there is none. */
+  /** The store's folder; created if it doesn't exist. */
   readonly folder: string;
-  /** The key, 32 bytes; without it the folder's key file is used, or made. */
+  /** The store's key, 32 bytes. Without it the folder's key file is used, or created. */
   readonly key?: Uint8Array | undefined;
-  /** Who is to be named to a second operator. */
+  /** How a second operator is told who holds the store. */
   readonly holder: { readonly host: string; readonly pid: number };
-  /** Clock, milliseconds since the epoch. */
+  /** Wall clock, milliseconds since the epoch. */
   readonly now?: () => number;
 }
 
 /**
- * Opens the store of a folder and keeps it locked until it is closed.
+ * Opens the store in a folder and keeps it locked until it is closed.
  *
- * @throws StoreError if another process holds it, or a file in it is missing, foreign, damaged or of a newer version,
- * or the key is not the one it was made with; nothing is changed then
+ * @throws StoreError if another process holds it, if a file in it is missing, foreign, damaged or of a newer version,
+ * or if the key is not the one it was made with; nothing is changed then
  */
 // deno-lint-ignore require-await -- opening may come to need waiting; callers are not to depend on that
 export async function openStore(options: StoreOptions): Promise<Store> {
@@ -102,7 +102,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   }
 }
 
-/** A store that is kept in memory and ends with the process: the same in all but that, for tests of those who use one. */
+/** Opens an in-memory store, for tests. It differs from a stored one only in that it isn't persistent. */
 export function openMemoryStore(now: () => number = Date.now): Store {
   const latch = new FailureLatch();
   const key = crypto.getRandomValues(new Uint8Array(32));
@@ -122,9 +122,9 @@ function openKeyCheck(seal: Seal, check: unknown, path: string): void {
   }
 }
 
-/** What a store is made of. */
+/** The parts of an open store. */
 interface Parts {
-  /** The folder; undefined if it is all in memory. */
+  /** The store's folder; undefined for a store in memory. */
   readonly folder: string | undefined;
   readonly latch: FailureLatch;
   readonly state: Database;
@@ -133,25 +133,28 @@ interface Parts {
   readonly now: () => number;
 }
 
-/** An open store. After a failure nothing is read or written any more: every call throws that StoreError. */
+/** An open store. Once it has failed, every call throws that StoreError, and nothing is read or written. */
 export class Store implements AsyncDisposable {
-  /** 32 bytes, for the Rust crypto's own encryption of what it stores. */
+  /** 32-byte key with which the Rust crypto encrypts its own database. */
   readonly cryptoKey: Uint8Array;
   /** The stored session. */
   readonly account: SealedDocument<StoredSession>;
-  /** How often the store was begun to be used, as the account's data has it, too (SPEC 5b). */
+  /**
+   * Age of this store: raised at each start, once a day, and at shutdown. The account data holds the same number, so a
+   * smaller one here means that the store was restored from a backup (SPEC 5b).
+   */
   readonly counter: SealedDocument<{ readonly counter: number }>;
-  /** The identity that a device before this one held, until this one holds it. */
+  /** Cross-signing keys of the previous device, until this device has imported them. */
   readonly carriedIdentity: SealedDocument<CrossSigningKeys>;
-  /** Rooms, members, the sync token and events as they arrive. */
+  /** Rooms, members, the sync token and received events. */
   readonly rooms: RoomState;
-  /** The journal. */
+  /** The event journal. */
   readonly journal: EventJournal;
-  /** What the operator remembers of its targets. */
+  /** The operator's state of its targets. */
   readonly targetDocument: SealedDocument<object>;
-  /** What users are known by. */
+  /** Pins of allowed users. */
   readonly pins: Pins;
-  /** What is to be known of the crypto beside its own database. */
+  /** State about the Rust crypto that its own database doesn't hold. */
   readonly cryptoNotes: CryptoNotes;
   readonly #parts: Parts;
   #crypto: Database | undefined;
@@ -173,20 +176,20 @@ export class Store implements AsyncDisposable {
     this.cryptoNotes = new CryptoNotes(state);
   }
 
-  /** Resolves when the store has failed, never otherwise. */
+  /** Resolves with the store's first failure; stays pending as long as there is none. */
   get failed(): Promise<StoreError> {
     return this.#parts.latch.failed;
   }
 
-  /** Runs calls to account, rooms, journal, target document and pins in one transaction; all is undone if `f` throws. */
+  /** Runs calls to account, rooms, journal, target document and pins in one transaction; rolls back if `f` throws. */
   transaction<T>(f: () => T): T {
     return this.#parts.state.transaction(f);
   }
 
   /**
-   * Loads the database of the Rust crypto and makes it the global `indexedDB`.
+   * Opens the Rust crypto's database and makes it the global `indexedDB`.
    *
-   * @throws StoreError if it is missing though it was begun, foreign, damaged or of a newer version
+   * @throws StoreError if it is missing although it was created before, or foreign, damaged or of a newer version
    */
   async openCrypto(): Promise<void> {
     const { folder, latch, state } = this.#parts;
@@ -213,13 +216,13 @@ export class Store implements AsyncDisposable {
     }
   }
 
-  /** Which Megolm sessions the open database of the Rust crypto holds. */
+  /** Index of the Megolm sessions in the open crypto database. */
   get megolm(): MegolmIndex {
     if (this.#megolm === undefined) throw new Error("Cannot look into the crypto's database: it is not open");
     return this.#megolm;
   }
 
-  /** Deletes records of the Rust crypto's database, beside the crypto, which reads them anew each time. */
+  /** Deletes records from the Rust crypto's database behind the crypto's back. It reads these records on every use. */
   async deleteCryptoRecords(records: readonly CryptoRecord[]): Promise<void> {
     if (records.length === 0) return;
     const factory: IndexedDBFactory = Reflect.get(globalThis, "indexedDB");
@@ -242,19 +245,19 @@ export class Store implements AsyncDisposable {
     this.#megolm = index;
   }
 
-  /** Empties the database of the Rust crypto, which nothing is using, of what a beginning that was cut short has left. */
+  /** Empties the Rust crypto's database of what an interrupted start left in it. The crypto must not be using it. */
   async emptyCrypto(): Promise<void> {
     const factory: DurableFactory = Reflect.get(globalThis, "indexedDB");
     for (const { name } of await factory.databases()) await settled(factory.deleteDatabase(name), "success");
   }
 
   /**
-   * Goes on as another device: its account takes the place of the old one's, and the Rust crypto's database is set aside
-   * for an empty one. Journal, pins and what is known of rooms stay. What uses the crypto is to be closed before.
+   * Switches to another device: its account replaces the old one, and the Rust crypto gets a new, empty database.
+   * Journal, pins and rooms are kept. Whatever uses the crypto must be closed before.
    *
-   * @param identity private keys that the old device held, to be handed to the new one
-   * @param settleAll nothing that was received is handled any more, answers are dropped, and syncing begins anew: what
-   * the store says of them is of the past
+   * @param identity cross-signing keys of the old device, to hand to the new one
+   * @param settleAll settles all received events, drops all answers, and restarts syncing, because a restored store
+   * holds outdated state
    */
   async replaceDevice(
     account: StoredSession,
@@ -278,7 +281,7 @@ export class Store implements AsyncDisposable {
     await this.openCrypto();
   }
 
-  /** Moves everything into the main files and gives the lock back. What uses the crypto is to be closed before. */
+  /** Checkpoints the databases and releases the lock. Whatever uses the crypto must be closed before. */
   // deno-lint-ignore require-await -- closing may come to need waiting; callers are not to depend on that
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -287,20 +290,20 @@ export class Store implements AsyncDisposable {
     try {
       this.#crypto?.close();
     } finally {
-      // While the lock is still held: the file may be another's right after.
+      // Removed while we still hold the lock: right after, it may be another process's file.
       if (folder !== undefined) removeFile(join(folder, HOLDER_FILE));
       state.close();
       latch.close(folder ?? ":memory:");
     }
   }
 
-  /** Closes. */
+  /** Closes the store. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 }
 
-/** IndexedDB as far as it is used here; Deno has no types for it. */
+/** The part of IndexedDB used here. Deno has no types for it. */
 interface IndexedDBFactory {
   open(name: string): Failing & {
     readonly result: {
@@ -314,7 +317,7 @@ interface IndexedDBFactory {
 
 type Failing = EventTarget & { readonly error: unknown };
 
-/** Waits for the one event or for its failure. */
+/** Waits for an event, or rejects on failure. */
 function settled(target: Failing, done: "success" | "complete"): Promise<void> {
   return new Promise((resolve, reject) => {
     target.addEventListener(done, () => resolve());

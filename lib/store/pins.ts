@@ -1,6 +1,6 @@
 /**
- * What each allowed user is known by, sealed. It satisfies the operator's port of the same name, and knows nothing
- * of what a pin is.
+ * Pins of allowed users: the identity or devices by which each one is recognised. Stored sealed. Implements the
+ * operator's port of the same name; pins are opaque to it.
  *
  * @module
  */
@@ -13,19 +13,19 @@ export class Pins {
   readonly #database: Database;
   readonly #seal: Seal;
 
-  /** Over an open database. */
+  /** Uses an open database. */
   constructor(database: Database, seal: Seal) {
     this.#database = database;
     this.#seal = seal;
   }
 
-  /** The user's pin; undefined before first sight. */
+  /** The user's pin; undefined if the user has none yet. */
   get<Pin extends object>(userId: string): Pin | undefined {
     const row = this.#database.get("SELECT content FROM pins WHERE user_id = ?", userId);
     return row && this.#seal.open(row.content, "pin", userId) as Pin;
   }
 
-  /** Sets the user's pin: JSON. */
+  /** Sets the user's pin, as JSON. */
   set(userId: string, pin: object): void {
     this.#database.run("INSERT OR REPLACE INTO pins VALUES (?, ?)", userId, this.#seal.close(pin, "pin", userId));
   }

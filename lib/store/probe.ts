@@ -1,5 +1,5 @@
 /**
- * Whether a store can be opened, found out without opening it: nothing of it is read, moved to another version or made.
+ * Checks whether a store can be opened, without reading, migrating or creating it.
  *
  * @module
  */
@@ -10,16 +10,16 @@ import { StoreError } from "../errors.ts";
 import { makeFolder, readFile, removeFile, sizeOf, writeFile } from "./files.ts";
 import { isBusy } from "./sqlite.ts";
 
-/** File in the folder that says who holds the store. */
+/** File that says which process holds the store. */
 export const HOLDER_FILE = "holder.json";
-/** Database whose lock is the store's. */
+/** Database whose lock is the lock of the store. */
 export const STATE_FILE = "state.sqlite3";
 
 /**
- * Looks whether the folder can be written to and the store in it, if there is one, be locked. Leaves nothing behind.
+ * Checks that the folder is writable and that the store in it, if any, can be locked. Leaves nothing behind.
  *
- * @returns who holds it; undefined if nobody does
- * @throws StoreError if it could not be opened for another reason
+ * @returns who holds the store; undefined if nobody does
+ * @throws StoreError if the store couldn't be opened for another reason
  */
 export function probeStore(folder: string): string | undefined {
   let missing: string | undefined;
@@ -35,7 +35,7 @@ export function probeStore(folder: string): string | undefined {
   }
 }
 
-/** An operator that starts meanwhile may have put its store there: then the folder is not empty, and stays. */
+/** Removes an empty folder. If an operator has meanwhile created its store there, the folder stays. */
 function isRemoved(folder: string): boolean {
   try {
     Deno.removeSync(folder);
@@ -50,7 +50,7 @@ function holderOf(folder: string): string | undefined {
   const path = join(folder, STATE_FILE);
   const database = new DatabaseSync(path);
   try {
-    // Errors of exec() don't tell what kind they are.
+    // Errors of exec() have no result code.
     database.prepare("PRAGMA locking_mode = EXCLUSIVE").get();
     for (const step of ["BEGIN IMMEDIATE", "ROLLBACK"]) database.prepare(step).run();
     return undefined;
@@ -62,7 +62,7 @@ function holderOf(folder: string): string | undefined {
   }
 }
 
-/** Who wrote the holder's file: nothing else depends on it, so it may be missing or damaged. */
+/** Reads who holds the store. The file is only informative, so it may be missing or damaged. */
 export function describeHolder(path: string): string {
   try {
     const { host, pid, since } = JSON.parse(readFile(path) ?? "");

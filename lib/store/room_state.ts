@@ -1,6 +1,6 @@
 /**
- * What syncing has brought: the token, rooms and their joined members, new events and the gaps before them. All of one
- * sync response is written in one transaction, by whoever calls. Knows nothing of how events are handled.
+ * State from syncing: the sync token, rooms and their joined members, new events, and gaps in timelines. The caller
+ * writes each sync response in one transaction.
  *
  * @module
  */
@@ -8,86 +8,86 @@
 import type { Seal } from "./seal.ts";
 import type { Database, Row } from "./sqlite.ts";
 
-/** How long the sync token on disk may lag behind, milliseconds. */
+/** How far the sync token on disk may lag behind, in milliseconds. */
 const TOKEN_LAG_MS = 60_000;
 
-/** A room as it is stored. */
+/** A stored room. */
 export interface StoredRoom {
   /** Room id. */
   readonly roomId: string;
   /** Our own membership. */
   readonly membership: "join" | "invite" | "leave";
-  /** It has once been seen encrypted: this never goes back. */
+  /** Whether the room was ever seen encrypted. Never reset. */
   readonly encrypted: boolean;
-  /** The last usable `m.room.encryption`; once there is one, it never goes back to undefined. */
+  /** The last usable `m.room.encryption`. Once set, never reset to undefined. */
   readonly encryption: StoredEncryption | undefined;
-  /** Who invited us, by each member event for us in an invitation; none if it holds no such event. */
+  /** Senders of all member events for us in an invitation; empty if it contains none. */
   readonly inviters: readonly string[];
-  /** Our own display name in the room; undefined if we have none, or it has not been told since we joined. */
+  /** Our display name in the room; undefined if we have none or haven't seen one since we joined. */
   readonly ownName: string | undefined;
 }
 
-/** Settings that a room can be encrypted by. */
+/** Encryption settings of a room. */
 export interface StoredEncryption {
-  /** Algorithm. */
+  /** Encryption algorithm, such as `m.megolm.v1.aes-sha2`. */
   readonly algorithm: string;
-  /** How long a session may be used, milliseconds. */
+  /** Longest use of a session, in milliseconds. */
   readonly rotationPeriodMs?: number;
-  /** For how many messages a session may be used. */
+  /** Most messages that a session may encrypt. */
   readonly rotationPeriodMessages?: number;
 }
 
-/** An event as it arrives. */
+/** An event as received. */
 export interface NewEvent {
   /** Room id. */
   readonly roomId: string;
   /** Event id. */
   readonly eventId: string;
-  /** User id that the homeserver names as the sender. */
+  /** User id of the sender, as claimed by the homeserver. */
   readonly sender: string;
-  /** The event as the server sent it. */
+  /** The event's JSON, as received. */
   readonly event: Readonly<Record<string, unknown>>;
-  /** When it was received, milliseconds since the epoch, our clock. */
+  /** Time of receipt by our clock, milliseconds since the epoch. */
   readonly receivedAtMs: number;
-  /** The server's `unsigned.age` at receipt, milliseconds; undefined if the server gave none. */
+  /** `unsigned.age` at receipt, in milliseconds; undefined if the server gave none. */
   readonly ageMs: number | undefined;
 }
 
-/** How an event enters: to be handled, behind a gap, or never to be handled. */
+/** State that an event is added in: to be handled, held behind a gap, or not to be handled at all. */
 export type Entering =
   | { readonly state: "new" }
   | { readonly state: "held"; readonly gap: number }
   | { readonly state: "settled" };
 
-/** A part of a room's timeline that the homeserver left out. */
+/** A part of a room's timeline that the homeserver omitted. */
 export interface Gap {
-  /** Greater is later. */
+  /** A greater id is a later gap. */
   readonly id: number;
   /** Room id. */
   readonly roomId: string;
-  /** The timeline's `prev_batch`, where reading backwards begins. */
+  /** The timeline's `prev_batch`, where back-pagination starts. */
   readonly from: string;
-  /** The sync token before it, where reading ends; undefined if there was none. */
+  /** The sync token before the gap, where back-pagination ends; undefined if there was none. */
   readonly to: string | undefined;
 }
 
-/** Rooms, their joined members, the sync token, and events as they arrive. */
+/** Rooms, their joined members, the sync token, and received events. */
 export class RoomState {
   readonly #database: Database;
   readonly #seal: Seal;
   readonly #now: () => number;
-  /** Where syncing has got since the token on disk, without anything to be written. */
+  /** Newer than the token on disk. Kept in memory because nothing else had to be written. */
   #unwrittenToken: string | undefined;
   #tokenWrittenAtMs = -Infinity;
 
-  /** Over an open database; `now` in milliseconds since the epoch. */
+  /** Uses an open database; `now` returns milliseconds since the epoch. */
   constructor(database: Database, seal: Seal, now: () => number) {
     this.#database = database;
     this.#seal = seal;
     this.#now = now;
   }
 
-  /** The token to sync from; undefined before the first sync. */
+  /** Token to sync from; undefined before the first sync. */
   syncToken(): string | undefined {
     if (this.#unwrittenToken !== undefined) return this.#unwrittenToken;
     const row = this.#database.get("SELECT value FROM meta WHERE name = 'sync_token'");
@@ -95,10 +95,10 @@ export class RoomState {
   }
 
   /**
-   * Applies a sync response, together with the token that it ends with, in one transaction. Where that changes nothing, the
-   * token is kept in memory, and written a minute later at most: what is of no concern to us costs no commit.
+   * Applies a sync response and its token in one transaction. If the response changes nothing, the token is kept in
+   * memory and written within a minute, so that irrelevant responses cost no commit.
    *
-   * @param isDurable somebody else has written down what came of this response: the token must not lag behind
+   * @param isDurable effects of this response were already written elsewhere, so the token must be written as well
    */
   advance(token: string, isDurable: boolean, apply: () => void): void {
     this.#database.transaction(() => {
@@ -110,12 +110,12 @@ export class RoomState {
     });
   }
 
-  /** How many rows of the store have been changed so far. */
+  /** Number of rows changed in the store so far. */
   changes(): number {
     return this.#database.totalChanges();
   }
 
-  /** Sets the token to sync from. */
+  /** Sets the sync token. */
   setSyncToken(token: string): void {
     this.#unwrittenToken = undefined;
     this.#tokenWrittenAtMs = this.#now();
@@ -123,29 +123,29 @@ export class RoomState {
     this.#database.run("DELETE FROM meta WHERE name = 'token_adopted'");
   }
 
-  /** Sets the token of another program, which knew rooms that are not known here. */
+  /** Sets the sync token of another program, which knew rooms that we don't. */
   adoptToken(token: string): void {
     this.setSyncToken(token);
     this.#database.run("INSERT INTO meta VALUES ('token_adopted', 1)");
   }
 
-  /** The token is another program's: what it stands for is still to be told in full. */
+  /** Whether the token is another program's, so that the full state of rooms must still be fetched. */
   tokenIsAdopted(): boolean {
     return this.#database.get("SELECT 1 FROM meta WHERE name = 'token_adopted'") !== undefined;
   }
 
-  /** All rooms. */
+  /** All known rooms. */
   all(): StoredRoom[] {
     return this.#database.all("SELECT * FROM rooms WHERE membership IS NOT NULL ORDER BY room_id").map(toRoom);
   }
 
-  /** A room; undefined if it is not known, or forgotten. */
+  /** A room; undefined if it is unknown or was forgotten. */
   get(roomId: string): StoredRoom | undefined {
     const row = this.#database.get("SELECT * FROM rooms WHERE room_id = ? AND membership IS NOT NULL", roomId);
     return row && toRoom(row);
   }
 
-  /** Writes a room. Encryption is sticky: what was known of it stays, even from before the room was forgotten. */
+  /** Stores a room. Encryption is sticky: earlier settings are kept, even from before the room was forgotten. */
   save({ roomId, membership, encrypted, encryption, inviters, ownName }: StoredRoom): void {
     this.#database.run(
       `INSERT INTO rooms (room_id, membership, encrypted, encryption, inviters, own_name) VALUES (?, ?, ?, ?, ?, ?)
@@ -157,9 +157,9 @@ export class RoomState {
   }
 
   /**
-   * Notes that a room is encrypted, whatever its state says, and leaves the rest as it is.
+   * Marks a room as encrypted, whatever its state says. Changes nothing else.
    *
-   * @param encryption settings to encrypt by from now on; without any, the last usable ones stay
+   * @param encryption settings to encrypt with from now on; if undefined, the last usable ones are kept
    */
   setEncrypted(roomId: string, encryption?: StoredEncryption): void {
     this.#database.run(
@@ -169,7 +169,7 @@ export class RoomState {
     );
   }
 
-  /** Forgets a room that was left; what was held behind a gap is settled. Only that it was encrypted stays known. */
+  /** Forgets a room that we left, and settles its held events. Keeps only the fact that it was encrypted. */
   forget(roomId: string): void {
     this.#database.transaction(() => {
       this.#database.run("DELETE FROM rooms WHERE room_id = ? AND NOT encrypted", roomId);
@@ -188,7 +188,7 @@ export class RoomState {
     });
   }
 
-  /** Forgets all rooms, as {@linkcode forget} does, and where syncing stands: the next sync tells everything anew. */
+  /** Forgets all rooms, as {@linkcode forget} does, and the sync token, so that the next sync is an initial one. */
   forgetAll(): void {
     this.#database.transaction(() => {
       for (const { roomId } of this.all()) this.forget(roomId);
@@ -197,19 +197,19 @@ export class RoomState {
     });
   }
 
-  /** Our own display names in the rooms that we have joined. */
+  /** Our display names in the rooms that we have joined. */
   ownNames(): string[] {
     const sql = "SELECT DISTINCT own_name FROM rooms WHERE membership = 'join' AND own_name IS NOT NULL";
     return this.#database.all(sql).map(({ own_name }) => String(own_name));
   }
 
-  /** User ids of all joined members: one read, as long as the room is large. */
+  /** User ids of all joined members. Reads them all, so its cost grows with the room. */
   joinedMembers(roomId: string): string[] {
     const rows = this.#database.all("SELECT user_id FROM joined_members WHERE room_id = ?", roomId);
     return rows.map(({ user_id }) => String(user_id));
   }
 
-  /** How many members have joined. */
+  /** Number of joined members. */
   joinedCount(roomId: string): number {
     const row = this.#database.get("SELECT count(*) AS joined FROM joined_members WHERE room_id = ?", roomId);
     return Number(row?.joined);
@@ -222,15 +222,15 @@ export class RoomState {
   }
 
   /**
-   * Notes of users whether they are joined now; of several notes of one user, the last one holds.
+   * Updates which users are joined. If a user occurs more than once, the last note wins.
    *
-   * @returns users who were joined and by one of these notes have left, if only to come back
+   * @returns users who were joined and left in one of these notes, even if they came back
    */
   updateMembers(roomId: string, notes: readonly (readonly [userId: string, joined: boolean])[]): string[] {
     if (notes.length === 0) return [];
     const last = JSON.stringify([...new Map(notes)]);
     return this.#database.transaction(() => {
-      // A cross join is done in the order in which it is written: one look-up by key for each note.
+      // SQLite runs a CROSS JOIN in the written order: one lookup by key per note.
       const left = this.#database.all(
         `SELECT DISTINCT user_id FROM json_each(?2) AS note CROSS JOIN joined_members
           WHERE room_id = ?1 AND user_id = note.value ->> 0 AND NOT note.value ->> 1`,
@@ -256,22 +256,22 @@ export class RoomState {
     this.#database.run(sql, name ?? null, roomId, userId);
   }
 
-  /** A joined member's display name; undefined if it was never set. */
+  /** A joined member's display name; undefined if it wasn't set. */
   nameOf(roomId: string, userId: string): string | undefined {
     const sql = "SELECT name FROM joined_members WHERE room_id = ? AND user_id = ?";
     const name = this.#database.get(sql, roomId, userId)?.name;
     return typeof name === "string" ? name : undefined;
   }
 
-  /** Forgets who has joined. */
+  /** Forgets the joined members of a room. */
   forgetMembers(roomId: string): void {
     this.#database.run("DELETE FROM joined_members WHERE room_id = ?", roomId);
   }
 
   /**
-   * Takes an event in, after all that are there.
+   * Appends an event.
    *
-   * @returns false if the event is known already
+   * @returns false if the event is already known
    */
   addEvent(event: NewEvent, how: Entering): boolean {
     const { roomId, eventId, sender, receivedAtMs, ageMs } = event;
@@ -290,12 +290,12 @@ export class RoomState {
     });
   }
 
-  /** An event has been taken in. */
+  /** Whether the event is known. */
   knows(roomId: string, eventId: string): boolean {
     return this.#database.get("SELECT 1 FROM events WHERE room_id = ? AND event_id = ?", roomId, eventId) !== undefined;
   }
 
-  /** Gaps that are not filled, oldest first, which is also the order to fill them in. */
+  /** Unfilled gaps, oldest first. That is also the order to fill them in. */
   gaps(): Gap[] {
     return this.#database.all("SELECT * FROM gaps ORDER BY id").map((row) => ({
       id: Number(row.id),
@@ -305,18 +305,18 @@ export class RoomState {
     }));
   }
 
-  /** Writes a gap down; returns its id. */
+  /** Adds a gap and returns its id. */
   addGap({ roomId, from, to }: Omit<Gap, "id">): number {
     const sql = "INSERT INTO gaps (room_id, from_token, to_token) VALUES (?, ?, ?) RETURNING id";
     return Number(this.#database.get(sql, roomId, from, to ?? null)?.id);
   }
 
-  /** How many gaps of a room are not filled. */
+  /** Number of unfilled gaps in a room. */
   gapCount(roomId: string): number {
     return Number(this.#database.get("SELECT count(*) AS gaps FROM gaps WHERE room_id = ?", roomId)?.gaps);
   }
 
-  /** Notes that a part of a room's timeline can't be had, besides its gaps; what was noted before is no news any more. */
+  /** Records that part of a room's timeline is unavailable, apart from its gaps. Replaces earlier records of the room. */
   cutHistory(roomId: string): void {
     this.#database.transaction(() => {
       this.#database.run("DELETE FROM cut_histories WHERE room_id = ?", roomId);
@@ -324,17 +324,18 @@ export class RoomState {
     });
   }
 
-  /** The newest gap of a room, which events that arrive now are held behind. */
+  /** The newest gap of a room. Events that arrive now are held behind it. */
   openGap(roomId: string): number | undefined {
     const id = this.#database.get("SELECT max(id) AS id FROM gaps WHERE room_id = ?", roomId)?.id;
     return typeof id === "number" ? id : undefined;
   }
 
   /**
-   * Fills a gap: its events, earliest first, and behind them those that were held. They are to be handled now, or, if
-   * an older gap of the room is still open, held behind that one, so that the order is right whichever is filled first.
+   * Fills a gap: appends its events, earliest first, and then the events held behind it. They become ready to be
+   * handled, or, if the room has an older gap, are held behind that one. So the order is right whichever gap is filled
+   * first.
    *
-   * @param cutOff there were, or may have been, earlier events that could not be had
+   * @param cutOff earlier events existed, or may have existed, but weren't available
    */
   fillGap(id: number, events: readonly NewEvent[], cutOff = false): void {
     this.#database.transaction(() => {
@@ -355,7 +356,9 @@ export class RoomState {
     });
   }
 
-  /** Places are never given twice, not even after all events are pruned: readers remember how far they have read. */
+  /**
+   * Positions are never reused, not even after all events are pruned, because readers remember how far they have read.
+   */
   #nextPlace(): number {
     const row = this.#database.get("UPDATE meta SET value = value + 1 WHERE name = 'place' RETURNING value");
     return Number(row?.value);

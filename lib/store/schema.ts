@@ -1,5 +1,5 @@
 /**
- * The tables of state.sqlite3, version by version. A step that has been released is never changed: a new one is added.
+ * Schemas of the store's databases, version by version. A released step is never changed; a new one is added.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { indexedDBSchema } from "./indexeddb/mod.ts";
 import { megolmIndexSchema } from "./megolm_index.ts";
 import type { Schema } from "./sqlite.ts";
 
-/** Of state.sqlite3. Columns `content` and `intent` are sealed; `seq` is an event's place, given anew after a gap. */
+/** Schema of state.sqlite3. `content` and `intent` are sealed. `seq` is an event's position, reassigned after a gap. */
 export const stateSchema: Schema = {
   applicationId: 0x6f637431, // "oct1"
   steps: [
@@ -16,7 +16,7 @@ export const stateSchema: Schema = {
     CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('place', 0), ('crypto', 1), ('crypto_begun', 0);
 
-    -- Membership is null in a room that was forgotten; that it was encrypted is not forgotten.
+    -- Membership is null in a forgotten room; that it was encrypted is kept.
     CREATE TABLE rooms (
       room_id TEXT PRIMARY KEY, membership TEXT, encryption TEXT, members_complete INTEGER NOT NULL,
       inviters TEXT NOT NULL, aliases TEXT NOT NULL
@@ -39,12 +39,12 @@ export const stateSchema: Schema = {
     CREATE INDEX unsettled ON events (seq) WHERE state <> 'settled';
     CREATE INDEX held ON events (gap, seq) WHERE gap IS NOT NULL;
     CREATE UNIQUE INDEX claims ON events (room_id, session_id, message_index) WHERE message_index IS NOT NULL;
-    -- Claims of rows that are gone: no index up to this one is accepted again.
+    -- Claims of deleted rows: no message index up to this one is accepted again.
     CREATE TABLE floors (
       room_id TEXT NOT NULL, session_id TEXT NOT NULL, message_index INTEGER NOT NULL, PRIMARY KEY (room_id, session_id)
     ) STRICT, WITHOUT ROWID;
 
-    -- Unsent while there is content; after that only the event id under which it was sent, or null if it was dropped.
+    -- An answer with content is unsent. Otherwise sent_as is the event id it was sent as, or null if it was dropped.
     CREATE TABLE answers (
       id INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL UNIQUE, room_id TEXT NOT NULL, event_id TEXT NOT NULL,
       written_at_ms INTEGER NOT NULL, content BLOB, sent_as TEXT
@@ -66,7 +66,7 @@ export const stateSchema: Schema = {
     CREATE TABLE panics (input TEXT PRIMARY KEY, times INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   `,
     `
-    -- Encrypted once is encrypted for ever; \`encryption\` is the last setting that can be encrypted by.
+    -- A room once encrypted stays encrypted; \`encryption\` holds its last usable settings.
     ALTER TABLE rooms ADD COLUMN encrypted INTEGER NOT NULL DEFAULT 0;
     UPDATE rooms SET encrypted = 1 WHERE encryption IS NOT NULL;
     UPDATE rooms SET encryption = NULL WHERE encryption ->> 'algorithm' IS NOT 'm.megolm.v1.aes-sha2';
@@ -76,22 +76,22 @@ export const stateSchema: Schema = {
     ALTER TABLE members DROP COLUMN membership;
     ALTER TABLE members RENAME TO joined_members;
 
-    -- Parts of timelines that could not be had, and of which the room has not been told.
+    -- Unavailable parts of timelines that the room hasn't been told about.
     CREATE TABLE cut_histories (id INTEGER PRIMARY KEY AUTOINCREMENT, room_id TEXT NOT NULL) STRICT;
 
-    -- A ciphertext is used up for the sender who used it: under another name it is another's, and judged as such.
+    -- A claim is per sender: the same ciphertext under another sender's name is judged as that sender's.
     DROP INDEX claims;
     CREATE UNIQUE INDEX claims ON events (room_id, session_id, message_index, sender) WHERE message_index IS NOT NULL;
     CREATE TABLE claim_floors (
       room_id TEXT NOT NULL, session_id TEXT NOT NULL, sender TEXT NOT NULL, message_index INTEGER NOT NULL,
       PRIMARY KEY (room_id, session_id, sender)
     ) STRICT, WITHOUT ROWID;
-    -- Whose the earlier ones were is not known: without a sender they count for every one.
+    -- The senders of earlier claims are unknown, so an empty sender stands for every sender.
     INSERT INTO claim_floors SELECT room_id, session_id, '', message_index FROM floors;
     DROP TABLE floors;
   `,
     `
-    -- Display names, of users who may be mentioned.
+    -- Display names of users who may be mentioned.
     ALTER TABLE joined_members ADD COLUMN name TEXT;
   `,
     `
@@ -101,7 +101,7 @@ export const stateSchema: Schema = {
   ],
 };
 
-/** Of crypto-1.sqlite3 and those that follow it. */
+/** Schema of crypto-1.sqlite3 and its successors. */
 export const cryptoSchema: Schema = {
   applicationId: 0x6f636b31,
   /* "ock1" */ steps: [...indexedDBSchema, megolmIndexSchema],

@@ -1,6 +1,6 @@
 /**
- * Sealing what must not be read from a copy of the database: AES-256-GCM under a key derived from the store's own.
- * A seal is bound to its place, so that no row can stand in for another. Knows nothing of what is sealed.
+ * Encrypts values that a copy of the database must not reveal: AES-256-GCM, with a key derived from the store's key. A
+ * sealed value is bound to its place, so one row can't be substituted for another.
  *
  * @module
  */
@@ -17,7 +17,7 @@ export class Seal {
   readonly #key: Uint8Array;
   readonly #path: string;
 
-  /** Derives the key from the 32 bytes that the store is encrypted with; the path is for messages. */
+  /** Derives the sealing key from the store's 32-byte key. The path is for messages. */
   constructor(storeKey: Uint8Array, path: string) {
     this.#path = path;
     this.#key = new Uint8Array(hkdfSync("sha256", storeKey, "", "openclaw-toggle seal 1", 32));
@@ -26,7 +26,7 @@ export class Seal {
   /**
    * Seals a value.
    *
-   * @param place what the value belongs to, such as table and row; the same is needed to open it
+   * @param place what the value belongs to, such as table and row; opening it needs the same place
    */
   close(value: unknown, ...place: string[]): Uint8Array {
     const nonce = randomBytes(NONCE_LENGTH);
@@ -37,9 +37,9 @@ export class Seal {
   }
 
   /**
-   * Opens what {@linkcode close} made.
+   * Opens a value sealed by {@linkcode close}.
    *
-   * @throws StoreError if it was sealed with another key, for another place, or has been altered
+   * @throws StoreError if it was sealed with another key or for another place, or was altered
    */
   open(sealed: unknown, ...place: string[]): unknown {
     try {

@@ -1,5 +1,5 @@
 /**
- * Sealed documents, one of a kind each. Knows nothing of what is in them.
+ * Sealed JSON documents, one of each name.
  *
  * @module
  */
@@ -7,20 +7,20 @@
 import type { Seal } from "./seal.ts";
 import type { Database } from "./sqlite.ts";
 
-/** A document: JSON. Every call is on disk when it returns. */
+/** A JSON document. Every call is on disk when it returns. */
 export class SealedDocument<Value extends object> {
   readonly #database: Database;
   readonly #seal: Seal;
   readonly #name: string;
 
-  /** Over an open database. */
+  /** Uses an open database. */
   constructor(database: Database, seal: Seal, name: string) {
     this.#database = database;
     this.#seal = seal;
     this.#name = name;
   }
 
-  /** The document, as whoever saved it knows it; undefined if there is none. */
+  /** The document, typed as its writer knows it; undefined if there is none. */
   load<Known extends Value = Value>(): Known | undefined {
     const row = this.#database.get("SELECT value FROM meta WHERE name = ?", this.#name);
     return row && this.#seal.open(row.value, this.#name) as Known;
@@ -31,7 +31,7 @@ export class SealedDocument<Value extends object> {
     this.#database.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", this.#name, this.#seal.close(value, this.#name));
   }
 
-  /** Forgets the document. */
+  /** Deletes the document. */
   clear(): void {
     this.#database.run("DELETE FROM meta WHERE name = ?", this.#name);
   }

@@ -1,8 +1,8 @@
 /**
- * A SQLite database of ours: opened for one process alone, checked before anything is written to it, moved to the
- * present schema step by step, durable after every statement or transaction. Knows nothing of what it holds.
+ * One SQLite database: locked by one process, checked before the first write, migrated to the current schema, and
+ * durable after every statement or transaction.
  *
- * Never open the file by other means in the same process: closing it would drop the POSIX lock that SQLite holds.
+ * Never open the file by other means in the same process: closing it would drop SQLite's POSIX lock.
  *
  * @module
  */
@@ -12,25 +12,25 @@ import { StoreError } from "../errors.ts";
 import type { FailureLatch } from "./failure_latch.ts";
 import { createFile, sizeOf } from "./files.ts";
 
-/** What a database must be to be ours. */
+/** Identity and schema of a database. */
 export interface Schema {
   /** SQLite's application_id. */
   readonly applicationId: number;
-  /** SQL from one user_version to the next. */
+  /** SQL for each step from one user_version to the next. */
   readonly steps: readonly string[];
 }
 
-/** How a database is opened. */
+/** Options for opening a database. */
 export interface Opening {
-  /** A file that is missing or empty may be made; otherwise it has been lost and is not made again. */
+  /** A missing or empty file may be created. If false, a missing file means that data was lost, which is an error. */
   readonly mayCreate: boolean;
-  /** Says who holds the lock, such as "host x, pid 7, since …". */
+  /** Describes who holds the lock, such as "host x, pid 7, since …". */
   readonly holder: () => string;
-  /** Is told of failures, and asked before each use. */
+  /** Receives failures, and is checked before each use. */
   readonly latch: FailureLatch;
 }
 
-/** A row by column name. */
+/** A row, by column name. */
 export type Row = Record<string, SQLOutputValue>;
 
 // SQLite result codes, https://sqlite.org/rescode.html
@@ -41,14 +41,14 @@ const CORRUPT = 11;
 const FULL = 13;
 const CANNOT_OPEN = 14;
 const NOT_A_DATABASE = 26;
-/** The journal is moved into the main file from so many pages of 4 KiB on, which costs no more than later and in one go. */
+/** The WAL is checkpointed from this many pages of 4 KiB on. Frequent checkpoints cost no more than a late one. */
 const MAX_WAL_PAGES = 128;
-/** Wrong use of SQL or a constraint: the database itself is well. */
+/** Misuse of SQL, or a violated constraint: the database itself is fine. */
 const HARMLESS = new Set([1, 18, 19, 20, 21, 25]);
 
-/** An open database. Every method throws StoreError when SQLite fails, and nothing is written after that. */
+/** An open database. Every method throws StoreError if SQLite fails, and nothing is written after that. */
 export class Database {
-  /** For code that brings SQL of its own; writes belong in {@linkcode transaction}. */
+  /** For code with its own SQL. Writes must run in {@linkcode transaction}. */
   readonly raw: DatabaseSync;
   readonly #path: string;
   readonly #latch: FailureLatch;
@@ -62,27 +62,27 @@ export class Database {
     this.#latch = latch;
   }
 
-  /** Runs a statement; returns how many rows it changed. */
+  /** Runs a statement and returns the number of changed rows. */
   run(sql: string, ...values: SQLInputValue[]): number {
     return this.#guard(() => Number(this.#prepare(sql).run(...values).changes));
   }
 
-  /** The first row. */
+  /** Returns the first row. */
   get(sql: string, ...values: SQLInputValue[]): Row | undefined {
     return this.#guard(() => this.#prepare(sql).get(...values));
   }
 
-  /** All rows. */
+  /** Returns all rows. */
   all(sql: string, ...values: SQLInputValue[]): Row[] {
     return this.#guard(() => this.#prepare(sql).all(...values));
   }
 
-  /** How many rows have been changed since it was opened, also by what was undone. */
+  /** Number of rows changed since the database was opened, including changes that were rolled back. */
   totalChanges(): number {
     return Number(this.get("SELECT total_changes() AS changes")?.changes);
   }
 
-  /** Runs `f` in one transaction, or as a part of the one under way; what it wrote is undone if it throws. */
+  /** Runs `f` in a transaction, or in a savepoint if one is open. Rolls back if `f` throws. */
   transaction<T>(f: () => T): T {
     const [begin, commit, rollback] = this.#depth === 0
       ? ["BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"] as const
@@ -97,7 +97,7 @@ export class Database {
       this.run(commit);
       return result;
     } catch (error) {
-      // SQLite has rolled back by itself after some failures; a part that was undone is still to be left.
+      // SQLite rolls back by itself after some failures. A savepoint that was rolled back must still be released.
       if (this.raw.isTransaction) {
         this.raw.exec(rollback);
         if (this.#depth > 1) this.raw.exec(commit);
@@ -108,7 +108,7 @@ export class Database {
     }
   }
 
-  /** Moves everything into the main file, unless the store has failed, and closes it. */
+  /** Checkpoints the WAL, unless the store has failed, and closes the database. */
   close(): void {
     try {
       if (!this.#latch.error) this.get("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -142,7 +142,7 @@ export class Database {
 }
 
 /**
- * Opens a database of ours and keeps it locked until it is closed.
+ * Opens a database and keeps it locked until it is closed.
  *
  * @throws StoreError if another process holds it, or it is missing, foreign, damaged or of a newer version
  */
@@ -163,14 +163,14 @@ export function openDatabase(path: string, schema: Schema, opening: Opening): Da
   }
 }
 
-/** A database of the same kind in memory, which ends with the process. */
+/** Opens the same kind of database in memory. */
 export function openMemoryDatabase(schema: Schema, latch: FailureLatch): Database {
   const raw = new DatabaseSync(":memory:");
   migrate(raw, schema, 0);
   return new Database(":memory:", raw, latch);
 }
 
-/** Looks before it touches: a file that is not ours is left as it was. */
+/** Checks the file before changing anything, so that a foreign file stays untouched. */
 function prepare(raw: DatabaseSync, schema: Schema, mayCreate: boolean): void {
   const { applicationId, steps } = schema;
   const pragma = (sql: string) => Object.values(raw.prepare(`PRAGMA ${sql}`).get() ?? {})[0];
@@ -189,7 +189,7 @@ function prepare(raw: DatabaseSync, schema: Schema, mayCreate: boolean): void {
   for (const setting of ["synchronous = FULL", "fullfsync = ON", "trusted_schema = OFF", "cell_size_check = ON"]) {
     pragma(setting);
   }
-  // What is read often is kept by those who read it.
+  // A small cache suffices: callers cache what they read often.
   pragma("cache_size = -512");
   const mode = pragma("journal_mode = WAL");
   pragma(`wal_autocheckpoint = ${MAX_WAL_PAGES}`);
@@ -211,7 +211,7 @@ function migrate(raw: DatabaseSync, { applicationId, steps }: Schema, version: n
   }
 }
 
-/** SQLite says that another process holds the lock. */
+/** Whether another process holds the lock. */
 export function isBusy(error: unknown): boolean {
   return resultCode(error) === BUSY;
 }

@@ -1,7 +1,7 @@
 /**
- * The places inside fake-indexeddb where durability is hung in: what a transaction touches, and the moment before its
- * `complete` event. Everything here leans on internals, so each one is looked for first, and if one is missing nothing
- * is installed. Knows nothing of where the data goes.
+ * Hooks into fake-indexeddb that make it durable: they track what a transaction touches, and run just before its
+ * `complete` event. All of it relies on internals, so each is checked first, and if one is missing nothing is
+ * installed.
  *
  * @module
  */
@@ -15,13 +15,13 @@ import type { Key } from "./keys.ts";
 
 const VERSION = "6.2.8";
 
-/** A record as fake-indexeddb keeps it. */
+/** A record in fake-indexeddb. */
 export interface RawRecord {
   readonly key: Key;
   readonly value: unknown;
 }
 
-/** An index as fake-indexeddb keeps it. */
+/** An index in fake-indexeddb. */
 export interface RawIndex {
   readonly name: string;
   readonly keyPath: string | readonly string[];
@@ -32,7 +32,7 @@ export interface RawIndex {
   storeRecord(record: RawRecord): void;
 }
 
-/** An object store as fake-indexeddb keeps it. */
+/** An object store in fake-indexeddb. */
 export interface RawStore {
   readonly rawDatabase: RawDatabase;
   readonly name: string;
@@ -51,24 +51,24 @@ export interface RawStore {
   clear(log?: RollbackLog): void;
 }
 
-/** A database as fake-indexeddb keeps it. */
+/** A database in fake-indexeddb. */
 export interface RawDatabase {
   readonly name: string;
   readonly version: number;
   readonly rawObjectStores: Map<string, RawStore>;
-  /** In the order in which they were made. */
+  /** In order of creation. */
   readonly transactions: readonly RawTransaction[];
   processTransactions(): void;
 }
 
-/** What undoes a transaction; its identity is the transaction's. */
+/** Undo log of a transaction. Its identity stands for the transaction. */
 type RollbackLog = unknown[];
 
 interface RawTransaction {
   readonly mode: "readonly" | "readwrite" | "versionchange";
   readonly db: { readonly _rawDatabase: RawDatabase };
   readonly _rollbackLog: RollbackLog;
-  /** Names of the object stores that it may touch. */
+  /** Names of the object stores in its scope. */
   readonly _scope: ReadonlySet<string>;
   readonly _started: boolean;
   readonly _state: "active" | "inactive" | "committing" | "finished";
@@ -77,20 +77,20 @@ interface RawTransaction {
   _abort(errorName: string): void;
 }
 
-/** What one transaction touched in one store: all of it first, if `cleared`, and then these keys. */
+/** What a transaction touched in one store: these keys, after clearing the whole store if `cleared`. */
 export interface Touched {
   cleared: boolean;
   keys: Key[];
 }
 
-/** Makes a transaction durable, or throws; called right before its `complete` event. */
+/** Makes a transaction durable, or throws. Called right before the transaction's `complete` event. */
 export type Commit = (
   database: RawDatabase,
   schemaChanged: boolean,
   touched: ReadonlyMap<RawStore, Readonly<Touched>>,
 ) => void;
 
-/** The classes that a stored database is built from again. */
+/** Constructors from which a stored database is rebuilt. */
 export interface Internals {
   readonly newFactory: () => { _databases: Map<string, RawDatabase> };
   readonly newDatabase: (name: string, version: number) => RawDatabase;
@@ -108,15 +108,15 @@ const commits = new WeakMap<RawDatabase, Commit>();
 const touchedBy = new WeakMap<RollbackLog, Map<RawStore, Touched>>();
 let installed: Promise<Internals> | undefined;
 
-/** Has `commit` called for the transactions of a database; those without one stay in memory. */
+/** Sets the function that commits a database's transactions. Without one, a database stays in memory. */
 export function setCommit(database: RawDatabase, commit: Commit): void {
   commits.set(database, commit);
 }
 
 /**
- * Installs the hooks, once in a process.
+ * Installs the hooks, once per process.
  *
- * @throws Error if fake-indexeddb is not built as expected; the message names the version that is
+ * @throws Error if fake-indexeddb's internals aren't as expected; the message names the expected version
  */
 export function installHooks(): Promise<Internals> {
   return installed ??= install().catch((error) => {
@@ -172,7 +172,7 @@ function classOf<T>(specimen: T): (...parameters: any[]) => T {
   return (...parameters) => new constructor(...parameters);
 }
 
-/** One of each internal class, which fake-indexeddb does not export. */
+/** Makes one instance of each internal class, which fake-indexeddb doesn't export. */
 function specimen(): Promise<{ store: RawStore; index: RawIndex; transaction: RawTransaction }> {
   return new Promise((resolve, reject) => {
     const factory = new MemoryFactory();
@@ -193,14 +193,14 @@ function specimen(): Promise<{ store: RawStore; index: RawIndex; transaction: Ra
   });
 }
 
-/** Notes the keys that a transaction touches. Rolling back passes no log and leaves no note. */
+/** Records the keys that a transaction touches. A rollback passes no log, so it records nothing. */
 function hookStore(storeClass: RawStore): void {
   const { storeRecord, deleteRecord, clear } = storeClass;
   storeClass.storeRecord = function (record, noOverwrite, log) {
     try {
       return storeRecord.call(this, record, noOverwrite, log);
     } finally {
-      // A key generator has put the key into the record.
+      // By now a key generator has put its key into the record.
       if (record.key !== undefined) touched(this, log)?.keys.push(record.key);
     }
   };
@@ -227,7 +227,7 @@ function touched(store: RawStore, log: RollbackLog | undefined): Touched | undef
   return note;
 }
 
-/** Commits before anybody is told that a transaction is complete; one that cannot be committed is aborted. */
+/** Commits before a transaction is reported as complete. If the commit fails, the transaction is aborted. */
 function hookTransaction(transactionClass: RawTransaction & { dispatchEvent(event: { type: string }): boolean }): void {
   const { dispatchEvent } = transactionClass;
   transactionClass.dispatchEvent = function (event) {
@@ -247,8 +247,8 @@ function hookTransaction(transactionClass: RawTransaction & { dispatchEvent(even
 }
 
 /**
- * Starts all transactions that may run by one look at the list. fake-indexeddb goes through it for each of them, against
- * each of the others: with the thousands that the Rust crypto makes for a large room, seconds go by.
+ * Starts all runnable transactions in one pass over the list. fake-indexeddb makes one pass for each transaction and
+ * compares it with all others. With the thousands that the Rust crypto makes for a large room, that takes seconds.
  */
 function hookScheduling(databaseClass: RawDatabase): void {
   const scheduled = new WeakSet<RawDatabase>();
@@ -267,8 +267,8 @@ function hookScheduling(databaseClass: RawDatabase): void {
 }
 
 /**
- * Those that have not been started, and overlap with none that was made before them; of two that only read, it doesn't
- * matter (Indexed Database API 3.0, 2.7.2, "Transaction scheduling").
+ * Transactions that haven't started and don't overlap with an earlier one. Two that only read don't conflict (Indexed
+ * Database API 3.0, 2.7.2, "Transaction scheduling").
  */
 function runnable(transactions: readonly RawTransaction[]): RawTransaction[] {
   const read = new Set<string>();

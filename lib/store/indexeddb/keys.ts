@@ -1,18 +1,18 @@
 /**
- * IndexedDB keys as bytes whose order (memcmp) is the order of the keys: number < date < string < binary < array.
- * Numbers are doubles with their bits turned so that they sort; strings are UTF-16 code units, because IndexedDB
- * compares those; whatever has no fixed length ends with a zero byte, which is escaped within.
+ * Encodes IndexedDB keys as bytes whose memcmp order is the order of the keys: number < date < string < binary < array.
+ * Numbers are doubles with their bits flipped to sort correctly. Strings are UTF-16 code units, because IndexedDB
+ * compares those. Types without a fixed length end with a zero byte, and zero bytes within them are escaped.
  *
  * Source: Indexed Database API 3.0, 2.4 "Keys" and "compare two keys".
  *
  * @module
  */
 
-/** A valid IndexedDB key, as IndexedDB normalises it. */
+/** A valid IndexedDB key, in normalised form. */
 export type Key = number | Date | string | ArrayBuffer | readonly Key[];
 
 const END = 0x00;
-/** After a zero byte: that one belongs to the content. Greater than every tag, so that the shorter key sorts first. */
+/** Follows a zero byte that belongs to the content. Greater than every tag, so that the shorter key sorts first. */
 const ESCAPE = 0xff;
 const NUMBER = 0x10;
 const DATE = 0x20;
@@ -24,7 +24,7 @@ const ascii = new TextDecoder();
 /**
  * Encodes a key.
  *
- * @throws TypeError if it is no valid key
+ * @throws TypeError if it isn't a valid key
  */
 export function encodeKey(key: Key): Uint8Array {
   const bytes: number[] = [];
@@ -33,9 +33,9 @@ export function encodeKey(key: Key): Uint8Array {
 }
 
 /**
- * Decodes what {@linkcode encodeKey} made. Negative zero comes back as zero, its equal in IndexedDB.
+ * Decodes a key encoded by {@linkcode encodeKey}. Negative zero becomes zero, which IndexedDB treats as equal.
  *
- * @throws RangeError if it is something else
+ * @throws RangeError if the bytes aren't an encoded key
  */
 export function decodeKey(bytes: Uint8Array): Key {
   const cursor = { bytes, at: 0 };
@@ -66,7 +66,7 @@ function write(bytes: number[], key: Key): void {
   }
 }
 
-/** The bits of a double, such that greater numbers have greater bytes. */
+/** The bits of a double, transformed so that byte order is numeric order. */
 function sortable(number: number): Uint8Array {
   const view = new DataView(new ArrayBuffer(8));
   view.setFloat64(0, number === 0 ? 0 : number);
@@ -75,7 +75,7 @@ function sortable(number: number): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-/** A code unit in the form of UTF-8, surrogates each on their own: this keeps the order of code units. */
+/** Encodes a code unit in UTF-8's form, each surrogate on its own, which keeps the order of code units. */
 function writeUnit(bytes: number[], unit: number): void {
   if (unit < 0x80) writeEscaped(bytes, unit);
   else if (unit < 0x800) bytes.push(0xc0 | (unit >> 6), 0x80 | (unit & 0x3f));
@@ -126,7 +126,7 @@ function readNumber(cursor: Cursor): number {
 function readString(cursor: Cursor): string {
   const { bytes, at } = cursor;
   const end = bytes.indexOf(END, at);
-  // Most strings are ASCII alone; unit by unit takes ten times as long.
+  // Fast path: most strings are pure ASCII, and decoding unit by unit takes ten times as long.
   if (end !== -1 && bytes[end + 1] !== ESCAPE && isAscii(bytes, at, end)) {
     cursor.at = end + 1;
     return ascii.decode(bytes.subarray(at, end));
@@ -146,7 +146,7 @@ function isAscii(bytes: Uint8Array, begin: number, end: number): boolean {
   return true;
 }
 
-/** A byte of content; undefined at its end. */
+/** Reads a byte of content; undefined at the end of it. */
 function readEscaped(cursor: Cursor): number | undefined {
   const byte = next(cursor);
   if (byte !== END) return byte;

@@ -1,7 +1,7 @@
 /**
- * IndexedDB that lasts: fake-indexeddb gives the semantics, SQLite the durability. A transaction is on disk before its
- * `complete` event is seen; one that cannot be written is aborted. Knows nothing of who stores what; how the SQLite
- * database is locked and synchronised is its owner's choice.
+ * Durable IndexedDB: fake-indexeddb provides the semantics, SQLite the durability. A transaction is on disk before its
+ * `complete` event fires; if it can't be written, it is aborted. The owner of the SQLite database decides on locking
+ * and syncing.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { decodeValue, encodeValue } from "./values.ts";
 export { decodeKey, decodeValue, encodeKey, encodeValue };
 export type { Key };
 
-/** Steps that bring a SQLite database from one schema version to the next; all are to be done before it is used. */
+/** Schema steps. All must be applied before the SQLite database is used. */
 export const indexedDBSchema: readonly string[] = [`
   CREATE TABLE databases (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, version INTEGER NOT NULL) STRICT;
   CREATE TABLE stores (
@@ -29,16 +29,16 @@ export const indexedDBSchema: readonly string[] = [`
   CREATE TABLE records (store INTEGER NOT NULL, key BLOB NOT NULL, value TEXT NOT NULL, PRIMARY KEY (store, key)) STRICT;
 `];
 
-/** So many records are loaded at once. */
+/** Number of records loaded per query. */
 const PAGE = 500;
 
-/** Told of each record that is written or deleted, by the name of its object store, within the SQL transaction. */
+/** Called for each record that is written or deleted, with the name of its object store, within the SQL transaction. */
 export interface RecordObserver {
   written(store: string, key: Key): void;
   deleted(store: string, key: Key): void;
 }
 
-/** An IDBFactory; Deno has no types for it, and those who use one bring their own. */
+/** An IDBFactory. Deno has no types for it, and code that uses it brings its own. */
 export type DurableFactory = {
   readonly open: (name: string, version?: number) => object;
   readonly databases: () => Promise<readonly { readonly name: string }[]>;
@@ -46,11 +46,11 @@ export type DurableFactory = {
 };
 
 /**
- * Loads what a SQLite database holds and writes through to it from then on.
+ * Loads the content of a SQLite database, and writes all changes through to it.
  *
- * @param database with {@linkcode indexedDBSchema}; nobody else writes to those tables
- * @param transaction runs the writes in one SQL transaction that is durable when it returns; throws if it is not
- * @throws RangeError if a key or a value cannot be read; Error if fake-indexeddb is not the version expected
+ * @param database has the tables of {@linkcode indexedDBSchema}, and nothing else writes to them
+ * @param transaction runs the writes in one SQL transaction that is durable on return; throws if it fails
+ * @throws RangeError if a key or value can't be read; Error if fake-indexeddb isn't the expected version
  */
 export async function openDurableIndexedDB(
   database: DatabaseSync,
@@ -63,7 +63,7 @@ export async function openDurableIndexedDB(
   return factory as unknown as DurableFactory;
 }
 
-/** Makes a factory the global `indexedDB`, with the classes that code which uses it asks for by name. */
+/** Installs a factory as the global `indexedDB`, with the IDB classes that code using it refers to by name. */
 export function installGlobals(factory: DurableFactory): void {
   const classes = Object.entries(memory).filter(([name]) => name.startsWith("IDB"));
   for (const [name, value] of [["indexedDB", factory] as const, ...classes]) {
@@ -73,14 +73,14 @@ export function installGlobals(factory: DurableFactory): void {
 
 type Row = Record<string, SQLOutputValue>;
 
-/** The factory's map of databases by name, with the SQLite tables behind it. */
+/** The factory's map of databases by name, backed by SQLite tables. */
 class DurableDatabases extends Map<string, RawDatabase> {
   readonly #sql: DatabaseSync;
   readonly #transaction: (writes: () => void) => void;
   readonly #observer: RecordObserver | undefined;
   readonly #put;
   readonly #remove;
-  /** Ids are given once and never change, so that renaming a store leaves its records alone. */
+  /** An id is assigned once and never changes, so renaming a store doesn't touch its records. */
   readonly #ids = new WeakMap<RawDatabase | RawStore, number>();
   #lastId = 0;
 
@@ -101,15 +101,13 @@ class DurableDatabases extends Map<string, RawDatabase> {
     for (const row of sql.prepare("SELECT * FROM databases").all()) this.#load(internals, row);
   }
 
-  /** A database that was opened for the first time; it is stored when its first version is complete. */
+  /** Adds a database that was opened for the first time. It is stored when its first version change completes. */
   override set(name: string, database: RawDatabase): this {
     setCommit(database, (...what) => this.#commit(...what));
     return super.set(name, database);
   }
 
-  /**
-   * Forgets a database, durably first. fake-indexeddb has no way to hear of a failure here, so it is thrown.
-   */
+  /** Deletes a database, from disk first. fake-indexeddb can't report a failure here, so this throws. */
   override delete(name: string): boolean {
     const database = this.get(name);
     if (!database) return false;
@@ -205,12 +203,15 @@ class DurableDatabases extends Map<string, RawDatabase> {
     }
   }
 
-  /** Pages of arrays take two thirds of the time of single objects; all at once would take their memory besides. */
+  /**
+   * Pages of arrays take two thirds of the time of single objects. Reading all at once would need memory for all of
+   * them.
+   */
   *#records(store: number): Generator<readonly [key: Uint8Array, value: string], void> {
     const page = this.#sql.prepare(
       `SELECT key, value FROM records WHERE store = ? AND key > ? ORDER BY key LIMIT ${PAGE}`,
     );
-    // Deno's types do not know it yet.
+    // Deno's types don't have this method yet.
     (page as StatementSync & { setReturnArrays(enabled: boolean): void }).setReturnArrays(true);
     for (let after = new Uint8Array();;) {
       const rows = page.all(store, after) as unknown as [Uint8Array<ArrayBuffer>, string][];
@@ -233,7 +234,7 @@ class DurableDatabases extends Map<string, RawDatabase> {
   }
 }
 
-/** SQLite would silently change a name that UTF-8 cannot hold, or end it at a zero. */
+/** Rejects names that SQLite would silently change (not valid UTF-8) or truncate (with a NUL). */
 function nameable(name: string): string {
   if (name.isWellFormed() && !name.includes("\0")) return name;
   throw new TypeError(`Cannot store a name: ${JSON.stringify(name)} holds a zero or half a character`);

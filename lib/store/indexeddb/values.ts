@@ -1,33 +1,33 @@
 /**
- * IndexedDB values as text, in a form of our own that no engine's update can change: JSON, with the kinds that JSON has
- * not marked as `{"$": [kind, content]}`. Kinds that it does not know (Map, BigInt, Error …) are refused rather than
- * lost; an object that occurs twice in a value comes back as two.
+ * Encodes IndexedDB values as text, in a format of our own that doesn't depend on the JavaScript engine: JSON, with
+ * non-JSON types marked as `{"$": [kind, content]}`. Unsupported types (Map, BigInt, Error …) are rejected rather than
+ * lost. An object that occurs twice in a value is decoded as two objects.
  *
  * @module
  */
 
 const MARK = "$";
 
-/** Also ends the recursion into a value that holds itself. */
+/** Also stops the recursion into cyclic values. */
 const MAX_LEVELS = 200;
 
 /**
- * Encodes a value that structuredClone has made.
+ * Encodes a value made by structuredClone.
  *
- * @throws TypeError if it holds something of an unknown kind
+ * @throws TypeError if it contains an unsupported type
  */
 export function encodeValue(value: unknown): string {
   return JSON.stringify(toJson(value, 0));
 }
 
 /**
- * Decodes what {@linkcode encodeValue} made.
+ * Decodes a value encoded by {@linkcode encodeValue}.
  *
- * @throws SyntaxError | RangeError if it is something else
+ * @throws SyntaxError | RangeError if the text isn't an encoded value
  */
 export function decodeValue(text: string): unknown {
   const json = JSON.parse(text);
-  // Most values hold nothing but what JSON has.
+  // Most values are plain JSON.
   return text.includes(JSON.stringify(MARK)) ? fromJson(json) : json;
 }
 
@@ -78,7 +78,7 @@ function fromJson(json: unknown): unknown {
   }
 }
 
-/** Defines each property, so that one named `__proto__` stays one. */
+/** Defines each property, so that one named `__proto__` stays an ordinary property. */
 function fromEntries(object: object): Record<string, unknown> {
   return Object.fromEntries(Object.entries(object).map(([name, part]) => [name, fromJson(part)]));
 }
