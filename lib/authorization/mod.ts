@@ -1,5 +1,5 @@
 /**
- * Who is trusted: what an allowed user is known by, and whether a message, an invitation or a room passes.
+ * Authorization: pins of allowed users, and the policy for messages, invitations and rooms.
  *
  * @module
  */

@@ -1,7 +1,7 @@
 /**
- * What each allowed user is known by (SPEC 4d): a cross-signing identity, or, without one, the devices of first sight.
- * A pin changes in two ways only: a device that is gone is struck, and an identity signed by a pinned device takes the
- * devices' place.
+ * Pins: what each allowed user is recognised by (SPEC 4d). A pin holds a cross-signing identity or, if the user has
+ * none, the devices seen first. It changes in two ways only: a device that is gone is removed, and an identity signed
+ * by a pinned device replaces the devices.
  *
  * @module
  */
@@ -10,18 +10,18 @@ import { canonicalJson, object, text } from "../json.ts";
 import type { Published } from "../session/mod.ts";
 import { type DevicesPin, isSameDevice, type Pin, type PinnedDevice } from "./policy.ts";
 
-/** The pins that last. Every call is on disk when it returns. */
+/** Persistent pins. Every call is on disk when it returns. */
 export interface Pins {
-  /** The user's pin; undefined before first sight. */
+  /** The user's pin; undefined if the user has none yet. */
   get(userId: string): Pin | undefined;
   /** Sets the user's pin. */
   set(userId: string, pin: Pin): void;
 }
 
 /**
- * A user's pin after what the homeserver publishes of the user now; what has changed is on disk when it resolves.
+ * Updates a user's pin from what the homeserver publishes about the user now. A change is on disk when this resolves.
  *
- * @returns undefined before first sight
+ * @returns the updated pin; undefined if the user has none yet
  */
 export async function currentPin(
   pins: Pins,
@@ -34,7 +34,7 @@ export async function currentPin(
     if (before?.kind !== "devices") return before;
     const after = await changedPin(before, userId, published, nowMs);
     if (after === before) return before;
-    // Another message of the user may have changed it while a signature was checked.
+    // Another message of the user may have changed the pin while a signature was being verified.
     if (JSON.stringify(pins.get(userId)) !== JSON.stringify(before)) continue;
     pins.set(userId, after);
     return after;
@@ -56,8 +56,8 @@ async function changedPin(pin: DevicesPin, userId: string, published: Published,
 }
 
 /**
- * Whether a user's master key carries a valid signature by a device (Matrix spec v1.16, client-server API, 11.12.3,
- * "CrossSigningKey"; appendices, "Signing JSON"). Clients sign so when they make an identity.
+ * Verifies that a device has signed a user's master key (Matrix spec v1.16, client-server API, 11.12.3,
+ * "CrossSigningKey"; appendices, "Signing JSON"). Clients make this signature when they create an identity.
  */
 async function isIdentitySignedBy(
   { masterKey, crossSigningKey }: NonNullable<Published["identity"]>,
@@ -66,7 +66,7 @@ async function isIdentitySignedBy(
 ): Promise<boolean> {
   const { signatures, unsigned: _, ...signed } = crossSigningKey;
   const keys = Object.entries(object(signed["keys"]));
-  // A device signs other objects, too: only a master key of this user says what we read from it.
+  // A device signs other objects too. Only a master key of this user may be read as one.
   const isMasterKey = signed["user_id"] === userId && JSON.stringify(signed["usage"]) === '["master"]' &&
     keys.length === 1 && keys[0]?.[0] === `ed25519:${masterKey}` && keys[0][1] === masterKey;
   const signature = bytesOf(text(object(object(signatures)[userId])[`ed25519:${deviceId}`]), 64);
@@ -76,7 +76,7 @@ async function isIdentitySignedBy(
   return await crypto.subtle.verify("Ed25519", key, signature, new TextEncoder().encode(canonicalJson(signed)));
 }
 
-/** Base64 of so many bytes, padded or not; undefined for anything else. */
+/** Decodes base64, padded or not; undefined if it isn't exactly this many bytes. */
 function bytesOf(base64: string | undefined, length: number): Uint8Array<ArrayBuffer> | undefined {
   if (base64 === undefined) return undefined;
   try {

@@ -1,5 +1,5 @@
 /**
- * Who may, and why not: pure functions from facts to verdicts (SPEC 4b to 4e).
+ * Authorization policy: pure functions from facts to verdicts (SPEC 4b to 4e).
  *
  * @module
  */
@@ -7,30 +7,30 @@
 import type { Explanation } from "../commands/mod.ts";
 import type { Invitation, Payload, RoomFacts, SenderFacts, SendProblem } from "../session/mod.ts";
 
-/** What a user is known by. */
+/** What a user is recognised by. */
 export type Pin = IdentityPin | DevicesPin;
 
-/** Devices signed under this identity are trusted, and no others. */
+/** Only devices signed by this identity are trusted. */
 export interface IdentityPin {
-  /** Tells it from {@linkcode DevicesPin}. */
+  /** Discriminates it from {@linkcode DevicesPin}. */
   readonly kind: "identity";
   /** Public master key, unpadded base64. */
   readonly masterKey: string;
-  /** When it was set, milliseconds since the epoch. */
+  /** Time of pinning, milliseconds since the epoch. */
   readonly sinceMs: number;
 }
 
-/** A user without an identity: these devices are trusted, and no others. */
+/** For a user without an identity: only these devices are trusted. */
 export interface DevicesPin {
-  /** Tells it from {@linkcode IdentityPin}. */
+  /** Discriminates it from {@linkcode IdentityPin}. */
   readonly kind: "devices";
-  /** The devices of first sight that have been listed ever since. */
+  /** The devices seen first, without those that have been removed since. */
   readonly devices: readonly PinnedDevice[];
-  /** When it was set, milliseconds since the epoch. */
+  /** Time of pinning, milliseconds since the epoch. */
   readonly sinceMs: number;
 }
 
-/** A device is known by its id and its key: under another key the same id is another device. */
+/** A device, identified by id and key. The same id with another key is another device. */
 export interface PinnedDevice {
   /** Device id. */
   readonly deviceId: string;
@@ -38,10 +38,10 @@ export interface PinnedDevice {
   readonly ed25519: string;
 }
 
-/** Which devices of an allowed user are trusted: those of first sight, only signed ones, or all (SENDER_TRUST). */
+/** Trusted devices of an allowed user: pinned on first use, only cross-signed ones, or all (SENDER_TRUST). */
 export type SenderTrust = "tofu" | "cross-signed" | "any";
 
-/** Why a message is not taken for its sender's wish, or not acted on all the same. */
+/** Why a message isn't trusted, or isn't acted on although it is. */
 export type UntrustedReason =
   | "not-joined"
   | "clear-in-encrypted-room"
@@ -59,39 +59,39 @@ export type UntrustedReason =
   | "room-not-allowed"
   | SendProblem;
 
-/** Whether it may be acted on, and at first sight the pin that is to be written before anything is done. */
+/** Whether to act on a message. On first use it includes the pin, which must be written before anything is done. */
 export type Verdict =
   | { readonly trusted: true; readonly pin?: Pin }
   | {
     readonly trusted: false;
     readonly reason: UntrustedReason;
-    /** What the sender may be told; a forger is told nothing. */
+    /** What to tell the sender. A forger is told nothing. */
     readonly explanation?: Explanation;
     readonly pin?: Pin;
   };
 
-/** What could be read of an event. */
+/** An event that could be read. */
 export type Readable = Exclude<Payload, { kind: "undecryptable" }>;
 
-/** What decides about a message of an allowed user, besides itself. */
+/** Everything besides the message that the decision depends on. */
 export interface PolicyInput {
-  /** The room as it stands now; undefined if we don't know it. */
+  /** The room's current state; undefined if the room is unknown. */
   readonly room: Pick<RoomFacts, "roomId" | "membership" | "encrypted" | "sendProblem"> | undefined;
-  /** Rooms in which commands are taken; empty: all. */
+  /** Rooms that accept commands; empty means all. */
   readonly allowedRooms: ReadonlySet<string>;
-  /** Clear text is refused in rooms that never were encrypted, too. */
+  /** Refuses clear text even in rooms that were never encrypted. */
   readonly requireEncryption: boolean;
   /** Which devices are trusted. */
   readonly senderTrust: SenderTrust;
-  /** The master key that TRUSTED_IDENTITIES names for the sender. */
+  /** The sender's master key according to TRUSTED_IDENTITIES. */
   readonly named: string | undefined;
-  /** What the sender was known by so far. */
+  /** The sender's current pin. */
   readonly pin: Pin | undefined;
   /** Milliseconds since the epoch. */
   readonly nowMs: number;
 }
 
-/** Decides whether a message is its sender's wish, and may be acted on. That the sender is allowed is asked before. */
+/** Decides whether to act on a message. The caller has checked that the sender is an allowed user. */
 export function authorize(payload: Readable, input: PolicyInput): Verdict {
   const { room, allowedRooms } = input;
   if (room?.membership !== "join") return refuse("not-joined");
@@ -100,14 +100,14 @@ export function authorize(payload: Readable, input: PolicyInput): Verdict {
     : authorizeClear(room.encrypted, input);
   if (!verdict.trusted) return verdict;
   if (!isRoomAllowed(room.roomId, allowedRooms)) return { ...verdict, ...refuse("room-not-allowed") };
-  // What cannot be answered is not done.
+  // Don't act on what can't be answered.
   return room.sendProblem === undefined ? verdict : { ...verdict, ...refuse(room.sendProblem) };
 }
 
 function authorizeClear(isEncrypted: boolean, { requireEncryption, named }: PolicyInput): Verdict {
-  // Whoever controls the homeserver can write clear text into an encrypted room in anybody's name.
+  // The homeserver can forge clear text in any user's name, even in an encrypted room.
   if (isEncrypted) return refuse("clear-in-encrypted-room", "not-encrypted");
-  // Clear text shows no identity, and who is named is trusted with that one only.
+  // Clear text proves no identity, and a user in TRUSTED_IDENTITIES is trusted only with the named one.
   if (requireEncryption || named !== undefined) return refuse("unencrypted-room", "not-encrypted");
   return { trusted: true };
 }
@@ -118,7 +118,7 @@ function authorizeDevice(facts: SenderFacts, input: PolicyInput): Verdict {
   return reason === undefined ? authorizeOwner(facts, input) : refuse(reason, "uncertain-device");
 }
 
-/** Why it is not certain which device sent a message. */
+/** Why it is uncertain which device sent a message; undefined if it is certain. */
 function uncertaintyOf(
   { forwardedBy, authenticityNotGuaranteed, deviceId, device }: SenderFacts,
 ): UntrustedReason | undefined {
@@ -126,12 +126,12 @@ function uncertaintyOf(
   if (authenticityNotGuaranteed) return "not-authentic";
   if (deviceId === undefined || device === undefined) return "unknown-device";
   if (device.deleted) return "deleted-device";
-  // A device made anew under its old id still decrypts the old one's sessions as that device.
+  // A device recreated under its old id still decrypts the old device's sessions as if they were its own.
   if (!device.sameKeysAsSession) return "other-keys";
   return undefined;
 }
 
-/** The device is the sender's for all that the crypto can tell: is it a device of the person whom we know? */
+/** Decides whether the device belongs to the known user. The crypto has already attributed it to the sender. */
 function authorizeOwner(facts: SenderFacts, { senderTrust, named, pin, nowMs }: PolicyInput): Verdict {
   const { device, identity, devices } = facts;
   if (named === undefined && senderTrust === "any") return { trusted: true };
@@ -139,14 +139,14 @@ function authorizeOwner(facts: SenderFacts, { senderTrust, named, pin, nowMs }: 
   const masterKey = known ?? (pin === undefined ? identity?.masterKey : undefined);
   if (masterKey !== undefined) {
     if (identity?.masterKey !== masterKey) return refuse("other-identity", "other-identity");
-    // What is named by hand becomes the pin as well, and stays so when it is no longer named.
+    // An identity from TRUSTED_IDENTITIES is pinned too, and stays pinned after it is removed from the setting.
     const isPinned = pin?.kind === "identity" && pin.masterKey === masterKey;
     const first: { readonly pin?: Pin } = isPinned ? {} : { pin: { kind: "identity", masterKey, sinceMs: nowMs } };
     const isSigned = device?.crossSignedByOwner === true;
     return isSigned ? { trusted: true, ...first } : { ...refuse("unsigned-device", "unsigned-device"), ...first };
   }
   if (senderTrust === "cross-signed") {
-    // An identity that appears after the devices were pinned is no first sight.
+    // An identity that appears after devices were pinned doesn't count as first use.
     const reason = identity === undefined ? "no-identity" : "other-identity";
     return refuse(reason, reason);
   }
@@ -163,20 +163,20 @@ function refuse(reason: UntrustedReason, explanation?: Explanation): Extract<Ver
   return { trusted: false, reason, ...explanation === undefined ? {} : { explanation } };
 }
 
-/** Whether both are the same device: under another key the same id means nothing. */
+/** Compares devices by id and key. */
 export function isSameDevice(one: PinnedDevice, other: PinnedDevice | undefined): boolean {
   return one.deviceId === other?.deviceId && one.ed25519 === other.ed25519;
 }
 
 /**
- * Whether somebody allowed, and nobody else, has invited us. A remote inviter can forge the stripped state, so every
- * member event for us in it counts.
+ * Whether allowed users, and nobody else, have invited us. A remote inviter can forge the stripped state, so all member
+ * events for us in it are checked.
  */
 export function isInvited({ inviters }: Invitation, allowedUsers: ReadonlySet<string>): boolean {
   return inviters.length > 0 && inviters.every((inviter) => allowedUsers.has(inviter));
 }
 
-/** Whether an allowed user is joined, besides ourselves. */
+/** Whether an allowed user other than ourselves has joined the room. */
 export function hasAllowedUser(
   room: Pick<RoomFacts, "isJoined">,
   allowedUsers: ReadonlySet<string>,
@@ -185,7 +185,7 @@ export function hasAllowedUser(
   return [...allowedUsers].some((user) => user !== self && room.isJoined(user));
 }
 
-/** Whether commands are taken in a room; without any room given, in all of them. */
+/** Whether a room accepts commands. All do if no rooms are configured. */
 export function isRoomAllowed(roomId: string, allowedRooms: ReadonlySet<string>): boolean {
   return allowedRooms.size === 0 || allowedRooms.has(roomId);
 }

@@ -1,9 +1,9 @@
 /**
- * Taking over the store of the Python operator: its device, with account, Olm and Megolm sessions, becomes ours, once.
- * The old files are only read; they are renamed some time after all is on disk in ours.
+ * Takes over the Python operator's store, once: its device becomes ours, with account, Olm and Megolm sessions. The old
+ * files are only read, and renamed some time after everything is on disk in our store.
  *
- * That our store has the device's account is the one sign that it is done. Whoever is killed before starts over;
- * whoever is killed after has only files left to rename.
+ * The takeover is complete once our store holds the device's account. If the process is killed before that, the next
+ * start begins again; if it is killed after that, only the files remain to be renamed.
  *
  * @module
  */
@@ -38,27 +38,27 @@ import {
 import { libolmPickle, PICKLE_KEY } from "./pickle.ts";
 
 const log = getLogger(["openclaw-toggle", "takeover"]);
-/** Sessions handed over at once. */
+/** Sessions migrated per call. */
 const BATCH = 100;
 const MEGOLM = "m.megolm.v1.aes-sha2";
 
-/** What a store is taken over with. */
+/** Options of {@linkcode takeOver}. */
 export interface TakeOverOptions {
-  /** Our store, open; its crypto database too, and nothing uses that yet. */
+  /** Our store, open, including its crypto database, which nothing uses yet. */
   readonly store: Store;
-  /** The folder of both. */
+  /** Folder of both stores. */
   readonly folder: string;
   /** Base URL of the homeserver. */
   readonly homeserver: string;
-  /** Who we are to be: a localpart or a full user id. */
+  /** Configured user: a localpart or a full user id. */
   readonly user: string;
 }
 
 /**
- * Looks for a store of the Python operator in a folder, and touches nothing.
+ * Looks for a store of the Python operator in a folder. Changes nothing.
  *
- * @returns whose it is, in words; undefined if there is none
- * @throws StoreError if something of it is missing
+ * @returns its owner as text; undefined if there is no such store
+ * @throws StoreError if part of it is missing
  */
 export function findOldStore(folder: string): string | undefined {
   const files = oldFiles(folder);
@@ -70,9 +70,9 @@ export function findOldStore(folder: string): string | undefined {
 }
 
 /**
- * Takes the Python operator's store over, if there is one and ours is new.
+ * Takes over the Python operator's store, if there is one and ours is new.
  *
- * @throws StoreError if it cannot be read or is another user's; ours is as new as before then
+ * @throws StoreError if it can't be read or belongs to another user; ours stays new then
  */
 export async function takeOver({ store, folder, homeserver, user }: TakeOverOptions): Promise<void> {
   const files = oldFiles(folder);
@@ -103,8 +103,8 @@ export async function takeOver({ store, folder, homeserver, user }: TakeOverOpti
 }
 
 /**
- * Renames the files of a store that was taken over. Not at once, but when the Python operator has surely ended: a
- * Deployment's rolling update lets both run for a while, and one that misses its database logs in as a new device.
+ * Renames the files of a store that was taken over. Call it only when the Python operator has surely ended: a rolling
+ * update of a Deployment runs both for a while, and a Python operator without its database logs in as a new device.
  *
  * @returns false if there are no such files
  */
@@ -116,13 +116,13 @@ export function retireOldStore(store: Store, folder: string): boolean {
   return true;
 }
 
-/** Renames the Python operator's files, so that they are not taken over. */
+/** Renames the Python operator's files, so that they aren't taken over. */
 export function setOldStoreAside(folder: string): void {
   removeCopy(folder);
   rename(folder, oldFiles(folder), "aside");
 }
 
-/** Renames those that are there, one after the other, for the owner's eyes only. */
+/** Renames the files that exist, one by one, and makes them readable by their owner only. */
 function rename(folder: string, files: readonly string[], suffix: string): void {
   for (const name of files) {
     const path = join(folder, name);
@@ -136,7 +136,7 @@ function rename(folder: string, files: readonly string[], suffix: string): void 
   }
 }
 
-/** Of a file that is another user's, who ran the Python operator, the mode is not ours to change. */
+/** Restricts a file to its owner. The mode can't be changed if the Python operator ran as another user. */
 function closeToOthers(path: string): void {
   try {
     Deno.chmodSync(path, 0o600);
@@ -146,7 +146,7 @@ function closeToOthers(path: string): void {
   }
 }
 
-/** What goes to the Rust crypto goes there; returns the rest. */
+/** Migrates the crypto data to the Rust crypto, and returns the rest. */
 async function importCrypto(
   store: Store,
   folder: string,
@@ -175,13 +175,13 @@ async function importCrypto(
   return { session, rooms, syncToken };
 }
 
-/** @throws what has failed if it was not the reading of the old store, but the crypto itself or the writing of ours */
+/** @throws the error, unless reading the old store caused it: the crypto panicked, or our store failed */
 function mustBeTheOldStores(error: unknown, store: Store): void {
   if (error instanceof WebAssembly.RuntimeError) throw error;
   store.account.load(); // throws if the store has failed
 }
 
-/** What cannot be read is told, and does without: broken Olm sessions are mended, Megolm sessions may come again. */
+/** Skips and reports unreadable sessions: broken Olm sessions are re-established, Megolm sessions may be sent again. */
 async function importSessions(
   store: Store,
   kind: string,
@@ -194,7 +194,7 @@ async function importSessions(
       await migrate(batch);
     } catch (error) {
       mustBeTheOldStores(error, store);
-      // One that is bad fails all that it came with.
+      // One bad session fails its whole batch.
       if (batch.length > 1) {
         for (const row of batch) await attempt([row]);
       } else lost += 1;
@@ -249,7 +249,7 @@ function olmSession(row: OldRow): PickledSession {
   return made;
 }
 
-/** Local time without a zone: taken for UTC, as only the order counts. The newest session is the one that is used. */
+/** Parses local time without a zone as UTC. Only the order matters: the newest session is the one in use. */
 function time(value: unknown): Date {
   const date = new Date(`${textOf(value).replace(" ", "T").slice(0, 23)}Z`);
   return Number.isNaN(date.getTime()) ? new Date(0) : date;

@@ -1,6 +1,6 @@
 /**
- * What the Python operator has left in its folder: `session.json` of minimatrix and the SQLite database of matrix-nio.
- * Reads a copy of them; knows nothing of what becomes of it.
+ * The Python operator's store: minimatrix's `session.json` and matrix-nio's SQLite database. The database is read from
+ * a copy.
  *
  * @module
  */
@@ -11,14 +11,14 @@ import { DatabaseSync } from "node:sqlite";
 import { StoreError } from "../errors.ts";
 
 const SESSION = "session.json";
-/** From minimatrix 0.0.18 on: what its cross-signing identity is made from. */
+/** Secret from which minimatrix derives its cross-signing identity, since 0.0.18. */
 const SECRET = "cross_signing_secret";
 const COPY = "takeover.sqlite3";
-/** SQLite keeps what was not finished beside the database. */
+/** Files in which SQLite keeps unfinished transactions. */
 const SIDES = ["-journal", "-wal", "-shm"];
-/** Where matrix-nio notes whom it trusts, beside the database too; we judge anew. */
+/** matrix-nio's lists of trusted devices, beside the database. Not migrated: trust is established anew. */
 const TRUST = [".trusted_devices", ".blacklisted_devices", ".ignored_devices"];
-/** Versions of matrix-nio's tables that are alike in what is read here. */
+/** Version of matrix-nio's schema that is supported. */
 const VERSION = 2;
 
 /** A session of the Python operator. */
@@ -34,7 +34,7 @@ export interface OldSession {
 /** A row of matrix-nio's database. */
 export type OldRow = Readonly<Record<string, unknown>>;
 
-/** Says that the old store cannot be taken over, and what to do. */
+/** Makes the error for a store that can't be taken over. */
 export function cannot(path: string, reason: string, cause?: unknown): StoreError {
   return new StoreError(
     `Cannot take over the Python operator's store: ${path}: ${reason}; bring a backup of the whole folder back, or ` +
@@ -44,7 +44,7 @@ export function cannot(path: string, reason: string, cause?: unknown): StoreErro
   );
 }
 
-/** Names of the Python operator's files in a folder: none if it has left neither a session nor a database. */
+/** Names of the Python operator's files in a folder; empty if it contains neither a session nor a database. */
 export function oldFiles(folder: string): string[] {
   if (!existsSync(folder)) return [];
   const names = Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
@@ -55,9 +55,9 @@ export function oldFiles(folder: string): string[] {
 }
 
 /**
- * The session.
+ * Reads the session.
  *
- * @throws StoreError if its file is missing or cannot be read
+ * @throws StoreError if its file is missing or can't be read
  */
 export function oldSession(folder: string): OldSession {
   const path = join(folder, SESSION);
@@ -70,39 +70,39 @@ export function oldSession(folder: string): OldSession {
     return session;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw cannot(path, "it is missing, and with it the access token");
-    // The parser's own words would quote the token.
+    // The JSON parser's message would quote the token.
     throw cannot(path, error instanceof SyntaxError ? "it is no JSON" : (error as Error).message);
   }
 }
 
-/** Name of the session's database. */
+/** Name of the session's database file. */
 export function databaseName({ userId, deviceId }: { readonly userId: string; readonly deviceId: string }): string {
   return `${userId}_${deviceId}.db`;
 }
 
-/** Names of the files that hold a session; the database comes last, by which the session can be told until it is gone. */
+/** Names of a session's files. The database is last, because the session is recognised by it until it is gone. */
 export function filesOf(session: { readonly userId: string; readonly deviceId: string }): string[] {
   const database = databaseName(session);
   const trust = TRUST.map((end) => database.replace(/\.db$/, end));
   return [SESSION, SECRET, ...trust, ...SIDES.map((side) => database + side), database];
 }
 
-/** A copy of the session's database, open, and the secret beside it. Disposing it removes the copy. */
+/** An open copy of the session's database, and the secret. Disposing deletes the copy. */
 export class OldStore implements Disposable {
   /** The session. */
   readonly session: OldSession;
-  /** The secret of its cross-signing identity; undefined if there is none. */
+  /** Secret of its cross-signing identity; undefined if there is none. */
   readonly secret: string | undefined;
-  /** Path of the database itself. */
+  /** Path of the original database. */
   readonly path: string;
   readonly #folder: string;
   readonly #database: DatabaseSync;
   readonly #account: OldRow;
 
   /**
-   * Copies and opens.
+   * Copies the database and opens the copy.
    *
-   * @throws StoreError if something of it is missing, damaged, or of a version that is not known
+   * @throws StoreError if part of the store is missing, damaged, or of an unknown version
    */
   constructor(folder: string) {
     this.#folder = folder;
@@ -131,18 +131,18 @@ export class OldStore implements Disposable {
     }
   }
 
-  /** The pickle of the device's account. */
+  /** Pickle of the device's account. */
   get account(): string {
     return textOf(this.#account["account"]);
   }
 
-  /** The token to sync from; undefined if none was stored. */
+  /** Sync token; undefined if none was stored. */
   get syncToken(): string | undefined {
     const row = this.#rows("SELECT token FROM synctokens WHERE account_id = ?").next().value;
     return row && textOf(row["token"]);
   }
 
-  /** Ids of the rooms that were known to be encrypted. */
+  /** Ids of the rooms known to be encrypted. */
   get encryptedRooms(): string[] {
     return Array.from(this.#rows("SELECT room_id FROM encryptedrooms WHERE account_id = ?"), (row) => {
       return textOf(row["room_id"]);
@@ -154,7 +154,7 @@ export class OldStore implements Disposable {
     return this.#rows("SELECT * FROM olmsessions WHERE account_id = ? ORDER BY creation_time");
   }
 
-  /** Rows of Megolm sessions; `forwarded` is 1 where somebody else than its owner gave it to us. */
+  /** Rows of Megolm sessions. `forwarded` is 1 if the session came from someone other than its owner. */
   megolmSessions(): Iterable<OldRow> {
     return this.#rows(
       `SELECT *, EXISTS (SELECT 1 FROM forwardedchains WHERE session_id = megolm.session_id) AS forwarded
@@ -162,7 +162,7 @@ export class OldStore implements Disposable {
     );
   }
 
-  /** Closes and removes the copy. */
+  /** Closes and deletes the copy. */
   [Symbol.dispose](): void {
     this.#database.close();
     removeCopy(this.#folder);
@@ -176,7 +176,9 @@ export class OldStore implements Disposable {
     }
   }
 
-  /** With what was not finished, which SQLite takes back when it opens the copy; anew if it was written to meanwhile. */
+  /**
+   * Copies the database with its journals, which SQLite rolls back on opening. Repeats if it was written to meanwhile.
+   */
   #copy(): void {
     const copy = join(this.#folder, COPY);
     const before = this.#written();
@@ -194,14 +196,14 @@ export class OldStore implements Disposable {
     }
   }
 
-  /** When the database and its journal were last written to. */
+  /** Modification times of the database and its journals. */
   #written(): string {
     return ["", "-journal", "-wal"].map((side) => statSync(this.path + side, { throwIfNoEntry: false })?.mtimeMs)
       .join();
   }
 }
 
-/** Removes the copy that one who was killed has left. */
+/** Deletes the copy, also one left by a killed process. */
 export function removeCopy(folder: string): void {
   for (const side of ["", ...SIDES]) rmSync(join(folder, COPY + side), { force: true });
 }
@@ -215,7 +217,7 @@ function contentOf(path: string): string | undefined {
   }
 }
 
-/** A column's text: matrix-nio keeps pickles as base64 in a BLOB. */
+/** Text of a column. matrix-nio stores pickles as base64 in a BLOB. */
 export function textOf(value: unknown): string {
   return value instanceof Uint8Array ? new TextDecoder().decode(value) : String(value);
 }

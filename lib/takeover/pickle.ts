@@ -1,25 +1,26 @@
 /**
- * Pickles of matrix-nio. Up to 0.25 they are libolm's, which the Rust crypto reads; from 0.26 on they are vodozemac's
- * JSON, which it does not: those are put into libolm's form. Both are AES-CBC under a key that is the same everywhere.
+ * Converts matrix-nio's pickles for the Rust crypto. Up to 0.25 they are libolm pickles, which the Rust crypto reads.
+ * From 0.26 on they are vodozemac's JSON, which it doesn't read, so they are rewritten in libolm's format. Both are
+ * AES-CBC under a well-known key.
  *
  * @module
  */
 
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync } from "node:crypto";
 
-/** What matrix-nio encrypts pickles with where nobody has said otherwise, as the Python operator has not. */
+/** matrix-nio's default pickle key, which the Python operator uses. */
 export const PICKLE_KEY: Uint8Array = new TextEncoder().encode("DEFAULT_KEY");
 const VODOZEMAC_KEY = createHash("sha256").update(PICKLE_KEY).digest();
 const MAC_LENGTH = 8;
 
-/** What is pickled. */
+/** Kinds of pickles. */
 export type Pickled = "account" | "session" | "group session";
 
 /**
- * The pickle in libolm's form, encrypted with {@linkcode PICKLE_KEY}; one that is no JSON of vodozemac's is returned as
- * it is, to be judged by who reads it.
+ * Converts a pickle to libolm's format, encrypted with {@linkcode PICKLE_KEY}. A pickle that isn't vodozemac's JSON is
+ * returned unchanged, for its reader to judge.
  *
- * @throws Error if it is vodozemac's, and holds something that libolm has no form for
+ * @throws Error if it is vodozemac's and contains something that libolm's format can't represent
  */
 export function libolmPickle(what: Pickled, pickle: string): string {
   const json = decrypt(Buffer.from(pickle, "base64"));
@@ -44,7 +45,7 @@ function derive(key: Uint8Array): Keys {
   return { cipher: all.subarray(0, 32), mac: all.subarray(32, 64), iv: all.subarray(64) };
 }
 
-/** The text of a vodozemac pickle; undefined if it is none. */
+/** Decrypts a vodozemac pickle; undefined if it isn't one. */
 function decrypt(pickle: Uint8Array): string | undefined {
   const { cipher, mac, iv } = derive(VODOZEMAC_KEY);
   const [text, tag] = [pickle.subarray(0, -MAC_LENGTH), pickle.subarray(-MAC_LENGTH)];
@@ -63,7 +64,7 @@ function encrypt(bytes: Uint8Array): string {
 
 type Bytes = readonly number[];
 
-/** Numbers are big-endian, of four bytes; lists begin with their length. */
+/** Writes libolm's format: numbers are big-endian with four bytes, lists start with their length. */
 class Writer {
   readonly #bytes: number[] = [];
 
@@ -85,7 +86,7 @@ class Writer {
   }
 }
 
-/** The public half of a key pair, which is derived from the private one when the pickle is read. */
+/** Stands for the public half of a key pair, which the reader derives from the private half. */
 const DERIVED: Bytes = new Array(32).fill(0);
 
 interface FallbackKey {
@@ -113,7 +114,7 @@ function writeAccount(writer: Writer, account: Account): void {
   const version = 4;
   writer.put(version, DERIVED, expanded(account.signing_key), DERIVED, account.diffie_hellman_key);
   const keys = Object.entries(oneTimeKeys.private_keys);
-  // Those with a public half beside them are the ones that the homeserver has not got yet.
+  // Keys that still have a public half haven't been uploaded to the homeserver yet.
   writer.list(keys, ([id, key]) => writer.put(Number(id), !(id in oneTimeKeys.public_keys), DERIVED, key));
   const fallbacks = [fallbackKeys.fallback_key, fallbackKeys.previous_fallback_key].filter((key) => key !== null);
   writer.put([fallbacks.length]);
@@ -121,7 +122,7 @@ function writeAccount(writer: Writer, account: Account): void {
   writer.put(Math.max(oneTimeKeys.next_key_id, ...keys.map(([id]) => Number(id) + 1)));
 }
 
-/** A seed is expanded as Ed25519 does it (RFC 8032, 5.1.5). */
+/** Expands an Ed25519 seed (RFC 8032, 5.1.5). */
 function expanded({ Normal: seed, Expanded: key }: Account["signing_key"]): Bytes {
   if (seed === undefined) return key ?? [];
   const hash = [...createHash("sha512").update(Uint8Array.from(seed)).digest()];
@@ -151,7 +152,7 @@ interface OlmSession {
 
 function writeSession(writer: Writer, session: OlmSession): void {
   const { session_keys: keys, sending_ratchet: sending } = session;
-  // The one that is to be answered comes first; vodozemac has it first or last, by where it has the session from.
+  // libolm expects the chain to be answered first. vodozemac has it first or last, depending on the session's origin.
   const answered = sending.type === "inactive" ? String(sending.ratchet_key) : undefined;
   const isAnswered = (chain: ReceivingChain): number => Number(String(chain.ratchet_key) === answered);
   const receiving = session.receiving_chains.inner.toSorted((one, other) => isAnswered(other) - isAnswered(one));
@@ -177,6 +178,6 @@ interface GroupSession {
 function writeGroupSession(writer: Writer, session: GroupSession): void {
   const { inner, counter } = session.initial_ratchet;
   const version = 2;
-  // The latest ratchet is found again from the initial one.
+  // The latest ratchet can be derived from the initial one.
   writer.put(version, inner, counter, inner, counter, session.signing_key, session.signing_key_verified);
 }
