@@ -1,5 +1,5 @@
 /**
- * The connection test: looks at everything that the operator will need, changes nothing, leaves nothing behind.
+ * Connection test: checks everything that the operator needs, changes nothing and leaves nothing behind.
  *
  * @module
  */
@@ -41,9 +41,9 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 /**
- * Runs the test on the environment's configuration and prints a line for each check.
+ * Runs the test with the environment's configuration and prints a line for each check.
  *
- * @returns exit code: 0 if all is well, 1 if not, 2 if the configuration is wrong
+ * @returns exit code: 0 if all checks passed, 1 if not, 2 if the configuration is wrong
  */
 export async function connectionTest(): Promise<number> {
   const env = Deno.env.toObject();
@@ -148,7 +148,7 @@ function oldStoreCheck(config: Config): Check {
 function kubernetesChecks(config: Config, env: Env): Check[] {
   let api: KubernetesApi;
   let server: string | undefined;
-  // One target needs no naming; of several each has checks of its own.
+  // A single target's checks don't name it. Each of several targets has its own checks.
   const of = ({ alias }: Target): string => config.targets.length === 1 ? "" : ` of ${alias}`;
   const permission = (target: Target, verb: string, on?: "scale" | "pods" | "events", more = false): Check => ({
     name: `can ${verb} ${on === "pods" || on === "events" ? on : `${target.kind}s${on ? `/${on}` : ""}`}${of(target)}`,

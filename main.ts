@@ -1,5 +1,5 @@
 /**
- * The program: arguments, environment, signals and exit codes; builds the parts and joins them.
+ * Entry point: arguments, environment, signals, exit codes, and composition of the program's parts.
  *
  * @module
  */
@@ -36,9 +36,9 @@ import { openStore } from "./lib/store/mod.ts";
 import { retireOldStore, setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
 
 const log = getLogger(["openclaw-toggle", "main"]);
-/** How long the Python operator, whose place we take, may still be there, milliseconds: a pod's grace, and some. */
+/** How long the Python operator that we replace may still run, in milliseconds: a pod's grace period and a margin. */
 const PREDECESSOR_MS = 60_000;
-/** How long after one that was not answered the Kubernetes API is called again, milliseconds. */
+/** Interval at which the Kubernetes API is probed after a request without an answer, in milliseconds. */
 const PROBE_MS = 30_000;
 
 async function main(args: readonly string[]): Promise<number> {
@@ -86,7 +86,7 @@ function say(text: string): number {
   return 0;
 }
 
-/** Runs until a signal or a failure ends it; never throws. */
+/** Runs until a signal or a failure ends it. Never throws. */
 async function runOperator(config: Config, env: Readonly<Record<string, string>>, purpose: Purpose): Promise<number> {
   addEventListener("error", (event) => endAtOnce(event.error));
   addEventListener("unhandledrejection", (event) => endAtOnce(event.reason));
@@ -119,7 +119,7 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
     const observer = metrics ?? noMetrics;
     await retry((_, working) => operate(config, env, purpose, { health, observer, working, stopping }), {
       backoff: new Backoff(operatorPolicy(config.maxRetries)),
-      // A login that ends while we run is made anew by starting over; everything else ends the program.
+      // If the login ends while we run, start over with a new one. Any other error ends the program.
       isRetryable: (error): error is Error => error instanceof TokenRefused,
       onRetry: ({ message }, waitMs) => {
         health.backingOff(waitMs);
@@ -137,24 +137,24 @@ async function runOperator(config: Config, env: Readonly<Record<string, string>>
 }
 
 /**
- * What nobody has caught ends the program at once, and nothing more is written: so does a panic of the Rust crypto, which
- * fails no promise.
+ * Exits at once on an uncaught error, and writes nothing more. A panic of the Rust crypto arrives here too, because it
+ * rejects no promise.
  */
 function endAtOnce(error: unknown): never {
   log.fatal("exited at once, and nothing more is written: {reason}", { reason: String(error), error });
   Deno.exit(1);
 }
 
-/** What lasts from one login to the next. */
+/** State that outlives a login. */
 interface Process {
   readonly health: Health;
   readonly observer: typeof noMetrics;
-  /** Told when all goes well: a login that ends days later is no failure in a row. */
+  /** Called while all goes well, so that a login that ends days later doesn't count as a failure in a row. */
   readonly working: () => void;
   readonly stopping: AbortSignal;
 }
 
-/** Builds the parts in the order in which they depend on each other; they end in the opposite order. */
+/** Creates the parts in order of their dependencies. They end in reverse order. */
 async function operate(
   config: Config,
   env: Readonly<Record<string, string>>,
@@ -250,7 +250,7 @@ async function operate(
       looked.resolve();
     }, signal);
     const targets = config.targets.map((target) => checkTarget(scaler, target, signal));
-    // An unsigned device can still answer, unless keys go to signed devices only.
+    // An unsigned device can still answer, unless keys are sent only to signed devices.
     await Promise.all([Promise.race([identified, looked.promise]), ...targets]);
     if (health.problem() !== undefined) {
       log.error("refusing commands: {problem}", { problem: health.problem() });
@@ -273,7 +273,7 @@ async function operate(
   await lifetime.finish(operator.run(signal));
 }
 
-/** A target that cannot be read is worth a warning with its cure, not an end: it may be there tomorrow. */
+/** Logs a warning if a target can't be read. It isn't fatal: the target may be created later. */
 async function checkTarget(scaler: KubernetesScaler, target: Target, signal: AbortSignal): Promise<void> {
   try {
     const { desired, ready } = await scaler.read(target, signal);

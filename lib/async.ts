@@ -1,30 +1,30 @@
 /**
- * Waiting, retrying and taking turns: sleep, deadline, back-off, retry, mutex, keyed queue.
+ * Waiting, retrying and mutual exclusion: sleep, deadline, back-off, retry, mutex, semaphore, keyed queue, throttle.
  *
  * @module
  */
 
 import { TransientError } from "./errors.ts";
 
-/** Time, as tests replace it. */
+/** A clock; tests replace it. */
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Waits; rejects with the signal's reason as soon as that is aborted. */
+  /** Sleeps. Rejects with the signal's reason as soon as it is aborted. */
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
-/** Real time. */
+/** The real clock. */
 export const systemClock: Clock = { now: () => Date.now(), sleep };
 
-/** The longest time that a timer can be set to; beyond it, it would fire at once. */
+/** Longest delay of a timer. With a longer one it would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * Waits. The timer is always cleared, so a sleep that was cut short doesn't keep the process alive.
+ * Sleeps. The timer is always cleared, so an aborted sleep doesn't keep the process alive.
  *
- * @param ms milliseconds; more than 24 days count as 24 days
- * @throws the signal's reason, at once when it is or becomes aborted
+ * @param ms milliseconds, capped at about 24 days
+ * @throws the signal's reason, as soon as it is aborted
  */
 export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.reject(signal.reason);
@@ -38,7 +38,7 @@ export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** A signal that is aborted after a time, or with its parent. Disposing stops the timer and aborts nothing. */
+/** A signal that is aborted after a time, or with its parent. Disposing stops the timer without aborting. */
 export class Deadline implements Disposable {
   readonly #controller = new AbortController();
   readonly #parent: AbortSignal;
@@ -51,7 +51,7 @@ export class Deadline implements Disposable {
   /**
    * @param ms milliseconds from now
    * @param parent aborts this one at once
-   * @param reason given when the time is over; a TimeoutError unless said otherwise
+   * @param reason abort reason on expiry; a TimeoutError by default
    */
   constructor(
     ms: number,
@@ -66,17 +66,17 @@ export class Deadline implements Disposable {
     this.extend(ms);
   }
 
-  /** Aborted when the time is over, with the parent, or by {@linkcode cancel}. */
+  /** Aborted on expiry, with the parent, or by {@linkcode cancel}. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
 
-  /** The time is over; not merely the parent aborted. */
+  /** Whether the time has expired. False if only the parent was aborted. */
   get expired(): boolean {
     return this.#expired;
   }
 
-  /** Starts anew with so many milliseconds. */
+  /** Restarts the timer. */
   extend(ms: number): void {
     this.#timer.abort();
     const timer = this.#timer = new AbortController();
@@ -89,7 +89,7 @@ export class Deadline implements Disposable {
     });
   }
 
-  /** Aborts it: nobody waits any more, such as for the rest of a body. */
+  /** Aborts the signal before its time, for example when nobody waits for the rest of a body. */
   cancel(): void {
     this.#controller.abort();
   }
@@ -100,19 +100,19 @@ export class Deadline implements Disposable {
   }
 }
 
-/** Wakes a loop that waits. A notification that nobody was waiting for ends the next wait. */
+/** Wakes a waiting loop. A notification while nobody waits ends the next wait. */
 export class Wakeup {
   #notified = false;
   #wake = (): void => {};
 
-  /** Ends the wait under way, or the next one. */
+  /** Ends the current wait, or the next one. */
   notify(): void {
     this.#notified = true;
     this.#wake();
   }
 
   /**
-   * Waits until it is notified, or the time is over.
+   * Waits for a notification, or until the time is up.
    *
    * @param ms milliseconds; Infinity sets no timer
    * @throws the signal's reason
@@ -132,28 +132,28 @@ export class Wakeup {
   }
 }
 
-/** When to wait after failures, for how long, and when to give up. Times are milliseconds. */
+/** When to retry, how long to wait, and when to give up. Times are milliseconds. */
 export interface BackoffPolicy {
   /** Wait after the first failure. */
   readonly initialMs: number;
-  /** Longest wait of our own. */
+  /** Longest wait, unless the server asks for more. */
   readonly maxMs: number;
-  /** Failures in a row after which there is no next try, if they also span `minSpanMs`; Infinity: never give up. */
+  /** Give up after this many failures in a row, if they also span `minSpanMs`. Infinity: never give up. */
   readonly maxFailures: number;
-  /** From the first failure of a row to the last one: for less than that there is always a next try. */
+  /** Time from the first to the last failure in a row before which we never give up. */
   readonly minSpanMs: number;
-  /** Working for this long makes the next failure the first one again. */
+  /** After working for this long, the next failure counts as the first again. */
   readonly resetAfterMs: number;
 }
 
-/** A server's `Retry-After` is honoured up to this; more would let one answer silence the operator. */
+/** Longest `Retry-After` that is honoured. A longer one would let one response silence the operator. */
 const MAX_RETRY_AFTER_MS = 5 * 60_000;
-/** And from this on; less would be a request loop at the server's bidding. */
+/** Shortest `Retry-After` that is honoured. A shorter one would let the server cause a request loop. */
 const MIN_RETRY_AFTER_MS = 250;
 
 /**
- * SPEC 5c: 1 s doubling to 15 s; gives up after so many failures in a row that span 15 minutes; three minutes of health
- * reset the count.
+ * SPEC 5c: waits 1 s, doubling up to 15 s. Gives up after `maxRetries` failures in a row that span at least 15 minutes.
+ * Three minutes of success reset the count.
  */
 export function operatorPolicy(maxRetries: number): BackoffPolicy {
   return {
@@ -165,10 +165,10 @@ export function operatorPolicy(maxRetries: number): BackoffPolicy {
   };
 }
 
-/** What happens after a failure: another try after `waitMs`, or none. */
+/** What to do after a failure: retry after `waitMs`, or give up. */
 export type NextTry = { readonly retry: true; readonly waitMs: number } | { readonly retry: false };
 
-/** Counts failures in a row of one kind of work against a {@linkcode BackoffPolicy}. */
+/** Counts failures in a row for one kind of work, under a {@linkcode BackoffPolicy}. */
 export class Backoff {
   readonly #policy: BackoffPolicy;
   readonly #now: () => number;
@@ -178,10 +178,10 @@ export class Backoff {
   #workingSinceMs: number | undefined;
 
   /**
-   * No failure has been counted yet.
+   * Starts without failures.
    *
    * @param now monotonic clock in milliseconds
-   * @param random uniform in [0, 1); jitter keeps many clients from returning at the same instant
+   * @param random uniform in [0, 1); the jitter keeps many clients from retrying at the same instant
    */
   constructor(policy: BackoffPolicy, now: () => number = () => performance.now(), random: () => number = Math.random) {
     this.#policy = policy;
@@ -189,17 +189,17 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** Failures in a row. */
+  /** Number of failures in a row. */
   get failures(): number {
     return this.#failures;
   }
 
-  /** Says that the work has begun to go well. */
+  /** Reports that the work is succeeding. */
   working(): void {
     this.#workingSinceMs ??= this.#now();
   }
 
-  /** Counts a failure; `retryAfterMs` is what the server asked for, 0 if it did not ask. */
+  /** Counts a failure. `retryAfterMs` is the wait that the server asked for, 0 if none. */
   failed(retryAfterMs = 0): NextTry {
     const { maxFailures, minSpanMs, resetAfterMs } = this.#policy;
     const nowMs = this.#now();
@@ -214,8 +214,8 @@ export class Backoff {
 }
 
 /**
- * How long to wait after so many failures in a row (1 after the first), in milliseconds: doubling from the first wait to
- * the longest, half of it left to chance. What the server asked for takes the place of that, within bounds.
+ * Wait before the next try, in milliseconds, after this many failures in a row (1 after the first). It doubles from
+ * `initialMs` up to `maxMs`, and half of it is random. A wait that the server asked for replaces it, within bounds.
  */
 export function waitAfter(
   { initialMs, maxMs }: Pick<BackoffPolicy, "initialMs" | "maxMs">,
@@ -228,24 +228,24 @@ export function waitAfter(
   return ceilingMs / 2 + (ceilingMs / 2) * random();
 }
 
-/** How to retry. */
+/** Options of {@linkcode retry}. */
 export interface RetryOptions {
-  /** Decides on waits and on giving up; one for each kind of work, so that kinds don't lengthen each other's waits. */
+  /** Decides on waits and giving up. Use one per kind of work, so that one kind's failures don't delay another. */
   readonly backoff: Backoff;
-  /** Failures that are worth another try; {@linkcode TransientError} unless said otherwise. */
+  /** Whether to retry after an error. Default: {@linkcode TransientError} only. */
   readonly isRetryable?: (error: unknown) => error is Error;
-  /** Told of each failure before its wait. */
+  /** Called after each failure, before the wait. */
   readonly onRetry?: (error: Error, waitMs: number) => void;
-  /** Waits; {@linkcode sleep} unless a test says otherwise. */
+  /** Replaces {@linkcode sleep} in tests. */
   readonly sleep?: Clock["sleep"];
 }
 
 /**
- * Does something, and does it again after each failure that time may cure.
+ * Runs work, and runs it again after each retryable failure.
  *
- * @param work is given the signal, and a function to say that it goes well, so that failures are forgiven in time
- * @throws the signal's reason when aborted; any other error of the work, at once; an error with the last failure as its
- * cause when the back-off gives up
+ * @param work gets the signal, and a function to report success, which resets the failure count in time
+ * @throws the signal's reason if it is aborted; an error that isn't retryable, at once; an error with the last failure
+ * as its cause when the back-off gives up
  */
 export async function retry<Value>(
   work: (signal: AbortSignal, working: () => void) => Promise<Value>,
@@ -273,34 +273,34 @@ function isTransient(error: unknown): error is Error {
   return error instanceof TransientError;
 }
 
-/** Runs pieces of work one after the other, in the order in which they were given. */
+/** Runs work one at a time, in the order of the calls. */
 export class Mutex {
   #last: Promise<unknown> = Promise.resolve();
 
   /**
-   * Runs the work once all earlier work has ended, well or badly.
+   * Runs the work when all earlier work has ended, whether it succeeded or failed.
    *
-   * @param signal ends the wait; work that has begun takes a signal of its own
+   * @param signal aborts the wait, not work that has begun
    */
   run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     const turn = this.#last;
     const mine = unlessAborted(turn, signal).then(work);
-    // The next in line waits for the ends of all before, not for success; whoever called us gets the failure itself.
+    // The next one waits for this one's end, not its success. Our caller gets the error.
     this.#last = turn.then(() => mine).then(() => {}, () => {});
     return mine;
   }
 }
 
-/** A mutex for each key, as long as it is in use. */
+/** A mutex per key, kept while it is in use. */
 export class KeyedMutex {
   readonly #mutexes = new Map<string, { readonly mutex: Mutex; users: number }>();
 
-  /** Keys under which work runs or waits. */
+  /** Number of keys under which work runs or waits. */
   get size(): number {
     return this.#mutexes.size;
   }
 
-  /** Runs the work under the mutex of this key. */
+  /** Runs the work under the key's mutex. */
   async run<T>(key: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     const entry = this.#mutexes.get(key) ?? { mutex: new Mutex(), users: 0 };
     this.#mutexes.set(key, entry);
@@ -314,7 +314,7 @@ export class KeyedMutex {
   }
 }
 
-/** Lets so many pieces of work run at once; the others begin in the order in which they came. */
+/** Limits how much work runs at once. The rest starts in the order of the calls. */
 export class Semaphore {
   #free: number;
   readonly #waiting: (() => void)[] = [];
@@ -325,9 +325,9 @@ export class Semaphore {
   }
 
   /**
-   * Runs the work once there is room for it.
+   * Runs the work when a permit is free.
    *
-   * @param signal ends the wait; work that has begun takes a signal of its own
+   * @param signal aborts the wait, not work that has begun
    */
   async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted();
@@ -336,7 +336,7 @@ export class Semaphore {
     try {
       return await work();
     } finally {
-      // A permit is handed on, so that nobody who comes in between overtakes.
+      // Hands the permit to the next waiter, so that a new caller can't overtake it.
       const next = this.#waiting.shift();
       if (next === undefined) this.#free += 1;
       else next();
@@ -360,9 +360,9 @@ export class Semaphore {
 }
 
 /**
- * Waits for work that goes on all the same when nobody waits for it any more.
+ * Waits for work until the signal is aborted. The work itself goes on.
  *
- * @throws what it throws; the signal's reason as soon as that is aborted
+ * @throws what the work throws; the signal's reason as soon as it is aborted
  */
 export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
@@ -373,22 +373,22 @@ export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise
   });
 }
 
-/** Background work that is done in order under the same key, and side by side under different ones. */
+/** Runs background work: in order under the same key, concurrently under different keys. */
 export class KeyedQueue {
   readonly #tails = new Map<string, Promise<void>>();
   readonly #stop: AbortSignal;
   readonly #failed: (error: unknown) => void;
 
   /**
-   * @param stop nothing is begun after it is aborted; what is under way goes on
-   * @param failed told of what a piece of work throws, unless that is only the stop
+   * @param stop no work starts after it is aborted; running work goes on
+   * @param failed called with each error that work throws, unless it is only the stop
    */
   constructor(stop: AbortSignal, failed: (error: unknown) => void) {
     this.#stop = stop;
     this.#failed = failed;
   }
 
-  /** Does a piece of work when all that was given before under the same key is over. */
+  /** Runs the work when all earlier work under the same key has ended. */
   run(key: string, work: () => Promise<void>): void {
     const tail = (this.#tails.get(key) ?? Promise.resolve()).then(() => this.#do(work)).then(() => {
       if (this.#tails.get(key) === tail) this.#tails.delete(key);
@@ -396,12 +396,12 @@ export class KeyedQueue {
     this.#tails.set(key, tail);
   }
 
-  /** Work under this key is under way. */
+  /** Whether work under this key runs or waits. */
   isBusy(key: string): boolean {
     return this.#tails.has(key);
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when no work runs or waits. */
   async idle(): Promise<void> {
     while (this.#tails.size > 0) await Promise.all(this.#tails.values());
   }
@@ -418,17 +418,17 @@ export class KeyedQueue {
   }
 }
 
-/** Lets something happen only so often: a burst after a pause, then one at a time. */
+/** Rate limiter: allows a burst after a pause, then one turn per interval. */
 export class Throttle {
   readonly #burst: number;
   readonly #everyMs: number;
   readonly #clock: Clock;
-  /** When the next one would be due if all came evenly. */
+  /** When the next turn would be due at an even rate. */
   #dueAtMs = -Infinity;
 
   /**
-   * @param burst how many may happen at once after a pause
-   * @param everyMs how much time lies between two of a longer row, milliseconds
+   * @param burst turns that are allowed at once after a pause
+   * @param everyMs interval between turns after that, in milliseconds
    */
   constructor({ burst, everyMs, clock = systemClock }: {
     readonly burst: number;
@@ -441,13 +441,13 @@ export class Throttle {
   }
 
   /**
-   * Waits until it may happen once more.
+   * Waits for the next turn.
    *
    * @throws the signal's reason
    */
   async turn(signal: AbortSignal): Promise<void> {
     const nowMs = this.#clock.now();
-    // A clock that was set back must not make us wait.
+    // A clock that is set back must not cause a long wait.
     this.#dueAtMs = Math.min(Math.max(this.#dueAtMs, nowMs - (this.#burst - 1) * this.#everyMs), nowMs + this.#everyMs);
     const waitMs = this.#dueAtMs - nowMs;
     this.#dueAtMs += this.#everyMs;

@@ -1,15 +1,15 @@
 /**
- * The errors that the rest of the program tells apart. A failure is translated into one of these once, at the edge where
- * it happens; above the edge nobody looks at status codes.
+ * The error classes that the program distinguishes. A failure is mapped to one of them once, at the edge where it
+ * happens. No code above the edge looks at status codes.
  *
  * @module
  */
 
-/** Wrong configuration or usage: never retried, exit code 2. Holds every problem at once. */
+/** Wrong configuration or usage: never retried, exit code 2. Lists all problems at once. */
 export class ConfigError extends Error {
-  /** The class, for whoever only has the text. */
+  /** The class, for readers of the text alone. */
   override readonly name = "ConfigError";
-  /** One line for each problem: the variable, what was given (never a secret), what is permitted. */
+  /** One line per problem: the variable, the given value (never a secret), and what is allowed. */
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
@@ -18,36 +18,36 @@ export class ConfigError extends Error {
   }
 }
 
-/** The homeserver or the cluster refused who we say we are: never retried, exit code 1. The message says what to do. */
+/** The homeserver or the cluster refused our credentials: never retried, exit code 1. The message says what to do. */
 export class CredentialError extends Error {
-  /** The class, for whoever only has the text. */
+  /** The class, for readers of the text alone. */
   override readonly name = "CredentialError";
 }
 
-/** The homeserver does not (or no longer) accept our access token. Matrix spec v1.16, client-server API, 5.7.3. */
+/** The homeserver refused our access token (Matrix spec v1.16, client-server API, 5.7.3). */
 export class TokenRefused extends Error {
-  /** Tells it from other errors, also in logs. */
+  /** The class, for readers of the text alone. */
   override readonly name = "TokenRefused";
-  /** The device still exists: log in again under the same device id. */
+  /** Whether the device still exists, so that we can log in again with the same device id. */
   readonly soft: boolean;
 
-  /** By `soft_logout` of the answer. */
+  /** `soft` is the response's `soft_logout`. */
   constructor(soft: boolean) {
     super(`the homeserver refused the access token (${soft ? "soft logout" : "the session has ended"})`);
     this.soft = soft;
   }
 }
 
-/** A failure that time may cure: an unreachable server, a deadline, 429, 5xx, a proxy's own 4xx. */
+/** A failure that may go away: unreachable server, timeout, 429, 5xx, or a proxy's own 4xx. */
 export class TransientError extends Error {
-  /** The class, for whoever only has the text. */
+  /** The class, for readers of the text alone. */
   override readonly name = "TransientError";
-  /** What the server asked us to wait for (`Retry-After`), in milliseconds; 0 if it did not ask. */
+  /** Wait that the server asked for (`Retry-After`), in milliseconds; 0 if none. */
   readonly retryAfterMs: number;
-  /** HTTP status; 0 if there was no answer, or its status has nothing to do with it. */
+  /** HTTP status; 0 if there was no response, or its status isn't the cause. */
   readonly status: number;
 
-  /** The message says what was tried and what came back, without bodies and secrets. */
+  /** The message says what was tried and what came back, without bodies or secrets. */
   constructor(message: string, options: { retryAfterMs?: number; status?: number; cause?: unknown } = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.retryAfterMs = options.retryAfterMs ?? 0;
@@ -55,13 +55,13 @@ export class TransientError extends Error {
   }
 }
 
-/** The Kubernetes API or the homeserver refused an action for want of a permission. */
+/** The Kubernetes API or the homeserver refused an action because a permission is missing. */
 export class PermissionError extends Error {
-  /** The class, for whoever only has the text. */
+  /** The class, for readers of the text alone. */
   override readonly name = "PermissionError";
   /** The verb that was refused, such as `patch`. */
   readonly verb: string;
-  /** What it was refused on, such as `deployments.apps/scale "clawdbot" in namespace "clawdbot"`. */
+  /** The resource it was refused on, such as `deployments.apps/scale "clawdbot" in namespace "clawdbot"`. */
   readonly resource: string;
 
   constructor(verb: string, resource: string) {
@@ -71,29 +71,29 @@ export class PermissionError extends Error {
   }
 }
 
-/** Something that was named does not exist: a Deployment, a room. */
+/** A named object doesn't exist, such as a Deployment or a room. */
 export class NotFoundError extends Error {
-  /** The class, for whoever only has the text. */
+  /** The class, for readers of the text alone. */
   override readonly name = "NotFoundError";
 }
 
-/** The object changed between reading and writing (Kubernetes 409): read again and decide anew. */
+/** The object changed between read and write (Kubernetes 409). Read it again and decide again. */
 export class ConflictError extends Error {
-  /** The class, for whoever only has the text. */
+  /** The class, for readers of the text alone. */
   override readonly name = "ConflictError";
 }
 
-/** The server refused the request itself (4xx other than the above): a retry would change nothing. */
+/** The server rejected the request itself (any other 4xx). A retry wouldn't help. */
 export class RejectedError extends Error {
-  /** The class, for whoever only has the text. */
+  /** The class, for readers of the text alone. */
   override readonly name = "RejectedError";
-  /** HTTP status; 0 if the request was not sent at all. */
+  /** HTTP status; 0 if the request wasn't sent. */
   readonly status: number;
-  /** The server's own code, such as Matrix `M_FORBIDDEN` or Kubernetes `Invalid`; empty if it gave none. */
+  /** The server's error code, such as Matrix `M_FORBIDDEN` or Kubernetes `Invalid`; empty if there is none. */
   readonly code: string;
   readonly #answer: Readonly<Record<string, unknown>>;
 
-  /** The message says what was tried and what came back, without bodies and secrets. */
+  /** The message says what was tried and what came back, without bodies or secrets. */
   constructor(message: string, status: number, code: string, answer: Readonly<Record<string, unknown>> = {}) {
     super(message);
     this.status = status;
@@ -101,46 +101,46 @@ export class RejectedError extends Error {
     this.#answer = answer;
   }
 
-  /** The answer's JSON, for protocols that go on after a refusal; it is kept out of logs. */
+  /** The response's JSON, for protocols that continue after a refusal. Kept out of logs. */
   get answer(): Readonly<Record<string, unknown>> {
     return this.#answer;
   }
 }
 
-/** The store cannot be opened, read or written. The message says why and what to do; it holds no secret. */
+/** The store can't be opened, read or written. The message says why and what to do, and contains no secret. */
 export class StoreError extends Error {
-  /** The class, for whoever only has the text. */
+  /** The class, for readers of the text alone. */
   override readonly name = "StoreError";
-  /** The file or folder that it is about. */
+  /** The file or folder concerned. */
   readonly path: string;
 
-  /** The message is "Cannot …: why; what to do". */
+  /** The message has the form "Cannot …: why; what to do". */
   constructor(message: string, path: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
     this.path = path;
   }
 }
 
-/** The message of what was thrown, which may be no Error. */
+/** Message of a thrown value, which may not be an Error. */
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
 /**
- * Whether a failure ends the process, whatever it was met at. Everything else is a failure of one message, answer, room or
- * target, and is dealt with there.
+ * Whether an error ends the process, wherever it occurs. Any other error concerns one message, answer, room or target,
+ * and is handled there.
  */
 export function isFatal(error: unknown): boolean {
   return error instanceof StoreError || error instanceof WebAssembly.RuntimeError || error instanceof ConfigError ||
     error instanceof CredentialError || error instanceof TokenRefused;
 }
 
-/** Whether a server has refused a request for good, so that neither time nor a restart would help. */
+/** Whether a server refused a request permanently, so that neither waiting nor restarting would help. */
 export function isRefusal(error: unknown): error is PermissionError | NotFoundError | RejectedError {
   return error instanceof PermissionError || error instanceof NotFoundError || error instanceof RejectedError;
 }
 
-/** What failed, and where. An error's own words may quote the message, as those of JSON do. */
+/** Where an error was thrown, without its message, which may quote a chat message, as JSON errors do. */
 export function placeOf(error: unknown): string {
   if (!(error instanceof Error)) return "a value that is no error was thrown";
   const place = /^\s+at .*$/m.exec(error.stack ?? "")?.[0].trim();

@@ -1,5 +1,5 @@
 /**
- * One HTTP request with bounds: a deadline over headers and body, a limit on the answer's size, no redirect followed.
+ * One HTTP request with limits: a deadline over headers and body, a maximum response size, and no redirects.
  *
  * @module
  */
@@ -7,50 +7,50 @@
 import { Deadline } from "./async.ts";
 import { RejectedError, TransientError } from "./errors.ts";
 
-/** The most that an answer may hold, bytes: reading it takes six times as much memory, and a pod has 256 MiB. */
+/** Default limit of a response body, in bytes. Reading takes six times as much memory, and a pod has 256 MiB. */
 const MAX_BODY_BYTES = 16 * 1_024 * 1_024;
-/** Code of the error of an answer that holds more. */
+/** Error code for a response body over the limit. */
 export const TOO_LARGE = "TOO_LARGE";
-/** The longest URL that `fetch` sends. */
+/** Longest URL that `fetch` sends, in characters. */
 const MAX_URL_LENGTH = 65_534;
-/** Of a URL in a message; what is longer was made so by somebody else. */
+/** Longest URL shown in a message, in characters. Longer ones contain text made by others. */
 const MAX_SHOWN_LENGTH = 300;
 
 /** A request. */
 export interface HttpRequest {
   /** HTTP method. */
   readonly method: string;
-  /** Whole URL. Messages leave its query out, which may hold secrets. */
+  /** Full URL. Error messages omit its query, which may hold secrets. */
   readonly url: URL;
   /** Headers. */
   readonly headers?: HeadersInit;
   /** Body. */
   readonly body?: BodyInit | undefined;
-  /** Connections to use. */
+  /** Client whose connections to use. */
   readonly client?: Deno.HttpClient | undefined;
-  /** Milliseconds in which headers and body of the answer must have come. */
+  /** Deadline for headers and body of the response, in milliseconds. */
   readonly deadlineMs: number;
-  /** The most that the answer may hold, bytes; 16 MiB unless given. */
+  /** Largest response body, in bytes. Default: 16 MiB. */
   readonly maxBytes?: number;
-  /** What errors speak of after "Cannot"; method and URL unless given. */
+  /** What errors say after "Cannot". Default: method and URL. */
   readonly what?: string;
 }
 
-/** An answer, whatever its status. */
+/** A response with any status. */
 export interface HttpResponse {
   /** HTTP status. */
   readonly status: number;
   /** Headers. */
   readonly headers: Headers;
-  /** The whole body as text. */
+  /** The complete body as text. */
   readonly body: string;
 }
 
 /**
- * Sends a request and reads its whole answer.
+ * Sends a request and reads the complete response.
  *
- * @throws TransientError if there was no whole answer within the deadline; RejectedError if the answer is too large, or
- * the URL too long to be sent; the signal's reason if it was aborted
+ * @throws TransientError if there is no complete response within the deadline; RejectedError if the response is too
+ * large or the URL too long to be sent; the signal's reason if it is aborted
  */
 export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
   signal.throwIfAborted();
@@ -75,14 +75,17 @@ export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promi
     signal.throwIfAborted();
     if (deadline.expired) throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
     if (isNetworkFailure(error)) {
-      // Without its cause, which repeats the query.
+      // Without the cause, which contains the query.
       throw new TransientError(`Cannot ${what}: ${networkReason(error, url)}`);
     }
     throw error;
   }
 }
 
-/** The signal of `fetch` does not reach a body whose Response has been collected (Deno 2.9.6): it is heeded here, too. */
+/**
+ * Reads a body. The signal of `fetch` doesn't reach a body whose Response has been garbage-collected (Deno 2.9.6), so
+ * it is checked here too.
+ */
 async function textOf(response: Response, what: string, maxBytes: number, signal: AbortSignal): Promise<string> {
   if (response.body === null) return "";
   const reader = response.body.getReader();
@@ -94,7 +97,7 @@ async function textOf(response: Response, what: string, maxBytes: number, signal
   const decoder = new TextDecoder();
   const parts: string[] = [];
   let bytes = 0;
-  // Not believed: only told.
+  // Untrusted, so used only in the message.
   const toldBytes = Number(response.headers.get("content-length") ?? 0);
   try {
     for (;;) {
@@ -110,7 +113,7 @@ async function textOf(response: Response, what: string, maxBytes: number, signal
     }
     return parts.join("") + decoder.decode();
   } catch (error) {
-    // Frees the connection; that it is broken already is what we came from.
+    // Frees the connection. An error here adds nothing to the one being thrown.
     await reader.cancel(error).catch(() => {});
     throw error;
   } finally {
@@ -122,31 +125,31 @@ function mebibytes(bytes: number): string {
   return `${Math.round(bytes / 1_048_576)} MiB`;
 }
 
-/** Whether `fetch` failed below HTTP. A bad resource is a client that was closed by another request just now. */
+/** Whether `fetch` failed below HTTP. BadResource means that another request has just closed the client. */
 export function isNetworkFailure(error: unknown): error is Error {
   return error instanceof TypeError || error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Http;
 }
 
-/** The end of Deno's chain of reasons, such as `Connection refused` or `invalid peer certificate: UnknownIssuer`. */
+/** Last reason in Deno's error message, such as `Connection refused` or `invalid peer certificate: UnknownIssuer`. */
 export function networkReason(error: Error, url: URL): string {
   const { message } = error.cause instanceof Error ? error.cause : error;
   const [before = "", ...after] = message.split(url.href);
   const rest = (after.at(-1) ?? before)
     .replace(/^\)?( \([^)]*\))?: (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
-  // Where nothing comes after the URL, the reason is before it, such as `Invalid URL`.
+  // If nothing follows the URL, the reason precedes it, such as `Invalid URL`.
   const reasons = [rest, before.replace(/ for url \($/, "")].map((each) => each.replace(/^\)$/, "").trim());
   return reasons.find((each) => each !== "") ?? error.name;
 }
 
-/** A URL as messages show it: without its query, which may hold secrets, and not at any length. */
+/** A URL for messages: without its query, which may hold secrets, and cut to a maximum length. */
 export function shownUrl({ origin, pathname }: URL): string {
   const shown = `${origin}${pathname}`;
   return shown.length > MAX_SHOWN_LENGTH ? `${shown.slice(0, MAX_SHOWN_LENGTH)}…` : shown;
 }
 
 /**
- * What an answer asks to wait for before the next try, milliseconds: `Retry-After` in seconds or as a date (RFC 9110,
- * 10.2.3), else Matrix's older `retry_after_ms`; 0 if it asks for nothing.
+ * Wait that a response asks for, in milliseconds: `Retry-After` in seconds or as a date (RFC 9110, 10.2.3), else
+ * Matrix's older `retry_after_ms`; 0 if neither.
  */
 export function retryAfterMs(headers: Headers, retryAfterMs: number | undefined, nowMs: number): number {
   const header = headers.get("retry-after")?.trim();
@@ -155,7 +158,7 @@ export function retryAfterMs(headers: Headers, retryAfterMs: number | undefined,
   return Number.isNaN(date) ? retryAfterMs ?? 0 : Math.max(0, date - nowMs);
 }
 
-/** Where an answer redirects to; undefined if it does not. */
+/** Target of a redirect; undefined if the response isn't one. */
 export function redirectOf({ status, headers }: Pick<HttpResponse, "status" | "headers">, base: URL): URL | undefined {
   const location = headers.get("location");
   if (status < 300 || status >= 400 || location === null) return undefined;

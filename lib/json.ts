@@ -1,10 +1,10 @@
 /**
- * Reading JSON of unknown content: a value of the wrong type reads as absent, never as an exception.
+ * Reads untrusted JSON: a value of the wrong type reads as absent and never throws.
  *
  * @module
  */
 
-/** A JSON object of unknown content. */
+/** A JSON object whose fields are unchecked. */
 export type Json = Readonly<Record<string, unknown>>;
 
 /** Whether a value is a JSON object. */
@@ -12,7 +12,7 @@ export function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The JSON object that a text stands for; undefined if it is none. */
+/** Parses a JSON object; undefined if the text isn't one. */
 export function parseObject(body: string): Json | undefined {
   try {
     const value: unknown = JSON.parse(body);
@@ -23,38 +23,40 @@ export function parseObject(body: string): Json | undefined {
   }
 }
 
-/** The value if it is a JSON object, else an empty one. */
+/** The value if it is a JSON object, else an empty object. */
 export function object(value: unknown): Json {
   return isObject(value) ? value : {};
 }
 
-/** The value if it is a list, else an empty one. */
+/** The value if it is an array, else an empty one. */
 export function list(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
 }
 
-/** The value if it is a string that SQLite and UTF-8 give back unchanged: no NUL, no lone surrogate. */
+/** The value if it is a string that SQLite and UTF-8 preserve: no NUL, no lone surrogate. */
 export function text(value: unknown): string | undefined {
   return typeof value === "string" && value.isWellFormed() && !value.includes("\0") ? value : undefined;
 }
 
-/** The value if it is a whole number, safe to count with and not negative. */
+/** The value if it is a non-negative safe integer. */
 export function count(value: unknown): number | undefined {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
 }
 
-/** The strings of a list. */
+/** The strings in an array. */
 export function texts(value: unknown): string[] {
   return list(value).filter((item) => typeof item === "string");
 }
 
-/** Objects by name; a name that is no {@linkcode text} is left out. */
+/** Objects by name. Names that aren't a valid {@linkcode text} are omitted. */
 export function objects(value: unknown): [name: string, value: Json][] {
   return Object.entries(object(value)).filter(([name]) => text(name) !== undefined)
     .map(([name, each]) => [name, object(each)]);
 }
 
-/** JSON as it is signed (Matrix spec v1.16, appendices, "Canonical JSON"): keys by code point, no white space. */
+/**
+ * JSON in the form that is signed (Matrix spec v1.16, appendices, "Canonical JSON"): keys by code point, no whitespace.
+ */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
@@ -63,7 +65,7 @@ export function canonicalJson(value: unknown): string {
   return `{${entries.map(([name, each]) => `${JSON.stringify(name)}:${canonicalJson(each)}`).join(",")}}`;
 }
 
-/** JavaScript's own order is that of UTF-16, which puts what is beyond U+FFFF before U+E000. */
+/** JavaScript compares UTF-16 code units, which puts characters beyond U+FFFF before U+E000. */
 function byCodePoint(one: string, other: string): number {
   const [left, right] = [[...one], [...other]];
   const place = left.findIndex((letter, index) => letter !== right[index]);
