@@ -69,7 +69,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** Exit code for whether the operator that runs with this configuration is ready. */
+/** Exit code that says whether the operator running with this configuration is ready. */
 async function healthcheck({ httpAddress }: Config): Promise<number> {
   if (httpAddress === undefined || httpAddress.port === 0) {
     const given = httpAddress === undefined ? "off" : "on any free port";

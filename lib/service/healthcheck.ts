@@ -1,5 +1,5 @@
 /**
- * Asks an operator that runs whether it is ready, for `--healthcheck`: Compose and scripts have no probes of their own.
+ * Asks a running operator whether it is ready, for `--healthcheck`. Compose and scripts have no HTTP probes.
  *
  * @module
  */
@@ -9,15 +9,15 @@ import { errorMessage, TransientError } from "../errors.ts";
 import { sendHttp } from "../http.ts";
 import type { HealthStatus } from "./health.ts";
 
-/** How long an operator may take to answer, milliseconds. */
+/** Deadline for the response, in milliseconds. */
 const DEADLINE_MS = 5_000;
-/** Where to find a server that listens on all addresses. */
+/** Loopback addresses that reach a server listening on all addresses. */
 const LOOPBACK: Readonly<Record<string, readonly string[]>> = {
   "::": ["::1", "127.0.0.1"],
   "0.0.0.0": ["127.0.0.1"],
 };
 
-/** What `/readyz` says at the address that an operator listens on; that nobody answers is a status, too. */
+/** Requests `/readyz` at the operator's listen address. If nothing answers, that is reported as a status too. */
 export async function askReadiness({ hostname, port }: HttpAddress, signal: AbortSignal): Promise<HealthStatus> {
   let failure: HealthStatus = { ok: false, reason: "no address" };
   for (const host of LOOPBACK[hostname] ?? [hostname]) {
