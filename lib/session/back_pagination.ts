@@ -12,7 +12,7 @@ import type { Gap, NewEvent, Store } from "../store/mod.ts";
 import type { RefusedEvent } from "./facts.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 import { HomeserverRetry, type HomeserverRetryOptions } from "./sync_loop.ts";
-import { messageOf, refusal, timelineFilter, token } from "./sync_response.ts";
+import { isWritten, messageOf, refusal, timelineFilter, token } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 /** Events a page. */
@@ -24,6 +24,8 @@ const MAX_PAGES = 100;
 export interface BackPaginationListener {
   /** A gap has been filled: there may be new events, and histories that were cut off. */
   filled(): void;
+  /** What it held was written in a room where an agent is: the latest message of each allowed user and agent. */
+  agentRoomActive(messages: readonly NewEvent[]): void;
   /** A message of a user who is not allowed. */
   refused(event: RefusedEvent): void;
 }
@@ -34,6 +36,8 @@ export interface BackPaginationOptions {
   readonly store: Store;
   readonly self: string;
   readonly allowedUsers: ReadonlySet<string>;
+  /** Accounts of agents. */
+  readonly agents: ReadonlySet<string>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
@@ -42,6 +46,8 @@ export interface BackPaginationOptions {
 interface Filling {
   readonly events: readonly NewEvent[];
   readonly refused: readonly RefusedEvent[];
+  /** The latest message of each allowed user and agent. */
+  readonly latest: readonly NewEvent[];
   /** Why earlier events could not be had; undefined if the gap is filled in full. */
   readonly cutOff: string | undefined;
 }
@@ -87,7 +93,7 @@ export class BackPagination {
     for (;;) {
       const gap = rooms.gaps().find((each) => each.roomId === roomId);
       if (gap === undefined) return void this.#filling.delete(roomId);
-      const { events, refused, cutOff } = await work.run((signal) => this.#read(gap, signal), this.#stop);
+      const { events, refused, latest, cutOff } = await work.run((signal) => this.#read(gap, signal), this.#stop);
       rooms.fillGap(gap.id, events, cutOff !== undefined);
       if (cutOff !== undefined) {
         log.warning("missed part of the history of {room}, so older commands may be lost: {reason}", {
@@ -96,15 +102,19 @@ export class BackPagination {
         });
       }
       for (const event of refused) this.#listener.refused(event);
+      if (rooms.isAnyJoined(roomId, this.#options.agents)) this.#listener.agentRoomActive(latest);
       this.#listener.filled();
     }
   }
 
   async #read(gap: Gap, signal: AbortSignal): Promise<Filling> {
-    const { self, now, allowedUsers } = this.#options;
+    const { self, now, allowedUsers, agents } = this.#options;
     const events: NewEvent[] = [];
     const refused: RefusedEvent[] = [];
-    const end = (cutOff?: string): Filling => ({ events: events.reverse(), refused: refused.reverse(), cutOff });
+    const latest = new Map<string, NewEvent>();
+    const end = (cutOff?: string): Filling => {
+      return { events: events.reverse(), refused: refused.reverse(), latest: [...latest.values()], cutOff };
+    };
     const clock = { now: Date.now, sleep: this.#retryOptions.sleep ?? sleep };
     const throttle = new Throttle({ burst: 10, everyMs: 100, clock });
     const seen = new Set<string>();
@@ -122,7 +132,13 @@ export class BackPagination {
         if (gap.to === undefined && isOwnJoin(event, self)) return end();
         const message = messageOf(gap.roomId, event, self, now());
         if (message === undefined) continue;
-        if (allowedUsers.has(message.sender)) events.push(message);
+        const { sender } = message;
+        const isAgents = agents.has(sender);
+        if ((isAgents || allowedUsers.has(sender)) && isWritten(message) && !latest.has(sender)) {
+          latest.set(sender, message);
+        }
+        if (isAgents) continue;
+        if (allowedUsers.has(sender)) events.push(message);
         else refused.push(refusal(message));
       }
       const next = text(page["end"]);

@@ -30,6 +30,8 @@ export interface OpenSessionOptions {
   readonly store: Store;
   /** People whose device lists are followed from the start. */
   readonly allowedUsers: ReadonlySet<string>;
+  /** Accounts of agents. */
+  readonly agents: ReadonlySet<string>;
   /** Keys go only to devices that their owners have signed. */
   readonly onlySignedDevices: boolean;
   /** Milliseconds since the epoch. */

@@ -164,12 +164,22 @@ export interface Answer {
 /** A message that was not taken in, because its sender is not allowed. */
 export type RefusedEvent = Pick<InboxEvent, "roomId" | "eventId" | "sender">;
 
+/** What was written in rooms where agents are. Who counts, and for how long, is decided by whoever is told. */
+export interface AgentRoomActivity {
+  /** Messages of allowed users and agents, in any order, encrypted ones as they came: nothing is decrypted for this. */
+  readonly messages: readonly NewEvent[];
+  /** Which agents are typing now, by room; rooms of which nothing was told are left out. */
+  readonly typing: ReadonlyMap<string, readonly string[]>;
+}
+
 /** What a session tells whoever runs it. Each call says only that something is there to be looked at. */
 export interface Listener {
   /** New events stand in the inbox. */
   eventsArrived(): void;
   /** A message has come from a user who is not allowed; it is not in the inbox. */
   refused(event: RefusedEvent): void;
+  /** Something was written in rooms where agents are; told also before anything else is, and of messages in the past. */
+  agentRoomsActive(activity: AgentRoomActivity): void;
   /** A key came for a Megolm session whose messages could not be read. */
   keyArrived(roomId: string, sessionId: string): void;
   /** Invitations or memberships have changed. */

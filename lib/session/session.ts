@@ -38,6 +38,8 @@ export interface SessionOptions {
   readonly store: Store;
   /** Whose messages are taken in. */
   readonly allowedUsers: ReadonlySet<string>;
+  /** Accounts of agents: what they write and when they type is told, and nothing of theirs is taken in. */
+  readonly agents: ReadonlySet<string>;
   /** Keys go only to devices that their owners have signed. */
   readonly onlySignedDevices: boolean;
   /** Milliseconds since the epoch. */
@@ -95,7 +97,7 @@ export class Session implements Disposable {
     this.#verifier = new Verifier(machine, allowedUsers, now);
     this.#decryption = new Decryption(machine);
     this.#encryption = new RoomEncryption(client, store, machine, onlySignedDevices, now);
-    this.#applier = new SyncApplier(store, self, allowedUsers, now);
+    this.#applier = new SyncApplier(store, self, options, now);
     this.#names = new OwnNames(client, store.rooms, self, displayName);
   }
 
@@ -134,6 +136,7 @@ export class Session implements Disposable {
           this.#tellOfCutHistories(listener);
         },
         refused: (event) => listener.refused(event),
+        agentRoomActive: (messages) => listener.agentRoomsActive({ messages, typing: new Map() }),
       },
       retryOptions,
       queue,
@@ -152,7 +155,7 @@ export class Session implements Disposable {
           await this.#receive(answer, listener, history, stop);
           synced();
         };
-        return syncLoop(this.#client, this.#store.rooms, this.self, receive, retryOptions, stop);
+        return syncLoop(this.#client, this.#store.rooms, this.#options, receive, retryOptions, stop);
       });
       await failed.promise;
     } finally {
@@ -189,6 +192,9 @@ export class Session implements Disposable {
     if (isForCrypto) this.#outgoing.notify();
     if (effect.gaps) history.fill();
     for (const event of effect.refused) listener.refused(event);
+    const { activity } = effect;
+    // Before the messages themselves: what wakes an agent is written by somebody who talks to it.
+    if (activity.messages.length > 0 || activity.typing.size > 0) listener.agentRoomsActive(activity);
     if (effect.events) listener.eventsArrived();
     if (effect.rooms) listener.roomsChanged();
     for (const user of effect.verifiers) listener.verificationAsked(user);
@@ -394,6 +400,20 @@ export class Session implements Disposable {
     // Under the same transaction id it is not sent twice, and edits need to know what they edit.
     if (!eventId) throw new TransientError("Cannot tell as which event it was sent: the answer names none");
     return eventId;
+  }
+
+  /** Who sent an event, as the homeserver says; undefined if it doesn't tell. */
+  async senderOf(roomId: string, eventId: string, signal: AbortSignal): Promise<string | undefined> {
+    try {
+      const { json } = await this.#client.send(
+        { method: "GET", path: path`/_matrix/client/v3/rooms/${roomId}/event/${eventId}` },
+        signal,
+      );
+      return text(json["sender"]);
+    } catch (error) {
+      if (!(error instanceof RejectedError)) throw error;
+      return undefined;
+    }
   }
 
   /** The ids of rooms, of which some may be given by an alias, which counts as what it points to now; none for `any`. */

@@ -13,7 +13,7 @@ import { type Json, text } from "../json.ts";
 import type { RoomState } from "../store/mod.ts";
 import { type HomeserverClient, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
 import { withMembers } from "./reduced_sync.ts";
-import { syncFilter, token } from "./sync_response.ts";
+import { MAX_TYPING_ROOMS, syncFilter, token } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -94,6 +94,14 @@ function refusesToken(error: unknown): boolean {
   return error instanceof RejectedError && error.code !== TOO_LARGE && [0, 400, 413, 414, 431].includes(error.status);
 }
 
+/** What a sync asks for depends on these. */
+export interface SyncOptions {
+  /** Our own user id. */
+  readonly self: string;
+  /** Accounts of agents: where they are, it is of interest who is typing. */
+  readonly agents: ReadonlySet<string>;
+}
+
 /**
  * Polls until the signal ends it. An answer that is too large is asked for again with less in it, and never given up.
  *
@@ -102,7 +110,7 @@ function refusesToken(error: unknown): boolean {
 export async function syncLoop(
   client: HomeserverClient,
   rooms: RoomState,
-  self: string,
+  { self, agents }: SyncOptions,
   receive: (answer: Json) => Promise<void>,
   retryOptions: HomeserverRetryOptions,
   signal: AbortSignal,
@@ -127,7 +135,7 @@ export async function syncLoop(
   for (;;) {
     await throttle.turn(signal);
     await work.run(async (signal) => {
-      const polling = { client, rooms, self, polls };
+      const polling = { client, rooms, self, agents, polls };
       const answer = await poll(polling, false, signal).catch((error) => {
         if (!isTooLarge(error)) throw error;
         log.warning("asking for less: {reason}", { reason: error.message });
@@ -144,11 +152,12 @@ interface Polling {
   readonly client: HomeserverClient;
   readonly rooms: RoomState;
   readonly self: string;
+  readonly agents: ReadonlySet<string>;
   readonly polls: Polls;
 }
 
 async function poll(
-  { client, rooms, self, polls }: Polling,
+  { client, rooms, self, agents, polls }: Polling,
   isReduced: boolean,
   signal: AbortSignal,
 ): Promise<Json> {
@@ -156,7 +165,7 @@ async function poll(
   const inFull = rooms.tokenIsAdopted();
   const { heldMs, deadlineMs } = polls.next(since !== undefined && !inFull);
   const query = {
-    filter: syncFilter(self, isReduced),
+    filter: syncFilter(self, isReduced ? "reduced" : rooms.joinedWith(agents, MAX_TYPING_ROOMS)),
     since,
     timeout: String(heldMs),
     full_state: inFull ? "true" : undefined,

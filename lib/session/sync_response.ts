@@ -19,6 +19,9 @@ const TIMELINE_LIMIT = 50;
 const MAX_GAPS = 100;
 /** Inviters that are kept of one invitation. */
 const MAX_INVITERS = 10;
+/** Rooms of which we are told who is typing, at most; and their ids as they stand in a URL. */
+export const MAX_TYPING_ROOMS = 50;
+const MAX_TYPING_LENGTH = 2_048;
 /** Of a user id (Matrix spec v1.16, appendices, 4.2.1). */
 const MAX_USER_ID_LENGTH = 255;
 /** Of a token as it stands in a URL: servers and proxies take URLs of 8,192 bytes, and there is a filter besides. */
@@ -32,20 +35,30 @@ export function timelineFilter(self: string): Json {
 /**
  * The filter of a sync (Matrix spec v1.16, client-server API, 6.2). Members are not loaded lazily: keys go to all.
  *
- * @param isReduced asks for the least, where all would be too much: an event of each timeline, members only of who speaks
+ * @param typingRooms rooms in which it is of interest who is typing; `reduced` asks for the least, where all would be too
+ * much: an event of each timeline, members only of who speaks
  */
-export function syncFilter(self: string, isReduced = false): string {
+export function syncFilter(self: string, typingRooms: readonly string[] | "reduced"): string {
+  const isReduced = typingRooms === "reduced";
+  const rooms = isReduced ? [] : fitting(typingRooms);
   const nothing = { not_types: ["*"] };
+  const typing = { types: ["m.typing"], rooms };
   return JSON.stringify({
     presence: nothing,
     account_data: nothing,
     room: {
       state: { types: STATE_TYPES, ...(isReduced ? { lazy_load_members: true } : {}) },
       timeline: { ...timelineFilter(self), ...(isReduced ? { limit: 1 } : {}) },
-      ephemeral: nothing,
+      ephemeral: rooms.length === 0 ? nothing : typing,
       account_data: nothing,
     },
   });
+}
+
+/** So many of the rooms as a URL has room for. */
+function fitting(roomIds: readonly string[]): string[] {
+  let length = 0;
+  return roomIds.filter((roomId) => (length += encodeURIComponent(`"${roomId}",`).length) <= MAX_TYPING_LENGTH);
 }
 
 /** The value if it is a token (`next_batch`, `prev_batch`, `end`) that the server can be given back. */
@@ -66,6 +79,8 @@ export interface SyncEffect {
   names: boolean;
   /** Messages of users who are not allowed. */
   readonly refused: RefusedEvent[];
+  /** What was written in rooms where agents are. */
+  readonly activity: { readonly messages: NewEvent[]; readonly typing: Map<string, string[]> };
   /** Who asks, device to device, to verify us. */
   readonly verifiers: ReadonlySet<string>;
   /** Rooms whose session is not to be used again: a member has left, or the policy has changed. */
@@ -77,13 +92,20 @@ export class SyncApplier {
   readonly #store: Store;
   readonly #self: string;
   readonly #allowedUsers: ReadonlySet<string>;
+  readonly #agents: ReadonlySet<string>;
   readonly #now: () => number;
 
   /** `self`: our own user id; `now` in milliseconds since the epoch. */
-  constructor(store: Store, self: string, allowedUsers: ReadonlySet<string>, now: () => number) {
+  constructor(
+    store: Store,
+    self: string,
+    { allowedUsers, agents }: { readonly allowedUsers: ReadonlySet<string>; readonly agents: ReadonlySet<string> },
+    now: () => number,
+  ) {
     this.#store = store;
     this.#self = self;
     this.#allowedUsers = allowedUsers;
+    this.#agents = agents;
     this.#now = now;
   }
 
@@ -102,6 +124,7 @@ export class SyncApplier {
       gaps: false,
       names: false,
       refused: [],
+      activity: { messages: [], typing: new Map() },
       verifiers: this.#verifiers(answer),
       rotate: new Set(),
     };
@@ -159,6 +182,7 @@ export class SyncApplier {
       effect.rooms = true;
     }
     this.#state(roomId, stateOf(room), effect);
+    this.#typing(roomId, room, effect);
 
     if (before === undefined) {
       // What was said before this store existed is nobody's command to us.
@@ -194,10 +218,24 @@ export class SyncApplier {
   #take(roomId: string, event: Json, how: Entering, effect: SyncEffect): void {
     const message = messageOf(roomId, event, this.#self, this.#now());
     if (message === undefined) return;
-    if (!this.#allowedUsers.has(message.sender)) {
+    const { rooms } = this.#store;
+    const isAgents = this.#agents.has(message.sender);
+    if (!isAgents && !this.#allowedUsers.has(message.sender)) {
       // What was said before this store existed was not said to us, and is not refused.
       if (how.state !== "settled") effect.refused.push(refusal(message));
-    } else if (this.#store.rooms.addEvent(message, how) && how.state === "new") effect.events = true;
+      return;
+    }
+    if (isWritten(message) && rooms.isAnyJoined(roomId, this.#agents)) effect.activity.messages.push(message);
+    if (!isAgents && rooms.addEvent(message, how) && how.state === "new") effect.events = true;
+  }
+
+  /** An `m.typing` names all who are typing in the room (Matrix spec v1.16, client-server API, 11.5). */
+  #typing(roomId: string, room: Json, effect: SyncEffect): void {
+    if (this.#agents.size === 0) return;
+    const event = list(object(room["ephemeral"])["events"]).map(object).findLast(({ type }) => type === "m.typing");
+    if (event === undefined) return;
+    const users = new Set(texts(object(event["content"])["user_ids"]));
+    effect.activity.typing.set(roomId, [...this.#agents].filter((agent) => users.has(agent)));
   }
 
   #state(roomId: string, events: readonly Json[], effect: SyncEffect): void {
@@ -254,6 +292,11 @@ export function messageOf(roomId: string, event: Json, self: string, nowMs: numb
   }
   if (Object.keys(object(event["content"])).length === 0) return undefined;
   return { roomId, eventId, sender, event, receivedAtMs: nowMs, ageMs: count(object(event["unsigned"])["age"]) };
+}
+
+/** A message, whatever it says: not a step of a verification. */
+export function isWritten({ event }: NewEvent): boolean {
+  return event["type"] === "m.room.message" || event["type"] === "m.room.encrypted";
 }
 
 /** What is told of a message that is not taken in. */

@@ -221,6 +221,23 @@ export class RoomState {
     return this.#database.get(sql, roomId, userId) !== undefined;
   }
 
+  /** Whether any of these users has joined: one look-up for each. */
+  isAnyJoined(roomId: string, userIds: ReadonlySet<string>): boolean {
+    return [...userIds].some((userId) => this.isJoined(roomId, userId));
+  }
+
+  /** Rooms that we have joined and any of these users, too; so many at most. */
+  joinedWith(userIds: ReadonlySet<string>, most: number): string[] {
+    if (userIds.size === 0) return [];
+    const rows = this.#database.all(
+      `SELECT room_id FROM rooms WHERE membership = 'join' AND EXISTS (SELECT 1 FROM json_each(?) AS user
+        JOIN joined_members AS member ON member.room_id = rooms.room_id AND member.user_id = user.value)
+        ORDER BY room_id LIMIT ?`,
+      ...[JSON.stringify([...userIds]), most],
+    );
+    return rows.map(({ room_id }) => String(room_id));
+  }
+
   /**
    * Updates which users are joined. If a user occurs more than once, the last note wins.
    *

@@ -45,6 +45,9 @@ export class Room {
   readonly timeline: RoomEvent[] = [];
   /** Stripped state that takes the place of the true one in a user's invitation: an attack. */
   readonly forgedInvitations = new Map<string, JsonObject[]>();
+  /** Place of the last change of who is typing. */
+  typingPlace = 0;
+  readonly #typing = new Set<string>();
   readonly #state = new Map<string, RoomEvent>();
   readonly #memberships = new Map<string, { place: number; membership: string }[]>();
   readonly #stream: Stream;
@@ -135,6 +138,23 @@ export class Room {
     return history.some(({ membership }, index) =>
       membership === "join" && (history[index + 1]?.place ?? Infinity) > event.place
     );
+  }
+
+  /** Who is typing. */
+  get typing(): readonly string[] {
+    return [...this.#typing];
+  }
+
+  /** A member begins or stops to type; a time limit is not kept.
+   *
+   * @throws MatrixError 403 if they are no member
+   */
+  setTyping(userId: string, isTyping: boolean): void {
+    this.#requireJoined(userId);
+    if (this.#typing.has(userId) === isTyping) return;
+    if (isTyping) this.#typing.add(userId);
+    else this.#typing.delete(userId);
+    this.typingPlace = this.#stream.advance();
   }
 
   /** The stripped state of a user's invitation (Matrix spec v1.16, client-server API, 11.4.3). */

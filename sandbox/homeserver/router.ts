@@ -190,6 +190,16 @@ export function makeRouter(sources: Sources, baseUrl: () => string, provider?: P
     const event = { type, sender: user.userId, content: call.body, transaction };
     return once(call, "send", () => ({ event_id: roomOf(call).send(event).event_id }));
   });
+  on("PUT /rooms/{roomId}/typing/{userId}", (call) => {
+    roomOf(call).setTyping(own(call).userId, call.body["typing"] === true);
+    return {};
+  });
+  on("GET /rooms/{roomId}/event/{eventId}", (call) => {
+    const room = pastRoomOf(call);
+    const event = room.timeline.find(({ event_id }) => event_id === call.path["eventId"]);
+    if (event === undefined || !room.visible(call.session.user.userId, event)) throw notFound("Event not found.");
+    return { ...clientEvent(room, event, viewer(call.session)), room_id: room.roomId };
+  });
   const setState = (call: Call) => {
     const { type = "", stateKey = "" } = call.path;
     const sender = call.session.user.userId;

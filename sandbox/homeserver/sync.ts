@@ -7,7 +7,7 @@ import type { Accounts, Session } from "./accounts.ts";
 import { clientEvent, passes, placeOf, type Viewer } from "./events.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Keys } from "./keys.ts";
-import { type JsonObject, MatrixError, objectOf, type Stream } from "./protocol.ts";
+import { type JsonObject, MatrixError, objectOf, type Stream, textsOf } from "./protocol.ts";
 import type { Room, RoomEvent, Rooms } from "./rooms.ts";
 
 /** What syncing looks at. */
@@ -135,7 +135,8 @@ function roomNews(
   const shown = state.filter((event) =>
     passes(stateFilter, event) && !(isLazy && event.type === "m.room.member" && !spoken.has(event.state_key ?? ""))
   );
-  if (events.length === 0 && shown.length === 0 && !whole) return undefined;
+  const ephemeral = left ? [] : ephemeralOf(room, after, objectOf(filter["ephemeral"]));
+  if (events.length === 0 && shown.length === 0 && ephemeral.length === 0 && !whole) return undefined;
   return {
     timeline: {
       events: events.map((event) => clientEvent(room, event, viewer)),
@@ -145,11 +146,19 @@ function roomNews(
     state: { events: shown.map((event) => clientEvent(room, event, viewer)) },
     account_data: { events: [] },
     ...(left ? {} : {
-      ephemeral: { events: [] },
+      ephemeral: { events: ephemeral },
       unread_notifications: { notification_count: 0, highlight_count: 0 },
       summary: {},
     }),
   };
+}
+
+/** Who is typing (Matrix spec v1.16, client-server API, 11.5), if that has changed. */
+function ephemeralOf(room: Room, after: number, filter: JsonObject): JsonObject[] {
+  const event = { type: "m.typing", content: { user_ids: room.typing } };
+  const isWanted = passes(filter, event) &&
+    (!Array.isArray(filter["rooms"]) || textsOf(filter["rooms"]).includes(room.roomId));
+  return isWanted && room.typingPlace > after ? [event] : [];
 }
 
 /** Whose devices must be asked for anew, and who is out of sight (Matrix spec v1.16, client-server API, 11.12.3). */

@@ -167,6 +167,12 @@ export class Person implements AsyncDisposable {
     return this.send(roomId, "m.room.message", contentOf(text, how), how);
   }
 
+  /** Begins or stops to type. */
+  async type(roomId: string, typing: boolean): Promise<void> {
+    const path = `/rooms/${encodeURIComponent(roomId)}/typing/${encodeURIComponent(this.userId)}`;
+    await this.api.request("PUT", path, typing ? { typing, timeout: 30_000 } : { typing });
+  }
+
   /** Puts a reaction under an event; in clear, as clients do.
    *
    * @returns event id

@@ -172,6 +172,43 @@ export const syncCases: readonly ContractCase[] = [
     },
   },
   {
+    name: "who is typing comes only in the rooms that the filter names, and wakes a long poll",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      const type = (typing: boolean) =>
+        owner.get("PUT", `/rooms/${encodeURIComponent(roomId)}/typing/${encodeURIComponent(owner.userId)}`, {
+          typing,
+          ...typing ? { timeout: 30_000 } : {},
+        });
+      const { next_batch: since } = await guest.sync();
+      const filter = (rooms: readonly string[]) =>
+        JSON.stringify({ room: { ephemeral: { types: ["m.typing"], rooms } } });
+      const poll = guest.sync({ since, timeout: 20_000, filter: filter([roomId]) });
+      await type(true);
+      const typists = (body: Body) =>
+        body.rooms?.join?.[roomId]?.ephemeral?.events.filter(({ type }: Body) => type === "m.typing")
+          .map(({ content }: Body) => content.user_ids);
+      const first = await poll;
+      assert.deepEqual(typists(first), [[owner.userId]]);
+      await type(false);
+      const second = await guest.sync({ since: first.next_batch, timeout: 20_000, filter: filter([roomId]) });
+      assert.deepEqual(typists(second), [[]]);
+      const elsewhere = await guest.sync({ since, timeout: 300, filter: filter(["!elsewhere:example.org"]) });
+      assert.deepEqual(typists(elsewhere) ?? [], []);
+    },
+  },
+  {
+    name: "an event is found by its id, with its sender, by members only",
+    run: async (world) => {
+      const { owner, guest, roomId } = await world.together();
+      const eventId = await owner.say(roomId, "who said that?");
+      const event = `/rooms/${encodeURIComponent(roomId)}/event/${encodeURIComponent(eventId)}`;
+      assert.equal((await guest.get("GET", event)).sender, owner.userId);
+      const stranger = await world.user();
+      assert.ok([403, 404].includes((await stranger.ask("GET", event)).status));
+    },
+  },
+  {
     name: "a to-device message wakes a long poll, and is sent once for each transaction id",
     run: async (world) => {
       const [sender, receiver] = [await world.user(), await world.user()];

@@ -23,18 +23,21 @@ async function syncAnswers(world: World, alice: Person): Promise<JsonObject[]> {
   const login = { type: "m.login.password", identifier, password: "secret" };
   api.token = String((await api.request("POST", "/login", login))["access_token"]);
   const answers: JsonObject[] = [];
+  const typingRooms: string[] = [];
   const sync = async () => {
     const since = answers.length === 0 ? "" : `&since=${answers.at(-1)?.["next_batch"]}`;
-    const filter = encodeURIComponent(syncFilter(SELF));
+    const filter = encodeURIComponent(syncFilter(SELF, typingRooms));
     answers.push(await api.request("GET", `/sync?timeout=0&filter=${filter}${since}`));
   };
   await sync();
   const roomId = await alice.createRoom([SELF]);
+  typingRooms.push(roomId);
   await sync();
   await api.request("POST", `/join/${encodeURIComponent(roomId)}`, {});
   await sync();
   await alice.say(roomId, "start");
   await alice.say(roomId, "in clear", { clear: true });
+  await alice.type(roomId, true);
   await sync();
   await alice.leave(roomId);
   await sync();
@@ -57,7 +60,12 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
     deviceId: "FUZZ",
     allowedUsers: new Set(["@alice:localhost"]),
   });
-  const applier = new SyncApplier(store, SELF, new Set(["@alice:localhost"]), Date.now);
+  const applier = new SyncApplier(
+    store,
+    SELF,
+    { allowedUsers: new Set(["@alice:localhost"]), agents: new Set(["@clawd:localhost"]) },
+    Date.now,
+  );
   const encrypted = new Set<string>();
   let handled = 0;
   for (const answer of answers.slice(0, 3)) applier.apply(answer, true);

@@ -14,11 +14,12 @@ function message(eventId: string, sender = "@ann:x"): Json {
 }
 
 /** What came of filling a gap from `p` to `s`, by a server that answers requests for pages as given, by their number. */
-async function fill(page: (from: string, asked: number) => Response | Json): Promise<{
+async function fill(page: (from: string, asked: number) => Response | Json, joined: readonly string[] = []): Promise<{
   readonly asked: string[];
   readonly events: string[];
   readonly refused: RefusedEvent[];
   readonly isCutOff: boolean;
+  readonly active: string[];
   readonly waits: number[];
 }> {
   const asked: string[] = [];
@@ -30,6 +31,7 @@ async function fill(page: (from: string, asked: number) => Response | Json): Pro
   });
   using client = new HomeserverClient(`http://127.0.0.1:${server.addr.port}`);
   await using store = openMemoryStore();
+  store.rooms.updateMembers(ROOM, joined.map((user) => [user, true]));
   const gap = store.rooms.addGap({ roomId: ROOM, from: "p", to: "s" });
   store.rooms.addEvent(
     { roomId: ROOM, eventId: "$after", sender: "@ann:x", event: message("$after"), receivedAtMs: 0, ageMs: 0 },
@@ -40,10 +42,15 @@ async function fill(page: (from: string, asked: number) => Response | Json): Pro
   const filled = Promise.withResolvers<void>();
   const queue = new KeyedQueue(stop.signal, failed.reject);
   const refused: RefusedEvent[] = [];
+  const active: string[] = [];
   const waits: number[] = [];
   const history = new BackPagination(
-    { client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), now: () => 0 },
-    { filled: filled.resolve, refused: (event) => refused.push(event) },
+    { client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), agents: new Set(["@clawd:x"]), now: () => 0 },
+    {
+      filled: filled.resolve,
+      refused: (event) => refused.push(event),
+      agentRoomActive: (messages) => active.push(...messages.map(({ eventId }) => eventId)),
+    },
     {
       policy: operatorPolicy(2),
       onWait: () => {},
@@ -63,6 +70,7 @@ async function fill(page: (from: string, asked: number) => Response | Json): Pro
   return {
     asked,
     refused,
+    active,
     waits,
     events: store.journal.unsettled(0).map(({ inbox }) => inbox.eventId),
     isCutOff: store.journal.cutHistories().length > 0,
@@ -77,6 +85,24 @@ Deno.test("BackPagination fills a gap in the order of the timeline, without stra
   );
   assert.deepEqual([events, asked, isCutOff], [["$1", "$2", "$4", "$after"], ["p", "older"], false]);
   assert.deepEqual(refused, [{ roomId: ROOM, eventId: "$3", sender: "@eve:x" }]);
+});
+
+Deno.test("BackPagination tells of the latest message of each user and agent where an agent is", async () => {
+  const gap = () => ({
+    chunk: [
+      message("$6", "@eve:x"),
+      message("$5", "@clawd:x"),
+      message("$4", "@clawd:x"),
+      { ...message("$3"), type: "m.key.verification.start" },
+      message("$2"),
+      message("$1"),
+    ],
+  });
+  const { events, refused, active } = await fill(gap, ["@ann:x", "@clawd:x"]);
+  assert.deepEqual(active, ["$5", "$2"]);
+  assert.deepEqual(events, ["$1", "$2", "$3", "$after"], "an agent's messages are not taken in");
+  assert.deepEqual(refused.map(({ sender }) => sender), ["@eve:x"], "nor refused");
+  assert.deepEqual((await fill(gap, ["@ann:x"])).active, []);
 });
 
 Deno.test("BackPagination ends where a server makes it go round, and notes that the history is cut off", async () => {

@@ -787,3 +787,31 @@ Deno.test("Session.run() tells nothing any more once it has ended", async () => 
     assert.deepEqual([...running.changed], ends ? [] : [alice.userId]);
   }
 });
+
+Deno.test("Session tells what is written where an agent is, and when the agent types; and who sent an event", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  const agent = await world.person("clawd");
+  await using running = (await world.open()).sync();
+  const roomId = await running.roomWith(alice);
+  await alice.say(roomId, "is anybody there?");
+  await running.read(1);
+  assert.deepEqual(running.active, [], "no agent is there");
+
+  await alice.invite(roomId, agent.userId);
+  await running.joinedBy(agent, roomId);
+  const eventId = await agent.say(roomId, "I am");
+  await running.until(() => running.active.includes(agent.userId) || undefined);
+  await alice.say(roomId, "good");
+  await running.until(() => running.active.includes(alice.userId) || undefined);
+  assert.deepEqual(running.refused, [], "an agent is no stranger");
+  assert.deepEqual(running.events().map(({ sender }) => sender), [alice.userId, alice.userId]);
+
+  await agent.type(roomId, true);
+  await running.until(() => running.typing.get(roomId)?.length === 1 || undefined);
+  await agent.type(roomId, false);
+  await running.until(() => running.typing.get(roomId)?.length === 0 || undefined);
+
+  assert.equal(await running.session.senderOf(roomId, eventId, never), agent.userId);
+  assert.equal(await running.session.senderOf(roomId, "$unheard-of", never), undefined);
+});

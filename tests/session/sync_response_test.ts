@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
 import type { Json } from "../../lib/json.ts";
-import { SyncApplier, type SyncEffect } from "../../lib/session/sync_response.ts";
+import { SyncApplier, type SyncEffect, syncFilter } from "../../lib/session/sync_response.ts";
 import { openMemoryStore, type Store } from "../../lib/store/mod.ts";
 
 const SELF = "@toggle:x";
 const ROOM = "!r:x";
 const MEGOLM = "m.megolm.v1.aes-sha2";
+
+const allowedUsers = new Set(["@ann:x", "@bob:x"]);
+const agents = new Set(["@clawd:x", "@ollama:x"]);
 
 /** Sync responses applied to a store in memory, one after the other. */
 class Syncing implements AsyncDisposable {
@@ -16,7 +19,7 @@ class Syncing implements AsyncDisposable {
 
   constructor() {
     this.store = openMemoryStore(() => this.nowMs);
-    this.#applier = new SyncApplier(this.store, SELF, new Set(["@ann:x", "@bob:x"]), () => this.nowMs);
+    this.#applier = new SyncApplier(this.store, SELF, { allowedUsers, agents }, () => this.nowMs);
   }
 
   /** Applies a response; returns what it has changed. */
@@ -237,4 +240,69 @@ Deno.test("SyncApplier leaves no more than a hundred gaps in a room, and notes t
   assert.deepEqual(syncing.arrived(), [], "all wait behind the gaps");
   for (const { id } of syncing.store.rooms.gaps()) syncing.store.rooms.fillGap(id, []);
   assert.deepEqual(syncing.arrived(), Array.from({ length: 102 }, (_, index) => `$${index}`));
+});
+
+Deno.test("SyncApplier tells what users and agents write where an agent is, and writes nothing of agents down", async () => {
+  await using syncing = new Syncing();
+  syncing.joined(member("@clawd:x"));
+  const told = ({ activity }: SyncEffect) => activity.messages.map(({ eventId }) => eventId);
+  const before = syncing.writes();
+  const effect = syncing.timeline([
+    message("@clawd:x", "$agent"),
+    message("@mallory:x", "$stranger"),
+    { ...message("@clawd:x", "$reaction"), type: "m.reaction" },
+    { ...message("@clawd:x", "$redacted"), content: {} },
+  ]);
+  assert.deepEqual(told(effect), ["$agent"]);
+  assert.deepEqual(effect.refused.map(({ eventId }) => eventId), ["$stranger"], "an agent's message is not refused");
+  assert.equal(syncing.writes() - before, 0, "rows written");
+
+  const verification = { ...message("@ann:x", "$verification"), type: "m.key.verification.start" };
+  assert.deepEqual(told(syncing.timeline([message("@ann:x", "$ann"), verification])), ["$ann"]);
+  assert.deepEqual(syncing.arrived(), ["$ann", "$verification"]);
+
+  syncing.timeline([member("@clawd:x", "leave")]);
+  assert.deepEqual(told(syncing.timeline([message("@ann:x", "$alone")])), [], "no agent is there any more");
+});
+
+Deno.test("SyncApplier tells which agents are typing, and nothing of others", async () => {
+  await using syncing = new Syncing();
+  syncing.joined(member("@clawd:x"));
+  const typing = (...events: Json[]) => {
+    const before = syncing.writes();
+    const { activity } = syncing.apply({ join: { [ROOM]: { ephemeral: { events } } } });
+    assert.equal(syncing.writes() - before, 0, "rows written");
+    return Object.fromEntries(activity.typing);
+  };
+  const event = (user_ids: unknown): Json => ({ type: "m.typing", content: { user_ids } });
+  const rows: [what: string, events: Json[], told: Record<string, string[]>][] = [
+    ["an agent and a person", [event(["@ann:x", "@clawd:x"])], { [ROOM]: ["@clawd:x"] }],
+    ["a person", [event(["@ann:x"])], { [ROOM]: [] }],
+    ["the last of two", [event([]), event(["@ollama:x", "@clawd:x"])], { [ROOM]: ["@clawd:x", "@ollama:x"] }],
+    ["no shape", [event("@clawd:x"), event([7, null])], { [ROOM]: [] }],
+    ["another event", [{ type: "m.receipt", content: { user_ids: ["@clawd:x"] } }], {}],
+    ["none", [], {}],
+  ];
+  for (const [what, events, told] of rows) assert.deepEqual(typing(...events), told, what);
+});
+
+Deno.test("syncFilter() asks who is typing only in the rooms where agents are", async () => {
+  await using syncing = new Syncing();
+  const ephemeral = (typingRooms: readonly string[]) => JSON.parse(syncFilter(SELF, typingRooms)).room.ephemeral;
+  assert.deepEqual(ephemeral([]), { not_types: ["*"] });
+  const rooms = ["!b:x", "!a:x", "!left:x", "!without:x"];
+  for (const roomId of rooms) {
+    syncing.apply({ join: { [roomId]: { state: { events: [roomId === "!without:x" ? {} : member("@clawd:x")] } } } });
+  }
+  syncing.apply({ leave: { "!left:x": {} } });
+  const withAgents = syncing.store.rooms.joinedWith(agents, 50);
+  assert.deepEqual(withAgents, ["!a:x", "!b:x"]);
+  assert.deepEqual(ephemeral(withAgents), { types: ["m.typing"], rooms: ["!a:x", "!b:x"] });
+  const long = Array.from({ length: 50 }, (_, index) => `!${index}${"🦞".repeat(60)}:x`);
+  const url = encodeURIComponent(syncFilter(SELF, long));
+  assert.ok(url.length < 4_000, `${url.length} of the 8,192 bytes that a URL has`);
+  assert.ok(JSON.parse(syncFilter(SELF, long)).room.ephemeral.rooms.length > 0);
+  assert.deepEqual(ephemeral(["!".repeat(3_000)]), { not_types: ["*"] });
+  assert.deepEqual(syncing.store.rooms.joinedWith(agents, 1), ["!a:x"]);
+  assert.deepEqual(syncing.store.rooms.joinedWith(new Set(), 50), []);
 });

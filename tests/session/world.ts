@@ -74,6 +74,7 @@ export class World implements AsyncDisposable {
       login,
       store,
       allowedUsers: new Set(["@alice:localhost"]),
+      agents: new Set(["@clawd:localhost"]),
       onlySignedDevices: this.onlySignedDevices,
       now: () => Date.now(),
       retry: this.retry,
@@ -102,6 +103,10 @@ export class Running implements AsyncDisposable {
   readonly cutOff: string[] = [];
   /** Messages of strangers. */
   readonly refused: RefusedEvent[] = [];
+  /** Who wrote in rooms where agents are. */
+  readonly active: string[] = [];
+  /** Which agents are typing, by room. */
+  readonly typing = new Map<string, readonly string[]>();
   /** Whose devices were said to have changed. */
   readonly changed = new Set<string>();
   /** Who asked to verify us. */
@@ -124,6 +129,11 @@ export class Running implements AsyncDisposable {
         eventsArrived: changed,
         refused: (event) => {
           this.refused.push(event);
+          changed();
+        },
+        agentRoomsActive: ({ messages, typing }) => {
+          this.active.push(...messages.map(({ sender }) => sender));
+          for (const [roomId, agents] of typing) this.typing.set(roomId, agents);
           changed();
         },
         roomsChanged: changed,
