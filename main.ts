@@ -200,12 +200,16 @@ async function operate(
       login: config.login,
       store,
       allowedUsers,
+      agents: new Set(config.agents.map(({ userId }) => userId)),
       onlySignedDevices: config.senderTrust === "cross-signed",
       now: Date.now,
       retry: retried,
       onWait,
     }, signal)),
   );
+  if (config.agents.some(({ userId }) => userId === session.self)) {
+    throw new ConfigError([`AGENTS: is the operator's own account (got "${session.self}"); use the agent's`]);
+  }
   const allowedRooms = await retried((signal) => session.roomIds(config.allowedRooms, signal));
 
   const api = new KubernetesApi(cluster, { onOutcome: (answered) => (health.kubernetesAnswers = answered) });

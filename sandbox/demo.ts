@@ -13,16 +13,27 @@ import { chatInTerminal, isTerminal } from "./stage.ts";
 async function demonstrate(stop: AbortSignal): Promise<number> {
   const ports = readPorts(["homeserver-port", "kubernetes-port"]);
   const begin = performance.now();
-  await using scene = await Scene.open({ homeserver: ports["homeserver-port"], kubernetes: ports["kubernetes-port"] });
+  const isChat = isTerminal();
+  await using scene = await Scene.open({
+    ports: { homeserver: ports["homeserver-port"], kubernetes: ports["kubernetes-port"] },
+    // Whoever watches sees it fall asleep.
+    idleStop: isChat ? "1m" : "30m",
+  });
   const signal = AbortSignal.any([stop, scene.broken]);
-  if (isTerminal()) await chat(scene, signal);
+  if (isChat) await chat(scene, signal);
   else await orAborted(play(scene, begin), signal);
   return 0;
 }
 
-async function chat({ stage, kubernetes, operator }: Scene, signal: AbortSignal): Promise<void> {
+async function chat({ stage, kubernetes, operator, agent }: Scene, signal: AbortSignal): Promise<void> {
   await chatInTerminal(stage, {
     title: "openclaw-toggle demo",
+    advice: [
+      "write to clawd, which sleeps after a minute · toggle: start, toggle: status, toggle: help · Ctrl-D ends",
+      "write to clawd · toggle: start, toggle: help · Ctrl-D ends",
+      "Ctrl-D ends",
+    ],
+    other: agent,
     ready: operator.ready,
     decorate: (chat) => {
       const show = () => chat.show({ workload: kubernetes.workloads()[0] });

@@ -60,6 +60,7 @@ async function onSandbox(given: Record<string, string>, port: number, stop: Abor
   running.catch((error) => end.abort(error));
   await chatInTerminal(stage, {
     title: "dev",
+    advice: ["start, stop, status, help · Ctrl-D ends", "Ctrl-D ends"],
     ready,
     decorate: (chat) => {
       tell = (state) => chat.show({ title: `dev: ${state} · .cache/dev/operator.log` });

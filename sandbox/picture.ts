@@ -27,7 +27,7 @@ export interface Drawn {
 
 /** Plays the demo's conversation; returns the part of it that the picture shows: a start, a status, a stranger, a stop. */
 export async function conversation(): Promise<Drawn[]> {
-  await using scene = await Scene.open({ homeserver: 0, kubernetes: 0 });
+  await using scene = await Scene.open({ ports: { homeserver: 0, kubernetes: 0 }, idleStop: "30m" });
   await using people = new AsyncDisposableStack();
   const cast = await scene.cast(people);
   await playScript(cast, () => {});

@@ -5,6 +5,7 @@
  */
 
 import { join } from "node:path";
+import { Agent } from "./agent.ts";
 import { KubernetesSandbox, type Rule } from "./kubernetes/mod.ts";
 import { Operator, systemEnvironment } from "./operator.ts";
 import { listening } from "./program.ts";
@@ -28,7 +29,15 @@ function named(resource: string): Omit<Rule, "verbs"> {
   return { namespace: target.namespace, resources: [resource], resourceNames: [target.name] };
 }
 
-/** Servers and operator, until disposed of. */
+/** How a scene is set up. */
+export interface SceneOptions {
+  /** Ports of the two servers; 0 takes a free one. */
+  readonly ports: { readonly homeserver: number; readonly kubernetes: number };
+  /** So long without a message, and the agent's Deployment is stopped. */
+  readonly idleStop: string;
+}
+
+/** Servers, operator and agent, until disposed of. */
 export class Scene implements AsyncDisposable {
   /** The homeserver, its accounts, a temporary folder. */
   readonly stage: Stage;
@@ -36,12 +45,17 @@ export class Scene implements AsyncDisposable {
   readonly kubernetes: KubernetesSandbox;
   /** The operator. */
   readonly operator: Operator;
+  /** The agent that runs in the Deployment. */
+  readonly agent: Agent;
   /** Aborted with the reason why the operator can't be spoken to, if it can't. */
   readonly broken: AbortSignal;
   readonly #resources: AsyncDisposableStack;
 
-  private constructor(parts: Pick<Scene, "stage" | "kubernetes" | "operator">, resources: AsyncDisposableStack) {
-    ({ stage: this.stage, kubernetes: this.kubernetes, operator: this.operator } = parts);
+  private constructor(
+    parts: Pick<Scene, "agent" | "kubernetes" | "operator" | "stage">,
+    resources: AsyncDisposableStack,
+  ) {
+    ({ stage: this.stage, kubernetes: this.kubernetes, operator: this.operator, agent: this.agent } = parts);
     this.#resources = resources;
     const { operator } = parts;
     const broken = new AbortController();
@@ -57,10 +71,9 @@ export class Scene implements AsyncDisposable {
   /**
    * Sets it up and starts the operator.
    *
-   * @param ports of the two servers; 0 takes a free one
    * @throws Problem if a port is taken, or there is no writing to the temporary folder
    */
-  static async open(ports: { readonly homeserver: number; readonly kubernetes: number }): Promise<Scene> {
+  static async open({ ports, idleStop }: SceneOptions): Promise<Scene> {
     await using resources = new AsyncDisposableStack();
     const stage = resources.use(await Stage.open(ports.homeserver));
     const start = () => KubernetesSandbox.start({ port: ports.kubernetes, ...durations });
@@ -79,17 +92,21 @@ export class Scene implements AsyncDisposable {
           KUBECONFIG: kubeconfig,
           DEPLOYMENT_NAMESPACE: target.namespace,
           DEPLOYMENT_NAME: target.name,
+          AGENTS: `@${stage.agentName}:${stage.homeserver.serverName}`,
+          IDLE_STOP: idleStop,
         },
         print: (line) => void log.writeSync(new TextEncoder().encode(`${line}\n`)),
         folder: stage.folder,
       }),
     );
-    return new Scene({ stage, kubernetes, operator }, resources.move());
+    const person = resources.use(await stage.person(stage.agentName));
+    const agent = resources.use(new Agent({ person, kubernetes, operatorId: stage.operatorId }));
+    return new Scene({ stage, kubernetes, operator, agent }, resources.move());
   }
 
-  /** Has everybody of the scripted conversation in one encrypted room, once the operator is ready. */
+  /** Has everybody of the scripted conversation in their encrypted rooms, once the operator is ready. */
   async cast(resources: AsyncDisposableStack): Promise<Cast> {
-    const { stage, kubernetes, operator } = this;
+    const { stage, kubernetes, operator, agent } = this;
     const { homeserver, operatorId } = stage;
     const person = resources.use(await stage.person(stage.personName));
     const stranger = resources.use(await stage.person("mallory"));
@@ -98,7 +115,10 @@ export class Scene implements AsyncDisposable {
     await stranger.until(() => stranger.invitations.has(roomId) || undefined);
     await stranger.join(roomId);
     await person.until(() => person.members(roomId).length === 3 || undefined);
-    return { person, stranger, operatorId, roomId, homeserver, kubernetes };
+    const agentRoomId = await person.createRoom([operatorId, agent.userId]);
+    await agent.join(agentRoomId);
+    await person.until(() => person.members(agentRoomId).length === 3 || undefined);
+    return { person, stranger, agent, operatorId, roomId, agentRoomId, homeserver, kubernetes };
   }
 
   [Symbol.asyncDispose](): Promise<void> {

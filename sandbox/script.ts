@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Agent } from "./agent.ts";
 import type { Homeserver } from "./homeserver/mod.ts";
 import type { KubernetesSandbox, WorkloadView } from "./kubernetes/mod.ts";
 import { firstAnswer, type Message, type Person } from "./person/mod.ts";
@@ -16,10 +17,14 @@ export interface Cast {
   readonly person: Person;
   /** Whom it does not; in the same room. */
   readonly stranger: Person;
+  /** The agent that runs in the Deployment. */
+  readonly agent: Agent;
   /** User id of the operator. */
   readonly operatorId: string;
-  /** An encrypted room of the three. */
+  /** An encrypted room of person, stranger and operator. */
   readonly roomId: string;
+  /** An encrypted room of person, agent and operator. */
+  readonly agentRoomId: string;
   /** Where they talk. */
   readonly homeserver: Homeserver;
   /** What is switched. */
@@ -35,11 +40,14 @@ const readyWithinMs = 8_000;
  * @throws Problem at the first answer, or state of the cluster, that is not as it should be
  */
 export async function playScript(cast: Cast, print: (line: string) => void = console.log): Promise<void> {
-  const { person, stranger, operatorId, roomId, kubernetes } = cast;
+  const { person, stranger, agent, operatorId, roomId, agentRoomId, kubernetes } = cast;
   using _listening = person.listen((message) => print(lineOf(person, message)));
   using _watching = printChanges(kubernetes, print);
 
-  await ask("status", /is off/, 0);
+  await wakes("good morning");
+  await ask("toggle: status", /sleeps after 30 min without a message/, 1, agentRoomId);
+  await ask("toggle: stop", /is off/, 0, agentRoomId);
+  await ask("status", /is (off|stopping)/, 0);
   const start = await ask("start", /is on \(1 replica\)/, 1);
   await ask("status", /is starting: 0\/1 ready/, 1);
   await untilReady(kubernetes);
@@ -53,8 +61,8 @@ export async function playScript(cast: Cast, print: (line: string) => void = con
   checkStranger();
   print(checkWire(cast.homeserver));
 
-  async function ask(text: string, expected: RegExp, replicas: number): Promise<string> {
-    const said = await person.say(roomId, text);
+  async function ask(text: string, expected: RegExp, replicas: number, where = roomId): Promise<string> {
+    const said = await person.say(where, text);
     const first = await person.until(() => answersTo(said).map(firstAnswer).at(0), answerWithinMs).catch(() => {
       throw new Problem(`✘ "${text}" was not answered within ${answerWithinMs / 1_000} s`);
     });
@@ -62,6 +70,22 @@ export async function playScript(cast: Cast, print: (line: string) => void = con
     const { desired } = workload(kubernetes);
     if (desired !== replicas) throw new Problem(`✘ after "${text}" the replicas are ${desired}, not ${replicas}`);
     return said;
+  }
+
+  /** A message to the agent, which is asleep: the operator starts it, and it answers. */
+  async function wakes(text: string): Promise<void> {
+    const said = await person.say(agentRoomId, text);
+    const answered = () =>
+      person.messages(agentRoomId).find(({ sender, body }) => sender === agent.userId && body.endsWith(text));
+    await person.until(answered, readyWithinMs).catch(() => {
+      throw new Problem(`✘ ${nameOf(agent.userId)} did not answer "${text}" within ${readyWithinMs / 1_000} s`);
+    });
+    await person.until(() => answersTo(said).find(({ body }) => /is ready \(took/.test(body)), answerWithinMs).catch(
+      () => {
+        throw new Problem(`✘ the operator did not tell that it has woken ${nameOf(agent.userId)}`);
+      },
+    );
+    print(`✔ ${nameOf(agent.userId)} was asleep, and a message woke it`);
   }
 
   /** The answer goes on as things change. */
@@ -87,7 +111,7 @@ export async function playScript(cast: Cast, print: (line: string) => void = con
   }
 
   function answersTo(eventId: string): Message[] {
-    return person.messages(roomId).filter((message) =>
+    return person.messages().filter((message) =>
       message.sender === operatorId && message.about === eventId && message.kind === "notice"
     );
   }

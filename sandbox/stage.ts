@@ -24,6 +24,8 @@ export class Stage implements AsyncDisposable {
   readonly operatorId: string;
   /** The only person whom the operator obeys. */
   readonly personName = "anna";
+  /** The agent's account. */
+  readonly agentName = "clawd";
   readonly #resources: AsyncDisposableStack;
 
   private constructor(folder: string, homeserver: Homeserver, resources: AsyncDisposableStack) {
@@ -80,6 +82,10 @@ export class Stage implements AsyncDisposable {
 export interface ChatOptions {
   /** What is in the header. */
   readonly title: string;
+  /** What can be done, the longest form that fits. */
+  readonly advice: readonly string[];
+  /** Somebody who is in the room, too. */
+  readonly other?: { readonly userId: string; join(roomId: string): Promise<void> };
   /** Resolves when the operator can be spoken to. */
   readonly ready: Promise<void>;
   /** Is given the chat, to show in it what else there is. */
@@ -99,10 +105,11 @@ export function isTerminal(): boolean {
 export async function chatInTerminal(stage: Stage, options: ChatOptions, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   await using person = await stage.person(stage.personName);
-  const hint = "type a command";
+  const { other } = options;
+  const hint = other === undefined ? "type a command" : "type a message, or a command";
   using chat = new TerminalChat({
     title: options.title,
-    advice: ["start, stop, status, help · Ctrl-D ends", "Ctrl-D ends"],
+    advice: options.advice,
     messages: [],
     workload: undefined,
     hint: "the operator is starting…",
@@ -117,8 +124,10 @@ export async function chatInTerminal(stage: Stage, options: ChatOptions, signal:
   const broken = new AbortController();
   let turn = (async () => {
     await options.ready;
-    roomId = await person.createRoom([stage.operatorId], { name: "Switch" });
-    await person.until(() => person.members(roomId).includes(stage.operatorId) || undefined);
+    const others = [stage.operatorId, ...other === undefined ? [] : [other.userId]];
+    roomId = await person.createRoom(others, { name: "Switch" });
+    await other?.join(roomId);
+    await person.until(() => others.every((each) => person.members(roomId).includes(each)) || undefined);
     show({ hint });
   })();
   turn.catch((error) => broken.abort(error));

@@ -11,7 +11,7 @@ import type { Misuse } from "./parse.ts";
 import { reasons } from "./progress.ts";
 import { type CommandRow, commandTable, type CommandWord } from "./command_table.ts";
 import { bold, code, enumerated, joined, lines, quoted, replicas, type Text, text } from "./rich_text.ts";
-import { type Upcoming, upcoming, upcomingSentence } from "./upcoming.ts";
+import { called, type Upcoming, upcoming, upcomingSentence } from "./upcoming.ts";
 
 /** Why something could not be done. */
 export type Why =
@@ -101,8 +101,26 @@ export interface Scheduled {
   readonly text: string;
 }
 
+/** An agent that runs in a target. */
+export interface RunningAgent {
+  /** The target's alias. */
+  readonly alias: string;
+  /** Its Matrix account. */
+  readonly userId: string;
+}
+
+/** What happens without a command. */
+export interface Automation {
+  /** When targets are up. */
+  readonly schedule: readonly Scheduled[];
+  /** Messages to them wake their targets. */
+  readonly agents: readonly RunningAgent[];
+  /** How long after the last message such a target is stopped, milliseconds. */
+  readonly idleStopMs: number | undefined;
+}
+
 /** What can be sent, and what happens without a command. */
-export function help(targets: readonly string[], schedule: readonly Scheduled[]): Text {
+export function help(targets: readonly string[], { schedule, agents, idleStopMs }: Automation): Text {
   const [first = ""] = targets;
   const isOne = targets.length === 1;
   const rows = commandTable.map(({ word, aliases, example, meaning }: CommandRow) => {
@@ -122,8 +140,19 @@ export function help(targets: readonly string[], schedule: readonly Scheduled[])
   const wins = schedules.length === 0 ? [] : [
     text`Commands win: a start holds until the schedule's next stop, and a stop until its next start.`,
   ];
+  const sleepers = targets.flatMap((target) => {
+    const own = agents.filter(({ alias }) => alias === target).map(({ userId }) => userId);
+    if (own.length === 0) return [];
+    const sleeps = idleStopMs === undefined ? "" : `, and sleeps after ${duration(idleStopMs)} without a message`;
+    return [
+      text`${bold(target)} wakes when you write to ${called(own)}${sleeps}. After a ${code("stop")} it stays off.`,
+    ];
+  });
+  const mention = sleepers.length === 0 ? [] : [
+    text`Where an agent is in the room, mention me before the command.`,
+  ];
   const head = text`I turn ${enumerated(targets.map(bold), "and")} on and off. Commands:`;
-  return lines([head, ...rows, ...which, ...schedules, ...wins]);
+  return lines([head, ...rows, ...which, ...schedules, ...wins, ...sleepers, ...mention]);
 }
 
 /** A command that makes no sense as it stands. */

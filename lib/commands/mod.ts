@@ -6,7 +6,7 @@
 
 export * from "./answers.ts";
 export { duration, longestMs, parseDuration, shortestMs, timeLeft } from "./duration.ts";
-export { type Command, type Misuse, type NotACommand, parse } from "./parse.ts";
+export { type Command, isAddressedTo, type Misuse, type NotACommand, parse } from "./parse.ts";
 export * from "./progress.ts";
 export { commandTable, type CommandWord } from "./command_table.ts";
 export { lines, type Person, type Text } from "./rich_text.ts";

@@ -19,6 +19,8 @@ export interface Command {
   readonly durationMs: number | undefined;
   /** What was typed, trimmed and without the mention. */
   readonly text: string;
+  /** The operator's name stands first. */
+  readonly addressed: boolean;
 }
 
 /** A message that is no command. */
@@ -64,12 +66,17 @@ export function parse(text: string, names: readonly string[], aliases: readonly 
   const mention = mentionIn(whole, names.map((name) => name.replace(invisible, "").trim()));
   if (mention === undefined) return { kind: "unknown", text: whole, addressed: false, ...misuseIn(unmentioned) };
   const mentioned = commandIn(mention.rest, aliases);
-  return mentioned?.kind === "command" ? mentioned : {
+  return mentioned?.kind === "command" ? { ...mentioned, addressed: true } : {
     kind: "unknown",
     text: mention.rest === "" ? whole : mention.rest,
     addressed: mention.plain,
     ...misuseIn(mentioned),
   };
+}
+
+/** Whether a message begins with one of somebody's names, so that it is said to them. */
+export function isAddressedTo(text: string, names: readonly string[]): boolean {
+  return mentionIn(text.replace(invisible, "").trim(), names)?.plain === true;
 }
 
 function misuseIn(misuse: Misuse | undefined): Pick<NotACommand, "misuse"> {
@@ -92,9 +99,11 @@ function commandIn(text: string, aliases: readonly string[]): Command | Misuse |
     if (durationMs === undefined) return { kind: "not-a-duration", given };
     if (durationMs < shortestMs) return { kind: "too-short", given };
     if (durationMs > longestMs) return { kind: "too-long", given };
-    return { kind: "command", word: row.word, target, durationMs, text };
+    return { kind: "command", word: row.word, target, durationMs, text, addressed: false };
   }
-  if (words.length === 0) return { kind: "command", word: row.word, target, durationMs: undefined, text };
+  if (words.length === 0) {
+    return { kind: "command", word: row.word, target, durationMs: undefined, text, addressed: false };
+  }
   // With one target nobody speaks of others: "start now" is no command then.
   const isAlias = aliases.length > 1 && target === undefined && row.takes.includes("target");
   const isWhole = words.length === 1 || (isTimed && parseDuration(words.slice(1).join("")) !== undefined);

@@ -8,7 +8,7 @@
 import type { Counts, Diagnosis, Problem } from "../scaler/mod.ts";
 import { duration, timeLeft } from "./duration.ts";
 import { bold, code, joined, type Person, quoted, replicas, type Text, text, user } from "./rich_text.ts";
-import { type Upcoming, upcoming, upcomingSentence } from "./upcoming.ts";
+import { called, type Upcoming, upcoming, upcomingSentence } from "./upcoming.ts";
 
 /** A start whose target is ready, and what happens next. */
 export function ready(target: string, afterMs: number, next: Upcoming | undefined): Text {
@@ -191,6 +191,34 @@ export function stoppedBySchedule(target: string, next: Upcoming | undefined, la
 function scheduled(what: "start" | "stop", lateMs: number | undefined): string {
   if (lateMs === undefined) return "as scheduled";
   return `scheduled for ${duration(lateMs)} ago, but I couldn't ${what} it on time`;
+}
+
+/** A message to an agent that turns its target on. */
+export function waking(target: string): Text {
+  return text`${bold(target)} was asleep: starting…`;
+}
+
+/** A message to an agent that doesn't, because somebody has stopped the target. */
+export function keptOff(target: string): Text {
+  return text`${bold(target)} is off until somebody sends me ${code("start")}: messages don't wake it after a ${
+    code("stop")
+  }`;
+}
+
+/** A target that is about to be stopped, because nobody has written for so long. */
+export function fallingAsleep(target: string, times: { readonly quietForMs: number; readonly leftMs: number }): Text {
+  const { quietForMs, leftMs } = times;
+  return text`${bold(target)} goes to sleep in ${timeLeft(leftMs)}: no message for ${duration(quietForMs)}`;
+}
+
+/** It isn't, because somebody has written meanwhile. */
+export function staysAwake(target: string): Text {
+  return text`${bold(target)} stays on`;
+}
+
+/** A target that was stopped because nobody has written for so long. */
+export function fellAsleep(target: string, idleStopMs: number, agents: readonly string[]): Text {
+  return text`${bold(target)} is off: no message for ${duration(idleStopMs)}. Write to ${called(agents)} to wake it.`;
 }
 
 /** A message that mentions people, so that their phones ring. */

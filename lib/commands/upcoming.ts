@@ -4,11 +4,16 @@
  * @module
  */
 
-import { timeLeft } from "./duration.ts";
+import { duration, timeLeft } from "./duration.ts";
 
-/** What happens to a target next without a command: its time is up, or its schedule says so. */
+/**
+ * What happens to a target next without a command: its time is up, or its schedule says so, or it goes by what is
+ * written where its agents are; `rooms`: so many of their rooms are seen.
+ */
 export type Upcoming =
   | { readonly kind: "stops-in"; readonly ms: number }
+  | { readonly kind: "sleeps-after"; readonly ms: number; readonly rooms?: number }
+  | { readonly kind: "wakes"; readonly agents: readonly string[]; readonly rooms?: number }
   | { readonly kind: "stops-at" | "starts-at"; readonly when: Moment };
 
 /** A point in time, as it is said now, by the clock of a time zone. */
@@ -35,7 +40,18 @@ export function upcomingSentence(next: Upcoming | undefined): string {
 
 function foretold(next: Upcoming): string {
   if (next.kind === "stops-in") return `stops automatically in ${timeLeft(next.ms)}`;
+  if (next.kind === "sleeps-after") return `sleeps after ${duration(next.ms)} without a message${watched(next.rooms)}`;
+  if (next.kind === "wakes") return `wakes when you write to ${called(next.agents)}${watched(next.rooms)}`;
   return `${next.kind === "stops-at" ? "stops" : "starts"} ${clockTime(next.when)}`;
+}
+
+/** Agents by the short form of their names: by the long one they would be called. */
+export function called(agents: readonly string[]): string {
+  return agents.map((userId) => userId.split(":", 1)[0]).join(" or ");
+}
+
+function watched(rooms: number | undefined): string {
+  return rooms === undefined ? "" : ` (${rooms} ${rooms === 1 ? "room" : "rooms"} watched)`;
 }
 
 /** `at 18:00`, `on Mon at 08:00`, or `on 7 Dec at 08:00` if that is a week away. */

@@ -29,8 +29,8 @@ export type Outcome = "done" | "already" | "too-old" | "overtaken" | "failed" | 
 
 /** The account of one command. */
 export interface CommandRecord {
-  /** Canonical word. */
-  readonly command: CommandWord;
+  /** Canonical word; `wake`: it was a message to the target's agent. */
+  readonly command: CommandWord | "wake";
   /** Alias of the target; undefined where none is concerned, or it was not named and nothing was done. */
   readonly target: string | undefined;
   /** Who sent it. */
@@ -50,7 +50,7 @@ export interface CommandRecord {
 }
 
 /** Why a target's count was changed. */
-export type Cause = "chat" | "timer" | "schedule";
+export type Cause = "chat" | "idle" | "message" | "schedule" | "timer";
 
 /** Who wants to count what happens. */
 export interface Observer {
@@ -58,7 +58,7 @@ export interface Observer {
   retried(): void;
   /** Something was refused. */
   refused(reason: Refusal): void;
-  /** A command has been dealt with. */
+  /** A command, or a message that was to wake a target, has been dealt with. */
   commanded(record: CommandRecord): void;
   /** An allowed user's message could not be decrypted at first. */
   undecryptable(): void;
@@ -66,6 +66,8 @@ export interface Observer {
   scaled(target: string, ms: number): void;
   /** A target became ready, so long after its count was changed by a command. */
   ready(target: string, ms: number): void;
+  /** A target that a message has woken became ready, so long after that was sent. */
+  woken(target: string, ms: number): void;
   /** A target that was off was started. */
   wokeUp(target: string, cause: Cause): void;
   /** A target's replicas as they were last seen. */

@@ -20,11 +20,14 @@ import type {
   PendingCommand,
   State,
   TargetPolicy,
+  Verb,
   Write,
 } from "./decision.ts";
+import { decideIdle, isTalkedTo, untilIdle } from "./decide_idle.ts";
+import { endedRollout } from "./rollout_end.ts";
 import type { Edge, ScheduleView } from "./schedule.ts";
 import type { Intent } from "./target_command.ts";
-import type { FollowedSchedule, Rollout, StopTimer, TargetState } from "./target_state.ts";
+import type { ChatStop, FollowedSchedule, Rollout, StopTimer, TargetState } from "./target_state.ts";
 
 /** A command is tried for so long (SPEC 3f). */
 export const COMMAND_TRIED_FOR_MS = 30_000;
@@ -66,8 +69,9 @@ export function decide(state: State, observed: Observed, nowMs: number, policy: 
   const { command } = state;
   if (command !== undefined) return decideCommand(state, command, observed, nowMs, policy);
   return decideSchedule(state, observed, nowMs, policy) ?? decideTimer(state, observed, nowMs) ??
-    decideForeignChange(state, observed, nowMs) ?? decideRollout(state, observed, nowMs, policy) ??
-    decideReadiness(state, observed, nowMs) ?? wait(untilDue(state, observed, nowMs));
+    decideIdle(state, observed, nowMs, policy) ?? decideForeignChange(state, observed, nowMs, policy) ??
+    decideRollout(state, observed, nowMs, policy) ?? decideReadiness(state, observed, nowMs) ??
+    wait(untilDue(state, observed, nowMs, policy));
 }
 
 function now(...effects: readonly Effect[]): Decision {
@@ -80,23 +84,36 @@ function wait(...ms: readonly (number | undefined)[]): Decision {
 }
 
 /** When something is to be done because of the time, milliseconds from now; undefined: never. */
-function untilDue(state: State, { schedule }: Observed, nowMs: number): number | undefined {
-  const known = [untilTimer(state, nowMs), untilEdge(schedule, nowMs)].filter((ms) => ms !== undefined);
+function untilDue(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): number | undefined {
+  const known = [
+    untilTimer(state, nowMs),
+    untilEdge(observed.schedule, nowMs),
+    untilIdle(state, observed, nowMs, policy),
+  ].filter((ms) => ms !== undefined);
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
-/** What happens to a target next without a command. */
+/** What happens to a target next without a command; with how many rooms its agents' users are heard in, if given. */
 function upcoming(
   desired: number,
-  stopsAtMs: number | undefined,
+  timer: StopTime | undefined,
+  isHeld: boolean,
   schedule: ScheduleView | undefined,
   nowMs: number,
+  { agents, idleStopMs }: TargetPolicy,
+  rooms?: number,
 ): Upcoming | undefined {
-  if (desired > 0 && stopsAtMs !== undefined) return { kind: "stops-in", ms: stopsAtMs - nowMs };
-  const edge = desired > 0 ? schedule?.nextEnd : schedule?.nextBegin;
+  const isOn = desired > 0;
+  const edge = isOn ? schedule?.nextEnd : schedule?.nextBegin;
+  const isByIdleness = isOn && idleStopMs !== undefined && schedule?.isUp !== true &&
+    (timer === undefined || timer.isDefault === true);
+  const heard = rooms === undefined ? {} : { rooms };
+  if (isByIdleness) return { kind: "sleeps-after", ms: idleStopMs, ...heard };
+  if (isOn && timer !== undefined) return { kind: "stops-in", ms: timer.dueAtMs - nowMs };
+  if (!isOn && agents.length > 0 && !isHeld) return { kind: "wakes", agents, ...heard };
   if (edge === undefined) return undefined;
   const { atMs, timeZone } = edge;
-  return { kind: desired > 0 ? "stops-at" : "starts-at", when: { atMs, nowMs, timeZone } };
+  return { kind: isOn ? "stops-at" : "starts-at", when: { atMs, nowMs, timeZone } };
 }
 
 /** All pods that are wanted are ready, by a status that is current. */
@@ -113,48 +130,56 @@ function decideCommand(
   nowMs: number,
   policy: TargetPolicy,
 ): Decision {
-  const { scale, failure, waitingFor, accepted, authorization, diagnosis, schedule } = observed;
+  const { scale, failure, waitingFor, accepted, authorization, diagnosis } = observed;
+  if (command.word === "wake") {
+    const passedOver = decideNotToWake(state, command, observed, nowMs, policy);
+    if (passedOver !== undefined) return passedOver;
+  }
+  const verb = verbOf(command);
   const spentMs = nowMs - command.takenAtMs;
   const party = failure?.party ?? waitingFor;
   if (party !== undefined) {
-    if (failure?.why !== undefined) return conclude(state, command, failed(command, failure.why), observed, nowMs);
+    if (failure?.why !== undefined) {
+      return conclude(state, command, failed(command, failure.why), observed, nowMs, policy);
+    }
     if (failure !== undefined && spentMs >= COMMAND_TRIED_FOR_MS) {
       const perhapsDone = command.unconfirmed !== undefined;
       const why: Why = { kind: "unreachable", who: party, triedMs: COMMAND_TRIED_FOR_MS, perhapsDone };
-      return conclude(state, command, failed(command, why), observed, nowMs);
+      return conclude(state, command, failed(command, why), observed, nowMs, policy);
     }
-    if (spentMs >= UNANSWERED_TOLD_AFTER_MS && !command.unansweredTold) {
-      return now({ kind: "say-waiting", news: { kind: "unanswered", word: command.word, party } });
+    const isTold = command.unansweredTold || (command.word === "wake" && isKnownOn(state));
+    if (spentMs >= UNANSWERED_TOLD_AFTER_MS && !isTold) {
+      return now({ kind: "say-waiting", news: { kind: "unanswered", word: verb, party } });
     }
-    const untilToldMs = command.unansweredTold ? undefined : UNANSWERED_TOLD_AFTER_MS - spentMs;
+    const untilToldMs = isTold ? undefined : UNANSWERED_TOLD_AFTER_MS - spentMs;
     if (failure === undefined) return wait(untilToldMs);
     if (nowMs < failure.retryAtMs) {
       return wait(untilToldMs, failure.retryAtMs - nowMs, COMMAND_TRIED_FOR_MS - spentMs);
     }
   }
   if (accepted !== undefined) {
-    return conclude(state, command, done(command, accepted, schedule, policy), observed, nowMs);
+    return conclude(state, command, done(command, accepted, observed, policy), observed, nowMs, policy);
   }
   if (scale === undefined) return now({ kind: "read" });
   if (command.word === "status") {
     const isDiagnosed = diagnosis !== undefined && diagnosis.atMs >= command.takenAtMs;
     if (scale.desired > 0 && !isReady(scale) && !isDiagnosed) return now({ kind: "diagnose" });
-    return conclude(state, command, report(state, command, observed, scale, nowMs), observed, nowMs);
+    return conclude(state, command, report(state, command, observed, scale, nowMs, policy), observed, nowMs, policy);
   }
-  const ended = afterInterruption(command, scale, schedule, policy) ??
-    withoutActing(state, command, scale, schedule, nowMs, policy);
-  if (ended !== undefined) return conclude(state, command, ended, observed, nowMs);
+  const ended = afterInterruption(command, scale, observed, policy) ??
+    withoutActing(state, command, scale, observed, nowMs, policy);
+  if (ended !== undefined) return conclude(state, command, ended, observed, nowMs, policy);
   // Sender, device and room are judged right before acting: they may have changed since the command came.
   if (authorization === undefined) return now({ kind: "authorize" });
   if (authorization.refusal !== undefined) {
     const { refusal } = authorization;
     const result: Result = { outcome: "refused", refusal, news: { kind: "not-authorized", refusal } };
-    return conclude(state, command, result, observed, nowMs);
+    return conclude(state, command, result, observed, nowMs, policy);
   }
   if (scale.desired > 0 && command.word !== "stop") {
-    return conclude(state, command, timed(state, command, scale, schedule, nowMs), observed, nowMs);
+    return conclude(state, command, timed(state, command, scale, observed, nowMs), observed, nowMs, policy);
   }
-  const intent = intentOf(scale, command.word === "start" ? replicasOfStart(state, policy) : 0, nowMs);
+  const intent = intentOf(scale, verb === "start" ? replicasOfStart(state, policy) : 0, nowMs);
   return now({ kind: "scale", intent, for: "command" });
 }
 
@@ -183,21 +208,28 @@ interface Result {
   readonly timer?: StopTime | undefined;
 }
 
-function failed({ word, unansweredTold }: PendingCommand, why: Why): Result {
+/** A message to an agent is there to start it. */
+function verbOf({ word }: PendingCommand): Verb {
+  return word === "wake" ? "start" : word;
+}
+
+function failed(command: PendingCommand, why: Why): Result {
+  const word = verbOf(command);
   const news: News = { kind: "failed", word, why };
-  return { outcome: "failed", news, ...unansweredTold ? { alert: { kind: "failed-alert", word } } : {} };
+  return { outcome: "failed", news, ...command.unansweredTold ? { alert: { kind: "failed-alert", word } } : {} };
 }
 
 /** A status waits for nothing but a read. */
 function report(
-  { readySinceMs, timer }: State,
+  { readySinceMs, timer, stopped }: State,
   { isOnly }: PendingCommand,
-  { diagnosis, schedule }: Observed,
+  { diagnosis, schedule, agentRooms }: Observed,
   scale: Scale,
   nowMs: number,
+  policy: TargetPolicy,
 ): Result {
   const readyForMs = isReady(scale) && readySinceMs !== undefined ? nowMs - readySinceMs : undefined;
-  const next = upcoming(scale.desired, timer?.dueAtMs, schedule, nowMs);
+  const next = upcoming(scale.desired, timer, stopped?.isHeld === true, schedule, nowMs, policy, agentRooms);
   const problems = isReady(scale) || scale.desired === 0 ? [] : diagnosis?.problems ?? [];
   return {
     outcome: "done",
@@ -213,12 +245,12 @@ function report(
 function afterInterruption(
   command: PendingCommand,
   scale: Scale,
-  schedule: ScheduleView | undefined,
+  observed: Observed,
   policy: TargetPolicy,
 ): Result | undefined {
   const { unconfirmed: intent, typed } = command;
   if (intent === undefined || isAsBefore(intent, scale)) return undefined;
-  if (scale.desired === intent.after) return done(command, intent, schedule, policy);
+  if (scale.desired === intent.after) return done(command, intent, observed, policy);
   const { before } = intent;
   return {
     outcome: "overtaken",
@@ -236,13 +268,13 @@ function withoutActing(
   state: State,
   command: PendingCommand,
   scale: Scale,
-  schedule: ScheduleView | undefined,
+  observed: Observed,
   nowMs: number,
   policy: TargetPolicy,
 ): Result | undefined {
   const { desired } = scale;
   const counts = { before: desired, after: desired };
-  const already = alreadySo(state, command, scale, schedule, nowMs);
+  const already = alreadySo(state, command, scale, observed, nowMs, policy);
   if (already !== undefined) return { outcome: "already", ...counts, ...already };
   const ageMs = Math.max(0, nowMs - command.sentAtMs);
   if (ageMs <= policy.maxCommandAgeMs) return undefined;
@@ -250,14 +282,18 @@ function withoutActing(
 }
 
 function alreadySo(
-  { timer }: State,
+  { timer, stopped }: State,
   { word, durationMs }: PendingCommand,
   scale: Scale,
-  schedule: ScheduleView | undefined,
+  { schedule }: Observed,
   nowMs: number,
+  policy: TargetPolicy,
 ): Pick<Result, "news" | "followedSinceMs"> | undefined {
-  const next = upcoming(scale.desired, timer?.dueAtMs, schedule, nowMs);
-  if (scale.desired === 0) return word === "start" ? undefined : { news: { kind: "already-off", next } };
+  const isHeld = word === "stop" || stopped?.isHeld === true;
+  const next = upcoming(scale.desired, timer, isHeld, schedule, nowMs, policy);
+  if (scale.desired === 0) {
+    return word === "start" || word === "wake" ? undefined : { news: { kind: "already-off", next } };
+  }
   if (word === "stop") return undefined;
   if (word === "extend") return next === undefined ? { news: { kind: "no-timer" } } : undefined;
   return durationMs === undefined ? alreadyOn(scale, next, nowMs) : undefined;
@@ -274,16 +310,17 @@ function alreadyOn(
 }
 
 function done(
-  { durationMs }: PendingCommand,
+  { word, durationMs }: PendingCommand,
   { before, after, atMs }: Intent,
-  schedule: ScheduleView | undefined,
+  { schedule }: Observed,
   policy: TargetPolicy,
 ): Result {
   const counts = { before, after, followedSinceMs: atMs };
   const timer = after === 0 ? undefined : stopTime(durationMs, policy.autoStopMs, schedule, atMs);
-  const next = upcoming(after, timer?.dueAtMs, schedule, atMs);
+  const next = upcoming(after, timer, word === "stop", schedule, atMs, policy);
   if (after === 0) return { outcome: "done", news: { kind: "switched-off", next }, ...counts };
-  return { outcome: "done", news: { kind: "switched-on", replicas: after, next }, ...counts, timer };
+  const news: News = word === "wake" ? { kind: "waking" } : { kind: "switched-on", replicas: after, next };
+  return { outcome: "done", news, ...counts, timer };
 }
 
 /** When a target stops that is started for a time, or without one. */
@@ -301,12 +338,56 @@ function stopTime(
   return timer === undefined || isOverruled(timer, schedule) ? undefined : timer;
 }
 
+/**
+ * A message to an agent that needs no start, or must not have one: nothing is said then, as it was not said to us.
+ * Undefined: it may be tried, or told why not.
+ */
+function decideNotToWake(
+  state: State,
+  command: PendingCommand,
+  { scale, failure, authorization, accepted, wakeFailedAtMs = -Infinity }: Observed,
+  nowMs: number,
+  policy: TargetPolicy,
+): Decision | undefined {
+  const passOver = (outcome: Outcome, refusal?: Refusal): Decision =>
+    now({ kind: "answer", outcome, refusal, news: undefined, followed: false });
+  const { stopped } = state;
+  const { unconfirmed, seq, receivedAtMs, sentAtMs } = command;
+  if (accepted !== undefined) return undefined;
+  if (authorization?.refusal !== undefined) return passOver("refused", authorization.refusal);
+  if (failure !== undefined) {
+    // What one has waited for in vain isn't tried again for each who has written meanwhile.
+    const isOver = failure.why !== undefined || nowMs - command.takenAtMs >= COMMAND_TRIED_FOR_MS;
+    const isTold = receivedAtMs <= wakeFailedAtMs;
+    return isTold || (isOver && isKnownOn(state)) ? passOver("failed") : undefined;
+  }
+  if (scale === undefined) return undefined;
+  if (unconfirmed !== undefined && !isAsBefore(unconfirmed, scale)) {
+    return scale.desired === unconfirmed.after ? undefined : passOver("overtaken");
+  }
+  if (scale.desired > 0) return passOver("already");
+  if (nowMs - sentAtMs > policy.maxCommandAgeMs) return passOver("too-old");
+  if (stopped === undefined) return undefined;
+  if (seq < stopped.seq) return passOver("overtaken");
+  if (!stopped.isHeld) return undefined;
+  if (stopped.isTold === true) return passOver("already");
+  return now(
+    { kind: "remember", changes: { stopped: { ...stopped, isTold: true } } },
+    { kind: "answer", outcome: "already", news: { kind: "kept-off" }, followed: false },
+  );
+}
+
+/** It is on as far as we know: an agent that is awake answers for itself. */
+function isKnownOn({ expectedReplicas = 0 }: State): boolean {
+  return expectedReplicas > 0;
+}
+
 /** A duration for what is on already. */
 function timed(
   { timer }: State,
   { word, durationMs = 0 }: PendingCommand,
   scale: Scale,
-  schedule: ScheduleView | undefined,
+  { schedule }: Observed,
   nowMs: number,
 ): Result {
   // A time that is up already could not be acted on: it is extended from now on.
@@ -326,8 +407,10 @@ function conclude(
   result: Result,
   { schedule }: Observed,
   nowMs: number,
+  policy: TargetPolicy,
 ): Decision {
   const { word, sender, roomId } = command;
+  const verb = verbOf(command);
   const { outcome, refusal, news, alert, before, after, followedSinceMs, timer: stopTime } = result;
   const answer: Write = {
     ...{ kind: "answer", outcome, refusal, news, before, after, followed: followedSinceMs !== undefined },
@@ -343,30 +426,34 @@ function conclude(
     nowMs,
   );
   const isNew = rollout === undefined && followedSinceMs !== undefined && before !== undefined && after !== undefined;
+  const woken = word === "wake" ? { wokenAtMs: command.sentAtMs } : {};
   const begun: Rollout | undefined = isNew
-    ? { before, after, atMs: followedSinceMs, told: "nothing", late: false }
+    ? { before, after, atMs: followedSinceMs, ...woken, told: "nothing", late: false }
     : rollout;
   const { rooms = [], timer: former } = state;
   const timer = stopTime && timerOf(command, stopTime, isChange ? undefined : former, nowMs);
   const missed = isObeyed(outcome) ? pendingEdge(state, schedule) : undefined;
   const changes: TargetState = {
-    rooms: [roomId, ...rooms.filter((room) => room !== roomId)].slice(0, MAX_ROOMS),
+    // A message to an agent doesn't make a room one in which the target is spoken of.
+    ...word === "wake" ? {} : { rooms: [roomId, ...rooms.filter((room) => room !== roomId)].slice(0, MAX_ROOMS) },
     rollout: begun,
     ...after === undefined ? {} : { expectedReplicas: after },
     // It was made or not: whatever is seen next is nobody's doing in particular.
     ...outcome === "failed" && command.unconfirmed !== undefined ? { expectedReplicas: undefined } : {},
     ...after === 0 ? { timer: undefined, readySinceMs: undefined } : {},
     ...isChange && word === "stop" ? { replicasBeforeStop: before } : {},
-    ...isChange && word === "start" ? { startedBy: sender } : {},
+    ...isChange && verb === "start" ? { startedBy: sender } : {},
     ...isChange || timer !== undefined ? { timer } : {},
+    ...after === undefined ? {} : lifeAfter(state, command, after, nowMs, policy),
     // What a command says comes after what the schedule has said before.
     ...missed === undefined ? {} : { schedule: followed(missed, schedule) },
   };
+  const why = word === "wake" ? "wrote to its agent" : `sent ${word}`;
   const record: Write = {
     kind: "record",
-    reason: word === "start" ? "SwitchedOn" : "SwitchedOff",
-    cause: "chat",
-    message: `${sender} sent ${word} in ${roomId}: replicas ${before} → ${after}`,
+    reason: verb === "start" ? "SwitchedOn" : "SwitchedOff",
+    cause: word === "wake" ? "message" : "chat",
+    message: `${sender} ${why} in ${roomId}: replicas ${before} → ${after}`,
   };
   return now(...effects, { kind: "remember", changes }, answer, ...isChange ? [record] : []);
 }
@@ -376,21 +463,26 @@ function isObeyed(outcome: Outcome): boolean {
   return outcome === "done" || outcome === "already" || outcome === "overtaken";
 }
 
-/** What becomes of the rollout before, now that a command has found or set another count. */
-function endedRollout(
-  { rollout }: State,
-  stoppedBy: string | undefined,
-  isChange: boolean,
-  after: number | undefined,
+/** A stop holds until the target is turned on again; whoever wants it on has it stay awake from now on. */
+function lifeAfter(
+  { idle, stopped }: State,
+  { seq, word, roomId }: PendingCommand,
+  after: number,
   nowMs: number,
-): { readonly rollout: Rollout | undefined; readonly effects: readonly Write[] } {
-  if (rollout === undefined || after === undefined) return { rollout, effects: [] };
-  const isOtherWay = (rollout.after === 0) !== (after === 0);
-  // Somebody wants more of it or less, and waits for that as well.
-  if (!isChange && !isOtherWay) return { rollout: { ...rollout, after }, effects: [] };
-  if (rollout.after === 0 || rollout.told === "ready") return { rollout: undefined, effects: [{ kind: "unfollow" }] };
-  const news: News = { kind: "superseded", by: stoppedBy, afterMs: nowMs - rollout.atMs };
-  return { rollout: undefined, effects: [{ kind: "update", news, isLast: true }] };
+  { agents, idleStopMs }: TargetPolicy,
+): TargetState {
+  if (after === 0) return word === "stop" && agents.length > 0 ? { stopped: { seq, isHeld: true } } : {};
+  return {
+    ...noLongerHeld(stopped),
+    ...idleStopMs === undefined
+      ? {}
+      : { idle: { ...idle, userAtMs: nowMs, ...word === "wake" ? { messageAtMs: nowMs, roomId } : {} } },
+  };
+}
+
+/** It is turned on, by whatever it may be. */
+function noLongerHeld(stopped: ChatStop | undefined): TargetState {
+  return stopped?.isHeld === true ? { stopped: { ...stopped, isHeld: false } } : {};
 }
 
 /** A timer that is moved stays with the room and the person that it was set by. */
@@ -453,7 +545,7 @@ function decideSchedule(state: State, observed: Observed, nowMs: number, policy:
   if (edge === undefined || timer?.intent !== undefined) return undefined;
   const { intent } = known;
   const isBegin = edge.kind === "begin";
-  if (accepted !== undefined) return intent && now(...edgeFollowed(state, edge, accepted, schedule, nowMs));
+  if (accepted !== undefined) return intent && now(...edgeFollowed(state, edge, accepted, schedule, nowMs, policy));
   if (failure !== undefined && nowMs < failure.retryAtMs) {
     const { why } = failure;
     if (why === undefined || known.failureTold === true) {
@@ -466,6 +558,8 @@ function decideSchedule(state: State, observed: Observed, nowMs: number, policy:
   const settled = now({ kind: "remember", changes: { schedule: followed(edge, schedule) } });
   const isMissed = nowMs - edge.atMs > MISSED_AFTER_MS;
   const next = isBegin ? schedule.nextEnd : schedule.nextBegin;
+  // Nobody is cut short: it is stopped when it is quiet.
+  if (!isBegin && isTalkedTo(state, observed, nowMs, policy)) return settled;
   // Somebody has asked for a longer time.
   if (!isBegin && timer !== undefined && timer.dueAtMs > edge.atMs) return settled;
   if (isMissed && next !== undefined && next.atMs - nowMs <= APART_MS) return settled;
@@ -475,7 +569,7 @@ function decideSchedule(state: State, observed: Observed, nowMs: number, policy:
     // It was made, and we did not live to say so; or somebody else has made another change since.
     const isMade = scale.desired === intent.after;
     if ((intent.after > 0) === isBegin) {
-      return isMade ? now(...edgeFollowed(state, edge, intent, schedule, nowMs)) : settled;
+      return isMade ? now(...edgeFollowed(state, edge, intent, schedule, nowMs, policy)) : settled;
     }
     // It was made at an edge before this one.
     const changes = { expectedReplicas: intent.after, schedule: { text: known.text, edgeAtMs: known.edgeAtMs } };
@@ -497,10 +591,11 @@ function edgeFollowed(
   { before, after }: Intent,
   schedule: ScheduleView,
   nowMs: number,
+  policy: TargetPolicy,
 ): Effect[] {
   const { rollout, effects } = endedRollout(state, undefined, true, after, nowMs);
   const lateMs = nowMs - edge.atMs > PUNCTUAL_MS ? nowMs - edge.atMs : undefined;
-  const next = upcoming(after, undefined, schedule, nowMs);
+  const next = upcoming(after, undefined, state.stopped?.isHeld === true && after === 0, schedule, nowMs, policy);
   const news: News = after > 0
     ? { kind: "schedule-started", replicas: after, next, lateMs }
     : { kind: "schedule-stopped", next, lateMs };
@@ -510,7 +605,7 @@ function edgeFollowed(
       kind: "remember",
       changes: {
         ...{ expectedReplicas: after, timer: undefined, readySinceMs: undefined, rollout },
-        ...after > 0 ? { startedBy: undefined } : { replicasBeforeStop: before },
+        ...after > 0 ? { startedBy: undefined, ...noLongerHeld(state.stopped) } : { replicasBeforeStop: before },
         schedule: followed(edge, schedule),
       },
     },
@@ -613,8 +708,13 @@ function saidOf({ dueAtMs, roomId, threadId, user }: StopTimer, what: string, ne
 // ── Changes by others ────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Takes somebody else's count as given from now on. Those who have to do with the target are told. */
-function decideForeignChange(state: State, observed: Observed, nowMs: number): Decision | undefined {
-  const { expectedReplicas: before, rollout, rooms = [], startedBy } = state;
+function decideForeignChange(
+  state: State,
+  observed: Observed,
+  nowMs: number,
+  policy: TargetPolicy,
+): Decision | undefined {
+  const { expectedReplicas: before, rollout, rooms = [], startedBy, stopped } = state;
   const { scale: read, shown, failure, isWatched } = observed;
   // Without a watch nobody is told of what is seen by chance (SPEC 3h).
   if (rollout === undefined && before !== undefined && !isWatched) return undefined;
@@ -624,7 +724,7 @@ function decideForeignChange(state: State, observed: Observed, nowMs: number): D
     const isSuspect = shown !== undefined && shown.desired !== before && rollout === undefined;
     if (!isSuspect) return undefined;
     if (failure !== undefined && nowMs < failure.retryAtMs) {
-      return wait(failure.retryAtMs - nowMs, untilDue(state, observed, nowMs));
+      return wait(failure.retryAtMs - nowMs, untilDue(state, observed, nowMs, policy));
     }
     return now({ kind: "read" });
   }
@@ -659,7 +759,7 @@ function decideForeignChange(state: State, observed: Observed, nowMs: number): D
   const changes: TargetState = {
     expectedReplicas: desired,
     rollout: rollout === undefined || isOver ? undefined : { ...rollout, after: desired },
-    ...desired === 0 ? { timer: undefined, readySinceMs: undefined } : {},
+    ...desired === 0 ? { timer: undefined, readySinceMs: undefined } : noLongerHeld(stopped),
   };
   return now(...effects, { kind: "remember", changes });
 }
@@ -673,7 +773,7 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
   const { scale, failure, isWatched, diagnosis, seenReadySinceMs } = observed;
   const afterMs = nowMs - rollout.atMs;
   const leftMs = FOLLOWED_FOR_MS - afterMs;
-  const again = (...ms: number[]) => wait(...ms, untilDue(state, observed, nowMs));
+  const again = (...ms: number[]) => wait(...ms, untilDue(state, observed, nowMs, policy));
   const isDone = rollout.after === 0 || rollout.told === "ready";
   const end = () => now({ kind: "unfollow" }, { kind: "remember", changes: { rollout: undefined } });
   if (failure !== undefined && nowMs < failure.retryAtMs) {
@@ -694,11 +794,13 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
     const unsteadyMs = hasFailed ? STEADY_FOR_MS - (nowMs - (seenReadySinceMs ?? nowMs)) : 0;
     if (unsteadyMs > 0) return again(isWatched ? unsteadyMs : Math.min(unsteadyMs, pollMs));
     const isAlert = rollout.told === "failing" || rollout.unreadableTold === true || afterMs > ALERTS_AFTER_MS;
-    const next = upcoming(scale.desired, timer?.dueAtMs, observed.schedule, nowMs);
+    const next = upcoming(scale.desired, timer, false, observed.schedule, nowMs, policy);
+    const { wokenAtMs } = rollout;
+    const since = wokenAtMs === undefined ? {} : { afterMessageMs: Math.max(0, nowMs - wokenAtMs) };
     return now(
       { kind: "remember", changes: { rollout: { ...rollout, told: "ready" }, readySinceMs: nowMs } },
       {
-        ...{ kind: "update", news: { kind: "ready", afterMs, next }, isLast: false },
+        ...{ kind: "update", news: { kind: "ready", afterMs, ...since, next }, isLast: false },
         ...isAlert ? { alert: { kind: "ready-alert" } } : {},
       },
     );

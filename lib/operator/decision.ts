@@ -9,11 +9,17 @@ import type { Config } from "../config/mod.ts";
 import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
 import type { Cause, Outcome, Refusal } from "./audit.ts";
 import type { ScheduleView } from "./schedule.ts";
-import type { Intent } from "./target_command.ts";
+import type { Intent, TargetCommand } from "./target_command.ts";
 import type { TargetState } from "./target_state.ts";
 
-/** The part of the configuration that decisions rest on. */
-export type TargetPolicy = Pick<Config, "autoStopMs" | "maxCommandAgeMs" | "startReplicas" | "startTimeoutMs">;
+/** The part of the configuration that decisions about a target rest on. */
+export interface TargetPolicy
+  extends Pick<Config, "autoStopMs" | "maxCommandAgeMs" | "startReplicas" | "startTimeoutMs"> {
+  /** User ids of the agents that run in it: messages to them wake it. */
+  readonly agents: readonly string[];
+  /** It is stopped after so long without a message, milliseconds; undefined: not for that, or it has no agent. */
+  readonly idleStopMs: number | undefined;
+}
 
 /** What is to be done at a target: what lasts of it, and the command whose turn it is. */
 export interface State extends TargetState {
@@ -23,8 +29,10 @@ export interface State extends TargetState {
 
 /** A command whose turn it is. */
 export interface PendingCommand {
-  /** Canonical word. */
-  readonly word: "start" | "stop" | "extend" | "status";
+  /** Place of its event in the inbox: smaller is earlier. */
+  readonly seq: number;
+  /** Canonical word; `wake`: it is no command, but a message to the target's agent. */
+  readonly word: TargetCommand["word"];
   /** What was typed. */
   readonly typed: string;
   /** The time that was asked for, milliseconds. */
@@ -37,6 +45,8 @@ export interface PendingCommand {
   readonly threadId?: string;
   /** It has no other target. */
   readonly isOnly: boolean;
+  /** When it came to us, milliseconds since the epoch. */
+  readonly receivedAtMs: number;
   /** When it was sent, as far as the homeserver tells, milliseconds since the epoch. */
   readonly sentAtMs: number;
   /** When its turn came, milliseconds since the epoch. */
@@ -49,6 +59,18 @@ export interface PendingCommand {
 
 /** Whose answer is waited for. */
 export type Party = "Kubernetes API" | "homeserver";
+
+/** When something was last written in the rooms of a target's agents, as far as this run has seen. */
+export interface Life {
+  /** By a user, milliseconds since the epoch. */
+  readonly userAtMs?: number;
+  /** In which room that was. */
+  readonly roomId?: string;
+  /** By an agent, milliseconds since the epoch. */
+  readonly agentAtMs?: number;
+  /** An agent is writing just now. */
+  readonly isAgentTyping?: boolean;
+}
 
 /** What is known of the world in this round. */
 export interface Observed {
@@ -74,6 +96,12 @@ export interface Observed {
   readonly schedule?: ScheduleView | undefined;
   /** Messages that came before the start are still being read: there may be commands among them. */
   readonly isCatchingUp?: boolean;
+  /** When something was last written in the rooms of the target's agents. */
+  readonly life?: Life | undefined;
+  /** In how many rooms both an agent of the target and we are; undefined: nobody has asked for that. */
+  readonly agentRooms?: number | undefined;
+  /** When a message last failed to wake the target, milliseconds since the epoch. */
+  readonly wakeFailedAtMs?: number | undefined;
   /** A call to this party is under way, and the command's time for it passes. */
   readonly waitingFor?: Party | undefined;
 }
@@ -100,7 +128,7 @@ export type Call =
   /** The command's sender, device and room are judged again. */
   | { readonly kind: "authorize" }
   /** Written down, then sent. */
-  | { readonly kind: "scale"; readonly intent: Intent; readonly for: "command" | "timer" | "schedule" };
+  | { readonly kind: "scale"; readonly intent: Intent; readonly for: "command" | "idle" | "timer" | "schedule" };
 
 /** Something that is written down; all of a decision at once. */
 export type Write =
@@ -110,7 +138,8 @@ export type Write =
     readonly kind: "answer";
     readonly outcome: Outcome;
     readonly refusal?: Refusal | undefined;
-    readonly news: News;
+    /** Undefined: nothing is said. */
+    readonly news: News | undefined;
     readonly before?: number | undefined;
     readonly after?: number | undefined;
     readonly followed: boolean;
@@ -137,6 +166,15 @@ export type Write =
     /** Not in rooms where a message that follows the target tells it. */
     readonly notWhereFollowed: boolean;
   }
+  /** A message of its own, that rings no phone: said under a new key, edited under one that was said. */
+  | {
+    readonly kind: "notice";
+    readonly key: string;
+    /** Where it is said; undefined: where the target was last commanded, or its agent is. */
+    readonly roomId?: string;
+    readonly news: News;
+    readonly isLast: boolean;
+  }
   /** Kept account of, also in the cluster. */
   | {
     readonly kind: "record";
@@ -144,6 +182,9 @@ export type Write =
     readonly cause: Cause;
     readonly message: string;
   };
+
+/** What is tried at a target. */
+export type Verb = Exclude<TargetCommand["word"], "wake">;
 
 /** What is said of a target, as values; the sentences are made by `status_messages`. */
 export type News =
@@ -155,9 +196,9 @@ export type News =
   | { readonly kind: "too-old"; readonly typed: string; readonly ageMs: number }
   | { readonly kind: "overtaken"; readonly typed: string; readonly before: number; readonly now: number }
   | { readonly kind: "not-authorized"; readonly refusal: Refusal }
-  | { readonly kind: "failed"; readonly word: PendingCommand["word"]; readonly why: Why }
-  | { readonly kind: "failed-alert"; readonly word: PendingCommand["word"] }
-  | { readonly kind: "unanswered"; readonly word: PendingCommand["word"]; readonly party: Party }
+  | { readonly kind: "failed"; readonly word: Verb; readonly why: Why }
+  | { readonly kind: "failed-alert"; readonly word: Verb }
+  | { readonly kind: "unanswered"; readonly word: Verb; readonly party: Party }
   | {
     readonly kind: "status";
     readonly scale: Scale;
@@ -168,7 +209,13 @@ export type News =
   }
   | { readonly kind: "starting"; readonly scale: Scale; readonly problems: readonly Problem[] }
   | { readonly kind: "partly-ready"; readonly scale: Scale }
-  | { readonly kind: "ready"; readonly afterMs: number; readonly next: Upcoming | undefined }
+  | {
+    readonly kind: "ready";
+    readonly afterMs: number;
+    /** Since the message was sent that has woken it. */
+    readonly afterMessageMs?: number;
+    readonly next: Upcoming | undefined;
+  }
   | { readonly kind: "ready-alert" }
   | {
     readonly kind: "not-ready";
@@ -193,6 +240,13 @@ export type News =
     readonly now: number;
     readonly manager: string | undefined;
   }
+  /** A message to its agent turns it on. */
+  | { readonly kind: "waking" }
+  /** A message to its agent doesn't, because of a stop. */
+  | { readonly kind: "kept-off" }
+  | { readonly kind: "falling-asleep"; readonly quietForMs: number; readonly leftMs: number }
+  | { readonly kind: "stays-awake" }
+  | { readonly kind: "fell-asleep"; readonly idleStopMs: number }
   | { readonly kind: "timer-ending"; readonly leftMs: number }
   | { readonly kind: "timer-stopped"; readonly lateMs: number | undefined }
   | {

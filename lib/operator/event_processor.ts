@@ -23,7 +23,9 @@ import {
   unknownCommand,
   untrusted,
 } from "../commands/mod.ts";
+import type { Agent } from "../config/mod.ts";
 import { isFatal, placeOf } from "../errors.ts";
+import type { Agents, Around } from "./agents.ts";
 import type { Audit, Outcome, Refusal } from "./audit.ts";
 import type { Authorization, Authorizer } from "./authorizer.ts";
 import { ageOf, type Message, messageOf } from "./message.ts";
@@ -37,12 +39,15 @@ import type { TargetWorkers } from "./target_workers.ts";
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
 const MINUTE_MS = 60_000;
+const DAY_MS = 24 * 60 * MINUTE_MS;
 /** After so long without an answer to /keys/query, only this sender's events wait. */
 const HOLDS_ROOM_FOR_MS = 30_000;
 /** So long a status waits for the commands before it (SPEC 3f). */
 const STATUS_WAITS_MS = 30_000;
 /** A command that isn't answered so long after its receipt is acknowledged (SPEC 3c). */
 const ACKNOWLEDGED_AFTER_MS = 150;
+/** A room is told so often at most why something could not be read, or was not trusted (SPEC 4h). */
+const HINT_EVERY_MS = 10 * MINUTE_MS;
 /** A key often comes a little later than its message: nobody is told before. */
 const KEY_GRACE_MS = 5_000;
 /** An event is tried again so often after failures that the code does not know. */
@@ -56,13 +61,14 @@ type Next = TargetCommand | "settled" | "waits-for-key";
 
 /** What an event processor uses. */
 export interface EventProcessorOptions {
-  readonly chat: Pick<Chat, "names" | "room" | "self">;
+  readonly chat: Pick<Chat, "names" | "room" | "self" | "senderOf">;
   readonly journal: Pick<
     Journal,
     "arrived" | "awaitingKey" | "claim" | "isOurs" | "transaction" | "undecryptable" | "unsettled"
   >;
   readonly authorizer: Authorizer;
-  readonly targets: Pick<TargetWorkers, "acknowledge" | "submit">;
+  readonly agents: Agents;
+  readonly targets: Pick<TargetWorkers, "acknowledge" | "isAsleep" | "submit">;
   readonly sendQueue: SendQueue;
   readonly audit: Audit;
   readonly clock: Clock;
@@ -70,10 +76,15 @@ export interface EventProcessorOptions {
   readonly retrier: Retrier;
   /** Ends it. */
   readonly stop: AbortSignal;
-  readonly config: Pick<OperatorConfig, "allowedRooms" | "allowedUsers" | "echo" | "maxCommandAgeMs" | "schedule"> & {
-    /** Of the targets, the default one first. */
-    readonly aliases: readonly string[];
-  };
+  readonly config:
+    & Pick<
+      OperatorConfig,
+      "agents" | "allowedRooms" | "allowedUsers" | "echo" | "idleStopMs" | "maxCommandAgeMs" | "schedule"
+    >
+    & {
+      /** Of the targets, the default one first. */
+      readonly aliases: readonly string[];
+    };
 }
 
 /** A command that is being carried out. */
@@ -189,7 +200,7 @@ export class EventProcessor {
   #acknowledgeLater(command: TargetCommand): void {
     const { targets, queue, clock, stop, config } = this.#options;
     const { seq, receivedAtMs } = command.inbox;
-    if (config.echo !== "message") return;
+    if (config.echo !== "message" || command.word === "wake") return;
     queue.run(`acknowledge ${seq}`, async () => {
       await clock.sleep(Math.max(0, receivedAtMs + ACKNOWLEDGED_AFTER_MS - clock.now()), stop);
       if (this.#inHand.has(seq)) targets.acknowledge(command);
@@ -215,17 +226,41 @@ export class EventProcessor {
   async #authorize({ inbox, progress }: Entry, signal: AbortSignal): Promise<Next> {
     this.#awaitingKey.delete(inbox.seq);
     const authorization = await this.#options.authorizer.authorize(inbox, signal);
-    return authorization.kind === "undecryptable"
-      ? this.#undecryptable(inbox, authorization, progress.state === "new")
-      : this.#options.journal.transaction(() => this.#decide(inbox, authorization));
+    if (authorization.kind === "undecryptable") {
+      return this.#undecryptable(inbox, authorization, progress.state === "new");
+    }
+    const message = messageOf(inbox, authorization.payload);
+    const repliedUser = await this.#repliedUser(inbox, message, authorization.room, signal);
+    return this.#options.journal.transaction(() => this.#decide(inbox, authorization, message, repliedUser));
+  }
+
+  /** Who wrote what a message replies to, where that may be an agent: asked of the homeserver if nothing else tells. */
+  async #repliedUser(
+    { roomId, sender }: InboxEvent,
+    message: Message | undefined,
+    room: RoomFacts | undefined,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const { agents, chat } = this.#options;
+    if (message?.repliedTo === undefined || room === undefined || agents.in(room).length === 0) return undefined;
+    const { eventIds: [eventId, ...others], quotedUser } = message.repliedTo;
+    if (quotedUser !== undefined || eventId === undefined || others.length > 0) return quotedUser;
+    if (this.#isOurs(message.repliedTo)) return chat.self;
+    const isNamed = agents.named(message, { room, sender, repliedUser: undefined }).length > 0;
+    return isNamed ? undefined : await chat.senderOf(roomId, eventId, signal);
   }
 
   #undecryptable(inbox: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): Next {
-    const { chat, journal, config, clock, audit, queue, sendQueue, stop } = this.#options;
+    const { chat, journal, config, clock, audit, agents, targets, queue, sendQueue, stop } = this.#options;
     if (why.kind === "forged") return this.#refuse(inbox, "mismatched-sender");
-    const isTold = () =>
-      chat.room(inbox.roomId)?.membership === "join" && isRoomAllowed(inbox.roomId, config.allowedRooms) &&
-      this.#isDue("undecryptable", inbox);
+    const isTold = () => {
+      const room = chat.room(inbox.roomId);
+      if (room?.membership !== "join" || !isRoomAllowed(inbox.roomId, config.allowedRooms)) return false;
+      // Where agents are awake it was probably said to them, and they have read it.
+      const present = agents.in(room);
+      const isTheirs = present.length > 0 && !present.some(({ alias }) => targets.isAsleep(alias));
+      return this.#isDue("undecryptable", inbox, isTheirs ? DAY_MS : HINT_EVERY_MS);
+    };
     const hint = replyTo(inbox, "hint", undecryptable(why.kind === "withheld" ? why.code : undefined));
     if (why.kind === "broken") return this.#refuse(inbox, "unreadable", isTold() ? [hint] : []);
 
@@ -240,43 +275,90 @@ export class EventProcessor {
     return "waits-for-key";
   }
 
-  #decide(inbox: InboxEvent, authorization: Readable): Next {
-    const { chat, clock, journal, config, sendQueue } = this.#options;
+  #decide(
+    inbox: InboxEvent,
+    authorization: Readable,
+    message: Message | undefined,
+    repliedUser: string | undefined,
+  ): Next {
+    const { chat, clock, journal, config, agents, sendQueue } = this.#options;
     const { room, payload, verdict } = authorization;
-    const message = messageOf(inbox, payload, chat.self);
     // Whatever is refused is used up, too: the server could send it again once it would be trusted. Under a forged
     // sender it is not this sender's to use up.
     const isForged = payload.kind === "decrypted" && payload.senderFacts.mismatchedSender;
     if (payload.kind === "decrypted" && !isForged && !journal.claim(inbox.seq, payload.ciphertext)) {
       return this.#refuse(inbox, "repeat");
     }
-    if (message === undefined) return this.#settle(inbox, "no-text");
+    const isWithAgent = agents.in(room).length > 0;
+    if (message === undefined || (!message.isText && !isWithAgent)) return this.#settle(inbox, "no-text");
 
-    const parsed = parse(message.text, chat.names, config.aliases);
+    const parsed = parse(message.isText ? message.text : "", chat.names, config.aliases);
     const ageMs = ageOf(inbox, clock.now());
     const isOld = ageMs > config.maxCommandAgeMs;
-    const isAddressed = message.mentionsUs || (parsed.kind === "unknown" && parsed.addressed) ||
-      (room !== undefined && isPrivate(room, inbox.sender, chat.self));
+    const isReplyToUs = message.repliedTo !== undefined && this.#isOurs(message.repliedTo);
+    const mentionsUs = message.mentions.includes(chat.self) || parsed.addressed;
+    if (room !== undefined && isWithAgent) {
+      const around: Around = { room, sender: inbox.sender, repliedUser };
+      const isNamed = agents.named(message, around).length > 0;
+      const isCommand = parsed.kind === "command";
+      if (!(mentionsUs || isReplyToUs) || (isNamed && !isCommand)) {
+        // Without the agent's name a command's word may have been meant for us.
+        const isIgnored = isOld || message.isEdit || (isCommand && !isNamed);
+        return this.#toAgents(inbox, authorization, isIgnored ? [] : agents.addressed(message, around));
+      }
+    }
+    const isAddressed = isWithAgent
+      ? mentionsUs || isReplyToUs
+      : mentionsUs || (room !== undefined && isPrivate(room, inbox.sender, chat.self));
     const isAnswered = !isOld && (isAddressed || parsed.kind === "command");
     if (!verdict.trusted) {
       if (verdict.reason === "room-not-allowed" && isAnswered) {
         sendQueue.say(aboutRoom(inbox.roomId, inbox.roomId, roomNotAllowed()));
       }
-      const { explanation } = verdict;
-      const isTold = isAnswered && explanation !== undefined && this.#isDue(explanation, inbox);
-      return this.#refuse(inbox, verdict.reason, isTold ? [this.#explain(inbox, authorization, explanation)] : []);
+      return this.#distrust(inbox, authorization, verdict, isAnswered);
     }
     if (message.isEdit) {
       return parsed.kind === "command" ? this.#refuse(inbox, "edit") : this.#settle(inbox, "edit");
     }
-    if (message.repliedTo !== undefined && !this.#isOurs(message.repliedTo)) {
+    if (message.repliedTo !== undefined && !isReplyToUs) {
       if (parsed.kind === "unknown") return this.#settle(inbox, "reply");
       return this.#refuse(inbox, "reply", isOld ? [] : [replyTo(inbox, "answer", replyIsNoCommand(parsed.text))]);
     }
     if (parsed.kind === "command") return this.#command(inbox, parsed, isOld ? ageMs : undefined);
     const { misuse } = parsed;
+    // Where an agent is, what we don't know may be a word that it knows.
+    const isTold = isAnswered && (misuse !== undefined || !isWithAgent);
     const words = misuse === undefined ? unknownCommand(parsed.text) : misused(misuse, config.aliases);
-    return this.#settle(inbox, "no-command", isAnswered ? [replyTo(inbox, "answer", words)] : []);
+    return this.#settle(inbox, "no-command", isTold ? [replyTo(inbox, "answer", words)] : []);
+  }
+
+  /**
+   * What is said to an agent wakes it, or nothing. We are silent, unless it sleeps, and the message would have woken it
+   * if it were certain whose it is.
+   */
+  #toAgents(inbox: InboxEvent, authorization: Readable, called: readonly Agent[]): Next {
+    const { verdict, payload } = authorization;
+    const aliases = [...new Set(called.map(({ alias }) => alias))];
+    if (!verdict.trusted) {
+      const isMissed = aliases.some((alias) => this.#options.targets.isAsleep(alias));
+      return this.#distrust(inbox, authorization, verdict, isMissed);
+    }
+    if (aliases.length === 0 || payload.kind !== "decrypted") return this.#settle(inbox, "not-for-us");
+    return {
+      ...{ inbox, word: "wake", typed: "", durationMs: undefined },
+      steps: new Map(aliases.map((target) => [target, { target }])),
+    };
+  }
+
+  #distrust(
+    inbox: InboxEvent,
+    authorization: Readable,
+    { reason, explanation }: Extract<Readable["verdict"], { trusted: false }>,
+    isAnswered: boolean,
+  ): "settled" {
+    const everyMs = explanation === "not-encrypted" ? 60 * MINUTE_MS : HINT_EVERY_MS;
+    const isTold = isAnswered && explanation !== undefined && this.#isDue(explanation, inbox, everyMs);
+    return this.#refuse(inbox, reason, isTold ? [this.#explain(inbox, authorization, explanation)] : []);
   }
 
   /** It replies to what we have said, as far as the reader can tell; nothing of trust hangs on that. */
@@ -286,7 +368,8 @@ export class EventProcessor {
   }
 
   #command(inbox: InboxEvent, command: Command, tooOldMs: number | undefined): Next {
-    const { config: { aliases, schedule, echo: form }, sendQueue } = this.#options;
+    const { config, sendQueue } = this.#options;
+    const { aliases, echo: form } = config;
     const { word, text: typed, durationMs } = command;
     // Names the command itself.
     if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
@@ -294,7 +377,7 @@ export class EventProcessor {
       sendQueue.say({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
     }
     if (word === "help") {
-      const text = help(aliases, schedule);
+      const text = help(aliases, config);
       return this.#answer(inbox, command, "done", form === "message" ? answering(typed, text) : text);
     }
     const steps = new Map(targetsOf(command, aliases).map((target) => [target, { target }]));
@@ -329,7 +412,8 @@ export class EventProcessor {
         if (!deadline.expired) throw error;
       }
       stop.throwIfAborted();
-      const underWay = before.filter((each) => this.#underWay.get(roomId)?.has(each)).map(({ typed }) => typed);
+      const underWay = before.filter((each) => this.#underWay.get(roomId)?.has(each) && each.typed !== "")
+        .map(({ typed }) => typed);
       this.#submit({ ...command, underWay });
     });
   }
@@ -359,9 +443,8 @@ export class EventProcessor {
   }
 
   /** How often a room is told the same thing, at most (SPEC 4c, 4h). */
-  #isDue(what: string, { roomId }: InboxEvent): boolean {
+  #isDue(what: string, { roomId }: InboxEvent, everyMs: number): boolean {
     const nowMs = this.#options.clock.now();
-    const everyMs = (what === "not-encrypted" ? 60 : 10) * MINUTE_MS;
     const key = `${what} ${roomId}`;
     if (nowMs - (this.#toldAtMs.get(key) ?? -Infinity) < everyMs) return false;
     this.#toldAtMs.set(key, nowMs);

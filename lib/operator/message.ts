@@ -5,19 +5,23 @@
  */
 
 import type { Readable } from "../authorization/mod.ts";
-import { type Json, list, object, text } from "../json.ts";
+import { type Json, object, text, texts } from "../json.ts";
 import type { InboxEvent } from "../session/mod.ts";
 
-/** A text message. */
+/** What a person has said. */
 export interface Message {
-  /** Its body, without the quotation of what it replies to; of an edit, the new one. */
+  /** Its body, without the quotation of what it replies to; of an edit, the new one. Of a file, its name. */
   readonly text: string;
+  /** The same as HTML, if it came so; also without the quotation. */
+  readonly html: string | undefined;
+  /** It is `m.text`: only that can be a command. */
+  readonly isText: boolean;
   /** It replaces another message. */
   readonly isEdit: boolean;
   /** What it replies to; undefined for a message that is no reply. */
   readonly repliedTo: RepliedTo | undefined;
-  /** It mentions the operator (`m.mentions`). */
-  readonly mentionsUs: boolean;
+  /** User ids whose attention is wanted (`m.mentions`). */
+  readonly mentions: readonly string[];
 }
 
 /** The message that another one replies to. */
@@ -28,42 +32,55 @@ export interface RepliedTo {
   readonly quotedUser: string | undefined;
 }
 
+/** What people say: texts, pictures, voice messages. Notices are what programs say. */
+const SAID = ["m.text", "m.emote", "m.image", "m.audio", "m.video", "m.file", "m.location"];
+
 /**
- * Reads a text message (Matrix spec v1.16, client-server API, 11.2.1). Relations count inside and outside of the
- * ciphertext: some clients put them outside only, and a server can add them there.
+ * Reads a message (Matrix spec v1.16, client-server API, 11.2.1). Relations count inside and outside of the ciphertext:
+ * some clients put them outside only, and a server can add them there.
  *
- * @param self our user id
- * @returns undefined for everything that is not `m.text`
+ * @returns undefined for everything that nobody has said
  */
-export function messageOf({ event }: InboxEvent, payload: Readable, self: string): Message | undefined {
+export function messageOf({ event }: InboxEvent, payload: Readable): Message | undefined {
   const { type, content } = payload;
+  const kind = text(content["msgtype"]) ?? "";
   const body = text(content["body"]);
-  if (type !== "m.room.message" || content["msgtype"] !== "m.text" || body === undefined) return undefined;
+  if (type !== "m.room.message" || !SAID.includes(kind) || body === undefined) return undefined;
 
   const contents = [content, object(event["content"])];
   const relations = [
     ...contents.map((each) => object(each["m.relates_to"])),
     ...payload.kind === "decrypted" ? [object(payload.outerRelation)] : [],
   ];
-  const mentionsUs = list(object(content["m.mentions"])["user_ids"]).includes(self);
+  const said = {
+    text: body,
+    html: text(content["formatted_body"])?.replace(/<mx-reply>.*?<\/mx-reply>/gs, ""),
+    isText: kind === "m.text",
+    isEdit: false,
+    repliedTo: undefined,
+    mentions: texts(object(content["m.mentions"])["user_ids"]),
+  };
   if (
     contents.some((each) => "m.new_content" in each) ||
     relations.some((relation) => relation["rel_type"] === "m.replace")
   ) {
     const replaced = text(object(content["m.new_content"])["body"]);
-    return { text: replaced ?? body, isEdit: true, repliedTo: undefined, mentionsUs };
+    return { ...said, text: replaced ?? body, isEdit: true };
   }
   const eventIds = [...new Set(relations.flatMap(repliesTo))];
-  if (eventIds.length === 0) return { text: body, isEdit: false, repliedTo: undefined, mentionsUs };
+  if (eventIds.length === 0) return said;
   const { rest, quotedUser } = withoutQuotation(body);
-  return { text: rest, isEdit: false, repliedTo: { eventIds, quotedUser }, mentionsUs };
+  return { ...said, text: rest, repliedTo: { eventIds, quotedUser } };
 }
 
 /**
  * Age of an event, milliseconds: the server's own at receipt and the time since; without that, by the sender's clock.
  * Neither is proof, as the homeserver tells both.
  */
-export function ageOf({ ageMs, receivedAtMs, event }: InboxEvent, nowMs: number): number {
+export function ageOf(
+  { ageMs, receivedAtMs, event }: Pick<InboxEvent, "ageMs" | "event" | "receivedAtMs">,
+  nowMs: number,
+): number {
   if (ageMs !== undefined) return Math.max(0, ageMs) + Math.max(0, nowMs - receivedAtMs);
   const sentAtMs = event["origin_server_ts"];
   return Math.max(0, nowMs - (typeof sentAtMs === "number" ? sentAtMs : receivedAtMs));

@@ -11,7 +11,10 @@ export type * from "./ports.ts";
 export type { NewBackoff } from "./retrier.ts";
 export type { Intent, StepEnd, StoredCommand, TargetStep } from "./target_command.ts";
 export type {
+  ChatStop,
   FollowedSchedule,
+  Idle,
+  IdleWarning,
   Rollout,
   StatusLine,
   StatusMessage,

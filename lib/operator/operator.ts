@@ -9,12 +9,13 @@ import { getLogger } from "@logtape/logtape";
 import { type Clock, KeyedQueue } from "../async.ts";
 import type { Pins } from "../authorization/mod.ts";
 import { ConfigError, isFatal } from "../errors.ts";
+import { Agents } from "./agents.ts";
 import { Audit, type Observer } from "./audit.ts";
 import { EventProcessor } from "./event_processor.ts";
 import { Authorizer } from "./authorizer.ts";
 import { Memberships } from "./memberships.ts";
 import type { Chat, Journal, OperatorConfig, Rollouts, Scaler } from "./ports.ts";
-import type { Listener, RefusedEvent } from "../session/mod.ts";
+import type { AgentRoomActivity, Listener, RefusedEvent } from "../session/mod.ts";
 import type { TargetDocumentStore } from "./target_state.ts";
 import { type NewBackoff, Retrier } from "./retrier.ts";
 import { SendQueue } from "./send_queue.ts";
@@ -80,6 +81,7 @@ export class Operator implements Listener, AsyncDisposable {
     const queue = this.#queue = new KeyedQueue(stop, (error) => this.#failed(error));
     const retrier = this.#retrier = new Retrier(options.newBackoff, clock, observer);
     const audit = this.#audit = new Audit(observer, options.rollouts, queue, stop);
+    const agents = new Agents(config.agents, chat);
     const authorizer = this.#authorizer = new Authorizer(chat, pins, clock, config);
     const { allowedUsers } = config;
     this.#allowedUsers = allowedUsers;
@@ -87,6 +89,7 @@ export class Operator implements Listener, AsyncDisposable {
     const sendQueue = this.#sendQueue = new SendQueue({ chat, journal, clock, queue, retrier, stop, abandon });
     const targets = this.#targets = new TargetWorkers({
       ...options,
+      agents,
       authorizer,
       sendQueue,
       audit,
@@ -95,7 +98,7 @@ export class Operator implements Listener, AsyncDisposable {
       abandon,
     });
     this.#events = new EventProcessor({
-      ...{ chat, journal, authorizer, targets, sendQueue, audit, clock, queue, retrier, stop },
+      ...{ chat, journal, authorizer, agents, targets, sendQueue, audit, clock, queue, retrier, stop },
       config: { ...config, aliases: config.targets.map(({ alias }) => alias) },
     });
   }
@@ -139,6 +142,11 @@ export class Operator implements Listener, AsyncDisposable {
   /** A message of a stranger has come, and was not taken in. */
   refused(event: RefusedEvent): void {
     this.#audit.refused(event, "stranger");
+  }
+
+  /** Something was written in rooms where agents are; also before we run. */
+  agentRoomsActive(activity: AgentRoomActivity): void {
+    this.#targets.agentRoomsActive(activity);
   }
 
   /** A key came for a Megolm session whose messages could not be read. */

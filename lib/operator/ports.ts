@@ -13,8 +13,10 @@ import type { StoredCommand } from "./target_command.ts";
 export interface OperatorConfig extends
   Pick<
     Config,
+    | "agents"
     | "autoStopMs"
     | "echo"
+    | "idleStopMs"
     | "maxCommandAgeMs"
     | "requireEncryption"
     | "schedule"
@@ -55,6 +57,13 @@ export interface Chat {
 
   /** The room as it stands now; undefined if never heard of. */
   room(roomId: string): RoomFacts | undefined;
+
+  /**
+   * Who sent an event, as the homeserver says; undefined if it doesn't tell.
+   *
+   * @throws TransientError
+   */
+  senderOf(roomId: string, eventId: string, signal: AbortSignal): Promise<string | undefined>;
 
   /** Rooms that we have joined. */
   joinedRooms(): readonly string[];

@@ -8,6 +8,7 @@
 import * as words from "../commands/mod.ts";
 import type { Text } from "../commands/mod.ts";
 import type { Answer } from "../session/mod.ts";
+import type { Agents } from "./agents.ts";
 import type { Chat, Journal } from "./ports.ts";
 import type { Target } from "../config/mod.ts";
 import type { News, Write } from "./decision.ts";
@@ -19,6 +20,8 @@ import type { StatusLine, StatusMessage, TargetStates } from "./target_state.ts"
 export interface StatusMessagesOptions {
   /** Tells who is in a room. */
   readonly chat: Pick<Chat, "room">;
+  /** Where agents are. */
+  readonly agents: Agents;
   /** Holds what is to be sent. */
   readonly journal: Pick<Journal, "begin" | "say" | "settle">;
   /** Remembers the messages. */
@@ -38,8 +41,9 @@ export class StatusMessages {
   }
 
   /** The sentence that says it. */
-  sentence(target: Target, news: News): Required<Text> {
-    return sentence(target.alias, news, this.#options.targets.length > 1);
+  sentence({ alias }: Target, news: News): Required<Text> {
+    const { agents, targets } = this.#options;
+    return sentence(alias, news, { isOneOfSeveral: targets.length > 1, agents: agents.of(alias) });
   }
 
   /** Has a command's message show that the command was seen, if it doesn't say anything yet. */
@@ -83,13 +87,16 @@ export class StatusMessages {
     const ends = [...steps.values()].map(({ end }) => end);
     const message = this.#messageOf(command);
     const isOver = !ends.includes(undefined);
+    const lines = linesOf(command, message);
     if (isOver) {
       const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
-      const answer = answerOf({ ...message, lines: linesOf(command, message) }, command.underWay);
-      journal.settle(inbox.seq, [...outcomes].join("+"), [answer]);
+      const answer = answerOf({ ...message, lines }, command.underWay);
+      const isSilent = lines.length === 0 && !message.answered;
+      journal.settle(inbox.seq, [...outcomes].join("+"), isSilent ? [] : [answer]);
+      if (isSilent) return;
     } else if (word !== "status") journal.begin(inbox.seq, storedCommand(command));
     const told = alert === undefined ? message : this.#mention(message, [inbox.sender], alert.target, alert.news);
-    if (isOver) states.setMessage(answered({ ...told, lines: linesOf(command, message) }));
+    if (isOver) states.setMessage(answered({ ...told, lines }));
     else if (told !== message) states.setMessage(told);
   }
 
@@ -105,7 +112,8 @@ export class StatusMessages {
     for (const message of states.following(workload)) {
       const lines = withLine(message.lines, line);
       const changed = message.answered ? this.#say({ ...message, lines }) : { ...message, lines };
-      states.setMessage(alert === undefined ? changed : this.#mention(changed, changed.users, target, alert));
+      const isTold = alert === undefined || (alert.kind === "ready-alert" && message.isToAgent === true);
+      states.setMessage(isTold ? changed : this.#mention(changed, changed.users, target, alert));
     }
   }
 
@@ -139,19 +147,36 @@ export class StatusMessages {
     }
   }
 
-  #messageOf({ inbox, typed }: TargetCommand): StatusMessage {
+  /** Says something of a target's own accord, or edits what was said under the same key. */
+  notice(target: Target, { key, roomId, news, isLast }: Extract<Write, { kind: "notice" }>): void {
+    const { chat, agents, states } = this.#options;
+    const workload = workloadKey(target);
+    const eventId = `${target.alias} ${key}`;
+    const places = [roomId, ...states.of(workload).rooms ?? [], ...agents.roomsOf(target.alias)];
+    const place = places.find((room) => room !== undefined && chat.room(room)?.membership === "join");
+    const message = states.notice(eventId) ?? (place === undefined ? undefined : blank(eventId, place, []));
+    // It was told nowhere, so there is nothing to add to.
+    if (message === undefined) return;
+    const lines = [{ workload, text: this.sentence(target, news), state: isLast ? "final" : "waiting" } as const];
+    states.setMessage(this.#say({ ...message, isNotice: true, lines }));
+  }
+
+  #messageOf({ inbox, typed, word }: TargetCommand): StatusMessage {
     const { states, isEchoed } = this.#options;
     const { roomId, eventId, sender } = inbox;
-    const blank = { users: [sender], lines: [], answered: false, edits: 0, alerts: 0 };
-    return states.message(roomId, eventId) ??
-      { eventId, roomId, ...inThread(threadOf(inbox)), ...isEchoed ? { echo: typed } : {}, ...blank };
+    const isToAgent = word === "wake";
+    return states.message(roomId, eventId) ?? {
+      ...blank(eventId, roomId, [sender]),
+      ...inThread(threadOf(inbox)),
+      ...isToAgent ? { isToAgent } : isEchoed ? { echo: typed } : {},
+    };
   }
 
   /** Queues what a message says: the answer, or an edit of it. */
   #say(message: StatusMessage, command?: TargetCommand): StatusMessage {
     // What is over at other targets of a command that isn't over is not among its lines yet.
     const ended = [...command?.steps.values() ?? []].flatMap(({ target, workload = target, end }): StatusLine[] =>
-      end === undefined || message.lines.some((line) => line.workload === workload)
+      end?.text === undefined || message.lines.some((line) => line.workload === workload)
         ? []
         : [{ workload, text: end.text, state: "final" }]
     );
@@ -176,6 +201,11 @@ export class StatusMessages {
   }
 }
 
+/** A message that says nothing yet. */
+function blank(eventId: string, roomId: string, users: readonly string[]): StatusMessage {
+  return { eventId, roomId, users, lines: [], answered: false, edits: 0, alerts: 0 };
+}
+
 /** A message whose answer, or a further edit of it, has been queued. */
 function answered(message: StatusMessage): StatusMessage {
   return { ...message, answered: true, edits: message.edits + (message.answered ? 1 : 0) };
@@ -185,7 +215,7 @@ function answered(message: StatusMessage): StatusMessage {
 function linesOf({ steps }: TargetCommand, message: StatusMessage): StatusLine[] {
   return [...steps.values()].flatMap(({ target, workload = target, end }): StatusLine[] => {
     const told = message.lines.find((line) => line.workload === workload && line.state !== "waiting");
-    return told !== undefined ? [told] : end === undefined ? [] : [{ workload, text: end.text, state: "final" }];
+    return told !== undefined ? [told] : end?.text === undefined ? [] : [{ workload, text: end.text, state: "final" }];
   });
 }
 
@@ -196,7 +226,7 @@ function withLine(lines: readonly StatusLine[], line: StatusLine): StatusLine[] 
 
 /** A message as it is sent: at first the answer, then edits of it. Nothing is said twice in one. */
 function answerOf(
-  { roomId, eventId, threadId, echo, lines, answered, edits }: StatusMessage,
+  { roomId, eventId, threadId, echo, lines, answered, edits, isNotice = false }: StatusMessage,
   underWay: readonly string[] = [],
 ): Answer {
   const first = echo === undefined ? [] : [words.echo(echo)];
@@ -208,12 +238,19 @@ function answerOf(
   const texts = [...new Map(said.map((text) => [text.plain, text])).values()];
   return {
     ...answered ? { kind: "edit", sequence: edits } : { kind: "answer", sequence: 0 },
-    ...{ roomId, eventId, form: "notice", text: words.lines(texts), reply: true, ...inThread(threadId) },
+    ...{ roomId, eventId, form: "notice", text: words.lines(texts), reply: !isNotice, ...inThread(threadId) },
   };
 }
 
-/** @param isOneOfSeveral there are other targets, so that commands have to name it */
-function sentence(alias: string, news: News, isOneOfSeveral: boolean): Required<Text> {
+/** What is told of a target, whatever the news. */
+interface Sentenced {
+  /** There are other targets, so that commands have to name it. */
+  readonly isOneOfSeveral: boolean;
+  /** User ids of the agents in it. */
+  readonly agents: readonly string[];
+}
+
+function sentence(alias: string, news: News, { isOneOfSeveral, agents }: Sentenced): Required<Text> {
   switch (news.kind) {
     case "switched-on":
       return words.switchedOn(alias, news.replicas, news.next);
@@ -265,6 +302,16 @@ function sentence(alias: string, news: News, isOneOfSeveral: boolean): Required<
       return words.undone(alias, news, news.afterMs);
     case "scaled-by-others":
       return words.changedByOthers(alias, news);
+    case "waking":
+      return words.waking(alias);
+    case "kept-off":
+      return words.keptOff(alias);
+    case "falling-asleep":
+      return words.fallingAsleep(alias, news);
+    case "stays-awake":
+      return words.staysAwake(alias);
+    case "fell-asleep":
+      return words.fellAsleep(alias, news.idleStopMs, agents);
     case "timer-ending":
       return words.nearlyOver(alias, news.leftMs, isOneOfSeveral);
     case "timer-stopped":

@@ -8,13 +8,13 @@ import type { Text } from "../commands/mod.ts";
 import type { InboxEvent } from "../session/mod.ts";
 import type { Target } from "../config/mod.ts";
 
-/** A trusted command that is to be carried out at its targets. */
+/** A trusted command that is to be carried out at its targets, or a message to their agents, which is to wake them. */
 export interface TargetCommand {
   /** The event that it came in. */
   readonly inbox: InboxEvent;
-  /** Canonical word. */
-  readonly word: "start" | "stop" | "extend" | "status";
-  /** What was typed. */
+  /** Canonical word; `wake` is typed by nobody. */
+  readonly word: "start" | "stop" | "extend" | "status" | "wake";
+  /** What was typed; of a message to agents, nothing. */
   readonly typed: string;
   /** The time that was asked for, milliseconds. */
   readonly durationMs: number | undefined;
@@ -40,8 +40,8 @@ export interface TargetStep {
 export interface StepEnd {
   /** A word for the log and for counting, such as `done`. */
   readonly outcome: string;
-  /** What is said. */
-  readonly text: Required<Text>;
+  /** What is said; undefined: nothing. */
+  readonly text?: Required<Text>;
   /** Replicas before; undefined if they were not read. */
   readonly before?: number;
   /** Replicas wanted afterwards; undefined if that is not known. */
@@ -84,12 +84,14 @@ export function storedCommand({ word: command, typed, durationMs, steps }: Targe
   return { command, typed, durationMs, parts: [...steps.values()] };
 }
 
+const words = ["start", "stop", "extend", "status", "wake"] as const satisfies readonly TargetCommand["word"][];
+
 /** A command that was under way when the operator was interrupted: what it was about to do may have been done or not. */
 export function resumedCommand(
   inbox: InboxEvent,
   { command, typed = command, durationMs, parts }: StoredCommand,
 ): TargetCommand {
-  const word = command === "stop" || command === "extend" || command === "status" ? command : "start";
+  const word = words.find((each) => each === command) ?? "start";
   return {
     inbox,
     word,

@@ -25,8 +25,52 @@ export interface TargetState {
   readonly timer?: StopTimer | undefined;
   /** How far its schedule has been followed. */
   readonly schedule?: FollowedSchedule | undefined;
+  /** The latest stop by chat. */
+  readonly stopped?: ChatStop | undefined;
+  /** Since when it has been quiet, while it is on. */
+  readonly idle?: Idle | undefined;
   /** The latest change of its count by chat, for as long as there may be something to tell of it. */
   readonly rollout?: Rollout | undefined;
+}
+
+/** A stop by chat. */
+export interface ChatStop {
+  /** Place of its event in the inbox: messages before it wake nothing, however late their keys come. */
+  readonly seq: number;
+  /** It holds: messages to the target's agent don't wake it. */
+  readonly isHeld: boolean;
+  /** Somebody who has written to the agent since was told so. */
+  readonly isTold?: boolean;
+}
+
+/** What idleness is counted from. */
+export interface Idle {
+  /** When a user last wrote in its agents' rooms, or it was turned on or found on, milliseconds since the epoch. */
+  readonly userAtMs: number;
+  /** When a user last wrote there, milliseconds since the epoch. */
+  readonly messageAtMs?: number;
+  /** In which room that was; undefined: in none. */
+  readonly roomId?: string;
+  /** When an agent last wrote or typed, milliseconds since the epoch. */
+  readonly agentAtMs?: number;
+  /** The room was told that the target is about to be stopped. */
+  readonly warning?: IdleWarning;
+}
+
+/** The word of warning before a target is stopped because nobody writes. Times are milliseconds since the epoch. */
+export interface IdleWarning {
+  /** When it was told; tells it from others. */
+  readonly saidAtMs: number;
+  /** When it is stopped, unless somebody writes. */
+  readonly stopsAtMs: number;
+  /** Since when it was quiet: whoever writes later has the target stay on. */
+  readonly quietSinceMs: number;
+  /** Room in which it was told; undefined: where the target was last commanded, or its agent is. */
+  readonly roomId?: string;
+  /** The room was told that the target can't be stopped. */
+  readonly failureTold?: boolean;
+  /** The stop that has been begun. */
+  readonly intent?: Intent;
 }
 
 /** When a target stops automatically. */
@@ -69,6 +113,8 @@ export interface Rollout {
   readonly after: number;
   /** When it was made, milliseconds since the epoch. */
   readonly atMs: number;
+  /** When the message was sent that has woken the target, milliseconds since the epoch; undefined: no message has. */
+  readonly wokenAtMs?: number;
   /** What was told last. */
   readonly told: "nothing" | "partly" | "failing" | "ready";
   /** Problems that were told as certain, each once, by {@linkcode problemKey}. */
@@ -83,7 +129,7 @@ export interface Rollout {
 
 /** The one message that answers a command, and is edited as things change. */
 export interface StatusMessage {
-  /** Event of the command. */
+  /** Event of the command, or what tells the message from others. */
   readonly eventId: string;
   /** Its room. */
   readonly roomId: string;
@@ -91,6 +137,10 @@ export interface StatusMessage {
   readonly threadId?: string;
   /** Who is mentioned when it ends badly or late. */
   readonly users: readonly string[];
+  /** It answers no event. */
+  readonly isNotice?: boolean;
+  /** It answers a message to an agent, which tells by itself that it is ready. */
+  readonly isToAgent?: boolean;
   /** What was typed, where its first line repeats that. */
   readonly echo?: string;
   /** What it says, by workload; nothing yet while it only shows that the command was seen. */
@@ -176,6 +226,11 @@ export class TargetStates {
   /** The message that answers a command. */
   message(roomId: string, eventId: string): StatusMessage | undefined {
     return this.#messages.find((each) => each.roomId === roomId && each.eventId === eventId);
+  }
+
+  /** The message that says something of its own accord, by what tells it from others. */
+  notice(eventId: string): StatusMessage | undefined {
+    return this.#messages.find((each) => each.isNotice === true && each.eventId === eventId);
   }
 
   /** Adds or replaces a message; one in which nothing can change any more is forgotten. */

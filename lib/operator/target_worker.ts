@@ -18,9 +18,10 @@ import {
   PermissionError,
   RejectedError,
 } from "../errors.ts";
+import type { Agents } from "./agents.ts";
 import type { Audit, Observer, Refusal } from "./audit.ts";
 import { COMMAND_TRIED_FOR_MS, decide, isReady, UNANSWERED_TOLD_AFTER_MS } from "./decide.ts";
-import type { Call, Effect, Failure, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
+import type { Call, Effect, Failure, Life, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
 import { ageOf, inThread, threadOf } from "./message.ts";
 import type { Diagnosis, Scale } from "../scaler/mod.ts";
 import type { InboxEvent } from "../session/mod.ts";
@@ -30,7 +31,7 @@ import type { NewBackoff } from "./retrier.ts";
 import { Schedule } from "./schedule.ts";
 import type { StatusMessages } from "./status_messages.ts";
 import { storedCommand, type TargetCommand, workloadKey } from "./target_command.ts";
-import type { TargetStates } from "./target_state.ts";
+import type { TargetState, TargetStates } from "./target_state.ts";
 import { Failures, Turn, waitAfter } from "./target_turn.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
@@ -64,6 +65,8 @@ export interface TargetWorkerOptions {
   readonly authorize: (inbox: InboxEvent, signal: AbortSignal) => Promise<Refusal | undefined>;
   /** Sends what the journal holds unsent. */
   readonly drain: () => void;
+  /** Where agents are. */
+  readonly agents: Agents;
   /** What decisions rest on. */
   readonly policy: TargetPolicy;
   /** When the target is up; empty: it has no schedule. */
@@ -98,6 +101,12 @@ export class TargetWorker {
   #startedAtMs = 0;
   /** Ends the look under way, so that a command needn't wait for it. */
   #look = new AbortController();
+  /** What was written in the rooms of its agents. */
+  #life: Life = {};
+  /** Agents who are typing, by room. */
+  readonly #typing = new Map<string, readonly string[]>();
+  /** When a message last failed to wake it. */
+  #wakeFailedAtMs: number | undefined;
   #isWatched = false;
   /** What the watch has shown since the last look. */
   #shown: Scale | undefined;
@@ -141,6 +150,22 @@ export class TargetWorker {
       this.#wakeup.notify();
     }
     return promise;
+  }
+
+  /** Something was written in the rooms of its agents. */
+  lived({ userAtMs = -Infinity, agentAtMs = -Infinity, roomId }: Life): void {
+    const { userAtMs: userBefore = -Infinity, agentAtMs: agentBefore = -Infinity } = this.#life;
+    if (userAtMs > userBefore) this.#life = { ...this.#life, userAtMs, ...roomId === undefined ? {} : { roomId } };
+    if (agentAtMs > agentBefore) this.#life = { ...this.#life, agentAtMs };
+    this.#wakeup.notify();
+  }
+
+  /** These agents of it are typing now in a room. */
+  typing(roomId: string, agents: readonly string[]): void {
+    const before = this.#typing.get(roomId) ?? [];
+    if (agents.length === 0) this.#typing.delete(roomId);
+    else this.#typing.set(roomId, agents);
+    if (before.length + agents.length > 0) this.lived({ agentAtMs: this.#options.clock.now() });
   }
 
   async #run(): Promise<void> {
@@ -187,7 +212,8 @@ export class TargetWorker {
         error,
       });
       if (turn === undefined) return this.#failures.add("Kubernetes API", undefined, error).retryAtMs - clock.now();
-      const news = { kind: "failed", word: turn.command.word, why: { kind: "internal" } } as const;
+      const { word } = turn.command;
+      const news = { kind: "failed", word: word === "wake" ? "start" : word, why: { kind: "internal" } } as const;
       this.#write([{ kind: "answer", outcome: "failed", news, followed: false }], turn);
       return undefined;
     }
@@ -201,7 +227,7 @@ export class TargetWorker {
     let learnt: Partial<Observed> = { shown, failure: failures.latest };
     let conflicts = 0;
     for (let decisions = 0; decisions < MAX_DECISIONS; decisions += 1) {
-      const observed: Observed = { ...this.#standing(), ...learnt };
+      const observed: Observed = { ...this.#standing(turn), ...learnt };
       const { effects, requeueAfterMs } = decide(this.#state(turn), observed, clock.now(), policy);
       if (effects.length === 0) {
         if (observed.failure !== undefined) return requeueAfterMs;
@@ -230,7 +256,10 @@ export class TargetWorker {
   }
 
   /** What is known without asking anybody. */
-  #standing(): Observed {
+  #standing(turn: Turn | undefined): Observed {
+    const { agents } = this.#options;
+    // It takes a look at all rooms.
+    const agentRooms = turn?.command.word === "status" ? agents.roomsOf(this.#target.alias).length : undefined;
     return {
       isWatched: this.#isWatched,
       seenUnready: this.#seenUnready,
@@ -238,6 +267,9 @@ export class TargetWorker {
       diagnosis: this.#diagnosis,
       schedule: this.#schedule?.at(this.#options.clock.now()),
       isCatchingUp: this.#isCatchingUp(),
+      life: this.#lifeNow(),
+      agentRooms,
+      wakeFailedAtMs: this.#wakeFailedAtMs,
     };
   }
 
@@ -248,16 +280,28 @@ export class TargetWorker {
     return this.#schedule !== undefined && sinceMs < CATCHES_UP_FOR_MS && journal.arrived(0).length > 0;
   }
 
+  /** Nothing is written in the future: what seems so was seen before the clock was set back. */
+  #lifeNow(): Life {
+    const nowMs = this.#options.clock.now();
+    const { userAtMs, agentAtMs } = this.#life;
+    this.#life = {
+      ...this.#life,
+      ...userAtMs === undefined ? {} : { userAtMs: Math.min(nowMs, userAtMs) },
+      ...agentAtMs === undefined ? {} : { agentAtMs: Math.min(nowMs, agentAtMs) },
+    };
+    return { ...this.#life, isAgentTyping: this.#typing.size > 0 };
+  }
+
   #state(turn: Turn | undefined): State {
     const state = this.#options.states.of(this.#workload);
     if (turn === undefined) return state;
     const { command: { inbox, word, typed, durationMs, steps }, takenAtMs, unconfirmed, unansweredTold } = turn;
     const nowMs = this.#options.clock.now();
-    const { sender, roomId } = inbox;
+    const { seq, sender, roomId, receivedAtMs } = inbox;
     return {
       ...state,
       command: {
-        ...{ word, typed, durationMs, sender, roomId, takenAtMs, unconfirmed, unansweredTold },
+        ...{ seq, receivedAtMs, word, typed, durationMs, sender, roomId, takenAtMs, unconfirmed, unansweredTold },
         ...inThread(threadOf(inbox)),
         isOnly: steps.size === 1,
         sentAtMs: nowMs - ageOf(inbox, nowMs),
@@ -327,11 +371,7 @@ export class TargetWorker {
       command.steps.set(this.#workload, { target: alias, workload: this.#workload, intent });
       journal.begin(command.inbox.seq, storedCommand(command));
     } else {
-      const { timer, schedule } = states.of(this.#workload);
-      const changes = call.for === "timer"
-        ? { timer: timer && { ...timer, intent } }
-        : { schedule: schedule && { ...schedule, intent } };
-      this.#write([{ kind: "remember", changes }], undefined);
+      this.#write([{ kind: "remember", changes: begun(states.of(this.#workload), call) }], undefined);
     }
     using scaleDeadline = turn === undefined ? new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock }) : undefined;
     try {
@@ -408,6 +448,8 @@ export class TargetWorker {
         return messages.unfollow(this.#target);
       case "announce":
         return messages.announce(this.#target, write);
+      case "notice":
+        return messages.notice(this.#target, write);
       case "record":
         return;
     }
@@ -420,11 +462,11 @@ export class TargetWorker {
     const { command } = turn;
     const { alias } = this.#target;
     const { outcome, refusal, news, before, after, followed, alert } = write;
-    const text = messages.sentence(this.#target, news);
+    const text = news && messages.sentence(this.#target, news);
     const counts = { ...before === undefined ? {} : { before }, ...after === undefined ? {} : { after } };
-    const end = { outcome: refusal ?? outcome, text, ...counts };
+    const end = { outcome: refusal ?? outcome, ...text === undefined ? {} : { text }, ...counts };
     command.steps.set(this.#workload, { target: alias, workload: this.#workload, end });
-    if (followed) messages.follow(command, this.#target, text);
+    if (followed && text !== undefined) messages.follow(command, this.#target, text);
     messages.settle(command, alert && { target: this.#target, news: alert });
     turn.isOver = true;
   }
@@ -443,12 +485,19 @@ export class TargetWorker {
     const { audit, observer, clock } = this.#options;
     const { alias } = this.#target;
     if (write.kind === "record") audit.changed(this.#target, write.reason, write.cause, write.message);
-    if (write.kind === "update" && write.news.kind === "ready") observer.ready(alias, write.news.afterMs);
+    if (write.kind === "update" && write.news.kind === "ready") {
+      const { afterMs, afterMessageMs } = write.news;
+      observer.ready(alias, afterMs);
+      if (afterMessageMs !== undefined) observer.woken(alias, afterMessageMs);
+    }
     if (write.kind !== "answer" || turn === undefined) return;
-    const { outcome, refusal, before, after } = write;
+    const { outcome, refusal, news, before, after } = write;
     const { inbox, word: command } = turn.command;
+    if (command === "wake" && outcome === "failed" && news !== undefined) this.#wakeFailedAtMs = clock.now();
     // Of several targets the first tells it for all.
     if (refusal !== undefined && !told.includes(refusal)) audit.refused(inbox, refusal);
+    // Of what is said to an agent that is awake no account is kept.
+    if (news === undefined) return;
     audit.commanded(inbox, { command, target: alias, outcome, before, after, ms: clock.now() - turn.takenAtMs });
   }
 
@@ -465,7 +514,7 @@ export class TargetWorker {
       }
       const { waitingFor, failures: { latest: failure } } = turn;
       if (waitingFor === undefined && failure === undefined) return;
-      const observed: Observed = { ...this.#standing(), waitingFor, failure };
+      const observed: Observed = { ...this.#standing(turn), waitingFor, failure };
       this.#write(decide(this.#state(turn), observed, clock.now(), policy).effects.filter(isWrite), turn);
     });
   }
@@ -501,6 +550,14 @@ export class TargetWorker {
       await clock.sleep(waitMs, stop);
     }
   }
+}
+
+/** A change that nobody has commanded, written down where its cause is. */
+function begun({ idle, timer, schedule }: TargetState, call: Extract<Call, { kind: "scale" }>): TargetState {
+  const { intent } = call;
+  if (call.for === "timer") return { timer: timer && { ...timer, intent } };
+  if (call.for === "schedule") return { schedule: schedule && { ...schedule, intent } };
+  return { idle: idle?.warning && { ...idle, warning: { ...idle.warning, intent } } };
 }
 
 function isWrite(effect: Effect): effect is Write {

@@ -5,13 +5,15 @@
  */
 
 import { targetGone } from "../commands/mod.ts";
+import type { Agents } from "./agents.ts";
 import type { Refusal } from "./audit.ts";
 import type { TargetPolicy } from "./decision.ts";
 import type { Authorizer } from "./authorizer.ts";
 import type { Chat, Journal } from "./ports.ts";
-import type { InboxEvent } from "../session/mod.ts";
+import type { AgentRoomActivity, InboxEvent } from "../session/mod.ts";
 import type { Config, Target } from "../config/mod.ts";
 import type { SendQueue } from "./send_queue.ts";
+import { ageOf } from "./message.ts";
 import { StatusMessages } from "./status_messages.ts";
 import { type TargetCommand, type TargetStep, workloadKey } from "./target_command.ts";
 import { type TargetDocumentStore, TargetStates } from "./target_state.ts";
@@ -22,6 +24,8 @@ export interface TargetWorkersOptions
   extends Omit<TargetWorkerOptions, "states" | "messages" | "authorize" | "drain" | "policy" | "upTimes"> {
   /** Tells who is in a room. */
   readonly chat: Pick<Chat, "room">;
+  /** Where agents are. */
+  readonly agents: Agents;
   /** Holds commands and what is to be sent. */
   readonly journal: Pick<Journal, "arrived" | "begin" | "say" | "settle">;
   /** Keeps what lasts of the targets. */
@@ -31,7 +35,7 @@ export interface TargetWorkersOptions
   /** Sends answers. */
   readonly sendQueue: Pick<SendQueue, "drain">;
   /** The configuration's part. */
-  readonly config: TargetPolicy & Pick<Config, "echo" | "schedule" | "targets">;
+  readonly config: Omit<TargetPolicy, "agents"> & Pick<Config, "echo" | "schedule" | "targets">;
 }
 
 /** The workers of all targets. */
@@ -42,13 +46,20 @@ export class TargetWorkers {
   readonly #workers: ReadonlyMap<string, TargetWorker>;
 
   constructor(options: TargetWorkersOptions) {
-    const { chat, journal, targetDocument, authorizer, sendQueue, config } = options;
+    const { chat, agents, journal, targetDocument, authorizer, sendQueue, config } = options;
     const { targets } = config;
     const states = new TargetStates(targetDocument, targets);
-    const messages = new StatusMessages({ chat, journal, states, targets, isEchoed: config.echo === "message" });
-    const each: Omit<TargetWorkerOptions, "upTimes"> = {
+    const messages = new StatusMessages({
+      chat,
+      agents,
+      journal,
+      states,
+      targets,
+      isEchoed: config.echo === "message",
+    });
+    const each: Omit<TargetWorkerOptions, "policy" | "upTimes"> = {
       ...options,
-      ...{ states, messages, policy: config },
+      ...{ states, messages },
       authorize: (inbox, signal) => refusalOf(authorizer, inbox, signal),
       drain: () => sendQueue.drain(),
     };
@@ -56,8 +67,10 @@ export class TargetWorkers {
     this.#states = states;
     this.#messages = messages;
     this.#workers = new Map(targets.map((target) => {
+      const own = agents.of(target.alias);
+      const policy = { ...config, agents: own, idleStopMs: own.length > 0 ? config.idleStopMs : undefined };
       const upTimes = config.schedule.filter(({ alias }) => alias === target.alias);
-      return [workloadKey(target), new TargetWorker(target, { ...each, upTimes })];
+      return [workloadKey(target), new TargetWorker(target, { ...each, policy, upTimes })];
     }));
   }
 
@@ -89,6 +102,35 @@ export class TargetWorkers {
     );
   }
 
+  /** Something was written in rooms where agents are. */
+  agentRoomsActive({ messages, typing }: AgentRoomActivity): void {
+    const { chat, agents, clock, config: { targets } } = this.#options;
+    const nowMs = clock.now();
+    for (const target of targets) {
+      const worker = this.#workers.get(workloadKey(target));
+      const own = agents.of(target.alias);
+      const isTheirs = (roomId: string): boolean => {
+        const room = chat.room(roomId);
+        return own.some((agent) => room?.isJoined(agent));
+      };
+      for (const message of messages) {
+        const { roomId, sender } = message;
+        const atMs = nowMs - ageOf(message, nowMs);
+        if (own.includes(sender)) worker?.lived({ agentAtMs: atMs });
+        else if (!agents.has(sender) && isTheirs(roomId)) worker?.lived({ userAtMs: atMs, roomId });
+      }
+      for (const [roomId, users] of typing) worker?.typing(roomId, users.filter((user) => own.includes(user)));
+    }
+  }
+
+  /** A target is off, as far as we know, and a message to its agent would turn it on. */
+  isAsleep(alias: string): boolean {
+    const target = this.#options.config.targets.find((each) => each.alias === alias);
+    if (target === undefined) return false;
+    const { expectedReplicas, stopped } = this.#states.of(workloadKey(target));
+    return expectedReplicas === 0 && stopped?.isHeld !== true;
+  }
+
   /** Has the command's message show that the command was seen, if it doesn't say anything yet. */
   acknowledge(command: TargetCommand): void {
     const { transaction, sendQueue } = this.#options;
@@ -104,7 +146,11 @@ export class TargetWorkers {
     const { transaction, audit, sendQueue } = this.#options;
     const { inbox, word, typed, steps } = command;
     const { target: alias, workload = alias } = step;
-    steps.set(workload, { ...step, end: { outcome: "failed", text: targetGone(typed, alias) } });
+    const isSilent = word === "wake";
+    steps.set(workload, {
+      ...step,
+      end: { outcome: "failed", ...isSilent ? {} : { text: targetGone(typed, alias) } },
+    });
     transaction(() => {
       this.#messages.settle(command, undefined);
       this.#states.save();

@@ -28,7 +28,7 @@ export const METRICS = {
   commands: {
     name: `${prefix}_commands_total`,
     kind: "counter",
-    help: "Commands handled.",
+    help: "Commands handled; `wake`: messages to an agent that was off.",
     labels: ["command", "outcome"],
   },
   refusals: {
@@ -80,6 +80,13 @@ export const METRICS = {
     kind: "counter",
     help: "Time that a target was on while the operator ran, by its wanted replicas.",
     labels: ["target"],
+  },
+  wakeDuration: {
+    name: `${prefix}_wake_duration_seconds`,
+    kind: "histogram",
+    help: "How long a target took from a message to its agent until it was ready.",
+    labels: ["target"],
+    buckets: [1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600],
   },
   replicas: {
     name: `${prefix}_replicas`,
@@ -173,6 +180,11 @@ export class Metrics {
     this.#of<Counter>("wakeUps").inc({ target, cause });
   }
 
+  /** A target that a message has woken became ready, so long after that was sent, milliseconds. */
+  woken(target: string, ms: number): void {
+    this.#of<Histogram>("wakeDuration").observe({ target }, ms / 1_000);
+  }
+
   /** Sets a target's replica counts, as last seen. */
   replicas(target: string, { desired, ready }: { readonly desired: number; readonly ready: number }): void {
     this.#countAwake(target);
@@ -212,5 +224,6 @@ export const noMetrics: Omit<Metrics, "contentType" | "text"> = {
   scaled: () => {},
   ready: () => {},
   wokeUp: () => {},
+  woken: () => {},
   replicas: () => {},
 };

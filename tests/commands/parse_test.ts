@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { commandTable, parse } from "../../lib/commands/mod.ts";
+import { commandTable, isAddressedTo, parse } from "../../lib/commands/mod.ts";
 
 const names = ["@claw:example.org", "Claw Bot", "🦞 (boss)"];
 
@@ -142,6 +142,7 @@ Deno.test("parse() obeys an operator that is named like a command", () => {
     target: undefined,
     durationMs: undefined,
     text: "start",
+    addressed: false,
   });
   assert.deepEqual(parse("start: stop", ["@start:example.org"], []), {
     kind: "command",
@@ -149,6 +150,7 @@ Deno.test("parse() obeys an operator that is named like a command", () => {
     target: undefined,
     durationMs: undefined,
     text: "stop",
+    addressed: true,
   });
 });
 
@@ -159,6 +161,7 @@ Deno.test("parse() keeps what was typed", () => {
     target: undefined,
     durationMs: undefined,
     text: "ON",
+    addressed: true,
   });
   assert.deepEqual(parse("@claw On  All ", names, []), {
     kind: "command",
@@ -166,10 +169,30 @@ Deno.test("parse() keeps what was typed", () => {
     target: "all",
     durationMs: undefined,
     text: "On  All",
+    addressed: true,
   });
 });
 
 Deno.test("commandTable has every word once", () => {
   const words = commandTable.flatMap(({ word, aliases }) => [word, ...aliases]);
   assert.equal(new Set(words).size, words.length);
+});
+
+Deno.test("isAddressedTo() is true of what begins with somebody's name, unmistakably", async (t) => {
+  const rows: [text: string, expected: boolean][] = [
+    ["clawd: hello", true],
+    ["Clawd, hello", true],
+    ["@clawd hello", true],
+    ["@clawd:example.org hello", true],
+    ["[clawd](https://matrix.to/#/@clawd:example.org) hello", true],
+    ["\u200Bclawd: hello", true],
+    ["clawd", true],
+    ["clawd is asleep", false],
+    ["clawdbot: hello", false],
+    ["hello, clawd", false],
+    ["", false],
+  ];
+  for (const [text, expected] of rows) {
+    await t.step(`${text}: ${expected}`, () => assert.equal(isAddressedTo(text, ["@clawd:example.org"]), expected));
+  }
 });

@@ -54,6 +54,9 @@ function untrusted(explanation: Explanation, trustedDevices: readonly string[] =
   return words.untrusted(explanation, { encrypted, deviceId: "PHONE", trustedDevices });
 }
 
+/** Nothing happens without a command. */
+const byHand = { schedule: [], agents: [], idleStopMs: undefined };
+
 function stopsIn(ms: number): Upcoming {
   return { kind: "stops-in", ms };
 }
@@ -226,6 +229,43 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
     words.stoppedByItself(name, 9 * minute),
     "clawdbot is off: its time was up 9 min ago, but I couldn't stop it on time",
   ],
+  ["a message to an agent wakes it", words.waking(name), "clawdbot was asleep: starting…"],
+  [
+    "start of what sleeps by itself",
+    words.switchedOn(name, 1, { kind: "sleeps-after", ms: 30 * minute }),
+    "clawdbot is on (1 replica), starting… Sleeps after 30 min without a message.",
+  ],
+  [
+    "… ready",
+    words.ready(name, 14_000, { kind: "sleeps-after", ms: 30 * minute }),
+    "clawdbot is ready (took 14 s); sleeps after 30 min without a message",
+  ],
+  [
+    "status of what sleeps by itself",
+    words.status(name, running, { ...alone, next: { kind: "sleeps-after", ms: 30 * minute, rooms: 2 } }, true),
+    "clawdbot is running: 1/1 ready; sleeps after 30 min without a message (2 rooms watched)",
+  ],
+  [
+    "… asleep",
+    words.status(name, off, { ...alone, next: { kind: "wakes", agents: ["@clawd:h", "@molty:h"], rooms: 1 } }, true),
+    "clawdbot is off; wakes when you write to @clawd or @molty (1 room watched)",
+  ],
+  [
+    "… not after a stop",
+    words.keptOff(name),
+    "clawdbot is off until somebody sends me `start`: messages don't wake it after a `stop`",
+  ],
+  [
+    "five minutes before it falls asleep",
+    words.fallingAsleep(name, { quietForMs: 25 * minute, leftMs: 5 * minute }),
+    "clawdbot goes to sleep in 5 min: no message for 25 min",
+  ],
+  ["… somebody writes", words.staysAwake(name), "clawdbot stays on"],
+  [
+    "… nobody writes",
+    words.fellAsleep(name, 30 * minute, ["@clawd:example.org", "@molty:example.org"]),
+    "clawdbot is off: no message for 30 min. Write to @clawd or @molty to wake it.",
+  ],
   [
     "an up-time begins",
     words.startedBySchedule(name, 1, at("stops-at", "2026-01-09T17:00Z"), undefined),
@@ -268,21 +308,29 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   ],
   [
     "help",
-    words.help([name], []),
+    words.help([name], byHand),
     "I turn clawdbot on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands",
   ],
   [
     "help, several",
-    words.help(two, []),
+    words.help(two, byHand),
     "I turn clawdbot and ollama on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands\nWithout a name, commands apply to clawdbot, but `status` shows all. Add a name or `all` to choose others: `start ollama 2h`, `stop all`.",
   ],
   [
     "help, with schedules",
-    words.help([name], [
-      { alias: name, text: "Mon-Fri 08:00-18:00 Europe/Berlin" },
-      { alias: name, text: "Sat 10:00-14:00 Europe/Berlin" },
-    ]),
+    words.help([name], {
+      ...byHand,
+      schedule: [
+        { alias: name, text: "Mon-Fri 08:00-18:00 Europe/Berlin" },
+        { alias: name, text: "Sat 10:00-14:00 Europe/Berlin" },
+      ],
+    }),
     "I turn clawdbot on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands\nclawdbot is scheduled to be on: Mon-Fri 08:00-18:00 Europe/Berlin, Sat 10:00-14:00 Europe/Berlin.\nCommands win: a start holds until the schedule's next stop, and a stop until its next start.",
+  ],
+  [
+    "help, with an agent",
+    words.help([name], { ...byHand, agents: [{ alias: name, userId: "@clawd:example.org" }], idleStopMs: 30 * minute }),
+    "I turn clawdbot on and off. Commands:\n`start` or `on`: turn it on (`start 2h`: for two hours)\n`stop` or `off`: turn it off\n`extend 1h`: keep it on for another hour\n`status`: show whether it's running\n`help`: list commands\nclawdbot wakes when you write to @clawd, and sleeps after 30 min without a message. After a `stop` it stays off.\nWhere an agent is in the room, mention me before the command.",
   ],
   [
     "no command",
@@ -464,7 +512,18 @@ Deno.test("what is said, sentence by sentence", async (t) => {
 });
 
 Deno.test("every sentence of the room is in the table", () => {
-  const parts = ["answering", "commandTable", "duration", "lines", "longestMs", "parse", "parseDuration", "reasons"];
+  const parts = [
+    "answering",
+    "called",
+    "commandTable",
+    "duration",
+    "isAddressedTo",
+    "lines",
+    "longestMs",
+    "parse",
+    "parseDuration",
+    "reasons",
+  ];
   const helpers = [...parts, "shortestMs", "stateOf", "stopping", "timeLeft"];
   const table = Deno.readTextFileSync(new URL(import.meta.url));
   const missing = Object.keys(words).filter((each) => !helpers.includes(each) && !table.includes(`words.${each}(`));

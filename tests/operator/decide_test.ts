@@ -18,7 +18,14 @@ import type {
 } from "../../lib/operator/decision.ts";
 import type { Intent } from "../../lib/operator/target_command.ts";
 import type { Edge, ScheduleView } from "../../lib/operator/schedule.ts";
-import type { FollowedSchedule, Rollout, StopTimer } from "../../lib/operator/target_state.ts";
+import type {
+  ChatStop,
+  FollowedSchedule,
+  Idle,
+  IdleWarning,
+  Rollout,
+  StopTimer,
+} from "../../lib/operator/target_state.ts";
 import type { Diagnosis, Problem, Scale } from "../../lib/scaler/mod.ts";
 
 const alice = "@alice:example.org", room = "!room";
@@ -43,6 +50,8 @@ const policy: TargetPolicy = {
   autoStopMs: undefined,
   startTimeoutMs: 10 * minute,
   maxCommandAgeMs: 5 * minute,
+  agents: [],
+  idleStopMs: undefined,
 };
 
 const off: Scale = {
@@ -56,10 +65,11 @@ const stopping: Scale = { ...off, current: 1 };
 
 const start: PendingCommand = {
   ...{ word: "start", typed: "start", durationMs: undefined, sender: alice, roomId: room, isOnly: true },
-  ...{ sentAtMs: 0, takenAtMs: 0, unansweredTold: false },
+  ...{ seq: 7, receivedAtMs: 0, sentAtMs: 0, takenAtMs: 0, unansweredTold: false },
 };
 const stop: PendingCommand = { ...start, word: "stop", typed: "stop" };
 const extend: PendingCommand = { ...start, word: "extend", typed: "extend 1h", durationMs: hour };
+const wake: PendingCommand = { ...start, word: "wake", typed: "" };
 const status: PendingCommand = { ...start, word: "status", typed: "status" };
 
 const toOne: Intent = { before: 0, after: 1, resourceVersion: "7", generation: 3, atMs: 0 };
@@ -1390,12 +1400,568 @@ const readiness: readonly Case[] = [
   },
 ];
 
+const agent: Partial<TargetPolicy> = { agents: ["@clawd:example.org"], idleStopMs: 30 * minute };
+
+const waking: readonly Case[] = ([
+  { given: "a message to an agent", state: { command: wake }, then: ["read"] },
+  {
+    given: "a message to an agent that is awake: nothing is said",
+    state: { command: wake, expectedReplicas: 1 },
+    observed: { scale: ready },
+    then: ["answer already: nothing"],
+  },
+  {
+    given: "a message to an agent that is starting: the first one is told of that",
+    state: { command: wake, expectedReplicas: 1, rollout: begun },
+    observed: { scale: starting },
+    then: ["answer already: nothing"],
+  },
+  { given: "a message to an agent at 0", state: { command: wake }, observed: { scale: off }, then: ["authorize"] },
+  {
+    given: "a message to an agent at 0 that is its sender's for certain",
+    state: { command: wake },
+    observed: { scale: off, ...trusted },
+    then: ["scale 0 → 1 at version 7"],
+  },
+  {
+    given: "the same where as many are wanted as before the last stop",
+    state: { command: wake, replicasBeforeStop: 4 },
+    observed: { scale: off, ...trusted },
+    policy: { startReplicas: "previous" },
+    then: ["scale 0 → 4 at version 7"],
+  },
+  {
+    given: "a message that is no longer its sender's for certain: nothing is said",
+    state: { command: wake },
+    observed: { scale: off, authorization: { refusal: "deleted-device" } },
+    then: ["answer refused deleted-device: nothing"],
+  },
+  {
+    given: "a start for a message that the API server has accepted: the room isn't one of commands by that",
+    state: { command: wake, rooms: ["!other"] },
+    observed: { accepted: toOne },
+    then: [
+      "remember rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer, idle: user 0 min in !room",
+      "answer done 0 → 1: waking, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "the same where starts are for four hours",
+    state: { command: wake },
+    observed: { accepted: toOne },
+    policy: { autoStopMs: 4 * hour },
+    then: [
+      "remember rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer in 240 min by default, idle: user 0 min in !room",
+      "answer done 0 → 1: waking, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "a start for a message that was made before we were killed",
+    state: { command: { ...wake, unconfirmed: toOne } },
+    observed: { scale: { ...starting, generation: 4 } },
+    then: [
+      "remember rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer, idle: user 0 min in !room",
+      "answer done 0 → 1: waking, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "a start for a message that wasn't made before we were killed",
+    state: { command: { ...wake, unconfirmed: toOne } },
+    observed: { scale: off },
+    then: ["authorize"],
+  },
+  {
+    given: "a start for a message before we were killed, and somebody has stopped it since",
+    state: { command: { ...wake, unconfirmed: toOne } },
+    observed: { scale: { ...off, generation: 5 } },
+    then: ["answer overtaken: nothing"],
+  },
+  {
+    given: "a message that is too old",
+    state: { command: wake },
+    observed: { scale: off, ...trusted },
+    atMs: 6 * minute,
+    then: ["answer too-old: nothing"],
+  },
+  {
+    given: "a message after a stop: that is told",
+    state: { command: wake, stopped: { seq: 6, isHeld: true } },
+    observed: { scale: off },
+    then: ["remember stopped at 6 held told", "answer already: kept-off"],
+  },
+  {
+    given: "another message after the same stop",
+    state: { command: wake, stopped: { seq: 6, isHeld: true, isTold: true } },
+    observed: { scale: off },
+    then: ["answer already: nothing"],
+  },
+  {
+    given: "a message before a stop, whose key has come later",
+    state: { command: wake, stopped: { seq: 8, isHeld: true } },
+    observed: { scale: off, ...trusted },
+    then: ["answer overtaken: nothing"],
+  },
+  {
+    given: "the same, and it was started and has fallen asleep since",
+    state: { command: wake, stopped: { seq: 8, isHeld: false } },
+    observed: { scale: off, ...trusted },
+    then: ["answer overtaken: nothing"],
+  },
+  {
+    given: "a message after a stop that a start has ended, and it has fallen asleep since",
+    state: { command: wake, stopped: { seq: 6, isHeld: false } },
+    observed: { scale: off, ...trusted },
+    then: ["scale 0 → 1 at version 7"],
+  },
+  {
+    given: "a stop: it holds",
+    state: { command: stop },
+    observed: { accepted: toNone },
+    then: [
+      "remember rooms, rollout 1 → 0 nothing, expectedReplicas 0, timer, readySinceMs, replicasBeforeStop 1, " +
+      "stopped at 7 held",
+      "answer done 1 → 0: switched-off, followed",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "a stop of what is asleep: it holds, too",
+    state: { command: stop, expectedReplicas: 0 },
+    observed: { scale: off },
+    then: [
+      "remember rooms, rollout, expectedReplicas 0, timer, readySinceMs, stopped at 7 held",
+      "answer already 0 → 0: already-off",
+    ],
+  },
+  {
+    given: "a start: a stop holds no longer",
+    state: { command: start, stopped: { seq: 6, isHeld: true, isTold: true } },
+    observed: { accepted: toOne },
+    then: [
+      "remember rooms, rollout 0 → 1 nothing, expectedReplicas 1, startedBy, timer, stopped at 6 told, idle: user 0 min",
+      "answer done 0 → 1: switched-on, sleeps-after, followed",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "somebody else turns it on: a stop holds no longer",
+    state: { expectedReplicas: 0, stopped: { seq: 6, isHeld: true } },
+    observed: { scale: ready },
+    then: [
+      "announce scaled-by-others 0 → 1 in ",
+      "remember expectedReplicas 1, rollout, stopped at 6",
+    ],
+  },
+  {
+    given: "an up-time begins: a stop holds no longer",
+    state: { schedule: { ...due, intent: toOne }, expectedReplicas: 0, stopped: { seq: 6, isHeld: true } },
+    observed: { schedule: morning, accepted: toOne },
+    then: [
+      "remember expectedReplicas 1, timer, readySinceMs, rollout, startedBy, stopped at 6, schedule to 0 h",
+      "announce schedule-started, stops-at 10 h in , quietly",
+      "record SwitchedOn",
+    ],
+  },
+  {
+    given: "a status of what sleeps",
+    state: { command: status },
+    observed: { scale: off, agentRooms: 2 },
+    then: ["answer done → 0: status, wakes"],
+  },
+  {
+    given: "a status of what a stop holds",
+    state: { command: status, stopped: { seq: 6, isHeld: true } },
+    observed: { scale: off, agentRooms: 2 },
+    then: ["answer done → 0: status"],
+  },
+  {
+    given: "a status of what is awake",
+    state: { command: status },
+    observed: { scale: ready, agentRooms: 2 },
+    then: ["answer done → 1: status, sleeps-after"],
+  },
+  {
+    given: "a status of what is on for a time",
+    state: { command: status, timer },
+    observed: { scale: ready },
+    then: ["answer done → 1: status"],
+  },
+  {
+    given: "a message to an agent that is off, and nobody answers",
+    state: { command: wake, expectedReplicas: 0 },
+    observed: { failure: unanswered },
+    atMs: 5 * second,
+    then: ["say-waiting unanswered Kubernetes API"],
+  },
+  {
+    given: "the same for 30 s",
+    state: { command: { ...wake, unansweredTold: true }, expectedReplicas: 0 },
+    observed: { failure: { ...unanswered, retryAtMs: 31 * second } },
+    atMs: 30 * second,
+    then: [
+      "remember rollout",
+      "answer failed: failed unreachable, alert failed-alert",
+    ],
+  },
+  {
+    given: "the same, and it is awake: it answers for itself",
+    state: { command: wake, expectedReplicas: 1 },
+    observed: { failure: { ...unanswered, retryAtMs: 31 * second } },
+    atMs: 30 * second,
+    then: ["answer failed: nothing"],
+  },
+  {
+    given: "nobody answers about an agent that is awake",
+    state: { command: wake, expectedReplicas: 1 },
+    observed: { failure: unanswered },
+    atMs: 5 * second,
+    then: [],
+    again: "in 2 s",
+  },
+  {
+    given: "a message that came while another one was tried in vain",
+    state: { command: wake, expectedReplicas: 0 },
+    observed: { failure: unanswered, wakeFailedAtMs: second },
+    atMs: second,
+    then: ["answer failed: nothing"],
+  },
+  {
+    given: "a start for a message is ready: how long that took is counted from the message",
+    state: { expectedReplicas: 1, rollout: { ...begun, wokenAtMs: -2 * second }, idle: { userAtMs: 0 } },
+    observed: { scale: ready },
+    atMs: 10 * second,
+    then: ["remember rollout 0 → 1 ready, readySinceMs", "update ready 12 s after the message"],
+  },
+] satisfies Case[]).map((each) => ({ ...each, policy: { ...agent, ...each.policy } }));
+
+const quiet: Idle = { userAtMs: 0, roomId: room };
+const warning: IdleWarning = { saidAtMs: 25 * minute, stopsAtMs: 30 * minute, quietSinceMs: 0, roomId: room };
+const warned: Idle = { ...quiet, warning };
+
+/** It is on, and a user has written last at 0. */
+const idleness: readonly Case[] = ([
+  {
+    given: "a target of which nothing is known yet",
+    state: {},
+    then: ["read"],
+  },
+  {
+    given: "a target that runs already: counted from now on",
+    state: { expectedReplicas: 1 },
+    atMs: 7 * minute,
+    then: ["remember idle: user 0 min"],
+  },
+  {
+    given: "the same, and somebody has just written",
+    state: { expectedReplicas: 1 },
+    observed: { life: { userAtMs: 8 * minute, roomId: "!other" } },
+    atMs: 8 * minute,
+    then: ["remember idle: user 0 min in !other"],
+  },
+  {
+    given: "nothing is due yet",
+    state: { expectedReplicas: 1, idle: quiet },
+    atMs: 24 * minute,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "a warning is soon due",
+    state: { expectedReplicas: 1, idle: quiet },
+    atMs: 25 * minute - 7 * second,
+    then: [],
+    again: "in 7 s",
+  },
+  { given: "a warning is due", state: { expectedReplicas: 1, idle: quiet }, atMs: 25 * minute, then: ["read"] },
+  {
+    given: "a warning is due, and it is on",
+    state: { expectedReplicas: 1, idle: quiet },
+    observed: { scale: ready },
+    atMs: 25 * minute,
+    then: [
+      "remember idle: user -25 min in !room warned, stops 5 min",
+      "notice falling-asleep in 5 min, quiet for 25 min in !room",
+    ],
+  },
+  {
+    given: "the same where a fifth of the time is shorter",
+    state: { expectedReplicas: 1, idle: quiet },
+    observed: { scale: ready },
+    policy: { idleStopMs: 5 * minute },
+    atMs: 4 * minute,
+    then: [
+      "remember idle: user -4 min in !room warned, stops 1 min",
+      "notice falling-asleep in 1 min, quiet for 4 min in !room",
+    ],
+  },
+  {
+    given: "it was due while we were down: it is told all the same",
+    state: { expectedReplicas: 1, idle: quiet },
+    observed: { scale: ready },
+    atMs: 4 * hour,
+    then: [
+      "remember idle: user -240 min in !room warned, stops 5 min",
+      "notice falling-asleep in 5 min, quiet for 240 min in !room",
+    ],
+  },
+  {
+    given: "it was told, and time passes",
+    state: { expectedReplicas: 1, idle: warned },
+    atMs: 29 * minute + 50 * second,
+    then: [],
+    again: "in 10 s",
+  },
+  { given: "the time is up", state: { expectedReplicas: 1, idle: warned }, atMs: 30 * minute, then: ["read"] },
+  {
+    given: "the time is up, and it is on",
+    state: { expectedReplicas: 1, idle: warned },
+    observed: { scale: three },
+    atMs: 30 * minute,
+    then: ["scale 3 → 0 at version 7"],
+  },
+  {
+    given: "the stop was accepted",
+    state: { expectedReplicas: 1, idle: warned, timer },
+    observed: { accepted: toNone },
+    atMs: -hour + 30 * minute,
+    then: [
+      "remember expectedReplicas 0, replicasBeforeStop 1, timer, readySinceMs, rollout, idle",
+      "notice fell-asleep in !room, last",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "the stop was made, and we were killed before we said so",
+    state: { expectedReplicas: 1, idle: { ...warned, warning: { ...warning, intent: toNone } } },
+    observed: { scale: { ...stopping, generation: 4 } },
+    atMs: 30 * minute,
+    then: [
+      "remember expectedReplicas 0, replicasBeforeStop 1, timer, readySinceMs, rollout, idle",
+      "notice fell-asleep in !room, last",
+      "record SwitchedOff",
+    ],
+  },
+  {
+    given: "somebody writes after it was told",
+    state: { expectedReplicas: 1, idle: warned },
+    observed: { life: { userAtMs: 26 * minute, roomId: room } },
+    atMs: 26 * minute,
+    then: ["remember idle: user 0 min in !room", "notice stays-awake in !room, last"],
+  },
+  {
+    given: "the last message is read once more after a restart, and seems to be a little younger",
+    state: { expectedReplicas: 1, idle: warned },
+    observed: { life: { userAtMs: 9 * second, roomId: room } },
+    atMs: 26 * minute,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "the agent writes after it was told",
+    state: { expectedReplicas: 1, idle: warned },
+    observed: { life: { agentAtMs: 26 * minute } },
+    atMs: 26 * minute,
+    then: ["remember idle: user -26 min in !room agent 0 min", "notice stays-awake in !room, last"],
+  },
+  {
+    given: "the agent is typing when it would be told",
+    state: { expectedReplicas: 1, idle: quiet },
+    observed: { life: { isAgentTyping: true } },
+    atMs: 25 * minute,
+    then: ["remember idle: user -25 min in !room agent 0 min"],
+  },
+  {
+    given: "the agent has a heartbeat: it extends the time once",
+    state: { expectedReplicas: 1, idle: { ...quiet, agentAtMs: 50 * minute } },
+    observed: { scale: ready },
+    atMs: 55 * minute,
+    then: [
+      "remember idle: user -55 min in !room agent -5 min warned, stops 5 min",
+      "notice falling-asleep in 5 min, quiet for 25 min in !room",
+    ],
+  },
+  {
+    given: "its heartbeat after it was told, when it has extended the time already",
+    state: {
+      expectedReplicas: 1,
+      idle: { ...quiet, agentAtMs: 50 * minute, warning: { ...warning, stopsAtMs: hour, quietSinceMs: 30 * minute } },
+    },
+    observed: { life: { agentAtMs: 59 * minute + 30 * second } },
+    atMs: 59 * minute + 55 * second,
+    then: [
+      "remember idle: user -59.916666666666664 min in !room agent -0.4166666666666667 min warned, stops 0.08333333333333333 min",
+    ],
+  },
+  {
+    given: "the same, a moment later: it goes to sleep all the same",
+    state: {
+      expectedReplicas: 1,
+      idle: {
+        ...quiet,
+        agentAtMs: 59 * minute + 30 * second,
+        warning: { ...warning, stopsAtMs: hour, quietSinceMs: 30 * minute },
+      },
+    },
+    observed: { scale: ready, life: { agentAtMs: 59 * minute + 30 * second } },
+    atMs: hour,
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "a user writes within a minute of the last one that was written down: nothing is written",
+    state: { expectedReplicas: 1, idle: quiet },
+    observed: { life: { userAtMs: 59 * second, roomId: room } },
+    atMs: 59 * second,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "a user writes a minute after that",
+    state: { expectedReplicas: 1, idle: quiet },
+    observed: { life: { userAtMs: minute, roomId: room } },
+    atMs: minute,
+    then: ["remember idle: user 0 min in !room"],
+  },
+  {
+    given: "a time that somebody asked for: it is not told",
+    state: { expectedReplicas: 1, idle: quiet, timer: { ...timer, dueAtMs: 3 * hour, warned: false } },
+    atMs: 40 * minute,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "such a time is asked for after it was told",
+    state: { expectedReplicas: 1, idle: warned, timer: { ...timer, dueAtMs: 3 * hour, warned: false } },
+    atMs: 26 * minute,
+    then: ["remember idle: user -26 min in !room", "notice stays-awake in !room, last"],
+  },
+  {
+    given: "a time that nobody asked for doesn't count",
+    state: { expectedReplicas: 1, idle: quiet, timer: { ...timer, dueAtMs: 3 * hour, isDefault: true, warned: false } },
+    atMs: 25 * minute,
+    then: ["read"],
+  },
+  {
+    given: "it is up-time: it is not told",
+    state: { expectedReplicas: 1, idle: quiet, schedule: dealtWith },
+    observed: { schedule: { ...morning, nextEnd: { kind: "end", atMs: 2 * hour, timeZone: "UTC" } } },
+    atMs: 40 * minute,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "an up-time ends while somebody talks to the agent: it stays on, until it is quiet",
+    state: { expectedReplicas: 1, idle: { ...quiet, messageAtMs: -20 * minute }, schedule: due },
+    observed: { schedule: evening },
+    then: ["remember schedule to 0 h"],
+  },
+  {
+    given: "an up-time ends, and nobody has talked to the agent for long",
+    state: { expectedReplicas: 1, idle: { ...quiet, messageAtMs: -40 * minute }, schedule: due },
+    observed: { schedule: evening, scale: ready },
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "an up-time ends, and nobody has talked to the agent since it was started",
+    state: { expectedReplicas: 1, idle: quiet, schedule: due },
+    observed: { schedule: evening, scale: ready },
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "it has only just become ready: counted from then",
+    state: { expectedReplicas: 1, idle: quiet, readySinceMs: 10 * minute },
+    atMs: 25 * minute,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "it is still starting",
+    state: { expectedReplicas: 1, idle: quiet, rollout: { ...begun, told: "failing" } },
+    observed: { failure: { ...unanswered, retryAtMs: hour } },
+    policy: { startTimeoutMs: hour },
+    atMs: 25 * minute,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "somebody stops it after it was told",
+    state: { expectedReplicas: 0, idle: warned },
+    atMs: 26 * minute,
+    then: ["remember idle", "notice switched-off in !room, last"],
+  },
+  {
+    given: "somebody else stops it when it would be told",
+    state: { expectedReplicas: 1, idle: quiet },
+    observed: { scale: off },
+    atMs: 25 * minute,
+    then: ["announce scaled-by-others 1 → 0 in ", "remember expectedReplicas 0, rollout, timer, readySinceMs"],
+  },
+  {
+    given: "idleness no longer counts",
+    state: { expectedReplicas: 1, idle: quiet },
+    policy: { idleStopMs: undefined },
+    then: ["remember idle"],
+  },
+  {
+    given: "the stop fails",
+    state: { expectedReplicas: 1, idle: warned },
+    observed: { failure: { ...unanswered, retryAtMs: 30 * minute + 3 * second } },
+    atMs: 30 * minute,
+    then: [],
+    again: "in 3 s",
+  },
+  {
+    given: "the stop isn't permitted: that is told",
+    state: { expectedReplicas: 1, idle: warned },
+    observed: { failure: { ...forbidden, retryAtMs: 30 * minute + 3 * second } },
+    atMs: 30 * minute,
+    then: [
+      "remember idle: user -30 min in !room warned, stops 0 min failure-told",
+      "notice failed not-permitted in !room",
+    ],
+  },
+  {
+    given: "that was told",
+    state: { expectedReplicas: 1, idle: { ...warned, warning: { ...warning, failureTold: true } } },
+    observed: { failure: { ...forbidden, retryAtMs: 30 * minute + 3 * second } },
+    atMs: 30 * minute,
+    then: [],
+    again: "in 3 s",
+  },
+  {
+    given: "the clock is set back by a day: counted from now on",
+    state: { expectedReplicas: 1, idle: quiet },
+    atMs: -24 * hour,
+    then: ["remember idle: user 0 min in !room"],
+  },
+  {
+    given: "the clock is set back by a day after it was told: no more time is left than was told",
+    state: { expectedReplicas: 1, idle: warned },
+    atMs: -24 * hour,
+    then: ["remember idle: user 0 min in !room warned, stops 5 min"],
+  },
+  {
+    given: "the clock is set forward by a day: it is told first",
+    state: { expectedReplicas: 1, idle: quiet },
+    observed: { scale: ready },
+    atMs: 24 * hour,
+    then: [
+      "remember idle: user -1440 min in !room warned, stops 5 min",
+      "notice falling-asleep in 5 min, quiet for 1440 min in !room",
+    ],
+  },
+] satisfies Case[]).map((each) => ({ ...each, policy: { ...agent, ...each.policy } }));
+
 const sections: Readonly<Record<string, readonly Case[]>> = {
   commands,
   "after an interruption": interruptions,
   failures,
   timers,
   schedules,
+  waking,
+  idleness,
   "changes by others": byOthers,
   rollouts,
   readiness,
@@ -1433,7 +1999,7 @@ function inShort(effect: Effect, nowMs: number): string {
       const counts = after === undefined ? "" : ` ${before === undefined ? "" : `${before} `}→ ${after}`;
       const extra = `${followed ? ", followed" : ""}${alert === undefined ? "" : `, alert ${newsInShort(alert)}`}`;
       return `answer ${outcome}${refusal === undefined ? "" : ` ${refusal}`}${counts}: ${
-        newsInShort(effect.news)
+        effect.news === undefined ? "nothing" : newsInShort(effect.news)
       }${extra}`;
     }
     case "say-waiting":
@@ -1449,6 +2015,10 @@ function inShort(effect: Effect, nowMs: number): string {
       const whom = mention === undefined ? "" : ` to ${mention}`;
       const how = `${rings ? "" : ", quietly"}${notWhereFollowed ? ", not where followed" : ""}`;
       return `announce ${newsInShort(news)}${whom} in ${rooms.join(", ")}${how}`;
+    }
+    case "notice": {
+      const { news, roomId, isLast } = effect;
+      return `notice ${newsInShort(news)}${roomId === undefined ? "" : ` in ${roomId}`}${isLast ? ", last" : ""}`;
     }
     case "record":
       return `record ${effect.reason}`;
@@ -1481,12 +2051,28 @@ function remembered([name, value]: [string, unknown], nowMs: number): string {
     const { edgeAtMs, failureTold } = value as FollowedSchedule;
     return `schedule to ${edgeAtMs / hour} h${failureTold ? " failure-told" : ""}`;
   }
+  if (name === "stopped") {
+    const { seq, isHeld, isTold = false } = value as ChatStop;
+    return `stopped at ${seq}${isHeld ? " held" : ""}${isTold ? " told" : ""}`;
+  }
+  if (name === "idle") {
+    const { userAtMs, agentAtMs, roomId, warning } = value as Idle;
+    const whenIs = (atMs: number) => `${(atMs - nowMs) / minute} min`;
+    return `idle: user ${whenIs(userAtMs)}${roomId === undefined ? "" : ` in ${roomId}`}${
+      agentAtMs === undefined ? "" : ` agent ${whenIs(agentAtMs)}`
+    }${
+      warning === undefined
+        ? ""
+        : ` warned, stops ${whenIs(warning.stopsAtMs)}${warning.failureTold === true ? " failure-told" : ""}`
+    }`;
+  }
   return `${name} ${value}`;
 }
 
 /** What the schedule does next. */
 function nextInShort(next: Upcoming | undefined): string {
-  return next === undefined || next.kind === "stops-in" ? "" : `, ${next.kind} ${next.when.atMs / hour} h`;
+  if (next === undefined || next.kind === "stops-in") return "";
+  return "when" in next ? `, ${next.kind} ${next.when.atMs / hour} h` : `, ${next.kind}`;
 }
 
 function newsInShort(news: News): string {
@@ -1497,6 +2083,8 @@ function newsInShort(news: News): string {
       return `failed ${news.why.kind}${
         news.why.kind === "unreachable" && news.why.perhapsDone ? " (perhaps done)" : ""
       }`;
+    case "ready":
+      return news.afterMessageMs === undefined ? kind : `ready ${news.afterMessageMs / second} s after the message`;
     case "unreadable":
       return `unreadable ${news.why.kind}`;
     case "unanswered":
@@ -1515,6 +2103,8 @@ function newsInShort(news: News): string {
       return `undone${news.manager === undefined ? "" : ` by ${news.manager}`}`;
     case "scaled-by-others":
       return `scaled-by-others ${news.before} → ${news.now}${news.manager === undefined ? "" : ` by ${news.manager}`}`;
+    case "falling-asleep":
+      return `falling-asleep in ${news.leftMs / minute} min, quiet for ${news.quietForMs / minute} min`;
     case "timer-stopped":
       return `timer-stopped${news.lateMs === undefined ? "" : ` ${news.lateMs / minute} min late`}`;
     case "schedule-started":

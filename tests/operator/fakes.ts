@@ -56,6 +56,8 @@ export const config: OperatorConfig = {
   startReplicas: 1,
   autoStopMs: undefined,
   schedule: [],
+  agents: [],
+  idleStopMs: undefined,
   senderTrust: "tofu",
   trustedIdentities: new Map(),
 };
@@ -113,7 +115,7 @@ export class FakeClock implements Clock {
       const sleeper = { untilMs: this.nowMs + ms, wake: resolve };
       this.#sleepers.push(sleeper);
       signal.addEventListener("abort", () => {
-        this.#sleepers = this.#sleepers.filter((other) => other !== sleeper);
+        this.#sleepers = this.#sleepers.filter(({ wake }) => wake !== resolve);
         reject(signal.reason);
       });
     });
@@ -122,6 +124,12 @@ export class FakeClock implements Clock {
   /** Sleepers that nobody has woken: none must be left when all is done. */
   get sleeping(): number {
     return this.#sleepers.length;
+  }
+
+  /** Somebody sets it forward, or back; whoever sleeps goes by another clock. */
+  set(byMs: number): void {
+    this.nowMs += byMs;
+    this.#sleepers = this.#sleepers.map(({ untilMs, wake }) => ({ untilMs: untilMs + byMs, wake }));
   }
 
   /** Moves on, waking everyone in their order. */
@@ -217,6 +225,8 @@ export class World {
 
   readonly rooms = new Map<string, RoomFacts>();
   readonly payloads = new Map<string, Payload>();
+  /** Who sent events that are not in the inbox. */
+  readonly senders = new Map<string, string>();
   invitations: Invitation[] = [];
   /** How we are called. */
   names: readonly string[] = [self, "Claw"];
@@ -237,6 +247,8 @@ export class World {
   readonly durations: string[] = [];
   /** Starts of targets that were off, and why. */
   readonly wakeUps: string[] = [];
+  /** Targets that became ready after a message, and after how many milliseconds. */
+  readonly wakes: string[] = [];
   /** What was noted on targets. */
   readonly notes: string[] = [];
   /** What is in the way of targets. */
@@ -292,6 +304,11 @@ export class World {
     this.store.rooms.addEvent(event, gap === undefined ? { state: "new" } : { state: "held", gap });
     this.payloads.set(event.eventId, payload ?? decrypted(body, { sessionId: "session", messageIndex: number }));
     return { seq: this.entry(number)?.inbox.seq ?? 0, ...event };
+  }
+
+  /** An agent is in a room. */
+  hasAgent(roomId: string): boolean {
+    return this.config.agents.some(({ userId }) => this.rooms.get(roomId)?.isJoined(userId));
   }
 
   /** The so-manieth message, as long as it is not settled, nor held behind a gap. */
@@ -371,6 +388,7 @@ export class World {
         scaled: () => {},
         wokeUp: (target, cause) => void this.wakeUps.push(`${target} by ${cause}`),
         ready: (target, ms) => void this.durations.push(`${target} ${ms}`),
+        woken: (target, ms) => void this.wakes.push(`${target} ${ms}`),
         replicas: (target, { desired }) => void this.replicas.set(target, desired),
       },
     });
@@ -443,6 +461,11 @@ export class World {
         life.async("published", async () => {
           await this.before("published", userId, signal);
           return this.published.get(userId) ?? { identity: undefined, devices: [] };
+        }),
+      senderOf: (roomId, eventId, signal) =>
+        life.async("senderOf", async () => {
+          await this.before("senderOf", `${roomId} ${eventId}`, signal);
+          return this.senders.get(eventId);
         }),
       room: (roomId) => this.rooms.get(roomId),
       joinedRooms: () =>
@@ -574,9 +597,24 @@ export class Running implements AsyncDisposable {
   /** Puts a message into the inbox, tells the operator, and waits for it to come to rest. */
   async receive(body: string, how: Parameters<World["receive"]>[1] = {}): Promise<InboxEvent> {
     const inbox = this.#world.receive(body, how);
+    if (this.#world.hasAgent(inbox.roomId)) this.operator.agentRoomsActive({ messages: [inbox], typing: new Map() });
     this.operator.eventsArrived();
     await rest();
     return inbox;
+  }
+
+  /** An agent writes, which is not put into the inbox; the operator comes to rest. */
+  async agentWrites(agent: string, roomId: string = room): Promise<void> {
+    const receivedAtMs = this.#world.clock.nowMs;
+    const message = { roomId, eventId: `$${agent} ${receivedAtMs}`, sender: agent, event: {}, receivedAtMs, ageMs: 0 };
+    this.operator.agentRoomsActive({ messages: [message], typing: new Map() });
+    await rest();
+  }
+
+  /** These agents are typing in a room from now on, and no others. */
+  async agentsType(agents: readonly string[], roomId: string = room): Promise<void> {
+    this.operator.agentRoomsActive({ messages: [], typing: new Map([[roomId, agents]]) });
+    await rest();
   }
 
   /** Tells it to end, without waiting. */

@@ -21,7 +21,7 @@ const plain: InboxEvent = {
 function read(content: Json, outer: Json = {}): Message | undefined {
   const payload = decrypted("start", { sessionId: "s", messageIndex: 0 }, { content });
   assert.ok(payload.kind === "decrypted");
-  return messageOf({ ...plain, event: { content: outer } }, payload, self);
+  return messageOf({ ...plain, event: { content: outer } }, payload);
 }
 
 function inWords(message: Message | undefined): string {
@@ -79,7 +79,7 @@ Deno.test("messageOf() takes off what a reply quotes, and sees whom", async (t) 
   assert.equal(inWords(read({ body: "> <@claw:example.org> x\n\nstart" })), "plain: > <@claw:example.org> x\n\nstart");
 });
 
-Deno.test("messageOf() finds our mention", async (t) => {
+Deno.test("messageOf() finds who is mentioned", async (t) => {
   const rows: [expected: boolean, mentions: unknown][] = [
     [true, { user_ids: [self] }],
     [false, { user_ids: ["@other:example.org"] }],
@@ -89,7 +89,7 @@ Deno.test("messageOf() finds our mention", async (t) => {
   ];
   for (const [expected, mentions] of rows) {
     await t.step(`${JSON.stringify(mentions)}: ${expected}`, () => {
-      assert.equal(read({ "m.mentions": mentions })?.mentionsUs, expected);
+      assert.equal(read({ "m.mentions": mentions })?.mentions.includes(self), expected);
     });
   }
 });

@@ -70,6 +70,9 @@ const readyLine = /✔ the operator \(process (\d+)\) is ready/;
 Deno.test("demo plays a conversation where there is no terminal, and leaves nothing behind", async () => {
   await using demo = new Demo(await emptyFolder());
   const [, pid = ""] = await demo.until(readyLine);
+  await demo.until(/🔒 you +good morning\n[^]*🔒 toggle +clawdbot was asleep: starting/);
+  await demo.until(/🔒 clawd +You said: good morning\n/);
+  await demo.until(/✔ clawd was asleep, and a message woke it/);
   await demo.until(/🔒 you +start\n[^]*🔒 toggle +🦞 start\n +clawdbot is on \(1 replica\)/);
   await demo.until(/clawdbot 1\/1 ready/);
   await demo.until(/🔒 mallory +stop\n/);

@@ -44,7 +44,7 @@ Deno.test("health, readiness and metrics follow a sync that dies and comes back"
   const ended = running.session.run(
     {
       ...{ eventsArrived: nothing, keyArrived: nothing, roomsChanged: nothing, devicesChanged: nothing },
-      ...{ verificationAsked: nothing, refused: nothing, historyCutOff: () => true },
+      ...{ verificationAsked: nothing, agentRoomsActive: nothing, refused: nothing, historyCutOff: () => true },
     },
     () => {
       health.synced();

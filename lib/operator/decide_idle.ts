@@ -1,0 +1,233 @@
+/**
+ * When a target that has an agent goes to sleep: nobody has written in its rooms for so long (SPEC 3m). A part of
+ * {@linkcode decide}, and pure as that is.
+ *
+ * @module
+ */
+
+import type { Decision, Effect, News, Observed, State, TargetPolicy, Write } from "./decision.ts";
+import { endedRollout } from "./rollout_end.ts";
+import type { Idle } from "./target_state.ts";
+
+/** So long before it falls asleep the room is told, or a fifth of IDLE_STOP, where that is shorter. */
+const WARNED_BEFORE_MS = 5 * 60_000;
+/** Life is written down so often at most: a message costs no write of its own. */
+const WRITTEN_EVERY_MS = 60_000;
+/** A message that is read once more may seem to have been written a little later: its age is told anew. */
+const JITTER_MS = 10_000;
+/** Longest wait: the wall clock may be set, and a suspended machine wakes up later. */
+const LONGEST_WAIT_MS = 30_000;
+
+/** What is known of idleness at a moment. */
+interface Known {
+  readonly idle: Idle;
+  readonly idleStopMs: number;
+  /** Since when it has been quiet, milliseconds since the epoch. */
+  readonly quietSinceMs: number;
+}
+
+/** What is to be done about it; undefined: nothing at the moment. */
+export function decideIdle(
+  state: State,
+  observed: Observed,
+  nowMs: number,
+  policy: TargetPolicy,
+): Decision | undefined {
+  const { idle: stored, expectedReplicas } = state;
+  const { scale, failure, accepted } = observed;
+  if (policy.idleStopMs === undefined || expectedReplicas === 0) {
+    if (stored === undefined) return undefined;
+    const { warning } = stored;
+    const closed = warning === undefined ? [] : [told(warning, { kind: "switched-off", next: undefined }, true)];
+    return act({ kind: "remember", changes: { idle: undefined } }, ...closed);
+  }
+  const isRetrying = failure !== undefined && nowMs < failure.retryAtMs;
+  if (expectedReplicas === undefined) {
+    return scale !== undefined || isRetrying ? undefined : act({ kind: "read" });
+  }
+  // A target that runs already, nobody knows since when: from now on.
+  if (stored === undefined) {
+    return act({ kind: "remember", changes: { idle: withLife({ userAtMs: nowMs }, observed) } });
+  }
+  const { idle, idleStopMs, quietSinceMs } = known(state, stored, policy.idleStopMs, observed, nowMs);
+  const { warning } = idle;
+  if (accepted !== undefined && warning !== undefined) {
+    return act(...asleep(state, idle, accepted.before, nowMs, idleStopMs));
+  }
+  const isAwake = warning !== undefined &&
+    (quietSinceMs > warning.quietSinceMs + JITTER_MS || heldOpen(state, observed, nowMs, policy) !== undefined);
+  if (isAwake) {
+    const { warning: _, ...awake } = idle;
+    return act({ kind: "remember", changes: { idle: awake } }, told(warning, { kind: "stays-awake" }, true));
+  }
+  if (isWorthWriting(stored, idle, nowMs)) return act({ kind: "remember", changes: { idle } });
+  if (untilIdle(state, observed, nowMs, policy) !== 0) return undefined;
+
+  if (isRetrying) {
+    const { why } = failure;
+    if (warning === undefined || why === undefined || warning.failureTold === true) {
+      return again(failure.retryAtMs - nowMs);
+    }
+    const changes = { idle: { ...idle, warning: { ...warning, failureTold: true } } };
+    return act({ kind: "remember", changes }, told(warning, { kind: "failed", word: "stop", why }, false));
+  }
+  if (scale === undefined) return act({ kind: "read" });
+  if (scale.desired === 0) {
+    // We have done it, and did not live to say so; or somebody else has, which is told elsewhere.
+    if (warning?.intent !== undefined) return act(...asleep(state, idle, warning.intent.before, nowMs, idleStopMs));
+    return undefined;
+  }
+  if (warning === undefined) {
+    // Also of what is due already, as after a time without us: nobody is put to sleep without a word.
+    const stopsAtMs = Math.max(quietSinceMs + idleStopMs, nowMs + warnedBefore(idleStopMs));
+    const { roomId } = idle;
+    const begun = { saidAtMs: nowMs, stopsAtMs, quietSinceMs, ...roomId === undefined ? {} : { roomId } };
+    const news: News = { kind: "falling-asleep", quietForMs: nowMs - quietSinceMs, leftMs: stopsAtMs - nowMs };
+    return act({ kind: "remember", changes: { idle: { ...idle, warning: begun } } }, told(begun, news, false));
+  }
+  const { desired: before, resourceVersion, generation } = scale;
+  return act({ kind: "scale", intent: { before, after: 0, resourceVersion, generation, atMs: nowMs }, for: "idle" });
+}
+
+/** When something is to be done because of idleness, milliseconds from now; undefined: as things stand, never. */
+export function untilIdle(
+  state: State,
+  observed: Observed,
+  nowMs: number,
+  policy: TargetPolicy,
+): number | undefined {
+  const { idle: stored, expectedReplicas = 0 } = state;
+  if (policy.idleStopMs === undefined || stored === undefined || expectedReplicas === 0) return undefined;
+  const { idle: { warning }, idleStopMs, quietSinceMs } = known(state, stored, policy.idleStopMs, observed, nowMs);
+  const openForMs = heldOpen(state, observed, nowMs, policy);
+  if (openForMs !== undefined) return Math.min(openForMs, LONGEST_WAIT_MS);
+  const dueAtMs = warning?.stopsAtMs ?? quietSinceMs + idleStopMs - warnedBefore(idleStopMs);
+  return Math.min(Math.max(0, dueAtMs - nowMs), LONGEST_WAIT_MS);
+}
+
+/** Somebody has talked to the target's agent lately: an up-time that ends doesn't cut that short. */
+export function isTalkedTo({ idle }: State, { life }: Observed, nowMs: number, { idleStopMs }: TargetPolicy): boolean {
+  if (idle === undefined || idleStopMs === undefined) return false;
+  const { messageAtMs, agentAtMs = messageAtMs } = withLife(idle, { life });
+  if (messageAtMs === undefined || agentAtMs === undefined || messageAtMs > nowMs) return false;
+  const agentMs = life?.isAgentTyping === true ? nowMs : Math.min(nowMs, agentAtMs);
+  return nowMs - Math.max(messageAtMs, Math.min(agentMs, messageAtMs + idleStopMs)) < idleStopMs;
+}
+
+function act(...effects: readonly Effect[]): Decision {
+  return { effects, requeueAfterMs: 0 };
+}
+
+function again(requeueAfterMs: number): Decision {
+  return { effects: [], requeueAfterMs };
+}
+
+function warnedBefore(idleStopMs: number): number {
+  return Math.min(WARNED_BEFORE_MS, idleStopMs / 5);
+}
+
+/**
+ * For how long it is no matter that nobody writes, at least; undefined: it is one. Up-times and a time that somebody has
+ * asked for count for more, and what isn't ready has not had anything to say.
+ */
+function heldOpen(
+  { timer, rollout }: State,
+  { schedule }: Observed,
+  nowMs: number,
+  { startTimeoutMs }: TargetPolicy,
+): number | undefined {
+  if (schedule?.isUp === true) return Math.max(0, (schedule.nextEnd?.atMs ?? Infinity) - nowMs);
+  if (timer !== undefined && timer.isDefault !== true) return Math.max(0, timer.dueAtMs - nowMs);
+  const isStarting = rollout !== undefined && rollout.after > 0 && rollout.told !== "ready";
+  const startsForMs = isStarting ? rollout.atMs + startTimeoutMs - nowMs : 0;
+  return startsForMs > 0 ? startsForMs : undefined;
+}
+
+/**
+ * A user's words count in full. An agent extends that by IDLE_STOP at most, so that its own heartbeat doesn't keep it
+ * awake. What lies in the future was written before the clock was set back: it counts as now.
+ */
+function known(
+  { readySinceMs = 0 }: State,
+  stored: Idle,
+  idleStopMs: number,
+  { life }: Observed,
+  nowMs: number,
+): Known {
+  const { userAtMs, agentAtMs, warning, ...rest } = withLife(stored, { life });
+  const userMs = Math.min(nowMs, userAtMs);
+  const agentMs = life?.isAgentTyping === true ? nowMs : agentAtMs && Math.min(nowMs, agentAtMs);
+  const fromMs = readySinceMs > nowMs ? userMs : Math.max(userMs, readySinceMs);
+  return {
+    idle: {
+      ...rest,
+      userAtMs: userMs,
+      ...agentMs === undefined ? {} : { agentAtMs: agentMs },
+      ...warning === undefined ? {} : {
+        warning: {
+          ...warning,
+          quietSinceMs: Math.min(nowMs, warning.quietSinceMs),
+          stopsAtMs: Math.min(nowMs + warnedBefore(idleStopMs), warning.stopsAtMs),
+        },
+      },
+    },
+    idleStopMs,
+    quietSinceMs: Math.max(fromMs, Math.min(agentMs ?? fromMs, fromMs + idleStopMs)),
+  };
+}
+
+function withLife(stored: Idle, { life = {} }: Pick<Observed, "life">): Idle {
+  const agentAtMs = later(stored.agentAtMs, life.agentAtMs);
+  const messageAtMs = later(stored.messageAtMs, life.userAtMs);
+  const roomId = life.roomId ?? stored.roomId;
+  return {
+    ...stored,
+    userAtMs: later(stored.userAtMs, life.userAtMs) ?? stored.userAtMs,
+    ...agentAtMs === undefined ? {} : { agentAtMs },
+    ...messageAtMs === undefined ? {} : { messageAtMs },
+    ...roomId === undefined ? {} : { roomId },
+  };
+}
+
+function later(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || other === undefined ? one ?? other : Math.max(one, other);
+}
+
+function isWorthWriting(stored: Idle, idle: Idle, nowMs: number): boolean {
+  const newest = ({ userAtMs, agentAtMs = 0, warning }: Idle): number =>
+    Math.max(userAtMs, agentAtMs, warning?.quietSinceMs ?? 0);
+  return newest(stored) > nowMs || newest(idle) - newest(stored) >= WRITTEN_EVERY_MS;
+}
+
+function asleep(state: State, idle: Idle, before: number, nowMs: number, idleStopMs: number): Effect[] {
+  const { warning } = idle;
+  const { rollout, effects } = endedRollout(state, undefined, true, 0, nowMs);
+  return [
+    ...effects,
+    {
+      kind: "remember",
+      changes: {
+        ...{ expectedReplicas: 0, replicasBeforeStop: before },
+        ...{ timer: undefined, readySinceMs: undefined, rollout, idle: undefined },
+      },
+    },
+    ...warning === undefined ? [] : [told(warning, { kind: "fell-asleep", idleStopMs }, true)],
+    {
+      kind: "record",
+      reason: "SwitchedOff",
+      cause: "idle",
+      message: `Nobody has written for IDLE_STOP: replicas ${before} → 0`,
+    },
+  ];
+}
+
+/** All that is said about one spell of quiet is one message. */
+function told({ saidAtMs, roomId }: NonNullable<Idle["warning"]>, news: News, isLast: boolean): Write {
+  return {
+    kind: "notice",
+    key: `idle ${saidAtMs}`,
+    ...roomId === undefined ? {} : { roomId },
+    news,
+    isLast,
+  };
+}

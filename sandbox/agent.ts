@@ -1,0 +1,88 @@
+/**
+ * An agent, as people run one: an account whose program runs in a Deployment. It answers what it is told while a pod of
+ * it is ready; what was said before it answers then.
+ *
+ * @module
+ */
+
+import type { KubernetesSandbox } from "./kubernetes/mod.ts";
+import type { Message, Person } from "./person/mod.ts";
+
+/** What an agent is made of. */
+export interface AgentOptions {
+  /** Its account. Here it is logged in also while its program doesn't run; that changes nothing for others. */
+  readonly person: Person;
+  /** Where its program runs: the only workload there. */
+  readonly kubernetes: KubernetesSandbox;
+  /** User id of the operator: what is said to or by it is no business of the agent's. */
+  readonly operatorId: string;
+  /** How long it types, milliseconds. */
+  readonly typesForMs?: number;
+}
+
+/** A running agent. */
+export class Agent implements AsyncDisposable {
+  readonly #options: AgentOptions;
+  readonly #unanswered: Message[] = [];
+  readonly #watching: DisposableStack = new DisposableStack();
+  #working: Promise<void> = Promise.resolve();
+  #hasEnded = false;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    const { person, kubernetes } = options;
+    this.#watching.use(person.listen((message) => {
+      if (this.#isForUs(message)) this.#unanswered.push(message);
+      this.#work();
+    }));
+    this.#watching.use(kubernetes.onChange(() => this.#work()));
+  }
+
+  /** User id. */
+  get userId(): string {
+    return this.#options.person.userId;
+  }
+
+  /** Accepts an invitation to a room. */
+  async join(roomId: string): Promise<void> {
+    const { person } = this.#options;
+    await person.until(() => person.invitations.has(roomId) || undefined);
+    await person.join(roomId);
+  }
+
+  #isForUs({ sender, kind, body, earlier }: Message): boolean {
+    const { person, operatorId } = this.#options;
+    const name = operatorId.slice(1, operatorId.indexOf(":"));
+    const isToOperator = body.toLowerCase().replace("@", "").startsWith(name);
+    return kind === "text" && earlier.length === 0 && ![person.userId, operatorId].includes(sender) && !isToOperator;
+  }
+
+  #work(): void {
+    this.#working = this.#working.then(() => this.#answerAll());
+    // Nobody waits for it before the end.
+    this.#working.catch(() => undefined);
+  }
+
+  async #answerAll(): Promise<void> {
+    const { person, kubernetes, typesForMs = 600 } = this.#options;
+    const isReady = () => !this.#hasEnded && kubernetes.workloads().some(({ ready }) => ready > 0);
+    while (isReady()) {
+      const next = this.#unanswered.shift();
+      if (next === undefined) return;
+      await person.type(next.roomId, true);
+      await new Promise((resolve) => setTimeout(resolve, typesForMs));
+      await person.say(next.roomId, `You said: ${next.body}`);
+      await person.type(next.roomId, false);
+    }
+  }
+
+  /** Ends it.
+   *
+   * @throws Error if it could not answer
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#hasEnded = true;
+    this.#watching.dispose();
+    await this.#working;
+  }
+}
