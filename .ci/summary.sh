@@ -1,13 +1,13 @@
 #!/bin/sh
-# Sums up what steps have printed: summary.sh FOLDER STEP...
-# A step is suite:NAME, which must show tests that ran and none that were left out, or gate:NAME, of which only the end
-# counts. FOLDER/NAME.log is what it printed, FOLDER/NAME.status its exit code, 124 if its time was over. The last line is
+# Summarises the output of steps: summary.sh FOLDER STEP...
+# A step is suite:NAME, which must have run tests and left none out, or gate:NAME, of which only the exit code counts.
+# FOLDER/NAME.log is its output, FOLDER/NAME.status its exit code, 124 if it timed out. The last line is
 # "N passed, N failed".
 set -eu
 folder=$1
 shift
 
-# Adds up the summary lines of deno test: passed, failed, left out (ignored, filtered out, or steps ignored).
+# Adds up deno test's summary lines: passed, failed, left out (ignored, filtered out, or with ignored steps).
 counts() {
   awk '
     { gsub(/\033\[[0-9;]*m/, "") }
@@ -45,7 +45,7 @@ COUNTS
   elif [ "$kind" = suite ] && [ $((passed + failed)) -eq 0 ]; then wrong="ran no tests"
   elif [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then wrong="ended with $status"
   fi
-  # The gate runs tests that a suite has counted already.
+  # The gate repeats tests that a suite has already counted.
   if [ "$kind" = gate ]; then
     passed=0
     [ "$failed" -eq 0 ] || wrong="${wrong:+$wrong, }$failed failed"

@@ -1,6 +1,6 @@
 /**
- * What is measured: a program that takes commands, run as in a pod, with an account and a target of its own. Knows how
- * it is started and what it uses, nothing of what is said to it.
+ * A program under measurement: takes commands, runs as in a pod, and has its own account and target. Starts and stops
+ * it, and reads its resource usage.
  *
  * @module
  */
@@ -8,34 +8,34 @@
 import { join } from "node:path";
 import { Child, containment, type ServiceAccount, type Testbed } from "../testbed/mod.ts";
 
-/** Kinds of programs, in the order in which they are measured and shown. */
+/** The programs, in the order in which they are measured and shown. */
 export const names = ["toggle", "before", "python", "floor"] as const;
-/** One of them: this project's operator, an earlier one, the Python operator, or what is between neither. */
+/** This project's operator, an earlier version of it, the Python operator, or the minimal floor program. */
 export type Name = typeof names[number];
 
-/** A program. */
+/** A program under measurement. */
 export interface Program {
   /** What it is called. */
   readonly name: Name;
   /** Program and arguments. */
   readonly command: readonly [string, ...string[]];
-  /** Its last word before it takes commands. */
+  /** Matches the last line that it logs before it takes commands. */
   readonly ready: RegExp;
-  /** Environment that its image gives it. */
+  /** Environment variables that its image sets. */
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-/** What a process has used. */
+/** Resource usage of a process. */
 export interface Usage {
-  /** Memory that it holds, in bytes. */
+  /** Resident memory, in bytes. */
   readonly rss: number;
-  /** The same, with what it shares with others divided among them. */
+  /** The same, with shared pages divided among their users. */
   readonly pss: number;
-  /** Processor time since its start, in milliseconds. */
+  /** CPU time since the start, in milliseconds. */
   readonly cpuMs: number;
 }
 
-/** Ticks of a process's times in a second (`getconf CLK_TCK`; fixed on Linux). */
+/** Clock ticks per second in /proc (`getconf CLK_TCK`; fixed on Linux). */
 const ticksPerSecond = 100;
 
 /** A program with its account and its target. */
@@ -55,9 +55,9 @@ export class Contender implements AsyncDisposable {
   #child: Child | undefined;
 
   /**
-   * Makes its account and its target.
+   * Creates its account and its target.
    *
-   * @param allowed user id of who may command
+   * @param allowed user id of the allowed user
    */
   static async create(testbed: Testbed, program: Program, allowed: string): Promise<Contender> {
     const { homeserver, workloads, cluster, folder } = testbed;
@@ -104,7 +104,7 @@ export class Contender implements AsyncDisposable {
   /**
    * Starts it and waits until it takes commands.
    *
-   * @param how on a new store, as a new device; or on the one that it had
+   * @param how `cold`: with a new store, as a new device; `warm`: with the existing store
    * @returns how long that took, in milliseconds
    */
   async start(how: "cold" | "warm"): Promise<number> {
@@ -130,24 +130,24 @@ export class Contender implements AsyncDisposable {
     return performance.now() - begin;
   }
 
-  /** Ends it. */
+  /** Stops it. */
   async stop(): Promise<void> {
     await this.#child?.stop(10_000);
     this.#child = undefined;
   }
 
-  /** What it has used so far. */
+  /** Its resource usage so far. */
   async usage(): Promise<Usage> {
     const process = `/proc/${this.#child?.pid}`;
     const memory = await Deno.readTextFile(`${process}/smaps_rollup`);
     const bytes = (what: string) => Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, "m").exec(memory)?.[1]) * 1_024;
-    // Fields 14 and 15, utime and stime (proc_pid_stat(5)), counted from behind the name, which may hold anything.
+    // Fields 14 and 15, utime and stime (proc_pid_stat(5)), counted after the process name, which may contain anything.
     const times = (await Deno.readTextFile(`${process}/stat`)).replace(/^.*\) /s, "").split(" ");
     const ticks = Number(times[11]) + Number(times[12]);
     return { rss: bytes("Rss"), pss: bytes("Pss"), cpuMs: ticks * 1_000 / ticksPerSecond };
   }
 
-  /** Ends it, if it still runs. */
+  /** Stops it, if it is running. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
@@ -155,7 +155,7 @@ export class Contender implements AsyncDisposable {
 
 const targetName = "clawdbot";
 
-/** What the README's Role permits. */
+/** The permissions of the README's Role. */
 const rules = [
   { apiGroups: ["apps"], resources: ["deployments"], verbs: ["get", "list", "watch"] },
   { apiGroups: ["apps"], resources: ["deployments/scale"], verbs: ["get", "patch"] },

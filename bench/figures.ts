@@ -1,25 +1,25 @@
 /**
- * Numbers and how they are shown. Knows nothing of where they come from.
+ * Measured figures, and their table.
  *
  * @module
  */
 
-/** Values measured of each program, or one; in the order of the table. */
+/** Values of one figure, by program; a row of the table. */
 export interface Figure {
   /** What was measured. */
   readonly what: string;
   /** Unit of the values. */
   readonly unit: "ms" | "MiB" | "requests" | "requests a minute" | "% of one core";
-  /** Values by the name of the program. */
+  /** Values by program name. */
   readonly values: Readonly<Record<string, readonly number[]>>;
 }
 
-/** The middle of some numbers; the mean of two middles. */
+/** Median; of an even count, the mean of the two middle values. */
 export function median(numbers: readonly number[]): number {
   return (quantile(numbers, 0.5, Math.floor) + quantile(numbers, 0.5, Math.ceil)) / 2;
 }
 
-/** The number that 95 % are not above. */
+/** 95th percentile. */
 export function p95(numbers: readonly number[]): number {
   return quantile(numbers, 0.95, Math.ceil);
 }
@@ -28,7 +28,7 @@ function quantile(numbers: readonly number[], share: number, round: (place: numb
   return numbers.toSorted((a, b) => a - b)[round(share * (numbers.length - 1))] ?? NaN;
 }
 
-/** The figures as a table: median, p95 where there are several values, and how many times the operator's the others are. */
+/** Formats the figures as a table: median, p95 if there are several values, and ratios to the operator. */
 export function table(figures: readonly Figure[]): string {
   const isCompared = figures.some(({ values }) => "before" in values);
   const earlier = isCompared ? ["before", "p95"] : [];

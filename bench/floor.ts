@@ -1,6 +1,6 @@
 /**
- * The least that can stand between a message and a Deployment: a long poll and a PATCH, then an answer. No encryption, no
- * judgement, no store. Reads the same variables as the operators.
+ * The floor: the least that can be done between a message and a Deployment, a long poll, a PATCH and an answer. No
+ * encryption, no authorization, no store. Reads the same variables as the operators.
  *
  * @module
  */

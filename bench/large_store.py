@@ -1,6 +1,6 @@
 """
-A large crypto store of matrix-nio, as the Python operator has it: `make FOLDER SESSIONS DEVICES`, or `open FOLDER`, which
-prints how long that took and how much memory the process holds then.
+Creates a large crypto store of matrix-nio, as the Python operator uses it: `make FOLDER SESSIONS DEVICES`. Or opens one
+and prints how long that took and the memory of the process: `open FOLDER`.
 """
 
 import base64

@@ -1,7 +1,7 @@
 /**
- * How long a large crypto store takes to open, and how much memory it takes: of this project's operator and of
- * matrix-nio, which the Python operator uses. Run as a program it makes or opens one of ours; each opening is a process
- * of its own.
+ * Measures how long a large crypto store takes to open, and its memory: this project's operator and matrix-nio, which
+ * the Python operator uses. Run as a program, it creates or opens one of our stores; each opening is a process of its
+ * own.
  *
  * @module
  */
@@ -17,13 +17,13 @@ const sessionsOfOneRoom = 100;
 const mebi = 2 ** 20;
 
 interface Opened {
-  /** From nothing but loaded code to a machine that can decrypt, in milliseconds. */
+  /** From loaded code to a crypto machine that can decrypt, in milliseconds. */
   readonly ms: number;
-  /** Memory of the process then, in bytes. */
+  /** Memory of the process after that, in bytes. */
   readonly rss: number;
 }
 
-/** Makes both stores and opens them in turn. */
+/** Creates both stores and opens them in turn. */
 export async function largeStores(
   python: string,
   sessions: number,
@@ -109,10 +109,12 @@ async function make(folder: string, sessions: number, devices: number): Promise<
   machine.close();
 }
 
-/** A Megolm session as clients export them (Matrix spec v1.16, client-server API, 11.12.4.2, "Key exports"). */
+/**
+ * A Megolm session in the form that clients export (Matrix spec v1.16, client-server API, 11.12.4.2, "Key exports").
+ */
 async function exportedSession(index: number): Promise<Record<string, unknown>> {
   const { publicKey } = await ed25519();
-  // Version, message index, ratchet, public key: the "session export format" of Megolm.
+  // Megolm's "session export format": version, message index, ratchet, public key.
   const exported = new Uint8Array([1, 0, 0, 0, 0, ...crypto.getRandomValues(new Uint8Array(128)), ...publicKey]);
   return {
     algorithm: "m.megolm.v1.aes-sha2",
@@ -125,7 +127,7 @@ async function exportedSession(index: number): Promise<Record<string, unknown>> 
   };
 }
 
-/** A device's keys, signed by themselves (Matrix spec v1.16, client-server API, 11.12.1, "DeviceKeys"). */
+/** Self-signed device keys (Matrix spec v1.16, client-server API, 11.12.1, "DeviceKeys"). */
 async function deviceKeys(user: string, device: string): Promise<Record<string, unknown>> {
   const { privateKey, publicKey } = await ed25519();
   const keys = {
@@ -137,7 +139,7 @@ async function deviceKeys(user: string, device: string): Promise<Record<string, 
     },
     user_id: user,
   };
-  // Its properties stand in the order of canonical JSON already.
+  // The properties are already in canonical JSON's order.
   const signature = await crypto.subtle.sign("Ed25519", privateKey, new TextEncoder().encode(JSON.stringify(keys)));
   return { ...keys, signatures: { [user]: { [`ed25519:${device}`]: base64(new Uint8Array(signature)) } } };
 }

@@ -1,23 +1,23 @@
 /**
- * Describes the machine and what runs on it, without which numbers mean nothing.
+ * Describes the machine and the versions, without which the numbers mean nothing.
  *
  * @module
  */
 
-/** A description. */
+/** A description of the machine. */
 export interface Description {
-  /** When it was made. */
+  /** Time of the description. */
   readonly at: string;
-  /** Processor, memory, system. */
+  /** Processor, memory and operating system. */
   readonly machine: string;
-  /** What was measured with what. */
+  /** Versions of what was measured, and of the servers. */
   readonly versions: string;
   /** Load averages of 1, 5 and 15 minutes. */
   readonly load: string;
 }
 
 /**
- * Looks around.
+ * Describes this machine.
  *
  * @param python interpreter of the environment with the Python operator
  */

@@ -1,7 +1,7 @@
 /**
- * `deno task bench`: this project's operator and the Python operator beside each other, on the same Synapse and the same
- * API server in the same run, and beside both the least that could be between a message and a Deployment. Prints a
- * table, writes the numbers as JSON. Asserts no times.
+ * `deno task bench`: compares this project's operator with the Python operator, in the same run on the same Synapse and
+ * API server, and both with the least that can be done between a message and a Deployment. Prints a table, and writes
+ * the numbers as JSON. Asserts no times.
  *
  * @module
  */

@@ -1,6 +1,5 @@
 /**
- * What is measured on the stage. Each measurement takes the programs in turn, so that what else happens on the machine
- * happens to all of them.
+ * The measurements. Each one alternates between the programs, so that other load on the machine affects all of them.
  *
  * @module
  */
@@ -13,7 +12,7 @@ import type { Room, Stage } from "./stage.ts";
 const mebi = 2 ** 20;
 type Values = Record<string, number[]>;
 
-/** Numbers of one thing measured of several programs. */
+/** Values of one measurement, by program. */
 class Series {
   readonly values: Values = {};
 
@@ -26,7 +25,7 @@ class Series {
   }
 }
 
-/** Time to ready, on a new store and on the one that was there; everything runs afterwards. */
+/** Time until ready, with a new store and with an existing one. Afterwards all programs are running. */
 export async function starts(stage: Stage, count: number): Promise<Figure[]> {
   const measured = { cold: new Series(), warm: new Series() };
   for (const how of ["cold", "warm"] as const) {
@@ -44,7 +43,7 @@ export async function starts(stage: Stage, count: number): Promise<Figure[]> {
   ];
 }
 
-/** Memory, processor time and requests while nothing happens, with a command carried out before. */
+/** Memory, CPU time and requests while idle, after one command. */
 export async function idle(stage: Stage, seconds: number): Promise<Figure[]> {
   const [rss, pss, cpu, requests] = [new Series(), new Series(), new Series(), new Series()];
   for (const contender of stage.contenders) {
@@ -73,7 +72,7 @@ export async function idle(stage: Stage, seconds: number): Promise<Figure[]> {
   ];
 }
 
-/** Commands in rooms of several sizes, and the first one in a room. */
+/** Commands in rooms of several sizes, and the first command in a room. */
 export async function commands(
   stage: Stage,
   members: readonly number[],
@@ -85,7 +84,7 @@ export async function commands(
     const [replicas, answer, requests] = [new Series(), new Series(), new Series()];
     const rooms: Room[] = [];
     for (const contender of stage.contenders) rooms.push(await stage.room(contender, size));
-    // The first one shares keys, and is measured for itself below.
+    // The first command in a room shares keys, and is measured separately below.
     for (const room of rooms) await stage.command(room);
     for (let i = 0; i < count; i++) {
       for (const room of rooms) {
@@ -123,7 +122,7 @@ export async function commands(
   return made;
 }
 
-/** Many commands one after the other, and many messages of somebody whom nobody obeys. */
+/** Many commands in a row, and many messages of a user who isn't allowed. */
 export async function endurance(stage: Stage, commandCount: number, messageCount: number): Promise<Figure[]> {
   const cpu = new Series();
   const made: Figure[] = [];
@@ -157,7 +156,7 @@ export async function endurance(stage: Stage, commandCount: number, messageCount
   return made;
 }
 
-/** What is to be stored and carried about. */
+/** Sizes of what is installed and shipped. */
 export async function sizes(bundleFolder: string, python: string): Promise<Figure[]> {
   const packages = join(python, "..", "..", "lib");
   const values = {

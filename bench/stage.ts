@@ -1,6 +1,6 @@
 /**
- * Where measurements take place: the servers, Alice, whom every program obeys, others who fill rooms, and the programs,
- * each with a room of every size. Knows how a command is timed.
+ * Setup for the measurements: the servers, Alice, who may command every program, users who fill rooms, and the
+ * programs, each with a room of every size. Also times commands.
  *
  * @module
  */
@@ -8,33 +8,33 @@
 import type { Person, SeenEvent, Testbed } from "../testbed/mod.ts";
 import { Contender, type Name, type Program } from "./contender.ts";
 
-/** How long a command took, from the moment when the homeserver had acknowledged it. */
+/** Duration of a command, counted from the homeserver's acknowledgement. */
 export interface Timed {
-  /** Until the API server told of changed replicas, in milliseconds. */
+  /** Until the API server reported the new replicas, in milliseconds. */
   readonly replicasMs: number;
-  /** Until Alice's phone showed the answer, decrypted, in milliseconds. */
+  /** Until Alice's phone showed the decrypted answer, in milliseconds. */
   readonly answerMs: number;
 }
 
-/** A room with a program in it. */
+/** A room with one program. */
 export interface Room {
   /** Room id. */
   readonly id: string;
-  /** Whose commands are carried out there. */
+  /** The program that takes commands there. */
   readonly contender: Contender;
 }
 
-/** The surroundings. */
+/** Servers, users and programs. */
 export class Stage implements AsyncDisposable {
   /** Servers. */
   readonly testbed: Testbed;
-  /** Who commands. */
+  /** The user who sends the commands. */
   readonly alice: Person;
   /** The programs. */
   readonly contenders: readonly Contender[];
   readonly #others: Person[] = [];
   readonly #ending = new AbortController();
-  /** What the targets' replicas are, by namespace. */
+  /** Replicas of the targets, by namespace. */
   readonly #replicas = new Map<string, number>();
   readonly #watchers = new Set<() => void>();
   #watching: Promise<void> = Promise.resolve();
@@ -45,7 +45,7 @@ export class Stage implements AsyncDisposable {
     this.contenders = contenders;
   }
 
-  /** Makes accounts and targets; nothing is started yet. */
+  /** Creates accounts and targets. Starts no program. */
   static async create(testbed: Testbed, programs: readonly Program[]): Promise<Stage> {
     const alice = await testbed.person("alice");
     const contenders = [];
@@ -55,19 +55,19 @@ export class Stage implements AsyncDisposable {
     return stage;
   }
 
-  /** The programs but the floor. */
+  /** All programs except the floor. */
   get operators(): readonly Contender[] {
     return this.contenders.filter(({ name }) => name !== "floor");
   }
 
-  /** The program of a name. */
+  /** The program with a given name. */
   named(name: Name): Contender {
     const found = this.contenders.find((each) => each.name === name);
     if (found === undefined) throw new Error(`Cannot find ${name}`);
     return found;
   }
 
-  /** A room of Alice, the program, and as many others as it takes; encrypted, except for the floor. */
+  /** Creates a room of this size with Alice, the program and other users. Encrypted, except for the floor. */
   async room(contender: Contender, size: number): Promise<Room> {
     while (this.#others.length < size - 2) {
       this.#others.push(await this.testbed.person(`other-${this.#others.length}`, false));
@@ -82,7 +82,7 @@ export class Stage implements AsyncDisposable {
     return { id, contender };
   }
 
-  /** Has a program switch its target, and times it. */
+  /** Sends a command that switches the program's target, and times it. */
   async command({ id, contender }: Room): Promise<Timed> {
     const { namespace, userId, name } = contender;
     const wanted = this.#replicas.get(namespace) === 0 ? 1 : 0;
@@ -99,7 +99,7 @@ export class Stage implements AsyncDisposable {
     return { replicasMs, answerMs };
   }
 
-  /** Waits until a program's target is as it was told to be, and nothing more is to be said of it. */
+  /** Waits until the program's target has settled in the commanded state, with nothing left to report. */
   async settled({ namespace }: Contender): Promise<void> {
     const { workloads } = this.testbed;
     await workloads.until(
@@ -111,7 +111,7 @@ export class Stage implements AsyncDisposable {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 
-  /** Ends everything but the servers. */
+  /** Stops everything except the servers. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ending.abort();
     await this.#watching;

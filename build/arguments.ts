@@ -1,12 +1,12 @@
 /**
- * The arguments of a task.
+ * Command-line arguments of a task.
  *
  * @module
  */
 
 import { parseArgs, type ParseArgsConfig } from "node:util";
 
-/** Reads the arguments of this process; those that are not permitted end it with 2, named in one line. */
+/** Parses this process' arguments. Invalid ones are reported in one line, and the process exits with 2. */
 export function readArguments<const Options extends NonNullable<ParseArgsConfig["options"]>>(
   options: Options,
 ): ReturnType<typeof parseArgs<{ options: Options }>>["values"] {

@@ -1,6 +1,6 @@
 /**
- * `deno task bundle`: the program as a few JavaScript files and the WebAssembly of the crypto, in dist/bundle. What
- * reads kubeconfigs is a file of its own, loaded where it is needed. Runs without any of the sources and packages.
+ * `deno task bundle`: bundles the program into a few JavaScript files and the crypto's WebAssembly, in dist/bundle. The
+ * kubeconfig reader is a separate file, loaded on demand. The bundle runs without the sources and packages.
  *
  * @module
  */
@@ -11,15 +11,15 @@ import { readArguments } from "./arguments.ts";
 
 const root = join(import.meta.dirname ?? ".", "..");
 
-/** Where the bundle goes. */
+/** Output folder. */
 export const bundleFolder: string = join(root, "dist", "bundle");
 
 const wasm = "pkg/matrix_sdk_crypto_wasm_bg.wasm";
 
 /**
- * Makes the bundle anew.
+ * Makes a new bundle.
  *
- * @throws Error with what `deno bundle` has said, if it failed
+ * @throws Error with the output of `deno bundle`, if it fails
  */
 export async function bundle(): Promise<void> {
   await Deno.mkdir(bundleFolder, { recursive: true });
@@ -31,7 +31,7 @@ export async function bundle(): Promise<void> {
     cwd: root,
   }).output();
   if (!success) throw new Error(`Cannot bundle: ${new TextDecoder().decode(stderr)}`);
-  // The crypto looks for it beside the file that it is itself in.
+  // The crypto loads its WebAssembly from a path relative to its own file.
   await Deno.mkdir(join(bundleFolder, "pkg"));
   const crypto = import.meta.resolve("@matrix-org/matrix-sdk-crypto-wasm");
   await Deno.writeFile(join(bundleFolder, wasm), withoutNames(await Deno.readFile(new URL(wasm, crypto))));
@@ -46,14 +46,15 @@ if (import.meta.main) {
 }
 
 /**
- * A WebAssembly module without its custom sections, which run nothing: the names of functions are two fifths of the
- * crypto's, and are held in memory (WebAssembly Core Specification 2.0, 5.5.3 "Custom section").
+ * Strips the custom sections of a WebAssembly module, which have no effect on execution. The function names are two
+ * fifths of the crypto's module, and would be kept in memory (WebAssembly Core Specification 2.0, 5.5.3 "Custom
+ * section").
  */
 export function withoutNames(module: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const kept = [module.subarray(0, 8)]; // magic number and version
   for (let begin = 8; begin < module.length;) {
     let [size, at, shift] = [0, begin + 1, 0];
-    // Sizes are in LEB128: seven bits a byte, the lowest first, and the highest bit says that another byte follows.
+    // Sizes are LEB128: seven bits per byte, lowest first; the highest bit says that another byte follows.
     for (let byte = 0x80; byte >= 0x80; shift += 7) {
       byte = module[at++] ?? 0;
       size += (byte & 0x7f) * 2 ** shift;
@@ -64,7 +65,7 @@ export function withoutNames(module: Uint8Array<ArrayBuffer>): Uint8Array<ArrayB
   return new Uint8Array(Buffer.concat(kept));
 }
 
-/** Files in a folder and below it, with their sizes in bytes. */
+/** Lists the files below a folder, with their sizes in bytes. */
 export function filesOf(folder: string, below = ""): { readonly name: string; readonly size: number }[] {
   return Array.from(Deno.readDirSync(join(folder, below))).flatMap(({ name, isDirectory }) => {
     const path = join(below, name);

@@ -1,9 +1,8 @@
 /**
- * `deno task compile [--target TRIPLE] [--output FILE]`: the program as one executable, from the bundle, with the
- * permissions of the task `start` and no others.
+ * `deno task compile [--target TRIPLE] [--output FILE]`: compiles the bundle into one executable, with exactly the
+ * permissions of the task `start`.
  *
- * Deno fetches the runtime that it puts the program into, `denort`, from its own download site. Where that is out of
- * reach, DENORT_BIN names a copy.
+ * Deno downloads the runtime to embed, `denort`, from its own site. If that is unreachable, DENORT_BIN can name a copy.
  *
  * @module
  */
@@ -16,9 +15,9 @@ import { bundle, bundleFolder } from "./bundle.ts";
 const root = join(import.meta.dirname ?? ".", "..");
 
 /**
- * The permissions that the task `start` grants: flags of `deno run` and `deno compile`.
+ * Permission flags of the task `start`, for `deno run` and `deno compile`.
  *
- * @throws Error if the task is no call of deno that names permissions only
+ * @throws Error if the task isn't a call of deno with permission flags only
  */
 export function permissions(start: string = project.tasks.start): string[] {
   const flags = /^deno run ((?:--(?:no-prompt|allow-(?:net|env|read|write|sys=[a-zA-Z,]+)) )+)main\.ts$/.exec(start)
@@ -28,18 +27,18 @@ export function permissions(start: string = project.tasks.start): string[] {
 }
 
 /**
- * Flags for the runtime. Young objects are collected sooner, for memory of its own that is some 25 MiB smaller while a
- * store of 3,000 sessions is taken over; the Python operator's manifest allows 128 MiB in all.
+ * Runtime flags. A smaller young generation is collected sooner, which saves some 25 MiB of private memory while a
+ * store of 3,000 sessions is taken over. The Python operator's manifest allows 128 MiB in total.
  */
 export const runtimeFlags: readonly string[] = ["--v8-flags=--max-semi-space-size=1,--optimize-for-size"];
 
-/** What the options say, for `deno compile`. */
+/** Arguments of `deno compile`. */
 export function compileArguments({ target, output }: { target?: string | undefined; output: string }): string[] {
   return [
     "compile",
     ...permissions(),
     ...runtimeFlags,
-    // It would be written beside the temporary files, and there is no place for them in the image.
+    // The code cache would be written beside the temporary files, which the image has no place for.
     "--no-code-cache",
     "--no-check",
     ...["--include", join(bundleFolder, "pkg")],
@@ -49,13 +48,13 @@ export function compileArguments({ target, output }: { target?: string | undefin
   ];
 }
 
-/** Compiles. Returns an exit code. */
+/** Compiles the program and returns an exit code. */
 async function compile(): Promise<number> {
   const values = readArguments({
     target: { type: "string" },
     output: { type: "string", default: join(root, "dist", "openclaw-toggle") },
   });
-  // Should it fail, no older one is to be taken for it.
+  // Removed first, so that an old executable isn't mistaken for a new one if the compilation fails.
   await Deno.remove(values.output).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });

@@ -1,48 +1,48 @@
 /**
- * Reads the Containerfile: what the image consists of and how it is run. Understands what ours uses and refuses
- * everything else, so that nothing in it goes unseen.
+ * Parses the Containerfile: what the image contains and how it is run. Supports only the instructions that ours uses,
+ * and rejects all others, so that nothing in it goes unnoticed.
  *
  * @module
  */
 
-/** A file or folder of an earlier stage that goes into the image. */
+/** A file or folder copied from an earlier stage. */
 export interface Copy {
   /** Path in the earlier stage. */
   readonly from: string;
   /** Path in the image. */
   readonly to: string;
-  /** Owner as `user:group`, both numbers. */
+  /** Owner as `user:group`, both numeric. */
   readonly owner: string;
 }
 
-/** The image, from the last stage; the build, from the stage before. */
+/** The image, from the last stage, and its build, from the stage before. */
 export interface Image {
-  /** The image that it begins with, with its digest. */
+  /** Base image, with its digest. */
   readonly base: string;
-  /** What is copied into it. */
+  /** Files copied into it. */
   readonly copies: readonly Copy[];
-  /** `user:group`, both numbers. */
+  /** User as `user:group`, both numeric. */
   readonly user: string;
-  /** Working folder. */
+  /** Working directory. */
   readonly folder: string;
-  /** Environment. */
+  /** Environment variables. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Ports that it listens on. */
+  /** Exposed ports. */
   readonly ports: readonly number[];
-  /** Program and arguments. */
+  /** Entrypoint: program and arguments. */
   readonly entrypoint: readonly string[];
   /** Labels. */
   readonly labels: Readonly<Record<string, string>>;
-  /** Files and folders of the project that the build is given. */
+  /** The project's files and folders that the build copies. */
   readonly sources: readonly string[];
-  /** Output of the call of the task `compile` in the build. */
+  /** Output path of the task `compile` in the build. */
   readonly executable: string;
 }
 
 /**
- * Reads a Containerfile.
+ * Parses a Containerfile.
  *
- * @throws Error naming the line that is not understood, or what is missing
+ * @throws Error naming the line that isn't supported, or what is missing
  */
 export function readContainerfile(text: string): Image {
   const stages: [name: string, args: string][][] = [];

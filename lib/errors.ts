@@ -140,7 +140,7 @@ export function isRefusal(error: unknown): error is PermissionError | NotFoundEr
   return error instanceof PermissionError || error instanceof NotFoundError || error instanceof RejectedError;
 }
 
-/** Where an error was thrown, without its message, which may quote a chat message, as JSON errors do. */
+/** An error's class, and where it was thrown. Omits its message, which may quote a chat message, as JSON errors do. */
 export function placeOf(error: unknown): string {
   if (!(error instanceof Error)) return "a value that is no error was thrown";
   const place = /^\s+at .*$/m.exec(error.stack ?? "")?.[0].trim();

@@ -1,6 +1,6 @@
 /**
- * A real Kubernetes control plane on this machine, or a cluster that was given by its kubeconfig. Knows how to start,
- * stop and talk to it as its administrator; what is put into it is the business of `workloads.ts`.
+ * Starts a real Kubernetes control plane on this machine, or connects to an existing cluster by its kubeconfig, and
+ * sends requests as administrator. `workloads.ts` creates objects in it.
  *
  * @module
  */
@@ -11,62 +11,62 @@ import { join } from "node:path";
 import { freePort, httpJson } from "./network.ts";
 import { Child } from "./process.ts";
 
-/** How long things take in the life of a pod on a control plane of ours; in milliseconds. */
+/** Durations in the life of a pod on our own control plane, in milliseconds. */
 export interface PodDelays {
-  /** From being created to being ready. */
+  /** From creation to ready. */
   readonly startMs: number;
-  /** From being deleted to being gone. */
+  /** From deletion to gone. */
   readonly stopMs: number;
-  /** How long a container that ends by itself runs. */
+  /** Run time of a container that exits by itself. */
   readonly runMs: number;
-  /** First wait between crashes, which doubles, and wait between pulls. */
+  /** First wait between crashes, which doubles each time, and the wait between image pulls. */
   readonly backOffMs: number;
 }
 
-/** A running control plane, and what it takes to talk to it. */
+/** A running control plane, with administrator access. */
 export interface ControlPlane extends AsyncDisposable {
   /** Base URL of the API server. */
   readonly url: string;
-  /** Certificates of the authority to be trusted, PEM. */
+  /** CA certificate of the API server, PEM. */
   readonly authority: string;
-  /** Kubeconfig of its administrator. */
+  /** Administrator's kubeconfig. */
   readonly kubeconfig: string;
-  /** Log of the writes that the API server was asked for, a line of JSON each; undefined for a cluster that was given. */
+  /** Audit log of write requests, one JSON object per line; undefined for an existing cluster. */
   readonly auditLog: string | undefined;
   /**
    * Sends a request as administrator.
    *
-   * @param method HTTP method; a PATCH is a JSON merge patch
+   * @param method HTTP method; a PATCH sends a JSON merge patch
    * @param path path and query
    * @param body sent as JSON
-   * @throws HttpError if the answer is no success
+   * @throws HttpError if the request fails
    */
   // deno-lint-ignore no-explicit-any
   request(method: string, path: string, body?: unknown): Promise<any>;
   /**
-   * Makes an object, or changes it, as `kubectl apply --server-side --validate=strict` does, as administrator.
+   * Creates or changes an object as administrator, like `kubectl apply --server-side --validate=strict`.
    *
-   * @throws HttpError if it is not valid, or refused
+   * @throws HttpError if the object is invalid or refused
    */
   apply(object: KubernetesObject): Promise<void>;
   /**
-   * Reads an answer that comes an object a line, such as a watch, as administrator, for as long as it goes on.
+   * Reads a response with one object per line, such as a watch, as administrator, until it ends.
    *
    * @param path path and query
-   * @param signal ends it
+   * @param signal aborts it
    */
   // deno-lint-ignore no-explicit-any
   lines(path: string, signal: AbortSignal): AsyncIterable<any>;
-  /** Stops it. Throws if it was given. */
+  /** Stops the control plane. Throws for an existing cluster. */
   stop(): Promise<void>;
-  /** Starts it again, with the same data on the same port. Throws if it was given. */
+  /** Restarts it with the same data on the same port. Throws for an existing cluster. */
   start(): Promise<void>;
 }
 
 /**
- * A cluster that somebody else runs.
+ * Connects to an existing cluster.
  *
- * @param kubeconfig file with its address and credentials that may create namespaces, roles and tokens
+ * @param kubeconfig file with the address, and credentials that may create namespaces, roles and tokens
  */
 export async function givenControlPlane(kubeconfig: string): Promise<ControlPlane> {
   const refuse = () => Promise.reject(new Error("Cannot stop or start the cluster: it was given"));
@@ -82,11 +82,11 @@ export async function givenControlPlane(kubeconfig: string): Promise<ControlPlan
 }
 
 /**
- * Starts a control plane of our own.
+ * Starts our own control plane.
  *
- * @param program the built control plane
+ * @param program path of the built control plane
  * @param folder empty folder for its data
- * @param delays how its pods behave
+ * @param delays durations in the life of its pods
  */
 export async function startControlPlane(program: string, folder: string, delays: PodDelays): Promise<ControlPlane> {
   const file = (name: string) => join(folder, name);
@@ -126,7 +126,7 @@ export async function startControlPlane(program: string, folder: string, delays:
   };
 }
 
-/** What the audit log holds: each write to a scale and to the workloads themselves, with its body, once answered. */
+/** Audit policy: logs each write to a scale or a workload, with its body, once it is answered. */
 const auditPolicy = {
   apiVersion: "audit.k8s.io/v1",
   kind: "Policy",

@@ -1,7 +1,8 @@
 /**
- * A real Dendrite on this machine, from Go's module proxy. What differs from Synapse, as seen on 0.13.8: the first
- * cross-signing identity wants the password, transaction ids are remembered for half an hour to an hour and per access
- * token, there is no `unsigned.age`, a login with a known device id ends its older token, leaving a room twice is 400.
+ * Runs a real Dendrite on this machine, built from Go's module proxy. It differs from Synapse as follows, seen on
+ * 0.13.8: the first upload of a cross-signing identity requires the password; transaction ids are remembered per access
+ * token, for half an hour to an hour; there is no `unsigned.age`; a login with a known device id ends that device's
+ * older token; leaving a room twice returns 400.
  *
  * @module
  */
@@ -11,19 +12,19 @@ import { answers, type Homeserver, register, registrationSecret } from "./homese
 import { freePort } from "./network.ts";
 import { Child } from "./process.ts";
 
-/** Dendrite's programs. */
+/** Paths of Dendrite's programs. */
 export interface DendriteTools {
   /** The homeserver. */
   readonly dendrite: string;
-  /** Makes its signing key. */
+  /** Generates its signing key. */
   readonly generateKeys: string;
 }
 
 /**
- * Starts a Dendrite of our own.
+ * Starts our own Dendrite.
  *
  * @param folder empty folder for its data
- * @param rateLimits its own rate limits are on
+ * @param rateLimits whether to enable its rate limits
  */
 export async function startDendrite(tools: DendriteTools, folder: string, rateLimits = false): Promise<Homeserver> {
   const port = freePort();
@@ -64,7 +65,7 @@ export async function startDendrite(tools: DendriteTools, folder: string, rateLi
   };
 }
 
-/** JSON is YAML, too. SQLite wants a database for each component. */
+/** JSON is valid YAML. SQLite needs one database per component. */
 function configurationOf(url: string, folder: string, key: string, rateLimits: boolean): unknown {
   const database = (name: string) => ({ connection_string: `file:${join(folder, `${name}.db`)}` });
   return {

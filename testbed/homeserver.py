@@ -1,4 +1,4 @@
-"""Synapse that ends with whoever started it: at the end of standard input it stops. Arguments are Synapse's own."""
+"""Runs Synapse until the end of standard input, so that it ends with its parent process. Takes Synapse's arguments."""
 
 import os
 import signal
@@ -19,6 +19,6 @@ def end_with_stdin(stdin: int) -> None:
     os._exit(1)
 
 
-# Synapse closes or redirects the standard streams at its start; a copy is out of its reach.
+# Synapse closes or redirects the standard streams at its start, so use a duplicate.
 threading.Thread(target=end_with_stdin, args=(os.dup(0),), daemon=True).start()
 sys.exit(main())

@@ -1,6 +1,6 @@
 /**
- * What the tests want of a homeserver, and two that they get: a Synapse on this machine, or one that was given. The
- * other one is in `dendrite.ts`.
+ * Homeservers for tests: the common interface, a Synapse on this machine, and an existing homeserver. `dendrite.ts` has
+ * the third one.
  *
  * @module
  */
@@ -10,29 +10,29 @@ import type { Keycloak } from "./keycloak.ts";
 import { freePort, httpJson } from "./network.ts";
 import { Child } from "./process.ts";
 
-/** Shared secret with which users are made on homeservers of ours. */
+/** Shared secret for registering users on our own homeservers. */
 export const registrationSecret = "for-tests";
 
 /** Homeservers that the testbed can start. */
 export const homeserverKinds = ["synapse", "dendrite"] as const;
 
-/** One of them. */
+/** Name of a homeserver that the testbed can start. */
 export type HomeserverKind = typeof homeserverKinds[number];
 
-/** A homeserver to test against. */
+/** A homeserver under test. */
 export interface Homeserver extends AsyncDisposable {
-  /** Which one it is. */
+  /** Its implementation. */
   readonly kind: HomeserverKind;
   /** Base URL. */
   readonly url: string;
-  /** The part of user ids after the colon. */
+  /** Server name: the part of a user id after the colon. */
   readonly serverName: string;
-  /** We have started it, and may stop it. */
+  /** Whether we started it, and so may stop it. */
   readonly isOurs: boolean;
-  /** Log with one line for each request that names its user; undefined where there is none. */
+  /** Log with one line per request that names the user; undefined if there is none. */
   readonly requestLog: string | undefined;
   /**
-   * Makes a user. On a homeserver that was given the name gets a suffix of this run.
+   * Registers a user. On an existing homeserver a suffix of this run is appended to the name.
    *
    * @returns user id and localpart
    */
@@ -41,16 +41,16 @@ export interface Homeserver extends AsyncDisposable {
     password: string,
     options?: { admin?: boolean },
   ): Promise<{ userId: string; localpart: string }>;
-  /** Requests that a user has made and that were answered, such as `GET /sync`. Throws where there is no {@linkcode Homeserver.requestLog}. */
+  /** A user's answered requests, such as `GET /sync`. Throws without a {@linkcode Homeserver.requestLog}. */
   requestsOf(userId: string): Promise<string[]>;
-  /** Stops it. Throws if it was given. */
+  /** Stops the homeserver. Throws for an existing one. */
   stop(): Promise<void>;
-  /** Starts it again, with the same data on the same port. Throws if it was given. */
+  /** Restarts it with the same data on the same port. Throws for an existing one. */
   start(): Promise<void>;
 }
 
 /**
- * A homeserver that somebody else runs.
+ * Connects to an existing homeserver.
  *
  * @param url base URL
  * @param secret its `registration_shared_secret`
@@ -78,11 +78,11 @@ export async function givenHomeserver(url: string, secret: string): Promise<Home
 }
 
 /**
- * Starts a Synapse of our own.
+ * Starts our own Synapse.
  *
  * @param python interpreter of an environment with Synapse
  * @param folder empty folder for its data
- * @param keycloak whose tokens it takes, and through which it signs people on
+ * @param keycloak identity provider for tokens and single sign-on
  */
 export async function startHomeserver(python: string, folder: string, keycloak?: Keycloak): Promise<Homeserver> {
   const port = freePort();
@@ -117,23 +117,23 @@ export async function startHomeserver(python: string, folder: string, keycloak?:
   };
 }
 
-/** Reads Synapse's log of requests, where the user of a request stands in braces before it. */
+/** Parses Synapse's request log, in which the user precedes the request, in braces. */
 function requestsIn(log: string, userId: string): string[] {
   return log.split("\n").filter((line) => line.includes(` {${userId}} `)).flatMap((line) =>
     /"(\w+ \/[^ ?]*)\S* HTTP/.exec(line)?.[1]?.replace("/_matrix/client/v3", "") ?? []
   );
 }
 
-/** Something answers there, and well. */
+/** Whether the URL answers successfully. */
 export async function answers(url: string): Promise<boolean> {
-  // Refused connections are what there is until it listens.
+  // The connection is refused until the server listens.
   return await fetch(url, { signal: AbortSignal.timeout(2_000) }).then(async (response) => {
     await response.body?.cancel();
     return response.ok;
   }, () => false);
 }
 
-/** Makes a user by Synapse's admin API for shared-secret registration, which Dendrite has, too. */
+/** Registers a user through Synapse's admin API for shared-secret registration, which Dendrite also has. */
 export async function register(
   url: string,
   secret: string,
@@ -152,7 +152,7 @@ export async function register(
   return (await httpJson("POST", endpoint, { body: { nonce, username, password, admin, mac } })).user_id;
 }
 
-/** JSON is YAML too. */
+/** JSON is valid YAML. */
 async function writeConfiguration(folder: string, port: number, logFile: string, keycloak?: Keycloak): Promise<void> {
   const file = (name: string) => join(folder, name);
   const unlimited = { per_second: 100_000, burst_count: 100_000 };
@@ -199,7 +199,7 @@ async function writeConfiguration(folder: string, port: number, logFile: string,
   await Deno.writeTextFile(file("signing.key"), `ed25519 a_test ${seed}\n`);
 }
 
-/** Logins by Keycloak's tokens and pages; two of its providers are set up wrongly, as people do it. */
+/** Enables login by Keycloak's tokens and pages. Two of its providers are misconfigured, as happens in practice. */
 function withKeycloak(keycloak: Keycloak): Record<string, unknown> {
   const provider = (id: string, realm: string, secret: string) => {
     const endpoints = `${keycloak.url}/realms/${realm}/protocol/openid-connect`;
@@ -211,7 +211,7 @@ function withKeycloak(keycloak: Keycloak): Record<string, unknown> {
       client_secret: secret,
       scopes: ["openid", "profile"],
       allow_existing_users: true,
-      // Synapse takes no issuer without https otherwise, and asks for metadata only when somebody logs in.
+      // Lets Synapse accept an issuer without https, and load the metadata at the first login only.
       skip_verification: true,
       discover: false,
       authorization_endpoint: `${endpoints}/auth`,

@@ -1,6 +1,5 @@
 /**
- * A real Keycloak on this machine, with the realm of `keycloak/realm.json`. Knows how to start and stop it, and nothing
- * of who logs in there.
+ * Starts and stops a real Keycloak on this machine, with the realm of `keycloak/realm.json`.
  *
  * @module
  */
@@ -17,24 +16,25 @@ export interface Keycloak extends AsyncDisposable {
   readonly url: string;
   /** Name of its realm. */
   readonly realm: string;
-  /** Public key of the realm, PEM: what its tokens are signed with (RS256). */
+  /** Public key that signs the realm's tokens (RS256), PEM. */
   readonly publicKey: string;
-  /** Folder of Python modules that Synapse needs to know it. */
+  /** Folder of Python modules that Synapse needs for Keycloak. */
   readonly modules: string;
   /** Password of a user in the realm. */
   password(username: string): string;
-  /** Secret of a client in the realm; empty for a public one. */
+  /** Secret of a client in the realm; empty for a public client. */
   secret(clientId: string): string;
   /** Stops it. */
   stop(): Promise<void>;
-  /** Starts it again, with the same data on the same port. */
+  /** Restarts it with the same data on the same port. */
   start(): Promise<void>;
 }
 
 /**
  * Starts a Keycloak.
  *
- * @param tools its distribution, which is copied, since Keycloak writes into its own folder, and what Synapse needs
+ * @param tools its distribution, and Synapse's modules for it; the distribution is copied, because Keycloak writes into
+ * its own folder
  * @param folder empty folder for its data
  */
 export async function startKeycloak({ distribution, modules }: KeycloakTools, folder: string): Promise<Keycloak> {
@@ -80,7 +80,7 @@ function found<Item>(items: readonly Item[], wanted: (item: Item) => boolean): I
 }
 
 async function answers(url: string): Promise<boolean> {
-  // Refused connections are what there is until it listens.
+  // The connection is refused until the server listens.
   return await fetch(url, { signal: AbortSignal.timeout(5_000) }).then(async (response) => {
     await response.body?.cancel();
     return response.ok;

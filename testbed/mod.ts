@@ -1,10 +1,9 @@
 /**
- * Real servers on this machine for the end-to-end suite: Synapse, a Kubernetes control plane, and people with phones.
- * Everything is set up by itself under `.cache/testbed`, listens on free ports, and ends with this process.
+ * Real servers on this machine for the end-to-end suite: Synapse, a Kubernetes control plane, and users with phones.
+ * Everything is set up automatically under `.cache/testbed`, listens on free ports, and ends with this process.
  *
- * Servers that are already there are used instead where the environment names them: `KUBECONFIG` (credentials that may
- * create namespaces, roles and tokens), `MATRIX_HOMESERVER` with `E2E_REGISTRATION_SECRET` (its
- * `registration_shared_secret`).
+ * Existing servers are used instead if the environment names them: `KUBECONFIG` (credentials that may create
+ * namespaces, roles and tokens), `MATRIX_HOMESERVER` with `E2E_REGISTRATION_SECRET` (its `registration_shared_secret`).
  *
  * @module
  */
@@ -48,32 +47,31 @@ export {
   Workloads,
 } from "./workloads.ts";
 
-/** Pods that start, fail and stop fast, but not at once. */
+/** Pods that start, fail and stop fast, but not instantly. */
 const quickPods: PodDelays = { startMs: 300, stopMs: 100, runMs: 300, backOffMs: 1_000 };
 
-/** The servers, and the people. Disposing ends everything that was started. */
+/** The servers and users. Disposing ends everything that was started. */
 export interface Testbed extends AsyncDisposable {
   /** The homeserver. */
   readonly homeserver: Homeserver;
-  /** The Kubernetes API. */
+  /** The Kubernetes control plane. */
   readonly cluster: ControlPlane;
-  /** The Keycloak that the homeserver knows; undefined if it was not asked for. */
+  /** The homeserver's Keycloak; undefined unless requested. */
   readonly keycloak: Keycloak | undefined;
-  /** What is put into the cluster. */
+  /** Creates objects in the cluster. */
   readonly workloads: Workloads;
-  /** Folder for files of this run; removed at its end. */
+  /** Folder for files of this run, removed at its end. */
   readonly folder: string;
-  /** Someone new, with an account and a phone, which syncs unless told otherwise. */
+  /** Registers a new user and logs in a phone, which syncs by default. */
   person(name: string, syncing?: boolean): Promise<Person>;
 }
 
 /**
  * Sets up what is missing on this machine and starts the servers.
  *
- * @param delays how pods behave on a control plane of ours
- * @param options `keycloak`: the homeserver logs people in through Keycloak, too; `rateLimits`: its own are on
- * (Dendrite's)
- * @throws Error if something needed is missing; its message says what
+ * @param delays durations in the life of pods on our own control plane
+ * @param options `keycloak`: enable login through Keycloak; `rateLimits`: enable Dendrite's own rate limits
+ * @throws Error naming what is missing on this machine
  */
 export async function startTestbed(
   delays: PodDelays = quickPods,
@@ -127,7 +125,7 @@ export async function startTestbed(
   };
 }
 
-/** The homeserver that the argument `--homeserver=…` names; Synapse without one. */
+/** The homeserver of the argument `--homeserver=…`; Synapse by default. */
 function wantedHomeserver(): HomeserverKind {
   const name = Deno.args.find((argument) => argument.startsWith("--homeserver="))?.split("=")[1] ?? "synapse";
   const kind = homeserverKinds.find((each) => each === name);
@@ -135,7 +133,7 @@ function wantedHomeserver(): HomeserverKind {
   return kind;
 }
 
-/** Removes what runs that were killed have left; one that still goes on is younger than a day. */
+/** Removes folders left by killed runs. A running one is younger than a day. */
 async function removeLeftovers(): Promise<void> {
   for await (const { name } of Deno.readDir(cacheFolder)) {
     if (!name.startsWith("run-")) continue;
@@ -145,7 +143,7 @@ async function removeLeftovers(): Promise<void> {
   }
 }
 
-/** Waits for both; when one fails, the other is ended. */
+/** Waits for both. If one fails, disposes of the other. */
 async function allOrNone<A extends AsyncDisposable, B extends AsyncDisposable>(
   starting: readonly [Promise<A>, Promise<B>],
 ): Promise<[A, B]> {

@@ -1,13 +1,13 @@
 /**
- * Small things around ports and HTTP that the testbed's servers share.
+ * Ports and HTTP requests, shared by the testbed's servers.
  *
  * @module
  */
 
-/** Below what Linux gives to outgoing connections, one of which could take a port before its server listens on it. */
+/** Below Linux' range for outgoing connections, one of which could take a port before its server listens on it. */
 const [firstPort, lastPort] = [10_000, 32_000];
 
-/** A port of the loopback interface that nobody listens on. */
+/** Finds an unused port of the loopback interface. */
 export function freePort(): number {
   for (;;) {
     const port = firstPort + Math.floor(Math.random() * (lastPort - firstPort));
@@ -20,7 +20,7 @@ export function freePort(): number {
   }
 }
 
-/** An answer that was no success. */
+/** An unsuccessful response. */
 export class HttpError extends Error {
   /** Name of the class. */
   override readonly name = "HttpError";
@@ -28,11 +28,11 @@ export class HttpError extends Error {
   readonly status: number;
 
   /**
-   * Says what was asked and what came back.
+   * Makes an error with the request and its response.
    *
    * @param request method and path
    * @param status HTTP status
-   * @param body what the server said
+   * @param body response body
    */
   constructor(request: string, status: number, body: string) {
     super(`${request}: ${status} ${body.slice(0, 500)}`);
@@ -40,25 +40,25 @@ export class HttpError extends Error {
   }
 }
 
-/** How to send a request. */
+/** Options of {@linkcode httpJson}. */
 export interface HttpOptions {
   /** Value of the Authorization header. */
   readonly authorization?: string | undefined;
   /** Body, sent as JSON. */
   readonly body?: unknown;
-  /** Media type of the body; JSON if left out. */
+  /** Content type of the body. Default: JSON. */
   readonly contentType?: string;
-  /** Certificates to trust and to show. */
+  /** Client with the certificates to trust and to present. */
   readonly client?: Deno.HttpClient | undefined;
 }
 
 /**
- * Sends a request and reads its answer, which is JSON.
+ * Sends a request and parses its JSON response.
  *
  * @param method HTTP method
- * @param url where to
- * @param options what with
- * @throws HttpError if the answer is no success
+ * @param url request URL
+ * @param options headers, body and client
+ * @throws HttpError if the request fails
  */
 // deno-lint-ignore no-explicit-any
 export async function httpJson(method: string, url: string, options: HttpOptions = {}): Promise<any> {

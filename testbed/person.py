@@ -1,9 +1,9 @@
 """
-People with phones, on matrix-nio: each has a device of their own and syncs all the time. One process hosts them all.
+Users with phones, on matrix-nio: each has a device of its own that syncs continuously. One process hosts them all.
 
-Lines of JSON on standard input are requests, {"id", "op", "person", ...}; each is answered by a line
-{"id", "result"} or {"id", "error"}. What people see in their rooms comes in between, as {"person", "event"}.
-The process ends with its standard input. Knows nothing of what the messages mean.
+Each line of JSON on standard input is a request, {"id", "op", "person", ...}, answered by a line {"id", "result"} or
+{"id", "error"}. Events that users see in their rooms are printed as {"person", "event"}. The process exits at the end
+of its standard input.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ def tell(line: dict[str, Any]) -> None:
 
 
 class Phone(AsyncClient):
-    """A client that tells every event of a timeline, decrypted, with what stood outside the ciphertext."""
+    """A client that reports every timeline event, decrypted, with the content outside the ciphertext."""
 
     def __init__(self, name: str, homeserver: str, user: str) -> None:
         config = AsyncClientConfig(store=SqliteMemoryStore, request_timeout=60, max_timeouts=1)
@@ -40,7 +40,7 @@ class Phone(AsyncClient):
         self.room_keys: dict[str, dict[str, Any]] = {}  # the last one of each room that was handed to us
 
     def keep_room_keys(self) -> None:
-        """Remembers room keys as they come: who has one can hand it on, as if it were their own."""
+        """Keeps received room keys, so that a user can forward one as if it were its own."""
         take = self.olm.create_group_session
 
         def keep(sender_key: str, fingerprint: str, room_id: str, session_id: str, session_key: str) -> None:
@@ -73,7 +73,7 @@ class Phone(AsyncClient):
         return decrypted
 
     def payload(self, event: MegolmEvent) -> dict[str, Any] | None:
-        """What stood in the ciphertext and nothing else: nio copies the outer relation into it."""
+        """The decrypted content alone; nio's own event has the outer relation copied into it."""
         session = self.olm.inbound_group_store.get(event.room_id, event.sender_key, event.session_id)
         return json.loads(session.decrypt(event.ciphertext)[0]) if session else None
 
@@ -94,7 +94,7 @@ class Phone(AsyncClient):
                 await asyncio.sleep(0.2)
 
     async def settle(self) -> None:
-        """Uploads, queries and claims the keys that are due."""
+        """Uploads, queries and claims keys as needed."""
         if self.should_upload_keys:
             check(await self.keys_upload())
         if self.should_query_keys:
@@ -149,7 +149,7 @@ async def wait_for(phone: Phone, holds: Callable[[], bool], deadlineMs: int) -> 
 
 
 async def encrypt(person: str, roomId: str, type: str, content: dict[str, Any]) -> dict[str, Any]:
-    """The event as it is to be sent, for all devices of everybody in the room."""
+    """Encrypts an event for all devices of everyone in the room."""
     phone = phones[person]
     async with phone.crypto:
         if not phone.rooms[roomId].encrypted:
@@ -164,7 +164,7 @@ async def encrypt(person: str, roomId: str, type: str, content: dict[str, Any]) 
 
 
 async def hand_over(person: str, roomId: str, userId: str) -> None:
-    """Sends a room key that somebody else has made to all devices of a user, in this person's own name."""
+    """Sends all devices of a user a room key that another user created, in this user's own name."""
     phone = phones[person]
     await wait_for(phone, lambda: roomId in phone.room_keys, 10_000)
     async with phone.crypto:

@@ -1,6 +1,6 @@
 /**
- * People with phones, for tests: they chat through matrix-nio, an implementation of Matrix's encryption that shares
- * nothing with the operator's. `person.py` does the encryption; what needs none goes straight to the homeserver.
+ * Users with phones, for tests. They chat through matrix-nio, whose encryption shares no code with the operator's.
+ * `person.py` does the encryption. Requests that need none go directly to the homeserver.
  *
  * @module
  */
@@ -10,25 +10,25 @@ import { httpJson } from "./network.ts";
 import { Child } from "./process.ts";
 import { type Content, type SeenEvent, Watch } from "./watch.ts";
 
-/** How an event is sent. */
+/** Options for sending an event. */
 export interface RawOptions {
-  /** Encrypted, as is the room's way, unless this is false. */
+  /** Whether to encrypt it. Default: as the room requires. */
   readonly encrypted?: boolean;
-  /** Content added outside the ciphertext, such as `m.relates_to`. */
+  /** Content outside the ciphertext, such as `m.relates_to`. */
   readonly outside?: Content;
 }
 
-/** How a text is sent. */
+/** Options for sending a text. */
 export interface TextOptions {
-  /** Encrypted, as is the room's way, unless this is false. */
+  /** Whether to encrypt it. Default: as the room requires. */
   readonly encrypted?: boolean;
-  /** User ids that are mentioned (`m.mentions`). */
+  /** User ids to mention (`m.mentions`). */
   readonly mentions?: readonly string[];
-  /** HTML of the same text. */
+  /** The text as HTML. */
   readonly formatted?: string;
-  /** Event id that it replies to. */
+  /** Id of the event to reply to. */
   readonly replyTo?: string;
-  /** Event id that it replaces. */
+  /** Id of the event to replace. */
   readonly edit?: string;
 }
 
@@ -42,11 +42,11 @@ export class Phones implements AsyncDisposable {
   #lastId = 0;
 
   /**
-   * Starts it; nobody is logged in yet.
+   * Starts the process. No user is logged in yet.
    *
    * @param python interpreter of an environment with matrix-nio
    * @param homeserver base URL
-   * @param logFile where it writes what goes wrong
+   * @param logFile receives its error output
    */
   constructor(python: string, homeserver: string, logFile: string) {
     this.#homeserver = homeserver;
@@ -60,9 +60,9 @@ export class Phones implements AsyncDisposable {
   }
 
   /**
-   * Logs a person in, on a new device.
+   * Logs a user in, on a new device.
    *
-   * @param syncing it syncs from then on; otherwise it only has published its keys, and sees nothing
+   * @param syncing whether it syncs from then on; if not, it only publishes its keys and sees nothing
    */
   async login(localpart: string, password: string, syncing = true): Promise<Person> {
     const homeserver = this.#homeserver;
@@ -75,11 +75,11 @@ export class Phones implements AsyncDisposable {
   }
 
   /**
-   * Asks the process for something.
+   * Sends a request to the process.
    *
    * @param op name of the operation
-   * @param parameters what it takes
-   * @throws Error with what went wrong there
+   * @param parameters parameters of the operation
+   * @throws Error with the process' error
    */
   async request(op: string, parameters: Content): Promise<unknown> {
     const id = ++this.#lastId;
@@ -121,7 +121,7 @@ interface Session {
   readonly accessToken: string;
 }
 
-/** Someone with a phone. */
+/** A user with a phone. */
 export class Person {
   /** User id. */
   readonly userId: string;
@@ -133,7 +133,7 @@ export class Person {
   readonly #authorization: string;
   readonly #watches = new Set<Watch>();
 
-  /** Made by {@linkcode Phones.login}. */
+  /** Use {@linkcode Phones.login}. */
   constructor(phones: Phones, name: string, homeserver: string, session: Session) {
     this.userId = session.userId;
     this.deviceId = session.deviceId;
@@ -147,14 +147,14 @@ export class Person {
    * Sends a request to the homeserver.
    *
    * @param path below `/_matrix/client/v3`
-   * @throws HttpError if the answer is no success
+   * @throws HttpError if the request fails
    */
   // deno-lint-ignore no-explicit-any
   request(method: string, path: string, body?: unknown): Promise<any> {
     return httpJson(method, `${this.#api}${path}`, { authorization: this.#authorization, body });
   }
 
-  /** Makes a room that others are invited to; encrypted unless told otherwise. Returns its id. */
+  /** Creates a room, encrypted by default, and invites users. Returns its id. */
   async createRoom(options: { invite?: readonly string[]; encrypted?: boolean; name?: string } = {}): Promise<string> {
     const encryption = { type: "m.room.encryption", content: { algorithm: "m.megolm.v1.aes-sha2" } };
     const { room_id } = await this.request("POST", "/createRoom", {
@@ -167,7 +167,7 @@ export class Person {
     return room_id;
   }
 
-  /** Invites somebody. */
+  /** Invites a user. */
   async invite(roomId: string, userId: string): Promise<void> {
     await this.request("POST", `/rooms/${encodeURIComponent(roomId)}/invite`, { user_id: userId });
   }
@@ -175,7 +175,7 @@ export class Person {
   /**
    * Joins a room.
    *
-   * @param seen waits until the phone shows it
+   * @param seen whether to wait until the phone shows it
    */
   async join(roomId: string, seen = true): Promise<void> {
     await this.request("POST", `/rooms/${encodeURIComponent(roomId)}/join`, {});
@@ -187,12 +187,12 @@ export class Person {
     await this.request("POST", `/rooms/${encodeURIComponent(roomId)}/leave`, {});
   }
 
-  /** Waits until the phone shows all of these users as joined; only then does it encrypt for them. */
+  /** Waits until the phone shows all of these users as joined. Before that it doesn't encrypt for them. */
   async untilJoined(roomId: string, users: readonly string[], deadlineMs = 10_000): Promise<void> {
     await this.#wait("waitJoined", { roomId, users, deadlineMs }, `see ${users.join(", ")} join`);
   }
 
-  /** Waits until the phone has taken note that a user has exactly these devices; only then does it encrypt for them. */
+  /** Waits until the phone knows exactly these devices of a user. Before that it doesn't encrypt for them. */
   async untilKnown(userId: string, devices: readonly string[], deadlineMs = 10_000): Promise<void> {
     await this.#wait("waitDevices", { userId, devices, deadlineMs }, `know ${devices.join(", ")} of ${userId}`);
   }
@@ -205,20 +205,20 @@ export class Person {
     }
   }
 
-  /** Sends an event, encrypted unless told otherwise. Returns its event id. */
+  /** Sends an event, encrypted by default. Returns its id. */
   async sendRaw(roomId: string, type: string, content: Content, options: RawOptions = {}): Promise<string> {
     const event = options.encrypted === false ? { type, content } : await this.encrypt(roomId, type, content);
     const path = `/rooms/${encodeURIComponent(roomId)}/send/${event.type}/${crypto.randomUUID()}`;
     return (await this.request("PUT", path, { ...event.content, ...options.outside })).event_id;
   }
 
-  /** Encrypts an event for everybody in the room, to be sent by {@linkcode Person.sendRaw} as it is. */
+  /** Encrypts an event for everyone in the room, to be sent unchanged with {@linkcode Person.sendRaw}. */
   async encrypt(roomId: string, type: string, content: Content): Promise<{ type: string; content: Content }> {
     const event = await this.#phones.request("encrypt", { person: this.#name, roomId, type, content });
     return event as { type: string; content: Content };
   }
 
-  /** Hands the key of a room's latest session, which somebody else has made, to a user, as if it were this person's. */
+  /** Sends a user the key of a room's latest session, which another user created, as if it were this user's own. */
   async handOver(roomId: string, userId: string): Promise<void> {
     await this.#phones.request("handOver", { person: this.#name, roomId, userId });
   }
@@ -242,14 +242,14 @@ export class Person {
     return await this.sendRaw(roomId, "m.room.message", content, { encrypted: options.encrypted ?? true });
   }
 
-  /** Looks at a room from now on. */
+  /** Watches a room from now on. */
   watch(roomId: string): Watch {
     const watch = new Watch(`${this.userId} in ${roomId}`, roomId, () => this.#watches.delete(watch));
     this.#watches.add(watch);
     return watch;
   }
 
-  /** Takes an event that the phone shows; called by {@linkcode Phones}. */
+  /** Called by {@linkcode Phones} with each event that the phone shows. */
   see(event: SeenEvent): void {
     for (const watch of this.#watches) watch.see(event);
   }

@@ -1,6 +1,6 @@
 /**
- * A phone that can do more than those of `person.ts`: it has a cross-signing identity, and verifies others by emoji.
- * `phone_host.ts` knows how the encryption is done; what needs none goes straight to the homeserver.
+ * A phone with more features than that of `person.ts`: it has a cross-signing identity and verifies users by emoji.
+ * `phone_host.ts` does the encryption. Requests that need none go directly to the homeserver.
  *
  * @module
  */
@@ -8,11 +8,11 @@
 import { httpJson } from "./network.ts";
 import { type Content, type SeenEvent, Watch } from "./watch.ts";
 
-/** What a phone shows of somebody: their identity and devices, as the homeserver publishes them now. */
+/** A user's identity and devices, as currently published by the homeserver. */
 export interface Sight {
-  /** Public master key, unpadded base64; undefined if there is no identity. */
+  /** Public master key, unpadded base64; undefined without an identity. */
   readonly masterKey?: string;
-  /** All devices. */
+  /** All of the user's devices. */
   readonly devices: readonly {
     /** Device id. */
     readonly deviceId: string;
@@ -20,16 +20,16 @@ export interface Sight {
     readonly ed25519: string;
     /** Public curve25519 key, unpadded base64. */
     readonly curve25519: string;
-    /** Signed by its owner's self-signing key, and that by the master key. */
+    /** Whether the owner's self-signing key has signed it, and the master key that key. */
     readonly signedByOwner: boolean;
   }[];
 }
 
-/** Seven emojis, as a phone shows them. */
+/** The seven emojis of a verification. */
 export interface Emojis {
   /** The symbols. */
   readonly emojis: readonly string[];
-  /** What they are called. */
+  /** Their names. */
   readonly descriptions: readonly string[];
 }
 
@@ -43,7 +43,7 @@ export type Step =
     | { readonly step: "cancelled"; readonly code: string; readonly reason: string }
   );
 
-/** What a phone is logged in as. */
+/** A phone's login. */
 export interface Login {
   /** User id. */
   readonly userId: string;
@@ -53,16 +53,16 @@ export interface Login {
   readonly accessToken: string;
 }
 
-/** Asks the phone's program for something; rejects with what went wrong there. */
+/** Sends a request to the phone's process. Rejects with the process' error. */
 export type Ask = (op: string, parameters: Content) => Promise<unknown>;
 
-/** Someone's phone. */
+/** A user's phone. */
 export class Phone {
   /** User id. */
   readonly userId: string;
   /** Device id of the phone. */
   readonly deviceId: string;
-  /** Of this device. */
+  /** Access token of this device. */
   readonly accessToken: string;
   readonly #ask: Ask;
   readonly #api: string;
@@ -70,7 +70,7 @@ export class Phone {
   readonly #steps: Step[] = [];
   readonly #waiters = new Set<() => void>();
 
-  /** Made by `PhoneHost.login`. */
+  /** Use `PhoneHost.login`. */
   constructor(ask: Ask, homeserver: string, login: Login) {
     this.userId = login.userId;
     this.deviceId = login.deviceId;
@@ -83,24 +83,24 @@ export class Phone {
    * Sends a request to the homeserver.
    *
    * @param path below `/_matrix/client/v3`
-   * @throws HttpError if the answer is no success
+   * @throws HttpError if the request fails
    */
   // deno-lint-ignore no-explicit-any
   request(method: string, path: string, body?: unknown): Promise<any> {
     return httpJson(method, `${this.#api}${path}`, { authorization: `Bearer ${this.accessToken}`, body });
   }
 
-  /** Waits until the phone shows all of these users as joined; only then does it encrypt for them. */
+  /** Waits until the phone shows all of these users as joined. Before that it doesn't encrypt for them. */
   async untilJoined(roomId: string, users: readonly string[], deadlineMs = 10_000): Promise<void> {
     await this.#ask("waitJoined", { roomId, users, deadlineMs });
   }
 
-  /** Encrypts an event for everybody in the room, to be sent as it is. The key goes out at once. */
+  /** Encrypts an event for everyone in the room, to be sent unchanged. The room key is shared at once. */
   async encrypt(roomId: string, type: string, content: Content): Promise<{ type: string; content: Content }> {
     return await this.#ask("encrypt", { roomId, type, content }) as { type: string; content: Content };
   }
 
-  /** Looks at a room from now on. */
+  /** Watches a room from now on. */
   watch(roomId: string): Watch {
     const watch = new Watch(`${this.userId} in ${roomId}`, roomId, () => this.#watches.delete(watch));
     this.#watches.add(watch);
@@ -108,7 +108,7 @@ export class Phone {
   }
 
   /**
-   * Makes a cross-signing identity and signs this device with it; one that was there is replaced.
+   * Creates a cross-signing identity, replacing an existing one, and signs this device with it.
    *
    * @returns public master key, unpadded base64
    */
@@ -117,7 +117,7 @@ export class Phone {
   }
 
   /**
-   * Takes the identity out of the account's secret storage, and signs this device with it.
+   * Loads the identity from the account's secret storage, and signs this device with it.
    *
    * @returns public master key, unpadded base64
    */
@@ -125,26 +125,26 @@ export class Phone {
     return (await this.#ask("restoreIdentity", { recoveryKey }) as { masterKey: string }).masterKey;
   }
 
-  /** Takes the identity's private keys over from another phone of the same person; signs nothing. */
+  /** Copies the identity's private keys from another phone of the same user. Signs nothing. */
   async borrowIdentity({ deviceId }: Phone): Promise<void> {
     await this.#ask("borrowIdentity", { deviceId });
   }
 
-  /** Signs another device of the same person. Only the phone that has made the identity can. */
+  /** Signs another device of the same user. Only works on the phone that created the identity. */
   async signDevice(deviceId: string): Promise<void> {
     await this.#ask("signDevice", { deviceId });
   }
 
-  /** Looks at somebody's identity and devices. */
+  /** Fetches a user's identity and devices. */
   async look(userId: string): Promise<Sight> {
     return await this.#ask("look", { userId }) as Sight;
   }
 
   /**
-   * Asks somebody to compare emojis, and begins as soon as that is accepted.
+   * Requests an emoji verification of a user, and starts it when it is accepted.
    *
-   * @param roomId where to ask; to-device if left out
-   * @returns id of the verification, and the emojis to be compared
+   * @param roomId room to send the request in; to-device by default
+   * @returns transaction id, and the emojis to compare
    */
   async verify(userId: string, roomId = ""): Promise<{ transactionId: string; shown: Emojis }> {
     const asked = await this.#ask("verify", { userId, roomId }) as { transactionId: string };
@@ -154,17 +154,17 @@ export class Phone {
     return { transactionId, shown: await this.emojis(transactionId) };
   }
 
-  /** Asks somebody to compare emojis, whatever comes of it. Returns the id of the verification. */
+  /** Requests an emoji verification, without waiting for its acceptance. Returns its transaction id. */
   async askToVerify(userId: string, roomId = ""): Promise<string> {
     return (await this.#ask("verify", { userId, roomId }) as { transactionId: string }).transactionId;
   }
 
-  /** Gives a verification up. */
+  /** Cancels a verification. */
   async cancelVerification(transactionId: string): Promise<void> {
     await this.#ask("cancelVerification", { transactionId });
   }
 
-  /** A verification has been accepted. */
+  /** Whether a verification has been accepted. */
   isReady(transactionId: string): boolean {
     return this.#steps.some((step) => step.transactionId === transactionId && step.step === "ready");
   }
@@ -174,7 +174,7 @@ export class Phone {
     await this.#reached(transactionId, "ready");
   }
 
-  /** Accepts what others ask for from now on; before, it lets that pass. */
+  /** Accepts verification requests from now on. Before that, they are ignored. */
   async acceptVerifications(): Promise<void> {
     await this.#ask("acceptVerifications", {});
   }
@@ -184,18 +184,18 @@ export class Phone {
     return await this.#reached(transactionId, "emojis") as Step & Emojis;
   }
 
-  /** Says that the emojis are the same, and waits until the other side has said so, too. */
+  /** Confirms that the emojis match, and waits until the other side has done so too. */
   async confirm(transactionId: string): Promise<void> {
     await this.#ask("confirmEmojis", { transactionId });
     await this.#reached(transactionId, "done");
   }
 
-  /** Takes an event that the phone shows; called by `PhoneHost`. */
+  /** Called by `PhoneHost` with each event that the phone shows. */
   see(event: SeenEvent): void {
     for (const watch of this.#watches) watch.see(event);
   }
 
-  /** Takes a step of a verification; called by `PhoneHost`. */
+  /** Called by `PhoneHost` with each step of a verification. */
   advance(step: Step): void {
     this.#steps.push(step);
     for (const look of this.#waiters) look();
@@ -211,7 +211,7 @@ export class Phone {
     );
   }
 
-  /** The first step that is accepted, whether it has come already or comes in time. */
+  /** The first matching step, whether it has already happened or happens within the deadline. */
   async #step(what: string, accept: (step: Step) => boolean, deadlineMs = 10_000): Promise<Step> {
     const { promise, resolve, reject } = Promise.withResolvers<Step>();
     const look = () => {

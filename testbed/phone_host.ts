@@ -1,6 +1,6 @@
 /**
- * The program that hosts the phones of `phone.ts`. They chat through mautrix-go, a third implementation of Matrix's
- * encryption besides the operator's and matrix-nio; `mautrix/` holds its sources.
+ * The process that hosts the phones of `phone.ts`. It uses mautrix-go, a third implementation of Matrix's encryption
+ * besides the operator's and matrix-nio's. Its sources are in `mautrix/`.
  *
  * @module
  */
@@ -31,19 +31,19 @@ export class PhoneHost implements AsyncDisposable {
   }
 
   /**
-   * Starts it; nobody is logged in yet. The program is built if it isn't there.
+   * Starts the process, building the program if necessary. No user is logged in yet.
    *
    * @param homeserver base URL
-   * @param logFile where it writes what goes wrong
+   * @param logFile receives its error output
    */
   static async start(homeserver: string, logFile: string): Promise<PhoneHost> {
     return new PhoneHost(await phoneProgram(), homeserver, logFile);
   }
 
   /**
-   * Logs somebody in, on a device that syncs from then on and that nobody has signed.
+   * Logs a user in, on a device that syncs from then on and isn't signed.
    *
-   * @param deviceId of a device to be made again; a new one if left out
+   * @param deviceId id of a device to recreate; a new one by default
    */
   async login(localpart: string, password: string, deviceId?: string): Promise<Phone> {
     const person = `${localpart}#${this.#lastId + 1}`;
@@ -54,17 +54,17 @@ export class PhoneHost implements AsyncDisposable {
     return phone;
   }
 
-  /** Makes a recovery key for somebody's secret storage. */
+  /** Generates a recovery key for secret storage. */
   async makeRecoveryKey(): Promise<string> {
     return (await this.request("makeRecoveryKey", {}) as { recoveryKey: string }).recoveryKey;
   }
 
   /**
-   * Asks the process for something.
+   * Sends a request to the process.
    *
    * @param op name of the operation
-   * @param parameters what it takes
-   * @throws Error with what went wrong there
+   * @param parameters parameters of the operation
+   * @throws Error with the process' error
    */
   async request(op: string, parameters: Content): Promise<unknown> {
     const id = ++this.#lastId;

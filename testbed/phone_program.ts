@@ -1,6 +1,6 @@
 /**
- * Builds the program behind `phone_host.ts` from its Go sources: once, under `.cache/testbed`, and anew when they change.
- * `mautrix/go.mod` pins everything that comes from Go's module proxy.
+ * Builds the program behind `phone_host.ts` from its Go sources, under `.cache/testbed`, whenever they change.
+ * `mautrix/go.mod` pins all of its modules.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import { cacheFolder } from "./setup.ts";
 const sources = join(import.meta.dirname ?? ".", "mautrix");
 
 /**
- * The program, built if it isn't there yet.
+ * Builds the program if necessary.
  *
  * @returns its path
- * @throws Error if there is no suitable Go, or it cannot be built
+ * @throws Error if there is no suitable Go, or the build fails
  */
 export async function phoneProgram(): Promise<string> {
   const path = join(cacheFolder, `phones-${await digest()}`);
@@ -22,7 +22,7 @@ export async function phoneProgram(): Promise<string> {
   await Deno.mkdir(cacheFolder, { recursive: true });
   const begin = performance.now();
   console.error("testbed: making the phones on mautrix-go …");
-  // Under another name first, so that what stands under its own name is complete.
+  // Built under a temporary name, so that a file under the final name is always complete.
   const unfinished = `${path}.${Deno.pid}.unfinished`;
   await build(unfinished);
   await Deno.rename(unfinished, path);
@@ -30,7 +30,7 @@ export async function phoneProgram(): Promise<string> {
   return path;
 }
 
-/** Go alone: `goolm` is the encryption in Go, where the default would need the C library libolm. */
+/** Pure Go: `goolm` implements the encryption in Go. The default would need the C library libolm. */
 async function build(path: string): Promise<void> {
   const command = new Deno.Command("go", {
     args: ["build", "-tags", "goolm", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", path, "."],

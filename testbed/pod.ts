@@ -1,11 +1,11 @@
 /**
- * Has a program find what it would find in a pod, without containers. Knows nothing of the program.
+ * Gives a program the environment of a pod, without containers.
  *
  * @module
  */
 
 /**
- * What comes before a program on its command line: it dies with us, and finds its ServiceAccount where a pod has it.
+ * Command prefix for a program: it dies with us, and finds its ServiceAccount where a pod has it.
  *
  * @param serviceAccountFolder folder with `token`, `ca.crt` and `namespace`; undefined: not as in a pod
  */

@@ -1,52 +1,51 @@
 /**
- * Child processes that end when asked, and with us. Knows nothing of what they do.
+ * Child processes that end on request, and with us.
  *
  * @module
  */
 
-/** What to run, and where what it prints goes. */
+/** Options for starting a process. */
 export interface ChildOptions {
-  /** What it is called in error messages. */
+  /** Name in error messages. */
   readonly name: string;
   /** Program and arguments. */
   readonly command: readonly [string, ...string[]];
-  /** File that its output is added to. */
+  /** File that its output is appended to. */
   readonly logFile: string;
-  /** Environment variables besides (or, with `clearEnvironment`, instead of) our own. */
+  /** Environment variables in addition to our own, or, with `clearEnvironment`, instead of them. */
   readonly environment?: Readonly<Record<string, string>>;
-  /** Start from an empty environment. */
+  /** Whether to start from an empty environment. */
   readonly clearEnvironment?: boolean;
-  /** Working folder. */
+  /** Working directory. */
   readonly folder?: string;
-  /** Give us its standard output through {@linkcode Child.output}; only standard error is logged then. */
+  /** Whether to provide its standard output as {@linkcode Child.output}. Then only standard error is logged. */
   readonly pipeOutput?: boolean;
 }
 
 /**
- * A running process. Its standard input stays open for as long as we live, so a program that watches for its end
- * cannot outlive us.
+ * A running process. Its standard input stays open as long as we live, so a program that exits at the end of its
+ * standard input can't outlive us.
  */
 export class Child implements AsyncDisposable {
-  /** What it is called in error messages. */
+  /** Name in error messages. */
   readonly name: string;
-  /** File that its output is added to. */
+  /** File that its output is appended to. */
   readonly logFile: string;
-  /** Its end. */
+  /** Resolves when it ends. */
   readonly ended: Promise<Deno.CommandStatus>;
   readonly #process: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   #running = true;
 
   /**
-   * Starts it.
+   * Starts the process.
    *
-   * @param options what to run
-   * @throws Error if there is no such program
+   * @throws Error if the program doesn't exist
    */
   constructor(options: ChildOptions) {
     this.name = options.name;
     this.logFile = options.logFile;
-    // The shell only redirects: `exec` makes the program take its place, and its process id.
+    // The shell only redirects. `exec` replaces it with the program, under the same process id.
     const redirect = options.pipeOutput ? 'exec "$@" 2>>"$0"' : 'exec "$@" >>"$0" 2>&1';
     this.#process = new Deno.Command("/bin/sh", {
       args: ["-c", redirect, options.logFile, ...options.command],
@@ -69,12 +68,12 @@ export class Child implements AsyncDisposable {
     return this.#process.pid;
   }
 
-  /** It has not ended yet. */
+  /** Whether it is still running. */
   get running(): boolean {
     return this.#running;
   }
 
-  /** Its standard output, if that was asked for. */
+  /** Its standard output. Requires `pipeOutput`. */
   get output(): ReadableStream<Uint8Array> {
     return this.#process.stdout;
   }
@@ -91,9 +90,9 @@ export class Child implements AsyncDisposable {
   /**
    * Waits until it is ready for use.
    *
-   * @param isReady asked again and again
+   * @param isReady polled until it returns true
    * @param deadlineMs longest wait in milliseconds
-   * @throws Error with the end of its log, if it ends or the time is over
+   * @throws Error with the tail of its log, if it ends or the time is up
    */
   async untilReady(isReady: () => Promise<boolean>, deadlineMs: number): Promise<void> {
     const deadline = performance.now() + deadlineMs;
@@ -107,7 +106,7 @@ export class Child implements AsyncDisposable {
   }
 
   /**
-   * Asks it to end, and makes it end if it has not done so in time.
+   * Terminates the process, and kills it if it doesn't end in time.
    *
    * @param graceMs time to end by itself, in milliseconds
    */
@@ -120,7 +119,7 @@ export class Child implements AsyncDisposable {
     return status;
   }
 
-  /** Makes it end at once. */
+  /** Kills the process. */
   async kill(): Promise<Deno.CommandStatus> {
     this.#signal("SIGKILL");
     const status = await this.ended;
@@ -128,13 +127,13 @@ export class Child implements AsyncDisposable {
     return status;
   }
 
-  /** The end of its log, for error messages. */
+  /** The tail of its log, for error messages. */
   async tail(lines = 30): Promise<string> {
     const log = await Deno.readTextFile(this.logFile).catch((error: Error) => error.message);
     return log.trimEnd().split("\n").slice(-lines).join("\n");
   }
 
-  /** As {@linkcode Child.stop}. */
+  /** Same as {@linkcode Child.stop}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
@@ -144,7 +143,7 @@ export class Child implements AsyncDisposable {
   }
 
   async #release(): Promise<void> {
-    // The other end is gone, so closing may say "broken pipe": that is what was wanted.
+    // The process is gone, so closing may fail with "broken pipe", which is fine.
     await this.#input.close().catch((error: Error) => error);
   }
 }

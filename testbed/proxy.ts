@@ -1,6 +1,6 @@
 /**
- * Stands between a program and a server, and has things go wrong on demand. Counts the requests that arrive. Knows HTTP
- * and TLS, nothing of what is asked.
+ * Proxy between a program and a server that injects faults and counts requests. Understands HTTP and TLS, but not the
+ * protocols on top.
  *
  * @module
  */
@@ -10,34 +10,34 @@ import { createServer as createSecureServer } from "node:https";
 import type { Socket } from "node:net";
 import { freePort } from "./network.ts";
 
-/** What goes wrong. */
+/** A fault. */
 export type Fault =
-  /** Nobody listens. */
+  /** Connections are refused. */
   | { readonly kind: "refuse" }
-  /** Requests are taken and not answered. `forGood`: these connections stay silent also when the fault is over. */
+  /** Requests get no response. `forGood`: these connections stay silent even after the fault has ended. */
   | (Selection & { readonly kind: "silent"; readonly forGood?: boolean })
-  /** Headers and half of the body come, and then nothing. `forGood` as above. */
+  /** Headers and half of the body arrive, then nothing more. `forGood` as above. */
   | (Selection & { readonly kind: "stall"; readonly forGood?: boolean })
-  /** The server does what it is asked for, and the connection breaks before its answer is through. */
+  /** The server processes the request, but the connection breaks before the response is complete. */
   | (Selection & { readonly kind: "drop" })
-  /** Everything takes so much longer, in milliseconds. */
+  /** Every request takes this much longer, in milliseconds. */
   | (Selection & { readonly kind: "delay"; readonly ms: number })
-  /** An answer that is not the server's; it isn't asked. A body that is no text is sent as JSON. */
+  /** A fixed response, without asking the server. A body that isn't a string is sent as JSON. */
   | (Selection & {
     readonly kind: "answer";
     readonly status: number;
     readonly headers?: Readonly<Record<string, string>>;
     readonly body?: unknown;
   })
-  /** The server's answer, changed on its way. Answers that are no JSON, and watches, pass unchanged. */
+  /** The server's response, modified. Responses that aren't JSON, and watches, pass unchanged. */
   | (Selection & { readonly kind: "rewrite"; readonly rewrite: (answer: Answered) => Answered | Promise<Answered> })
-  /** An answer made for each request, down to its bytes; undefined: the server's own. */
+  /** A response made for each request, byte for byte; undefined passes the server's own. */
   | (Selection & { readonly kind: "forge"; readonly forge: Forge });
 
-/** Makes an answer. `ask` has the server do what it is asked for, and returns its true answer. */
+/** Makes a response. `ask` forwards the request to the server and returns the real response. */
 export type Forge = (request: Asked, ask: () => Promise<Forged>) => Promise<Forged | undefined>;
 
-/** An answer as it goes over the wire. */
+/** A response as sent over the wire. */
 export interface Forged {
   /** HTTP status, 200 to 999. */
   readonly status: number;
@@ -46,30 +46,30 @@ export interface Forged {
   /** Body. */
   readonly body: string;
   /**
-   * `end`: it is whole. `drop`: the connection breaks where the body ends, though more was promised. `stall`: nothing more
-   * comes until it is released.
+   * What follows the body. `end`: the response is complete. `drop`: the connection breaks, although more was announced.
+   * `stall`: nothing more is sent until it is released.
    */
   readonly then: "end" | "drop" | "stall";
 }
 
-/** An answer as a fault may change it. */
+/** A response that a fault may change. */
 export interface Answered {
   /** HTTP status. */
   readonly status: number;
-  /** JSON. */
+  /** Parsed JSON. */
   // deno-lint-ignore no-explicit-any -- whatever the server says
   readonly body: any;
 }
 
-/** A fault of single requests. */
+/** A fault of individual requests. */
 export type StandingFault = Exclude<Fault, { kind: "refuse" }>;
 
 interface Selection {
-  /** Only for these requests. */
+  /** Limits the fault to these requests. */
   readonly when?: (request: Asked) => boolean;
 }
 
-/** A request as far as a fault may look at it. */
+/** The parts of a request that a fault may look at. */
 export interface Asked {
   /** HTTP method. */
   readonly method: string;
@@ -77,41 +77,41 @@ export interface Asked {
   readonly path: string;
   /** Path and query. */
   readonly url: string;
-  /** Value of the Authorization header; empty without one. */
+  /** Value of the Authorization header; empty if there is none. */
   readonly authorization: string;
 }
 
-/** Where requests go. */
+/** The server behind the proxy. */
 export interface Upstream {
   /** Base URL. */
   readonly url: string;
-  /** Certificates of the authority to be trusted, PEM; for a server with TLS. */
+  /** CA certificate to trust, PEM; only for a server with TLS. */
   readonly authority?: string;
 }
 
-/** What a proxy shows to its clients where they speak TLS; both PEM. */
+/** Certificate and key of the proxy, both PEM, for clients that use TLS. */
 export interface ServerCertificate {
   readonly cert: string;
   readonly key: string;
 }
 
-/** Headers that are about one connection, or about an encoding that is undone on the way. */
+/** Hop-by-hop headers, and those of a content encoding that is decoded on the way. */
 const ownHeaders = ["accept-encoding", "connection", "content-encoding", "content-length", "host", "transfer-encoding"];
 
 /** A proxy that listens until it is disposed of. */
 export class FaultProxy implements AsyncDisposable {
-  /** Base URL, the same for as long as it lives. */
+  /** Base URL. Never changes. */
   readonly url: string;
   readonly #port = freePort();
   readonly #upstream: string;
   readonly #client: Deno.HttpClient;
   readonly #arrivals: { readonly atMs: number; readonly request: Asked }[] = [];
   readonly #sockets = new Set<Socket>();
-  /** Connections that a fault has silenced until it is over. */
+  /** Connections silenced by a fault, until it ends. */
   readonly #hung = new Set<Socket>();
   #server: Server | undefined;
   #fault: Fault | undefined;
-  /** Faults besides that one, which come and go on their own. */
+  /** Additional faults, which start and end independently. */
   readonly #others = new Set<StandingFault>();
 
   readonly #certificate: ServerCertificate | undefined;
@@ -123,14 +123,14 @@ export class FaultProxy implements AsyncDisposable {
     this.#client = Deno.createHttpClient(upstream.authority ? { caCerts: [upstream.authority] } : {});
   }
 
-  /** Listens from now on, with nothing going wrong. */
+  /** Starts listening, without faults. */
   static async start(upstream: Upstream, certificate?: ServerCertificate): Promise<FaultProxy> {
     const proxy = new FaultProxy(upstream, certificate);
     await proxy.#listen();
     return proxy;
   }
 
-  /** Begins a fault. What is under way breaks, unless the fault is silence, or is selective. */
+  /** Starts a fault. Open connections break, unless the fault is silence or a stall, or is selective. */
   async begin(fault: Fault): Promise<void> {
     this.#fault = fault;
     const keeps = fault.kind === "silent" || fault.kind === "stall" || ("when" in fault);
@@ -138,7 +138,7 @@ export class FaultProxy implements AsyncDisposable {
     else if (!keeps) this.interrupt();
   }
 
-  /** Ends the fault. What it has kept waiting breaks, as it does when a server comes back from a restart. */
+  /** Ends the fault. Connections that it kept waiting break, as after a restart of a server. */
   async heal(): Promise<void> {
     const { kind } = this.#fault ?? {};
     this.#fault = undefined;
@@ -146,28 +146,28 @@ export class FaultProxy implements AsyncDisposable {
     this.release();
   }
 
-  /** Breaks all that is under way, such as long polls and watches. */
+  /** Breaks all open connections, such as long polls and watches. */
   interrupt(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** Breaks what has been kept waiting so far, whether the fault goes on or not. */
+  /** Breaks the connections kept waiting so far. The fault, if any, goes on. */
   release(): void {
     for (const socket of this.#hung) socket.destroy();
   }
 
-  /** Begins a fault beside any other; disposing of what comes back ends it. The one that was begun last strikes. */
+  /** Starts an additional fault; disposing of the result ends it. If several match, the latest one applies. */
   also(fault: StandingFault): Disposable {
     this.#others.add(fault);
     return { [Symbol.dispose]: () => void this.#others.delete(fault) };
   }
 
-  /** Requests that have arrived since a moment of `performance.now()`; those that are meant, if not all are. */
+  /** Counts the requests since a time of `performance.now()`, optionally only the matching ones. */
   arrivedSince(beginMs: number, isMeant: (request: Asked) => boolean = () => true): number {
     return this.#arrivals.filter(({ atMs, request }) => atMs >= beginMs && isMeant(request)).length;
   }
 
-  /** Stops listening; what is under way breaks. */
+  /** Stops listening and breaks open connections. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stopListening();
     this.#client.close();
@@ -207,7 +207,7 @@ export class FaultProxy implements AsyncDisposable {
       if (fault?.kind === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
       await this.#pass(request, response);
     } catch {
-      // One of the two ends has broken off; so the other one gets to see it.
+      // One end has disconnected, so disconnect the other.
       request.socket.destroy();
     }
   }
@@ -260,7 +260,7 @@ export class FaultProxy implements AsyncDisposable {
   async #pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { url = "/" } = request;
     const answer = await this.#ask(request, response);
-    // What was asked before a fault began is answered during it.
+    // Checked again, because a fault may have started while the server was processing the request.
     const fault = this.#striking(request);
     if (fault?.kind === "rewrite" && /json/.test(answer.headers.get("content-type") ?? "") && !/watch=/.test(url)) {
       const { status, body: changed } = await fault.rewrite({ status: answer.status, body: await answer.json() });

@@ -1,6 +1,5 @@
 /**
- * The Python operator, from PyPI, as its users run it: in a pod. Knows how to install, start and stop it, nothing of
- * what it is compared with.
+ * Installs, starts and stops the Python operator from PyPI, in a pod's environment, as its users run it.
  *
  * @module
  */
@@ -12,45 +11,45 @@ import { pythonEnvironment } from "./setup.ts";
 
 const requirementsFolder = join(import.meta.dirname ?? ".", "python_operator");
 
-/** Its last word before it takes commands. */
+/** Last line that it logs before it takes commands. */
 const readyLine = "Listening for commands";
 
-/** How to run it. */
+/** Options for running it. */
 export interface PythonOperatorOptions {
-  /** Interpreter that {@linkcode installPythonOperator} has returned. */
+  /** Interpreter returned by {@linkcode installPythonOperator}. */
   readonly python: string;
-  /** Its variables; nothing of our own environment reaches it but `PATH`. */
+  /** Its environment variables. Of our own it gets only `PATH`. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Folder of a ServiceAccount with `token`, `ca.crt` and `namespace`: it takes no other credentials. */
+  /** ServiceAccount folder with `token`, `ca.crt` and `namespace`. It accepts no other credentials. */
   readonly serviceAccountFolder: string;
   /** Base URL of the Kubernetes API. */
   readonly kubernetes: string;
-  /** File that its log is added to. */
+  /** File that its log is appended to. */
   readonly logFile: string;
 }
 
 /**
- * Installs it, if it isn't there yet.
+ * Installs it, if necessary.
  *
  * @param version names the file with its pinned packages, `python_operator/<version>.txt`
  * @returns interpreter of the Python environment that it is installed in
  */
 export async function installPythonOperator(version = "0.0.19"): Promise<string> {
-  // It asks for Python 3.14, and runs on the versions that its pinned packages support.
+  // It declares Python 3.14, but runs on every version that its pinned packages support.
   return await pythonEnvironment(join(requirementsFolder, `${version}.txt`), [
     "--prefer-binary",
     "--ignore-requires-python",
   ]);
 }
 
-/** A Python operator that was started. */
+/** A running Python operator. */
 export class PythonOperator implements AsyncDisposable {
-  /** Its process, once the shell around it has made place. */
+  /** Its process, after the surrounding shell has exec'd it. */
   readonly child: Child;
   readonly #logFile: string;
   readonly #logBegin: number;
 
-  /** Starts it and doesn't wait. */
+  /** Starts it without waiting. */
   constructor({ python, environment, serviceAccountFolder, kubernetes, logFile }: PythonOperatorOptions) {
     const { hostname, port } = new URL(kubernetes);
     this.#logFile = logFile;
@@ -69,17 +68,17 @@ export class PythonOperator implements AsyncDisposable {
     });
   }
 
-  /** What it has logged since it was started. */
+  /** Its log since the start. */
   log(): string {
     return readLog(this.#logFile).slice(this.#logBegin);
   }
 
-  /** Waits until it takes commands, at most a minute. */
+  /** Waits until it takes commands, for a minute at most. */
   async untilReady(): Promise<void> {
     await this.child.untilReady(() => Promise.resolve(this.log().includes(readyLine)), 60_000);
   }
 
-  /** Asks it to end, and makes it end if it has not done so in five seconds. */
+  /** Terminates it, and kills it after five seconds. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.child.stop();
   }

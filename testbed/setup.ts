@@ -1,8 +1,8 @@
 /**
- * What the testbed needs on this machine: a Python environment with Synapse and matrix-nio, others where they are asked
- * for, the control plane built from its Go sources, and Keycloak. They are made once, under `.cache/testbed`, and made
- * anew when what they are made from changes: `requirements.txt` pins everything from PyPI, `kubernetes/go.mod` everything
- * from Go's module proxy.
+ * Sets up what the testbed needs on this machine: Python environments with Synapse and matrix-nio and others on
+ * request, the control plane built from its Go sources, and Keycloak. They are created under `.cache/testbed`, and
+ * again whenever their inputs change: `requirements.txt` pins everything from PyPI, `kubernetes/go.mod` everything from
+ * Go's module proxy.
  *
  * @module
  */
@@ -11,44 +11,44 @@ import { basename, join } from "node:path";
 
 const here = import.meta.dirname ?? ".";
 
-/** Folder that all of the testbed's files are made in; git ignores it. */
+/** Folder of all the testbed's files. Ignored by git. */
 export const cacheFolder: string = join(here, "..", ".cache", "testbed");
 
 const requirements = join(here, "requirements.txt");
 const sources = join(here, "kubernetes");
 
-/** Version of Keycloak's distribution, which Maven fetches. */
+/** Version of Keycloak's distribution, fetched by Maven. */
 const keycloakVersion = "26.4.0";
 
-/** Oldest Java that this Keycloak runs on. */
+/** Oldest Java that this Keycloak supports. */
 const oldestJava = 17;
 
-/** Oldest Python that the pinned versions support. */
+/** Oldest Python that the pinned packages support. */
 const oldestPython = [3, 11];
 
-/** What is needed, ready for use. */
+/** The tools, ready for use. */
 export interface Tools {
-  /** Interpreter of a Python environment with everything in `requirements.txt`. */
+  /** Interpreter of a Python environment with the packages of `requirements.txt`. */
   readonly python: string;
-  /** The control plane's program; undefined if it was not asked for. */
+  /** Path of the control plane; undefined unless requested. */
   readonly controlPlane: string | undefined;
-  /** Keycloak; undefined if it was not asked for. */
+  /** Keycloak; undefined unless requested. */
   readonly keycloak: KeycloakTools | undefined;
 }
 
-/** What Keycloak and a homeserver that knows it need. */
+/** What Keycloak and a homeserver that uses it need. */
 export interface KeycloakTools {
   /** Folder of Keycloak's distribution. */
   readonly distribution: string;
-  /** Folder of Python modules that Synapse needs besides its own. */
+  /** Folder of additional Python modules for Synapse. */
   readonly modules: string;
 }
 
 /**
- * Makes what isn't there yet. That Python, Go and Java are there is looked at first, before anything takes minutes.
+ * Creates what is missing. Checks for Python, Go and Java first, because the rest takes minutes.
  *
- * @param options `controlPlane`, `keycloak`: it is needed, too
- * @throws Error if there is no suitable Python, Go, Java or Maven, or something cannot be installed or built
+ * @param options `controlPlane`, `keycloak`: whether it is needed too
+ * @throws Error if there is no suitable Python, Go, Java or Maven, or an installation or build fails
  */
 export async function setUp(options: { controlPlane: boolean; keycloak?: boolean }): Promise<Tools> {
   const python = await findPython();
@@ -103,13 +103,13 @@ async function findJava(): Promise<void> {
 }
 
 /**
- * Makes a Python environment with what is required, if it isn't there yet.
+ * Creates a Python environment with the required packages, if necessary.
  *
  * @param requirements file with pinned packages
  * @param pipOptions options of `pip install`
- * @param python interpreter to make it with; the first suitable one if left out
+ * @param python interpreter to create it with; by default the first suitable one
  * @returns its interpreter
- * @throws Error if there is no suitable Python, or something cannot be installed
+ * @throws Error if there is no suitable Python, or the installation fails
  */
 export async function pythonEnvironment(
   requirements: string,
@@ -133,13 +133,13 @@ export async function pythonEnvironment(
   return interpreter;
 }
 
-/** An interpreter, and which it is. */
+/** A Python interpreter and its version. */
 interface Python {
   readonly path: string;
   readonly version: string;
 }
 
-/** Its name changes with its sources. */
+/** The name contains a digest of the sources. */
 async function programPath(): Promise<string> {
   const files = [];
   for await (const { name } of Deno.readDir(sources)) {
@@ -163,7 +163,7 @@ async function findPython(): Promise<Python> {
   throw new Error(`Cannot set up the testbed: it needs Python ${oldestPython.join(".")} or newer, and ${found}`);
 }
 
-/** Makes a file or folder under another name first, so that what stands under its own name is complete. */
+/** Creates a file or folder under a temporary name and then renames it, so that what has the final name is complete. */
 export async function making(path: string, what: string, make: (unfinished: string) => Promise<void>): Promise<void> {
   await Deno.mkdir(cacheFolder, { recursive: true });
   const begin = performance.now();
@@ -179,7 +179,7 @@ export async function making(path: string, what: string, make: (unfinished: stri
   console.error(`testbed: made it in ${((performance.now() - begin) / 1000).toFixed(1)} s`);
 }
 
-/** Runs a program to its end; throws with all that it has said if that is a failure. */
+/** Runs a program to its end. Throws with all of its output if it fails. */
 export async function run(
   what: string,
   command: readonly string[],
@@ -204,7 +204,7 @@ async function output(
   }
 }
 
-/** What a name changes by, when these files or words change. */
+/** Digest of files and strings, for use in a name. */
 export async function digest(files: readonly string[], ...more: readonly string[]): Promise<string> {
   const contents = await Promise.all(files.map((file) => Deno.readTextFile(file)));
   const bytes = new TextEncoder().encode(JSON.stringify([contents, more]));
@@ -212,7 +212,7 @@ export async function digest(files: readonly string[], ...more: readonly string[
   return hash.toHex().slice(0, 16);
 }
 
-/** There is such a file or folder. */
+/** Whether a file or folder exists. */
 export async function exists(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, (error) => {
     if (error instanceof Deno.errors.NotFound) return false;

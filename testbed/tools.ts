@@ -1,5 +1,5 @@
 /**
- * Programs from Go's module proxy that tests use, each built once under `.cache/testbed` at the version that is named.
+ * Go programs that tests use, each built once under `.cache/testbed` at a pinned version.
  *
  * @module
  */
@@ -50,7 +50,7 @@ export async function customResources(of: keyof typeof definitions): Promise<str
   return files.map((file) => join(folder, basename(file)));
 }
 
-/** Path of a program of ours, built if it isn't there yet; its name changes with its sources. */
+/** Builds one of our own programs, if necessary, and returns its path, which contains a digest of the sources. */
 async function goProgram(folder: string): Promise<string> {
   const sources = ["go.mod", "go.sum", "main.go"].map((file) => join(folder, file));
   const program = join(cacheFolder, `${basename(folder)}-${await digest(sources)}`);
@@ -61,7 +61,7 @@ async function goProgram(folder: string): Promise<string> {
   return program;
 }
 
-/** Path of a program from the module proxy, built if it isn't there yet. */
+/** Builds a program from the module proxy, if necessary, and returns its path. */
 async function goTool(path: string, version: string): Promise<string> {
   const name = path.split("/").findLast((part) => !/^v\d+$/.test(part)) ?? "";
   const program = join(cacheFolder, `${name}-${version}`);
@@ -75,7 +75,7 @@ async function goTool(path: string, version: string): Promise<string> {
   return program;
 }
 
-/** Dendrite's programs; some minutes the first time. */
+/** Builds Dendrite's programs, which takes some minutes the first time. */
 export async function dendrite(): Promise<DendriteTools> {
   const version = "v0.13.8";
   const folder = join(cacheFolder, `dendrite-${version}`);
@@ -90,7 +90,7 @@ export async function dendrite(): Promise<DendriteTools> {
   return { dendrite: join(folder, "dendrite"), generateKeys: join(folder, "generate-keys") };
 }
 
-/** Checks metrics against Prometheus' conventions: reads them from standard input. */
+/** Checks metrics on standard input against Prometheus' conventions. */
 export const promlint = (): Promise<string> => goProgram(join(here, "promlint"));
 
 /** Kubernetes' command line, of the control plane's release. */

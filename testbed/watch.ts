@@ -1,14 +1,14 @@
 /**
- * What a phone shows, and waiting for it. Knows nothing of how it gets there.
+ * Events that a phone shows, and waiting for them.
  *
  * @module
  */
 
-/** JSON object. */
+/** A JSON object. */
 // deno-lint-ignore no-explicit-any
 export type Content = Readonly<Record<string, any>>;
 
-/** An event of a room's timeline as a person's phone shows it. */
+/** An event of a room's timeline, as a user's phone shows it. */
 export interface SeenEvent {
   /** Room id. */
   readonly roomId: string;
@@ -16,28 +16,28 @@ export interface SeenEvent {
   readonly eventId: string;
   /** User id. */
   readonly sender: string;
-  /** For state events: the state key. */
+  /** State key of a state event. */
   readonly stateKey: string | null;
-  /** Event type; of a decrypted event the one within. */
+  /** Event type; the inner one if it was decrypted. */
   readonly type: string;
-  /** Content; of a decrypted event the one within. */
+  /** Content; the inner one if it was decrypted. */
   readonly content: Content;
-  /** Content as the homeserver gave it. */
+  /** Content as sent by the homeserver. */
   readonly outerContent: Content;
-  /** Whether it was encrypted, and whether it could be read. */
+  /** Whether it was encrypted, and could be decrypted. */
   readonly how: "clear" | "decrypted" | "undecryptable";
 }
 
-/** What a person sees in a room from some moment on. Made before the act whose effect is waited for. */
+/** Events that a user sees in a room from now on. Create it before the action whose effect you wait for. */
 export class Watch implements Disposable {
-  /** Everything seen so far, in the order of the timeline. */
+  /** All events seen so far, in timeline order. */
   readonly events: SeenEvent[] = [];
   readonly #who: string;
   readonly #roomId: string;
   readonly #end: () => void;
   readonly #waiters = new Set<() => void>();
 
-  /** Made by {@linkcode Person.watch}. */
+  /** Use {@linkcode Person.watch}. */
   constructor(who: string, roomId: string, end: () => void) {
     this.#who = who;
     this.#roomId = roomId;
@@ -45,12 +45,12 @@ export class Watch implements Disposable {
   }
 
   /**
-   * The first event that is accepted, whether it has been seen already or comes in time.
+   * The first matching event, whether it has already been seen or arrives within the deadline.
    *
-   * @param what for the error message
-   * @param accept which event
+   * @param what describes the event in the error message
+   * @param accept whether an event matches
    * @param deadlineMs longest wait in milliseconds
-   * @throws Error with everything that was seen instead
+   * @throws Error listing all events seen, if none matches
    */
   async first(what: string, accept: (event: SeenEvent) => boolean, deadlineMs = 10_000): Promise<SeenEvent> {
     const found = this.events.find(accept);
@@ -75,14 +75,14 @@ export class Watch implements Disposable {
     }
   }
 
-  /** Takes an event that the phone shows; called by the person. */
+  /** Called by the person with each event that the phone shows. */
   see(event: SeenEvent): void {
     if (event.roomId !== this.#roomId) return;
     this.events.push(event);
     for (const look of this.#waiters) look();
   }
 
-  /** Stops looking. */
+  /** Stops watching. */
   [Symbol.dispose](): void {
     this.#end();
   }

@@ -1,6 +1,6 @@
 /**
- * What tests put into a cluster: a workload to be switched, what meddles with it, a ServiceAccount that may do little,
- * and what became of them. Works on any control plane.
+ * Objects that tests create in a cluster: a target workload, what interferes with it, and a ServiceAccount with few
+ * permissions. Also reads their state. Works on any control plane.
  *
  * @module
  */
@@ -15,16 +15,16 @@ export interface Rule {
   readonly apiGroups: readonly string[];
   /** Resources, such as `deployments/scale`. */
   readonly resources: readonly string[];
-  /** Names that it is limited to. */
+  /** Names that the rule is limited to. */
   readonly resourceNames?: readonly string[];
-  /** What may be done. */
+  /** Permitted verbs. */
   readonly verbs: readonly string[];
 }
 
 /** Plural name of a kind of workload. */
 export type WorkloadResource = "deployments" | "statefulsets";
 
-/** Everything that the operator may do with its target, unless more is granted. */
+/** The permissions that the operator needs for its target. */
 export function baseRules(target: string, resource: WorkloadResource = "deployments"): Rule[] {
   const limits = { apiGroups: ["apps"], resourceNames: [target] };
   return [
@@ -33,7 +33,7 @@ export function baseRules(target: string, resource: WorkloadResource = "deployme
   ];
 }
 
-/** The base rules, and those with which the operator can say more. */
+/** The base permissions, and those that let the operator report more. */
 export function extendedRules(target: string, resource: WorkloadResource = "deployments"): Rule[] {
   return [
     ...baseRules(target, resource),
@@ -43,35 +43,35 @@ export function extendedRules(target: string, resource: WorkloadResource = "depl
   ];
 }
 
-/** A workload to be made. */
+/** Options for creating a target workload. */
 export interface TargetOptions {
-  /** What kind of workload it is; a Deployment if left out. */
+  /** Kind of workload. Default: a Deployment. */
   readonly resource?: WorkloadResource;
-  /** Its namespace, made if it isn't there. */
+  /** Its namespace; created if it doesn't exist. */
   readonly namespace: string;
   /** Its name. */
   readonly name: string;
-  /** Image; on a control plane of ours its name decides what the pods do (`kubernetes/README.md`). */
+  /** Image. On our own control plane its name decides how the pods behave (`kubernetes/README.md`). */
   readonly image?: string;
-  /** How many to begin with; 0 if left out. */
+  /** Initial replicas. Default: 0. */
   readonly replicas?: number;
-  /** How long a pod takes to be ready on a control plane of ours, in milliseconds. */
+  /** Time until a pod is ready on our own control plane, in milliseconds. */
   readonly startDelayMs?: number;
 }
 
-/** What a workload says of itself. */
+/** State of a workload. */
 export interface TargetState {
   /** `spec.replicas`. */
   readonly replicas: number;
-  /** Pods that exist. */
+  /** Existing pods. */
   readonly current: number;
-  /** Pods that are ready. */
+  /** Ready pods. */
   readonly ready: number;
-  /** Grows by one with each change of the spec. */
+  /** Increases by one with each change of the spec. */
   readonly generation: number;
 }
 
-/** An Event, as far as one looks at it (Kubernetes API, core/v1). */
+/** The fields of an Event that tests look at (Kubernetes API, core/v1). */
 export interface ClusterEvent {
   /** `Normal` or `Warning`. */
   readonly type: string;
@@ -79,48 +79,48 @@ export interface ClusterEvent {
   readonly reason: string;
   /** One sentence. */
   readonly message: string;
-  /** When, in RFC 3339. */
+  /** Time in RFC 3339. */
   readonly eventTime: string;
 }
 
-/** A ServiceAccount, in the two forms that programs take one. */
+/** A ServiceAccount, in the forms that programs accept. */
 export interface ServiceAccount {
   /** Bearer token. */
   readonly token: string;
-  /** Kubeconfig with that token and nothing else. */
+  /** Kubeconfig that contains only that token. */
   readonly kubeconfig: string;
-  /** Folder with `token`, `ca.crt` and `namespace`, as a pod finds it. */
+  /** Folder with `token`, `ca.crt` and `namespace`, as in a pod. */
   readonly folder: string;
 }
 
-/** A write to a scale, as the API server has answered it. */
+/** An answered write to a scale. */
 export interface ScaleWrite {
   /** User name, such as `system:serviceaccount:namespace:name`. */
   readonly user: string;
   /** HTTP status. */
   readonly status: number;
-  /** Replicas that were asked for. */
+  /** Requested replicas. */
   readonly replicas: number;
 }
 
-/** Makes and reads workloads; what it made on a cluster that was given is removed at its end. */
+/** Creates and reads workloads. On an existing cluster, disposing deletes what was created. */
 export class Workloads implements AsyncDisposable {
   readonly #plane: ControlPlane;
   readonly #folder: string;
   readonly #namespaces = new Set<string>();
 
   /**
-   * Makes nothing yet.
+   * Creates nothing yet.
    *
    * @param plane the cluster
-   * @param folder where credentials of ServiceAccounts are written
+   * @param folder folder for the credentials of ServiceAccounts
    */
   constructor(plane: ControlPlane, folder: string) {
     this.#plane = plane;
     this.#folder = folder;
   }
 
-  /** Makes a workload, and waits until its controller has seen it. */
+  /** Creates a workload, and waits until its controller has observed it. */
   async createTarget(options: TargetOptions): Promise<void> {
     const { namespace, name, resource = "deployments" } = options;
     await this.#createNamespace(namespace);
@@ -141,7 +141,7 @@ export class Workloads implements AsyncDisposable {
     await this.until(namespace, name, () => true, 10_000, resource);
   }
 
-  /** What a workload says of itself now; undefined while its controller lags behind its spec. */
+  /** State of a workload; undefined while its controller lags behind the spec. */
   async targetState(
     namespace: string,
     name: string,
@@ -158,10 +158,10 @@ export class Workloads implements AsyncDisposable {
   }
 
   /**
-   * Waits until a workload is as wanted.
+   * Waits until a workload is in the wanted state.
    *
    * @param deadlineMs longest wait in milliseconds
-   * @throws Error with what it last was
+   * @throws Error with the last state
    */
   async until(
     namespace: string,
@@ -181,13 +181,13 @@ export class Workloads implements AsyncDisposable {
     }
   }
 
-  /** Changes the image, and with it how new pods fare (`kubernetes/README.md`). */
+  /** Changes the image, which decides how new pods behave (`kubernetes/README.md`). */
   async setImage(namespace: string, name: string, image: string): Promise<void> {
     const spec = { template: { spec: { containers: [{ name: "agent", image }] } } };
     await this.#plane.request("PATCH", path(namespace, name), { spec });
   }
 
-  /** Sets a workload's replicas as administrator, under another field manager than the operator's. */
+  /** Sets a workload's replicas as administrator, with another field manager than the operator's. */
   async scaleTarget(
     namespace: string,
     name: string,
@@ -198,7 +198,7 @@ export class Workloads implements AsyncDisposable {
     await this.#plane.request("PATCH", scale, { spec: { replicas } });
   }
 
-  /** Lets at most so many pods be in a namespace, by a ResourceQuota that is in force when this returns. */
+  /** Limits the number of pods in a namespace with a ResourceQuota, which is in force on return. */
   async limitPods(namespace: string, pods: number): Promise<void> {
     const quotas = `/api/v1/namespaces/${namespace}/resourcequotas`;
     await this.#plane.request("POST", quotas, { metadata: { name: "compute" }, spec: { hard: { pods: `${pods}` } } });
@@ -208,7 +208,7 @@ export class Workloads implements AsyncDisposable {
     });
   }
 
-  /** Has an autoscaler keep a Deployment at so many replicas, unless it is at 0: then it lets it be. */
+  /** Has an autoscaler keep a Deployment at this many replicas. It leaves a Deployment at 0 alone. */
   async autoscale(namespace: string, name: string, replicas: number): Promise<void> {
     const scaleTargetRef = { apiVersion: "apps/v1", kind: "Deployment", name };
     await this.#plane.request("POST", `/apis/autoscaling/v2/namespaces/${namespace}/horizontalpodautoscalers`, {
@@ -217,7 +217,7 @@ export class Workloads implements AsyncDisposable {
     });
   }
 
-  /** Waits until an autoscaler has seen that its Deployment is off, and lets it be. */
+  /** Waits until an autoscaler has noticed that its Deployment is at 0. */
   async untilAutoscalerRests(namespace: string, name: string): Promise<void> {
     await eventually(async () => {
       const path = `/apis/autoscaling/v2/namespaces/${namespace}/horizontalpodautoscalers/${name}`;
@@ -227,7 +227,7 @@ export class Workloads implements AsyncDisposable {
     });
   }
 
-  /** Events on an object that somebody has written, oldest first. */
+  /** Events on an object written by one component, oldest first. */
   async #events(namespace: string, name: string, component: string): Promise<readonly ClusterEvent[]> {
     const about = `involvedObject.name%3D${name}`;
     const { items } = await this.#plane.request("GET", `/api/v1/namespaces/${namespace}/events?fieldSelector=${about}`);
@@ -237,7 +237,7 @@ export class Workloads implements AsyncDisposable {
     return own.sort((one, other) => one.eventTime < other.eventTime ? -1 : 1);
   }
 
-  /** The latest of these events, once it is for the given reason: Events are written beside what is done. */
+  /** Waits until the latest of these Events has the given reason. Events are written asynchronously. */
   async untilEvent(namespace: string, name: string, component: string, reason: string): Promise<ClusterEvent> {
     return await eventually(async () => {
       const latest = (await this.#events(namespace, name, component)).at(-1);
@@ -246,7 +246,7 @@ export class Workloads implements AsyncDisposable {
     });
   }
 
-  /** Writes to a Deployment's scale, earliest first; undefined on a cluster that was given. */
+  /** Writes to a Deployment's scale, oldest first; undefined on an existing cluster. */
   async scaleWrites(namespace: string, name: string): Promise<ScaleWrite[] | undefined> {
     if (!this.#plane.auditLog) return undefined;
     const log = await Deno.readTextFile(this.#plane.auditLog);
@@ -260,9 +260,9 @@ export class Workloads implements AsyncDisposable {
   }
 
   /**
-   * Makes a ServiceAccount with a Role of its own, and waits until the API server heeds it.
+   * Creates a ServiceAccount with its own Role, and waits until the API server applies it.
    *
-   * @param rules what it may do in its namespace
+   * @param rules its permissions in the namespace
    */
   async serviceAccount(namespace: string, name: string, rules: readonly Rule[]): Promise<ServiceAccount> {
     await this.#createNamespace(namespace);
@@ -281,9 +281,9 @@ export class Workloads implements AsyncDisposable {
   }
 
   /**
-   * A token of a ServiceAccount that is there, once the API server heeds its Role.
+   * Gets a token of an existing ServiceAccount, once the API server applies its Role.
    *
-   * @param rules what it may do in its namespace
+   * @param rules its permissions in the namespace
    */
   async credentialsOf(namespace: string, name: string, rules: readonly Rule[]): Promise<ServiceAccount> {
     await this.untilAllowed(namespace, `system:serviceaccount:${namespace}:${name}`, rules);
@@ -292,7 +292,7 @@ export class Workloads implements AsyncDisposable {
     return await this.#writeCredentials(namespace, name, status.token);
   }
 
-  /** Removes what was made on a cluster that was given. */
+  /** Deletes what was created on an existing cluster. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#plane.auditLog) return;
     for (const namespace of this.#namespaces) await this.#plane.request("DELETE", `/api/v1/namespaces/${namespace}`);
@@ -302,7 +302,7 @@ export class Workloads implements AsyncDisposable {
     if (this.#namespaces.has(name)) return;
     await this.#plane.request("POST", "/api/v1/namespaces", { metadata: { name } });
     this.#namespaces.add(name);
-    // Pods are refused until the namespace has its own ServiceAccount.
+    // Pods are refused until the namespace has its default ServiceAccount.
     await eventually(() => this.#plane.request("GET", `/api/v1/namespaces/${name}/serviceaccounts/default`));
   }
 

@@ -9,7 +9,7 @@ import { NotFoundError, TransientError } from "../errors.ts";
 import type { KubernetesApi } from "./api.ts";
 import { collectionPath, getWorkload, type Scale, scaleIn, type Workload, workloadPath } from "./workloads.ts";
 
-/** After two watches that ended sooner than this without an event, the watch fails instead of restarting forever. */
+/** If two watches in a row end sooner than this without an event, watching fails instead of restarting forever. */
 const BRIEF_MS = 1_000;
 
 /**

@@ -14,7 +14,7 @@ const SESSION = "session.json";
 /** Secret from which minimatrix derives its cross-signing identity, since 0.0.18. */
 const SECRET = "cross_signing_secret";
 const COPY = "takeover.sqlite3";
-/** Files in which SQLite keeps unfinished transactions. */
+/** Suffixes of SQLite's files beside the database: rollback journal, WAL, and the WAL's index. */
 const SIDES = ["-journal", "-wal", "-shm"];
 /** matrix-nio's lists of trusted devices, beside the database. Not migrated: trust is established anew. */
 const TRUST = [".trusted_devices", ".blacklisted_devices", ".ignored_devices"];
@@ -176,9 +176,7 @@ export class OldStore implements Disposable {
     }
   }
 
-  /**
-   * Copies the database with its journals, which SQLite rolls back on opening. Repeats if it was written to meanwhile.
-   */
+  /** Copies the database and its journals, from which SQLite recovers on opening. Repeats if they changed meanwhile. */
   #copy(): void {
     const copy = join(this.#folder, COPY);
     const before = this.#written();

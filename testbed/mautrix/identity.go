@@ -9,7 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// makeIdentity makes a cross-signing identity, or a new one in the old one's place, and signs this device with it.
+// makeIdentity creates a cross-signing identity, replacing an existing one, and signs this device with it.
 func (p *phone) makeIdentity(ctx context.Context) (any, error) {
 	keys, err := p.machine.GenerateCrossSigningKeys()
 	if err != nil {
@@ -33,7 +33,7 @@ func (p *phone) givePassword(asked *mautrix.RespUserInteractive) any {
 	}
 }
 
-// makeRecoveryKey makes a key for somebody's secret storage.
+// makeRecoveryKey generates a recovery key for secret storage.
 func makeRecoveryKey() (any, error) {
 	key, err := ssss.NewKey("")
 	if err != nil {
@@ -42,7 +42,7 @@ func makeRecoveryKey() (any, error) {
 	return map[string]any{"recoveryKey": key.RecoveryKey()}, nil
 }
 
-// restoreIdentity takes the identity out of the account's secret storage, and signs this device with it.
+// restoreIdentity loads the identity from the account's secret storage, and signs this device with it.
 func (p *phone) restoreIdentity(ctx context.Context, recoveryKey string) (any, error) {
 	if err := p.machine.VerifyWithRecoveryKey(ctx, recoveryKey); err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (p *phone) restoreIdentity(ctx context.Context, recoveryKey string) (any, e
 	return map[string]any{"masterKey": p.machine.CrossSigningKeys.MasterKey.PublicKey()}, nil
 }
 
-// borrowIdentity takes the private keys over from another phone, and signs nothing.
+// borrowIdentity copies the private keys from another phone. It signs nothing.
 func (p *phone) borrowIdentity(deviceID id.DeviceID) error {
 	err := fmt.Errorf("no phone here has the device %s", deviceID)
 	phones.Range(func(_, other any) bool {
@@ -62,7 +62,7 @@ func (p *phone) borrowIdentity(deviceID id.DeviceID) error {
 	return err
 }
 
-// signDevice signs another device of the same person.
+// signDevice signs another device of the same user.
 func (p *phone) signDevice(ctx context.Context, deviceID id.DeviceID) error {
 	devices, err := p.machine.FetchKeys(ctx, []id.UserID{p.client.UserID}, true)
 	if err != nil {
@@ -75,7 +75,7 @@ func (p *phone) signDevice(ctx context.Context, deviceID id.DeviceID) error {
 	return p.machine.SignOwnDevice(ctx, device)
 }
 
-// look asks the homeserver for somebody's identity and devices.
+// look fetches a user's identity and devices from the homeserver.
 func (p *phone) look(ctx context.Context, userID id.UserID) (any, error) {
 	devices, err := p.machine.FetchKeys(ctx, []id.UserID{userID}, true)
 	if err != nil {
@@ -102,7 +102,7 @@ func (p *phone) look(ctx context.Context, userID id.UserID) (any, error) {
 	return seen, nil
 }
 
-// isSignedByOwner tells whether the owner's self-signing key has signed a device, and the master key that key.
+// isSignedByOwner reports whether the owner's self-signing key has signed a device, and the master key that key.
 func (p *phone) isSignedByOwner(ctx context.Context, device *id.Device) (bool, error) {
 	store := p.machine.CryptoStore
 	keys, err := store.GetCrossSigningKeys(ctx, device.UserID)

@@ -1,10 +1,10 @@
-// People with phones, on mautrix-go: each has a device of their own that syncs all the time and can have a
-// cross-signing identity and verify others by emoji. One process hosts them all.
+// Users with phones, on mautrix-go: each has a device of its own that syncs continuously, can have a cross-signing
+// identity, and verifies users by emoji. One process hosts them all.
 //
-// Lines of JSON on standard input are requests, {"id", "op", "person", ...}; each is answered by a line {"id", "result"}
-// or {"id", "error"}. What people see comes in between: {"person", "event"} for a room's timeline,
-// {"person", "verification"} for the steps of a verification. Nothing is stored; the process ends with its standard
-// input. Knows nothing of what the messages mean.
+// Each line of JSON on standard input is a request, {"id", "op", "person", ...}, answered by a line {"id", "result"} or
+// {"id", "error"}. What users see is printed as {"person", "event"} for a room's timeline, and as
+// {"person", "verification"} for the steps of a verification. Nothing is stored. The process exits at the end of its
+// standard input.
 package main
 
 import (

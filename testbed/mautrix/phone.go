@@ -21,11 +21,11 @@ import (
 const (
 	eventsPerSync = 500
 	retryAfter    = 200 * time.Millisecond
-	// Keys come to-device, mostly before their message.
+	// Room keys arrive to-device, mostly before the message.
 	keyPatience = 3 * time.Second
 )
 
-// phone is one device of a person. It is its client's syncer and crypto, too.
+// phone is one device of a user. It also implements its client's syncer and crypto.
 type phone struct {
 	*mautrix.DefaultSyncer
 	name     string
@@ -34,17 +34,17 @@ type phone struct {
 	machine  *crypto.OlmMachine
 	helper   *verificationhelper.VerificationHelper
 	asked    *verificationhelper.InMemoryVerificationStore
-	accepts  atomic.Bool // verifications that others ask for
-	asking   sync.Mutex  // held while a request goes out that the helper does not know yet
+	accepts  atomic.Bool // whether to accept verification requests
+	asking   sync.Mutex  // held while sending a request that the helper doesn't know yet
 	macs     heldMACs
 
 	lock   sync.Mutex
-	synced chan struct{} // closed and made anew after each sync
+	synced chan struct{} // closed and replaced after each sync
 }
 
 var _ mautrix.CryptoHelper = (*phone)(nil)
 
-// login logs a person in on a new device, which syncs from then on.
+// login logs a user in on a new device, which syncs from then on.
 func login(ctx context.Context, asked request) (any, error) {
 	client, err := mautrix.NewClient(asked.Homeserver, "", "")
 	if err != nil {
@@ -114,7 +114,7 @@ func (p *phone) keepSyncing() {
 	}
 }
 
-// ProcessResponse takes a sync in and tells those who wait for one.
+// ProcessResponse handles a sync response and wakes those waiting for one.
 func (p *phone) ProcessResponse(ctx context.Context, answer *mautrix.RespSync, since string) error {
 	if err := p.DefaultSyncer.ProcessResponse(ctx, answer, since); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (p *phone) ProcessResponse(ctx context.Context, answer *mautrix.RespSync, s
 	return nil
 }
 
-// OnFailedSync retries soon, but not when the device was logged out.
+// OnFailedSync retries soon, unless the device was logged out.
 func (p *phone) OnFailedSync(_ *mautrix.RespSync, err error) (time.Duration, error) {
 	if errors.Is(err, mautrix.MUnknownToken) {
 		return 0, err
@@ -141,7 +141,7 @@ func (p *phone) nextSync() <-chan struct{} {
 	return p.synced
 }
 
-// waitJoined waits until the phone knows all of these users as joined; only then does it encrypt for them.
+// waitJoined waits until the phone knows that all of these users have joined. Before that it doesn't encrypt for them.
 func (p *phone) waitJoined(ctx context.Context, roomID id.RoomID, users []id.UserID, deadline time.Duration) error {
 	over := time.After(deadline)
 	for {
@@ -163,7 +163,7 @@ func (p *phone) waitJoined(ctx context.Context, roomID id.RoomID, users []id.Use
 	}
 }
 
-// see tells an event of a timeline, decrypted; what is not encrypted goes its way by itself.
+// see reports a timeline event, decrypted. Unencrypted events are dispatched by mautrix itself.
 func (p *phone) see(ctx context.Context, evt *event.Event) {
 	if evt.RoomID == "" || evt.Mautrix.EventSource&event.SourceTimeline == 0 || evt.Mautrix.EventSource&event.SourceDecrypted != 0 {
 		return
@@ -197,7 +197,7 @@ func (p *phone) seeDecrypted(ctx context.Context, evt, decrypted *event.Event, e
 	if evt.Sender == p.client.UserID {
 		return
 	}
-	// The verification helper takes an event's own id for that of its verification.
+	// The verification helper takes an event's own id as the id of its verification.
 	if strings.HasPrefix(decrypted.Type.Type, "m.key.verification.") {
 		if relatable, ok := decrypted.Content.Parsed.(event.Relatable); ok {
 			decrypted.ID = relatable.OptionalGetRelatesTo().GetReferenceID()
@@ -224,10 +224,10 @@ func (p *phone) tellEvent(ctx context.Context, outer, inner *event.Event, how st
 	tell(map[string]any{"person": p.name, "event": told})
 }
 
-// Init has nothing to do: login does it all.
+// Init does nothing; login has done it all.
 func (p *phone) Init(context.Context) error { return nil }
 
-// Encrypt encrypts for all devices of everybody in the room.
+// Encrypt encrypts an event for all devices of everyone in the room.
 func (p *phone) Encrypt(ctx context.Context, roomID id.RoomID, eventType event.Type, content any) (*event.EncryptedEventContent, error) {
 	encrypted, err := p.machine.EncryptMegolmEvent(ctx, roomID, eventType, content)
 	if !crypto.IsShareError(err) {
@@ -253,6 +253,6 @@ func (p *phone) WaitForSession(ctx context.Context, roomID id.RoomID, key id.Sen
 	return p.machine.WaitForSession(ctx, roomID, key, session, patience)
 }
 
-// RequestSession asks nobody: what was not shared stays unread.
+// RequestSession does nothing: keys that weren't shared aren't requested.
 func (p *phone) RequestSession(context.Context, id.RoomID, id.SenderKey, id.SessionID, id.UserID, id.DeviceID) {
 }

@@ -16,9 +16,9 @@ import (
 
 const verificationsExpireAfter = 10 * time.Minute
 
-// verify asks somebody to compare emojis, to-device or in a room.
+// verify requests an emoji verification of a user, to-device or in a room.
 func (p *phone) verify(ctx context.Context, userID id.UserID, roomID id.RoomID) (any, error) {
-	// The devices as they are now: a request goes to each of them.
+	// Refresh the devices, because a request is sent to each of them.
 	_, err := p.machine.FetchKeys(ctx, []id.UserID{userID}, true)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (p *phone) verify(ctx context.Context, userID id.UserID, roomID id.RoomID) 
 	return map[string]any{"transactionId": transaction}, err
 }
 
-// verifyInRoom asks in a room. The helper's own request would be encrypted twice, and nobody could read it.
+// verifyInRoom requests a verification in a room. The helper's own request would be encrypted twice and so unreadable.
 func (p *phone) verifyInRoom(ctx context.Context, userID id.UserID, roomID id.RoomID) (id.VerificationTransactionID, error) {
 	sent, err := p.client.SendMessageEvent(ctx, roomID, event.EventMessage, &event.MessageEventContent{
 		MsgType:    event.MsgVerificationRequest,
@@ -56,15 +56,15 @@ func (p *phone) verifyInRoom(ctx context.Context, userID id.UserID, roomID id.Ro
 	})
 }
 
-// heldMACs are the other side's last words of verifications that are not confirmed here yet. The helper would compare
-// those with our own keys; once we have confirmed, it compares them with the other side's.
+// heldMACs holds the other side's MACs of verifications that we haven't confirmed yet. The helper would compare them
+// with our own keys; once we have confirmed, it compares them with the other side's.
 type heldMACs struct {
 	lock      sync.Mutex
 	confirmed map[id.VerificationTransactionID]bool
 	waiting   map[id.VerificationTransactionID]func()
 }
 
-// OnEventType registers a handler. What comes earlier than the verification helper expects it has to wait.
+// OnEventType registers a handler. Events that arrive before the verification helper expects them are held.
 func (p *phone) OnEventType(eventType event.Type, handler mautrix.EventHandler) {
 	switch eventType {
 	case event.ToDeviceVerificationReady, event.InRoomVerificationReady:
@@ -78,7 +78,7 @@ func (p *phone) OnEventType(eventType event.Type, handler mautrix.EventHandler) 
 func (p *phone) afterAsking(handler mautrix.EventHandler) mautrix.EventHandler {
 	return func(ctx context.Context, evt *event.Event) {
 		p.asking.Lock()
-		p.asking.Unlock() // its turn is all that is waited for
+		p.asking.Unlock() // we only waited for its turn
 		handler(ctx, evt)
 	}
 }
@@ -112,7 +112,7 @@ func (p *phone) confirmEmojis(ctx context.Context, transaction id.VerificationTr
 	return nil
 }
 
-// verificationNews tells the steps of verifications.
+// verificationNews reports the steps of verifications.
 type verificationNews struct{ phone *phone }
 
 var _ verificationhelper.RequiredCallbacks = verificationNews{}
@@ -126,7 +126,7 @@ func (n verificationNews) tell(transaction id.VerificationTransactionID, step st
 	tell(map[string]any{"person": n.phone.name, "verification": news})
 }
 
-// VerificationRequested accepts what it is to accept, and forgets the rest: another device of the same person may do it.
+// VerificationRequested accepts a request if told to. Otherwise it ignores it: another device of the user may accept.
 func (n verificationNews) VerificationRequested(ctx context.Context, transaction id.VerificationTransactionID, _ id.UserID, _ id.DeviceID) {
 	act := n.phone.helper.DismissVerification
 	if n.phone.accepts.Load() {

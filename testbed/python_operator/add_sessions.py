@@ -1,5 +1,5 @@
 """
-Adds Megolm sessions to a store of the Python operator, with its own matrix-nio, as years of chatting would have done:
+Adds Megolm sessions to a store of the Python operator, using its own matrix-nio, as years of chatting would:
 
     python add_sessions.py FOLDER COUNT
 """
