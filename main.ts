@@ -248,14 +248,14 @@ async function operate(
     return;
   }
   lifetime.begin(async (signal) => {
-    const looked = Promise.withResolvers<void>();
+    const checked = Promise.withResolvers<void>();
     const identified = session.untilSigned(recoveryKey, () => {
       health.problem = () => session.signingProblem;
-      looked.resolve();
+      checked.resolve();
     }, signal);
     const targets = config.targets.map((target) => checkTarget(scaler, target, signal));
     // An unsigned device can still answer, unless keys are sent only to signed devices.
-    await Promise.all([Promise.race([identified, looked.promise]), ...targets]);
+    await Promise.all([Promise.race([identified, checked.promise]), ...targets]);
     if (health.problem() !== undefined) {
       log.error("refusing commands: {problem}", { problem: health.problem() });
       await identified;

@@ -37,7 +37,9 @@ for (;;) {
   since = sync.next_batch;
   for (const roomId of Object.keys(sync.rooms?.invite ?? {})) await matrix("POST", `/rooms/${roomId}/join`, {});
   for (const [roomId, room] of Object.entries<Joined>(sync.rooms?.join ?? {})) {
-    for (const { type, content } of room.timeline.events) if (type === "m.room.message") await obey(roomId, content);
+    for (const { type, content } of room.timeline.events) {
+      if (type === "m.room.message") await handleCommand(roomId, content);
+    }
   }
 }
 
@@ -45,7 +47,7 @@ interface Joined {
   readonly timeline: { readonly events: readonly { readonly type: string; readonly content: { body: string } }[] };
 }
 
-async function obey(roomId: string, { body }: { body: string }): Promise<void> {
+async function handleCommand(roomId: string, { body }: { body: string }): Promise<void> {
   const replicas = body === "start" ? 1 : 0;
   const response = await fetch(scale, {
     method: "PATCH",

@@ -61,13 +61,13 @@ export async function canI(
   signal: AbortSignal,
 ): Promise<Permission> {
   const { kind, namespace, name } = workload;
-  const beside = on === "pods" || on === "events";
+  const isNamespaceWide = on === "pods" || on === "events";
   const subresource = on === "scale" ? { subresource: on } : {};
   const body: V1SelfSubjectAccessReview = {
     apiVersion: "authorization.k8s.io/v1",
     kind: "SelfSubjectAccessReview",
     spec: {
-      resourceAttributes: beside
+      resourceAttributes: isNamespaceWide
         ? { group: "", resource: on, namespace, verb }
         : { group: "apps", resource: PLURALS[kind], ...subresource, namespace, name, verb },
     },
@@ -79,6 +79,6 @@ export async function canI(
     path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
     body,
   }, signal) as Partial<V1SelfSubjectAccessReview>;
-  const { resource } = beside ? namespacedPath(workload, on) : workloadPath(workload, on);
+  const { resource } = isNamespaceWide ? namespacedPath(workload, on) : workloadPath(workload, on);
   return { allowed: status?.allowed === true, resource };
 }

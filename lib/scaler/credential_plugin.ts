@@ -23,7 +23,7 @@ export interface PluginCredentials {
 export class CredentialPlugin {
   readonly #config = new KubeConfig();
   readonly #what: string;
-  #under: Promise<PluginCredentials> | undefined;
+  #pending: Promise<PluginCredentials> | undefined;
 
   private constructor(user: User, what: string) {
     this.#what = what;
@@ -54,14 +54,14 @@ export class CredentialPlugin {
    * @throws CredentialError if the plugin fails; the signal's reason
    */
   async read(signal: AbortSignal): Promise<PluginCredentials> {
-    this.#under ??= this.#ask().finally(() => this.#under = undefined);
+    this.#pending ??= this.#ask().finally(() => this.#pending = undefined);
     // client-node's methods don't take a signal.
     const { promise: aborted, reject } = Promise.withResolvers<never>();
     const abort = (): void => reject(signal.reason);
     signal.addEventListener("abort", abort, { once: true });
     if (signal.aborted) abort();
     try {
-      return await Promise.race([this.#under, aborted]);
+      return await Promise.race([this.#pending, aborted]);
     } finally {
       signal.removeEventListener("abort", abort);
     }

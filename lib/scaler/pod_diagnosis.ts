@@ -147,8 +147,8 @@ function podsOfDeployment(workload: Json, living: readonly Json[]): readonly Jso
   const named = /replica ?set "[^"]*?([^"-]+)"/i.exec(word(progressing?.message).slice(0, MESSAGE_LENGTH))?.[1];
   const present = living.filter((pod) => hash(pod) === named);
   if (present.length > 0) return present;
-  const born = (pod: Json) => word(object(pod.metadata).creationTimestamp);
-  const newest = living.reduce((one, other) => born(other) > born(one) ? other : one, living[0] ?? {});
+  const creationTime = (pod: Json) => word(object(pod.metadata).creationTimestamp);
+  const newest = living.reduce((one, other) => creationTime(other) > creationTime(one) ? other : one, living[0] ?? {});
   return living.filter((pod) => hash(pod) === hash(newest));
 }
 

@@ -25,27 +25,27 @@ export async function* watchRollout(
 ): AsyncGenerator<Scale, void> {
   const { resource } = workloadPath(workload);
   const narrowed = `${collectionPath(workload)}?fieldSelector=${encodeURIComponent(`metadata.name=${workload.name}`)}`;
-  let told = "";
-  const isNews = (scale: Scale) => told !== (told = countsOf(scale));
+  let lastCounts = "";
+  const hasChanged = (scale: Scale) => lastCounts !== (lastCounts = countsOf(scale));
   // A watch normally lasts for minutes. This limits restarts if a server ends each one after a single event.
   const throttle = new Throttle({ burst: 5, everyMs: 1_000 });
-  for (let inVain = 0; inVain < 2;) {
+  for (let emptyWatches = 0; emptyWatches < 2;) {
     await throttle.turn(signal);
     const began = performance.now();
     const read = await readIfThere(api, workload, signal);
-    inVain += 1;
+    emptyWatches += 1;
     // Without a resourceVersion a watch starts with the existing objects (Kubernetes API, "Get State and Start at
     // Any").
     const from = read === undefined ? "" : `&resourceVersion=${encodeURIComponent(read.resourceVersion)}`;
     const call = { verb: "watch", resource, method: "GET", path: narrowed + from } as const;
     for await (const { type, object } of api.watch(call, signal)) {
-      if (type !== "BEGUN") inVain = 0;
-      if (type === "DELETED") told = "";
+      if (type !== "BEGUN") emptyWatches = 0;
+      if (type === "DELETED") lastCounts = "";
       const isThere = type === "ADDED" || type === "MODIFIED";
       const scale = isThere ? scaleIn(workload, "watch", object) : type === "BEGUN" ? read : undefined;
-      if (scale !== undefined && isNews(scale)) yield scale;
+      if (scale !== undefined && hasChanged(scale)) yield scale;
     }
-    if (performance.now() - began > BRIEF_MS) inVain = 0;
+    if (performance.now() - began > BRIEF_MS) emptyWatches = 0;
   }
   throw new TransientError(`Cannot watch ${resource}: ${api.server} ends the watch at once`);
 }

@@ -64,12 +64,12 @@ export async function runChecks(checks: readonly Check[], options: CheckOptions)
       : { ok: "skipped", found: `needs ${unmet}` } as Finding;
     const outcome = ok === "skipped" ? ok : ok ? "passed" : "failed";
     outcomes.set(check.name, outcome);
-    const mend = cure ?? (outcome === "failed" ? check.cure : undefined);
+    const remedy = cure ?? (outcome === "failed" ? check.cure : undefined);
     const [sign, colour] = marks[outcome];
     const mark = options.colour ? `\x1b[${colour}m${sign}\x1b[0m` : sign;
     const reason = outcome === "skipped" ? `skipped: ${found}` : found;
     options.print(`${mark} ${printable(check.name).padEnd(width)}  ${printable(reason)}`);
-    if (mend !== undefined) options.print(`${" ".repeat(width + 4)}${printable(mend)}`);
+    if (remedy !== undefined) options.print(`${" ".repeat(width + 4)}${printable(remedy)}`);
   }
   return ![...outcomes.values()].includes("failed");
 }
@@ -84,18 +84,18 @@ function printable(line: string): string {
 
 /** Runs one check and turns an error into a finding. It stops waiting for a check that ignores its signal. */
 async function find(check: Check, { signal, deadlineMs = 10_000, graceMs = 5_000 }: CheckOptions): Promise<Finding> {
-  const late = new AbortController();
-  const over = new AbortController();
-  const either = AbortSignal.any([signal, late.signal]);
-  const timer = setTimeout(() => late.abort(), deadlineMs);
+  const timeout = new AbortController();
+  const finished = new AbortController();
+  const either = AbortSignal.any([signal, timeout.signal]);
+  const timer = setTimeout(() => timeout.abort(), deadlineMs);
   const graceOver = Promise.withResolvers<never>();
-  const patience = () => sleep(graceMs, over.signal).then(() => graceOver.reject(either.reason), () => {});
-  either.addEventListener("abort", patience);
+  const startGrace = () => sleep(graceMs, finished.signal).then(() => graceOver.reject(either.reason), () => {});
+  either.addEventListener("abort", startGrace);
   try {
     return await Promise.race([check.run(either), graceOver.promise]);
   } catch (error) {
     signal.throwIfAborted();
-    if (late.signal.aborted) {
+    if (timeout.signal.aborted) {
       const address = check.address?.();
       const from = address === undefined ? "" : ` from ${address}`;
       return { ok: false, found: `no answer${from} within ${deadlineMs / 1_000} s` };
@@ -103,7 +103,7 @@ async function find(check: Check, { signal, deadlineMs = 10_000, graceMs = 5_000
     return { ok: false, found: errorMessage(error) };
   } finally {
     clearTimeout(timer);
-    either.removeEventListener("abort", patience);
-    over.abort();
+    either.removeEventListener("abort", startGrace);
+    finished.abort();
   }
 }

@@ -152,13 +152,13 @@ export class EventJournal {
     return this.#database.all(sql).map(({ room_id }) => String(room_id));
   }
 
-  /** At most `most` unsent answers of a room, earliest first. After an outage there may be thousands. */
+  /** At most `limit` unsent answers of a room, earliest first. After an outage there may be thousands. */
   unsent<Answer extends StoredAnswer>(
     roomId: string,
-    most: number,
+    limit: number,
   ): readonly { transactionId: string; answer: Answer; writtenAtMs: number }[] {
     const sql = "SELECT * FROM answers WHERE room_id = ? AND content IS NOT NULL ORDER BY id LIMIT ?";
-    return this.#database.all(sql, roomId, most).map((row) => {
+    return this.#database.all(sql, roomId, limit).map((row) => {
       const id = String(row.transaction_id);
       const answer = this.#seal.open(row.content, "answer", id) as Answer;
       return { transactionId: id, answer, writtenAtMs: Number(row.written_at_ms) };

@@ -112,10 +112,10 @@ export class MegolmIndex {
   /** Sessions beyond {@linkcode MAX_SESSIONS} of the sender last given to {@linkcode attribute}. */
   surplus(): CryptoRecord[] {
     if (this.#noted.length === 0 || this.#sender === undefined) return [];
-    const beyond = (condition: string, most: number, ...values: string[]) =>
+    const beyond = (condition: string, limit: number, ...values: string[]) =>
       this.#database.all(
         `SELECT store, key FROM megolm_sessions WHERE sender = ? AND store = ? ${condition}
-          ORDER BY seq DESC LIMIT -1 OFFSET ${most}`,
+          ORDER BY seq DESC LIMIT -1 OFFSET ${limit}`,
         ...[this.#sender ?? null, ...values],
       ).map(toRecord);
     const rooms = new Map(this.#noted.map((noted) => [`${noted.store} ${noted.roomHash}`, noted]));

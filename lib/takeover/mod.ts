@@ -85,7 +85,7 @@ export async function takeOver({ store, folder, homeserver, user }: TakeOverOpti
     });
   }
   const { session, rooms, syncToken } = await importCrypto(store, folder, user).catch((error) => {
-    mustBeTheOldStores(error, store);
+    rethrowUnlessOldStoreFailed(error, store);
     throw error;
   });
   store.transaction(() => {
@@ -163,7 +163,7 @@ async function importCrypto(
   try {
     await Migration.migrateBaseData(baseData(old), PICKLE_KEY, handle);
   } catch (error) {
-    mustBeTheOldStores(error, store);
+    rethrowUnlessOldStoreFailed(error, store);
     throw cannot(path, `the device's account cannot be read (${error})`, error);
   }
   await importSessions(store, "Olm", old.olmSessions(), async (rows) => {
@@ -176,7 +176,7 @@ async function importCrypto(
 }
 
 /** @throws the error, unless reading the old store caused it: the crypto panicked, or our store failed */
-function mustBeTheOldStores(error: unknown, store: Store): void {
+function rethrowUnlessOldStoreFailed(error: unknown, store: Store): void {
   if (error instanceof WebAssembly.RuntimeError) throw error;
   store.account.load(); // throws if the store has failed
 }
@@ -193,7 +193,7 @@ async function importSessions(
     try {
       await migrate(batch);
     } catch (error) {
-      mustBeTheOldStores(error, store);
+      rethrowUnlessOldStoreFailed(error, store);
       // One bad session fails its whole batch.
       if (batch.length > 1) {
         for (const row of batch) await attempt([row]);

@@ -15,7 +15,7 @@ const SESSION = "session.json";
 const SECRET = "cross_signing_secret";
 const COPY = "takeover.sqlite3";
 /** Suffixes of SQLite's files beside the database: rollback journal, WAL, and the WAL's index. */
-const SIDES = ["-journal", "-wal", "-shm"];
+const SUFFIXES = ["-journal", "-wal", "-shm"];
 /** matrix-nio's lists of trusted devices, beside the database. Not migrated: trust is established anew. */
 const TRUST = [".trusted_devices", ".blacklisted_devices", ".ignored_devices"];
 /** Version of matrix-nio's schema that is supported. */
@@ -84,7 +84,7 @@ export function databaseName({ userId, deviceId }: { readonly userId: string; re
 export function filesOf(session: { readonly userId: string; readonly deviceId: string }): string[] {
   const database = databaseName(session);
   const trust = TRUST.map((end) => database.replace(/\.db$/, end));
-  return [SESSION, SECRET, ...trust, ...SIDES.map((side) => database + side), database];
+  return [SESSION, SECRET, ...trust, ...SUFFIXES.map((suffix) => database + suffix), database];
 }
 
 /** An open copy of the session's database, and the secret. Disposing deletes the copy. */
@@ -180,12 +180,12 @@ export class OldStore implements Disposable {
   #copy(): void {
     const copy = join(this.#folder, COPY);
     const before = this.#written();
-    for (const side of ["", "-journal", "-wal"]) {
+    for (const suffix of ["", "-journal", "-wal"]) {
       try {
-        Deno.copyFileSync(this.path + side, copy + side);
-        Deno.chmodSync(copy + side, 0o600);
+        Deno.copyFileSync(this.path + suffix, copy + suffix);
+        Deno.chmodSync(copy + suffix, 0o600);
       } catch (error) {
-        if (side === "" || !(error instanceof Deno.errors.NotFound)) throw error;
+        if (suffix === "" || !(error instanceof Deno.errors.NotFound)) throw error;
       }
     }
     if (this.#written() !== before) {
@@ -196,14 +196,14 @@ export class OldStore implements Disposable {
 
   /** Modification times of the database and its journals. */
   #written(): string {
-    return ["", "-journal", "-wal"].map((side) => statSync(this.path + side, { throwIfNoEntry: false })?.mtimeMs)
+    return ["", "-journal", "-wal"].map((suffix) => statSync(this.path + suffix, { throwIfNoEntry: false })?.mtimeMs)
       .join();
   }
 }
 
 /** Deletes the copy, also one left by a killed process. */
 export function removeCopy(folder: string): void {
-  for (const side of ["", ...SIDES]) rmSync(join(folder, COPY + side), { force: true });
+  for (const suffix of ["", ...SUFFIXES]) rmSync(join(folder, COPY + suffix), { force: true });
 }
 
 function contentOf(path: string): string | undefined {

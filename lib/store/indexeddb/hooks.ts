@@ -130,24 +130,24 @@ async function install(): Promise<Internals> {
   const storeClass = Object.getPrototypeOf(store);
   const transactionClass = MemoryTransaction.prototype;
   for (const [name, arity] of [["storeRecord", 3], ["deleteRecord", 2], ["clear", 1]] as const) {
-    demand(storeClass[name]?.length === arity, `ObjectStore.${name}() of ${arity} parameters`);
+    assertInternal(storeClass[name]?.length === arity, `ObjectStore.${name}() of ${arity} parameters`);
   }
   for (const name of ["get", "put", "values"] as const) {
-    demand(typeof store.records[name] === "function", `ObjectStore.records.${name}()`);
+    assertInternal(typeof store.records[name] === "function", `ObjectStore.records.${name}()`);
   }
-  demand(typeof store.keyGenerator?.num === "number", "ObjectStore.keyGenerator.num");
-  demand(store.rawDatabase === transaction.db?._rawDatabase, "ObjectStore.rawDatabase");
-  demand(store.rawIndexes instanceof Map, "ObjectStore.rawIndexes");
-  demand(typeof index.storeRecord === "function" && "initialized" in index, "Index.storeRecord()");
-  demand(Array.isArray(transaction._rollbackLog), "Transaction._rollbackLog");
-  demand(transaction._scope instanceof Set, "Transaction._scope");
-  demand(transaction._started === false, "Transaction._started");
-  demand(typeof transaction._state === "string", "Transaction._state");
-  demand(typeof transactionClass._start === "function", "Transaction._start()");
-  demand(Array.isArray(store.rawDatabase.transactions), "Database.transactions");
-  demand(typeof store.rawDatabase.processTransactions === "function", "Database.processTransactions()");
-  demand(typeof transactionClass._abort === "function", "Transaction._abort()");
-  demand(typeof transactionClass.dispatchEvent === "function", "Transaction.dispatchEvent()");
+  assertInternal(typeof store.keyGenerator?.num === "number", "ObjectStore.keyGenerator.num");
+  assertInternal(store.rawDatabase === transaction.db?._rawDatabase, "ObjectStore.rawDatabase");
+  assertInternal(store.rawIndexes instanceof Map, "ObjectStore.rawIndexes");
+  assertInternal(typeof index.storeRecord === "function" && "initialized" in index, "Index.storeRecord()");
+  assertInternal(Array.isArray(transaction._rollbackLog), "Transaction._rollbackLog");
+  assertInternal(transaction._scope instanceof Set, "Transaction._scope");
+  assertInternal(transaction._started === false, "Transaction._started");
+  assertInternal(typeof transaction._state === "string", "Transaction._state");
+  assertInternal(typeof transactionClass._start === "function", "Transaction._start()");
+  assertInternal(Array.isArray(store.rawDatabase.transactions), "Database.transactions");
+  assertInternal(typeof store.rawDatabase.processTransactions === "function", "Database.processTransactions()");
+  assertInternal(typeof transactionClass._abort === "function", "Transaction._abort()");
+  assertInternal(typeof transactionClass.dispatchEvent === "function", "Transaction.dispatchEvent()");
 
   hookStore(storeClass);
   hookTransaction(transactionClass);
@@ -160,7 +160,7 @@ async function install(): Promise<Internals> {
   };
 }
 
-function demand(condition: boolean, what: string): void {
+function assertInternal(condition: boolean, what: string): void {
   if (!condition) {
     throw new Error(`Cannot make IndexedDB durable: fake-indexeddb has no ${what}; version ${VERSION} is expected`);
   }
@@ -176,15 +176,15 @@ function classOf<T>(specimen: T): (...parameters: any[]) => T {
 function specimen(): Promise<{ store: RawStore; index: RawIndex; transaction: RawTransaction }> {
   return new Promise((resolve, reject) => {
     const factory = new MemoryFactory();
-    demand(factory._databases instanceof Map, "Factory._databases");
+    assertInternal(factory._databases instanceof Map, "Factory._databases");
     const request = factory.open("specimen", 1);
     request.onerror = () => reject(request.error);
     request.onupgradeneeded = () => {
       const objectStore = request.result.createObjectStore("store", { autoIncrement: true });
       const index = objectStore.createIndex("index", "path");
       try {
-        demand(typeof objectStore._rawObjectStore === "object", "IDBObjectStore._rawObjectStore");
-        demand(typeof index._rawIndex === "object", "IDBIndex._rawIndex");
+        assertInternal(typeof objectStore._rawObjectStore === "object", "IDBObjectStore._rawObjectStore");
+        assertInternal(typeof index._rawIndex === "object", "IDBIndex._rawIndex");
         resolve({ store: objectStore._rawObjectStore, index: index._rawIndex, transaction: request.transaction });
       } catch (error) {
         reject(error);

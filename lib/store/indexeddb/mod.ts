@@ -146,7 +146,7 @@ class DurableDatabases extends Map<string, RawDatabase> {
   #saveSchema(database: RawDatabase): void {
     const id = this.#id(database);
     this.#sql.prepare("INSERT OR REPLACE INTO databases (id, name, version) VALUES (?, ?, ?)")
-      .run(id, nameable(database.name), database.version);
+      .run(id, validName(database.name), database.version);
     const stores = [...database.rawObjectStores.values()];
     const kept = new Set(stores.map((store) => this.#id(store)));
     for (const row of this.#sql.prepare("SELECT id FROM stores WHERE database = ?").all(id)) {
@@ -158,14 +158,14 @@ class DurableDatabases extends Map<string, RawDatabase> {
   #saveStore(database: number, store: RawStore): void {
     const id = this.#id(store);
     this.#sql.prepare("INSERT OR REPLACE INTO stores VALUES (?, ?, ?, ?, ?, ?)").run(
-      ...[id, database, nameable(store.name), encodeValue(store.keyPath)],
+      ...[id, database, validName(store.name), encodeValue(store.keyPath)],
       ...[Number(store.autoIncrement), store.keyGenerator?.num ?? 0],
     );
     this.#sql.prepare("DELETE FROM indexes WHERE store = ?").run(id);
     for (const { name, keyPath, multiEntry, unique, deleted } of store.rawIndexes.values()) {
       if (deleted) continue;
       this.#sql.prepare("INSERT INTO indexes VALUES (?, ?, ?, ?, ?)")
-        .run(id, nameable(name), encodeValue(keyPath), Number(multiEntry), Number(unique));
+        .run(id, validName(name), encodeValue(keyPath), Number(multiEntry), Number(unique));
     }
   }
 
@@ -235,7 +235,7 @@ class DurableDatabases extends Map<string, RawDatabase> {
 }
 
 /** Rejects names that SQLite would silently change (not valid UTF-8) or truncate (with a NUL). */
-function nameable(name: string): string {
+function validName(name: string): string {
   if (name.isWellFormed() && !name.includes("\0")) return name;
   throw new TypeError(`Cannot store a name: ${JSON.stringify(name)} holds a zero or half a character`);
 }
