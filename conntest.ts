@@ -5,18 +5,26 @@
  */
 
 import { type Config, readConfig, type Target } from "./lib/config/mod.ts";
-import { ConfigError } from "./lib/errors.ts";
+import { ConfigError, errorMessage, PermissionError } from "./lib/errors.ts";
+import { UNTRUSTED_CERTIFICATE } from "./lib/http.ts";
 import {
   canI,
   KubernetesApi,
   KubernetesScaler,
   openCluster,
   placesIn,
+  scalableNames,
   serverVersion,
   whoAmI,
 } from "./lib/scaler/mod.ts";
 import { type Check, type Finding, runChecks } from "./lib/service/mod.ts";
-import { findHomeserver, HomeserverClient, homeserverVersions, tryLogin } from "./lib/session/mod.ts";
+import {
+  type AboutHomeserver,
+  aboutHomeserver,
+  findHomeserver,
+  HomeserverClient,
+  tryLogin,
+} from "./lib/session/mod.ts";
 import { probeStore } from "./lib/store/mod.ts";
 import { findOldStore } from "./lib/takeover/mod.ts";
 
@@ -26,6 +34,9 @@ Checks configuration, homeserver, login, store and cluster. Changes nothing.
 The configuration comes from environment variables: see docs/configuration.md, or deno task start --help.
 
 Exit codes: 0 all is well, 1 something isn't, 2 wrong configuration or usage`;
+
+/** More than this much between our clock and the homeserver's is told, milliseconds. */
+const CLOCK_TOLERANCE_MS = 60_000;
 
 if (import.meta.main) Deno.exit(await main(Deno.args));
 
@@ -63,7 +74,7 @@ export async function connectionTest(): Promise<number> {
       readFile: Deno.readTextFileSync,
     });
     const stores = [storeCheck(config, env), oldStoreCheck(config)];
-    return await run([...matrixChecks(config), ...stores, ...kubernetesChecks(config, env)]) ? 0 : 1;
+    return await run([...matrixChecks(config, env), ...stores, ...kubernetesChecks(config, env)]) ? 0 : 1;
   } catch (error) {
     if (ending.signal.aborted && error === ending.signal.reason) return 1;
     if (!(error instanceof ConfigError)) throw error;
@@ -77,28 +88,90 @@ export async function connectionTest(): Promise<number> {
 
 type Env = Readonly<Record<string, string>>;
 
+/** A check of something behind TLS: where its certificate isn't trusted, says which authority is wanted. */
+function overTls(run: (signal: AbortSignal) => Promise<Finding>): (signal: AbortSignal) => Promise<Finding> {
+  return async (signal) => {
+    try {
+      return await run(signal);
+    } catch (error) {
+      const found = errorMessage(error);
+      if (signal.aborted || !found.includes(UNTRUSTED_CERTIFICATE)) throw error;
+      const cure = found.includes("UnknownIssuer")
+        ? "if an authority of your own signed it, give that authority's certificate: set DENO_CERT to its path, or add " +
+          "deploy/components/private-ca"
+        : "check the certificate's names and dates, and the URL";
+      return { ok: false, found, cure };
+    }
+  };
+}
+
+/** Values of the examples that were left as they are. */
+function placeholdersIn(config: Config, env: Env): string[] {
+  const isExample = (name: string): boolean => /(^|[.@:/])example\.(org|com|net)(:\d+)?$/.test(name);
+  const address = config.homeserver.kind === "url" ? new URL(config.homeserver.url).host : config.homeserver.name;
+  const users = config.allowedUsers.filter(isExample);
+  return [
+    ...isExample(address) ? [`MATRIX_HOMESERVER: ${address}`] : [],
+    ...users.length > 0 ? [`ALLOWED_USERS: ${users.join(", ")}`] : [],
+    ...["change-me", "change me"].includes(env["MATRIX_PASSWORD"] ?? "") ? ["MATRIX_PASSWORD: change-me"] : [],
+  ];
+}
+
 function inCluster(env: Env): boolean {
   return env["KUBERNETES_SERVICE_HOST"] !== undefined;
 }
 
-function matrixChecks(config: Config): Check[] {
+function matrixChecks(config: Config, env: Env): Check[] {
   let client: HomeserverClient;
+  let about: AboutHomeserver;
+  const placeholders = placeholdersIn(config, env);
   return [
     {
       name: "configuration",
       run: () => Promise.resolve({ ok: true, found: `complete; allowed users: ${config.allowedUsers.join(", ")}` }),
     },
+    ...config.warnings.map((found): Check => ({
+      name: "variables",
+      run: () => Promise.resolve({ ok: "warning", found }),
+    })),
+    ...placeholders.length === 0 ? [] : [
+      {
+        name: "placeholders",
+        cure: "put your own values there",
+        run: () => Promise.resolve({ ok: "warning", found: `from the example: ${placeholders.join("; ")}` }),
+      } satisfies Check,
+    ],
     {
       name: "homeserver",
       needs: ["configuration"],
       cure: "check MATRIX_HOMESERVER, and that the homeserver can be reached from here",
       address: () => config.homeserver.kind === "url" ? config.homeserver.url : config.homeserver.name,
-      run: async (signal) => {
+      run: overTls(async (signal) => {
         client = new HomeserverClient(await findHomeserver(config.homeserver, signal));
-        const newest = (await homeserverVersions(client, signal)).at(-1);
-        return newest === undefined
-          ? { ok: false, found: `${client.baseUrl} supports no version of the Matrix spec` }
-          : { ok: true, found: `${client.baseUrl} (spec ${newest})` };
+        about = await aboutHomeserver(client, signal);
+        const newest = about.versions.at(-1);
+        if (newest === undefined) {
+          return { ok: false, found: `${client.baseUrl} supports no version of the Matrix spec` };
+        }
+        const software = about.software === undefined ? "" : `${about.software}, `;
+        return { ok: true, found: `${client.baseUrl} (${software}spec ${newest})` };
+      }),
+    },
+    {
+      name: "clock",
+      needs: ["homeserver"],
+      cure: "set the clock by NTP: certificates, tokens and the age of commands depend on it",
+      run: () => {
+        const { clockAheadMs } = about;
+        if (clockAheadMs === undefined) {
+          return Promise.resolve({ ok: "skipped", found: "the homeserver sends no date" });
+        }
+        if (Math.abs(clockAheadMs) <= CLOCK_TOLERANCE_MS) {
+          return Promise.resolve({ ok: true, found: "within a minute of the homeserver's" });
+        }
+        const minutes = Math.round(Math.abs(clockAheadMs) / 60_000);
+        const found = `${minutes} min ${clockAheadMs > 0 ? "ahead of" : "behind"} the homeserver's`;
+        return Promise.resolve({ ok: "warning", found });
       },
     },
     {
@@ -106,11 +179,11 @@ function matrixChecks(config: Config): Check[] {
       needs: ["homeserver"],
       cure: "check AUTH_METHOD, MATRIX_USER and the secret that belongs to it",
       address: () => client.baseUrl,
-      run: async (signal) => {
+      run: overTls(async (signal) => {
         const { userId, deviceId, loggedOut } = await tryLogin(client, config.login, signal);
         const left = loggedOut ? "logged out again" : "token left valid";
         return { ok: true, found: `${userId}, device ${deviceId} (${left})` };
-      },
+      }),
     },
   ];
 }
@@ -182,8 +255,13 @@ function kubernetesChecks(config: Config, env: Env): Check[] {
         needs: ["kubernetes"],
         cure: "check TARGETS, or DEPLOYMENT_NAME and DEPLOYMENT_NAMESPACE, and the Role of deploy/base",
         run: async (signal) => {
-          const { desired, ready } = await new KubernetesScaler(api).read(target, signal);
-          return { ok: true, found: `${target.namespace}/${target.name}: ${ready}/${desired} ready` };
+          try {
+            const { desired, ready } = await new KubernetesScaler(api).read(target, signal);
+            return { ok: true, found: `${target.namespace}/${target.name}: ${ready}/${desired} ready` };
+          } catch (error) {
+            if (!(error instanceof PermissionError)) throw error;
+            return { ok: false, found: error.message, cure: await roleCure(api, target, signal) };
+          }
         },
       },
       permission(target, "get"),
@@ -194,4 +272,15 @@ function kubernetesChecks(config: Config, env: Env): Check[] {
       permission(target, "create", "events", true),
     ]),
   ];
+}
+
+/** What to do about a target that may not be read: its Role names another one, or there is none. */
+async function roleCure(api: KubernetesApi, target: Target, signal: AbortSignal): Promise<string> {
+  const names = await scalableNames(api, target, signal);
+  const where = `namespace "${target.namespace}"`;
+  if (names === undefined) {
+    return `these credentials have no rights on ${target.kind}s in ${where}: apply Role and RoleBinding of deploy/base there`;
+  }
+  return `the Role in ${where} names ${names.map((name) => `"${name}"`).join(", ")}, not "${target.name}": correct ` +
+    "DEPLOYMENT_NAME or TARGETS, or the Role's resourceNames";
 }

@@ -16,6 +16,9 @@ const MAX_URL_LENGTH = 65_534;
 /** Longest URL shown in a message, in characters. Longer ones contain text made by others. */
 const MAX_SHOWN_LENGTH = 300;
 
+/** Start of the message about an untrusted certificate; the reason in rustls' words follows. */
+export const UNTRUSTED_CERTIFICATE = "the certificate isn't trusted: ";
+
 /** A request. */
 export interface HttpRequest {
   /** HTTP method. */
@@ -130,7 +133,7 @@ export function isNetworkFailure(error: unknown): error is Error {
   return error instanceof TypeError || error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Http;
 }
 
-/** Last reason in Deno's error message, such as `Connection refused` or `invalid peer certificate: UnknownIssuer`. */
+/** Last reason in Deno's error message, such as `Connection refused`. For certificates, a sentence of its own. */
 export function networkReason(error: Error, url: URL): string {
   const { message } = error.cause instanceof Error ? error.cause : error;
   const [before = "", ...after] = message.split(url.href);
@@ -138,7 +141,8 @@ export function networkReason(error: Error, url: URL): string {
     .replace(/^\)?( \([^)]*\))?: (client error \([^)]*\): )?/s, "").replace(/ \(os error \d+\)$/, "");
   // If nothing follows the URL, the reason precedes it, such as `Invalid URL`.
   const reasons = [rest, before.replace(/ for url \($/, "")].map((each) => each.replace(/^\)$/, "").trim());
-  return reasons.find((each) => each !== "") ?? error.name;
+  const reason = reasons.find((each) => each !== "") ?? error.name;
+  return reason.replace(/^invalid peer certificate: /, UNTRUSTED_CERTIFICATE);
 }
 
 /** A URL for messages: without its query, which may hold secrets, and cut to a maximum length. */

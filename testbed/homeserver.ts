@@ -172,7 +172,7 @@ async function writeConfiguration(folder: string, port: number, logFile: string,
     presence: { enabled: false },
     database: { name: "sqlite3", args: { database: file("homeserver.db") } },
     listeners: [
-      { port, type: "http", tls: false, bind_addresses: ["127.0.0.1"], resources: [{ names: ["client"] }] },
+      { port, type: "http", tls: false, bind_addresses: ["127.0.0.1"], resources: [{ names: ["client", "federation"] }] },
     ],
     jwt_config: { enabled: true, secret: "for-tests", algorithm: "HS256" },
     ...(keycloak ? withKeycloak(keycloak) : {}),

@@ -7,6 +7,8 @@ import { HomeserverClient } from "../lib/session/mod.ts";
 import { openStore } from "../lib/store/mod.ts";
 import { Homeserver } from "../sandbox/homeserver/mod.ts";
 import { KubernetesSandbox } from "../sandbox/kubernetes/mod.ts";
+import { FaultProxy } from "../testbed/proxy.ts";
+import { authority, certificate, privateKey } from "./certificates.ts";
 import { baseRole, extendedRole } from "./scaler/at_sandbox.ts";
 
 const root = join(import.meta.dirname ?? ".", "..");
@@ -111,7 +113,8 @@ const rows: readonly Row[] = [
     code: 0,
     says: [
       /^✔ configuration +complete; allowed users: @alice:localhost$/,
-      /^✔ homeserver +http:\S+ \(spec v1\.\d+\)$/,
+      /^✔ homeserver +http:\S+ \(sandbox 1, spec v1\.\d+\)$/,
+      /^✔ clock +within a minute of the homeserver's$/,
       /^✔ login +@toggle:localhost, device \w+ \(logged out again\)$/,
       /^✔ crypto store +.*store: writable and not in use$/,
       /^✔ kubernetes +http:\S+ \(v1\.\S+, context \S+, user ops\)$/,
@@ -138,6 +141,85 @@ const rows: readonly Row[] = [
     says: [
       /^✘ configuration +MATRIX_USER: not set/,
       /^✘ configuration +ALLOWED_USERS: not a full user ID \(got "alice"\); use @/,
+    ],
+  },
+  {
+    name: "placeholders",
+    run: (ground) => ground.run({ ALLOWED_USERS: "@alice:localhost,@you:example.org" }),
+    code: 0,
+    says: [
+      /^! placeholders +from the example: ALLOWED_USERS: @you:example\.org → put your own values there$/,
+      /^✔ login/,
+    ],
+  },
+  {
+    name: "a name that is nearly ours",
+    run: (ground) => ground.run({ ALLOWED_USER: "@bob:localhost" }),
+    code: 0,
+    says: [/^! variables +ALLOWED_USER: unknown variable; ALLOWED_USERS is set and counts$/, /^✔ login/],
+  },
+  {
+    name: "a clock that is wrong",
+    run: async (ground) => {
+      await using proxy = await FaultProxy.start(ground.homeserver);
+      const date = new Date(Date.now() + 180_000).toUTCString();
+      await proxy.begin({
+        kind: "forge",
+        when: ({ path }) => path.endsWith("/version"),
+        forge: async (_, ask) => {
+          const answer = await ask();
+          return { ...answer, headers: { ...answer.headers, date } };
+        },
+      });
+      return await ground.run({ MATRIX_HOMESERVER: proxy.url });
+    },
+    code: 0,
+    says: [/^! clock +3 min behind the homeserver's → set the clock by NTP/, /^✔ login/],
+  },
+  {
+    name: "a homeserver that tells its software to nobody",
+    run: async (ground) => {
+      using _hidden = ground.homeserver.fault({ path: /federation/, answer: { status: 404 } });
+      return await ground.run();
+    },
+    code: 0,
+    says: [/^✔ homeserver +http:\S+ \(spec v1\.\d+\)$/],
+  },
+  {
+    name: "a private authority that isn't trusted",
+    run: async (ground) => {
+      await using proxy = await FaultProxy.start(ground.homeserver, { cert: certificate, key: privateKey });
+      return await ground.run({ MATRIX_HOMESERVER: proxy.url });
+    },
+    code: 1,
+    says: [/^✘ homeserver +.*: the certificate isn't trusted: UnknownIssuer → if an authority of your own .*DENO_CERT/],
+  },
+  {
+    name: "a private authority that is trusted",
+    run: async (ground) => {
+      await using proxy = await FaultProxy.start(ground.homeserver, { cert: certificate, key: privateKey });
+      const file = join(ground.folder, "ca.crt");
+      await Deno.writeTextFile(file, authority);
+      return await ground.run({ MATRIX_HOMESERVER: proxy.url, DENO_CERT: file });
+    },
+    code: 0,
+    says: [/^✔ homeserver +https:/, /^✔ login/],
+  },
+  {
+    name: "a Role that names another target",
+    run: (ground) => ground.run({ DEPLOYMENT_NAME: "other" }),
+    code: 1,
+    says: [
+      /^✘ target +.*"other".* → the Role in namespace "agents" names "clawdbot", not "other": correct DEPLOYMENT_NAME/,
+    ],
+  },
+  {
+    name: "credentials without rights",
+    run: (ground) => ground.run({}, []),
+    code: 1,
+    says: [
+      /^✔ kubernetes/,
+      /^✘ target +.* → these credentials have no rights on deployments in namespace "agents": apply Role/,
     ],
   },
   {

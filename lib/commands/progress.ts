@@ -137,8 +137,14 @@ export function undone(target: string, { before, now, manager }: Foreign, afterM
   const did = before > 0 ? `on (${replicas(before)})` : "off";
   const undid = text`${somebody(manager)} scaled it to ${now} after ${duration(afterMs)}`;
   const again = code(before > 0 ? "start" : "stop");
-  return text`${bold(target)} was turned ${did}, but ${undid}. Send ${again} to try again.`;
+  const next = manager !== undefined && GITOPS.test(manager)
+    ? text`It will do so again until it is told to leave ${code("spec.replicas")} alone.`
+    : text`Send ${again} to try again.`;
+  return text`${bold(target)} was turned ${did}, but ${undid}. ${next}`;
 }
+
+/** Field managers of Argo CD and Flux, which apply what a repository says, again and again. */
+const GITOPS = /^(argocd-(application-)?controller|kustomize-controller|helm-controller)$/;
 
 /** A count that somebody else has changed. */
 export function changedByOthers(target: string, { before, now, manager }: Foreign): Text {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { V1SelfSubjectAccessReview, V1SelfSubjectReview } from "@kubernetes/client-node";
+import type { V1SelfSubjectAccessReview, V1SelfSubjectReview, V1SelfSubjectRulesReview } from "@kubernetes/client-node";
 import type { KubernetesApi } from "./api.ts";
 import { namespacedPath, PLURALS, type Workload, workloadPath } from "./workloads.ts";
 
@@ -35,6 +35,36 @@ export async function whoAmI(api: KubernetesApi, signal: AbortSignal): Promise<s
     body,
   }, signal) as V1SelfSubjectReview;
   return status?.userInfo?.username ?? "";
+}
+
+/**
+ * Names of workloads of this one's kind that our Roles in its namespace let us scale; undefined if none grants that on
+ * anything, or if it does so whatever the name (Kubernetes API, SelfSubjectRulesReview).
+ *
+ * @throws TransientError | CredentialError | PermissionError | RejectedError
+ */
+export async function scalableNames(
+  api: KubernetesApi,
+  { kind, namespace }: Workload,
+  signal: AbortSignal,
+): Promise<readonly string[] | undefined> {
+  const body: V1SelfSubjectRulesReview = {
+    apiVersion: "authorization.k8s.io/v1",
+    kind: "SelfSubjectRulesReview",
+    spec: { namespace },
+  };
+  const { status } = await api.request({
+    verb: "create",
+    resource: "selfsubjectrulesreviews.authorization.k8s.io",
+    method: "POST",
+    path: "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+    body,
+  }, signal) as Partial<V1SelfSubjectRulesReview>;
+  const rules = (status?.resourceRules ?? []).filter(({ resources, verbs }) =>
+    resources?.includes(`${PLURALS[kind]}/scale`) && verbs.includes("patch")
+  );
+  const names = rules.flatMap(({ resourceNames }) => resourceNames ?? []);
+  return names.length === 0 ? undefined : [...new Set(names)];
 }
 
 /** Result of {@linkcode canI}. */

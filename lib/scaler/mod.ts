@@ -5,7 +5,7 @@
  * @module
  */
 
-export { canI, type Permission, serverVersion, whoAmI } from "./access_reviews.ts";
+export { canI, type Permission, scalableNames, serverVersion, whoAmI } from "./access_reviews.ts";
 export { type Action, type ApiOptions, type Call, type ClusterAccess, KubernetesApi, type WatchEvent } from "./api.ts";
 export {
   Cluster,

@@ -9,8 +9,8 @@ import { errorMessage } from "../errors.ts";
 
 /** Result of a check. */
 export interface Finding {
-  /** Whether the check passed; `skipped` if there was nothing to check. */
-  readonly ok: boolean | "skipped";
+  /** Whether the check passed; `warning` if it passed but something needs attention; `skipped` if there was nothing to check. */
+  readonly ok: boolean | "warning" | "skipped";
   /** What was found, as one line of text. */
   readonly found: string;
   /** How to fix it. */
@@ -45,7 +45,7 @@ export interface CheckOptions {
   readonly signal: AbortSignal;
 }
 
-const marks = { passed: ["✔", 32], failed: ["✘", 31], skipped: ["–", 90] } as const;
+const marks = { passed: ["✔", 32], warned: ["!", 33], failed: ["✘", 31], skipped: ["–", 90] } as const;
 
 /**
  * Runs checks in order. A check whose needs aren't met is skipped. One that hangs fails, after 15 s by default.
@@ -58,13 +58,13 @@ export async function runChecks(checks: readonly Check[], options: CheckOptions)
   const width = Math.max(...checks.map(({ name }) => name.length));
   for (const check of checks) {
     options.signal.throwIfAborted();
-    const unmet = check.needs?.find((name) => outcomes.get(name) !== "passed");
+    const unmet = check.needs?.find((name) => !["passed", "warned"].includes(outcomes.get(name) ?? ""));
     const { ok, found, cure } = unmet === undefined
       ? await find(check, options)
       : { ok: "skipped", found: `needs ${unmet}` } as Finding;
-    const outcome = ok === "skipped" ? ok : ok ? "passed" : "failed";
+    const outcome = ok === "skipped" ? ok : ok === "warning" ? "warned" : ok ? "passed" : "failed";
     outcomes.set(check.name, outcome);
-    const remedy = cure ?? (outcome === "failed" ? check.cure : undefined);
+    const remedy = cure ?? (outcome === "failed" || outcome === "warned" ? check.cure : undefined);
     const [sign, colour] = marks[outcome];
     const mark = options.colour ? `\x1b[${colour}m${sign}\x1b[0m` : sign;
     const reason = outcome === "skipped" ? `skipped: ${found}` : found;

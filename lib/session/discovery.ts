@@ -84,12 +84,37 @@ async function getFollowing(first: URL, signal: AbortSignal): Promise<HttpRespon
   throw new TransientError(`Cannot GET ${first.href}: it redirects more than ${MAX_REDIRECTS} times`);
 }
 
+/** What a homeserver says of itself. */
+export interface AboutHomeserver {
+  /** Versions of the specification that it speaks, oldest first. */
+  readonly versions: readonly string[];
+  /** Its software and that one's version, where it tells that to clients, too. */
+  readonly software: string | undefined;
+  /** How far this machine's clock is ahead of the homeserver's, milliseconds; undefined if its answer has no date. */
+  readonly clockAheadMs: number | undefined;
+}
+
 /**
- * Asks a homeserver which versions of the specification it speaks.
+ * Asks a homeserver about itself.
  *
  * @throws TransientError if it could not be reached; RejectedError if something else answers there
  */
-export async function homeserverVersions(client: HomeserverClient, signal: AbortSignal): Promise<string[]> {
+export async function aboutHomeserver(client: HomeserverClient, signal: AbortSignal): Promise<AboutHomeserver> {
   const { json } = await client.send({ method: "GET", path: "/_matrix/client/versions" }, signal);
-  return texts(json["versions"]);
+  const url = new URL(`${client.baseUrl}/_matrix/federation/v1/version`);
+  // For other homeservers (Matrix spec v1.16, server-server API, 3.2); many proxies answer clients with 404.
+  const answer = await client.exchange({ method: "GET", url, deadlineMs: REQUEST_DEADLINE_MS }, signal).catch(
+    (error) => {
+      if (!(error instanceof TransientError)) throw error;
+      return undefined;
+    },
+  );
+  const server = object(answer?.status === 200 ? parseObject(answer.body)?.["server"] : undefined);
+  const [name, version] = [text(server["name"]), text(server["version"])];
+  const dateMs = Date.parse(answer?.headers.get("date") ?? "");
+  return {
+    versions: texts(json["versions"]),
+    software: name === undefined ? undefined : `${name} ${version ?? ""}`.trim(),
+    clockAheadMs: Number.isNaN(dateMs) ? undefined : Date.now() - dateMs,
+  };
 }

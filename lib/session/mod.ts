@@ -7,7 +7,7 @@
 export type { BackoffPolicy, Clock } from "../async.ts";
 export type { Json } from "../json.ts";
 export type * from "./facts.ts";
-export { findHomeserver, homeserverVersions } from "./discovery.ts";
+export { type AboutHomeserver, aboutHomeserver, findHomeserver } from "./discovery.ts";
 export type { IdentityState } from "./cross_signing.ts";
 export { type LoggedIn, tryLogin } from "./login.ts";
 export { openSession, type OpenSessionOptions } from "./connect.ts";

@@ -89,6 +89,7 @@ export function makeRouter(sources: Sources, baseUrl: () => string, provider?: P
   };
 
   on("GET /_matrix/client/versions", () => ({ versions, unstable_features: {} }), true);
+  on("GET /_matrix/federation/v1/version", () => ({ server: { name: "sandbox", version: "1" } }), true);
   on("GET /.well-known/matrix/client", () => ({ "m.homeserver": { base_url: baseUrl() } }), true);
 
   const flows = ["m.login.password", "m.login.token", "org.matrix.login.jwt"].map((type) => ({ type }));

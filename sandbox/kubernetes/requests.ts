@@ -212,6 +212,19 @@ function reviewed({ user, body }: Request, review: string): unknown {
     const status = { userInfo: { username: user.name, groups: ["system:authenticated"] } };
     return { kind: "SelfSubjectReview", apiVersion: "authentication.k8s.io/v1", metadata: {}, status };
   }
+  if (review === "selfsubjectrulesreviews") {
+    const spec = fieldOf(parse(body), "spec");
+    const namespace = fieldOf(spec, "namespace");
+    const resourceRules = user.rules.filter((rule) => rule.namespace === undefined || rule.namespace === namespace)
+      .map(({ apiGroups = ["*"], resources, resourceNames, verbs }) => ({
+        apiGroups,
+        resources,
+        resourceNames,
+        verbs,
+      }));
+    const status = { resourceRules, nonResourceRules: [], incomplete: false };
+    return { kind: "SelfSubjectRulesReview", apiVersion: "authorization.k8s.io/v1", metadata: {}, spec, status };
+  }
   if (review !== "selfsubjectaccessreviews") {
     throw new Refused(404, "NotFound", "the server could not find the requested resource", {});
   }

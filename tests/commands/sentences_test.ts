@@ -153,6 +153,11 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
     "clawdbot was turned on (1 replica), but somebody else (`kubectl`) scaled it to 0 after 12 s. Send `start` to try again.",
   ],
   [
+    "… undone by a tool that will do so again",
+    words.undone(name, { before: 1, now: 0, manager: "kustomize-controller" }, 12_000),
+    "clawdbot was turned on (1 replica), but somebody else (`kustomize-controller`) scaled it to 0 after 12 s. It will do so again until it is told to leave `spec.replicas` alone.",
+  ],
+  [
     "stop, undone",
     words.undone(name, { before: 0, now: 2, manager: undefined }, 12_000),
     "clawdbot was turned off, but somebody else scaled it to 2 after 12 s. Send `stop` to try again.",

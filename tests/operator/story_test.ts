@@ -274,6 +274,14 @@ Deno.test("Operator tells who has undone a change within a minute, in its answer
       "clawdbot was turned on (1 replica), but somebody else (`keda-operator`) scaled it to 0 after 12 s. Send `start` to try again.",
     ],
     [
+      "start",
+      0,
+      0,
+      12_000,
+      "argocd-controller",
+      "clawdbot was turned on (1 replica), but somebody else (`argocd-controller`) scaled it to 0 after 12 s. It will do so again until it is told to leave `spec.replicas` alone.",
+    ],
+    [
       "stop",
       2,
       3,
