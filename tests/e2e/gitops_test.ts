@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { loadYaml } from "@kubernetes/client-node";
-import { customResources, extendedRules, startTestbed, type Testbed } from "../../testbed/mod.ts";
+import { customResources, extendedRules, startTestbed } from "../../testbed/mod.ts";
 import { OperatorProcess } from "../operator_process.ts";
 import { bodyOf, Conversation } from "./conversation.ts";
 import { Manifests } from "./manifests.ts";
