@@ -30,6 +30,41 @@ Deno.test("a release has a binary for each system, by the version of Deno that t
   for (const file of files) assert.deepEqual([...new Set(file.match(/deno@[\d.]+\d/g))], [deno]);
 });
 
+Deno.test("every base image is named by tag and digest, of releases that are supported", async () => {
+  const containerfile = await Deno.readTextFile(new URL("../Containerfile", import.meta.url));
+  const images = [...containerfile.matchAll(/^FROM (?:--platform=\S+ )?(\S+)/gm)].map(([, image = ""]) => image);
+  const forms = [
+    /^node:\d+\.\d+\.\d+-bookworm-slim@sha256:[0-9a-f]{64}$/,
+    /^gcr\.io\/distroless\/cc-debian13:nonroot@sha256:[0-9a-f]{64}$/,
+  ];
+  assert.equal(images.length, forms.length);
+  for (const [index, image] of images.entries()) assert.match(image, forms[index] ?? /^$/);
+});
+
+Deno.test("an action has one version, the same in all workflows", () => {
+  const used = new Map<string, Set<string>>();
+  for (const { text } of workflows) {
+    for (const [, action = "", version = ""] of text.matchAll(/uses: ([\w/-]+)@(.*)$/gm)) {
+      used.set(action, (used.get(action) ?? new Set()).add(version));
+    }
+  }
+  assert.ok(used.size >= 8);
+  for (const [action, versions] of used) assert.equal(versions.size, 1, action);
+});
+
+Deno.test("an image is built and tried on every push, and tried before it is pushed", () => {
+  const [check = "", release = ""] = ["check.yml", "release.yml"].map((file) =>
+    workflows.find(({ name }) => name === file)?.text
+  );
+  assert.match(check, /^on:\n {2}push:\n {4}branches: \["\*\*"\]$/m);
+  assert.match(check, /load: true[^]*\.github\/try-image/);
+  assert.doesNotMatch(check, /push: true/);
+  assert.match(release, /load: true[^]*\.github\/try-image[^]*push: true[^]*attest-sbom[^]*cosign sign/);
+  assert.match(release, /task notes[^]*task sbom[^]*--notes-file dist\/notes\.md/);
+  // Nothing is public before all of it is there.
+  assert.ok(release.indexOf("gh release create") > release.indexOf("cosign sign"));
+});
+
 Deno.test("what is deployed is named by the version", async () => {
   const kustomization = await Deno.readTextFile(new URL("../deploy/base/kustomization.yaml", import.meta.url));
   assert.equal(/newTag: (.*)/.exec(kustomization)?.[1], project.version);

@@ -7,7 +7,7 @@ const text = await Deno.readTextFile(new URL("../../Containerfile", import.meta.
 
 Deno.test("the Containerfile makes what SPEC 7a asks for", () => {
   const { base, copies, user, folder, environment, ports, entrypoint, labels, executable } = readContainerfile(text);
-  assert.match(base, /^gcr\.io\/distroless\/cc-debian12:nonroot@sha256:[0-9a-f]{64}$/);
+  assert.match(base, /^gcr\.io\/distroless\/cc-debian13:nonroot@sha256:[0-9a-f]{64}$/);
   assert.equal(user, "1200:1200");
   assert.deepEqual(copies, [
     { from: "/image/data", to: "/data", owner: "1200:1200" },

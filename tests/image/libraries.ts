@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 
 /**
- * Shared libraries of gcr.io/distroless/cc-debian12: those of the packages libc6, libssl3 (base/base.bzl) and libgcc-s1,
+ * Shared libraries of gcr.io/distroless/cc-debian13: those of the packages libc6, libssl3t64 (base/base.bzl) and libgcc-s1,
  * libgomp1, libstdc++6 (cc/config.bzl), in the repository GoogleContainerTools/distroless.
  */
 const distroless: Readonly<Record<string, readonly string[]>> = {
@@ -17,14 +17,14 @@ const distroless: Readonly<Record<string, readonly string[]>> = {
     ...["libnss_compat.so.2", "libnss_dns.so.2", "libnss_files.so.2", "libnss_hesiod.so.2", "libpcprofile.so"],
     ...["libpthread.so.0", "libresolv.so.2", "librt.so.1", "libthread_db.so.1", "libutil.so.1"],
   ],
-  "libssl3": ["libcrypto.so.3", "libssl.so.3"],
+  "libssl3t64": ["libcrypto.so.3", "libssl.so.3"],
   "libgcc-s1": ["libgcc_s.so.1"],
   "libgomp1": ["libgomp.so.1"],
   "libstdc++6": ["libstdc++.so.6"],
 };
 
 /** Version of its libc6. */
-const glibc = [2, 36] as const;
+const glibc = [2, 41] as const;
 
 /** A shared library. */
 export interface Library {
