@@ -54,7 +54,7 @@ export async function components(): Promise<Component[]> {
   const { npm: locked } = JSON.parse(await Deno.readTextFile(join(root, "deno.lock"))) as {
     npm: Readonly<Record<string, { readonly integrity?: string }>>;
   };
-  const packages = [...seen].toSorted().map((id): Component => {
+  const packages = [...seen].map((id): Component => {
     const { name = "", version = "" } = npmPackages[id] ?? {};
     const integrity = /^sha512-(.+)$/.exec(locked[id]?.integrity ?? "")?.[1];
     if (integrity === undefined) throw new Error(`Cannot list ${id}: deno.lock has no hash of it`);
@@ -63,7 +63,8 @@ export async function components(): Promise<Component[]> {
     return { type: "library", name, version, purl, hashes: [{ alg: "SHA-512", content }] };
   });
   const runtime = { type: "platform", name: "deno", version: Deno.version.deno } as const;
-  return [{ ...runtime, purl: `pkg:github/denoland/deno@v${runtime.version}` }, ...packages];
+  const byName = packages.toSorted((one, other) => one.name < other.name ? -1 : 1);
+  return [{ ...runtime, purl: `pkg:github/denoland/deno@v${runtime.version}` }, ...byName];
 }
 
 if (import.meta.main) {
