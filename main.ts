@@ -31,7 +31,15 @@ import {
   Shutdown,
   startLogging,
 } from "./lib/service/mod.ts";
-import { findHomeserver, openSession } from "./lib/session/mod.ts";
+import {
+  findHomeserver,
+  HomeserverClient,
+  openSession,
+  type OpenSessionOptions,
+  replaceStoreKey,
+  SecretStorage,
+  whileLoggedIn,
+} from "./lib/session/mod.ts";
 import { openStore } from "./lib/store/mod.ts";
 import { retireOldStore, setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
 
@@ -61,6 +69,7 @@ async function main(args: readonly string[]): Promise<number> {
       readFile: Deno.readTextFileSync,
     });
     if (purpose === "healthcheck") return await healthcheck(config);
+    if (purpose === "rotate-recovery-key") return await rotateRecoveryKey(config);
     return await runOperator(config, env, purpose);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -79,6 +88,31 @@ async function healthcheck({ httpAddress }: Config): Promise<number> {
   const { ok, reason } = await askReadiness(httpAddress, new AbortController().signal);
   (ok ? console.log : console.error)(reason);
   return ok ? 0 : 1;
+}
+
+/** Puts a new recovery key in the place of the configured one, and prints it. */
+async function rotateRecoveryKey({ recoveryKey, homeserver, login }: Config): Promise<number> {
+  if (recoveryKey === undefined) {
+    throw new ConfigError(["RECOVERY_KEY: not set; give the present one, which --rotate-recovery-key replaces"]);
+  }
+  const next = crypto.getRandomValues(new Uint8Array(32));
+  const { signal } = new AbortController();
+  try {
+    using client = new HomeserverClient(await findHomeserver(homeserver, signal));
+    await whileLoggedIn(client, login, async (self) => {
+      // Printed first: once it opens everything, it must not be lost.
+      console.log(encodeRecoveryKey(next));
+      await SecretStorage.replaceKey(client, self, recoveryKey.reveal(), next, signal);
+      console.error(`Secret storage of ${self} is encrypted under this new key. Put it into RECOVERY_KEY.`);
+    }, signal);
+    return 0;
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    console.error(
+      `${errorMessage(error)}. If a new key was printed above, keep it: it opens what the old one no longer does`,
+    );
+    return 1;
+  }
 }
 
 function say(text: string): number {
@@ -194,19 +228,25 @@ async function operate(
   if (purpose === "fresh-device") setOldStoreAside(config.storePath);
   await lifetime.watch(takeOver({ store, folder: config.storePath, homeserver, user: config.user }));
   const allowedUsers = new Set(config.allowedUsers);
-  const session = lifetime.use(
-    await lifetime.watch(openSession({
-      homeserver,
-      login: config.login,
-      store,
-      allowedUsers,
-      agents: new Set(config.agents.map(({ userId }) => userId)),
-      onlySignedDevices: config.senderTrust === "cross-signed",
-      now: Date.now,
-      retry: retried,
-      onWait,
-    }, signal)),
-  );
+  const sessionOptions: OpenSessionOptions = {
+    homeserver,
+    login: config.login,
+    store,
+    allowedUsers,
+    agents: new Set(config.agents.map(({ userId }) => userId)),
+    onlySignedDevices: config.senderTrust === "cross-signed",
+    now: Date.now,
+    retry: retried,
+    onWait,
+  };
+  if (purpose === "rotate-store-key") {
+    const key = crypto.getRandomValues(new Uint8Array(32));
+    // A configured key isn't in a file of ours. Print the new one first, so that it can't be lost.
+    if (config.storeKey !== undefined) console.log(key.toBase64());
+    await lifetime.watch(replaceStoreKey(sessionOptions, key, signal));
+    return;
+  }
+  const session = lifetime.use(await lifetime.watch(openSession(sessionOptions, signal)));
   if (config.agents.some(({ userId }) => userId === session.self)) {
     throw new ConfigError([`AGENTS: is the operator's own account (got "${session.self}"); use the agent's`]);
   }

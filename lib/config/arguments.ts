@@ -15,6 +15,8 @@ export type Purpose =
   | "conntest"
   | "healthcheck"
   | "new-recovery-key"
+  | "rotate-recovery-key"
+  | "rotate-store-key"
   | "reset-identity"
   | "fresh-device"
   | "version"
@@ -27,6 +29,10 @@ const OPTIONS: Readonly<Record<Option, string>> = {
   "reset-identity":
     "Make a new cross-signing identity for the operator's account and exit. For when both the volume and " +
     "the recovery key are lost.",
+  "rotate-recovery-key":
+    "Encrypt the account's secret storage under a new recovery key instead of RECOVERY_KEY, print the new one and exit.",
+  "rotate-store-key":
+    "Encrypt the store under a new key and exit; the operator must not be running. Goes on as a new device.",
   "fresh-device": "Run, but set the Python operator's store aside instead of taking its device over.",
   "conntest": "Check configuration, homeserver, login, store and cluster, and exit. Changes nothing.",
   "healthcheck": "Ask the operator that runs here whether it is ready, at HTTP_ADDRESS; exit with 0 or 1.",

@@ -12,7 +12,7 @@ import { object } from "../json.ts";
 import type { CrossSigningKeys, Store, StoredSession } from "../store/mod.ts";
 import { exportIdentity } from "./cross_signing.ts";
 import { HomeserverClient } from "./homeserver_client.ts";
-import { deviceOfToken, fullUserId, logIn } from "./login.ts";
+import { deviceOfToken, fullUserId, logIn, logOut } from "./login.ts";
 import { CryptoMachine } from "./crypto_machine.ts";
 import { RestoreDetection } from "./restore_detection.ts";
 import { displayName } from "./own_names.ts";
@@ -68,6 +68,41 @@ export async function openSession(options: OpenSessionOptions, signal: AbortSign
   });
   unfinished.move();
   return session;
+}
+
+/**
+ * Gives the store another key. What the crypto keeps can't be encrypted anew, so a new device takes the place of the
+ * present one, with its identity; rooms, journal and pins stay. The store is closed when this returns.
+ *
+ * @throws ConfigError if there is no device yet, or a token can't make another; CredentialError: nothing is changed then
+ */
+export async function replaceStoreKey(
+  options: OpenSessionOptions,
+  key: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
+  const { store, login, onWait } = options;
+  const stored = store.account.load();
+  if (stored === undefined) {
+    throw new ConfigError(["CRYPTO_STORE_PATH: holds no device yet, so there is nothing to do"]);
+  }
+  if (login.method === "token") {
+    throw new ConfigError([
+      "AUTH_METHOD: with token, no new device can be made; use an empty folder as CRYPTO_STORE_PATH and a new token",
+    ]);
+  }
+  using client = new HomeserverClient(options.homeserver, { onWait });
+  mustBeOurs(stored, login.user);
+  mayMove(stored, client.baseUrl);
+  const identity = await identityOf(client, store, stored);
+  const next = await logInAs({ ...options, client, signal }, undefined);
+  await store.replaceKey(key, next, identity);
+  log.info("encrypted the store with a new key, and replaced device {device} by {next}", {
+    device: stored.deviceId,
+    next: next.deviceId,
+  });
+  client.accessToken = stored.accessToken;
+  await options.retry((signal) => logOut(client, signal), signal);
 }
 
 /** What the steps of opening share. */

@@ -62,6 +62,21 @@ export async function tryLogin(
   return { ...loggedIn, loggedOut };
 }
 
+/** Logs in for something that needs no device of its own, does it, and logs out again. */
+export async function whileLoggedIn<Result>(
+  client: HomeserverClient,
+  login: Login,
+  work: (userId: string) => Promise<Result>,
+  signal: AbortSignal,
+): Promise<Result> {
+  const { userId } = await logIn(client, login, TEST_DEVICE, signal);
+  try {
+    return await work(userId);
+  } finally {
+    if (login.method !== "token") await leave(client);
+  }
+}
+
 /** Logs out, also where what the login was for has been given up meanwhile. */
 async function leave(client: HomeserverClient): Promise<void> {
   const reason = new TransientError("Cannot log out: no answer within 5 s");
@@ -205,7 +220,7 @@ export async function deviceOfToken(client: HomeserverClient, signal: AbortSigna
  *
  * @throws TransientError if the homeserver could not be asked; a token that is already refused is no error
  */
-async function logOut(client: HomeserverClient, signal: AbortSignal): Promise<void> {
+export async function logOut(client: HomeserverClient, signal: AbortSignal): Promise<void> {
   try {
     await client.send({ method: "POST", path: "/_matrix/client/v3/logout", body: {} }, signal);
   } catch (error) {

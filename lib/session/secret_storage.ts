@@ -6,7 +6,7 @@
  */
 
 import { ConfigError, RejectedError } from "../errors.ts";
-import { type Json, object, text } from "../json.ts";
+import { type Json, list, object, text } from "../json.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 const ALGORITHM = "m.secret_storage.v1.aes-hmac-sha2";
@@ -47,10 +47,46 @@ export class SecretStorage {
       return new SecretStorage(data, key, known);
     }
     const keyId = crypto.getRandomValues(new Uint8Array(16)).toHex();
-    const check = await seal(key, "", new Uint8Array(32));
-    await data.put(keyType(keyId), { algorithm: ALGORITHM, iv: check.iv, mac: check.mac }, signal);
+    await data.put(keyType(keyId), await describe(key), signal);
     await data.put(DEFAULT_KEY, { key: keyId }, signal);
     return new SecretStorage(data, key, keyId);
+  }
+
+  /**
+   * Puts another key in the place of the account's present one: every secret is encrypted under both, then the other key
+   * becomes the account's, then what the old one opens is removed. Cut short anywhere, one of the two opens everything.
+   *
+   * @throws ConfigError if the account has no secret storage, or `key` doesn't open it: nothing is changed then
+   */
+  static async replaceKey(
+    client: HomeserverClient,
+    self: string,
+    key: Uint8Array<ArrayBuffer>,
+    next: Uint8Array<ArrayBuffer>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const data = new AccountData(client, self);
+    if (text((await data.get(DEFAULT_KEY, signal))?.["key"]) === undefined) {
+      throw new ConfigError([`RECOVERY_KEY: ${self} has no secret storage yet; the operator makes one when it starts`]);
+    }
+    const before = await SecretStorage.open(client, self, key, signal);
+    const stored = await data.all(signal);
+    const keyId = crypto.getRandomValues(new Uint8Array(16)).toHex();
+    await data.put(keyType(keyId), await describe(next), signal);
+    const after = new SecretStorage(data, next, keyId);
+    const moved: [name: string, secret: string][] = [];
+    for (const [name, content] of stored) {
+      const encrypted = object(content["encrypted"]);
+      const secret = encrypted[before.#keyId] === undefined ? undefined : await before.get(name, signal);
+      if (secret === undefined) continue;
+      const sealed = await seal(next, name, new TextEncoder().encode(secret));
+      await data.put(name, { encrypted: { ...encrypted, [keyId]: sealed } }, signal);
+      moved.push([name, secret]);
+    }
+    await data.put(DEFAULT_KEY, { key: keyId }, signal);
+    for (const [name, secret] of moved) await after.set(name, secret, signal);
+    // Account data can't be deleted (client-server API, 11.12.1), only emptied.
+    await data.put(keyType(before.#keyId), {}, signal);
   }
 
   /** Reads a secret; undefined if it is not stored under this key or was tampered with. */
@@ -93,6 +129,15 @@ class AccountData {
     }
   }
 
+  /** All of the account's, by type: only a sync tells them. */
+  async all(signal: AbortSignal): Promise<Map<string, Json>> {
+    const filter = JSON.stringify({ room: { rooms: [] }, presence: { types: [] } });
+    const request = { method: "GET", path: "/_matrix/client/v3/sync", query: { filter, timeout: "0" } } as const;
+    const { json } = await this.#client.send(request, signal);
+    const events = list(object(json["account_data"])["events"]).map((event) => object(event));
+    return new Map(events.map(({ type, content }) => [text(type) ?? "", object(content)]));
+  }
+
   async put(type: string, body: Json, signal: AbortSignal): Promise<void> {
     await this.#client.send({ method: "PUT", path: this.#path(type), body }, signal);
   }
@@ -104,6 +149,12 @@ class AccountData {
 
 function keyType(keyId: string): string {
   return `m.secret_storage.key.${keyId}`;
+}
+
+/** How a key is described, so that it can be told from others. */
+async function describe(key: Uint8Array<ArrayBuffer>): Promise<Json> {
+  const { iv, mac } = await seal(key, "", new Uint8Array(32));
+  return { algorithm: ALGORITHM, iv, mac };
 }
 
 /** A key is known by the MAC that it makes over 32 zero bytes. */

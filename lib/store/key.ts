@@ -1,16 +1,42 @@
 /**
- * The store's key: configured, read from the key file, or generated on the first start. A key in use is never replaced,
- * because the data encrypted with it would be lost.
+ * The store's key: configured, read from the key file, or generated on the first start. A key in use is replaced only
+ * together with everything encrypted with it (`--rotate-store-key`).
  *
  * @module
  */
 
 import { randomBytes, timingSafeEqual } from "node:crypto";
+import { join } from "node:path";
 import { StoreError } from "../errors.ts";
-import { readFile, writeFile } from "./files.ts";
+import { readFile, removeFile, writeFile } from "./files.ts";
 
 /** Length of the key in bytes. */
 const KEY_LENGTH = 32;
+
+/** Name of the key file. */
+export const KEY_FILE = "key";
+/** Name of the file for the new key while the store is being re-encrypted. */
+const NEXT_KEY_FILE = "next_key";
+
+/** Writes the new key beside the key file, if there is one. Call {@linkcode finishKeyChange} afterwards. */
+export function beginKeyChange(folder: string, key: Uint8Array): void {
+  if (readFile(join(folder, KEY_FILE)) === undefined) return;
+  writeFile(join(folder, NEXT_KEY_FILE), Buffer.from(key).toString("base64") + "\n");
+}
+
+/**
+ * Finishes a change of the key file, also after a crash: the new key replaces the old one if the store is already encrypted
+ * with it, and is discarded otherwise.
+ *
+ * @param fits whether the store is encrypted with this key
+ */
+export function finishKeyChange(folder: string, fits: (key: Uint8Array) => boolean): void {
+  const next = join(folder, NEXT_KEY_FILE);
+  const text = readFile(next);
+  if (text === undefined) return;
+  if (fits(Uint8Array.from(Buffer.from(text.trim(), "base64")))) writeFile(join(folder, KEY_FILE), text);
+  removeFile(next);
+}
 
 /**
  * Returns the store's key. Call it while holding the store's lock, so that two operators starting at once don't

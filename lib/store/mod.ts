@@ -13,11 +13,12 @@ import { FailureLatch } from "./failure_latch.ts";
 import { makeFolder, removeFile, writeFile } from "./files.ts";
 import { decodeKey, type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
 import { EventJournal } from "./event_journal.ts";
-import { obtainKey } from "./key.ts";
+import { beginKeyChange, finishKeyChange, KEY_FILE, obtainKey } from "./key.ts";
 import { type CryptoRecord, MegolmIndex } from "./megolm_index.ts";
 import { Pins } from "./pins.ts";
 import { describeHolder, HOLDER_FILE, STATE_FILE } from "./probe.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
+import { resealAll } from "./reseal.ts";
 import { Seal } from "./seal.ts";
 import { type Database, openDatabase, openMemoryDatabase } from "./sqlite.ts";
 import { RoomState } from "./room_state.ts";
@@ -89,7 +90,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   try {
     writeFile(holderPath, JSON.stringify({ ...holder, since: new Date(now()).toISOString() }));
     const check = state.get("SELECT value FROM meta WHERE name = 'key_check'")?.value;
-    const keyPath = join(folder, "key");
+    const keyPath = join(folder, KEY_FILE);
+    finishKeyChange(folder, (next) => check !== undefined && isSealedWith(new Seal(next, folder), check));
     const key = obtainKey(keyPath, options.key, check !== undefined);
     const seal = new Seal(key, folder);
     if (check === undefined) state.run("INSERT INTO meta VALUES ('key_check', ?)", seal.close("key", "key_check"));
@@ -108,6 +110,16 @@ export function openMemoryStore(now: () => number = Date.now): Store {
   const key = crypto.getRandomValues(new Uint8Array(32));
   const state = openMemoryDatabase(stateSchema, latch);
   return new Store({ folder: undefined, latch, state, key, seal: new Seal(key, ":memory:"), now });
+}
+
+function isSealedWith(seal: Seal, check: unknown): boolean {
+  try {
+    seal.open(check, "key_check");
+    return true;
+  } catch (error) {
+    if (error instanceof StoreError) return false;
+    throw error;
+  }
 }
 
 function openKeyCheck(seal: Seal, check: unknown, path: string): void {
@@ -279,6 +291,37 @@ export class Store implements AsyncDisposable {
     this.#crypto?.close();
     this.#crypto = undefined;
     await this.openCrypto();
+  }
+
+  /**
+   * Re-encrypts the store with another key and closes it. The Rust crypto's database can't be re-encrypted, so a new device
+   * replaces the present one, and that database is deleted. Whatever uses the crypto must be closed before.
+   *
+   * @param key 32 bytes; also written to the key file, if there is one
+   * @param account the new device
+   * @param identity the old device's private cross-signing keys, for the new one
+   */
+  async replaceKey(key: Uint8Array, account: StoredSession, identity: CrossSigningKeys | undefined): Promise<void> {
+    const { folder, state, seal } = this.#parts;
+    if (folder === undefined) throw new TypeError("Cannot replace the key of a store in memory");
+    beginKeyChange(folder, key);
+    const next = new Seal(key, folder);
+    state.transaction(() => {
+      state.run("UPDATE meta SET value = value + 1 WHERE name = 'crypto'");
+      this.account.save(account);
+      this.counter.clear();
+      if (identity !== undefined) this.carriedIdentity.save(identity);
+      resealAll(state, seal, next);
+    });
+    finishKeyChange(folder, () => true);
+    // Free pages may still hold data encrypted with the old key.
+    state.run("VACUUM");
+    this.#crypto?.close();
+    this.#crypto = undefined;
+    for (const { name } of Array.from(Deno.readDirSync(folder))) {
+      if (/^crypto-\d+\.sqlite3(-wal|-shm)?$/.test(name)) removeFile(join(folder, name));
+    }
+    await this.close();
   }
 
   /** Checkpoints the databases and releases the lock. Whatever uses the crypto must be closed before. */
