@@ -15,7 +15,7 @@ import {
   type Testbed,
 } from "../../testbed/mod.ts";
 import { Conversation } from "./conversation.ts";
-import { Manifests, the } from "./manifests.ts";
+import { Manifests, podEnvironment, the } from "./manifests.ts";
 import { OperatorProcess } from "../operator_process.ts";
 
 const image = readContainerfile(await Deno.readTextFile(new URL("../../Containerfile", import.meta.url)));
@@ -289,28 +289,6 @@ async function toggle(
     });
   }
   assert.equal(await operator.stop(), 0);
-}
-
-/** The variables that the Deployment's container would be started with. */
-export async function podEnvironment(
-  cluster: Testbed["cluster"],
-  namespace: string,
-): Promise<Record<string, string>> {
-  const read = (kind: string, of: string) => cluster.request("GET", `/api/v1/namespaces/${namespace}/${kind}/${of}`);
-  const deployment: V1Deployment = await cluster.request(
-    "GET",
-    `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`,
-  );
-  const environment: Record<string, string> = {};
-  for (const { configMapRef, secretRef } of deployment.spec?.template.spec?.containers[0]?.envFrom ?? []) {
-    if (configMapRef?.name) {
-      Object.assign(environment, (await read("configmaps", configMapRef.name) as V1ConfigMap).data);
-    }
-    if (!secretRef?.name) continue;
-    const { data } = await read("secrets", secretRef.name);
-    for (const [key, value] of Object.entries<string>(data)) environment[key] = atob(value);
-  }
-  return environment;
 }
 
 async function extended(testbed: Testbed, manifests: Manifests): Promise<void> {

@@ -6,8 +6,8 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { type KubernetesObject, loadAllYaml } from "@kubernetes/client-node";
-import { kubectl } from "../../testbed/mod.ts";
+import { type KubernetesObject, loadAllYaml, type V1ConfigMap, type V1Deployment } from "@kubernetes/client-node";
+import { type ControlPlane, kubectl } from "../../testbed/mod.ts";
 
 const deploy = await Deno.realPath(new URL("../../deploy", import.meta.url));
 
@@ -94,4 +94,26 @@ export function the<Kind extends KubernetesObject>(
   const found = objects.find((object) => object.kind === kind && form.test(object.metadata?.name ?? ""));
   assert.ok(found, `no ${kind} ${name}`);
   return found as Kind;
+}
+
+/** The variables that the Deployment's container would be started with. */
+export async function podEnvironment(
+  cluster: ControlPlane,
+  namespace: string,
+): Promise<Record<string, string>> {
+  const read = (kind: string, of: string) => cluster.request("GET", `/api/v1/namespaces/${namespace}/${kind}/${of}`);
+  const deployment: V1Deployment = await cluster.request(
+    "GET",
+    `/apis/apps/v1/namespaces/${namespace}/deployments/openclaw-toggle`,
+  );
+  const environment: Record<string, string> = {};
+  for (const { configMapRef, secretRef } of deployment.spec?.template.spec?.containers[0]?.envFrom ?? []) {
+    if (configMapRef?.name) {
+      Object.assign(environment, (await read("configmaps", configMapRef.name) as V1ConfigMap).data);
+    }
+    if (!secretRef?.name) continue;
+    const { data } = await read("secrets", secretRef.name);
+    for (const [key, value] of Object.entries<string>(data)) environment[key] = atob(value);
+  }
+  return environment;
 }
