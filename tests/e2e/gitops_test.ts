@@ -92,8 +92,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
   const sync = async (
     manager: string,
     replicas: number | undefined,
-    ignored: readonly string[] = [],
-    image?: string,
+    { ignored = [], image }: { ignored?: readonly string[]; image?: string } = {},
   ) => {
     const live = await workloads.targetState(namespace, name).catch(() => undefined);
     const count = ignored.includes("/spec/replicas") ? live?.replicas ?? replicas : replicas;
@@ -137,7 +136,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
         await talk.ask(command);
         await count(replicas);
         // The repository says the other count, and something else changes in it, so that there is a sync at all.
-        await sync(manager, 1 - replicas, pointers, `registry.k8s.io/pause:3.${replicas + 8}`);
+        await sync(manager, 1 - replicas, { ignored: pointers, image: `registry.k8s.io/pause:3.${replicas + 8}` });
         const { generation, replicas: now } = await workloads.until(namespace, name, () => true, 10_000);
         assert.equal(now, replicas, `generation ${generation}`);
       }
@@ -168,7 +167,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
     await count(0);
     await talk.ask("start");
     await count(1);
-    for (const { manager } of tools) await sync(manager, undefined, [], "registry.k8s.io/pause:3.11");
+    for (const { manager } of tools) await sync(manager, undefined, { image: "registry.k8s.io/pause:3.11" });
     await count(1);
   });
   assert.equal(await operator.stop(), 0);
