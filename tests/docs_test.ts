@@ -54,6 +54,55 @@ Deno.test("the walk of a command names files that are there, in order, and few",
   );
 });
 
+/** Where each part of docs/operations.md is run: a test's file and its name or a part of it; or why it isn't. */
+const operations: Readonly<Record<string, readonly (readonly [file: string, name: string])[] | string>> = {
+  "Upgrade": [
+    ["tests/store/old_test.ts", "openStore() takes over all that the first release had in its store"],
+    ["tests/store/mod_test.ts", "openStore() refuses files that it cannot read"],
+    ["tests/e2e/deploy_test.ts", "assertFits"],
+  ],
+  "Back up": [["tests/faults/rotate_test.ts", "a backup that was put back"]],
+  "Restore": [
+    ["tests/faults/rotate_test.ts", "a backup that was put back"],
+    ["tests/session/restore_detection_test.ts", "openSession() notices a restored backup"],
+    ["tests/e2e/trust/recovery.ts", "volume lost, start with RECOVERY_KEY"],
+    ["tests/e2e/trust/recovery.ts", "--reset-identity"],
+  ],
+  "Run it once with an option": [["tests/e2e/deploy_test.ts", "overlays/once"]],
+  "Rotate the password": [["tests/faults/rotate_test.ts", "a new password leaves the device as it is"]],
+  "Rotate the access token": [
+    [
+      "tests/session/connect_test.ts",
+      "openSession() by the token of another device sets the keys of the old one aside",
+    ],
+  ],
+  "Rotate the recovery key": [["tests/faults/rotate_test.ts", "--rotate-recovery-key"]],
+  "Rotate the store's key": [["tests/faults/rotate_test.ts", "--rotate-store-key"]],
+  "Move the homeserver": [
+    ["tests/session/connect_test.ts", "openSession() goes on where the homeserver has moved to"],
+  ],
+  "Uninstall": [["tests/e2e/deploy_test.ts", "leaves its volume"]],
+  "Argo CD and Flux": [["tests/e2e/gitops_test.ts", "beside Argo CD and Flux"]],
+  "Monitoring": [["tests/service/metrics_test.ts", "dashboard and alerts"]],
+  "Health": [["tests/service/health_test.ts", "serveHealth() answers"]],
+  "Logs": [["tests/texts_test.ts", "every line of the log is"]],
+};
+
+Deno.test("each part of docs/operations.md is run by a test, or has a reason why not", async () => {
+  const parts = [...(await read("docs/operations.md")).matchAll(/^## (.*)$/gm)].map(([, title = ""]) => title);
+  assert.deepEqual(parts.toSorted(), Object.keys(operations).toSorted());
+  const table: string[] = [];
+  for (const title of parts) {
+    const tests = operations[title] ?? "";
+    if (typeof tests !== "string") {
+      for (const [file, name] of tests) assert.ok((await read(file)).includes(name), `${file} has no "${name}"`);
+    }
+    const where = typeof tests === "string" ? `not run: ${tests}` : tests.map((test) => test.join(": ")).join("; ");
+    table.push(`${title.padEnd(28)} ${where}`);
+  }
+  console.log(table.join("\n"));
+});
+
 Deno.test("the README fits on a few screens", () => {
   assert.ok(readme.split("\n").length <= 150);
 });

@@ -158,9 +158,12 @@ async function validate({ cluster }: Testbed, manifests: Manifests): Promise<voi
   for (const namespace of ["clawdbot", "agents", "models", name]) {
     await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace, labels: restricted } });
   }
+  await new Deno.Command("cp", { args: ["-R", example, "overlays/mine"], cwd: manifests.folder }).output();
   const table: string[] = [];
   const renderings: [what: string, folder: string][] = [["volume", "volume"]];
-  for (const overlay of ["example", "targets", "dev"]) renderings.push([`overlay ${overlay}`, `overlays/${overlay}`]);
+  for (const overlay of ["example", "targets", "dev", "once"]) {
+    renderings.push([`overlay ${overlay}`, `overlays/${overlay}`]);
+  }
   for (const component of ["no component", ...components, "all components"]) {
     const folder = `overlays/with-${component.replace(" ", "-")}`;
     await new Deno.Command("cp", { args: ["-R", example, folder], cwd: manifests.folder }).output();

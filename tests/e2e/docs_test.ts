@@ -72,7 +72,11 @@ const rules: readonly Rule[] = [
       assert.ok(places.length >= 3 && places.every((place) => form.test(place)), text);
     },
   },
-  { form: /^kubectl .*exec /, why: inPod },
+  { form: /^kubectl .*(exec|logs) /, why: inPod },
+  {
+    form: /^kubectl .*delete -k deploy\/volume$/,
+    why: "waits for the controller that releases a volume, which the testbed lacks",
+  },
   { form: /^kubectl apply -k deploy\/overlays\/dev$/, why: kind },
   { form: /^kubectl /, expect: succeeds },
   { form: /^kind /, why: kind },

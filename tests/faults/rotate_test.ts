@@ -120,3 +120,56 @@ Deno.test("--rotate-recovery-key: only the new key opens the identity from then 
   }
   assert.equal((await listed(place)).devices.includes("OPENCLAWTOGGLETEST"), false);
 });
+
+Deno.test("a new password leaves the device as it is", async () => {
+  await using place = await Place.open();
+  const roomId = await place.invite();
+  await using first = place.start();
+  await first.ready;
+  await place.joined(roomId);
+  assert.equal(await first.stop(), 0);
+  const before = await listed(place);
+  // What the token was got by is of no interest while it is valid.
+  await using second = place.start({ environment: { MATRIX_PASSWORD: "another" } });
+  await second.ready;
+  await command(place, roomId, "start");
+  assert.deepEqual(await listed(place), before);
+  assert.equal(await second.stop(), 0);
+});
+
+Deno.test("a backup that was put back: a new device, the same identity, and what was sent before isn't done again", async () => {
+  await using place = await Place.open();
+  const roomId = await place.invite();
+  const copy = `${place.store}.backup`;
+  const copied = async (from: string, to: string) => {
+    const { success } = await new Deno.Command("cp", { args: ["-R", from, to] }).output();
+    assert.ok(success);
+  };
+  {
+    await using operator = place.start();
+    await operator.ready;
+    await place.joined(roomId);
+    assert.equal(await operator.stop(), 0);
+  }
+  await copied(place.store, copy);
+  {
+    await using operator = place.start();
+    await operator.ready;
+    await command(place, roomId, "start");
+    assert.equal(await operator.stop(), 0);
+  }
+  const before = await listed(place);
+  await place.scaleByHand(0);
+  await Deno.remove(place.store, { recursive: true });
+  await copied(copy, place.store);
+  await using operator = place.start();
+  await operator.ready;
+  const line = operator.lines.find((line) => /replaced device/.test(line)) ?? "";
+  assert.match(line, /older than what the homeserver knows: it was restored from a backup/);
+  const after = await listed(place);
+  assert.deepEqual(after.masterKey, before.masterKey);
+  assert.notDeepEqual(after.devices, before.devices);
+  assert.equal(place.replicas, 0, "the start of before was not done again");
+  await command(place, roomId, "start");
+  assert.equal(await operator.stop(), 0);
+});
