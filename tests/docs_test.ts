@@ -68,7 +68,7 @@ const operations: Readonly<Record<string, readonly (readonly [file: string, name
     ["tests/e2e/trust/recovery.ts", "volume lost, start with RECOVERY_KEY"],
     ["tests/e2e/trust/recovery.ts", "--reset-identity"],
   ],
-  "Run it once with an option": [["tests/e2e/deploy_test.ts", "overlays/once"]],
+  "Run it once with an option": [["tests/e2e/deploy_test.ts", "everything is valid, and runs restricted"]],
   "Rotate the password": [["tests/faults/rotate_test.ts", "a new password leaves the device as it is"]],
   "Rotate the access token": [
     [
