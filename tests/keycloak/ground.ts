@@ -4,7 +4,10 @@
  */
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { loadYaml, type V1Deployment } from "@kubernetes/client-node";
+import { FaultProxy } from "../../testbed/proxy.ts";
+import { authority, certificate, privateKey } from "../certificates.ts";
 import { baseRules, httpJson, type Keycloak, type Person, startTestbed, type Testbed } from "../../testbed/mod.ts";
 import { bodyOf, Conversation } from "../e2e/conversation.ts";
 import { type LoggedOptions, OperatorProcess } from "../operator_process.ts";
@@ -23,6 +26,7 @@ export class Ground implements AsyncDisposable {
   readonly secrets: Set<string> = new Set();
   /** Logs of all operators. */
   readonly logFiles: string[] = [];
+  readonly #proxies = new AsyncDisposableStack();
   #administrator: Promise<string> | undefined;
 
   private constructor(testbed: Testbed, keycloak: Keycloak, alice: Person) {
@@ -46,6 +50,27 @@ export class Ground implements AsyncDisposable {
     const password = this.secret(`password of ${name}, never to be logged ${crypto.randomUUID()}`);
     const { userId } = await this.testbed.homeserver.register(name, password);
     return { userId, password };
+  }
+
+  /** The same server by TLS, with a certificate of a private authority. */
+  async overTls(url: string): Promise<string> {
+    const proxy = await FaultProxy.start({ url }, { cert: certificate, key: privateKey });
+    return this.#proxies.use(proxy).url;
+  }
+
+  /** That authority's certificate, in a file where the component private-ca puts it, below a folder of this run. */
+  async authorityFile(): Promise<string> {
+    const component = new URL("../../deploy/components/private-ca/kustomization.yaml", import.meta.url);
+    const { patches: [{ patch }] } = loadYaml<{ patches: [{ patch: string }] }>(await Deno.readTextFile(component));
+    const { spec } = loadYaml<V1Deployment>(patch);
+    const [container] = spec?.template.spec?.containers ?? [];
+    const [mount] = container?.volumeMounts ?? [];
+    const [variable] = container?.env ?? [];
+    assert.deepEqual([variable?.name, variable?.value], ["DENO_CERT", `${mount?.mountPath}/ca.crt`]);
+    const file = join(this.testbed.folder, variable?.value ?? "");
+    await Deno.mkdir(dirname(file), { recursive: true });
+    await Deno.writeTextFile(file, authority);
+    return file;
   }
 
   /** Keeps a text for the search of the logs. */
@@ -112,6 +137,7 @@ export class Ground implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#proxies.disposeAsync();
     await this.testbed[Symbol.asyncDispose]();
   }
 }

@@ -21,6 +21,7 @@ Deno.test("logging in", async (t) => {
   await using ground = await Ground.prepare();
   const outcomes: Outcome[] = [];
   const ways = await waysOf(ground);
+  await t.step("conntest says which authority is missing", () => saysAuthority(ground, ways.jwtOverTls));
   try {
     for (const { method, case: name, userId, environment, softly } of rightRows(ground, ways)) {
       await t.step(`${method}: ${name}`, async () => {
@@ -50,6 +51,8 @@ interface Ways {
   readonly jwtByModule: Environment;
   readonly jwtWithSecret: Environment;
   readonly sso: Environment;
+  /** Homeserver and Keycloak have certificates of a private authority, which is trusted by the component private-ca. */
+  readonly jwtOverTls: Environment;
 }
 
 async function waysOf(ground: Ground): Promise<Ways> {
@@ -87,6 +90,14 @@ async function waysOf(ground: Ground): Promise<Ways> {
       KEYCLOAK_CLIENT_SECRET: ground.secret(keycloak.secret("operator-with-secret")),
     },
     sso: { AUTH_METHOD: "sso", ...atKeycloak("browser") },
+    jwtOverTls: {
+      ...jwt,
+      ...atKeycloak("over-tls"),
+      KEYCLOAK_CLIENT_ID: "operator",
+      MATRIX_HOMESERVER: await ground.overTls(ground.testbed.homeserver.url),
+      KEYCLOAK_URL: await ground.overTls(keycloak.url),
+      DENO_CERT: await ground.authorityFile(),
+    },
   };
 }
 
@@ -123,6 +134,12 @@ function rightRows({ testbed }: Ground, ways: Ways): RightRow[] {
       case: "right, client with a secret",
       userId: "@confidential:localhost",
       environment: ways.jwtWithSecret,
+    },
+    {
+      method: "jwt",
+      case: "right, homeserver and Keycloak with certificates of a private authority",
+      userId: "@over-tls:localhost",
+      environment: ways.jwtOverTls,
     },
     {
       method: "sso",
@@ -165,6 +182,35 @@ async function rightly(
   assert.equal(logins.length, environment["AUTH_METHOD"] === "token" ? 0 : softly ? 2 : 1);
   assert.ok(!(await operator.log.lines()).some(({ message }) => message.includes("set aside")));
   return { words: `${words}; again after a restart, as the same device`, code, ms };
+}
+
+/** Without the authority, of homeserver and Keycloak in turn, the connection test says so; with it, all is well. */
+async function saysAuthority(ground: Ground, environment: Environment): Promise<void> {
+  await using operator = await ground.operator("conntest", environment);
+  const own = Object.fromEntries(
+    Object.entries(Deno.env.toObject()).filter(([name]) => /^(HOME|PATH|DENO_DIR)$/.test(name)),
+  );
+  const test = async (changes: Environment) => {
+    const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "conntest.ts"],
+      cwd: join(import.meta.dirname ?? ".", "..", ".."),
+      clearEnv: true,
+      env: Object.fromEntries(
+        Object.entries({ ...own, ...operator.options.environment, ...changes }).filter(([, value]) => value !== ""),
+      ),
+    }).output();
+    return { code, said: new TextDecoder().decode(stdout) };
+  };
+  const missing = await test({ DENO_CERT: "" });
+  assert.equal(missing.code, 1, missing.said);
+  const cure = /if an authority of your own signed it, .*set DENO_CERT .*deploy\/components\/private-ca/.source;
+  const reason = /the certificate isn't trusted: UnknownIssuer/.source;
+  assert.match(missing.said, new RegExp(`^✘ homeserver .*${reason}\\n +${cure}`, "m"));
+  const plain = await test({ DENO_CERT: "", MATRIX_HOMESERVER: ground.testbed.homeserver.url });
+  assert.match(plain.said, new RegExp(`^✘ login .*${reason}\\n +${cure}`, "m"));
+  const trusted = await test({});
+  assert.equal(trusted.code, 0, trusted.said);
+  assert.match(trusted.said, /^✔ homeserver +https:.*Synapse/m);
 }
 
 /** The session's time is over: Synapse ends its token softly. */
