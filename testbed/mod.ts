@@ -31,7 +31,7 @@ export { freePort, HttpError, httpJson, type HttpOptions } from "./network.ts";
 export { Person, Phones, type RawOptions, type TextOptions } from "./person.ts";
 export { type Content, type SeenEvent, Watch } from "./watch.ts";
 export { containment } from "./pod.ts";
-export { actionlint, customResources, kubectl, kustomize, promlint } from "./tools.ts";
+export { actionlint, customResources, kubectl, kustomize, promlint, promrules } from "./tools.ts";
 export { Child, type ChildOptions } from "./process.ts";
 export { installPythonOperator, PythonOperator, type PythonOperatorOptions } from "./python_operator.ts";
 export {

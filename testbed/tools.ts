@@ -93,5 +93,8 @@ export async function dendrite(): Promise<DendriteTools> {
 /** Checks metrics on standard input against Prometheus' conventions. */
 export const promlint = (): Promise<string> => goProgram(join(here, "promlint"));
 
+/** Evaluates PromQL over series that are given. */
+export const promrules = (): Promise<string> => goProgram(join(here, "promrules"));
+
 /** Kubernetes' command line, of the control plane's release. */
 export const kubectl = (): Promise<string> => goProgram(join(here, "kubectl"));

@@ -83,7 +83,10 @@ const operations: Readonly<Record<string, readonly (readonly [file: string, name
   ],
   "Uninstall": [["tests/e2e/deploy_test.ts", "leaves its volume"]],
   "Argo CD and Flux": [["tests/e2e/gitops_test.ts", "beside Argo CD and Flux"]],
-  "Monitoring": [["tests/service/metrics_test.ts", "dashboard and alerts"]],
+  "Monitoring": [
+    ["tests/service/metrics_test.ts", "dashboard and alerts"],
+    ["tests/e2e/alerts_test.ts", "each alert fires when it should, and ends"],
+  ],
   "Health": [["tests/service/health_test.ts", "serveHealth() answers"]],
   "Logs": [["tests/texts_test.ts", "every line of the log is"]],
 };
