@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { loadYaml, type V1Deployment } from "@kubernetes/client-node";
 import project from "../../deno.json" with { type: "json" };
 import { bundleFolder, filesOf } from "../../build/bundle.ts";
 import { compileArguments } from "../../build/compile.ts";
@@ -10,10 +11,16 @@ import { baseRules, Child, startTestbed, type Testbed } from "../../testbed/mod.
 import { bodyOf, Conversation } from "../e2e/conversation.ts";
 import { commandIn, type Executable, executableOf, layOut, type Places, volumeFor } from "./container.ts";
 import { assertMet, needsOf } from "./libraries.ts";
+import { MemoryLimit } from "./memory.ts";
 
 const root = join(import.meta.dirname ?? ".", "..", "..");
 const image = readContainerfile(await Deno.readTextFile(join(root, "Containerfile")));
 const [port = 0] = image.ports;
+const { spec }: V1Deployment = loadYaml(await Deno.readTextFile(join(root, "deploy", "base", "deployment.yaml")));
+const resources = spec?.template.spec?.containers[0]?.resources;
+const [request, limit] = [resources?.requests?.["memory"], resources?.limits?.["memory"]].map((quantity) =>
+  Number(/^(\d+)Mi$/.exec(quantity ?? "")?.[1]) * 2 ** 20
+);
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const report: string[] = [];
 
@@ -124,9 +131,11 @@ async function toggle(testbed: Testbed, tree: string, executable: Executable): P
     assert.equal(code, 0, `${printed}\n${said}`);
   }
 
+  using contained = MemoryLimit.make(limit ?? 0);
+  const command = commandIn(places, image, executable, []);
   await using operator = new Child({
     name: "the operator in the image",
-    command: commandIn(places, image, executable, []),
+    command: contained?.around(command) ?? command,
     environment: inCluster,
     clearEnvironment: true,
     logFile: join(folder, "operator.log"),
@@ -158,6 +167,15 @@ async function toggle(testbed: Testbed, tree: string, executable: Executable): P
   assert.deepEqual(writable, [image.folder], "only the volume can be written to");
   const kept = filesOf(join(places.volume, "crypto_store")).map(({ name }) => name);
   const memory = (name: string) => mebibytes(Number(field(name)[0]) * 1_024);
+  const resident = Number(field("VmRSS")[0]) * 1_024;
+  const peak = contained === undefined
+    ? "no control group to be had here"
+    : `${mebibytes(contained.peakBytes)} at most`;
+  report.push(
+    `Requested ${mebibytes(request ?? 0)}, used ${mebibytes(resident)}; limit ${mebibytes(limit ?? 0)}, ${peak}`,
+  );
+  assert.ok(resident <= (request ?? 0), "more than is requested");
+  assert.ok((request ?? 0) < (limit ?? 0));
   report.push(
     `RSS ${memory("VmRSS")} after a start and a stop: ${memory("RssAnon")} of its own, ${
       memory("RssFile")
