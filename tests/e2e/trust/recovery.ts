@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Sight } from "../../../testbed/phone.ts";
-import { OperatorProcess } from "../../operator_process.ts";
+import { OperatorProcess, projectRoot } from "../../operator_process.ts";
 import type { Case, Story } from "./story.ts";
 import type { World } from "./world.ts";
 
@@ -12,7 +12,7 @@ const secretTypes = ["master", "self_signing", "user_signing"].map((name) => `m.
 /** An account for an operator with a recovery key. */
 class Keeper {
   readonly userId: string;
-  readonly recoveryKey: string;
+  recoveryKey: string;
   readonly name: string;
   readonly #world: World;
   readonly #environment: Readonly<Record<string, string>>;
@@ -39,12 +39,11 @@ class Keeper {
       MATRIX_PASSWORD: password,
       CRYPTO_STORE_PATH: join(world.testbed.folder, `store-${name}`),
       CRYPTO_STORE_KEY: "", // a key file
-      RECOVERY_KEY: recoveryKey,
     });
   }
 
   start(more: Readonly<Record<string, string>> = {}, args: readonly string[] = []): OperatorProcess {
-    return this.#world.run({ ...this.#environment, ...more }, args);
+    return this.#world.run({ ...this.#environment, RECOVERY_KEY: this.recoveryKey, ...more }, args);
   }
 
   /** Starts it, waits until it is ready, and stops it. Returns what it has printed that is of interest. */
@@ -53,6 +52,22 @@ class Keeper {
     await run.untilReady();
     assert.equal(await run.stop(), 0);
     return run.lines.find((line) => what.test(line)) ?? "";
+  }
+
+  /** Puts another recovery key in the place of this one, by the program itself. Returns the old one. */
+  async rotate(): Promise<string> {
+    const old = this.recoveryKey;
+    const { homeserver } = this.#world.testbed;
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "main.ts", "--rotate-recovery-key"],
+      cwd: projectRoot,
+      env: { ...this.#environment, MATRIX_HOMESERVER: homeserver.url, ALLOWED_USERS: "@a:b", RECOVERY_KEY: old },
+    }).output();
+    const text = new TextDecoder();
+    assert.equal(code, 0, text.decode(stderr));
+    this.recoveryKey = text.decode(stdout).trim();
+    this.#world.secrets.add(this.recoveryKey).add(this.recoveryKey.replaceAll(" ", ""));
+    return old;
   }
 
   async loseVolume(): Promise<void> {
@@ -77,9 +92,9 @@ class Keeper {
   }
 
   /** mautrix-go opens the account's secret storage with the recovery key. Returns the master key that it finds. */
-  async restoredElsewhere(): Promise<string> {
+  async restoredElsewhere(key = this.recoveryKey): Promise<string> {
     const phone = await this.#world.login(this.name);
-    return await phone.restoreIdentity(this.recoveryKey);
+    return await phone.restoreIdentity(key);
   }
 }
 
@@ -106,6 +121,12 @@ async function losesVolume(world: World, story: Story): Promise<void> {
     "",
   );
   assert.equal(elsewhere, first.masterKey);
+
+  const old = await keeper.rotate();
+  story.add("--rotate-recovery-key", "another client opens the secret storage with the new key only", "");
+  assert.notEqual(keeper.recoveryKey, old);
+  assert.equal(await keeper.restoredElsewhere(), first.masterKey);
+  await assert.rejects(keeper.restoredElsewhere(old));
 
   await refusesWrongKey(world, story, keeper, first);
   await goesOnWithoutKey(story, keeper, first);
