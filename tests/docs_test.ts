@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { loadYaml, type V1Role } from "@kubernetes/client-node";
+import { readContainerfile } from "../build/containerfile.ts";
 import project from "../deno.json" with { type: "json" };
+import { readConfig } from "../lib/config/mod.ts";
 import { generated, updated } from "./docs_update.ts";
 
 const rootUrl = new URL("../", import.meta.url);
@@ -104,6 +106,61 @@ Deno.test("each part of docs/operations.md is run by a test, or has a reason why
     table.push(`${title.padEnd(28)} ${where}`);
   }
   console.log(table.join("\n"));
+});
+
+/** The one block of a language in a page. */
+function blockOf(text: string, language: string): string {
+  return new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\`$`, "m").exec(text)?.[1] ?? "";
+}
+
+Deno.test("the Compose file in docs/install.md fits the image and the configuration", async () => {
+  const image = readContainerfile(await read("Containerfile"));
+  const { services, volumes, secrets } = loadYaml<{
+    services: Record<string, {
+      image: string;
+      environment: Record<string, string>;
+      secrets: string[];
+      volumes: string[];
+      healthcheck: { test: string[] };
+    }>;
+    volumes: Record<string, unknown>;
+    secrets: Record<string, unknown>;
+  }>(blockOf(await read("docs/install.md"), "yaml"));
+  const service = services["openclaw-toggle"];
+  assert.ok(service);
+  assert.match(service.image, new RegExp(`:${project.version}$`));
+  assert.deepEqual(service.healthcheck.test, ["CMD", ...image.entrypoint, "--healthcheck"]);
+  assert.deepEqual(service.volumes, [`${Object.keys(volumes)[0]}:${image.folder}`]);
+  assert.deepEqual(service.secrets, Object.keys(secrets));
+  const files = service.secrets.map((name) => `/run/secrets/${name}`);
+  const config = readConfig(service.environment, {
+    inCluster: false,
+    terminal: false,
+    readFile: (path) => files.includes(path) ? "secret" : assert.fail(`${path} is no secret of the service`),
+  });
+  assert.deepEqual(config.httpAddress, { hostname: "127.0.0.1", port: 8080 });
+  assert.ok(files.includes(service.environment["KUBECONFIG"] ?? ""));
+});
+
+Deno.test("the unit in docs/install.md is one that systemd takes", async () => {
+  const unit = blockOf(await read("docs/install.md"), "ini");
+  assert.match(unit, /^ExecStart=\/usr\/local\/bin\/openclaw-toggle$/m);
+  const folder = await Deno.makeTempDir();
+  try {
+    const file = `${folder}/openclaw-toggle.service`;
+    // The program itself isn't here.
+    await Deno.writeTextFile(file, unit.replace(/^ExecStart=.*$/m, "ExecStart=/bin/true"));
+    const command = new Deno.Command("systemd-analyze", { args: ["verify", file] });
+    const { code, stderr } = await command.output().catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      console.log("not verified: there is no systemd here");
+      return { code: 0, stderr: new Uint8Array() };
+    });
+    const said = new TextDecoder().decode(stderr).split("\n").filter((line) => line.includes("openclaw-toggle"));
+    assert.deepEqual([code, said], [0, []]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("the README fits on a few screens", () => {
