@@ -136,6 +136,7 @@ async function ci(
     python3: "exit 0",
     go: "echo go version go1.26.8 linux/amd64",
     faketime: "exit 0",
+    git: "exit 0",
     java: "echo 'openjdk version \"17.0.15\"' >&2",
     mvn: "exit 0",
     sudo: "exit 1",
