@@ -97,20 +97,18 @@ async function rotateRecoveryKey({ recoveryKey, homeserver, login }: Config): Pr
   }
   const next = crypto.getRandomValues(new Uint8Array(32));
   const { signal } = new AbortController();
+  // Print the key before it is needed for the first time, so that it can't be lost.
+  const onWrite = (): void => console.log(encodeRecoveryKey(next));
   try {
     using client = new HomeserverClient(await findHomeserver(homeserver, signal));
     await whileLoggedIn(client, login, async (self) => {
-      // Printed first: once it opens everything, it must not be lost.
-      console.log(encodeRecoveryKey(next));
-      await SecretStorage.replaceKey(client, self, recoveryKey.reveal(), next, signal);
-      console.error(`Secret storage of ${self} is encrypted under this new key. Put it into RECOVERY_KEY.`);
+      await SecretStorage.replaceKey(client, self, { key: recoveryKey.reveal(), next, onWrite }, signal);
+      console.error(`The secret storage of ${self} is encrypted under the new key. Set RECOVERY_KEY to it.`);
     }, signal);
     return 0;
   } catch (error) {
     if (error instanceof ConfigError) throw error;
-    console.error(
-      `${errorMessage(error)}. If a new key was printed above, keep it: it opens what the old one no longer does`,
-    );
+    console.error(`${errorMessage(error)}. If a new key was printed, keep both keys and try again with either`);
     return 1;
   }
 }

@@ -53,16 +53,20 @@ export class SecretStorage {
   }
 
   /**
-   * Puts another key in the place of the account's present one: every secret is encrypted under both, then the other key
-   * becomes the account's, then what the old one opens is removed. Cut short anywhere, one of the two opens everything.
+   * Replaces the account's recovery key. Every secret is encrypted under both keys, then the new key becomes the default,
+   * then everything under the old key is removed. After an interruption, one of the two keys opens all secrets.
    *
-   * @throws ConfigError if the account has no secret storage, or `key` doesn't open it: nothing is changed then
+   * @param onWrite called once, before the first change
+   * @throws ConfigError if the account has no secret storage or `key` doesn't open it. Nothing is changed then
    */
   static async replaceKey(
     client: HomeserverClient,
     self: string,
-    key: Uint8Array<ArrayBuffer>,
-    next: Uint8Array<ArrayBuffer>,
+    { key, next, onWrite }: {
+      readonly key: Uint8Array<ArrayBuffer>;
+      readonly next: Uint8Array<ArrayBuffer>;
+      readonly onWrite: () => void;
+    },
     signal: AbortSignal,
   ): Promise<void> {
     const data = new AccountData(client, self);
@@ -72,6 +76,7 @@ export class SecretStorage {
     const before = await SecretStorage.open(client, self, key, signal);
     const stored = await data.all(signal);
     const keyId = crypto.getRandomValues(new Uint8Array(16)).toHex();
+    onWrite();
     await data.put(keyType(keyId), await describe(next), signal);
     const after = new SecretStorage(data, next, keyId);
     const moved: [name: string, secret: string][] = [];

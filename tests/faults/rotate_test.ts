@@ -62,6 +62,13 @@ Deno.test("--rotate-store-key: another key, another device, the same identity, a
         await operator.stop();
       }
       const before = await listed(place);
+      const token = await once(place, "--rotate-store-key", {
+        ...environment,
+        AUTH_METHOD: "token",
+        MATRIX_ACCESS_TOKEN: "any",
+      });
+      assert.equal(token.code, 2, "a token can't make another device");
+      assert.match(token.said, /AUTH_METHOD: with token, no new device can be made/);
       const { code, printed, said } = await once(place, "--rotate-store-key", environment);
       assert.equal(code, 0, said);
       assert.match(said, /encrypted the store with a new key, and replaced device/);
