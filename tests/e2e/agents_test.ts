@@ -5,7 +5,14 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { extendedRules, type Person, type SeenEvent, startTestbed, type TargetState } from "../../testbed/mod.ts";
+import {
+  extendedRules,
+  type Person,
+  type SeenEvent,
+  startTestbed,
+  type TargetState,
+  type Testbed,
+} from "../../testbed/mod.ts";
 import { countOf } from "../long/arguments.ts";
 import { OperatorProcess } from "../operator_process.ts";
 import { bodyOf, Conversation, editedBy, repliesTo, textOf } from "./conversation.ts";
@@ -52,6 +59,32 @@ Deno.test(`an agent is woken by a message, ${wakes} times, and falls asleep, wit
         assert.equal(talk.saidAbout(messageId).length, 1, "and nothing besides");
       });
     }
+
+    await t.step(
+      "a stranger, a message that is sent again, and one in a room without the agent wake nothing",
+      async () => {
+        await world.putToSleep();
+        const { generation } = await world.state();
+        const { talk: other, stranger } = await world.withStranger();
+        const mentions = [world.agentId];
+        await stranger.sendText(other.roomId, "wake up", { mentions });
+        const text = { msgtype: "m.text", body: "once", "m.mentions": { user_ids: mentions } };
+        const once = await alice.encrypt(other.roomId, "m.room.message", text);
+        await world.alone("is anybody there?");
+        // With the answer to what came behind it is clear that there is none to these.
+        await other.ask("status", { mentions: [world.operatorId] });
+        assert.equal((await world.state()).generation, generation);
+        await alice.sendRaw(other.roomId, once.type, once.content, { encrypted: false });
+        await world.state((state) => state.generation === generation + 1 && state.ready > 0);
+        await world.putToSleep();
+        const again = await world.state();
+        await alice.sendRaw(other.roomId, once.type, once.content, { encrypted: false });
+        await other.ask("status", { mentions: [world.operatorId] });
+        assert.equal((await world.state()).generation, again.generation);
+        await talk.send("hello again");
+        await world.answered("hello again");
+      },
+    );
 
     await t.step("what is said to an agent that is awake is none of the operator's business", async () => {
       const { generation } = await world.state();
@@ -112,17 +145,25 @@ class AgentWorld implements AsyncDisposable {
   operator: OperatorProcess;
   readonly alice: Person;
   readonly operatorId: string;
+  readonly agentId: string;
   readonly talk: Conversation;
   readonly state: (wanted?: (state: TargetState) => boolean, deadlineMs?: number) => Promise<TargetState>;
   readonly #environment: Readonly<Record<string, string>>;
   readonly #scale: (replicas: number) => Promise<void>;
   readonly #agent: EchoingAgent;
+  readonly #testbed: Testbed;
+  readonly #clawd: Person;
   readonly #resources: AsyncDisposableStack;
 
   private constructor(
     parts:
       & Pick<AgentWorld, "alice" | "operator" | "operatorId" | "state" | "talk">
-      & { readonly agent: EchoingAgent; readonly scale: (replicas: number) => Promise<void> },
+      & {
+        readonly agent: EchoingAgent;
+        readonly clawd: Person;
+        readonly testbed: Testbed;
+        readonly scale: (replicas: number) => Promise<void>;
+      },
     environment: Readonly<Record<string, string>>,
     resources: AsyncDisposableStack,
   ) {
@@ -134,6 +175,9 @@ class AgentWorld implements AsyncDisposable {
       talk: this.talk,
     } = parts);
     this.#agent = parts.agent;
+    this.#clawd = parts.clawd;
+    this.#testbed = parts.testbed;
+    this.agentId = parts.clawd.userId;
     this.#scale = parts.scale;
     this.#environment = environment;
     this.#resources = resources;
@@ -173,7 +217,7 @@ class AgentWorld implements AsyncDisposable {
         workloads.until(namespace, DEPLOYMENT, wanted, deadlineMs);
       const agent = resources.use(new EchoingAgent(clawd, talk.roomId, alice.userId, state));
       const scale = (replicas: number) => workloads.scaleTarget(namespace, DEPLOYMENT, replicas);
-      const parts = { alice, operator, operatorId, talk, state, agent, scale };
+      const parts = { alice, operator, operatorId, talk, state, agent, clawd, testbed, scale };
       return new AgentWorld(parts, environment, resources.move());
     } catch (error) {
       await operator.kill();
@@ -200,6 +244,24 @@ class AgentWorld implements AsyncDisposable {
     await this.operator.kill();
     this.kills += 1;
     this.operator = await OperatorProcess.start({ environment: this.#environment });
+  }
+
+  /** A room of Alice, her agent, the operator, and somebody whom it doesn't obey. */
+  async withStranger(): Promise<{ readonly talk: Conversation; readonly stranger: Person }> {
+    const stranger = await this.#testbed.person("mallory");
+    const invite = [this.agentId, stranger.userId];
+    const talk = await Conversation.begin(this.alice, this.operatorId, { invite });
+    for (const person of [this.#clawd, stranger]) await person.join(talk.roomId);
+    await this.alice.untilJoined(talk.roomId, invite);
+    await stranger.untilJoined(talk.roomId, [this.operatorId, this.agentId]);
+    return { talk, stranger };
+  }
+
+  /** Alice writes where the agent isn't, and is answered that this is no command. */
+  async alone(text: string): Promise<void> {
+    const talk = await Conversation.begin(this.alice, this.operatorId);
+    const { answer } = await talk.ask(text);
+    assert.match(textOf(answer), /^Unknown command: /);
   }
 
   /** The agent has answered. */

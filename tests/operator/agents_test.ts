@@ -556,6 +556,26 @@ Deno.test("Operator counts from its own sight what runs when it starts, and slee
   assert.deepEqual(world.effects, [0]);
 });
 
+Deno.test("Operator says how many rooms it watches, and sees no other", async () => {
+  const world = new World(sleepy);
+  const status = async (running: ReturnType<World["start"]>): Promise<string> => {
+    await running.receive("status");
+    return world.texts.at(-1) ?? "";
+  };
+  await using running = world.start();
+  // The agent is only where the operator isn't.
+  world.room("!elsewhere:example.org", { joined: [alice, clawd], membership: "leave" });
+  assert.equal(await status(running), "clawdbot is off; wakes when you write to @clawd (0 rooms watched)");
+  world.room("!second:example.org", three);
+  world.room("!third:example.org", larger);
+  world.setScale(1);
+  await rest();
+  assert.match(await status(running), /; sleeps after 30 min without a message \(2 rooms watched\)$/);
+  await running.receive("hello", { roomId: "!elsewhere:example.org" });
+  await world.clock.advance(30 * minute);
+  assert.deepEqual(world.effects, [0]);
+});
+
 Deno.test("Operator sleeps also without a watch", async () => {
   const world = new World(sleepy);
   world.mayWatch = false;
