@@ -38,8 +38,11 @@ export function decideIdle(
   if (policy.idleStopMs === undefined || expectedReplicas === 0) {
     if (stored === undefined) return undefined;
     const { warning } = stored;
-    const closed = warning === undefined ? [] : [told(warning, { kind: "switched-off", next: undefined }, true)];
-    return act({ kind: "remember", changes: { idle: undefined } }, ...closed);
+    const news: News = expectedReplicas === 0 ? { kind: "switched-off", next: undefined } : { kind: "stays-awake" };
+    return act(
+      { kind: "remember", changes: { idle: undefined } },
+      ...warning === undefined ? [] : [told(warning, news, true)],
+    );
   }
   const isRetrying = failure !== undefined && nowMs < failure.retryAtMs;
   if (expectedReplicas === undefined) {
@@ -86,6 +89,12 @@ export function decideIdle(
     return act({ kind: "remember", changes: { idle: { ...idle, warning: begun } } }, told(begun, news, false));
   }
   const { desired: before, resourceVersion, generation } = scale;
+  if (warning.intent !== undefined && warning.intent.generation !== generation) {
+    // We have done it, perhaps, and did not live to say so; in any case somebody has changed it since.
+    const { warning: _, ...awake } = idle;
+    const changes = { idle: { ...awake, userAtMs: nowMs } };
+    return act({ kind: "remember", changes }, told(warning, { kind: "stays-awake" }, true));
+  }
   return act({ kind: "scale", intent: { before, after: 0, resourceVersion, generation, atMs: nowMs }, for: "idle" });
 }
 

@@ -70,7 +70,9 @@ export class StatusMessages {
     const workload = workloadKey(target);
     const other = states.following(workload).find(({ roomId }) => roomId === inbox.roomId);
     if (other !== undefined) {
-      return states.setMessage({ ...other, users: [...new Set([...other.users, inbox.sender])] });
+      // Whoever has sent a start is told of its end by us.
+      const { isToAgent: _, ...joined } = other;
+      return states.setMessage({ ...joined, users: [...new Set([...joined.users, inbox.sender])] });
     }
     const message = this.#messageOf(command);
     states.setMessage({ ...message, lines: withLine(message.lines, { workload, text, state: "followed" }) });

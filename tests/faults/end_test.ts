@@ -18,3 +18,10 @@ Deno.test("the crypto is not closed while it takes in what a sync has brought", 
   const told = operator.lines.filter((line) => ["received", "closed"].includes(line));
   assert.deepEqual(told.slice(-2), ["received", "closed"]);
 });
+
+Deno.test("the operator ends with 2 where an agent has its own account, which a localpart alone doesn't tell", async () => {
+  await using place = await Place.open();
+  await using operator = place.start({ environment: { AGENTS: `clawdbot=${place.operatorId}` } });
+  assert.equal(await operator.ended, 2);
+  assert.match(operator.lines.join("\n"), /AGENTS: is the operator's own account \(got "@toggle:localhost"\)/);
+});

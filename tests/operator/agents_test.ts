@@ -296,6 +296,19 @@ Deno.test("Operator tells whoever has woken a target, so that it rings, if it do
   ]);
 });
 
+Deno.test("Operator rings for whoever has sent a start, also if a message has woken the target before", async () => {
+  const world = new World({ agents });
+  world.room(room, three);
+  world.isPrompt = false;
+  await using running = world.start();
+  await running.receive("hello");
+  await running.receive("Claw: start");
+  await world.clock.advance(40_000);
+  world.setPods({ ready: 1, available: 1 });
+  await world.clock.advance(1_000);
+  assert.equal(world.story.at(-1), `! ${alice}: clawdbot is ready`);
+});
+
 Deno.test("Operator keeps a target off after a stop by chat, and says so once for each stop", async () => {
   const world = new World({ agents });
   world.room(room, three);

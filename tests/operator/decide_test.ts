@@ -1745,6 +1745,20 @@ const idleness: readonly Case[] = ([
     ],
   },
   {
+    given: "the stop was begun, and it was not made before we were killed",
+    state: { expectedReplicas: 1, idle: { ...warned, warning: { ...warning, intent: toNone } } },
+    observed: { scale: ready },
+    atMs: 31 * minute,
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "the stop was begun, and somebody else has turned it on since",
+    state: { expectedReplicas: 1, idle: { ...warned, warning: { ...warning, intent: toNone } } },
+    observed: { scale: { ...ready, generation: 5 } },
+    atMs: 31 * minute,
+    then: ["remember idle: user 0 min in !room", "notice stays-awake in !room, last"],
+  },
+  {
     given: "somebody writes after it was told",
     state: { expectedReplicas: 1, idle: warned },
     observed: { life: { userAtMs: 26 * minute, roomId: room } },
@@ -1897,6 +1911,13 @@ const idleness: readonly Case[] = ([
     observed: { scale: off },
     atMs: 25 * minute,
     then: ["announce scaled-by-others 1 → 0 in ", "remember expectedReplicas 0, rollout, timer, readySinceMs"],
+  },
+  {
+    given: "idleness no longer counts, after it was told",
+    state: { expectedReplicas: 1, idle: warned },
+    policy: { idleStopMs: undefined },
+    atMs: 26 * minute,
+    then: ["remember idle", "notice stays-awake in !room, last"],
   },
   {
     given: "idleness no longer counts",
