@@ -32,7 +32,7 @@ const conversation: readonly (readonly [at: number, text: string])[] = [
 ];
 const SECONDS = 390;
 const IDLE_STOP = "1m";
-/** Of the Deployment of the docs' example; the sandbox's pods have none. */
+/** What the pod of such an agent may request; those of the sandbox request nothing. */
 const REQUEST_MIB = 1_024;
 
 /** Plays it, in real time. */
@@ -69,7 +69,7 @@ export async function record(): Promise<Recording> {
   return { idleStop: IDLE_STOP, seconds: SECONDS, messages, replicas };
 }
 
-const width = 760, left = 96, right = 20, height = 330;
+const width = 760, left = 118, right = 20, height = 330;
 const lanes: readonly (readonly [who: string, colour: string])[] = [
   ["you", "#0086e6"],
   ["clawd", "#3a9d5d"],
@@ -102,7 +102,9 @@ export function drawAfternoon(recording: Recording): string {
     } 182 Z" class="ready"/>`,
   );
   parts.push(`<text x="${left - 12}" y="240" class="label" text-anchor="end">memory</text>`);
-  parts.push(`<text x="${left - 12}" y="256" class="small" text-anchor="end">${REQUEST_MIB / 1_024} GiB</text>`);
+  parts.push(
+    `<text x="${left - 12}" y="256" class="small" text-anchor="end">requests ${REQUEST_MIB / 1_024} GiB</text>`,
+  );
   const memory = steps(replicas.map(({ at, desired }) => [at, desired]), 288, 56);
   parts.push(`<path d="${memory} L${x(seconds)} 288 L${x(0)} 288 Z" class="memory"/>`);
   const awake = awakeSeconds(recording);
