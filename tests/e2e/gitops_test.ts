@@ -66,10 +66,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
 
   await t.step("their objects are valid", async () => {
     for (const { file, crd } of tools) {
-      for (const definition of await customResources(crd)) {
-        await manifests.kubectl("apply", "--server-side", "--filename", definition);
-      }
-      await manifests.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=20s");
+      await manifests.define(await customResources(crd));
       await manifests.try("create", "namespace", crd === "argocd" ? "argocd" : "flux-system");
       const check = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename"];
       await manifests.kubectl(...check, join("gitops", file));

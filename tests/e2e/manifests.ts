@@ -70,6 +70,17 @@ export class Manifests {
     return { stdout, stderr };
   }
 
+  /** Makes custom resources known to the API server, and waits until it takes them. */
+  async define(files: readonly string[]): Promise<void> {
+    for (const file of files) await this.kubectl("apply", "--server-side", "--filename", file);
+    const filenames = files.flatMap((file) => ["--filename", file]);
+    // kubectl can't wait for a condition of what has no status yet.
+    for (let tries = 0; tries < 20; tries += 1) {
+      if ((await this.try("wait", "--for=condition=established", "--timeout=20s", ...filenames)).code === 0) return;
+    }
+    assert.fail(`not established: ${files.join(", ")}`);
+  }
+
   /** Runs kubectl, and tells how it ended. */
   async try(...args: string[]): Promise<Printed & { readonly code: number }> {
     const { code, stdout, stderr } = await new Deno.Command(await kubectl(), {
