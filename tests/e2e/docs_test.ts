@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { readConfig, VARIABLES } from "../../lib/config/mod.ts";
 import { kubectl, startTestbed } from "../../testbed/mod.ts";
 
 const root = join(import.meta.dirname ?? ".", "..", "..");
@@ -20,7 +21,7 @@ interface Ended {
 interface Rule {
   readonly form: RegExp;
   readonly why?: string;
-  readonly expect?: (ended: Ended, folder: string) => void | Promise<void>;
+  readonly expect?: (ended: Ended, folder: string, command: string) => void | Promise<void>;
 }
 
 const kind = "needs a kind cluster; deploy_test.ts applies the same overlay to a real API server";
@@ -80,6 +81,23 @@ const rules: readonly Rule[] = [
   { form: /^kubectl apply -k deploy\/overlays\/dev$/, why: kind },
   { form: /^kubectl /, expect: succeeds },
   { form: /^kind /, why: kind },
+  {
+    // A variable of the configuration.
+    form: /^[A-Z_]+=/,
+    expect: (_, __, command) => {
+      const [, name = "", value = ""] = /^([A-Z_]+)="?(.*?)"?$/.exec(command) ?? [];
+      const env = {
+        MATRIX_USER: "toggle",
+        MATRIX_PASSWORD: "secret",
+        ALLOWED_USERS: "@you:example.org",
+        AGENTS: "@clawd:x",
+      };
+      const readFile = () => assert.fail("no file is named");
+      const config = readConfig({ ...env, [name]: value }, { inCluster: true, terminal: false, readFile });
+      assert.deepEqual(config.warnings, []);
+      assert.ok(Object.values(VARIABLES).some((variable) => variable.name === name), `${name} is no variable`);
+    },
+  },
   { form: /^docker /, why: containers },
   { form: /^register_new_matrix_user /, why: "needs a Synapse of one's own" },
   { form: /^curl .*\/keys\/query"$/, why: "needs an access token of one's own" },
@@ -118,7 +136,7 @@ Deno.test("every command in the docs runs", async (t) => {
           const rule = rules.find(({ form }) => form.test(command));
           assert.ok(rule, "nobody has said what is to come of it: give it a rule");
           if (rule.expect === undefined) return console.log(`not run, because it ${rule.why}: ${command}`);
-          await rule.expect(await run(command, folder, environment), folder);
+          await rule.expect(await run(command, folder, environment), folder, command);
         });
       }
     }
