@@ -11,6 +11,7 @@ import type { HostileRow } from "./row.ts";
 
 /** So many keys are sent; 60,000 by an argument. */
 const MANY = Number(Deno.args.find((argument) => argument.startsWith("--keys="))?.slice(7) ?? 800);
+const LIMIT_MS = 300_000 + MANY * 50;
 
 /** Somebody new, with a phone on the operator's own kind of encryption. */
 async function newcomer(
@@ -356,6 +357,7 @@ export const cryptoRows: readonly HostileRow[] = [
     input: "room keys of a stranger without a common room",
     before: "60,000: store +149 MB, memory +211 MiB",
     where: "real",
+    limitMs: LIMIT_MS,
     run: strangersKeys,
   },
   {
@@ -363,6 +365,7 @@ export const cryptoRows: readonly HostileRow[] = [
     input: "room keys of a member who is not allowed",
     before: "60,000: store +149 MB, memory +211 MiB",
     where: "real",
+    limitMs: LIMIT_MS,
     run: membersKeys,
   },
   {
@@ -370,9 +373,17 @@ export const cryptoRows: readonly HostileRow[] = [
     input: "m.room_key.withheld in clear, of a stranger",
     before: "all are kept",
     where: "real",
+    limitMs: LIMIT_MS,
     run: withheldKeys,
   },
-  { number: "6d", input: "room keys of an allowed user", before: "all are kept", where: "real", run: allowedKeys },
+  {
+    number: "6d",
+    input: "room keys of an allowed user",
+    before: "all are kept",
+    where: "real",
+    limitMs: LIMIT_MS,
+    run: allowedKeys,
+  },
   {
     number: "11",
     input: "m.room.encryption is hidden; then a clear stop, with REQUIRE_ENCRYPTION=false",
