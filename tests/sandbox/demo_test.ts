@@ -73,7 +73,7 @@ Deno.test("demo plays a conversation where there is no terminal, and leaves noth
   await demo.until(/🔒 you +good morning\n[^]*🔒 toggle +clawdbot was asleep: starting/);
   await demo.until(/🔒 clawd +You said: good morning\n/);
   await demo.until(/✔ clawd was asleep, and a message woke it/);
-  await demo.until(/🔒 you +start\n[^]*🔒 toggle +🦞 start\n +clawdbot is on \(1 replica\)/);
+  await demo.until(/🔒 you +start\n[^]*🔒 toggle +(?:✎ )?🦞 start\n +clawdbot is on \(1 replica\)/);
   await demo.until(/clawdbot 1\/1 ready/);
   await demo.until(/🔒 mallory +stop\n/);
   await demo.until(/✔ mallory, whom the operator does not know, was ignored 2 times/);
