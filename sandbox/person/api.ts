@@ -30,6 +30,10 @@ export class Refused extends Error {
   }
 }
 
+/** A request that gets no answer is made so often, with pauses between. */
+const TRIES = 3;
+const PAUSE_MS = 200;
+
 /** The client-server API as one user sees it. */
 export class Api {
   readonly #url: string;
@@ -49,12 +53,23 @@ export class Api {
   }
 
   /**
-   * Asks for a path below /_matrix/client/v3.
+   * Asks for a path below /_matrix/client/v3; again where no answer came, as clients do.
    *
-   * @param timeoutMs deadline over headers and body
+   * @param timeoutMs deadline of each try, over headers and body
    * @throws Refused if the homeserver says no
    */
   async request(method: string, path: string, body?: unknown, timeoutMs = 10_000): Promise<JsonObject> {
+    for (let tries = 1;; tries += 1) {
+      try {
+        return await this.#ask(method, path, body, timeoutMs);
+      } catch (error) {
+        if (error instanceof Refused || this.#signal.aborted || tries === TRIES) throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
+  }
+
+  async #ask(method: string, path: string, body: unknown, timeoutMs: number): Promise<JsonObject> {
     this.#signal.throwIfAborted();
     const deadline = new AbortController();
     const timer = setTimeout(() => deadline.abort(new Error(`No answer to ${method} ${path}`)), timeoutMs);

@@ -22,6 +22,8 @@ const RECOVERY_MS = 60_000;
 const LONG_RECOVERY_MS = 6 * 60_000;
 /** Of whom nothing is heard for so long, hangs. */
 const HANG_MS = 15_000;
+/** Of an event loop that is held for longer it is told by what, milliseconds. */
+const HELD_MS = 500;
 /** From here on there is time for long waits. */
 const LONG_RUN_MS = 10 * 60_000;
 const ACTIVITY_MS = 400;
@@ -116,6 +118,9 @@ class Run implements AsyncDisposable {
   #heap = 0;
   #starts = 0;
   #spoken = 0;
+  /** The longest time for which its event loop was held in a round, milliseconds. */
+  #held = 0;
+  #told: (memory: string) => void = () => {};
   /** When it has last answered for its health. */
   #heardAt = 0;
   /** The operator has ended by itself. */
@@ -244,11 +249,12 @@ class Run implements AsyncDisposable {
 
   /** Starts it with the servers' own answers; returns whether it is ready. */
   async #live(): Promise<boolean> {
-    const memory = new URL("../long/memory.ts", import.meta.url).pathname;
+    const probe = new URL("probe.ts", import.meta.url).pathname;
     const operator = this.#process({
-      flags: ["--v8-flags=--expose-gc", "--preload", memory],
+      flags: ["--v8-flags=--expose-gc", "--preload", probe],
       environment: { HTTP_ADDRESS: this.#health },
     });
+    operator.onLine = (line) => this.#hears(line);
     this.#operator = operator;
     this.#ended = false;
     void operator.ended.then((code) => {
@@ -526,6 +532,15 @@ class Run implements AsyncDisposable {
     }
   }
 
+  /** What the probe tells. */
+  #hears(line: string): void {
+    if (line.startsWith("memory ")) this.#told(line.slice(7));
+    if (!line.startsWith("held ")) return;
+    const ms = Number(line.slice(5));
+    if (ms > this.#held) this.#held = ms;
+    if (ms > HELD_MS) this.#print(`held the event loop for ${ms} ms; last changed: ${this.#lastChanges()}`);
+  }
+
   #look(): void {
     const bad = this.#operator?.lines.find((line) => /nothing more is written|[Uu]nhandled|Uncaught/.test(line));
     if (bad !== undefined) this.failed("no unhandled rejection", bad);
@@ -536,7 +551,7 @@ class Run implements AsyncDisposable {
     const operator = this.#operator;
     if (operator?.running !== true) return undefined;
     const { promise, resolve } = Promise.withResolvers<{ rss: number; heapUsed: number }>();
-    operator.onLine = (line) => line.startsWith("memory ") && resolve(JSON.parse(line.slice(7)));
+    this.#told = (told) => resolve(JSON.parse(told));
     operator.signal("SIGUSR2");
     const late = aborted(AbortSignal.timeout(HANG_MS)).then(() => "late" as const);
     const told = await Promise.race([promise, operator.ended.then(() => undefined), late]);
@@ -556,8 +571,10 @@ class Run implements AsyncDisposable {
     const most = [...this.#rates.most].reduce((one, other) => other[1] > one[1] ? other : one, ["", 0]);
     this.#rates.most.clear();
     const rss = this.#isAlive() ? (await this.#memory())?.rss : undefined;
+    const held = this.#held > 0 ? `held ${this.#held} ms; ` : "";
+    this.#held = 0;
     const sizes = rss === undefined ? "" : `RSS ${mb(rss)}, store ${mb(folderSize(this.#ground.place.store))}; `;
-    this.#print(`${name}: changed ${counts}; at most ${most[1]}/s (${most[0]}); ${sizes}${more}`);
+    this.#print(`${name}: changed ${counts}; at most ${most[1]}/s (${most[0]}); ${held}${sizes}${more}`);
   }
 
   #print(line: string): void {

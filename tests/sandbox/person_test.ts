@@ -27,3 +27,16 @@ Deno.test("Person.next() rejects at its deadline, and says what was seen", async
   await assert.rejects(waiter, /seen: .*something else.*200 ms are over/);
   assert.ok(performance.now() - before < 1_000);
 });
+
+Deno.test("Person asks again where an answer is lost, and says it once all the same", async () => {
+  await using homeserver = new Homeserver();
+  homeserver.register("anna", "secret-a");
+  await using anna = await Person.login({ url: homeserver.url, user: "anna", password: "secret-a" });
+  const roomId = await anna.createRoom([]);
+  using lost = homeserver.fault({ method: "PUT", path: /\/send\//, times: 2, after: true, body: "drop" });
+  await anna.say(roomId, "once");
+  await anna.say(roomId, "more");
+  await anna.until(() => anna.messages(roomId).some(({ body }) => body === "more") || undefined);
+  assert.deepEqual(anna.messages(roomId).map(({ body }) => body), ["once", "more"]);
+  assert.equal(lost.hits, 2);
+});

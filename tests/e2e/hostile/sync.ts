@@ -178,6 +178,33 @@ function endlessHistory(letter: string, input: string, before: string, page: () 
   };
 }
 
+/** While it was away, more has come about than one answer may hold: it is restarted with that. */
+async function tooMuchAtOnce(ground: Ground): Promise<string> {
+  await using subject = await Subject.ready(ground);
+  await subject.endBySignal();
+  const command = await subject.send("start", 1);
+  let large = 0;
+  using _fault = subject.homeserver.also({
+    kind: "answer",
+    status: 200,
+    body: JSON.stringify({ next_batch: "s0", filler: "x".repeat(70 * 1_048_576) }),
+    when: ({ path, url }) => {
+      const isWhole = path.endsWith("/sync") && !url.includes("lazy_load_members");
+      large += Number(isWhole);
+      return isWhole;
+    },
+  });
+  await subject.start();
+  const answer = await subject.answerTo(command);
+  assert.match(answer, /is on|started/);
+  assert.ok(large > 0);
+  await subject.ask("status", 1);
+  const status = await Deno.readTextFile(`/proc/${subject.running.pid}/status`);
+  const peakMiB = Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]) / 1_024;
+  assert.ok(peakMiB < 256, `${peakMiB.toFixed(0)} MiB, and the pod has 256`);
+  return `asked for less: “${answer}”; memory at most ${peakMiB.toFixed(0)} MiB`;
+}
+
 /** The operator is given a name, and called by it in a room of three. */
 async function newName(ground: Ground): Promise<string> {
   const { alice } = ground;
@@ -253,6 +280,13 @@ export const syncRows: readonly HostileRow[] = [
     "memory without bound",
     () => ({ start: "t0", chunk: [], end: "t1", filler: "x".repeat(70 * 1_048_576) }),
   ),
+  {
+    number: "31",
+    input: "a sync answer of 70 MiB, again and again",
+    before: "exit 1 at every start",
+    where: "real",
+    run: tooMuchAtOnce,
+  },
   {
     number: "30c",
     input: "a display name given while it runs",
