@@ -30,6 +30,7 @@ import {
   endpoint,
   isWellFormed,
   keyCounts,
+  onlyAsked,
   type OutgoingRequest,
   userIds,
 } from "./crypto_requests.ts";
@@ -423,8 +424,9 @@ export class CryptoMachine implements Disposable {
   }
 
   /** Hands an answer to the crypto, or what of it can be parsed. */
-  async #mark({ id, type }: OutgoingRequest, answer: Json, signal: AbortSignal): Promise<Json> {
-    const { json, dropped }: CryptoAnswer = cryptoAnswer(type, answer);
+  async #mark(request: OutgoingRequest, answer: Json, signal: AbortSignal): Promise<Json> {
+    const { id, type } = request;
+    const { json, dropped }: CryptoAnswer = cryptoAnswer(type, onlyAsked(request, answer));
     if (dropped.length > 0) {
       log.warn("ignored malformed parts of the answer to {request}: {entries}", {
         request: RequestType[type],

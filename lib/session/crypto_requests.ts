@@ -7,7 +7,7 @@
  */
 
 import { RequestType, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
-import { count, isObject, type Json, object, text } from "../json.ts";
+import { count, isObject, type Json, object, parseObject, text } from "../json.ts";
 import { path, type Request } from "./homeserver_client.ts";
 
 /** A request that the Rust crypto wants sent; `id` is missing on those that are not marked as sent. */
@@ -99,6 +99,20 @@ export function cryptoAnswer(type: RequestType, answer: Json): CryptoAnswer {
     default:
       return { json: {}, dropped };
   }
+}
+
+/** What an answer tells of the users who were asked for: of anybody else, the crypto would keep it. */
+export function onlyAsked({ type, body }: Pick<OutgoingRequest, "type" | "body">, answer: Json): Json {
+  const isQuery = type === RequestType.KeysQuery;
+  if (!isQuery && type !== RequestType.KeysClaim) return answer;
+  const sections = isQuery
+    ? ["device_keys", "master_keys", "self_signing_keys", "user_signing_keys"]
+    : ["one_time_keys"];
+  const asked = object(parseObject(body)?.[isQuery ? "device_keys" : "one_time_keys"]);
+  const told = sections.filter((name) => isObject(answer[name])).map((
+    name,
+  ) => [name, Object.fromEntries(Object.entries(object(answer[name])).filter(([user]) => Object.hasOwn(asked, user)))]);
+  return { ...answer, ...Object.fromEntries(told) };
 }
 
 /** Numbers of our own keys by algorithm, as a sync or an upload tells them; what is no number counts as none. */

@@ -1,9 +1,11 @@
 /** What the crypto is bothered with. */
 
 import assert from "node:assert/strict";
+import { DeviceId, initAsync, OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { CryptoMachine } from "../../lib/session/crypto_machine.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
 import { openStore } from "../../lib/store/mod.ts";
+import { publishedKeys } from "./peer.ts";
 
 const never = new AbortController().signal;
 
@@ -54,6 +56,24 @@ Deno.test("CryptoMachine.receive() hands over what the crypto does not know, and
       });
     }
   });
+});
+
+Deno.test("CryptoMachine.query() keeps no devices of users who were not asked for", async () => {
+  const [alice, eve] = ["@alice:localhost", "@eve:evil.example"];
+  await initAsync();
+  const keysOf = async (user: string) => {
+    const phone = await OlmMachine.initialize(new UserId(user), new DeviceId("PHONE"));
+    return { PHONE: (await publishedKeys(phone)).deviceKeys };
+  };
+  const answer = { device_keys: { [alice]: await keysOf(alice), [eve]: await keysOf(eve) } };
+  await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => Response.json(answer));
+  await withMachine(async (machine) => {
+    await machine.query(alice, never);
+    for (const [user, devices] of [[alice, 1], [eve, 0]] as const) {
+      using known = await machine.olm.getUserDevices(new UserId(user));
+      assert.equal(known.keys().length, devices, user);
+    }
+  }, `http://127.0.0.1:${server.addr.port}`);
 });
 
 Deno.test("CryptoMachine.query() keeps nothing of users whose messages are not read", async () => {

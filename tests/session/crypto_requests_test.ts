@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { DeviceId, initAsync, OlmMachine, RequestType, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import fc from "fast-check";
-import { cryptoAnswer } from "../../lib/session/crypto_requests.ts";
+import { cryptoAnswer, onlyAsked } from "../../lib/session/crypto_requests.ts";
 import { publishedKeys } from "./peer.ts";
 
 const [bob, carol] = ["@bob:localhost", "@carol:elsewhere"];
@@ -72,6 +72,31 @@ Deno.test("cryptoAnswer() leaves out what one homeserver spoils, and the crypto 
       assert.equal(dropped.length, 1);
     });
   }
+});
+
+Deno.test("onlyAsked() leaves out whoever was not asked for", () => {
+  const eve = "@eve:elsewhere";
+  const of = (...users: string[]) => Object.fromEntries(users.map((user) => [user, { D: {} }]));
+  const query = { type: RequestType.KeysQuery, body: JSON.stringify({ device_keys: { [bob]: [], [carol]: [] } }) };
+  assert.deepEqual(
+    onlyAsked(query, {
+      device_keys: of(bob, eve),
+      master_keys: of(eve, carol),
+      self_signing_keys: "x",
+      user_signing_keys: of(eve, "constructor"),
+      failures: { elsewhere: {} },
+    }),
+    {
+      device_keys: of(bob),
+      master_keys: of(carol),
+      self_signing_keys: "x",
+      user_signing_keys: {},
+      failures: { elsewhere: {} },
+    },
+  );
+  const claim = { type: RequestType.KeysClaim, body: JSON.stringify({ one_time_keys: of(bob) }) };
+  assert.deepEqual(onlyAsked(claim, { one_time_keys: of(bob, eve) }), { one_time_keys: of(bob) });
+  assert.deepEqual(onlyAsked({ type: RequestType.KeysUpload, body: "{}" }, of(eve)), of(eve));
 });
 
 Deno.test("cryptoAnswer() makes of any answer one that the crypto takes", async () => {
