@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { type KeyedQueue, sleep, Throttle } from "../async.ts";
+import { type KeyedQueue, Semaphore, sleep, Throttle } from "../async.ts";
 import { RejectedError } from "../errors.ts";
 import { type Json, list, object, text } from "../json.ts";
 import type { Gap, NewEvent, Store } from "../store/mod.ts";
@@ -19,6 +19,9 @@ const log = getLogger(["openclaw-toggle", "session"]);
 const PAGE = 100;
 /** Pages a gap: together as many events as the journal keeps; empty pages count. */
 const MAX_PAGES = 100;
+
+/** Pages that are asked for at once: a server may say that we are in thousands of rooms. */
+const MAX_READERS = 16;
 
 /** Who is told of what back pagination brings. */
 export interface BackPaginationListener {
@@ -60,6 +63,7 @@ export class BackPagination {
   readonly #queue: KeyedQueue;
   readonly #stop: AbortSignal;
   readonly #filling = new Set<string>();
+  readonly #readers = new Semaphore(MAX_READERS);
 
   /** @param stop ends it; `queue` must end with it, too */
   constructor(
@@ -79,7 +83,7 @@ export class BackPagination {
 
   /** To be called when there may be gaps. */
   fill(): void {
-    for (const { roomId } of this.#options.store.rooms.gaps()) {
+    for (const roomId of this.#options.store.rooms.roomsWithGaps()) {
       if (this.#filling.has(roomId)) continue;
       this.#filling.add(roomId);
       this.#queue.run(`history of ${roomId}`, () => this.#fillRoom(roomId));
@@ -91,7 +95,7 @@ export class BackPagination {
     const { rooms } = this.#options.store;
     const work = new HomeserverRetry(this.#retryOptions);
     for (;;) {
-      const gap = rooms.gaps().find((each) => each.roomId === roomId);
+      const gap = rooms.oldestGap(roomId);
       if (gap === undefined) return void this.#filling.delete(roomId);
       const { events, refused, latest, cutOff } = await work.run((signal) => this.#read(gap, signal), this.#stop);
       rooms.fillGap(gap.id, events, cutOff !== undefined);
@@ -123,7 +127,7 @@ export class BackPagination {
       await throttle.turn(signal);
       let page: Json;
       try {
-        page = await this.#page(gap, from, signal);
+        page = await this.#readers.run(() => this.#page(gap, from, signal), signal);
       } catch (error) {
         if (!(error instanceof RejectedError)) throw error;
         return end(error.message);

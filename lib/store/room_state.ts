@@ -312,14 +312,21 @@ export class RoomState {
     return this.#database.get("SELECT 1 FROM events WHERE room_id = ? AND event_id = ?", roomId, eventId) !== undefined;
   }
 
-  /** Unfilled gaps, oldest first. That is also the order to fill them in. */
+  /** Unfilled gaps, oldest first. */
   gaps(): Gap[] {
-    return this.#database.all("SELECT * FROM gaps ORDER BY id").map((row) => ({
-      id: Number(row.id),
-      roomId: String(row.room_id),
-      from: String(row.from_token),
-      to: row.to_token === null ? undefined : String(row.to_token),
-    }));
+    return this.#database.all("SELECT * FROM gaps ORDER BY id").map(toGap);
+  }
+
+  /** Rooms with gaps that are not filled, the room of the oldest one first. */
+  roomsWithGaps(): string[] {
+    const rows = this.#database.all("SELECT room_id FROM gaps GROUP BY room_id ORDER BY min(id)");
+    return rows.map(({ room_id }) => String(room_id));
+  }
+
+  /** A room's oldest gap, which is to be filled first; undefined if it has none. */
+  oldestGap(roomId: string): Gap | undefined {
+    const row = this.#database.get("SELECT * FROM gaps WHERE room_id = ? ORDER BY id LIMIT 1", roomId);
+    return row && toGap(row);
   }
 
   /** Adds a gap and returns its id. */
@@ -380,6 +387,15 @@ export class RoomState {
     const row = this.#database.get("UPDATE meta SET value = value + 1 WHERE name = 'place' RETURNING value");
     return Number(row?.value);
   }
+}
+
+function toGap(row: Row): Gap {
+  return {
+    id: Number(row.id),
+    roomId: String(row.room_id),
+    from: String(row.from_token),
+    to: row.to_token === null ? undefined : String(row.to_token),
+  };
 }
 
 function toRoom(row: Row): StoredRoom {

@@ -118,6 +118,34 @@ Deno.test("BackPagination ends at a token that is too long to be given back, and
   assert.deepEqual([events, asked, isCutOff], [["$1", "$after"], ["p"], true]);
 });
 
+Deno.test("BackPagination asks for sixteen pages at once, however many rooms have gaps", async () => {
+  let [now, most] = [0, 0];
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async () => {
+    now += 1;
+    most = Math.max(most, now);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    now -= 1;
+    return Response.json({ chunk: [] });
+  });
+  using client = new HomeserverClient(`http://127.0.0.1:${server.addr.port}`);
+  await using store = openMemoryStore();
+  for (let room = 0; room < 200; room += 1) store.rooms.addGap({ roomId: `!${room}:x`, from: "p", to: "s" });
+  const stop = new AbortController();
+  const failures: unknown[] = [];
+  const queue = new KeyedQueue(stop.signal, (error) => failures.push(error));
+  const history = new BackPagination(
+    { client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), agents: new Set(), now: () => 0 },
+    { filled: () => {}, refused: () => {}, agentRoomActive: () => {} },
+    { policy: operatorPolicy(2), onWait: () => {} },
+    queue,
+    stop.signal,
+  );
+  history.fill();
+  await queue.idle();
+  assert.deepEqual([store.rooms.roomsWithGaps(), failures], [[], []]);
+  assert.equal(most, 16);
+});
+
 Deno.test("BackPagination asks for a hundred pages at most, also for empty ones, and no faster than ten a second", async () => {
   const { asked, isCutOff, waits } = await fill((_, asked) => ({ chunk: [], end: `t${asked}` }));
   assert.deepEqual([asked.length, isCutOff], [100, true]);
