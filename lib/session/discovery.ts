@@ -6,10 +6,10 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Homeserver } from "../config/mod.ts";
-import { ConfigError, TransientError } from "../errors.ts";
+import { ConfigError, RejectedError, TokenRefused, TransientError } from "../errors.ts";
 import { type HttpResponse, redirectOf, sendHttp } from "../http.ts";
 import { type Json, object, parseObject, text, texts } from "../json.ts";
-import { type HomeserverClient, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
+import { HomeserverClient, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -21,7 +21,7 @@ const MAX_REDIRECTS = 5;
  *
  * @param known where the homeserver was when we last logged in there; it stays there while .well-known can't be asked
  * @throws ConfigError if the server name's .well-known does not name a homeserver
- * @throws TransientError if it could not be asked
+ * @throws TransientError if it could not be asked, or no homeserver answers where it says
  */
 export async function findHomeserver(
   address: Homeserver,
@@ -30,7 +30,10 @@ export async function findHomeserver(
 ): Promise<string> {
   if (address.kind === "url") return address.url.replace(/\/+$/, "");
   try {
-    return await askWellKnown(address.name, signal);
+    const found = await askWellKnown(address.name, signal);
+    // It would be kept for as long as we run, also where .well-known is wrong for a moment only.
+    if (found !== known) await mustAnswer(found, signal);
+    return found;
   } catch (error) {
     if (known === undefined || !(error instanceof TransientError || error instanceof ConfigError)) throw error;
     log.warning("staying with {homeserver}, the homeserver of the stored session: {reason}", {
@@ -38,6 +41,16 @@ export async function findHomeserver(
       homeserver: known,
     });
     return known;
+  }
+}
+
+async function mustAnswer(baseUrl: string, signal: AbortSignal): Promise<void> {
+  using client = new HomeserverClient(baseUrl);
+  try {
+    await homeserverVersions(client, signal);
+  } catch (error) {
+    if (!(error instanceof RejectedError || error instanceof TokenRefused)) throw error;
+    throw new TransientError(error.message, { cause: error });
   }
 }
 

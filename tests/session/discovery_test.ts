@@ -79,6 +79,46 @@ Deno.test("askWellKnown() follows no redirect from https to http, wherever in a 
   await Deno.remove(file);
 });
 
+Deno.test("findHomeserver() takes what .well-known names only where a homeserver answers", async (t) => {
+  await using folder = { path: await Deno.makeTempDir(), [Symbol.asyncDispose]: () => remove(folder.path) };
+  const file = `${folder.path}/authority.pem`;
+  await Deno.writeTextFile(file, authority);
+  let baseUrl = "";
+  await using wellKnown = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, cert: certificate, key: privateKey, onListen: () => {} },
+    () => Response.json({ "m.homeserver": { base_url: baseUrl } }),
+  );
+  await using homeserver = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
+    const { pathname } = new URL(url);
+    if (pathname === "/_matrix/client/versions") return Response.json({ versions: ["v1.16"] });
+    return Response.json({ errcode: "M_UNRECOGNIZED" }, { status: 404 });
+  });
+  const name = `localhost:${wellKnown.addr.port}`;
+  const there = `http://127.0.0.1:${homeserver.addr.port}`;
+  const elsewhere = `${there}/elsewhere`;
+  const rows: [what: string, baseUrl: string, known: string[], printed: RegExp][] = [
+    ["one answers", there, [], new RegExp(`^${there}$`, "m")],
+    ["nobody answers", elsewhere, [], /^Cannot GET .*\/elsewhere\/_matrix\/client\/versions: 404 M_UNRECOGNIZED$/m],
+    ["nobody answers, and we are logged in at another", elsewhere, ["https://h.example"], /^https:\/\/h\.example$/m],
+  ];
+  const program = new URL("find_program.ts", import.meta.url).pathname;
+  for (const [what, named, known, printed] of rows) {
+    await t.step(what, async () => {
+      baseUrl = named;
+      const { stdout } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "--quiet", "-A", program, name, ...known],
+        env: { DENO_CERT: file },
+        stderr: "inherit",
+      }).output();
+      assert.match(new TextDecoder().decode(stdout), printed);
+    });
+  }
+});
+
+async function remove(folder: string): Promise<void> {
+  await Deno.remove(folder, { recursive: true });
+}
+
 Deno.test("findHomeserver() takes a URL as it is", async () => {
   assert.equal(await findHomeserver({ kind: "url", url: "https://h.example/" }, never), "https://h.example");
 });
