@@ -16,7 +16,7 @@ export const kustomize = (): Promise<string> => goTool("sigs.k8s.io/kustomize/ku
 /** Checks GitHub's workflows. */
 export const actionlint = (): Promise<string> => goTool("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.7");
 
-/** Custom resources that the manifests in deploy/ are written for: module, version and file of each definition. */
+/** Custom resource definitions that deploy/'s manifests use: module, version and file of each one. */
 const definitions = {
   monitoring: [
     "github.com/prometheus-operator/prometheus-operator@v0.85.0",

@@ -306,7 +306,7 @@ export class Workloads implements AsyncDisposable {
     await eventually(() => this.#plane.request("GET", `/api/v1/namespaces/${name}/serviceaccounts/default`));
   }
 
-  /** Waits until the API server heeds these rules for a user. */
+  /** Waits until the API server applies these rules to a user. */
   async untilAllowed(namespace: string, user: string, rules: readonly Rule[]): Promise<void> {
     for (const { apiGroups, resources, resourceNames, verbs } of rules) {
       const [resource, subresource] = (resources[0] ?? "").split("/");

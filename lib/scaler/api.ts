@@ -94,7 +94,8 @@ export class KubernetesApi {
   }
 
   /**
-   * Sends a request and returns the object in the response. On 401 it reads the credentials again and retries once.
+   * Sends a request and returns the object in the response. On 401 it reads the credentials again and, if they have
+   * changed, retries once.
    *
    * @throws TransientError, also if the credentials are refused or the response is not from a Kubernetes API, because
    * both may be temporary; PermissionError | NotFoundError | ConflictError | RejectedError; the signal's reason if it
@@ -178,9 +179,7 @@ export class KubernetesApi {
     }
   }
 
-  /**
-   * Sends a request and returns the response if it succeeded. On 401 it sends the request again with new credentials.
-   */
+  /** Sends a request and returns a successful response. On 401 it retries once, if the credentials have changed. */
   async #exchange<Answer extends HttpResponse>(
     call: Call,
     send: (connection: Connection) => Promise<Answer>,

@@ -180,7 +180,7 @@ export class Metrics {
     this.#of<Counter>("wakeUps").inc({ target, cause });
   }
 
-  /** A target that a message has woken became ready, so long after that was sent, milliseconds. */
+  /** Observes the time from a message that woke a target until it was ready, in milliseconds. */
   woken(target: string, ms: number): void {
     this.#of<Histogram>("wakeDuration").observe({ target }, ms / 1_000);
   }

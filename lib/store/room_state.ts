@@ -221,19 +221,19 @@ export class RoomState {
     return this.#database.get(sql, roomId, userId) !== undefined;
   }
 
-  /** Whether any of these users has joined: one look-up for each. */
+  /** Whether any of these users has joined. Takes one lookup per user. */
   isAnyJoined(roomId: string, userIds: ReadonlySet<string>): boolean {
     return [...userIds].some((userId) => this.isJoined(roomId, userId));
   }
 
-  /** Rooms that we have joined and any of these users, too; so many at most. */
-  joinedWith(userIds: ReadonlySet<string>, most: number): string[] {
+  /** At most `limit` rooms that we and any of these users have joined. */
+  joinedWith(userIds: ReadonlySet<string>, limit: number): string[] {
     if (userIds.size === 0) return [];
     const rows = this.#database.all(
       `SELECT room_id FROM rooms WHERE membership = 'join' AND EXISTS (SELECT 1 FROM json_each(?) AS user
         JOIN joined_members AS member ON member.room_id = rooms.room_id AND member.user_id = user.value)
         ORDER BY room_id LIMIT ?`,
-      ...[JSON.stringify([...userIds]), most],
+      ...[JSON.stringify([...userIds]), limit],
     );
     return rows.map(({ room_id }) => String(room_id));
   }

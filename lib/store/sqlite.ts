@@ -193,7 +193,7 @@ function prepare(raw: DatabaseSync, schema: Schema, mayCreate: boolean): void {
   pragma("cache_size = -512");
   const mode = pragma("journal_mode = WAL");
   pragma(`wal_autocheckpoint = ${MAX_WAL_PAGES}`);
-  // A large transaction is longer than that; the file shrinks afterwards.
+  // A large transaction can exceed that. This truncates the file afterwards.
   pragma(`journal_size_limit = ${MAX_WAL_PAGES * 4_096}`);
   if (mode !== "wal") throw new Error(`SQLite keeps the journal mode ${mode}; WAL is needed`);
   raw.prepare("BEGIN IMMEDIATE").run();
