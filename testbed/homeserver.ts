@@ -77,18 +77,30 @@ export async function givenHomeserver(url: string, secret: string): Promise<Home
   };
 }
 
+/** Options of our own Synapse. */
+export interface SynapseOptions {
+  /** Identity provider for tokens and single sign-on. */
+  readonly keycloak?: Keycloak | undefined;
+  /** Version of new rooms whose creator names none; Synapse's own default unless given. */
+  readonly roomVersion?: string | undefined;
+}
+
 /**
  * Starts our own Synapse.
  *
  * @param python interpreter of an environment with Synapse
  * @param folder empty folder for its data
- * @param keycloak identity provider for tokens and single sign-on
  */
-export async function startHomeserver(python: string, folder: string, keycloak?: Keycloak): Promise<Homeserver> {
+export async function startHomeserver(
+  python: string,
+  folder: string,
+  options: SynapseOptions = {},
+): Promise<Homeserver> {
+  const { keycloak } = options;
   const port = freePort();
   const url = `http://127.0.0.1:${port}`;
   const logFile = join(folder, "homeserver.log");
-  await writeConfiguration(folder, port, logFile, keycloak);
+  await writeConfiguration(folder, port, logFile, options);
   let child: Child | undefined;
   const start = async () => {
     child = new Child({
@@ -153,7 +165,12 @@ export async function register(
 }
 
 /** JSON is valid YAML. */
-async function writeConfiguration(folder: string, port: number, logFile: string, keycloak?: Keycloak): Promise<void> {
+async function writeConfiguration(
+  folder: string,
+  port: number,
+  logFile: string,
+  { keycloak, roomVersion }: SynapseOptions,
+): Promise<void> {
   const file = (name: string) => join(folder, name);
   const unlimited = { per_second: 100_000, burst_count: 100_000 };
   const configuration = {
@@ -182,6 +199,7 @@ async function writeConfiguration(folder: string, port: number, logFile: string,
     ],
     jwt_config: { enabled: true, secret: "for-tests", algorithm: "HS256" },
     ...(keycloak ? withKeycloak(keycloak) : {}),
+    ...(roomVersion ? { default_room_version: roomVersion } : {}),
     bcrypt_rounds: 4,
     rc_message: unlimited,
     rc_registration: unlimited,

@@ -70,12 +70,13 @@ export interface Testbed extends AsyncDisposable {
  * Sets up what is missing on this machine and starts the servers.
  *
  * @param delays durations in the life of pods on our own control plane
- * @param options `keycloak`: enable login through Keycloak; `rateLimits`: enable Dendrite's own rate limits
+ * @param options `keycloak`: enable login through Keycloak; `rateLimits`: enable Dendrite's own rate limits;
+ * `roomVersion`: Synapse's default version of new rooms
  * @throws Error naming what is missing on this machine
  */
 export async function startTestbed(
   delays: PodDelays = quickPods,
-  options: { keycloak?: boolean; rateLimits?: boolean } = {},
+  options: { keycloak?: boolean; rateLimits?: boolean; roomVersion?: string } = {},
 ): Promise<Testbed> {
   await using resources = new AsyncDisposableStack();
   const givenCluster = Deno.env.get("KUBECONFIG");
@@ -100,7 +101,7 @@ export async function startTestbed(
       ? givenHomeserver(givenUrl, registrationSecret())
       : kind === "dendrite"
       ? startDendrite(await dendrite(), await within("homeserver"), options.rateLimits)
-      : startHomeserver(python, await within("homeserver"), keycloak),
+      : startHomeserver(python, await within("homeserver"), { keycloak, roomVersion: options.roomVersion }),
     controlPlane
       ? startControlPlane(controlPlane, await within("cluster"), delays)
       : givenControlPlane(givenCluster ?? ""),
