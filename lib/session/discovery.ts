@@ -47,7 +47,7 @@ export async function findHomeserver(
 async function mustAnswer(baseUrl: string, signal: AbortSignal): Promise<void> {
   using client = new HomeserverClient(baseUrl);
   try {
-    await homeserverVersions(client, signal);
+    await client.send({ method: "GET", path: "/_matrix/client/versions" }, signal);
   } catch (error) {
     if (!(error instanceof RejectedError || error instanceof TokenRefused)) throw error;
     throw new TransientError(error.message, { cause: error });
