@@ -48,16 +48,19 @@ export async function startDendrite(tools: DendriteTools, folder: string, rateLi
     await child.untilReady(() => answers(`${url}/_matrix/client/versions`), 60_000);
   };
   await start();
+  const passwords = new Map<string, string>();
   return {
     kind: "dendrite",
+    passwords,
     url,
     serverName: "localhost",
     isOurs: true,
     requestLog: undefined,
-    register: async (name, password, options) => ({
-      userId: await register(url, registrationSecret, name, password, options?.admin),
-      localpart: name,
-    }),
+    register: async (name, password, options) => {
+      const userId = await register(url, registrationSecret, name, password, options?.admin);
+      passwords.set(userId, password);
+      return { userId, localpart: name };
+    },
     requestsOf: () => Promise.reject(new Error("Cannot count requests: Dendrite's log does not name their users")),
     stop: async () => void await child?.stop(),
     start,

@@ -29,6 +29,8 @@ export interface Homeserver extends AsyncDisposable {
   readonly serverName: string;
   /** Whether we started it, and so may stop it. */
   readonly isOurs: boolean;
+  /** Passwords of the users registered here, by user id. */
+  readonly passwords: ReadonlyMap<string, string>;
   /** Log with one line per request that names the user; undefined if there is none. */
   readonly requestLog: string | undefined;
   /**
@@ -60,15 +62,19 @@ export async function givenHomeserver(url: string, secret: string): Promise<Home
   const refuse = () => Promise.reject(new Error(`Cannot stop, start or look into ${url}: it was given`));
   const base = url.replace(/\/+$/, "");
   const probe = await register(base, secret, `probe${suffix}`, crypto.randomUUID());
+  const passwords = new Map<string, string>();
   return {
     kind: "synapse",
+    passwords,
     url: base,
     serverName: probe.slice(probe.indexOf(":") + 1),
     isOurs: false,
     requestLog: undefined,
     register: async (name, password, options) => {
       const localpart = `${name}${suffix}`;
-      return { userId: await register(base, secret, localpart, password, options?.admin), localpart };
+      const userId = await register(base, secret, localpart, password, options?.admin);
+      passwords.set(userId, password);
+      return { userId, localpart };
     },
     requestsOf: refuse,
     stop: refuse,
@@ -83,6 +89,8 @@ export interface SynapseOptions {
   readonly keycloak?: Keycloak | undefined;
   /** Version of new rooms whose creator names none; Synapse's own default unless given. */
   readonly roomVersion?: string | undefined;
+  /** Lifetime of refreshable access tokens in milliseconds; five minutes by default. */
+  readonly refreshableMs?: number | undefined;
 }
 
 /**
@@ -112,16 +120,19 @@ export async function startHomeserver(
     await child.untilReady(() => answers(`${url}/_matrix/client/versions`), 60_000);
   };
   await start();
+  const passwords = new Map<string, string>();
   return {
     kind: "synapse",
+    passwords,
     url,
     serverName: "localhost",
     isOurs: true,
     requestLog: logFile,
-    register: async (name, password, options) => ({
-      userId: await register(url, registrationSecret, name, password, options?.admin),
-      localpart: name,
-    }),
+    register: async (name, password, options) => {
+      const userId = await register(url, registrationSecret, name, password, options?.admin);
+      passwords.set(userId, password);
+      return { userId, localpart: name };
+    },
     requestsOf: async (userId) => requestsIn(await Deno.readTextFile(logFile), userId),
     stop: async () => void await child?.stop(),
     start,
@@ -169,7 +180,7 @@ async function writeConfiguration(
   folder: string,
   port: number,
   logFile: string,
-  { keycloak, roomVersion }: SynapseOptions,
+  { keycloak, roomVersion, refreshableMs }: SynapseOptions,
 ): Promise<void> {
   const file = (name: string) => join(folder, name);
   const unlimited = { per_second: 100_000, burst_count: 100_000 };
@@ -200,6 +211,7 @@ async function writeConfiguration(
     jwt_config: { enabled: true, secret: "for-tests", algorithm: "HS256" },
     ...(keycloak ? withKeycloak(keycloak) : {}),
     ...(roomVersion ? { default_room_version: roomVersion } : {}),
+    ...(refreshableMs === undefined ? {} : { refreshable_access_token_lifetime: refreshableMs }),
     bcrypt_rounds: 4,
     rc_message: unlimited,
     rc_registration: unlimited,

@@ -71,12 +71,12 @@ export interface Testbed extends AsyncDisposable {
  *
  * @param delays durations in the life of pods on our own control plane
  * @param options `keycloak`: enable login through Keycloak; `rateLimits`: enable Dendrite's own rate limits;
- * `roomVersion`: Synapse's default version of new rooms
+ * `roomVersion`: Synapse's default version of new rooms; `refreshableMs`: lifetime of its refreshable access tokens
  * @throws Error naming what is missing on this machine
  */
 export async function startTestbed(
   delays: PodDelays = quickPods,
-  options: { keycloak?: boolean; rateLimits?: boolean; roomVersion?: string } = {},
+  options: { keycloak?: boolean; rateLimits?: boolean; roomVersion?: string; refreshableMs?: number } = {},
 ): Promise<Testbed> {
   await using resources = new AsyncDisposableStack();
   const givenCluster = Deno.env.get("KUBECONFIG");
@@ -101,7 +101,7 @@ export async function startTestbed(
       ? givenHomeserver(givenUrl, registrationSecret())
       : kind === "dendrite"
       ? startDendrite(await dendrite(), await within("homeserver"), options.rateLimits)
-      : startHomeserver(python, await within("homeserver"), { keycloak, roomVersion: options.roomVersion }),
+      : startHomeserver(python, await within("homeserver"), { ...options, keycloak }),
     controlPlane
       ? startControlPlane(controlPlane, await within("cluster"), delays)
       : givenControlPlane(givenCluster ?? ""),

@@ -26,6 +26,8 @@ export class HttpError extends Error {
   override readonly name = "HttpError";
   /** HTTP status. */
   readonly status: number;
+  /** What the server said. */
+  readonly body: string;
 
   /**
    * Makes an error with the request and its response.
@@ -37,6 +39,7 @@ export class HttpError extends Error {
   constructor(request: string, status: number, body: string) {
     super(`${request}: ${status} ${body.slice(0, 500)}`);
     this.status = status;
+    this.body = body;
   }
 }
 

@@ -12,11 +12,12 @@ import { object } from "../json.ts";
 import type { CrossSigningKeys, Store, StoredSession } from "../store/mod.ts";
 import { exportIdentity } from "./cross_signing.ts";
 import { HomeserverClient } from "./homeserver_client.ts";
-import { deviceOfToken, fullUserId, logIn, logOut } from "./login.ts";
+import { deviceOfToken, fullUserId, type LoggedIn, logIn, logOut } from "./login.ts";
 import { CryptoMachine } from "./crypto_machine.ts";
 import { RestoreDetection } from "./restore_detection.ts";
 import { displayName } from "./own_names.ts";
 import { Session } from "./session.ts";
+import { refreshAtMs, TokenRefresh, type Tokens } from "./token_refresh.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -101,7 +102,8 @@ export async function replaceStoreKey(
     device: stored.deviceId,
     next: next.deviceId,
   });
-  client.accessToken = stored.accessToken;
+  // What it may have to be refreshed to is not kept: it is used but for this.
+  useTokens(client, stored, () => {}, options.now);
   await options.retry((signal) => logOut(client, signal), signal);
 }
 
@@ -128,7 +130,7 @@ class DeviceLost extends Error {
 async function begin(connecting: Connecting, account: StoredSession): Promise<Session> {
   const { client, store, login, signal } = connecting;
   const { userId: self, deviceId } = account;
-  client.accessToken = account.accessToken;
+  useStoredTokens(connecting, account);
   using unfinished = new DisposableStack();
   const { allowedUsers } = connecting;
   const machine = unfinished.use(await CryptoMachine.open({ client, store, self, deviceId, allowedUsers }));
@@ -155,6 +157,30 @@ async function begin(connecting: Connecting, account: StoredSession): Promise<Se
   return session;
 }
 
+/** Sends the account's access token from now on, and renews it. */
+function useTokens(
+  client: HomeserverClient,
+  { accessToken, refreshToken, refreshAtMs }: StoredSession,
+  save: (changed: Tokens) => void,
+  now: () => number,
+): void {
+  if (refreshToken === undefined) return client.authenticate(accessToken);
+  const tokens = { accessToken, refreshToken, refreshAtMs };
+  client.authenticate(accessToken, new TokenRefresh({ client, tokens, save, now }));
+}
+
+/** The same; new tokens take the place of the stored ones. */
+function useStoredTokens({ client, store, now }: Connecting, account: StoredSession): void {
+  useTokens(client, account, (changed) => changeAccount(store, changed), now);
+}
+
+/** Changes something of the stored account, and leaves the rest as it is now. */
+function changeAccount(store: Store, changed: Partial<StoredSession>): void {
+  const account = store.account.load();
+  if (account === undefined) throw new TypeError("Cannot change the account: there is none");
+  store.account.save({ ...account, ...changed });
+}
+
 /** Does something by the account's access token; one that has ended softly is replaced by one for the same device. */
 async function useToken(connecting: Connecting, account: StoredSession, work: () => Promise<void>): Promise<void> {
   const { client, login } = connecting;
@@ -168,7 +194,7 @@ async function useToken(connecting: Connecting, account: StoredSession, work: ()
     // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
     log.warning("logging in again as the same device: the homeserver ended the access token");
   }
-  await newLogin(connecting, account);
+  useStoredTokens(connecting, await newLogin(connecting, account));
   try {
     await work();
   } catch (error) {
@@ -220,14 +246,14 @@ async function publishKeys(
     );
   }
   if (account.isListed !== true || isMoved(account, client.baseUrl)) {
-    store.account.save({ ...account, homeserver: client.baseUrl, isListed: true });
+    changeAccount(store, { homeserver: client.baseUrl, isListed: true });
   }
   await retry((signal) => restoreDetection.raise(signal), signal);
 }
 
 /** Goes on as a new device. Nothing is given up before that login has worked. */
 async function beginAnew(connecting: Connecting, account: StoredSession, lost: DeviceLost): Promise<Session> {
-  const { store, login } = connecting;
+  const { client, store, login, retry, signal } = connecting;
   const { deviceId, userId } = account;
   if (login.method === "token") throw tokenUseless(account, lost.message);
   const next = await logInAs(connecting, undefined).catch((error) => {
@@ -238,13 +264,16 @@ async function beginAnew(connecting: Connecting, account: StoredSession, lost: D
       { cause: error },
     );
   });
+  // Of a store that was restored, the tokens are of the past, too: they may be refused before its age is seen.
+  const before = new RestoreDetection(client, store, userId, deviceId);
+  const isRestored = lost.isRestored || await retry((signal) => before.isRestored(signal), signal);
   // A device made anew under its old id would never be sent keys again: the crypto takes them for uploaded.
-  await store.replaceDevice(next, { identity: lost.identity, settleAll: lost.isRestored });
+  await store.replaceDevice(next, { identity: lost.identity, settleAll: isRestored });
   log.warning(
     "replaced device {device} of {user} by a new device, {next}, and set its keys aside: {reason}",
     { device: deviceId, user: userId, reason: lost.message, next: next.deviceId },
   );
-  if (lost.isRestored) log.warning("ignoring commands sent before now: the store was restored from a backup");
+  if (isRestored) log.warning("ignoring commands sent before now: the store was restored from a backup");
   return await begin(connecting, next);
 }
 
@@ -269,12 +298,19 @@ async function newLogin(connecting: Connecting, device: StoredSession | undefine
 }
 
 async function logInAs(
-  { client, login, retry, signal }: Connecting,
+  { client, login, retry, now, signal }: Connecting,
   deviceId: string | undefined,
 ): Promise<StoredSession> {
-  const loggedIn = await retry((signal) => logIn(client, login, deviceId, signal), signal);
+  const [loggedIn, askedAtMs] = await retry(async (signal) => {
+    const askedAtMs = now();
+    return [await logIn(client, login, deviceId, signal), askedAtMs] as const;
+  }, signal);
   log.info("logged in as {user}, device {device}", { user: loggedIn.userId, device: loggedIn.deviceId });
-  return { homeserver: client.baseUrl, ...loggedIn, isListed: false };
+  return storedSession(client.baseUrl, loggedIn, askedAtMs);
+}
+
+function storedSession(homeserver: string, { expiresInMs, ...loggedIn }: LoggedIn, askedAtMs: number): StoredSession {
+  return { homeserver, ...loggedIn, refreshAtMs: refreshAtMs(expiresInMs, askedAtMs), isListed: false };
 }
 
 /**
@@ -282,20 +318,20 @@ async function logInAs(
  * place, and whoever holds them would be cut off.
  */
 async function adopt(
-  { client, store, login, retry, signal }: Connecting,
+  { client, store, login, retry, now, signal }: Connecting,
   stored: StoredSession | undefined,
 ): Promise<StoredSession> {
   const found = await retry((signal) => logIn(client, login, undefined, signal), signal).catch((error) => {
     if (!(error instanceof CredentialError) || stored === undefined || !isMoved(stored, client.baseUrl)) throw error;
     throw refusedElsewhere(stored, client.baseUrl, error.message);
   });
-  const isKnown = stored?.deviceId === found.deviceId;
-  if (isKnown) {
-    const account = { ...stored, ...found };
-    store.account.save(account);
-    return account;
+  const account = storedSession(client.baseUrl, found, now());
+  if (stored?.deviceId === found.deviceId) {
+    // What the store has to renew an earlier token of the device by does not belong to this one.
+    const known = { ...account, homeserver: stored.homeserver, isListed: stored.isListed };
+    store.account.save(known);
+    return known;
   }
-  const account = { homeserver: client.baseUrl, ...found, isListed: false };
   const { userId, deviceId } = account;
   const body = { device_keys: { [userId]: [deviceId] } };
   const { json } = await retry(

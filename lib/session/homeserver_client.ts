@@ -34,6 +34,29 @@ export interface Request {
   readonly body?: Json | string | URLSearchParams;
   /** Deadline over headers and body, milliseconds; {@linkcode REQUEST_DEADLINE_MS} if left out. */
   readonly deadlineMs?: number;
+  /** Needs no access token: none is sent, or renewed before. */
+  readonly isOpen?: boolean;
+}
+
+/** What keeps the access token of a client valid. */
+export interface TokenRenewal extends Disposable {
+  /** Renews the token if it is soon to expire. That this fails is no failure of the request: the token may still do. */
+  renewIfDue(signal: AbortSignal): Promise<void>;
+  /**
+   * Renews a token that was refused, unless that has been done meanwhile.
+   *
+   * @param isSoft the device is still there, says the homeserver (`soft_logout`)
+   * @throws TokenRefused if it cannot be renewed any more; TransientError
+   */
+  renewRefused(accessToken: string | undefined, isSoft: boolean, signal: AbortSignal): Promise<void>;
+}
+
+/** An answer that is a JSON object. */
+export interface JsonAnswer {
+  /** The object. */
+  readonly json: Json;
+  /** The same as text. */
+  readonly body: string;
 }
 
 /** A path with its variable parts encoded: ``path`/rooms/${roomId}/join` ``. */
@@ -55,6 +78,7 @@ export class HomeserverClient implements Disposable {
   readonly baseUrl: string;
   /** Sent with every request once it is set. */
   accessToken: string | undefined;
+  #renewal: TokenRenewal | undefined;
   readonly #onWait: (waitMs: number) => void;
   readonly #clock: Pick<Clock, "sleep">;
   /**
@@ -70,8 +94,16 @@ export class HomeserverClient implements Disposable {
     this.#clock = clock;
   }
 
+  /** From now on sends this access token, and has it renewed, where that can be done. */
+  authenticate(accessToken: string | undefined, renewal?: TokenRenewal): void {
+    this.#renewal?.[Symbol.dispose]();
+    this.#renewal = renewal;
+    this.accessToken = accessToken;
+  }
+
   /**
-   * Sends a request and reads its answer. A rate limit that asks for a short wait is waited for.
+   * Sends a request and reads its answer. A rate limit that asks for a short wait is waited for; an access token is
+   * renewed in time, and when it is refused.
    *
    * @returns the answer's JSON object as text and parsed
    * @throws TransientError if the server could not be reached in time, or asked to come back (429, 5xx), or the account
@@ -79,14 +111,27 @@ export class HomeserverClient implements Disposable {
    * @throws TokenRefused if the access token is refused
    * @throws RejectedError if the request itself is refused
    */
-  async send(request: Request, signal: AbortSignal): Promise<{ readonly json: Json; readonly body: string }> {
+  async send(request: Request, signal: AbortSignal): Promise<JsonAnswer> {
+    if (request.isOpen) return await this.#send(request, undefined, signal);
+    await this.#renewal?.renewIfDue(signal);
+    const { accessToken } = this;
+    try {
+      return await this.#send(request, accessToken, signal);
+    } catch (error) {
+      if (!(error instanceof TokenRefused) || this.#renewal === undefined) throw error;
+      await this.#renewal.renewRefused(accessToken, error.soft, signal);
+      return await this.#send(request, this.accessToken, signal);
+    }
+  }
+
+  async #send(request: Request, accessToken: string | undefined, signal: AbortSignal): Promise<JsonAnswer> {
     const { body, deadlineMs = REQUEST_DEADLINE_MS, method } = request;
     const url = this.#url(request);
     const what = `${method} ${shownUrl(url)}`;
     const sent = {
       method,
       url,
-      headers: this.#headers(request),
+      headers: headersOf(request, accessToken),
       body: body === undefined || typeof body === "string" || body instanceof URLSearchParams
         ? body
         : JSON.stringify(body),
@@ -120,6 +165,7 @@ export class HomeserverClient implements Disposable {
 
   /** Closes the connections. */
   [Symbol.dispose](): void {
+    this.#renewal?.[Symbol.dispose]();
     this.#client.close();
   }
 
@@ -130,15 +176,15 @@ export class HomeserverClient implements Disposable {
     }
     return url;
   }
+}
 
-  #headers(request: Request): Headers {
-    const headers = new Headers();
-    if (request.body !== undefined && !(request.body instanceof URLSearchParams)) {
-      headers.set("content-type", "application/json");
-    }
-    if (this.accessToken !== undefined) headers.set("authorization", `Bearer ${this.accessToken}`);
-    return headers;
+function headersOf(request: Request, accessToken: string | undefined): Headers {
+  const headers = new Headers();
+  if (request.body !== undefined && !(request.body instanceof URLSearchParams)) {
+    headers.set("content-type", "application/json");
   }
+  if (accessToken !== undefined) headers.set("authorization", `Bearer ${accessToken}`);
+  return headers;
 }
 
 /** How long a rate limit asks to wait, milliseconds and within bounds; 0 if the answer is none or asks for nothing. */

@@ -7,7 +7,7 @@
 import { Deadline } from "../async.ts";
 import type { Login } from "../config/mod.ts";
 import { CredentialError, RejectedError, TokenRefused, TransientError } from "../errors.ts";
-import { type Json, list, object, text } from "../json.ts";
+import { count, type Json, list, object, text } from "../json.ts";
 import { passwordGrant } from "./keycloak.ts";
 import type { HomeserverClient } from "./homeserver_client.ts";
 import { singleSignOn } from "./sso.ts";
@@ -20,6 +20,10 @@ export interface LoggedIn {
   readonly deviceId: string;
   /** Access token. */
   readonly accessToken: string;
+  /** What the access token is renewed by; undefined if the homeserver gave none, or the token was given. */
+  readonly refreshToken: string | undefined;
+  /** How long the access token is valid from its issue on, milliseconds; undefined if the homeserver does not say. */
+  readonly expiresInMs: number | undefined;
 }
 
 /**
@@ -37,7 +41,7 @@ export async function logIn(
   const loggedIn = login.method === "token"
     ? await owner(client, login.user, login.accessToken.reveal(), signal)
     : await newDevice(client, login, deviceId, signal);
-  client.accessToken = loggedIn.accessToken;
+  client.authenticate(loggedIn.accessToken);
   const { userId } = loggedIn;
   if (userId === fullUserId(login.user, userId)) return loggedIn;
   if (login.method !== "token") await leave(client);
@@ -95,15 +99,17 @@ async function newDevice(
   deviceId: string | undefined,
   signal: AbortSignal,
 ): Promise<LoggedIn> {
-  client.accessToken = undefined;
+  client.authenticate(undefined);
   const proof = await prove(client, login, signal);
   try {
     const { json } = await client.send({
       method: "POST",
       path: "/_matrix/client/v3/login",
+      isOpen: true,
       body: {
         ...proof,
         initial_device_display_name: "openclaw-toggle",
+        refresh_token: true,
         ...(deviceId === undefined ? {} : { device_id: deviceId }),
       },
     }, signal);
@@ -111,6 +117,8 @@ async function newDevice(
       userId: text(json["user_id"]),
       deviceId: text(json["device_id"]),
       accessToken: text(json["access_token"]),
+      refreshToken: text(json["refresh_token"]),
+      expiresInMs: count(json["expires_in_ms"]),
     };
     if (!loggedIn.userId || !loggedIn.deviceId || !loggedIn.accessToken) {
       throw new CredentialError(`Cannot log in as ${login.user}: the homeserver's answer names no device or token`);
@@ -180,12 +188,12 @@ async function owner(
   signal: AbortSignal,
 ): Promise<LoggedIn> {
   const what = `Cannot log in as ${user} at ${client.baseUrl}`;
-  client.accessToken = accessToken;
+  client.authenticate(accessToken);
   try {
     const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/account/whoami" }, signal);
     const [userId, deviceId] = [text(json["user_id"]), text(json["device_id"])];
     if (!userId) throw new CredentialError(`${what}: no Matrix homeserver answers there; see MATRIX_HOMESERVER`);
-    if (deviceId) return { userId, deviceId, accessToken };
+    if (deviceId) return { userId, deviceId, accessToken, refreshToken: undefined, expiresInMs: undefined };
     throw new CredentialError(
       `${what}: the token of ${userId} belongs to no device, as that of an administrator or of an application service, ` +
         "and encryption needs one; log in for a new token, and give that as MATRIX_ACCESS_TOKEN",

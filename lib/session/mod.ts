@@ -12,7 +12,13 @@ export type { IdentityState } from "./cross_signing.ts";
 export { type LoggedIn, tryLogin, whileLoggedIn } from "./login.ts";
 export { SecretStorage } from "./secret_storage.ts";
 export { openSession, type OpenSessionOptions, replaceStoreKey } from "./connect.ts";
-export { type ClientOptions, HomeserverClient, type Request } from "./homeserver_client.ts";
+export {
+  type ClientOptions,
+  HomeserverClient,
+  type JsonAnswer,
+  type Request,
+  type TokenRenewal,
+} from "./homeserver_client.ts";
 export type { HttpRequest, HttpResponse } from "../http.ts";
 export type { RestoreDetection } from "./restore_detection.ts";
 export { Session } from "./session.ts";

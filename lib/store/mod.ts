@@ -44,6 +44,10 @@ export interface StoredSession {
   readonly deviceId: string;
   /** Access token. */
   readonly accessToken: string;
+  /** What the access token is renewed by; undefined if it cannot be renewed. */
+  readonly refreshToken?: string | undefined;
+  /** When the access token is to be renewed, milliseconds since the epoch; undefined if it isn't known to expire. */
+  readonly refreshAtMs?: number | undefined;
   /** Whether the homeserver has listed the device's keys; undefined in a session stored by an earlier version. */
   readonly isListed?: boolean | undefined;
 }

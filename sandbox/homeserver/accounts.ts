@@ -31,26 +31,60 @@ export interface Session {
   readonly token: string;
 }
 
+/** Whose a token is. */
+interface Owner {
+  readonly userId: string;
+  readonly deviceId: string;
+}
+
+/** An access token, as the homeserver knows it. */
+interface AccessToken extends Owner {
+  /** Milliseconds since the epoch; Infinity if it does not expire. */
+  readonly expiresAtMs: number;
+  /** The refresh token that it came by; its use ends that one. */
+  readonly cameBy: string | undefined;
+}
+
+/** A refresh token, as the homeserver knows it. */
+interface RefreshToken extends Owner {
+  /** The refresh token that it came by; its use ends that one. */
+  readonly cameBy: string | undefined;
+  /** It cannot be used any more. */
+  ended: boolean;
+}
+
+/** How accounts are set up. */
+export interface AccountsOptions {
+  /** The domain of all user ids. */
+  readonly serverName: string;
+  /** Shared HS256 secret of JWT login. */
+  readonly jwtSecret: string;
+  /** How long an access token is valid that came with a refresh token, milliseconds. */
+  readonly refreshableMs: number;
+  /** A refresh token can be used only once, even if nothing that it gave is ever used. */
+  readonly strictRefresh: boolean;
+  /** Where account data takes its places. */
+  readonly stream: Stream;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
 /** The users of a homeserver and their tokens. */
 export class Accounts {
   readonly #serverName: string;
-  readonly #jwtSecret: string;
+  readonly #options: AccountsOptions;
   readonly #stream: Stream;
   readonly #users = new Map<string, User>();
-  readonly #tokens = new Map<string, { userId: string; deviceId: string }>();
+  readonly #tokens = new Map<string, AccessToken>();
+  readonly #refreshTokens = new Map<string, RefreshToken>();
   readonly #softlyRevoked = new Set<string>();
   readonly #loginTokens = new Map<string, string>();
   readonly #authSessions = new Map<string, string>();
 
-  /**
-   * @param serverName the domain of all user ids
-   * @param jwtSecret shared HS256 secret of JWT login
-   * @param stream where account data takes its places
-   */
-  constructor(serverName: string, jwtSecret: string, stream: Stream) {
-    this.#serverName = serverName;
-    this.#jwtSecret = jwtSecret;
-    this.#stream = stream;
+  constructor(options: AccountsOptions) {
+    this.#options = options;
+    this.#serverName = options.serverName;
+    this.#stream = options.stream;
   }
 
   /** Adds a user; the display name is the localpart, as on Synapse. */
@@ -96,9 +130,46 @@ export class Accounts {
     const deviceId = typeof body["device_id"] === "string" ? body["device_id"] : randomId(10).toUpperCase();
     const name = user.devices.get(deviceId) ?? String(body["initial_device_display_name"] ?? "");
     user.devices.set(deviceId, name);
+    const owner = { userId: user.userId, deviceId };
+    const tokens = body["refresh_token"] === true
+      ? this.#issue(owner, undefined)
+      : { access_token: this.#issueAccess(owner, Infinity, undefined) };
+    return { user_id: user.userId, home_server: this.#serverName, device_id: deviceId, ...tokens };
+  }
+
+  /**
+   * POST /refresh (Matrix spec v1.16, client-server API, "Refreshing access tokens").
+   *
+   * @throws MatrixError 401 if there is no such token, 403 if it has been used
+   */
+  refresh(body: JsonObject): JsonObject {
+    const token = textIn(body, "refresh_token");
+    const known = this.#refreshTokens.get(token);
+    if (known === undefined) throw new MatrixError(401, "M_UNKNOWN_TOKEN", "refresh token does not exist");
+    if (known.ended) throw forbidden("refresh token isn't valid anymore");
+    this.#end(known.cameBy);
+    if (this.#options.strictRefresh) known.ended = true;
+    return this.#issue(known, token);
+  }
+
+  /** Tokens that expire, with what renews them. */
+  #issue({ userId, deviceId }: Owner, cameBy: string | undefined): JsonObject {
+    const { refreshableMs, now } = this.#options;
+    const refreshToken = `syr_${randomId(24)}`;
+    this.#refreshTokens.set(refreshToken, { userId, deviceId, cameBy, ended: false });
+    const accessToken = this.#issueAccess({ userId, deviceId }, now() + refreshableMs, cameBy);
+    return { access_token: accessToken, refresh_token: refreshToken, expires_in_ms: refreshableMs };
+  }
+
+  #issueAccess({ userId, deviceId }: Owner, expiresAtMs: number, cameBy: string | undefined): string {
     const token = `syt_${randomId(24)}`;
-    this.#tokens.set(token, { userId: user.userId, deviceId });
-    return { user_id: user.userId, access_token: token, home_server: this.#serverName, device_id: deviceId };
+    this.#tokens.set(token, { userId, deviceId, expiresAtMs, cameBy });
+    return token;
+  }
+
+  #end(refreshToken: string | undefined): void {
+    const known = this.#refreshTokens.get(refreshToken ?? "");
+    if (known !== undefined) known.ended = true;
   }
 
   async #identify(body: JsonObject): Promise<User> {
@@ -113,13 +184,13 @@ export class Accounts {
         return this.get(userId);
       }
       case "org.matrix.login.jwt": {
-        const subject = await jwtSubject(textIn(body, "token"), this.#jwtSecret);
+        const subject = await jwtSubject(textIn(body, "token"), this.#options.jwtSecret);
         return this.named(subject);
       }
       // What the module synapse-token-authenticator adds to Synapse.
       case "com.famedly.login.token.oauth":
       case "com.famedly.login.token": {
-        const subject = await jwtSubject(textIn(body, "token"), this.#jwtSecret);
+        const subject = await jwtSubject(textIn(body, "token"), this.#options.jwtSecret);
         if (objectOf(body["identifier"])["user"] !== subject) throw forbidden("Invalid token");
         return this.named(subject);
       }
@@ -149,6 +220,10 @@ export class Accounts {
         soft_logout: this.#softlyRevoked.has(token),
       });
     }
+    if (owner.expiresAtMs <= this.#options.now()) {
+      throw new MatrixError(401, "M_UNKNOWN_TOKEN", "Access token has expired", { soft_logout: true });
+    }
+    this.#end(owner.cameBy);
     return { user: this.get(owner.userId), deviceId: owner.deviceId, token };
   }
 
@@ -162,6 +237,9 @@ export class Accounts {
       if (owner.userId !== userId || owner.deviceId !== deviceId) continue;
       this.#tokens.delete(token);
       if (soft) this.#softlyRevoked.add(token);
+    }
+    for (const [token, owner] of [...this.#refreshTokens]) {
+      if (owner.userId === userId && owner.deviceId === deviceId) this.#refreshTokens.delete(token);
     }
   }
 

@@ -31,6 +31,13 @@ export interface HomeserverOptions {
   readonly jwtSecret?: string;
   /** An identity provider through which people may sign on. */
   readonly provider?: Provider;
+  /** How long an access token is valid that came with a refresh token, milliseconds; five minutes if not given. */
+  readonly refreshableMs?: number;
+  /**
+   * A refresh token can be used only once, even if its answer was lost; the specification has it stay valid until what it
+   * gave is used.
+   */
+  readonly strictRefresh?: boolean;
   /** Milliseconds since the epoch; Date.now if not given. */
   readonly now?: () => number;
 }
@@ -57,8 +64,9 @@ export class Homeserver implements AsyncDisposable {
    */
   constructor(options: HomeserverOptions = {}) {
     const { port = 0, serverName = "localhost", jwtSecret = "for-tests", provider, now = Date.now } = options;
+    const { refreshableMs = 300_000, strictRefresh = false } = options;
     const stream = new Stream();
-    const accounts = new Accounts(serverName, jwtSecret, stream);
+    const accounts = new Accounts({ serverName, jwtSecret, refreshableMs, strictRefresh, stream, now });
     const rooms = new Rooms(serverName, stream, now);
     this.#sources = { accounts, rooms, keys: new Keys(stream), inbox: new Inbox(stream), stream, now };
     this.#router = makeRouter(this.#sources, () => this.url, provider);

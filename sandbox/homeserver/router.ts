@@ -101,6 +101,7 @@ export function makeRouter(sources: Sources, baseUrl: () => string, provider?: P
     on("GET /_synapse/client/oidc/callback", ({ query, cookies }) => signOn.callback(query, cookies), true);
   }
   on("POST /login", ({ body }) => accounts.login(body), true);
+  on("POST /refresh", ({ body }) => accounts.refresh(body), true);
   on("GET /account/whoami", ({ session }) => {
     return { user_id: session.user.userId, device_id: session.deviceId, is_guest: false };
   });

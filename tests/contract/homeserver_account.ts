@@ -4,10 +4,21 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type Body, Client, type ContractCase, withPassword } from "./homeserver_client.ts";
+import { type Body, Client, type ContractCase, password, withPassword, type World } from "./homeserver_client.ts";
 
 function passwordLogin(user: string, secret: string) {
   return { type: "m.login.password", identifier: { type: "m.id.user", user }, password: secret };
+}
+
+/** A login of a new user whose access token expires, and can be refreshed. */
+async function loginToRefresh(world: World): Promise<Body> {
+  const { userId } = await world.user();
+  return await world.nobody().get("POST", "/login", { ...passwordLogin(userId, password), refresh_token: true });
+}
+
+/** What a login's refresh token gives. */
+function refreshed(world: World, { refresh_token }: Body): Promise<Body> {
+  return world.nobody().get("POST", "/refresh", { refresh_token });
 }
 
 /** A JWT for a localpart, as an identity provider would sign it. */
@@ -89,6 +100,63 @@ export const accountCases: readonly ContractCase[] = [
       assert.notEqual(second.token, first.token);
       const ids = (await second.get("GET", "/devices")).devices.map(({ device_id }: Body) => device_id);
       assert.equal(ids.filter((id: string) => id === first.deviceId).length, 1);
+    },
+  },
+  {
+    name: "a login that asks for no refresh token is given none, and a token that doesn't expire",
+    run: async (world) => {
+      const user = await world.user();
+      const login = { ...passwordLogin(user.userId, password), device_id: user.deviceId };
+      const { refresh_token, expires_in_ms } = await world.nobody().get("POST", "/login", login);
+      assert.deepEqual([refresh_token, expires_in_ms], [undefined, undefined]);
+    },
+  },
+  {
+    name: "a refresh token gives another pair for the same device, until what it gave is used",
+    synapseOnly: "where no refresh token is given, the access token doesn't expire",
+    run: async (world) => {
+      const first = await loginToRefresh(world);
+      const isLife = (ms: unknown) => Number(ms) > 0 && Number(ms) <= world.server.refreshableMs;
+      assert.ok(isLife(first.expires_in_ms), `${first.expires_in_ms}`);
+      // Its answer may have been lost.
+      await refreshed(world, first);
+      const second = await refreshed(world, first);
+      assert.notEqual(second.access_token, first.access_token);
+      assert.notEqual(second.refresh_token, first.refresh_token);
+      assert.ok(isLife(second.expires_in_ms), `${second.expires_in_ms}`);
+      const client = new Client(world.server, { ...first, ...second });
+      const { device_id } = await client.get("GET", "/account/whoami");
+      assert.equal(device_id, first.device_id);
+      const used = { refresh_token: first.refresh_token };
+      await world.nobody().refused(403, "M_FORBIDDEN", "POST", "/refresh", used);
+      const third = await refreshed(world, second);
+      await refreshed(world, third);
+      await world.nobody().refused(403, "M_FORBIDDEN", "POST", "/refresh", { refresh_token: second.refresh_token });
+    },
+  },
+  {
+    name: "an unknown refresh token is 401 M_UNKNOWN_TOKEN, as is one whose login has ended",
+    synapseOnly: "where no refresh token is given, none is used",
+    run: async (world) => {
+      const unknown = { refresh_token: "syr_made_up" };
+      await world.nobody().refused(401, "M_UNKNOWN_TOKEN", "POST", "/refresh", unknown);
+      const first = await loginToRefresh(world);
+      await new Client(world.server, first).get("POST", "/logout", {});
+      const ended = { refresh_token: first.refresh_token };
+      await world.nobody().refused(401, "M_UNKNOWN_TOKEN", "POST", "/refresh", ended);
+    },
+  },
+  {
+    name: "an access token that has expired is 401 M_UNKNOWN_TOKEN with soft_logout, and can be refreshed",
+    synapseOnly: "where no refresh token is given, the access token doesn't expire",
+    run: async (world) => {
+      const first = await loginToRefresh(world);
+      const client = new Client(world.server, first);
+      await client.get("GET", "/account/whoami");
+      await new Promise((resolve) => setTimeout(resolve, world.server.refreshableMs + 100));
+      const { soft_logout } = await client.refused(401, "M_UNKNOWN_TOKEN", "GET", "/account/whoami");
+      assert.equal(soft_logout, true);
+      await new Client(world.server, { ...first, ...await refreshed(world, first) }).get("GET", "/account/whoami");
     },
   },
   {

@@ -11,6 +11,8 @@ export interface HomeserverUnderTest {
   readonly url: string;
   /** Domain of user ids. */
   readonly serverName: string;
+  /** How long access tokens are valid that come with a refresh token, milliseconds: short, as that is waited for. */
+  readonly refreshableMs: number;
   /** Adds a user. */
   register(localpart: string, password: string): Promise<void>;
 }

@@ -3,25 +3,26 @@ import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { KubernetesSandbox } from "../../sandbox/kubernetes/mod.ts";
 import { startTestbed } from "../../testbed/mod.ts";
 import { runHomeserverContract } from "../contract/homeserver.ts";
-import { sandboxHomeserver } from "../contract/homeserver_sandbox.ts";
+import { refreshableMs, sandboxHomeserver } from "../contract/homeserver_sandbox.ts";
 import { runKubernetesContract } from "../contract/kubernetes.ts";
 import { realUnderTest } from "../contract/kubernetes_real.ts";
 import { sandboxUnderTest } from "../contract/kubernetes_sandbox.ts";
 import { type ContractRow, sideBySide } from "../contract/results.ts";
 
 Deno.test("the sandbox and the real servers keep the same contract", async (t) => {
-  await using testbed = await startTestbed();
+  await using testbed = await startTestbed(undefined, { refreshableMs });
 
   await t.step("homeserver", async () => {
     const { url, serverName, register } = testbed.homeserver;
     const real = {
       url,
       serverName,
+      refreshableMs,
       register: async (localpart: string, password: string) => {
         await register.call(testbed.homeserver, localpart, password);
       },
     };
-    await using homeserver = new Homeserver();
+    await using homeserver = new Homeserver({ refreshableMs });
     judge([
       ...await runHomeserverContract("sandbox", sandboxHomeserver(homeserver)),
       ...await runHomeserverContract(testbed.homeserver.kind, real),

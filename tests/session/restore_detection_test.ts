@@ -75,6 +75,16 @@ Deno.test("openSession() notices a restored backup: a new device, signed, and no
   await listensOnlyToWhatComesNow(running, alice, roomId);
 });
 
+Deno.test("openSession() notices a restored backup also where its tokens are refused", async () => {
+  await using world = new World();
+  const alice = await world.person("alice");
+  const { device = "", roomId } = await restored(world, alice);
+  world.homeserver.attacks.revokeTokens(self, device, false);
+  await using running = (await world.open()).sync();
+  assert.notEqual(deviceOf(running), device);
+  await listensOnlyToWhatComesNow(running, alice, roomId);
+});
+
 Deno.test("openSession() takes no later state of the same store for a restored one", async () => {
   await using world = new World();
   const devices = new Set<string | undefined>();

@@ -36,6 +36,8 @@ export class World implements AsyncDisposable {
   maxFailures = Infinity;
   /** Keys go only to devices that their owners have signed. */
   onlySignedDevices = false;
+  /** The operator's clock, milliseconds since the epoch. */
+  now: () => number = () => Date.now();
   /** How the operator logs in. */
   login: Login = { method: "password", user: "toggle", password: new Secret("secret") };
   readonly #people: Person[] = [];
@@ -76,7 +78,7 @@ export class World implements AsyncDisposable {
       allowedUsers: new Set(["@alice:localhost"]),
       agents: new Set(["@clawd:localhost"]),
       onlySignedDevices: this.onlySignedDevices,
-      now: () => Date.now(),
+      now: () => this.now(),
       retry: this.retry,
       onWait: () => {},
     }, never);

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { httpJson } from "../../../testbed/mod.ts";
+import { deleteOwnDevice } from "../trust/administrator.ts";
 import { eventually, type Ground, patienceMs, Subject } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
@@ -48,20 +49,14 @@ async function logOutEverywhere(ground: Ground, { operatorId, password }: Subjec
   await httpJson("POST", `${api}/logout/all`, { authorization: `Bearer ${access_token}`, body: {} });
 }
 
-async function deleteDevice(ground: Ground, { operatorId }: Subject, deviceId: string): Promise<void> {
-  const { url, register } = ground.testbed.homeserver;
-  const password = crypto.randomUUID();
-  const { userId } = await register(`admin-${crypto.randomUUID()}`, password, { admin: true });
-  const identifier = { type: "m.id.user", user: userId };
-  const body = { type: "m.login.password", identifier, password };
-  const { access_token } = await httpJson("POST", `${url}/_matrix/client/v3/login`, { body });
-  const path = `/_synapse/admin/v2/users/${encodeURIComponent(operatorId)}/devices/${deviceId}`;
-  await httpJson("DELETE", url + path, { authorization: `Bearer ${access_token}` });
+async function deleteDevice(ground: Ground, { operatorId, password }: Subject, deviceId: string): Promise<void> {
+  await deleteOwnDevice(ground.testbed.homeserver, operatorId, password, deviceId);
 }
 
-/** Each token is refused that was there before: the operator logs in again as the same device. */
+/** Each token is refused that was there before, and can't be refreshed: the operator logs in again as the same device. */
 async function softLogout(ground: Ground): Promise<Measured> {
   await using subject = await Subject.ready(ground);
+  using _refresh = refuseRefresh(subject);
   const before = await devices(ground, subject);
   let old: string | undefined;
   const begin = performance.now();
@@ -82,6 +77,16 @@ async function softLogout(ground: Ground): Promise<Measured> {
   return { lastedMs: ms, recoveredMs: ms, requests, ...await subject.finish() };
 }
 
+/** No refresh token is taken from now on. */
+export function refuseRefresh({ homeserver }: Subject): Disposable {
+  return homeserver.also({
+    kind: "answer",
+    status: 403,
+    body: { errcode: "M_FORBIDDEN", error: "The supplied refresh token has expired" },
+    when: ({ path }) => path.endsWith("/refresh"),
+  });
+}
+
 /** All of them. */
 export const loginRows: readonly Row<Ground>[] = [
   {
@@ -89,7 +94,7 @@ export const loginRows: readonly Row<Ground>[] = [
     run: (ground) => loseDevice(ground, (subject) => logOutEverywhere(ground, subject)),
   },
   {
-    fault: "login: device deleted by an administrator",
+    fault: "login: device deleted",
     run: (ground) => loseDevice(ground, (subject, deviceId) => deleteDevice(ground, subject, deviceId)),
   },
   { fault: "login: soft logout", run: softLogout },

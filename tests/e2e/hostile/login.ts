@@ -7,6 +7,7 @@ import { encodeRecoveryKey } from "../../../lib/config/mod.ts";
 import { httpJson } from "../../../testbed/mod.ts";
 import { FaultProxy } from "../../../testbed/proxy.ts";
 import { OperatorProcess } from "../../operator_process.ts";
+import { refuseRefresh } from "../faults/login.ts";
 import { eventually, type Ground, patienceMs, Subject } from "../faults/subject.ts";
 import type { HostileRow } from "./row.ts";
 
@@ -358,6 +359,7 @@ async function movedWrongly(ground: Ground): Promise<string> {
 /** Each of several logins has met a Kubernetes API that doesn't answer; one probes it, not all. */
 async function earlierLogins(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
+  using _refresh = refuseRefresh(subject);
   await subject.kubernetes.begin({ kind: "answer", status: 503, body: "down" });
   const logins = 4;
   for (let login = 1; login <= logins; login += 1) {

@@ -221,6 +221,14 @@ export const processEnds: readonly ProcessEnd[] = [
     test: ["tests/session/connect_test.ts", "openSession() by a token ends with the token"],
   },
   {
+    place: "lib/session/token_refresh.ts:renewRefused",
+    cause: "access token and refresh token are refused: the login has ended (TokenRefused)",
+    code: 1,
+    why: "as for a login that ends while it runs",
+    next: "logs in: as the same device after a soft logout, else as a new one",
+    test: ["tests/session/token_refresh_test.ts", "TokenRefresh tells a login that has ended from one that has ended"],
+  },
+  {
     place: "lib/session/login.ts:newDevice",
     cause: "a first login is refused",
     code: 1,

@@ -1,32 +1,37 @@
-/** What whoever runs the homeserver can do to the accounts on it: Synapse's admin API. */
+/** What whoever runs the homeserver can do to the accounts on it, by its admin API, or by the accounts' passwords. */
 
-import { httpJson, type Testbed } from "../../../testbed/mod.ts";
+import { type Homeserver, HttpError, httpJson, type Testbed } from "../../../testbed/mod.ts";
 import { type Outgoing, put } from "./people.ts";
 
 /** A dishonest administrator. */
 export class Administrator {
-  readonly #url: string;
+  readonly #homeserver: Homeserver;
   readonly #authorization: string;
+  /** Passwords that were reset, by user id. */
+  readonly #passwords = new Map<string, string>();
+  readonly #tokens = new Map<string, string>();
 
-  private constructor(url: string, token: string) {
-    this.#url = url;
+  private constructor(homeserver: Homeserver, token: string) {
+    this.#homeserver = homeserver;
     this.#authorization = `Bearer ${token}`;
   }
 
   /** Makes the account. */
   static async appear({ homeserver }: Testbed): Promise<Administrator> {
     const password = crypto.randomUUID();
-    const { localpart } = await homeserver.register("administrator", password, { admin: true });
-    const { access_token } = await httpJson("POST", `${homeserver.url}/_matrix/client/v3/login`, {
-      body: { type: "m.login.password", identifier: { type: "m.id.user", user: localpart }, password },
-    });
-    return new Administrator(homeserver.url, access_token);
+    const { userId } = await homeserver.register("administrator", password, { admin: true });
+    return new Administrator(homeserver, await logIn(homeserver, userId, password));
   }
 
-  /** An access token of anybody's account; no device comes with it. */
+  /** An access token of anybody's account; no device with keys comes with it. */
   async tokenOf(userId: string): Promise<string> {
-    const path = `/_synapse/admin/v1/users/${encodeURIComponent(userId)}/login`;
-    return (await this.#request("POST", path, {})).access_token;
+    if (this.#homeserver.kind === "synapse") {
+      const path = `/_synapse/admin/v1/users/${encodeURIComponent(userId)}/login`;
+      return (await this.#request("POST", path, {})).access_token;
+    }
+    const token = this.#tokens.get(userId) ?? await logIn(this.#homeserver, userId, this.#passwordOf(userId));
+    this.#tokens.set(userId, token);
+    return token;
   }
 
   /** Sends an event in anybody's name. Returns its event id. */
@@ -38,23 +43,64 @@ export class Administrator {
   // deno-lint-ignore no-explicit-any
   async as(userId: string): Promise<(method: string, path: string, body?: unknown) => Promise<any>> {
     const authorization = `Bearer ${await this.tokenOf(userId)}`;
-    return (method, path, body) => httpJson(method, `${this.#url}/_matrix/client/v3${path}`, { authorization, body });
+    const { url } = this.#homeserver;
+    return (method, path, body) => httpJson(method, `${url}/_matrix/client/v3${path}`, { authorization, body });
   }
 
   /** Gives an account another password; its devices stay logged in. */
   async resetPassword(userId: string, password: string): Promise<void> {
-    const path = `/_synapse/admin/v1/reset_password/${encodeURIComponent(userId)}`;
-    await this.#request("POST", path, { new_password: password, logout_devices: false });
+    const user = encodeURIComponent(userId);
+    await (this.#homeserver.kind === "synapse"
+      ? this.#request("POST", `/_synapse/admin/v1/reset_password/${user}`, {
+        new_password: password,
+        logout_devices: false,
+      })
+      : this.#request("POST", `/_dendrite/admin/resetPassword/${user}`, { password, logout_devices: false }));
+    this.#passwords.set(userId, password);
   }
 
   /** Takes a device off an account. */
   async deleteDevice(userId: string, deviceId: string): Promise<void> {
-    const path = `/_synapse/admin/v2/users/${encodeURIComponent(userId)}/devices/${encodeURIComponent(deviceId)}`;
-    await this.#request("DELETE", path);
+    const device = `devices/${encodeURIComponent(deviceId)}`;
+    if (this.#homeserver.kind === "synapse") {
+      await this.#request("DELETE", `/_synapse/admin/v2/users/${encodeURIComponent(userId)}/${device}`);
+      return;
+    }
+    await deleteOwnDevice(this.#homeserver, userId, this.#passwordOf(userId), deviceId);
+  }
+
+  #passwordOf(userId: string): string {
+    return this.#passwords.get(userId) ?? this.#homeserver.passwords.get(userId) ?? "";
   }
 
   // deno-lint-ignore no-explicit-any
   #request(method: string, path: string, body?: unknown): Promise<any> {
-    return httpJson(method, `${this.#url}${path}`, { authorization: this.#authorization, body });
+    return httpJson(method, `${this.#homeserver.url}${path}`, { authorization: this.#authorization, body });
   }
+}
+
+/** Deletes a device as its owner does it on another one: with the password (user-interactive authentication). */
+export async function deleteOwnDevice(
+  homeserver: Homeserver,
+  userId: string,
+  password: string,
+  deviceId: string,
+): Promise<void> {
+  const url = `${homeserver.url}/_matrix/client/v3/devices/${encodeURIComponent(deviceId)}`;
+  const authorization = `Bearer ${await logIn(homeserver, userId, password)}`;
+  try {
+    await httpJson("DELETE", url, { authorization, body: {} });
+  } catch (error) {
+    if (!(error instanceof HttpError) || error.status !== 401) throw error;
+    const { session } = JSON.parse(error.body);
+    const auth = { type: "m.login.password", session, identifier: { type: "m.id.user", user: userId }, password };
+    await httpJson("DELETE", url, { authorization, body: { auth } });
+  }
+}
+
+async function logIn({ url }: Homeserver, user: string, password: string): Promise<string> {
+  const { access_token } = await httpJson("POST", `${url}/_matrix/client/v3/login`, {
+    body: { type: "m.login.password", identifier: { type: "m.id.user", user }, password },
+  });
+  return access_token;
 }
