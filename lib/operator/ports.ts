@@ -81,8 +81,16 @@ export interface Chat {
   leave(roomId: string, signal: AbortSignal): Promise<void>;
 
   /**
-   * Says something: encrypted wherever the room has once been seen encrypted. The same transaction id never says it
-   * twice. `replacesEventId` is the event id of the message that an edit replaces.
+   * Looks in the room for something that may have been said before under this transaction id.
+   *
+   * @returns event id; undefined if it isn't there
+   * @throws TransientError
+   */
+  findSent(transactionId: string, roomId: string, signal: AbortSignal): Promise<string | undefined>;
+
+  /**
+   * Says something: encrypted wherever the room has once been seen encrypted. The homeserver may forget a transaction id:
+   * see {@linkcode Chat.findSent}. `replacesEventId` is the event id of the message that an edit replaces.
    *
    * @returns event id
    */

@@ -30,7 +30,7 @@ export function replyTo(inbox: InboxEvent, kind: Answer["kind"], text: Text): An
 /** What a send queue uses. */
 export interface SendQueueOptions {
   /** Sends. */
-  readonly chat: Pick<Chat, "send">;
+  readonly chat: Pick<Chat, "findSent" | "send">;
   /** Holds what is unsent. */
   readonly journal: Pick<Journal, "drop" | "roomsToAnswer" | "say" | "sent" | "sentAs" | "settle" | "unsent">;
   /** Tells when an answer is too old. */
@@ -49,9 +49,15 @@ export interface SendQueueOptions {
 export class SendQueue {
   readonly #options: SendQueueOptions;
   readonly #sending = new Set<string>();
+  /**
+   * Rooms whose next answer may have been sent already, so that it is looked for before it is sent: by an earlier run, or
+   * in a try whose answer was lost. In each room, one is sent after the other.
+   */
+  readonly #unsure: Set<string>;
 
   constructor(options: SendQueueOptions) {
     this.#options = options;
+    this.#unsure = new Set(options.journal.roomsToAnswer());
   }
 
   /** Settles an event and sends what is to be said of it. */
@@ -120,11 +126,16 @@ export class SendQueue {
       return this.#drop(unsent, new Error("it could not be sent for a day"));
     }
     const replaced = answer.kind === "edit" ? journal.sentAs({ ...answer, kind: "answer", sequence: 0 }) : undefined;
-    journal.sent(transactionId, await chat.send(transactionId, answer, replaced, abandon));
+    const { roomId } = answer;
+    const before = this.#unsure.has(roomId) ? await chat.findSent(transactionId, roomId, abandon) : undefined;
+    this.#unsure.add(roomId);
+    journal.sent(transactionId, before ?? await chat.send(transactionId, answer, replaced, abandon));
+    this.#unsure.delete(roomId);
   }
 
   #drop({ transactionId, answer }: Unsent, error: unknown): void {
     this.#options.journal.drop(transactionId);
+    this.#unsure.delete(answer.roomId);
     const { roomId: room, eventId: event, kind } = answer;
     const reason = errorMessage(error);
     logger.warn("dropped the answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });

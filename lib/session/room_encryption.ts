@@ -22,6 +22,7 @@ import { MEGOLM } from "./sync_response.ts";
 import type { SendProblem } from "./facts.ts";
 import type { CryptoMachine } from "./crypto_machine.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
+import { withTransactionId } from "./sent_messages.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -87,14 +88,16 @@ export class RoomEncryption {
     return this.#rooms.run(roomId, async () => {
       const room = this.#store.rooms.get(roomId);
       if (room?.membership !== "join") throw new RejectedError(`Cannot send into ${roomId}: not joined`, 0, "");
-      const sent = !room.encrypted ? { type, body: content } : {
+      const sent = !room.encrypted ? { type, content } : {
         type: "m.room.encrypted",
-        body: await this.#encrypt(room, room.encryption, transactionId, { type, content }, signal),
+        content: object(
+          JSON.parse(await this.#encrypt(room, room.encryption, transactionId, { type, content }, signal)),
+        ),
       };
       const { body } = await this.#client.send({
         method: "PUT",
         path: path`/_matrix/client/v3/rooms/${roomId}/send/${sent.type}/${transactionId}`,
-        body: sent.body,
+        body: withTransactionId(sent.content, transactionId),
       }, signal);
       return body;
     }, signal);

@@ -22,6 +22,7 @@ import { HomeserverRetry, type HomeserverRetryOptions, syncLoop } from "./sync_l
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 import type { RestoreDetection } from "./restore_detection.ts";
 import { RoomEncryption } from "./room_encryption.ts";
+import { findSent } from "./sent_messages.ts";
 import { SyncApplier } from "./sync_response.ts";
 import { Decryption } from "./decryption.ts";
 import { Verifier } from "./verification.ts";
@@ -414,6 +415,17 @@ export class Session implements Disposable {
       if (!(error instanceof RejectedError)) throw error;
       return undefined;
     }
+  }
+
+  /**
+   * Looks for an answer that may have been sent before, among the latest messages of its room: the homeserver may have
+   * forgotten the transaction id.
+   *
+   * @returns event id; undefined if it isn't there
+   * @throws TransientError
+   */
+  findSent(transactionId: string, roomId: string, signal: AbortSignal): Promise<string | undefined> {
+    return findSent(this.#client, this.self, { roomId, transactionId }, signal);
   }
 
   /** The ids of rooms, of which some may be given by an alias, which counts as what it points to now; none for `any`. */

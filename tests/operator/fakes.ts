@@ -5,6 +5,7 @@
  * @module
  */
 
+import assert from "node:assert/strict";
 import { setImmediate } from "node:timers";
 import { Backoff, type Clock } from "../../lib/async.ts";
 import { ConflictError, NotFoundError, PermissionError, StoreError } from "../../lib/errors.ts";
@@ -230,8 +231,10 @@ export class World {
   invitations: Invitation[] = [];
   /** How we are called. */
   names: readonly string[] = [self, "Claw"];
-  /** What was said, each transaction once. */
+  /** What was said, by transaction id. */
   readonly said = new Map<string, Saying>();
+  /** Transaction ids under which something was said again, as a homeserver takes it that has forgotten them. */
+  readonly saidAgain: string[] = [];
   readonly membershipCalls: string[] = [];
 
   /** Counts by alias. */
@@ -478,10 +481,15 @@ export class World {
         life.async("send", async () => {
           await this.before("send", answer.roomId, signal);
           const { roomId, kind, eventId: about, text: { plain } } = answer;
-          if (!this.said.has(transactionId)) {
-            this.said.set(transactionId, { roomId, kind, about, plain, answer, replaces });
-          }
+          if (this.said.has(transactionId)) this.saidAgain.push(transactionId);
+          else this.said.set(transactionId, { roomId, kind, about, plain, answer, replaces });
+          await this.before("said", roomId, signal);
           return `$${transactionId}`;
+        }),
+      findSent: (transactionId, roomId, signal) =>
+        life.async("findSent", async () => {
+          await this.before("findSent", roomId, signal);
+          return this.said.has(transactionId) ? `$${transactionId}` : undefined;
         }),
     };
   }
@@ -630,6 +638,7 @@ export class Running implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.operator[Symbol.asyncDispose]();
     await this.#ended;
+    assert.deepEqual(this.#world.saidAgain, [], "said twice");
   }
 }
 

@@ -150,3 +150,60 @@ Deno.test("Operator ends at once, without dropping the answer, when the login ha
   assert.equal(await running.ended, ended);
   assert.equal(world.stateOf(kept), "unsent");
 });
+
+/** How often it was looked for something in a room. */
+function looks(world: World): () => number {
+  let count = 0;
+  const { before } = world;
+  world.before = (call, detail, signal) => {
+    if (call === "findSent") count += 1;
+    return before(call, detail, signal);
+  };
+  return () => count;
+}
+
+Deno.test("Operator looks for an answer before it sends it again, and never in the ordinary case", async (t) => {
+  await t.step("what an earlier run has left: the first one of each room", async () => {
+    const world = new World();
+    const count = looks(world);
+    const [sent, next] = [leave(world, { eventId: "$1" }), leave(world, { eventId: "$2" })];
+    world.said.set(transactionIdOf(sent), {
+      ...{ roomId: room, kind: "answer", about: "$1", plain: "sent before", answer: sent, replaces: undefined },
+    });
+    await using running = world.start();
+    await rest();
+    assert.deepEqual([world.stateOf(sent), world.stateOf(next), count()], ["sent", "sent", 1]);
+    await running.receive("status");
+    assert.deepEqual([world.said.size, count()], [3, 1]);
+  });
+  await t.step("one whose answer was lost", async () => {
+    const world = new World();
+    let lost = 0;
+    world.before = (call) => {
+      if (call === "said" && ++lost === 1) throw new TransientError("no answer within 30 s");
+    };
+    const count = looks(world);
+    const left = leave(world, {});
+    await using running = world.start();
+    await rest();
+    assert.equal(world.stateOf(left), "unsent");
+    await world.clock.advance(1_000);
+    assert.deepEqual([world.stateOf(left), lost, count()], ["sent", 1, 2]);
+    await running.receive("status");
+    assert.equal(count(), 2);
+  });
+  await t.step("while the room cannot be looked into, it is not sent", async () => {
+    const world = new World();
+    let down = true;
+    world.before = (call) => {
+      if (call === "findSent" && down) throw new TransientError("502");
+    };
+    const left = leave(world, {});
+    await using _running = world.start();
+    await rest();
+    assert.deepEqual([world.stateOf(left), world.said.size], ["unsent", 0]);
+    down = false;
+    await world.clock.advance(1_000);
+    assert.equal(world.stateOf(left), "sent");
+  });
+});

@@ -120,10 +120,40 @@ async function killed(ground: Ground): Promise<Measured> {
   return { lastedMs, recoveredMs: longest, requests: 0, ...await subject.finish() };
 }
 
+/** Killed when its answer is sent and it doesn't know yet; meanwhile the homeserver restarts, and may forget. */
+async function killedInMidSend(ground: Ground): Promise<Measured> {
+  const { homeserver } = ground.testbed;
+  await using subject = await Subject.ready(ground);
+  const begin = performance.now();
+  const killed = Promise.withResolvers<void>();
+  const killing = subject.homeserver.also({
+    kind: "forge",
+    when: ({ method, path }) => method === "PUT" && path.includes("/send/"),
+    forge: async (_, ask) => {
+      const answer = await ask();
+      await subject.running.kill();
+      killed.resolve();
+      return { ...answer, then: "drop" };
+    },
+  });
+  const command = await subject.send("start", 1);
+  await killed.promise;
+  killing[Symbol.dispose]();
+  const requests = subject.homeserver.arrivedSince(begin);
+  await homeserver.stop();
+  await homeserver.start();
+  const over = performance.now();
+  await subject.start();
+  assert.match(await subject.answerTo(command), /is on|is ready/);
+  const recoveredMs = performance.now() - over;
+  return { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() };
+}
+
 /** All of them. */
 export const machineRows: readonly Row<Ground>[] = [
   { fault: "machine: the homeserver's name does not resolve at the start", run: unknownName },
   { fault: "machine: clock 2 h ahead, 2 h behind, right again", run: clockJumps },
   { fault: "machine: disk full", run: diskFull },
   { fault: `machine: kill -9, ${kills} times around commands`, run: killed },
+  { fault: "machine: kill -9 when an answer is sent, and the homeserver restarts", alone: true, run: killedInMidSend },
 ];
