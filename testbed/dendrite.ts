@@ -12,6 +12,9 @@ import { answers, type Homeserver, register, registrationSecret } from "./homese
 import { freePort } from "./network.ts";
 import { Child } from "./process.ts";
 
+/** Localpart of the user exempt from its rate limits. */
+const exempt = "alice";
+
 /** Paths of Dendrite's programs. */
 export interface DendriteTools {
   /** The homeserver. */
@@ -24,7 +27,7 @@ export interface DendriteTools {
  * Starts our own Dendrite.
  *
  * @param folder empty folder for its data
- * @param rateLimits whether to enable its rate limits
+ * @param rateLimits whether to enable its rate limits, except for a user `alice`
  */
 export async function startDendrite(tools: DendriteTools, folder: string, rateLimits = false): Promise<Homeserver> {
   const port = freePort();
@@ -88,7 +91,7 @@ function configurationOf(url: string, folder: string, key: string, rateLimits: b
       registration_disabled: true,
       guests_disabled: true,
       registration_shared_secret: registrationSecret,
-      rate_limiting: { enabled: rateLimits, threshold: 20, cooloff_ms: 500 },
+      rate_limiting: { enabled: rateLimits, threshold: 20, cooloff_ms: 500, exempt_user_ids: [`@${exempt}:localhost`] },
     },
     federation_api: { send_max_retries: 1, key_perspectives: [], database: database("federation") },
     media_api: { base_path: join(folder, "media"), thumbnail_sizes: [], database: database("media") },

@@ -70,8 +70,9 @@ export interface Testbed extends AsyncDisposable {
  * Sets up what is missing on this machine and starts the servers.
  *
  * @param delays durations in the life of pods on our own control plane
- * @param options `keycloak`: enable login through Keycloak; `rateLimits`: enable Dendrite's own rate limits;
- * `roomVersion`: Synapse's default version of new rooms; `refreshableMs`: lifetime of its refreshable access tokens
+ * @param options `keycloak`: enable login through Keycloak; `rateLimits`: enable Dendrite's own rate limits, except for a
+ * user `alice`; `roomVersion`: Synapse's default version of new rooms; `refreshableMs`: lifetime of its refreshable access
+ * tokens
  * @throws Error naming what is missing on this machine
  */
 export async function startTestbed(

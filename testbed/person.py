@@ -9,7 +9,9 @@ of its standard input.
 import asyncio
 import json
 import sys
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,11 +22,22 @@ from nio.store import SqliteMemoryStore
 
 LONG_POLL_MS = 30_000
 EVENTS_PER_SYNC = 500
+LATE_KEY_S = 2  # some homeservers hand a room key over a moment after what it encrypts
 
 
 def tell(line: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
+
+
+def payload_of(session: Any, event: MegolmEvent) -> dict[str, Any]:
+    """What stood in the ciphertext and nothing else: nio copies the outer relation into it."""
+    try:
+        payload = json.loads(session.decrypt(event.ciphertext)[0])
+    except Exception as error:  # of either crypto library that nio may have; told to whoever looks
+        print(f"cannot decrypt {event.event_id}: {error!r}", file=sys.stderr, flush=True)
+        return {"how": "undecryptable"}
+    return {"how": "decrypted", "type": payload["type"], "content": payload["content"]}
 
 
 class Phone(AsyncClient):
@@ -38,6 +51,7 @@ class Phone(AsyncClient):
         self.news = asyncio.Condition()  # a sync has been applied, or what it asked for
         self.syncing: asyncio.Task[None] | None = None
         self.room_keys: dict[str, dict[str, Any]] = {}  # the last one of each room that was handed to us
+        self.untold: dict[str, deque[tuple[MegolmEvent, dict[str, Any], float]]] = {}  # events by room, in their order
 
     def keep_room_keys(self) -> None:
         """Keeps received room keys, so that a user can forward one as if it were its own."""
@@ -65,17 +79,30 @@ class Phone(AsyncClient):
             "how": "clear",
         }
         if source["type"] == "m.room.encrypted":
-            payload = self.payload(event) if decrypted else None
-            told["how"] = "decrypted" if payload else "undecryptable"
-            if payload:
-                told |= {"type": payload["type"], "content": payload["content"]}
-        tell({"person": self.name, "event": told})
+            told["how"] = "undecryptable" if self.session(event) and not decrypted else "encrypted"
+        until = time.monotonic() + LATE_KEY_S
+        self.untold.setdefault(room_id, deque()).append((event, told, until))
+        self.tell_events(room_id)
         return decrypted
 
-    def payload(self, event: MegolmEvent) -> dict[str, Any] | None:
-        """The decrypted content alone; nio's own event has the outer relation copied into it."""
-        session = self.olm.inbound_group_store.get(event.room_id, event.sender_key, event.session_id)
-        return json.loads(session.decrypt(event.ciphertext)[0]) if session else None
+    def tell_events(self, room_id: str) -> None:
+        """Tells what is untold of a room; one whose key may still come holds up those after it."""
+        untold = self.untold.get(room_id, deque())
+        while untold:
+            event, told, until = untold[0]
+            if told["how"] == "encrypted":
+                session = self.session(event)
+                if session is None and time.monotonic() < until:
+                    asyncio.get_running_loop().call_later(until - time.monotonic() + 0.01, self.tell_events, room_id)
+                    return
+                told |= payload_of(session, event) if session else {"how": "undecryptable"}
+            untold.popleft()
+            tell({"person": self.name, "event": told})
+
+    def session(self, event: Any) -> Any:
+        if not hasattr(event, "session_id"):
+            return None
+        return self.olm.inbound_group_store.get(event.room_id, event.sender_key, event.session_id)
 
     async def keep_syncing(self) -> None:
         while True:
@@ -83,6 +110,8 @@ class Phone(AsyncClient):
                 response = await self.sync(LONG_POLL_MS, {"room": {"timeline": {"limit": EVENTS_PER_SYNC}}})
                 if not isinstance(response, SyncResponse):
                     raise ConnectionError(str(response))
+                for room_id in self.untold:
+                    self.tell_events(room_id)
                 async with self.news:
                     self.news.notify_all()
                 async with self.crypto:

@@ -207,14 +207,20 @@ async function uploadSigningKeys(options: IdentityOptions, keys: Json, signal: A
   }
 }
 
-/** Nobody can answer for us but a person, or whoever runs the homeserver. */
+/** What the homeserver asks for that was not given, and who can give it. */
 function unpublished(self: string, flows: readonly string[], cause: RejectedError): CredentialError {
-  return new CredentialError(
-    `Cannot publish a cross-signing identity: the homeserver first asks for ${
-      flows.join(", or ") || "more"
-    }, which is not ` +
-      "to be had here; whoever runs it can allow it once, on Synapse by a POST to " +
+  const ways = flows.includes("m.login.password")
+    ? ["with AUTH_METHOD=token, give MATRIX_PASSWORD, which is used for that alone"]
+    : [];
+  const page = Object.values(object(cause.answer["params"])).map((each) => text(object(each)["url"])).find(Boolean);
+  if (page !== undefined) ways.push(`log in at ${page.slice(0, 200)} and approve it`);
+  ways.push(
+    "whoever runs it can allow it once, on Synapse by a POST to " +
       `/_synapse/admin/v1/users/${self}/_allow_cross_signing_replacement_without_uia`,
+  );
+  return new CredentialError(
+    `Cannot publish a cross-signing identity: the homeserver first asks for ${flows.join(", or ") || "more"}, ` +
+      `which was not given; ${ways.join("; or ")}`,
     { cause },
   );
 }

@@ -9,6 +9,7 @@ import { homeserverRows } from "./faults/homeserver.ts";
 import { kubernetesRows } from "./faults/kubernetes.ts";
 import { loginRows } from "./faults/login.ts";
 import { machineRows } from "./faults/machine.ts";
+import { Results } from "./results.ts";
 import { judge, runRows, tableOf } from "./faults/table.ts";
 
 const long = Deno.args.includes("--long");
@@ -24,7 +25,9 @@ Deno.test("faults", async (t) => {
   const mayStop = testbed.homeserver.isOurs && testbed.cluster.auditLog !== undefined;
   const alice = await testbed.person("alice");
   const ground = { testbed, alice, made: () => {} };
-  const outcomes = await runRows(rows.filter((row) => mayStop || !row.alone), ground, atOnce);
+  await using results = new Results("faults", testbed.homeserver.kind, wanted === "");
+  const here = rows.filter(({ fault, synapseOnly }) => !results.isElsewhere({ name: fault, synapseOnly }));
+  const outcomes = await runRows(here.filter((row) => mayStop || !row.alone), ground, atOnce);
   console.log(`\n${tableOf(outcomes)}\n`);
-  for (const outcome of outcomes) await t.step(outcome.fault, () => judge(outcome));
+  for (const outcome of outcomes) await results.step(t, { name: outcome.fault }, () => judge(outcome));
 });

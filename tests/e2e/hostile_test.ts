@@ -12,6 +12,7 @@ import { loginRows } from "./hostile/login.ts";
 import { targetRows } from "./hostile/targets.ts";
 import { missingInTable, processEndsTable } from "./hostile/process_ends.ts";
 import { type HostileRow, hostileTable, runHostile } from "./hostile/row.ts";
+import { Results } from "./results.ts";
 import { syncRows } from "./hostile/sync.ts";
 
 const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
@@ -34,10 +35,13 @@ Deno.test("hostile input", async (t) => {
   await using testbed = await startTestbed();
   const alice = await testbed.person("alice");
   const ground = { testbed, alice, made: () => {} };
-  const outcomes = await runHostile(rows, ground, atOnce);
+  await using results = new Results("hostile input", testbed.homeserver.kind, wanted === "");
+  const nameOf = ({ number, input }: HostileRow) => `${number} ${input}`;
+  const here = rows.filter((row) => !results.isElsewhere({ name: nameOf(row), synapseOnly: row.synapseOnly }));
+  const outcomes = await runHostile(here, ground, atOnce);
   console.log(`\n${hostileTable(outcomes)}\n`);
   for (const outcome of outcomes) {
-    await t.step(`${outcome.row.number} ${outcome.row.input}`, () => {
+    await results.step(t, { name: nameOf(outcome.row) }, () => {
       if ("error" in outcome) throw outcome.error;
     });
   }

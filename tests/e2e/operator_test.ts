@@ -4,15 +4,17 @@ import { commandCases } from "./cases/commands.ts";
 import { enduranceCases } from "./cases/endurance.ts";
 import { footprintCases } from "./cases/footprint.ts";
 import { refusalCases } from "./cases/refusals.ts";
+import { Results } from "./results.ts";
 import { createWorld, type World } from "./world.ts";
 
 const cases = [...commandCases, ...refusalCases, ...enduranceCases, ...footprintCases];
 
 Deno.test("the operator", async (t) => {
   await using world = await createWorld();
+  await using results = new Results("the operator", world.testbed.homeserver.kind);
   try {
-    for (const { name, run } of cases) {
-      const passed = await t.step(name, () => run(world));
+    for (const one of cases) {
+      const passed = await results.step(t, one, () => one.run(world));
       if (!passed) await recover(world);
     }
   } finally {

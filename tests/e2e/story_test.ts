@@ -1,6 +1,7 @@
 /** How starts are told, on real servers, printed as a chat: both texts, where apps show edits and where they don't. */
 
 import { cases } from "./story/cases.ts";
+import { Results } from "./results.ts";
 import { World } from "./story/world.ts";
 
 // On a cluster that is given, no pod comes to nothing as it is told to.
@@ -8,11 +9,12 @@ const ignore = Deno.env.has("KUBECONFIG");
 
 Deno.test({ name: "the operator tells how its targets fare", ignore }, async (t) => {
   await using world = await World.create();
+  await using results = new Results("stories", world.testbed.homeserver.kind);
   const stories: string[] = [];
   try {
     for (const { name, setting, run } of cases) {
       const title = `${name} (${setting.role} Role)`;
-      await t.step(title, async () => {
+      await results.step(t, { name: title }, async () => {
         await world.run(setting);
         const scene = world.scene();
         try {

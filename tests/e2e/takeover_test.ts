@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { installPythonOperator, startTestbed, type Testbed } from "../../testbed/mod.ts";
 import { bodyOf, Conversation } from "./conversation.ts";
+import { Results } from "./results.ts";
 import { type LoggedOptions, OperatorProcess } from "../operator_process.ts";
 import { devicesOf, type Ending, Move, ownPart, target, versions } from "./takeover/move.ts";
 
@@ -15,11 +16,12 @@ const report: string[] = [];
 
 Deno.test("moving from the Python operator", async (t) => {
   await using testbed = await startTestbed();
+  await using results = new Results("moving from the Python operator", testbed.homeserver.kind);
   try {
     for (const [pickles, version] of Object.entries(versions)) {
       const python = await installPythonOperator(version);
       for (const ending of endings) {
-        await t.step(`with ${pickles} pickles, ${ending}`, async () => {
+        await results.step(t, { name: `with ${pickles} pickles, ${ending}` }, async () => {
           await using move = await Move.begin(testbed, `${pickles}-${ending}`, python);
           await goOn(testbed, move, ending);
         });

@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import { Results } from "./results.ts";
 import { attackCases } from "./trust/attacks.ts";
 import { discretionCases } from "./trust/discretion.ts";
 import { growingCases } from "./trust/growing.ts";
@@ -19,27 +20,28 @@ import { createWorld } from "./trust/world.ts";
 
 Deno.test("who is believed", async (t) => {
   await using world = await createWorld();
+  await using results = new Results("who is believed", world.testbed.homeserver.kind);
   const printed: (Story | Matrix)[] = [];
   const runAll = async (title: string, cases: readonly Case[]) => {
     const story = new Story(title);
     printed.push(story);
-    for (const { name, run } of cases) await t.step(name, () => run(world, story));
+    for (const one of cases) await results.step(t, one, () => one.run(world, story));
   };
   try {
     await runAll("the phones", phoneCases);
     const matrix = new Matrix(world, await gather(world));
     printed.push(matrix);
     for (const way of allWays) {
-      await t.step(`${way.name}, as every sender`, async () => {
+      await results.step(t, { name: `${way.name}, as every sender` }, async () => {
         await matrix.try(way);
         matrix.check(way.name);
       });
     }
-    await t.step("invitation while down, as every sender", async () => {
+    await results.step(t, { name: "invitation while down, as every sender" }, async () => {
       await matrix.tryInvitationsWhileDown();
       matrix.check("invitation while down");
     });
-    await t.step("every refusal is counted once", async () => {
+    await results.step(t, { name: "every refusal is counted once" }, async () => {
       assert.deepEqual(await world.log.refusals(), matrix.reasons);
     });
     await runAll("somebody's own phones", growingCases);

@@ -2,12 +2,11 @@
 
 import assert from "node:assert/strict";
 import { bodyOf, type Conversation, type Exchange } from "../conversation.ts";
+import type { NamedCase } from "../results.ts";
 import type { World } from "../world.ts";
 
 /** A case of the suite. Each leaves the target off and the operator running. */
-export interface Case {
-  /** What must hold. */
-  readonly name: string;
+export interface Case extends NamedCase {
   /** Does it, and throws where it does not hold. */
   run(world: World): Promise<void>;
 }

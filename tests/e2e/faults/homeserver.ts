@@ -22,8 +22,8 @@ async function ride(subject: Subject, fault: Fault, ms: number): Promise<Measure
   return { lastedMs: over - begin, recoveredMs: performance.now() - over, requests, ...await subject.finish() };
 }
 
-/** Synapse itself stops: nobody can send meanwhile, so the command is sent when it is back. */
-async function stopSynapse(ground: Ground, ms: number): Promise<Measured> {
+/** It stops itself: nobody can send meanwhile, so the command is sent when it is back. */
+async function stopHomeserver(ground: Ground, ms: number): Promise<Measured> {
   const { homeserver } = ground.testbed;
   await using subject = await Subject.ready(ground, { direct: true });
   const begin = performance.now();
@@ -52,10 +52,10 @@ const limited = { errcode: "M_LIMIT_EXCEEDED", error: "Too Many Requests", retry
 /** All of them. */
 export const homeserverRows: readonly Row<Ground>[] = [
   ...[shortMs, ...longMs].map((ms): Row<Ground> => ({
-    fault: "homeserver: Synapse stopped",
+    fault: "homeserver: stopped",
     alone: true,
     long: ms > shortMs,
-    run: (ground) => stopSynapse(ground, ms),
+    run: (ground) => stopHomeserver(ground, ms),
   })),
   ...rowsFor("502 from a proxy", { kind: "answer", status: 502, body: "<html>502 Bad Gateway</html>" }),
   ...rowsFor("429, Retry-After 3", { kind: "answer", status: 429, headers: { "retry-after": "3" }, body: limited }),

@@ -32,6 +32,8 @@ export interface Row<Surroundings> {
   readonly alone?: boolean;
   /** Only in the long variant. */
   readonly long?: boolean;
+  /** Only Synapse has what it is about: why, and what is relied on elsewhere. */
+  readonly synapseOnly?: string;
   /** Produces the fault. Throws where something is not as it must be. */
   run(surroundings: Surroundings): Promise<Measured>;
 }

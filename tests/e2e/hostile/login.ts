@@ -444,6 +444,7 @@ export const loginRows: readonly HostileRow[] = [
     input: "the account is locked for a while (M_USER_LOCKED)",
     before: "exit 1 at every start",
     where: "real",
+    synapseOnly: "Dendrite locks no account; where one is, the specification's M_USER_LOCKED is what is waited for",
     run: lockedAccount,
   },
   {

@@ -22,6 +22,8 @@ export interface HostileRow {
   readonly alone?: boolean;
   /** How long it may take, if that is not five minutes. */
   readonly limitMs?: number;
+  /** Only Synapse has what it is about: why, and what is relied on elsewhere. */
+  readonly synapseOnly?: string;
   /** Sends it. Throws where something is not as it must be; returns what came of it, in a few words. */
   run(ground: Ground): Promise<string>;
 }

@@ -31,15 +31,18 @@ export class OperatorLog {
    * @param from how many lines are not looked at
    */
   async first(what: string, accept: (line: LogLine) => boolean, from = 0, deadlineMs = 10_000): Promise<LogLine> {
+    const found = await this.find(accept, from, deadlineMs);
+    if (found) return found;
+    const end = (await this.lines()).slice(-15).map(({ message }) => message).join("\n");
+    throw new Error(`The log says nothing of ${what} within ${deadlineMs} ms; its end:\n${end}`);
+  }
+
+  /** The same; undefined if it doesn't come in time. */
+  async find(accept: (line: LogLine) => boolean, from: number, deadlineMs: number): Promise<LogLine | undefined> {
     const deadline = performance.now() + deadlineMs;
     for (;;) {
-      const lines = (await this.lines()).slice(from);
-      const found = lines.find(accept);
-      if (found) return found;
-      if (performance.now() > deadline) {
-        const end = lines.slice(-15).map(({ message }) => message).join("\n");
-        throw new Error(`The log says nothing of ${what} within ${deadlineMs} ms; its end:\n${end}`);
-      }
+      const found = (await this.lines()).slice(from).find(accept);
+      if (found || performance.now() >= deadline) return found;
       await new Promise((resolve) => setTimeout(resolve, 15));
     }
   }

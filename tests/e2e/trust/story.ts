@@ -1,6 +1,7 @@
 /** What the cases besides the matrix tell: a line for each thing that was done, and what came of it. */
 
 import assert from "node:assert/strict";
+import type { NamedCase } from "../results.ts";
 import { type Client, type Room, send } from "./people.ts";
 import { command } from "./senders.ts";
 import { table } from "./table.ts";
@@ -34,9 +35,7 @@ export class Story {
 }
 
 /** A case; what it tells goes into the story. */
-export interface Case {
-  /** What must hold. */
-  readonly name: string;
+export interface Case extends NamedCase {
   /** Does it, and throws where it does not hold. */
   run(world: World, story: Story): Promise<void>;
 }
