@@ -22,7 +22,7 @@ from nio.store import SqliteMemoryStore
 
 LONG_POLL_MS = 30_000
 EVENTS_PER_SYNC = 500
-LATE_KEY_S = 2  # some homeservers hand a room key over a moment after what it encrypts
+LATE_KEY_S = 5  # some homeservers hand a room key over a moment after what it encrypts
 
 
 def tell(line: dict[str, Any]) -> None:
@@ -51,6 +51,7 @@ class Phone(AsyncClient):
         self.news = asyncio.Condition()  # a sync has been applied, or what it asked for
         self.syncing: asyncio.Task[None] | None = None
         self.room_keys: dict[str, dict[str, Any]] = {}  # the last one of each room that was handed to us
+        self.unread: list[tuple[MegolmEvent, dict[str, Any]]] = []  # told, but without a key
         self.untold: dict[str, deque[tuple[MegolmEvent, dict[str, Any], float]]] = {}  # events by room, in their order
 
     def keep_room_keys(self) -> None:
@@ -95,9 +96,21 @@ class Phone(AsyncClient):
                 if session is None and time.monotonic() < until:
                     asyncio.get_running_loop().call_later(until - time.monotonic() + 0.01, self.tell_events, room_id)
                     return
-                told |= payload_of(session, event) if session else {"how": "undecryptable"}
+                if session is None:
+                    self.unread.append((event, told))
+                told = told | (payload_of(session, event) if session else {"how": "undecryptable"})
             untold.popleft()
             tell({"person": self.name, "event": told})
+
+    def tell_late(self) -> None:
+        """Tells events again whose keys have come later still, as clients show them then."""
+        unread, self.unread = self.unread, []
+        for event, told in unread:
+            session = self.session(event)
+            if session:
+                tell({"person": self.name, "event": told | payload_of(session, event)})
+            else:
+                self.unread.append((event, told))
 
     def session(self, event: Any) -> Any:
         if not hasattr(event, "session_id"):
@@ -112,6 +125,7 @@ class Phone(AsyncClient):
                     raise ConnectionError(str(response))
                 for room_id in self.untold:
                     self.tell_events(room_id)
+                self.tell_late()
                 async with self.news:
                     self.news.notify_all()
                 async with self.crypto:

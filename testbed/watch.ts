@@ -78,7 +78,10 @@ export class Watch implements Disposable {
   /** Called by the person with each event that the phone shows. */
   see(event: SeenEvent): void {
     if (event.roomId !== this.#roomId) return;
-    this.events.push(event);
+    // An event whose key came late is told again.
+    const before = this.events.findIndex(({ eventId }) => eventId === event.eventId);
+    if (before === -1) this.events.push(event);
+    else this.events[before] = event;
     for (const look of this.#waiters) look();
   }
 

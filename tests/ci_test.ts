@@ -164,7 +164,7 @@ Deno.test({
       assert.match(first, /^called: -y deno@\d+\.\d+\.\d+ task test$/);
       assert.deepEqual(
         called.map((line) => line.replace(/ --.*$/, "")),
-        ["test", "ok", "e2e", "e2e:dendrite-main", "e2e:keycloak", "image:check", "fuzz", "e2e:long"].map((task) =>
+        ["test", "ok", "e2e", "ci:dendrite", "e2e:keycloak", "image:check", "fuzz", "e2e:long"].map((task) =>
           first.replace(/test$/, task)
         ),
       );

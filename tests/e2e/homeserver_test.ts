@@ -27,6 +27,12 @@ async function devicesOf({ alice }: Ground, { operatorId }: Subject): Promise<{ 
   return { all, signed: all.filter((id) => selfSigning in (devices[id].signatures?.[operatorId] ?? {})) };
 }
 
+/** Where the target is off: each command has had its effect and its answer, once. */
+async function end(subject: Subject): Promise<void> {
+  assert.deepEqual(await subject.tallyAll(), { lost: 0, doubled: 0 });
+  await subject.endBySignal();
+}
+
 async function firstIdentity(ground: Ground): Promise<string> {
   const begin = performance.now();
   await using subject = await Subject.ready(ground);
@@ -89,7 +95,7 @@ async function oldCommand(ground: Ground): Promise<string> {
   await subject.start();
   const answer = await subject.answerTo(command);
   assert.match(answer, /^I was away when you sent `start`/);
-  await subject.finish();
+  await end(subject);
   return answer;
 }
 
@@ -134,8 +140,7 @@ async function ownRateLimits(ground: Ground): Promise<string> {
   for (let round = 0; round < 20; round += 1) commands.push(await subject.send(round % 2 === 0 ? "start" : "stop", 1));
   for (const command of commands) await subject.answerTo(command);
   const answeredMs = performance.now() - sent;
-  const { lost, doubled } = await subject.finish();
-  assert.deepEqual({ lost, doubled }, { lost: 0, doubled: 0 });
+  await end(subject);
   assert.ok(limits > 0, "no rate limit was met");
   assert.equal(subject.running.lines.filter((line) => /starting over/.test(line)).length, 0);
   const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
@@ -150,7 +155,7 @@ async function firstSync(ground: Ground): Promise<string> {
   await subject.running.untilReady(patienceMs);
   const readyMs = performance.now() - begin;
   assert.ok(readyMs < 20_000, `ready after ${readyMs.toFixed(0)} ms`);
-  await subject.finish();
+  await end(subject);
   return `ready after ${(readyMs / 1_000).toFixed(1)} s`;
 }
 

@@ -16,6 +16,7 @@ import {
   type ServiceAccount,
   type Testbed,
 } from "../../../testbed/mod.ts";
+import { canonicalJson } from "../../../lib/json.ts";
 import { Conversation } from "../conversation.ts";
 
 /** The Deployment that is switched. */
@@ -126,5 +127,5 @@ export async function devicesOf(person: Person, userId: string): Promise<Readonl
 /** What a device says of itself, byte for byte: all but what the homeserver and the account's identity add. */
 export function ownPart(device: Content | undefined, userId: string, deviceId: string): string {
   const { unsigned: _, signatures, ...keys } = device ?? {};
-  return JSON.stringify({ keys, signature: signatures?.[userId]?.[`ed25519:${deviceId}`] });
+  return canonicalJson({ keys, signature: signatures?.[userId]?.[`ed25519:${deviceId}`] });
 }
