@@ -16,6 +16,12 @@ export interface Case {
 
 const extended: Setting = { role: "extended" };
 const impatient: Setting = { role: "extended", environment: { START_TIMEOUT: "15s" } };
+/** In half an hour, for half an hour. */
+const beginsAtMs = Math.floor(Date.now() / 60_000 + 30) * 60_000;
+const endsAtMs = beginsAtMs + 30 * 60_000;
+const day = new Date(beginsAtMs).toUTCString().slice(0, 3);
+const [begins, ends] = [beginsAtMs, endsAtMs].map((ms) => new Date(ms).toISOString().slice(11, 16));
+const scheduled: Setting = { role: "extended", environment: { SCHEDULE: `${day} ${begins}-${ends} UTC` } };
 const base: Setting = { role: "base", environment: { START_TIMEOUT: "15s" } };
 
 /** Echo, answer, and three edits of it. */
@@ -201,6 +207,34 @@ export const cases: readonly Case[] = [
         await scene.rings(
           /clawdbot is off: its time was up \d+ min( \d+ s)? ago/,
         );
+      } finally {
+        await world.restart(extended, 0);
+      }
+    },
+  },
+  {
+    name: "it is started and stopped by its schedule, across kills, and a clock that is set back",
+    setting: scheduled,
+    async run(world, scene) {
+      if (world.clock === undefined) return "not run: there is no libfaketime here";
+      try {
+        assert.match(await scene.asks("stop clawdbot"), /^clawdbot is already off; starts (on \w+ )?at \d\d:\d\d$/);
+        const secondsTo = (ms: number) => Math.round((ms - Date.now()) / 1_000);
+        await world.restart(scheduled, secondsTo(beginsAtMs) - 3);
+        await scene.hears(/^clawdbot is on \(1 replica\), as scheduled; stops at \d\d:\d\d$/);
+        assert.match(await scene.asks("start clawdbot"), /^clawdbot is already .*Stops at \d\d:\d\d\.$/);
+        await world.restart(scheduled, secondsTo(endsAtMs) + 600);
+        await scene.hears(
+          /^clawdbot is off, scheduled for 10 min( \d+ s)? ago, but I couldn't stop it on time; starts /,
+        );
+        const before = scene.events.length;
+        await world.restart(scheduled, secondsTo(beginsAtMs) + 60);
+        assert.match(await scene.asks("status clawdbot"), /^clawdbot is off; starts /);
+        const since = scene.events.slice(before).filter(({ content }) => `${content.body}`.includes("schedule"));
+        assert.deepEqual(since, []);
+        const wanted = ["clawdbot", "openclaw-toggle", "SwitchedOff"] as const;
+        const { message } = await world.testbed.workloads.untilEvent(world.namespace, ...wanted);
+        return `kubectl get events: SwitchedOff: ${message}`;
       } finally {
         await world.restart(extended, 0);
       }
