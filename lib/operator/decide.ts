@@ -521,14 +521,14 @@ function followed({ atMs }: Edge, schedule: ScheduleView | undefined): FollowedS
 
 /**
  * The schedule doesn't let the timer stop the target: AUTO_STOP doesn't count in an up-time, also in one that begins
- * first; and a time that is up when an up-time begins, or has been since, has nothing to stop any more.
+ * first; and a time that is up when an up-time begins, give or take a minute, has nothing to stop any more.
  */
 function isOverruled({ dueAtMs, isDefault }: StopTime, schedule: ScheduleView | undefined): boolean {
   if (schedule === undefined) return false;
   const { isUp, previous, nextBegin } = schedule;
-  if (isUp) return isDefault === true || (previous?.kind === "begin" && dueAtMs <= previous.atMs);
+  if (isUp) return isDefault === true || (previous?.kind === "begin" && dueAtMs < previous.atMs + APART_MS);
   if (nextBegin === undefined || dueAtMs < nextBegin.atMs - APART_MS) return false;
-  return isDefault === true || dueAtMs <= nextBegin.atMs;
+  return isDefault === true || dueAtMs < nextBegin.atMs + APART_MS;
 }
 
 /** Starts the target where an up-time begins, and stops it where one ends. Only edges act, each once. */

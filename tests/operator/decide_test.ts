@@ -895,7 +895,21 @@ const schedules: readonly Case[] = [
     then: ["remember timer"],
   },
   {
-    given: "but one that is over earlier",
+    given: "nor one that is over within a minute after",
+    state: { schedule: dealtWith, timer: { ...timer, dueAtMs: minute - 1 } },
+    observed: { schedule: morning },
+    atMs: minute,
+    then: ["remember timer"],
+  },
+  {
+    given: "but one that is over later",
+    state: { schedule: dealtWith, timer: { ...timer, dueAtMs: minute } },
+    observed: { schedule: morning, scale: ready },
+    atMs: minute,
+    then: ["scale 1 → 0 at version 7"],
+  },
+  {
+    given: "or earlier",
     state: { schedule: dealtWith, timer: { ...timer, dueAtMs: 14 * hour - minute - 1 } },
     observed: { schedule: evening, scale: ready },
     atMs: 14 * hour - minute - 1,
