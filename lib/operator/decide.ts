@@ -25,7 +25,7 @@ import type {
 } from "./decision.ts";
 import { decideIdle, isTalkedTo, untilIdle } from "./decide_idle.ts";
 import { endedRollout } from "./rollout_end.ts";
-import type { Edge, ScheduleView } from "./schedule.ts";
+import { APART_MS, beginsSoon, type Edge, type ScheduleView } from "./schedule.ts";
 import type { Intent } from "./target_command.ts";
 import type { ChatStop, FollowedSchedule, Rollout, StopTimer, TargetState } from "./target_state.ts";
 
@@ -51,8 +51,6 @@ const WARNED_BEFORE_MS = 10 * 60_000;
 const PUNCTUAL_MS = 120_000;
 /** An edge of a schedule that is later than this was missed: commands and other people's changes may have come since. */
 const MISSED_AFTER_MS = 5_000;
-/** What would be undone so soon is not done. */
-const APART_MS = 60_000;
 /** So long a clock that was set back is waited for; one that was set back further was wrong before. */
 const SET_BACK_MS = 7 * 24 * 3_600_000;
 /** So often it is looked whether messages from before the start have been read. */
@@ -658,7 +656,8 @@ function decideTimer(state: State, observed: Observed, nowMs: number): Decision 
     if (intent === undefined) return now({ kind: "remember", changes: { timer: undefined } });
     return now(...stopped(state, timer, intent.before, nowMs));
   }
-  if (isOverruled(timer, schedule)) return now({ kind: "remember", changes: { timer: undefined } });
+  const isTooLate = lateMs >= 0 && schedule !== undefined && beginsSoon(schedule, nowMs);
+  if (isTooLate || isOverruled(timer, schedule)) return now({ kind: "remember", changes: { timer: undefined } });
   if (lateMs < 0) {
     const changes = { timer: { ...timer, warned: true } };
     return now({ kind: "remember", changes }, saidOf(timer, "warning", { kind: "timer-ending", leftMs: -lateMs }));

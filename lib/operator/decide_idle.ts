@@ -7,6 +7,7 @@
 
 import type { Decision, Effect, News, Observed, State, TargetPolicy, Write } from "./decision.ts";
 import { endedRollout } from "./rollout_end.ts";
+import { beginsSoon } from "./schedule.ts";
 import type { Idle } from "./target_state.ts";
 
 /** So long before it falls asleep the room is told, or a fifth of IDLE_STOP, where that is shorter. */
@@ -78,7 +79,9 @@ export function decideIdle(
   if (scale.desired === 0) {
     // We have done it, and did not live to say so; or somebody else has, which is told elsewhere.
     if (warning?.intent !== undefined) return act(...asleep(state, idle, warning.intent.before, nowMs, idleStopMs));
-    return undefined;
+    // Where nobody can be told of that, it is taken as given.
+    const isTold = observed.isWatched || state.rollout !== undefined;
+    return isTold ? undefined : act({ kind: "remember", changes: { expectedReplicas: 0, readySinceMs: undefined } });
   }
   if (warning === undefined) {
     // Also of what is due already, as after a time without us: nobody is put to sleep without a word.
@@ -136,8 +139,8 @@ function warnedBefore(idleStopMs: number): number {
 }
 
 /**
- * For how long it is no matter that nobody writes, at least; undefined: it is one. Up-times and a time that somebody has
- * asked for count for more, and what isn't ready has not had anything to say.
+ * For how long it is no matter that nobody writes, at least; undefined: it is one. Up-times, also one that is about
+ * to begin, and a time that somebody has asked for count for more, and what isn't ready has not had anything to say.
  */
 function heldOpen(
   { timer, rollout }: State,
@@ -146,6 +149,7 @@ function heldOpen(
   { startTimeoutMs }: TargetPolicy,
 ): number | undefined {
   if (schedule?.isUp === true) return Math.max(0, (schedule.nextEnd?.atMs ?? Infinity) - nowMs);
+  if (schedule !== undefined && beginsSoon(schedule, nowMs)) return LONGEST_WAIT_MS;
   if (timer !== undefined && timer.isDefault !== true) return Math.max(0, timer.dueAtMs - nowMs);
   const isStarting = rollout !== undefined && rollout.after > 0 && rollout.told !== "ready";
   const startsForMs = isStarting ? rollout.atMs + startTimeoutMs - nowMs : 0;
@@ -205,7 +209,9 @@ function later(one: number | undefined, other: number | undefined): number | und
 function isWorthWriting(stored: Idle, idle: Idle, nowMs: number): boolean {
   const newest = ({ userAtMs, agentAtMs = 0, warning }: Idle): number =>
     Math.max(userAtMs, agentAtMs, warning?.quietSinceMs ?? 0);
-  return newest(stored) > nowMs || newest(idle) - newest(stored) >= WRITTEN_EVERY_MS;
+  // That somebody talks at all: an up-time may end.
+  const isUnknown = stored.messageAtMs === undefined && nowMs - (idle.messageAtMs ?? nowMs) >= WRITTEN_EVERY_MS;
+  return isUnknown || newest(stored) > nowMs || newest(idle) - newest(stored) >= WRITTEN_EVERY_MS;
 }
 
 function asleep(state: State, idle: Idle, before: number, nowMs: number, idleStopMs: number): Effect[] {

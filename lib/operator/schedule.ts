@@ -41,8 +41,14 @@ const DAY_MS = 24 * 3_600_000;
 const REACH_DAYS = 16;
 /** So many more days are laid out, since what begins on them may join what is within reach. */
 const MARGIN_DAYS = 4;
-/** What is apart by so much is one, so that `00:00-23:59` doesn't stop for a minute at midnight. */
-const JOINED_MS = 60_000;
+
+/** What would be undone so soon is not done. */
+export const APART_MS = 60_000;
+
+/** An up-time begins so soon that a target which is on had better stay so. */
+export function beginsSoon({ isUp, nextBegin }: ScheduleView, nowMs: number): boolean {
+  return !isUp && nextBegin !== undefined && nextBegin.atMs - nowMs <= APART_MS;
+}
 
 /** The edges of a target's up-times. */
 export class Schedule {
@@ -105,12 +111,12 @@ function instantOf(date: Temporal.PlainDate, minute: number, timeZone: string): 
   return (leap ?? zoned).epochMilliseconds;
 }
 
-/** Intervals that overlap or adjoin become one. */
+/** Intervals that overlap or adjoin become one; so `00:00-23:59` doesn't stop for a minute at midnight. */
 function joined(intervals: readonly Interval[]): Interval[] {
   const all: Interval[] = [];
   for (const next of intervals.toSorted((one, other) => one.begin.atMs - other.begin.atMs)) {
     const last = all.at(-1);
-    if (last === undefined || next.begin.atMs - last.end.atMs > JOINED_MS) all.push(next);
+    if (last === undefined || next.begin.atMs - last.end.atMs > APART_MS) all.push(next);
     else if (next.end.atMs > last.end.atMs) all.splice(-1, 1, { begin: last.begin, end: next.end });
   }
   return all;

@@ -8,14 +8,19 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Schedule } from "../../lib/operator/schedule.ts";
 import type { StoredCommand } from "../../lib/operator/target_command.ts";
-import { rest, type Running, World } from "./fakes.ts";
+import { alice, rest, type Running, self, World } from "./fakes.ts";
 
 const second = 1_000, minute = 60 * second, hour = 60 * minute, day = 24 * hour;
+const agent = "@clawd:example.org";
+/** Where the agent is; commands are given elsewhere. */
+const agentRoom = "!agent:example.org";
 /** A Thursday, midnight. */
 const fromMs = Date.parse("2026-01-08T00:00Z");
 
 type Step =
   | { readonly kind: "command"; readonly words: string }
+  /** To the agent. */
+  | { readonly kind: "message" }
   | { readonly kind: "wait"; readonly ms: number }
   /** For a time that is over right before or after an up-time begins or ends. */
   | { readonly kind: "start-until-edge"; readonly ms: number }
@@ -69,6 +74,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
         ms: nearEdgeMs,
       }),
     },
+    { weight: 3, arbitrary: fc.constant<Step>({ kind: "message" }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("start-until-edge" as const), ms: nearEdgeMs }) },
     {
       weight: 2,
@@ -112,6 +118,9 @@ class Witness extends World {
   readonly schedule: Schedule;
   /** How far the clock was set, in all. */
   setByMs = 0;
+  /** When the agent was last spoken to, by a clock that nobody sets; and the last time that the operator must know of. */
+  #spokeAtMs = -Infinity;
+  #knownToSpeakAtMs = -Infinity;
   /** When a command was last obeyed, by the clock; undefined: it was set since. */
   obeyedAtMs: number | undefined;
 
@@ -119,6 +128,12 @@ class Witness extends World {
     super(changes);
     this.schedule = new Schedule(changes.schedule ?? []);
     this.clock.nowMs = fromMs;
+    this.room(agentRoom, { joined: [alice, agent, self] });
+  }
+
+  /** Somebody speaks to the agent. */
+  spoke(): void {
+    this.#knownToSpeakAtMs = this.#spokeAtMs = this.clock.nowMs - this.setByMs;
   }
 
   override setScale(desired: number, alias?: string, manager?: string): void {
@@ -139,6 +154,24 @@ class Witness extends World {
     if (this.#faults.length > 0) throw this.#faults[0];
   }
 
+  /** What came before can't be told by that clock any more. */
+  setClock(byMs: number): void {
+    this.clock.set(byMs);
+    this.setByMs += byMs;
+    this.obeyedAtMs = undefined;
+    this.#knownToSpeakAtMs = -Infinity;
+  }
+
+  /** A life of the operator ends: of what was written in its last minute nothing is known any more. */
+  ended(): void {
+    if (this.clock.nowMs - this.setByMs - this.#spokeAtMs <= minute) this.#knownToSpeakAtMs = -Infinity;
+  }
+
+  /** Nobody has spoken to the agent for long. */
+  get isQuiet(): boolean {
+    return this.clock.nowMs - this.setByMs - this.#spokeAtMs > 2 * (this.config.idleStopMs ?? 0);
+  }
+
   /** How long it is until so long after the next edge. */
   untilEdgeMs(afterMs: number): number {
     const { nextBegin, nextEnd } = this.schedule.at(this.clock.nowMs);
@@ -148,7 +181,7 @@ class Witness extends World {
 
   /** The intent that was written down last. */
   #cause(): string {
-    const { timer, schedule } = this.remembered?.targets["deployment/clawdbot/clawdbot"] ?? {};
+    const { timer, schedule, idle } = this.remembered?.targets["deployment/clawdbot/clawdbot"] ?? {};
     const commands = this.store.journal.unsettled<StoredCommand>(0).flatMap(({ inbox, progress }) =>
       progress.state === "begun" ? progress.command.parts.map(({ intent }) => ({ intent, cause: inbox.eventId })) : []
     );
@@ -156,6 +189,7 @@ class Witness extends World {
     const all = [
       ...commands,
       { intent: timer?.intent, cause: `timer ${timer?.dueAtMs}` },
+      { intent: idle?.warning?.intent, cause: `idle ${idle?.warning?.saidAtMs}` },
       { intent: schedule?.intent, cause: `${edge?.kind} ${edge?.atMs}` },
     ];
     const mine = all.filter(({ intent }) => intent?.resourceVersion === `${Number(this.scale.resourceVersion) - 1}`);
@@ -165,7 +199,7 @@ class Witness extends World {
 
   #judge(): void {
     const change = this.changes.at(-1) ?? assert.fail();
-    const { cause, after, wallMs } = change;
+    const { cause, after, wallMs, realMs } = change;
     if (cause === "others") return;
     const all = this.changes.map((each) => each.cause);
     assert.equal(all.indexOf(cause), all.length - 1, `${cause} was acted on twice`);
@@ -179,7 +213,12 @@ class Witness extends World {
       const apartMs = wasSet ? Math.abs(wallMs - former.wallMs) : wallMs - former.wallMs;
       assert.ok(apartMs >= minute, `${cause} follows on ${former.cause} after ${apartMs} ms`);
     }
-    if (kind === "timer") return;
+    const { idleStopMs } = this.config;
+    if ((kind === "idle" || kind === "end") && idleStopMs !== undefined) {
+      const quietMs = realMs - this.#knownToSpeakAtMs;
+      assert.ok(quietMs >= idleStopMs, `${cause} stops it ${quietMs} ms after somebody spoke to it`);
+    }
+    if (kind === "timer" || kind === "idle") return;
     const obeyedAtMs = this.obeyedAtMs ?? -Infinity;
     assert.ok(Number(atMs) >= obeyedAtMs, `${cause} is acted on, and a command was obeyed at ${obeyedAtMs}`);
   }
@@ -190,11 +229,16 @@ async function live(world: Witness, steps: readonly Step[]): Promise<void> {
   let running: Running | undefined;
   const start = (killAt?: string): void => {
     const life = running = world.start(killAt);
-    life.ended.then(() => running = running === life ? undefined : running);
+    life.ended.then(() => {
+      if (running !== life) return;
+      running = undefined;
+      world.ended();
+    });
   };
   const end = async (): Promise<void> => {
     await running?.[Symbol.asyncDispose]();
     running = undefined;
+    world.ended();
   };
   try {
     start();
@@ -204,6 +248,10 @@ async function live(world: Witness, steps: readonly Step[]): Promise<void> {
       switch (step.kind) {
         case "command":
           await running?.receive(step.words);
+          break;
+        case "message":
+          await running?.receive("hello", { roomId: agentRoom });
+          world.spoke();
           break;
         case "wait":
           await world.clock.advance(step.ms);
@@ -224,9 +272,7 @@ async function live(world: Witness, steps: readonly Step[]): Promise<void> {
           start(step.killed);
           break;
         case "set-clock":
-          world.clock.nowMs += step.byMs;
-          world.setByMs += step.byMs;
-          world.obeyedAtMs = undefined;
+          world.setClock(step.byMs);
       }
       await rest();
       world.check();
@@ -253,7 +299,7 @@ async function followsNextEdge(world: Witness): Promise<void> {
   world.check();
   const { timer } = world.remembered?.targets["deployment/clawdbot/clawdbot"] ?? {};
   if (next.kind === "begin") assert.ok(world.scale.desired > 0, "it is on when an up-time has begun");
-  else if (timed === undefined && timer === undefined) {
+  else if (timed === undefined && timer === undefined && world.isQuiet) {
     assert.equal(world.scale.desired, 0, "it is off when an up-time has ended");
   }
 }
@@ -263,14 +309,15 @@ Deno.test("Operator turns a target on and off for a reason, once for each, and n
     fc.asyncProperty(
       schedules,
       fc.constantFrom(undefined, 10 * minute, 2 * hour),
+      fc.constantFrom(undefined, 10 * minute, hour),
       fc.boolean(),
       steps,
-      async (schedule, autoStopMs, mayWatch, steps) => {
-        const world = new Witness({ schedule, autoStopMs });
+      async (schedule, autoStopMs, idleStopMs, mayWatch, steps) => {
+        const world = new Witness({ schedule, autoStopMs, idleStopMs, agents: [{ alias: "clawdbot", userId: agent }] });
         world.mayWatch = mayWatch;
         await live(world, steps);
       },
     ),
-    { numRuns: 300 },
+    { numRuns: 60 },
   );
 });
