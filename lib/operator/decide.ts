@@ -343,12 +343,12 @@ function stopTime(
 function decideNotToWake(
   state: State,
   command: PendingCommand,
-  { scale, failure, authorization, accepted, wakeFailedAtMs = -Infinity }: Observed,
+  { scale, failure, authorization, accepted, isWatched, wakeFailedAtMs = -Infinity }: Observed,
   nowMs: number,
   policy: TargetPolicy,
 ): Decision | undefined {
-  const passOver = (outcome: Outcome, refusal?: Refusal): Decision =>
-    now({ kind: "answer", outcome, refusal, news: undefined, followed: false });
+  const passOver = (outcome: Outcome, refusal?: Refusal, ...before: readonly Effect[]): Decision =>
+    now(...before, { kind: "answer", outcome, refusal, news: undefined, followed: false });
   const { stopped } = state;
   const { unconfirmed, seq, receivedAtMs, sentAtMs } = command;
   if (accepted !== undefined) return undefined;
@@ -363,7 +363,12 @@ function decideNotToWake(
   if (unconfirmed !== undefined && !isAsBefore(unconfirmed, scale)) {
     return scale.desired === unconfirmed.after ? undefined : passOver("overtaken");
   }
-  if (scale.desired > 0) return passOver("already");
+  if (scale.desired > 0) {
+    // Without a watch nobody would know otherwise that somebody else has turned it on.
+    const isUnseen = !isWatched && state.rollout === undefined && state.expectedReplicas === 0;
+    const seen: Effect = { kind: "remember", changes: { expectedReplicas: scale.desired } };
+    return passOver("already", undefined, ...isUnseen ? [seen] : []);
+  }
   if (nowMs - sentAtMs > policy.maxCommandAgeMs) return passOver("too-old");
   if (stopped === undefined) return undefined;
   if (seq < stopped.seq) return passOver("overtaken");

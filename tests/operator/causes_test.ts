@@ -147,6 +147,7 @@ class Witness extends World {
       // Not for the operator to deal with.
       this.#faults.push(error);
     }
+    if (desired === 0) this.#knownToSpeakAtMs = -Infinity;
   }
 
   /** Throws if a change was made that shouldn't have been. */
@@ -215,7 +216,8 @@ class Witness extends World {
     }
     const { idleStopMs } = this.config;
     if ((kind === "idle" || kind === "end") && idleStopMs !== undefined) {
-      const quietMs = realMs - this.#knownToSpeakAtMs;
+      // Life is written down once a minute at most.
+      const quietMs = realMs - this.#knownToSpeakAtMs + minute;
       assert.ok(quietMs >= idleStopMs, `${cause} stops it ${quietMs} ms after somebody spoke to it`);
     }
     if (kind === "timer" || kind === "idle") return;

@@ -1443,6 +1443,13 @@ const agent: Partial<TargetPolicy> = { agents: ["@clawd:example.org"], idleStopM
 const waking: readonly Case[] = ([
   { given: "a message to an agent", state: { command: wake }, then: ["read"] },
   {
+    given: "a message to an agent whose target somebody else has turned on, which nobody has seen without a watch",
+    state: { command: wake, expectedReplicas: 0 },
+    observed: { scale: ready, isWatched: false },
+    policy: { agents: ["@clawd:example.org"] },
+    then: ["remember expectedReplicas 1", "answer already: nothing"],
+  },
+  {
     given: "a message to an agent that is awake: nothing is said",
     state: { command: wake, expectedReplicas: 1 },
     observed: { scale: ready },
