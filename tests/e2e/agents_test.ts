@@ -76,7 +76,7 @@ Deno.test(`an agent is woken by a message, ${wakes} times, and falls asleep, wit
         assert.equal((await world.state()).generation, generation);
         await alice.sendRaw(other.roomId, once.type, once.content, { encrypted: false });
         await world.state((state) => state.generation === generation + 1 && state.ready > 0);
-        await world.putToSleep();
+        await world.putToSleep(other);
         const again = await world.state();
         await alice.sendRaw(other.roomId, once.type, once.content, { encrypted: false });
         await other.ask("status", { mentions: [world.operatorId] });
@@ -225,17 +225,16 @@ class AgentWorld implements AsyncDisposable {
     }
   }
 
-  /** Turned off by an administrator, which the operator tells. */
-  async putToSleep(): Promise<void> {
+  /** Turned off by an administrator, which the operator tells where it was turned on. */
+  async putToSleep({ seen } = this.talk): Promise<void> {
     const { replicas } = await this.state();
     if (replicas === 0) return;
-    const before = this.talk.seen.events.length;
+    const before = seen.events.length;
     await this.#scale(0);
     await this.state(({ current }) => current === 0);
-    await this.talk.seen.first(
+    await seen.first(
       "news of the change",
-      (event) =>
-        this.talk.seen.events.indexOf(event) >= before && /was scaled from 1 to 0|scaled it to 0/.test(textOf(event)),
+      (event) => seen.events.indexOf(event) >= before && /was scaled from 1 to 0|scaled it to 0/.test(textOf(event)),
       PATIENCE_MS,
     );
   }

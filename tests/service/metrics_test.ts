@@ -12,6 +12,7 @@ Deno.test("Metrics.text() tells what was counted and measured", async () => {
   metrics.retried();
   metrics.scaled("clawdbot", 70);
   metrics.ready("clawdbot", 14_000);
+  metrics.woken("clawdbot", 22_000);
   metrics.wokeUp("clawdbot", "schedule");
   // On for 60 s, off for 100 s, then on for 5 s until now.
   metrics.replicas("clawdbot", { desired: 2, ready: 0 });
@@ -33,6 +34,7 @@ Deno.test("Metrics.text() tells what was counted and measured", async () => {
     'openclaw_toggle_scale_duration_seconds_bucket{le="0.1",target="clawdbot"} 1',
     'openclaw_toggle_scale_duration_seconds_sum{target="clawdbot"} 0.07',
     'openclaw_toggle_ready_duration_seconds_bucket{le="20",target="clawdbot"} 1',
+    'openclaw_toggle_wake_duration_seconds_sum{target="clawdbot"} 22',
     'openclaw_toggle_ready_duration_seconds_bucket{le="10",target="clawdbot"} 0',
     'openclaw_toggle_wake_ups_total{target="clawdbot",cause="schedule"} 1',
     'openclaw_toggle_awake_seconds_total{target="clawdbot"} 65',
