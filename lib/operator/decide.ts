@@ -366,7 +366,7 @@ function decideNotToWake(
   if (scale.desired > 0) {
     // Without a watch nobody would know otherwise that somebody else has turned it on.
     const isUnseen = !isWatched && state.rollout === undefined && state.expectedReplicas === 0;
-    const seen: Effect = { kind: "remember", changes: { expectedReplicas: scale.desired } };
+    const seen: Effect = { kind: "remember", changes: { expectedReplicas: scale.desired, ...noLongerHeld(stopped) } };
     return passOver("already", undefined, ...isUnseen ? [seen] : []);
   }
   if (nowMs - sentAtMs > policy.maxCommandAgeMs) return passOver("too-old");

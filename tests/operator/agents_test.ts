@@ -594,9 +594,14 @@ Deno.test("Operator sleeps also without a watch", async () => {
   world.mayWatch = false;
   world.room(room, three);
   world.setScale(1);
-  await using _running = world.start();
+  await using running = world.start();
   await world.clock.advance(30 * minute);
   assert.deepEqual(world.effects, [0]);
+  world.setScale(1);
+  await world.clock.advance(hour);
+  await running.receive("hello");
+  await world.clock.advance(30 * minute);
+  assert.deepEqual([world.effects, world.texts.includes(waking)], [[0, 0], false]);
 });
 
 Deno.test("Operator tells first, also of what was due while it was down, and takes into account what was written meanwhile", async () => {

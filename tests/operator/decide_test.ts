@@ -1456,6 +1456,12 @@ const waking: readonly Case[] = ([
     then: ["answer already: nothing"],
   },
   {
+    given: "the same, and somebody else has turned it on, which nobody could see",
+    state: { command: wake, expectedReplicas: 0, stopped: { seq: 6, isHeld: true } },
+    observed: { scale: ready, isWatched: false },
+    then: ["remember expectedReplicas 1, stopped at 6", "answer already: nothing"],
+  },
+  {
     given: "a message to an agent that is starting: the first one is told of that",
     state: { command: wake, expectedReplicas: 1, rollout: begun },
     observed: { scale: starting },
