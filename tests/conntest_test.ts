@@ -165,7 +165,7 @@ const rows: readonly Row[] = [
       const date = new Date(Date.now() + 180_000).toUTCString();
       await proxy.begin({
         kind: "forge",
-        when: ({ path }) => path.endsWith("/version"),
+        when: ({ path }) => path.endsWith("/versions"),
         forge: async (_, ask) => {
           const answer = await ask();
           return { ...answer, headers: { ...answer.headers, date } };
@@ -184,6 +184,15 @@ const rows: readonly Row[] = [
     },
     code: 0,
     says: [/^✔ homeserver +http:\S+ \(spec v1\.\d+\)$/],
+  },
+  {
+    name: "a proxy that is silent about the homeserver's software",
+    run: async (ground) => {
+      using _hidden = ground.homeserver.fault({ path: /federation/, delayMs: Infinity });
+      return await ground.run();
+    },
+    code: 0,
+    says: [/^✔ homeserver +http:\S+ \(spec v1\.\d+\)$/, /^✔ clock/, /^✔ login/],
   },
   {
     name: "a private authority that isn't trusted",

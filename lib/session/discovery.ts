@@ -13,6 +13,8 @@ import { HomeserverClient, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
+/** Deadline for the homeserver's software and version, which aren't needed, in milliseconds. */
+const SOFTWARE_DEADLINE_MS = 3_000;
 /** Redirects of a .well-known that are followed. */
 const MAX_REDIRECTS = 5;
 
@@ -113,10 +115,10 @@ export interface AboutHomeserver {
  * @throws TransientError if it could not be reached; RejectedError if something else answers there
  */
 export async function aboutHomeserver(client: HomeserverClient, signal: AbortSignal): Promise<AboutHomeserver> {
-  const { json } = await client.send({ method: "GET", path: "/_matrix/client/versions" }, signal);
+  const { json, headers } = await client.send({ method: "GET", path: "/_matrix/client/versions" }, signal);
   const url = new URL(`${client.baseUrl}/_matrix/federation/v1/version`);
-  // For other homeservers (Matrix spec v1.16, server-server API, 3.2); many proxies answer clients with 404.
-  const answer = await client.exchange({ method: "GET", url, deadlineMs: REQUEST_DEADLINE_MS }, signal).catch(
+  // An endpoint for other homeservers (Matrix spec v1.16, server-server API, 3.2). Many proxies hide it from clients.
+  const answer = await client.exchange({ method: "GET", url, deadlineMs: SOFTWARE_DEADLINE_MS }, signal).catch(
     (error) => {
       if (!(error instanceof TransientError)) throw error;
       return undefined;
@@ -124,7 +126,7 @@ export async function aboutHomeserver(client: HomeserverClient, signal: AbortSig
   );
   const server = object(answer?.status === 200 ? parseObject(answer.body)?.["server"] : undefined);
   const [name, version] = [text(server["name"]), text(server["version"])];
-  const dateMs = Date.parse(answer?.headers.get("date") ?? "");
+  const dateMs = Date.parse(headers.get("date") ?? "");
   return {
     versions: texts(json["versions"]),
     software: name === undefined ? undefined : `${name} ${version ?? ""}`.trim(),

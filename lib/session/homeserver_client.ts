@@ -57,6 +57,8 @@ export interface JsonAnswer {
   readonly json: Json;
   /** The same as text. */
   readonly body: string;
+  /** Response headers. */
+  readonly headers: Headers;
 }
 
 /** A path with its variable parts encoded: ``path`/rooms/${roomId}/join` ``. */
@@ -141,7 +143,11 @@ export class HomeserverClient implements Disposable {
       const response = await this.exchange(sent, signal);
       const waitMs = rateLimitOf(response);
       if (waitMs === 0 || waitedMs + waitMs > Math.min(MAX_RATE_LIMIT_WAIT_MS, deadlineMs)) {
-        return { json: readAnswer(what, request.path, response, this.baseUrl), body: response.body };
+        return {
+          json: readAnswer(what, request.path, response, this.baseUrl),
+          body: response.body,
+          headers: response.headers,
+        };
       }
       waitedMs += waitMs;
       log.debug("waiting {waitMs} ms after a 429: {what}", { what, waitMs });
