@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import project from "../deno.json" with { type: "json" };
 
 const folder = new URL("../.github/workflows/", import.meta.url);
@@ -68,4 +69,39 @@ Deno.test("an image is built and tried on every push, and tried before it is pus
 Deno.test("what is deployed is named by the version", async () => {
   const kustomization = await Deno.readTextFile(new URL("../deploy/base/kustomization.yaml", import.meta.url));
   assert.equal(/newTag: (.*)/.exec(kustomization)?.[1], project.version);
+});
+
+Deno.test({
+  name: ".github/try-image passes with this program, and fails with one that does nothing",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const root = fileURLToPath(new URL("../", import.meta.url));
+    const folder = await Deno.makeTempDir();
+    // Runs on this machine what would run in the container, with its variables.
+    const docker = (program: string) =>
+      `#!/bin/sh
+while [ "$1" != tried ]; do
+  case $1 in -e) export "$2"; shift ;; esac
+  shift
+done
+shift
+cd "${root}" && exec ${program} "$@"
+`;
+    try {
+      await Deno.copyFile(new URL("../deno.json", import.meta.url), `${folder}/deno.json`);
+      for (const [program, expected] of [[`"${Deno.execPath()}" run -A main.ts`, 0], ["true", 1]] as const) {
+        await Deno.writeTextFile(`${folder}/docker`, docker(program), { mode: 0o755 });
+        const { code, stdout, stderr } = await new Deno.Command("sh", {
+          args: [`${root}/.github/try-image`, "tried"],
+          cwd: folder,
+          clearEnv: true,
+          env: { PATH: `${folder}:${Deno.env.get("PATH")}`, HOME: Deno.env.get("HOME") ?? "" },
+        }).output();
+        const text = new TextDecoder();
+        assert.equal(code, expected, text.decode(stdout) + text.decode(stderr));
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
 });
