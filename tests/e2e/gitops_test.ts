@@ -100,7 +100,14 @@ Deno.test("beside Argo CD and Flux", async (t) => {
     await workloads.until(namespace, name, (state) => state.replicas === replicas, 10_000);
   };
 
-  await sync("argocd-controller", 0);
+  await t.step("a manifest that loses its replicas sets the count to 1, while nobody else has set it", async () => {
+    await sync("argocd-controller", 0);
+    await count(0);
+    await sync("argocd-controller", undefined);
+    await count(1);
+    await sync("argocd-controller", 0);
+    await count(0);
+  });
   await using operator = await OperatorProcess.start({
     environment: {
       MATRIX_HOMESERVER: homeserver.url,
