@@ -225,6 +225,8 @@ export class KubernetesSandbox implements AsyncDisposable {
       else if ("watch" in answered) this.#watch(answered, url, response);
       else send(response, answered.status, answered.object);
     } catch (error) {
+      // The client has closed the connection before its request was complete.
+      if ((error as { code?: unknown }).code === "ECONNRESET") return;
       // Anything else is a mistake in this sandbox, and whoever uses it should see it.
       if (!(error instanceof Refused)) console.error(error);
       const refused = error instanceof Refused ? error : new Refused(500, "InternalError", String(error));
