@@ -10,6 +10,9 @@ export interface LogLine {
   readonly properties: Readonly<Record<string, unknown>>;
 }
 
+/** How late some homeservers hand over what is sent device to device, after what is said in a room; milliseconds. */
+export const toDeviceMs = 15_000;
+
 /** A log file of JSON lines. */
 export class OperatorLog {
   readonly #path: string;
@@ -56,6 +59,14 @@ export class OperatorLog {
       return `${command}: ${outcome}`;
     });
     return words.length === 0 ? undefined : words.join(", ");
+  }
+
+  /** What became of an event once its key has come, which may be late; the same where it doesn't come. */
+  async verdictWithKey(eventId: string): Promise<string | undefined> {
+    const isLater = ({ message, properties }: LogLine) =>
+      properties["event"] === eventId && !message.startsWith("failed to decrypt");
+    await this.find(isLater, 0, toDeviceMs);
+    return (await this.verdictOn(eventId))?.split(", ").at(-1);
   }
 
   /** How often something was refused for a reason. */

@@ -2,7 +2,7 @@
 
 import { HttpError, type SeenEvent } from "../../../testbed/mod.ts";
 import type { Phone } from "../../../testbed/phone.ts";
-import type { LogLine } from "./log.ts";
+import { type LogLine, toDeviceMs } from "./log.ts";
 import { createRoom, type Outgoing, put } from "./people.ts";
 import { command, sendAs, type Sender } from "./senders.ts";
 import type { World } from "./world.ts";
@@ -87,9 +87,6 @@ async function lockOut(world: World, sender: Sender): Promise<Attempt> {
   const session_id = crypto.getRandomValues(new Uint8Array(32)).toBase64({ omitPadding: true });
   return { eventId: await put(speaker, room.roomId, { type: event.type, content: { ...event.content, session_id } }) };
 }
-
-/** Some homeservers hand what is sent device to device over later than what is said in a room after it, milliseconds. */
-const toDeviceMs = 3_000;
 
 /**
  * Asks to compare emojis: to-device where the sender has a phone that can, else in the room. The operator's `ready`
