@@ -91,7 +91,12 @@ function configurationOf(url: string, folder: string, key: string, rateLimits: b
       registration_disabled: true,
       guests_disabled: true,
       registration_shared_secret: registrationSecret,
-      rate_limiting: { enabled: rateLimits, threshold: 20, cooloff_ms: 500, exempt_user_ids: [`@${exempt}:localhost`] },
+      rate_limiting: {
+        enabled: rateLimits,
+        threshold: 2,
+        cooloff_ms: 2_000,
+        exempt_user_ids: [`@${exempt}:localhost`],
+      },
     },
     federation_api: { send_max_retries: 1, key_perspectives: [], database: database("federation") },
     media_api: { base_path: join(folder, "media"), thumbnail_sizes: [], database: database("media") },
