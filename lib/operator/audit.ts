@@ -124,13 +124,14 @@ export class Audit {
 
   /**
    * A target was turned on or off: the cluster is told why, where that is permitted; so is the log, which has a line
-   * about each command anyway.
+   * about each command, and each message that wakes it, anyway.
    */
   changed(target: Target, reason: "SwitchedOn" | "SwitchedOff", cause: Cause, message: string): void {
     const { alias } = target;
     const facts = { target: alias, cause, why: message };
-    if (cause !== "chat" && reason === "SwitchedOn") logger.info("turned on {target} ({cause}): {why}", facts);
-    if (cause !== "chat" && reason === "SwitchedOff") logger.info("turned off {target} ({cause}): {why}", facts);
+    const isLogged = cause === "chat" || cause === "message";
+    if (!isLogged && reason === "SwitchedOn") logger.info("turned on {target} ({cause}): {why}", facts);
+    if (!isLogged && reason === "SwitchedOff") logger.info("turned off {target} ({cause}): {why}", facts);
     if (reason === "SwitchedOn") this.#observer.wokeUp(alias, cause);
     this.#queue.run(`record ${alias}`, async () => {
       try {

@@ -17,6 +17,7 @@ import {
   self,
   World,
 } from "./fakes.ts";
+import { logOf } from "./log.ts";
 import type { OperatorConfig } from "../../lib/operator/mod.ts";
 
 const clawd = "@clawd:example.org", molty = "@molty:example.org", bob = "@bob:example.org";
@@ -567,6 +568,22 @@ Deno.test("Operator counts from its own sight what runs when it starts, and slee
   assert.deepEqual(world.texts, [told], "in the room where the agent is, as nobody has commanded it");
   await world.clock.advance(5 * minute);
   assert.deepEqual(world.effects, [0]);
+});
+
+Deno.test("Operator logs one line when a target wakes, and one when it falls asleep, and counts the cause", async () => {
+  const world = new World(sleepy);
+  world.room(room, three);
+  const log = await logOf(async () => {
+    await using running = world.start();
+    await running.receive("hello");
+    await running.receive("thanks");
+    await world.clock.advance(30 * minute);
+  });
+  assert.deepEqual(log, [
+    `wake clawdbot by ${alice}: done (0 → 1)`,
+    "turned off clawdbot (idle): Nobody has written for IDLE_STOP: replicas 1 → 0",
+  ]);
+  assert.deepEqual(world.wakeUps, ["clawdbot by message"]);
 });
 
 Deno.test("Operator says how many rooms it watches, and sees no other", async () => {
