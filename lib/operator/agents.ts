@@ -1,5 +1,5 @@
 /**
- * The agents that run in targets: where they are, and which of them a message is for.
+ * The agents that run in targets: which rooms they are in, and which of them a message is addressed to.
  *
  * @module
  */
@@ -10,16 +10,14 @@ import type { RoomFacts } from "../session/mod.ts";
 import type { Message } from "./message.ts";
 import type { Chat } from "./ports.ts";
 
-/** What is known of a message besides itself. */
+/** Context of a message: its room, its sender and what it replies to. */
 export interface Around {
   readonly room: Pick<RoomFacts, "isJoined" | "joinedCount">;
-  /** Who sent it. */
   readonly sender: string;
-  /** Who sent what it replies to; undefined if it is no reply, or nobody knows. */
+  /** Sender of the message that it replies to; undefined if it isn't a reply or that sender is unknown. */
   readonly repliedUser: string | undefined;
 }
 
-/** Agents and their targets. */
 export class Agents {
   readonly #agents: readonly Agent[];
   readonly #chat: Pick<Chat, "joinedRooms" | "room" | "self">;
@@ -29,22 +27,22 @@ export class Agents {
     this.#chat = chat;
   }
 
-  /** Agents that have joined a room. */
+  /** Returns the agents that have joined a room. */
   in(room: Pick<RoomFacts, "isJoined"> | undefined): readonly Agent[] {
     return room === undefined ? [] : this.#agents.filter(({ userId }) => room.isJoined(userId));
   }
 
-  /** The account is an agent's. */
+  /** Whether the account belongs to an agent. */
   has(userId: string): boolean {
     return this.#agents.some((agent) => agent.userId === userId);
   }
 
-  /** Agents of a target, by user id. */
+  /** Returns the user ids of a target's agents. */
   of(alias: string): readonly string[] {
     return this.#agents.filter((agent) => agent.alias === alias).map(({ userId }) => userId);
   }
 
-  /** Rooms in which a target's agent and we are. One look at all rooms. */
+  /** Returns the rooms that both we and an agent of the target have joined. Scans all rooms. */
   roomsOf(alias: string): readonly string[] {
     const agents = this.of(alias);
     if (agents.length === 0) return [];
@@ -54,13 +52,14 @@ export class Agents {
     });
   }
 
-  /** Agents whom a message names, or whose message it answers. */
+  /** Returns the agents that a message names or replies to. */
   named(message: Message, { room, repliedUser }: Around): readonly Agent[] {
     return this.in(room).filter(({ userId }) => userId === repliedUser || isNamed(message, userId));
   }
 
   /**
-   * Agents whom a message is for (SPEC 3m): those it names; without a name, where nobody else is there, all of them.
+   * Returns the agents that a message is addressed to (SPEC 3m): those that it names. If it names none, all agents of
+   * the room, provided that nobody but them, the sender and us has joined it.
    */
   addressed(message: Message, around: Around): readonly Agent[] {
     const named = this.named(message, around);
@@ -72,7 +71,9 @@ export class Agents {
   }
 }
 
-/** By `m.mentions`, by a link of older clients, by the user id, or by the name that stands first. */
+/**
+ * A message names an agent in `m.mentions`, in a matrix.to link (older clients), by user id, or by a name at its start.
+ */
 function isNamed({ mentions, text, html = "" }: Message, userId: string): boolean {
   if (mentions.includes(userId) || isAddressedTo(text, [userId])) return true;
   const links = [userId, encodeURIComponent(userId)].map((id) => `https://matrix.to/#/${id}`);

@@ -1,6 +1,6 @@
 /**
- * The account of what was done and refused: one structured log line each, the counters, and an Event on the target in
- * the cluster. Never any message text.
+ * Audit trail of what was done and refused: one structured log line each, metrics, and a Kubernetes Event on the
+ * target. It never contains message text.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import type { InboxEvent, RefusedEvent } from "../session/mod.ts";
 import type { Rollouts } from "./ports.ts";
 import type { Target } from "../config/mod.ts";
 
-/** Why something was refused: the words of the log and of the counter. */
+/** Why something was refused. The same words are used in the log and in the metric. */
 export type Refusal =
   | UntrustedReason
   | "stranger"
@@ -24,59 +24,59 @@ export type Refusal =
   | "edit"
   | "reply";
 
-/** What became of a command. */
+/** Outcome of a command. */
 export type Outcome = "done" | "already" | "too-old" | "overtaken" | "failed" | "refused";
 
-/** The account of one command. */
+/** Audit record of one command. */
 export interface CommandRecord {
-  /** Canonical word; `wake`: it was a message to the target's agent. */
+  /** Canonical command word; `wake` for a message to the target's agent. */
   readonly command: CommandWord | "wake";
-  /** Alias of the target; undefined where none is concerned, or it was not named and nothing was done. */
+  /** Alias of the target. Undefined if the command concerns no target, or if none was named and nothing was done. */
   readonly target: string | undefined;
-  /** Who sent it. */
+  /** User id of the sender. */
   readonly sender: string;
   /** Room id. */
   readonly room: string;
   /** Event id. */
   readonly event: string;
-  /** What became of it. */
+  /** Outcome of the command. */
   readonly outcome: Outcome;
   /** Replicas before; undefined if they were not read. */
   readonly before: number | undefined;
-  /** Replicas wanted afterwards; undefined if that is not known. */
+  /** Desired replicas afterwards; undefined if unknown. */
   readonly after: number | undefined;
-  /** From the moment it was taken up to its answer, milliseconds. */
+  /** From the start of its turn to its answer, in milliseconds. */
   readonly ms: number;
 }
 
-/** Why a target's count was changed. */
+/** Cause of a change of a target's replica count. */
 export type Cause = "chat" | "idle" | "message" | "schedule" | "timer";
 
-/** Who wants to count what happens. */
+/** Receives what happens, to count it in metrics. */
 export interface Observer {
-  /** Something is tried again after a failure. */
+  /** Something is retried after a failure. */
   retried(): void;
   /** Something was refused. */
   refused(reason: Refusal): void;
-  /** A command, or a message that was to wake a target, has been dealt with. */
+  /** A command, or a message that was to wake a target, has been handled. */
   commanded(record: CommandRecord): void;
-  /** An allowed user's message could not be decrypted at first. */
+  /** A message of an allowed user could not be decrypted at first. */
   undecryptable(): void;
-  /** A target's count was changed; so long the cluster took to accept it. */
+  /** A target's replica count was changed. `ms` is how long the API server took to accept that. */
   scaled(target: string, ms: number): void;
-  /** A target became ready, so long after its count was changed by a command. */
+  /** A target became ready. `ms` is the time since a command changed its replica count. */
   ready(target: string, ms: number): void;
-  /** A target that a message has woken became ready, so long after that was sent. */
+  /** A target that a message woke became ready. `ms` is the time since that message was sent. */
   woken(target: string, ms: number): void;
   /** A target that was off was started. */
   wokeUp(target: string, cause: Cause): void;
-  /** A target's replicas as they were last seen. */
+  /** A target's replica counts, as last seen. */
   replicas(target: string, counts: { readonly desired: number; readonly ready: number }): void;
 }
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** Keeps the account. */
+/** Writes the audit trail. */
 export class Audit {
   readonly #observer: Observer;
   readonly #rollouts: Pick<Rollouts, "record">;
@@ -84,7 +84,7 @@ export class Audit {
   readonly #stop: AbortSignal;
   #isForbidden = false;
 
-  /** @param queue where Events are written in the background */
+  /** @param queue writes the Kubernetes Events in the background */
   constructor(observer: Observer, rollouts: Pick<Rollouts, "record">, queue: KeyedQueue, stop: AbortSignal) {
     this.#observer = observer;
     this.#rollouts = rollouts;
@@ -92,27 +92,27 @@ export class Audit {
     this.#stop = stop;
   }
 
-  /** An event was refused. */
+  /** Records that an event was refused. */
   refused({ roomId: room, eventId: event, sender }: RefusedEvent, reason: Refusal): void {
     logger.info("refused {event} from {sender} in {room}: {reason}", { room, event, sender, reason });
     this.#observer.refused(reason);
   }
 
-  /** An invitation was declined. */
+  /** Records that an invitation was declined. */
   declined(room: string, inviters: readonly string[]): void {
     const reason: Refusal = "invitation";
     logger.warn("declined the {reason} to {room} from {sender}", { room, sender: inviters.join(", "), reason });
     this.#observer.refused(reason);
   }
 
-  /** A stranger has asked to verify us. */
+  /** Records that a stranger asked to verify us. */
   verificationRefused(user: string): void {
     const reason: Refusal = "stranger";
     logger.info("refused verification by {user}: {reason}", { user, reason });
     this.#observer.refused(reason);
   }
 
-  /** A command is over. */
+  /** Records that a command has ended. */
   commanded(
     { roomId: room, eventId: event, sender }: InboxEvent,
     done: Omit<CommandRecord, "room" | "event" | "sender">,
@@ -123,8 +123,8 @@ export class Audit {
   }
 
   /**
-   * A target was turned on or off: the cluster is told why, where that is permitted; so is the log, which has a line
-   * about each command, and each message that wakes it, anyway.
+   * Records that a target was turned on or off, as a Kubernetes Event if that is permitted. Also logs it, except for
+   * chat commands and messages that wake the target, which have a log line of their own.
    */
   changed(target: Target, reason: "SwitchedOn" | "SwitchedOff", cause: Cause, message: string): void {
     const { alias } = target;
@@ -138,7 +138,7 @@ export class Audit {
         await this.#rollouts.record(target, { reason, message, type: "Normal" }, this.#stop);
       } catch (error) {
         this.#stop.throwIfAborted();
-        // Credentials that the cluster refuses are tried again with whatever is asked of it next.
+        // If the cluster refuses our credentials, its next request reads them again. That is not fatal here.
         if (isFatal(error) && !(error instanceof CredentialError)) throw error;
         if (error instanceof PermissionError && this.#isForbidden) return;
         this.#isForbidden ||= error instanceof PermissionError;
@@ -148,14 +148,14 @@ export class Audit {
     });
   }
 
-  /** A message could not be decrypted yet. */
+  /** Records that a message could not be decrypted yet. */
   undecryptable({ roomId: room, eventId: event, sender }: InboxEvent, why: string): void {
     logger.info("failed to decrypt {event} from {sender} in {room} so far: {why}", { room, event, sender, why });
     this.#observer.undecryptable();
   }
 }
 
-/** The line about a command; it speaks of nothing that isn't known. */
+/** Makes the log template of a command. It omits what is unknown. */
 function commandLine({ target, before, after }: CommandRecord): string {
   const on = target === undefined ? "" : " {target}";
   const counts = [...before === undefined ? [] : ["{before}"], ...after === undefined ? [] : ["{after}"]];

@@ -1,5 +1,6 @@
 /**
- * Reads an event and judges it as things stand at that moment: once when it comes in, once more right before acting.
+ * Decrypts an event and decides whether it is authorized. Runs twice per command: when the event arrives and again
+ * right before acting.
  *
  * @module
  */
@@ -13,25 +14,25 @@ import type { InboxEvent, Payload, RoomFacts } from "../session/mod.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** What came of reading an event. */
+/** Result of {@linkcode Authorizer.authorize}. */
 export type Authorization = Extract<Payload, { kind: "undecryptable" }> | {
   readonly kind: "readable";
-  /** The room after reading; undefined if we don't know it. */
+  /** The room after decryption; undefined if we don't know it. */
   readonly room: RoomFacts | undefined;
   readonly payload: Readable;
   readonly verdict: Verdict;
 };
 
-/** Who is trusted, as configured. */
+/** The part of the configuration that decides who is trusted. */
 type TrustConfig = Pick<OperatorConfig, "allowedRooms" | "requireEncryption" | "senderTrust" | "trustedIdentities">;
 
-/** Judges events of allowed users. */
+/** Authorizes events of allowed users. */
 export class Authorizer {
   readonly #chat: Pick<Chat, "published" | "read" | "room">;
   readonly #pins: Pins;
   readonly #clock: Pick<Clock, "now">;
   readonly #config: TrustConfig;
-  /** The untrusted identity that was logged last, by user. */
+  /** By user, the untrusted identity that was last logged. */
   readonly #logged = new Map<string, string>();
 
   constructor(
@@ -47,9 +48,10 @@ export class Authorizer {
   }
 
   /**
-   * Reads an event and decides whether it may be acted on: one of an allowed user. What the user is known by is on disk when it resolves.
+   * Decrypts an event of an allowed user and decides whether it may be acted on. The user's pin is on disk when this
+   * resolves.
    *
-   * @throws TransientError if the homeserver had to be asked and did not answer, or refused to: nothing is decided then
+   * @throws TransientError if the homeserver didn't answer a query, or refused it; nothing is decided then
    */
   async authorize(inbox: InboxEvent, signal: AbortSignal): Promise<Authorization> {
     const { roomId, sender } = inbox;
@@ -64,7 +66,7 @@ export class Authorizer {
       ...this.#config,
       room,
       named: this.#config.trustedIdentities.get(sender),
-      // Another message of the sender may have been the first one meanwhile.
+      // A concurrent message of the same sender may have created the pin.
       pin: current ?? this.#pins.get(sender),
       nowMs: this.#clock.now(),
     });
@@ -76,14 +78,14 @@ export class Authorizer {
     return { kind: "readable", room, payload, verdict };
   }
 
-  /** Strikes pinned devices that are gone, and accepts an identity that a pinned device has signed. */
+  /** Removes pinned devices that no longer exist, and pins an identity that a pinned device has signed. */
   async lookAtDevices(userId: string, signal: AbortSignal): Promise<void> {
     if (this.#pins.get(userId)?.kind !== "devices") return;
     const published = await pending(() => this.#chat.published(userId, signal));
     await currentPin(this.#pins, userId, published, this.#clock.now());
   }
 
-  /** Devices by which a user is trusted, where devices are trusted one by one. */
+  /** Returns the ids of a user's pinned devices; empty if the user is trusted by identity. */
   trustedDevices(userId: string): readonly string[] {
     const pin = this.#pins.get(userId);
     return pin?.kind === "devices" ? pin.devices.map(({ deviceId }) => deviceId) : [];
@@ -102,7 +104,7 @@ export class Authorizer {
   }
 }
 
-/** What the homeserver refuses to tell is not known yet, as when it does not answer: nothing is decided by that. */
+/** Turns a refusal by the homeserver into a TransientError: a refused query decides nothing, like an unanswered one. */
 async function pending<Value>(ask: () => Promise<Value>): Promise<Value> {
   try {
     return await ask();

@@ -1,9 +1,9 @@
 /**
- * What happens at a target, and when: from what lasts of it, what was observed and the time to effects. A pure function,
- * without clock and I/O; its table of cases (tests/operator/decide_test.ts) is the specification of behaviour.
+ * Decides what to do at a target, and when: maps its persisted state, what was observed and the time to effects. A pure
+ * function, without clock and I/O. Its table of cases (tests/operator/decide_test.ts) specifies the behaviour.
  *
- * Each decision does one thing. The worker performs it, adds what it has learnt to what was observed, and asks again,
- * until nothing is left to do but to wait. A wish is consumed once: what people do with kubectl stands.
+ * Each decision takes one step. The worker performs it, adds the result to the observation and calls again, until only
+ * waiting is left. Each request is acted on once: a later change by kubectl is not reverted.
  *
  * @module
  */
@@ -29,40 +29,52 @@ import { APART_MS, beginsSoon, type Edge, type ScheduleView } from "./schedule.t
 import type { Intent } from "./target_command.ts";
 import type { ChatStop, FollowedSchedule, Rollout, StopTimer, TargetState } from "./target_state.ts";
 
-/** A command is tried for so long (SPEC 3f). */
+/** A command is given up after this time (SPEC 3f). */
 export const COMMAND_TRIED_FOR_MS = 30_000;
-/** After so long without an answer its message says so (SPEC 3f). */
+/** If a server hasn't answered for this long, the command's message says so (SPEC 3f). */
 export const UNANSWERED_TOLD_AFTER_MS = 5_000;
-/** So soon after a change its undoing is a part of the answer (SPEC 3i), and a failure a failure of the start. */
+/**
+ * A change is followed for this long: if it is undone meanwhile, its answer says so (SPEC 3i), and a failure counts as
+ * a failed start.
+ */
 const FOLLOWED_FOR_MS = 60_000;
-/** Readiness that took longer mentions people (SPEC 3d). */
+/** If a start takes longer than this, the message that reports it ready mentions people (SPEC 3d). */
 const ALERTS_AFTER_MS = 30_000;
-/** What is provisional is shown after so long (SPEC 3d). */
+/** Provisional problems are shown after this time (SPEC 3d). */
 const PROVISIONAL_AFTER_MS = 10_000;
-/** What has failed must be ready for so long before that is told: in a crash loop it is ready for moments. */
+/**
+ * After a failure the target must stay ready for this long before it is reported ready: in a crash loop it is ready
+ * briefly.
+ */
 const STEADY_FOR_MS = 30_000;
-/** A target that can't be looked at for so long is told to be so: it may be deleted only to be created again. */
+/** A target that can't be read for this long is reported. Before that it may just be deleted and created again. */
 const UNREADABLE_TOLD_AFTER_MS = 10_000;
-/** How often the cluster is asked what keeps a target from being ready: that lists pods. */
+/** Minimum interval between diagnoses, because each one lists pods. */
 const DIAGNOSED_EVERY_MS = 2_000;
-/** So long before a timer is due the room is told (SPEC 3j). */
+/** A timer is announced this long before it is due (SPEC 3j). */
 const WARNED_BEFORE_MS = 10 * 60_000;
-/** A timer that is later than this is told to be late. */
+/** A timer or an edge that is handled later than this is reported as late. */
 const PUNCTUAL_MS = 120_000;
-/** An edge of a schedule that is later than this was missed: commands and other people's changes may have come since. */
+/** An edge that is handled later than this was missed: commands and other people's changes may have come since. */
 const MISSED_AFTER_MS = 5_000;
-/** So long a clock that was set back is waited for; one that was set back further was wrong before. */
+/**
+ * If the last handled edge is at most this far in the future, the clock was set back, and we wait for it to catch up.
+ * If it is further ahead, the clock was wrong before, and the schedule starts over.
+ */
 const SET_BACK_MS = 7 * 24 * 3_600_000;
-/** So often it is looked whether messages from before the start have been read. */
+/** Polling interval while events from before the start are still being read. */
 const CATCHING_UP_MS = 1_000;
-/** Longest wait for a timer or an edge: the wall clock may be set, and a suspended machine wakes up later. */
+/** Longest wait for a timer or an edge, because the wall clock may be set, and a suspended machine wakes up late. */
 const LONGEST_TIMER_WAIT_MS = 30_000;
-/** In so many rooms it is remembered that a target was commanded there. */
+/** Number of rooms to remember in which a target was commanded. */
 const MAX_ROOMS = 5;
-/** The horizontal autoscaler's own name as a field manager. Between counts above 0 its work is no news that rings. */
+/**
+ * Field manager under which the HorizontalPodAutoscaler writes. Its changes between counts above 0 are announced
+ * without a notification.
+ */
 const AUTOSCALER = "kube-controller-manager";
 
-/** What is to be done now at a target. */
+/** Decides the next step at a target. */
 export function decide(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision {
   const { command } = state;
   if (command !== undefined) return decideCommand(state, command, observed, nowMs, policy);
@@ -81,7 +93,7 @@ function wait(...ms: readonly (number | undefined)[]): Decision {
   return { effects: [], requeueAfterMs: known.length === 0 ? undefined : Math.max(0, Math.min(...known)) };
 }
 
-/** When something is to be done because of the time, milliseconds from now; undefined: never. */
+/** Returns the milliseconds until a timer, an edge or idleness needs a decision; undefined if none of them does. */
 function untilDue(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): number | undefined {
   const known = [
     untilTimer(state, nowMs),
@@ -91,7 +103,10 @@ function untilDue(state: State, observed: Observed, nowMs: number, policy: Targe
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
-/** What happens to a target next without a command; with how many rooms its agents' users are heard in, if given. */
+/**
+ * Returns what happens to a target next without a command. `rooms` is the number of rooms in which its agents' users
+ * are heard.
+ */
 function upcoming(
   desired: number,
   timer: StopTime | undefined,
@@ -114,7 +129,7 @@ function upcoming(
   return { kind: isOn ? "stops-at" : "starts-at", when: { atMs, nowMs, timeZone } };
 }
 
-/** All pods that are wanted are ready, by a status that is current. */
+/** Whether all desired pods are ready and the status is current. */
 export function isReady({ desired, ready, settled }: Scale): boolean {
   return desired > 0 && settled && ready >= desired;
 }
@@ -167,7 +182,7 @@ function decideCommand(
   const ended = afterInterruption(command, scale, observed, policy) ??
     withoutActing(state, command, scale, observed, nowMs, policy);
   if (ended !== undefined) return conclude(state, command, ended, observed, nowMs, policy);
-  // Sender, device and room are judged right before acting: they may have changed since the command came.
+  // Sender, device and room are checked right before acting, because they may have changed since the command arrived.
   if (authorization === undefined) return now({ kind: "authorize" });
   if (authorization.refusal !== undefined) {
     const { refusal } = authorization;
@@ -189,10 +204,10 @@ function intentOf({ desired: before, resourceVersion, generation }: Scale, after
   return { before, after, resourceVersion, generation, atMs };
 }
 
-/** When a target stops automatically, milliseconds since the epoch, and whether that is by AUTO_STOP. */
+/** When a target stops automatically, and whether that is because of AUTO_STOP. */
 type StopTime = Pick<StopTimer, "dueAtMs" | "isDefault">;
 
-/** What came of a command. */
+/** Result of a command. */
 interface Result {
   readonly outcome: Outcome;
   readonly refusal?: Refusal;
@@ -200,13 +215,15 @@ interface Result {
   readonly alert?: News;
   readonly before?: number;
   readonly after?: number;
-  /** Since when the rollout is followed, milliseconds since the epoch; undefined: nothing is to come of it. */
+  /**
+   * Start of the rollout that is to be followed, milliseconds since the epoch; undefined if there is none to follow.
+   */
   readonly followedSinceMs?: number;
-  /** When the target stops automatically from now on; undefined leaves that as it is. */
+  /** New stop time of the target. Undefined leaves it unchanged, unless the replica count changes: that clears it. */
   readonly timer?: StopTime | undefined;
 }
 
-/** A message to an agent is there to start it. */
+/** A message to an agent counts as a start. */
 function verbOf({ word }: PendingCommand): Verb {
   return word === "wake" ? "start" : word;
 }
@@ -217,7 +234,7 @@ function failed(command: PendingCommand, why: Why): Result {
   return { outcome: "failed", news, ...command.unansweredTold ? { alert: { kind: "failed-alert", word } } : {} };
 }
 
-/** A status waits for nothing but a read. */
+/** A status needs a read, and a diagnosis if the target isn't ready. */
 function report(
   { readySinceMs, timer, stopped }: State,
   { isOnly }: PendingCommand,
@@ -237,8 +254,8 @@ function report(
 }
 
 /**
- * A change whose outcome nobody told was made, or somebody else has made another one, or nothing has happened. The count
- * alone doesn't tell: somebody may have set it back after it was made.
+ * Resolves a change whose outcome is unknown. It was made, or somebody else has made another change, or nothing
+ * happened. The count alone doesn't tell, because somebody may have set it back afterwards; hence the generation.
  */
 function afterInterruption(
   command: PendingCommand,
@@ -297,7 +314,7 @@ function alreadySo(
   return durationMs === undefined ? alreadyOn(scale, next, nowMs) : undefined;
 }
 
-/** A start of what is on; one that isn't ready is followed. */
+/** Answers a start of a target that is on. If it isn't ready yet, its rollout is followed. */
 function alreadyOn(
   scale: Scale,
   next: Upcoming | undefined,
@@ -321,7 +338,7 @@ function done(
   return { outcome: "done", news, ...counts, timer };
 }
 
-/** When a target stops that is started for a time, or without one. */
+/** Returns when a target that is being started stops: after the given duration, or else after AUTO_STOP. */
 function stopTime(
   durationMs: number | undefined,
   autoStopMs: number | undefined,
@@ -337,8 +354,8 @@ function stopTime(
 }
 
 /**
- * A message to an agent that needs no start, or must not have one: nothing is said then, as it was not said to us.
- * Undefined: it may be tried, or told why not.
+ * Handles a message to an agent that needs no start, or must not cause one. That is silent, because the message wasn't
+ * addressed to us. Returns undefined if the start may be tried, or its failure reported.
  */
 function decideNotToWake(
   state: State,
@@ -354,7 +371,7 @@ function decideNotToWake(
   if (accepted !== undefined) return undefined;
   if (authorization?.refusal !== undefined) return passOver("refused", authorization.refusal);
   if (failure !== undefined) {
-    // What one has waited for in vain isn't tried again for each who has written meanwhile.
+    // If a wake-up fails, messages that arrived meanwhile don't repeat the wait.
     const isOver = failure.why !== undefined || nowMs - command.takenAtMs >= COMMAND_TRIED_FOR_MS;
     const isTold = receivedAtMs <= wakeFailedAtMs;
     return isTold || (isOver && isKnownOn(state)) ? passOver("failed") : undefined;
@@ -364,7 +381,7 @@ function decideNotToWake(
     return scale.desired === unconfirmed.after ? undefined : passOver("overtaken");
   }
   if (scale.desired > 0) {
-    // Without a watch nobody would know otherwise that somebody else has turned it on.
+    // Without a watch we would otherwise not learn that somebody else has turned the target on.
     const isUnseen = !isWatched && state.rollout === undefined && state.expectedReplicas === 0;
     const seen: Effect = { kind: "remember", changes: { expectedReplicas: scale.desired, ...noLongerHeld(stopped) } };
     return passOver("already", undefined, ...isUnseen ? [seen] : []);
@@ -380,12 +397,12 @@ function decideNotToWake(
   );
 }
 
-/** It is on as far as we know: an agent that is awake answers for itself. */
+/** Whether the target is on as far as we know. An agent that is awake answers by itself. */
 function isKnownOn({ expectedReplicas = 0 }: State): boolean {
   return expectedReplicas > 0;
 }
 
-/** A duration for what is on already. */
+/** Sets or extends the timer of a target that is on. */
 function timed(
   { timer }: State,
   { word, durationMs = 0 }: PendingCommand,
@@ -393,7 +410,7 @@ function timed(
   { schedule }: Observed,
   nowMs: number,
 ): Result {
-  // A time that is up already could not be acted on: it is extended from now on.
+  // A timer that is overdue could not stop the target; it is extended from now on.
   const fromMs = word === "extend" ? Math.max(nowMs, timer?.dueAtMs ?? schedule?.nextEnd?.atMs ?? nowMs) : nowMs;
   const dueAtMs = fromMs + durationMs;
   const stopsInMs = dueAtMs - nowMs;
@@ -403,7 +420,7 @@ function timed(
   return { outcome: "done", ...told, before: scale.desired, after: scale.desired, timer: { dueAtMs } };
 }
 
-/** What a command means for its target from now on, and what is said. */
+/** Updates the target's state for the result of a command, and answers it. */
 function conclude(
   state: State,
   command: PendingCommand,
@@ -437,18 +454,18 @@ function conclude(
   const timer = stopTime && timerOf(command, stopTime, isChange ? undefined : former, nowMs);
   const missed = isObeyed(outcome) ? pendingEdge(state, schedule) : undefined;
   const changes: TargetState = {
-    // A message to an agent doesn't make a room one in which the target is spoken of.
+    // A message to an agent doesn't add its room to those in which the target's news is announced.
     ...word === "wake" ? {} : { rooms: [roomId, ...rooms.filter((room) => room !== roomId)].slice(0, MAX_ROOMS) },
     rollout: begun,
     ...after === undefined ? {} : { expectedReplicas: after },
-    // It was made or not: whatever is seen next is nobody's doing in particular.
+    // Whether the change was made is unknown. The next count that is seen must not be attributed to anybody.
     ...outcome === "failed" && command.unconfirmed !== undefined ? { expectedReplicas: undefined } : {},
     ...after === 0 ? { timer: undefined, readySinceMs: undefined } : {},
     ...isChange && word === "stop" ? { replicasBeforeStop: before } : {},
     ...isChange && verb === "start" ? { startedBy: sender } : {},
     ...isChange || timer !== undefined ? { timer } : {},
     ...after === undefined ? {} : lifeAfter(state, command, after, nowMs, policy),
-    // What a command says comes after what the schedule has said before.
+    // A successful command overrides an edge before it that is still pending.
     ...missed === undefined ? {} : { schedule: followed(missed, schedule) },
   };
   const why = word === "wake" ? "wrote to its agent" : `sent ${word}`;
@@ -461,12 +478,12 @@ function conclude(
   return now(...effects, { kind: "remember", changes }, answer, ...isChange ? [record] : []);
 }
 
-/** The command was carried out, or there was nothing to do, or somebody else has done something about it. */
+/** Whether the command was carried out, had nothing to do, or was overtaken by somebody else's change. */
 function isObeyed(outcome: Outcome): boolean {
   return outcome === "done" || outcome === "already" || outcome === "overtaken";
 }
 
-/** A stop holds until the target is turned on again; whoever wants it on has it stay awake from now on. */
+/** A stop is held until the target is turned on again. Whoever turns it on, or wants it on, restarts its idle time. */
 function lifeAfter(
   { idle, stopped }: State,
   { seq, word, roomId }: PendingCommand,
@@ -483,12 +500,12 @@ function lifeAfter(
   };
 }
 
-/** It is turned on, by whatever it may be. */
+/** Clears a held stop, because the target is turned on, whatever the cause. */
 function noLongerHeld(stopped: ChatStop | undefined): TargetState {
   return stopped?.isHeld === true ? { stopped: { ...stopped, isHeld: false } } : {};
 }
 
-/** A timer that is moved stays with the room and the person that it was set by. */
+/** A timer that is moved keeps the room and the user that it was set by. */
 function timerOf(
   { roomId, threadId, sender }: PendingCommand,
   { dueAtMs, isDefault }: StopTime,
@@ -504,7 +521,7 @@ function timerOf(
 
 // ── Schedule ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** When the next up-time begins or ends, milliseconds from now; undefined: none does. */
+/** Returns the milliseconds until the next up-time begins or ends; undefined if none does. */
 function untilEdge(schedule: ScheduleView | undefined, nowMs: number): number | undefined {
   const edges = [schedule?.nextBegin, schedule?.nextEnd].filter((edge) => edge !== undefined);
   if (edges.length === 0) return undefined;
@@ -512,7 +529,7 @@ function untilEdge(schedule: ScheduleView | undefined, nowMs: number): number | 
   return Math.max(0, Math.min(leftMs, LONGEST_TIMER_WAIT_MS));
 }
 
-/** The latest edge, if it is yet to be dealt with. */
+/** Returns the latest edge if it has not been handled. */
 function pendingEdge({ schedule: state }: State, schedule: ScheduleView | undefined): Edge | undefined {
   if (state === undefined || schedule?.text !== state.text) return undefined;
   return schedule.previous !== undefined && schedule.previous.atMs > state.edgeAtMs ? schedule.previous : undefined;
@@ -523,8 +540,8 @@ function followed({ atMs }: Edge, schedule: ScheduleView | undefined): FollowedS
 }
 
 /**
- * The schedule doesn't let the timer stop the target: AUTO_STOP doesn't count in an up-time, also in one that begins
- * first; and a time that is up when an up-time begins, give or take a minute, has nothing to stop any more.
+ * Whether the schedule overrides a timer. AUTO_STOP doesn't apply in an up-time, nor if an up-time begins before it is
+ * due. A timer that is due within a minute of the begin of an up-time has no effect.
  */
 function isOverruled({ dueAtMs, isDefault }: StopTime, schedule: ScheduleView | undefined): boolean {
   if (schedule === undefined) return false;
@@ -534,7 +551,7 @@ function isOverruled({ dueAtMs, isDefault }: StopTime, schedule: ScheduleView | 
   return isDefault === true || dueAtMs < nextBegin.atMs + APART_MS;
 }
 
-/** Starts the target where an up-time begins, and stops it where one ends. Only edges act, each once. */
+/** Starts the target when an up-time begins and stops it when one ends. Only edges act, each one once. */
 function decideSchedule(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision | undefined {
   const { schedule: known, timer, expectedReplicas } = state;
   const { schedule, scale, failure, accepted, isCatchingUp } = observed;
@@ -544,7 +561,7 @@ function decideSchedule(state: State, observed: Observed, nowMs: number, policy:
     return now({ kind: "remember", changes: { schedule: { text, edgeAtMs: previous?.atMs ?? nowMs } } });
   }
   const edge = pendingEdge(state, schedule);
-  // A stop by the timer that has been begun is brought to its end first.
+  // A stop that the timer has begun is completed first.
   if (edge === undefined || timer?.intent !== undefined) return undefined;
   const { intent } = known;
   const isBegin = edge.kind === "begin";
@@ -561,7 +578,7 @@ function decideSchedule(state: State, observed: Observed, nowMs: number, policy:
   const settled = now({ kind: "remember", changes: { schedule: followed(edge, schedule) } });
   const isMissed = nowMs - edge.atMs > MISSED_AFTER_MS;
   const next = isBegin ? schedule.nextEnd : schedule.nextBegin;
-  // Nobody is cut short: it is stopped when it is quiet.
+  // Somebody is talking to the agent. The target is stopped once it is idle.
   if (!isBegin && isTalkedTo(state, observed, nowMs, policy)) return settled;
   // Somebody has asked for a longer time.
   if (!isBegin && timer !== undefined && timer.dueAtMs > edge.atMs) return settled;
@@ -569,12 +586,12 @@ function decideSchedule(state: State, observed: Observed, nowMs: number, policy:
   if (isMissed && isCatchingUp === true) return wait(CATCHING_UP_MS);
   if (scale === undefined) return now({ kind: "read" });
   if (intent !== undefined && !isAsBefore(intent, scale)) {
-    // It was made, and we did not live to say so; or somebody else has made another change since.
+    // It was made, but we were killed before we could report it; or somebody else has made another change since.
     const isMade = scale.desired === intent.after;
     if ((intent.after > 0) === isBegin) {
       return isMade ? now(...edgeFollowed(state, edge, intent, schedule, nowMs, policy)) : settled;
     }
-    // It was made at an edge before this one.
+    // It was made at an earlier edge.
     const changes = { expectedReplicas: intent.after, schedule: { text: known.text, edgeAtMs: known.edgeAtMs } };
     return now({ kind: "remember", changes });
   }
@@ -587,7 +604,7 @@ function decideSchedule(state: State, observed: Observed, nowMs: number, policy:
   });
 }
 
-/** What an edge means for its target from now on, and what is said. */
+/** Updates the target's state for an edge that was carried out, and announces it. */
 function edgeFollowed(
   state: State,
   edge: Edge,
@@ -622,7 +639,7 @@ function edgeFollowed(
   ];
 }
 
-/** Said once for each edge, where the target was last commanded. */
+/** Announces something once per edge, in the rooms where the target was last commanded. */
 function saidOfEdge({ rooms = [] }: State, { atMs }: Edge, what: string, news: News): Write {
   const key = `${atMs} ${what}`;
   return { kind: "announce", key, rooms, news, mention: undefined, rings: false, notWhereFollowed: false };
@@ -630,14 +647,17 @@ function saidOfEdge({ rooms = [] }: State, { atMs }: Edge, what: string, news: N
 
 // ── Timers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** When something is to be done because of the timer, milliseconds from now; undefined: there is none. */
+/** Returns the milliseconds until the timer needs a decision; undefined if there is no timer. */
 function untilTimer({ timer }: State, nowMs: number): number | undefined {
   if (timer === undefined) return undefined;
   const leftMs = timer.dueAtMs - (timer.warned ? 0 : WARNED_BEFORE_MS) - nowMs;
   return leftMs > 0 ? Math.min(leftMs, LONGEST_TIMER_WAIT_MS) : 0;
 }
 
-/** Warns or stops. What fails for now is tried again; what isn't permitted is told once, and tried again as well. */
+/**
+ * Warns before the timer is due and stops the target when it is. Failures are retried. A failure whose reason is known,
+ * such as a missing permission, is also announced once.
+ */
 function decideTimer(state: State, observed: Observed, nowMs: number): Decision | undefined {
   const { timer } = state;
   const { scale, failure, accepted, schedule } = observed;
@@ -656,7 +676,7 @@ function decideTimer(state: State, observed: Observed, nowMs: number): Decision 
   }
   if (scale === undefined) return now({ kind: "read" });
   if (scale.desired === 0) {
-    // Somebody has stopped it; or we have, and did not live to say so.
+    // Somebody else has stopped it; or we have, and were killed before we could report it.
     const { intent } = timer;
     if (intent === undefined) return now({ kind: "remember", changes: { timer: undefined } });
     return now(...stopped(state, timer, intent.before, nowMs));
@@ -695,7 +715,7 @@ function stopped(state: State, timer: StopTimer, before: number, nowMs: number):
   ];
 }
 
-/** Said once for each time that is set. */
+/** Announces something once per timer, in the room where it was set. */
 function saidOf({ dueAtMs, roomId, threadId, user }: StopTimer, what: string, news: News): Write {
   return {
     kind: "announce",
@@ -711,7 +731,7 @@ function saidOf({ dueAtMs, roomId, threadId, user }: StopTimer, what: string, ne
 
 // ── Changes by others ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Takes somebody else's count as given from now on. Those who have to do with the target are told. */
+/** Accepts a replica count that somebody else has set as the expected one, and announces it to those concerned. */
 function decideForeignChange(
   state: State,
   observed: Observed,
@@ -720,9 +740,9 @@ function decideForeignChange(
 ): Decision | undefined {
   const { expectedReplicas: before, rollout, rooms = [], startedBy, stopped } = state;
   const { scale: read, shown, failure, isWatched } = observed;
-  // Without a watch nobody is told of what is seen by chance (SPEC 3h).
+  // Without a watch, changes that are seen by chance are not announced (SPEC 3h).
   if (rollout === undefined && before !== undefined && !isWatched) return undefined;
-  // Where nothing is expected, nothing is concluded either: what a watch shows will do.
+  // If no count is expected, nothing is concluded from it, so a count from the watch suffices.
   const scale = read ?? (before === undefined && rollout === undefined ? shown : undefined);
   if (scale === undefined) {
     const isSuspect = shown !== undefined && shown.desired !== before && rollout === undefined;
@@ -770,7 +790,7 @@ function decideForeignChange(
 
 // ── Rollouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Tells how a change by chat goes on, until it is ready, or off, and a minute has passed. */
+/** Reports the progress of a followed change, until the target is ready or off and a minute has passed. */
 function decideRollout(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision | undefined {
   const { rollout, timer } = state;
   if (rollout === undefined) return undefined;
@@ -809,12 +829,12 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
       },
     );
   }
-  // All that can come now is that somebody undoes it.
+  // The only thing left to report is that somebody undoes the change.
   const isOver = isWatched || rollout.after > 0 || (scale.settled && scale.current === 0);
   return isOver ? again(leftMs) : again(leftMs, pollMs);
 }
 
-/** What the API server refuses to show is told once it has lasted; it is looked at all the same. */
+/** Reports that the API server refuses to show the target, once this has lasted a while. Reads continue. */
 function unreadable(rollout: Rollout, { why, sinceMs }: Failure, nowMs: number): Decision | undefined {
   if (why === undefined || rollout.unreadableTold === true || nowMs - sinceMs < UNREADABLE_TOLD_AFTER_MS) {
     return undefined;
@@ -825,7 +845,7 @@ function unreadable(rollout: Rollout, { why, sinceMs }: Failure, nowMs: number):
   );
 }
 
-/** What is told of a start that isn't ready; undefined: nothing new. */
+/** Reports the state of a start that isn't ready; undefined if nothing is new. */
 function unready(
   rollout: Rollout,
   scale: Scale,
@@ -835,7 +855,7 @@ function unready(
 ): Decision | undefined {
   const afterMs = nowMs - rollout.atMs;
   const certain = diagnosis.problems.filter((each) => each.certain);
-  // Containers that fail in different ways take turns: each way is told once.
+  // Containers that fail in different ways may alternate. Each problem is reported once.
   const { problems = [], told } = rollout;
   const untold = certain.map(problemKey).filter((each) => !problems.includes(each));
   const isNew = untold.length > 0;
@@ -875,19 +895,19 @@ function unready(
   return tell({ provisional }, { kind: "starting", scale, problems: telling });
 }
 
-/** It tells more than that the target isn't ready yet, as every pod does that is being started. */
+/** Whether a problem says more than that the target isn't ready yet, which is true of every pod that is starting. */
 function isTelling({ kind, reason, message = "" }: Problem): boolean {
   return kind !== "other" || (message !== "" && reason !== "ContainersNotReady");
 }
 
-/** What tells problems apart that are told once each. */
+/** Key by which each problem is reported once. */
 function problemKey({ kind, image = "" }: Problem): string {
   return `${kind} ${image}`;
 }
 
 // ── Readiness ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Since when a target is ready is known from the watch, where no rollout tells it. */
+/** Outside of rollouts, the watch shows since when a target is ready. */
 function decideReadiness(
   { expectedReplicas, rollout, readySinceMs }: State,
   { scale, shown, seenUnready }: Observed,

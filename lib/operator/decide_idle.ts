@@ -1,6 +1,6 @@
 /**
- * When a target that has an agent goes to sleep: nobody has written in its rooms for so long (SPEC 3m). A part of
- * {@linkcode decide}, and pure as that is.
+ * Decides when a target that has an agent is stopped because nobody has written in its rooms for IDLE_STOP (SPEC 3m).
+ * Part of {@linkcode decide}, and a pure function like it.
  *
  * @module
  */
@@ -10,24 +10,27 @@ import { endedRollout } from "./rollout_end.ts";
 import { beginsSoon } from "./schedule.ts";
 import type { Idle } from "./target_state.ts";
 
-/** So long before it falls asleep the room is told, or a fifth of IDLE_STOP, where that is shorter. */
+/** The room is warned this long before the target is stopped, or a fifth of IDLE_STOP before, if that is shorter. */
 const WARNED_BEFORE_MS = 5 * 60_000;
-/** Life is written down so often at most: a message costs no write of its own. */
+/** Activity is persisted at most this often, so that a message doesn't cost a write of its own. */
 const WRITTEN_EVERY_MS = 60_000;
-/** A message that is read once more may seem to have been written a little later: its age is told anew. */
+/**
+ * The age of a message that is read again is computed anew, so the message may seem slightly newer. Smaller differences
+ * are ignored.
+ */
 const JITTER_MS = 10_000;
-/** Longest wait: the wall clock may be set, and a suspended machine wakes up later. */
+/** Longest wait, because the wall clock may be set, and a suspended machine wakes up late. */
 const LONGEST_WAIT_MS = 30_000;
 
-/** What is known of idleness at a moment. */
+/** Idleness at the time of a decision. */
 interface Known {
   readonly idle: Idle;
   readonly idleStopMs: number;
-  /** Since when it has been quiet, milliseconds since the epoch. */
+  /** Start of the quiet period, milliseconds since the epoch. */
   readonly quietSinceMs: number;
 }
 
-/** What is to be done about it; undefined: nothing at the moment. */
+/** Returns the next step that idleness requires; undefined if none does now. */
 export function decideIdle(
   state: State,
   observed: Observed,
@@ -49,7 +52,7 @@ export function decideIdle(
   if (expectedReplicas === undefined) {
     return scale !== undefined || isRetrying ? undefined : act({ kind: "read" });
   }
-  // A target that runs already, nobody knows since when: from now on.
+  // Nobody knows since when this target has been running. Its idle time starts now.
   if (stored === undefined) {
     return act({ kind: "remember", changes: { idle: withLife({ userAtMs: nowMs }, observed) } });
   }
@@ -77,14 +80,14 @@ export function decideIdle(
   }
   if (scale === undefined) return act({ kind: "read" });
   if (scale.desired === 0) {
-    // We have done it, and did not live to say so; or somebody else has, which is told elsewhere.
+    // We have stopped it and were killed before we could report it; or somebody else has, which is reported elsewhere.
     if (warning?.intent !== undefined) return act(...asleep(state, idle, warning.intent.before, nowMs, idleStopMs));
-    // Where nobody can be told of that, it is taken as given.
+    // If nothing else will report the change, it is accepted silently.
     const isTold = observed.isWatched || state.rollout !== undefined;
     return isTold ? undefined : act({ kind: "remember", changes: { expectedReplicas: 0, readySinceMs: undefined } });
   }
   if (warning === undefined) {
-    // Also of what is due already, as after a time without us: nobody is put to sleep without a word.
+    // An overdue stop is announced too, for example after downtime of ours: no target is stopped without a warning.
     const stopsAtMs = Math.max(quietSinceMs + idleStopMs, nowMs + warnedBefore(idleStopMs));
     const { roomId } = idle;
     const begun = { saidAtMs: nowMs, stopsAtMs, quietSinceMs, ...roomId === undefined ? {} : { roomId } };
@@ -93,7 +96,7 @@ export function decideIdle(
   }
   const { desired: before, resourceVersion, generation } = scale;
   if (warning.intent !== undefined && warning.intent.generation !== generation) {
-    // We have done it, perhaps, and did not live to say so; in any case somebody has changed it since.
+    // We may have stopped it and been killed before we could report it. In any case somebody has changed it since.
     const { warning: _, ...awake } = idle;
     const changes = { idle: { ...awake, userAtMs: nowMs } };
     return act({ kind: "remember", changes }, told(warning, { kind: "stays-awake" }, true));
@@ -101,7 +104,7 @@ export function decideIdle(
   return act({ kind: "scale", intent: { before, after: 0, resourceVersion, generation, atMs: nowMs }, for: "idle" });
 }
 
-/** When something is to be done because of idleness, milliseconds from now; undefined: as things stand, never. */
+/** Returns the milliseconds until idleness needs a decision; undefined if it never does as things stand. */
 export function untilIdle(
   state: State,
   observed: Observed,
@@ -117,7 +120,7 @@ export function untilIdle(
   return Math.min(Math.max(0, dueAtMs - nowMs), LONGEST_WAIT_MS);
 }
 
-/** Somebody has talked to the target's agent lately: an up-time that ends doesn't cut that short. */
+/** Whether somebody has talked to the target's agent lately. The end of an up-time doesn't interrupt that. */
 export function isTalkedTo({ idle }: State, { life }: Observed, nowMs: number, { idleStopMs }: TargetPolicy): boolean {
   if (idle === undefined || idleStopMs === undefined) return false;
   const { messageAtMs, agentAtMs = messageAtMs } = withLife(idle, { life });
@@ -139,8 +142,9 @@ function warnedBefore(idleStopMs: number): number {
 }
 
 /**
- * For how long it is no matter that nobody writes, at least; undefined: it is one. Up-times, also one that is about
- * to begin, and a time that somebody has asked for count for more, and what isn't ready has not had anything to say.
+ * Returns the milliseconds for which idleness is ignored, at least; undefined if it counts. Up-times, an up-time that
+ * is about to begin and a timer that somebody has set override it. A target that is still starting has had no chance to
+ * write.
  */
 function heldOpen(
   { timer, rollout }: State,
@@ -157,8 +161,9 @@ function heldOpen(
 }
 
 /**
- * A user's words count in full. An agent extends that by IDLE_STOP at most, so that its own heartbeat doesn't keep it
- * awake. What lies in the future was written before the clock was set back: it counts as now.
+ * Computes the quiet period. A user's message counts in full. An agent extends the period by at most IDLE_STOP, so that
+ * its own heartbeat doesn't keep it awake. A time in the future was recorded before the clock was set back; it counts
+ * as now.
  */
 function known(
   { readySinceMs = 0 }: State,
@@ -209,7 +214,7 @@ function later(one: number | undefined, other: number | undefined): number | und
 function isWorthWriting(stored: Idle, idle: Idle, nowMs: number): boolean {
   const newest = ({ userAtMs, agentAtMs = 0, warning }: Idle): number =>
     Math.max(userAtMs, agentAtMs, warning?.quietSinceMs ?? 0);
-  // That somebody talks at all: an up-time may end.
+  // The first message must be persisted, because the end of an up-time depends on whether anybody talks at all.
   const isUnknown = stored.messageAtMs === undefined && nowMs - (idle.messageAtMs ?? nowMs) >= WRITTEN_EVERY_MS;
   return isUnknown || newest(stored) > nowMs || newest(idle) - newest(stored) >= WRITTEN_EVERY_MS;
 }
@@ -236,7 +241,7 @@ function asleep(state: State, idle: Idle, before: number, nowMs: number, idleSto
   ];
 }
 
-/** All that is said about one spell of quiet is one message. */
+/** Everything that is said about one quiet period is a single message, which is edited. */
 function told({ saidAtMs, roomId }: NonNullable<Idle["warning"]>, news: News, isLast: boolean): Write {
   return {
     kind: "notice",

@@ -1,5 +1,5 @@
 /**
- * What a decision about a target rests on, and what can come of it: the vocabulary of {@linkcode decide}.
+ * Input and output types of {@linkcode decide}.
  *
  * @module
  */
@@ -12,170 +12,173 @@ import type { ScheduleView } from "./schedule.ts";
 import type { Intent, TargetCommand } from "./target_command.ts";
 import type { TargetState } from "./target_state.ts";
 
-/** The part of the configuration that decisions about a target rest on. */
+/** The part of the configuration that decisions depend on. */
 export interface TargetPolicy
   extends Pick<Config, "autoStopMs" | "maxCommandAgeMs" | "startReplicas" | "startTimeoutMs"> {
-  /** User ids of the agents that run in it: messages to them wake it. */
+  /** User ids of the agents that run in the target. Messages to them wake it. */
   readonly agents: readonly string[];
-  /** It is stopped after so long without a message, milliseconds; undefined: not for that, or it has no agent. */
+  /**
+   * The target is stopped after this time without a message, in milliseconds. Undefined if that is off or the target
+   * has no agent.
+   */
   readonly idleStopMs: number | undefined;
 }
 
-/** What is to be done at a target: what lasts of it, and the command whose turn it is. */
+/** Persisted state of a target, and the command whose turn it is. */
 export interface State extends TargetState {
-  /** The command whose turn it is; undefined: none waits. */
+  /** The command whose turn it is; undefined if none is waiting. */
   readonly command?: PendingCommand;
 }
 
 /** A command whose turn it is. */
 export interface PendingCommand {
-  /** Place of its event in the inbox: smaller is earlier. */
+  /** Sequence number of its event in the inbox. */
   readonly seq: number;
-  /** Canonical word; `wake`: it is no command, but a message to the target's agent. */
+  /** Canonical command word; `wake` for a message to the target's agent. */
   readonly word: TargetCommand["word"];
-  /** What was typed. */
+  /** The command as it was typed. */
   readonly typed: string;
-  /** The time that was asked for, milliseconds. */
+  /** Requested duration, in milliseconds. */
   readonly durationMs: number | undefined;
-  /** Who sent it. */
   readonly sender: string;
-  /** Where. */
   readonly roomId: string;
-  /** In which thread, by its root's event id. */
+  /** Thread, by the event id of its root. */
   readonly threadId?: string;
-  /** It has no other target. */
+  /** Whether the command has no other target. */
   readonly isOnly: boolean;
-  /** When it came to us, milliseconds since the epoch. */
+  /** When we received it, milliseconds since the epoch. */
   readonly receivedAtMs: number;
-  /** When it was sent, as far as the homeserver tells, milliseconds since the epoch. */
+  /** When it was sent according to the homeserver, milliseconds since the epoch. */
   readonly sentAtMs: number;
-  /** When its turn came, milliseconds since the epoch. */
+  /** When its turn began, milliseconds since the epoch. */
   readonly takenAtMs: number;
-  /** A change that was sent, and whose outcome nobody has told. */
+  /** A change that was sent and whose outcome is unknown. */
   readonly unconfirmed?: Intent | undefined;
-  /** Its message says that somebody isn't answering. */
+  /** Whether the command's message says that a server isn't answering. */
   readonly unansweredTold: boolean;
 }
 
-/** Whose answer is waited for. */
+/** Server that a call goes to. */
 export type Party = "Kubernetes API" | "homeserver";
 
-/** When something was last written in the rooms of a target's agents, as far as this run has seen. */
+/** Latest activity in the rooms of a target's agents, as seen by this process. */
 export interface Life {
-  /** By a user, milliseconds since the epoch. */
+  /** When a user last wrote, milliseconds since the epoch. */
   readonly userAtMs?: number;
-  /** In which room that was. */
+  /** Room in which that was. */
   readonly roomId?: string;
-  /** By an agent, milliseconds since the epoch. */
+  /** When an agent last wrote or typed, milliseconds since the epoch. */
   readonly agentAtMs?: number;
-  /** An agent is writing just now. */
+  /** Whether an agent is typing now. */
   readonly isAgentTyping?: boolean;
 }
 
-/** What is known of the world in this round. */
+/** What is known in this pass. */
 export interface Observed {
-  /** A watch stands: it will say when something changes. */
+  /** Whether a watch is running. It reports every change. */
   readonly isWatched: boolean;
-  /** The counts as the watch has shown them since the last read; they may be older than our own latest change. */
+  /** Counts that the watch has shown since the last read. They may be older than our own latest change. */
   readonly shown?: Scale | undefined;
-  /** The counts as they were read in this round. */
+  /** Counts that were read in this pass. */
   readonly scale?: Scale | undefined;
-  /** It has been seen not to be ready; otherwise nobody knows since when it is. */
+  /** Whether the target has been seen not ready. If not, it is unknown since when it is ready. */
   readonly seenUnready: boolean;
-  /** Since when reads have shown it ready without a break, milliseconds since the epoch. */
+  /** Since when reads have shown it ready without interruption, milliseconds since the epoch. */
   readonly seenReadySinceMs?: number | undefined;
-  /** What keeps it from being ready, and when that was asked, milliseconds since the epoch. */
+  /** Why it isn't ready, and when that was asked, milliseconds since the epoch. */
   readonly diagnosis?: Diagnosis & { readonly atMs: number } | undefined;
-  /** Whether the command may still be carried out, judged in this round. */
+  /** Whether the command may still be carried out, checked in this pass. */
   readonly authorization?: { readonly refusal: Refusal | undefined } | undefined;
-  /** The change that the API server has accepted in this round. */
+  /** The change that the API server has accepted in this pass. */
   readonly accepted?: Intent | undefined;
-  /** The latest call has failed. */
+  /** The latest failure, if no call has succeeded since. */
   readonly failure?: Failure | undefined;
-  /** The target's schedule; undefined: it has none. */
+  /** The target's schedule; undefined if it has none. */
   readonly schedule?: ScheduleView | undefined;
-  /** Messages that came before the start are still being read: there may be commands among them. */
+  /** Whether messages from before the start are still being read. There may be commands among them. */
   readonly isCatchingUp?: boolean;
-  /** When something was last written in the rooms of the target's agents. */
+  /** Latest activity in the rooms of the target's agents. */
   readonly life?: Life | undefined;
-  /** In how many rooms both an agent of the target and we are; undefined: nobody has asked for that. */
+  /** Number of rooms that both we and an agent of the target have joined; undefined if not determined. */
   readonly agentRooms?: number | undefined;
   /** When a message last failed to wake the target, milliseconds since the epoch. */
   readonly wakeFailedAtMs?: number | undefined;
-  /** A call to this party is under way, and the command's time for it passes. */
+  /** Server that a call of the command is waiting for. */
   readonly waitingFor?: Party | undefined;
 }
 
-/** A call that has failed. */
+/** A failed call. */
 export interface Failure {
-  /** Whom it was made to. */
+  /** Server that was called. */
   readonly party: Party;
-  /** Why the API server has refused it; undefined: there was no proper answer, which may be different next time. */
+  /** Why the API server refused the call; undefined if there was no proper answer and a retry may succeed. */
   readonly why: Why | undefined;
-  /** Since when calls have failed in a row, milliseconds since the epoch. */
+  /** Start of the current series of failures, milliseconds since the epoch. */
   readonly sinceMs: number;
-  /** When it is time for the next try, milliseconds since the epoch. */
+  /** When to retry, milliseconds since the epoch. */
   readonly retryAtMs: number;
 }
 
-/** What is to be done. Calls come last, since what they teach is observed before the next decision. */
+/** What to do. Calls come last, because the next decision needs their results. */
 export type Effect = Call | Write;
 
-/** Something that is asked of the world. */
+/** A request to the cluster or the homeserver. */
 export type Call =
   | { readonly kind: "read" }
   | { readonly kind: "diagnose" }
-  /** The command's sender, device and room are judged again. */
+  /** Checks the command's sender, device and room again. */
   | { readonly kind: "authorize" }
-  /** Written down, then sent. */
+  /** Persists the intent, then changes the replica count. */
   | { readonly kind: "scale"; readonly intent: Intent; readonly for: "command" | "idle" | "timer" | "schedule" };
 
-/** Something that is written down; all of a decision at once. */
+/** Something to persist. All writes of a decision are one transaction. */
 export type Write =
   | { readonly kind: "remember"; readonly changes: TargetState }
-  /** The command is over at this target. `followed`: its message goes on with the rollout. */
+  /** Ends the command at this target. If `followed`, its message keeps reporting the rollout. */
   | {
     readonly kind: "answer";
     readonly outcome: Outcome;
     readonly refusal?: Refusal | undefined;
-    /** Undefined: nothing is said. */
+    /** Undefined if nothing is said. */
     readonly news: News | undefined;
     readonly before?: number | undefined;
     readonly after?: number | undefined;
     readonly followed: boolean;
-    /** Said in a message that mentions the sender, too: the answer itself comes as an edit, which rings no phone. */
+    /** Also sent in a new message that mentions the sender, because the answer is an edit, and edits don't notify. */
     readonly alert?: News;
   }
-  /** The command's message says so, until it is over. */
+  /** Shows the news in the command's message until the command ends. */
   | { readonly kind: "say-waiting"; readonly news: News }
-  /** The messages that follow the target say so. `alert`: said in a message that mentions people, too. */
+  /**
+   * Shows the news in all messages that follow the target. `alert` is also sent in new messages that mention people.
+   */
   | { readonly kind: "update"; readonly news: News; readonly alert?: News; readonly isLast: boolean }
-  /** The messages that follow the target stay as they are from now on. */
+  /** Ends all messages that follow the target, as they are. */
   | { readonly kind: "unfollow" }
-  /** Said once for each key, in messages of their own. */
+  /** Sends new messages, once per key. */
   | {
     readonly kind: "announce";
     readonly key: string;
     readonly rooms: readonly string[];
-    /** In which thread, by its root's event id; undefined: in none. */
+    /** Thread, by the event id of its root. */
     readonly threadId?: string;
     readonly news: News;
-    /** Who is mentioned where joined, so that phones ring; undefined: a notice. */
+    /** User to mention, if joined, so that their phone rings; undefined for nobody. */
     readonly mention: string | undefined;
     readonly rings: boolean;
-    /** Not in rooms where a message that follows the target tells it. */
+    /** Skips rooms in which a message that follows the target already says it. */
     readonly notWhereFollowed: boolean;
   }
-  /** A message of its own, that rings no phone: said under a new key, edited under one that was said. */
+  /** Sends a message that doesn't notify, or edits the one that was sent under the same key. */
   | {
     readonly kind: "notice";
     readonly key: string;
-    /** Where it is said; undefined: where the target was last commanded, or its agent is. */
+    /** Room; undefined for one where the target was last commanded, or one that its agent is in. */
     readonly roomId?: string;
     readonly news: News;
     readonly isLast: boolean;
   }
-  /** Kept account of, also in the cluster. */
+  /** Recorded in the audit trail, including a Kubernetes Event. */
   | {
     readonly kind: "record";
     readonly reason: "SwitchedOn" | "SwitchedOff";
@@ -183,10 +186,10 @@ export type Write =
     readonly message: string;
   };
 
-/** What is tried at a target. */
+/** What a command tries to do at a target. */
 export type Verb = Exclude<TargetCommand["word"], "wake">;
 
-/** What is said of a target, as values; the sentences are made by `status_messages`. */
+/** What is said about a target, as values. `status_messages` turns them into sentences. */
 export type News =
   | { readonly kind: "switched-on"; readonly replicas: number; readonly next: Upcoming | undefined }
   | { readonly kind: "switched-off" | "already-off"; readonly next: Upcoming | undefined }
@@ -212,7 +215,7 @@ export type News =
   | {
     readonly kind: "ready";
     readonly afterMs: number;
-    /** Since the message was sent that has woken it. */
+    /** Since the message that woke it was sent, in milliseconds. */
     readonly afterMessageMs?: number;
     readonly next: Upcoming | undefined;
   }
@@ -240,9 +243,9 @@ export type News =
     readonly now: number;
     readonly manager: string | undefined;
   }
-  /** A message to its agent turns it on. */
+  /** A message to the agent starts the target. */
   | { readonly kind: "waking" }
-  /** A message to its agent doesn't, because of a stop. */
+  /** A message to the agent doesn't start the target, because it was stopped by a command. */
   | { readonly kind: "kept-off" }
   | { readonly kind: "falling-asleep"; readonly quietForMs: number; readonly leftMs: number }
   | { readonly kind: "stays-awake" }
@@ -257,7 +260,10 @@ export type News =
   }
   | { readonly kind: "schedule-stopped"; readonly next: Upcoming | undefined; readonly lateMs: number | undefined };
 
-/** Effects, and when to look again if nothing happens before, milliseconds; undefined: only when something happens. */
+/**
+ * Effects, and the delay in milliseconds until the next decision if nothing happens before; undefined to wait for an
+ * event.
+ */
 export interface Decision {
   readonly effects: readonly Effect[];
   readonly requeueAfterMs: number | undefined;

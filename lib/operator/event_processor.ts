@@ -1,6 +1,6 @@
 /**
- * From events to commands: takes events from the journal, those of a room one after the other and rooms side by side;
- * has each authorized, reads what it says, and hands a command over, or settles the event.
+ * Turns events into commands. It takes events from the journal, in order within a room and concurrently across rooms,
+ * authorizes and parses each one, and submits it as a command or settles it.
  *
  * @module
  */
@@ -40,26 +40,25 @@ const logger = getLogger(["openclaw-toggle", "operator"]);
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
-/** After so long without an answer to /keys/query, only this sender's events wait. */
+/** After this time without an answer to /keys/query, only this sender's events wait. */
 const HOLDS_ROOM_FOR_MS = 30_000;
-/** So long a status waits for the commands before it (SPEC 3f). */
+/** A status waits this long for the commands before it (SPEC 3f). */
 const STATUS_WAITS_MS = 30_000;
-/** A command that isn't answered so long after its receipt is acknowledged (SPEC 3c). */
+/** A command that isn't answered within this time of its receipt is acknowledged (SPEC 3c). */
 const ACKNOWLEDGED_AFTER_MS = 150;
-/** A room is told so often at most why something could not be read, or was not trusted (SPEC 4h). */
+/** Minimum interval between hints in a room that something could not be decrypted or wasn't trusted (SPEC 4h). */
 const HINT_EVERY_MS = 10 * MINUTE_MS;
-/** A key often comes a little later than its message: nobody is told before. */
+/** A key often arrives shortly after its message. No hint is sent before this time has passed. */
 const KEY_GRACE_MS = 5_000;
-/** An event is tried again so often after failures that the code does not know. */
+/** Retries of an event after unknown failures. */
 const MAX_UNKNOWN_FAILURES = 2;
 
 type Readable = Extract<Authorization, { kind: "readable" }>;
 type Undecryptable = Extract<Authorization, { kind: "undecryptable" }>;
 
-/** What becomes of an event: it is settled, waits for a key, or is a command. */
+/** State of an event after authorization: settled, waiting for a key, or a command. */
 type Next = TargetCommand | "settled" | "waits-for-key";
 
-/** What an event processor uses. */
 export interface EventProcessorOptions {
   readonly chat: Pick<Chat, "names" | "room" | "self" | "senderOf">;
   readonly journal: Pick<
@@ -74,7 +73,6 @@ export interface EventProcessorOptions {
   readonly clock: Clock;
   readonly queue: KeyedQueue;
   readonly retrier: Retrier;
-  /** Ends it. */
   readonly stop: AbortSignal;
   readonly config:
     & Pick<
@@ -82,7 +80,7 @@ export interface EventProcessorOptions {
       "agents" | "allowedRooms" | "allowedUsers" | "echo" | "idleStopMs" | "maxCommandAgeMs" | "schedule"
     >
     & {
-      /** Of the targets, the default one first. */
+      /** Aliases of the targets, the default one first. */
       readonly aliases: readonly string[];
     };
 }
@@ -93,16 +91,15 @@ interface UnderWay {
   readonly done: Promise<void>;
 }
 
-/** Turns events into commands. */
 export class EventProcessor {
   readonly #options: EventProcessorOptions;
-  /** Places of the events that are being handled. */
+  /** Sequence numbers of the events that are being handled. */
   readonly #inHand = new Set<number>();
-  /** Places of the events whose key may still come before anybody is told that it is missing. */
+  /** Sequence numbers of the events whose key is missing and for which no hint has been sent yet. */
   readonly #awaitingKey = new Set<number>();
   /** Commands that are being carried out, by room. */
   readonly #underWay = new Map<string, Set<UnderWay>>();
-  /** When a room was last told something. */
+  /** When a hint was last sent, by kind and room. */
   readonly #toldAtMs = new Map<string, number>();
   #keysArrived = 0;
 
@@ -111,25 +108,25 @@ export class EventProcessor {
   }
 
   /**
-   * Takes up what an earlier run has left, also what lacked a key. What it was about to do is first at its target,
-   * because all else must be read before it gets there.
+   * Resumes the events that an earlier run left, including those without a key. A command that had begun reaches its
+   * target first, because all other events must be decrypted before.
    */
   resume(): void {
     this.#takeAll((after) => this.#options.journal.unsettled(after));
   }
 
-  /** Takes what is new. */
+  /** Takes new events. */
   eventsArrived(): void {
     this.#takeAll((after) => this.#options.journal.arrived(after));
   }
 
-  /** Takes what could not be read for want of a key. */
+  /** Takes the events that were waiting for this key. */
   keyArrived(roomId: string, sessionId: string): void {
     this.#keysArrived += 1;
     for (const entry of this.#options.journal.awaitingKey(roomId, sessionId)) this.#take(entry);
   }
 
-  /** Tells a room that not all of what was written in it could be fetched; once for each id. */
+  /** Tells a room that part of its history could not be fetched; once per id. */
   historyCutOff(roomId: string, id: number): void {
     const { config: { allowedUsers, allowedRooms }, chat, sendQueue } = this.#options;
     const room = chat.room(roomId);
@@ -139,7 +136,7 @@ export class EventProcessor {
   }
 
   #takeAll(read: (after: number) => readonly Entry[]): void {
-    // From the beginning each time: what stood behind a gap appears between places that were seen before.
+    // Starts from the beginning each time: events behind a gap appear between sequence numbers that were seen before.
     for (let after = 0;;) {
       const entries = read(after);
       const last = entries.at(-1);
@@ -164,7 +161,10 @@ export class EventProcessor {
     queue.run(`room ${inbox.roomId}`, () => this.#inTurn(entry));
   }
 
-  /** Handles an event in the room's order, unless what is asked of the homeserver about its sender takes too long. */
+  /**
+   * Handles an event in the room's order. If the homeserver takes too long to answer about its sender, the sender's
+   * events leave the order, and the room goes on.
+   */
   async #inTurn(entry: Entry): Promise<void> {
     const { queue, clock, stop } = this.#options;
     const { roomId, sender } = entry.inbox;
@@ -190,13 +190,13 @@ export class EventProcessor {
     }
 
     this.#inHand.delete(seq);
-    // The key may have come after it was missed and before that was written down.
+    // The key may have arrived between the failed decryption and the write that recorded it.
     if (next === "waits-for-key" && keysBefore !== this.#keysArrived) {
       this.#take({ inbox: entry.inbox, progress: { state: "undecryptable" } });
     }
   }
 
-  /** An answer that is there at once needs no sign before it. */
+  /** An answer that arrives at once needs no acknowledgement before it. */
   #acknowledgeLater(command: TargetCommand): void {
     const { targets, queue, clock, stop, config } = this.#options;
     const { seq, receivedAtMs } = command.inbox;
@@ -207,7 +207,7 @@ export class EventProcessor {
     });
   }
 
-  /** A failure that the code does not know is this message's failure alone. */
+  /** An unknown failure affects this message only. */
   async #authorizeOrGiveUp(entry: Entry, signal: AbortSignal): Promise<Next> {
     const { inbox } = entry;
     const { retrier } = this.#options;
@@ -222,7 +222,7 @@ export class EventProcessor {
     }
   }
 
-  /** @param signal ends the tries to read it; nothing is decided then */
+  /** @param signal ends the attempts to decrypt it; nothing is decided then */
   async #authorize({ inbox, progress }: Entry, signal: AbortSignal): Promise<Next> {
     this.#awaitingKey.delete(inbox.seq);
     const authorization = await this.#options.authorizer.authorize(inbox, signal);
@@ -234,7 +234,10 @@ export class EventProcessor {
     return this.#options.journal.transaction(() => this.#decide(inbox, authorization, message, repliedUser));
   }
 
-  /** Who wrote what a message replies to, where that may be an agent: asked of the homeserver if nothing else tells. */
+  /**
+   * Returns the sender of the message that this one replies to, if that may be an agent. Asks the homeserver only if
+   * nothing else tells.
+   */
   async #repliedUser(
     { roomId, sender }: InboxEvent,
     message: Message | undefined,
@@ -256,7 +259,7 @@ export class EventProcessor {
     const isTold = () => {
       const room = chat.room(inbox.roomId);
       if (room?.membership !== "join" || !isRoomAllowed(inbox.roomId, config.allowedRooms)) return false;
-      // Where agents are awake it was probably said to them, and they have read it.
+      // If agents are awake, the message was probably for them, and they have read it.
       const present = agents.in(room);
       const isTheirs = present.length > 0 && !present.some(({ alias }) => targets.isAsleep(alias));
       return this.#isDue("undecryptable", inbox, isTheirs ? DAY_MS : HINT_EVERY_MS);
@@ -283,8 +286,8 @@ export class EventProcessor {
   ): Next {
     const { chat, clock, journal, config, agents, sendQueue } = this.#options;
     const { room, payload, verdict } = authorization;
-    // Whatever is refused is used up, too: the server could send it again once it would be trusted. Under a forged
-    // sender it is not this sender's to use up.
+    // A refused ciphertext is claimed too. Otherwise the server could send it again once its sender is trusted. With a
+    // forged sender it isn't claimed, because it belongs to somebody else.
     const isForged = payload.kind === "decrypted" && payload.senderFacts.mismatchedSender;
     if (payload.kind === "decrypted" && !isForged && !journal.claim(inbox.seq, payload.ciphertext)) {
       return this.#refuse(inbox, "repeat");
@@ -302,7 +305,7 @@ export class EventProcessor {
       const isNamed = agents.named(message, around).length > 0;
       const isCommand = parsed.kind === "command";
       if (!(mentionsUs || isReplyToUs) || (isNamed && !isCommand)) {
-        // Without the agent's name a command's word may have been meant for us.
+        // A command word without the agent's name may have been meant for us.
         const isIgnored = isOld || message.isEdit || (isCommand && !isNamed);
         return this.#toAgents(inbox, authorization, isIgnored ? [] : agents.addressed(message, around));
       }
@@ -326,15 +329,15 @@ export class EventProcessor {
     }
     if (parsed.kind === "command") return this.#command(inbox, parsed, isOld ? ageMs : undefined);
     const { misuse } = parsed;
-    // Where an agent is, what we don't know may be a word that it knows.
+    // Where an agent is, a word that we don't know may be one that the agent knows.
     const isTold = isAnswered && (misuse !== undefined || !isWithAgent);
     const words = misuse === undefined ? unknownCommand(parsed.text) : misused(misuse, config.aliases);
     return this.#settle(inbox, "no-command", isTold ? [replyTo(inbox, "answer", words)] : []);
   }
 
   /**
-   * What is said to an agent wakes it, or nothing. We are silent, unless it sleeps, and the message would have woken it
-   * if it were certain whose it is.
+   * Handles a message to agents: it wakes them or does nothing. We stay silent, unless an agent is asleep and the
+   * message would have woken it if its sender were trusted.
    */
   #toAgents(inbox: InboxEvent, authorization: Readable, called: readonly Agent[]): Next {
     const { verdict, payload } = authorization;
@@ -361,7 +364,7 @@ export class EventProcessor {
     return this.#refuse(inbox, reason, isTold ? [this.#explain(inbox, authorization, explanation)] : []);
   }
 
-  /** It replies to what we have said, as far as the reader can tell; nothing of trust hangs on that. */
+  /** Whether it replies to a message of ours, as far as we can tell. Trust doesn't depend on that. */
   #isOurs({ eventIds, quotedUser }: NonNullable<Message["repliedTo"]>): boolean {
     const { chat, journal } = this.#options;
     return quotedUser === chat.self || eventIds.every((eventId) => journal.isOurs(eventId));
@@ -371,7 +374,7 @@ export class EventProcessor {
     const { config, sendQueue } = this.#options;
     const { aliases, echo: form } = config;
     const { word, text: typed, durationMs } = command;
-    // Names the command itself.
+    // The answer already names the command.
     if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
     if (form === "reaction") {
       sendQueue.say({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
@@ -398,7 +401,7 @@ export class EventProcessor {
     });
   }
 
-  /** A status tells what the commands before it in its room have brought about, so it waits for them. */
+  /** A status reports the result of the commands before it in its room, so it waits for them. */
   #status(command: TargetCommand): void {
     const { inbox: { seq, roomId } } = command;
     const { queue, clock, stop } = this.#options;
@@ -431,7 +434,7 @@ export class EventProcessor {
     );
   }
 
-  /** A command that is over as soon as it is seen. */
+  /** Answers a command that needs no target worker. */
   #answer(
     inbox: InboxEvent,
     { word: command, target }: Command,
@@ -442,7 +445,7 @@ export class EventProcessor {
     return this.#settle(inbox, outcome, [replyTo(inbox, "answer", text)]);
   }
 
-  /** How often a room is told the same thing, at most (SPEC 4c, 4h). */
+  /** Limits how often a room is told the same thing (SPEC 4c, 4h). */
   #isDue(what: string, { roomId }: InboxEvent, everyMs: number): boolean {
     const nowMs = this.#options.clock.now();
     const key = `${what} ${roomId}`;
@@ -462,7 +465,9 @@ export class EventProcessor {
   }
 }
 
-/** A message in clear or encrypted, or a step of a verification, which the chat deals with; and not redacted. */
+/**
+ * Whether an event is a message, encrypted or not, or a verification step, which the chat handles, and is not redacted.
+ */
 function isMessage({ event }: InboxEvent): boolean {
   const { type, content } = event;
   const isWanted = type === "m.room.message" || type === "m.room.encrypted" ||
@@ -471,18 +476,21 @@ function isMessage({ event }: InboxEvent): boolean {
   return typeof content === "object" && content !== null && Object.keys(content).length > 0;
 }
 
-/** What a command is about: without a name, `status` tells of all, anything else is done to the default one. */
+/**
+ * Returns the targets of a command. Without a name, `status` reports all of them; other commands apply to the default
+ * one.
+ */
 function targetsOf({ word, target }: Command, aliases: readonly string[]): readonly string[] {
   if (target === "all" || (target === undefined && word === "status")) return aliases;
   return [target ?? aliases[0]].filter((alias) => alias !== undefined);
 }
 
-/** Nobody but the sender and us is there: whatever is said is said to us. */
+/** Whether nobody but the sender and us is in the room. Every message there is addressed to us. */
 function isPrivate(room: RoomFacts, sender: string, self: string): boolean {
   return room.joinedCount === [sender, self].filter((user) => room.isJoined(user)).length;
 }
 
-/** About a room rather than an event, so that its transaction id is always the same, and it is said but once. */
+/** An answer about a room instead of an event. Its transaction id is always the same, so it is sent only once. */
 function aboutRoom(roomId: string, eventId: string, text: Text): Answer {
   return { kind: "hint", sequence: 0, roomId, eventId, form: "notice", text, reply: false };
 }

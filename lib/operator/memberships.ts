@@ -1,5 +1,5 @@
 /**
- * Which rooms the operator is in: accepts and declines invitations, leaves rooms that no allowed user is in.
+ * Keeps the operator in the right rooms: accepts and declines invitations, and leaves rooms without an allowed user.
  *
  * @module
  */
@@ -15,10 +15,15 @@ import type { Retrier } from "./retrier.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** Requests at once. Joins have permits of their own: no number of strangers' invitations keeps an allowed user waiting. */
+/**
+ * Concurrent requests. Joins have permits of their own, so that invitations by strangers can't delay those of allowed
+ * users.
+ */
 const MAX_JOINS = 16;
 const MAX_LEAVES = 4;
-/** For so long a refused join is tried again: federation and workers refuse what they accept a moment later (SPEC 4b). */
+/**
+ * A refused join is retried for this long: federation and workers may refuse what they accept a moment later (SPEC 4b).
+ */
 const TRIED_FOR_MS = 60 * 60_000;
 const FOR_AN_HOUR = {
   maxMs: 5 * 60_000,
@@ -26,37 +31,34 @@ const FOR_AN_HOUR = {
   minSpanMs: TRIED_FOR_MS,
   resetAfterMs: Infinity,
 };
-/** So long rooms are looked at before everything else has its turn. */
+/** Time to spend on looking at rooms before yielding to the event loop. */
 const SLICE_MS = 20;
 
-/** What memberships are kept by. */
 export interface MembershipsOptions {
-  /** Where the rooms are. */
   readonly chat: Pick<Chat, "invitation" | "invitations" | "join" | "joinedRooms" | "leave" | "room" | "self">;
-  /** Whose invitations are accepted, and whose rooms are stayed in. */
+  /** Users whose invitations are accepted. A room is left when none of them is in it. */
   readonly allowedUsers: ReadonlySet<string>;
-  /** Told of what was declined. */
   readonly audit: Pick<Audit, "declined">;
-  /** Runs it in the background. */
   readonly queue: KeyedQueue;
-  /** Tries again. */
   readonly retrier: Retrier;
-  /** Ends it. */
   readonly stop: AbortSignal;
 }
 
-/** Keeps the operator in the right rooms; each invitation and each room on its own. */
+/** Handles each invitation and each room independently. */
 export class Memberships {
   readonly #options: MembershipsOptions;
   readonly #joins = new Semaphore(MAX_JOINS);
-  /** Invitations that are being answered, and rooms that are being left. */
+  /** Rooms whose invitation is being answered, or that are being left. */
   readonly #inHand = new Set<string>();
-  /** Rooms to be left and invitations to be declined, earliest first: by room, the invitation or membership. */
+  /** Rooms to leave and invitations to decline, oldest first. Maps the room to the invitation or membership. */
   readonly #leaving = new Map<string, string>();
-  /** How many of those are being left at once. */
+  /** Number of background jobs that leave rooms. */
   #leavers = 0;
   #isRefusalTold = false;
-  /** What the homeserver has refused, joins for an hour: by room, the invitation or membership that it was about. */
+  /**
+   * Joins and leaves that were given up because the homeserver refused them (joins: for an hour). Maps the room to the
+   * invitation or membership.
+   */
   readonly #givenUp = new Map<string, string>();
   #isLookDue = false;
 
@@ -64,7 +66,7 @@ export class Memberships {
     this.#options = options;
   }
 
-  /** Looks at all invitations and rooms, now or as soon as the look under way is over. */
+  /** Looks at all invitations and rooms, now or as soon as the current pass is over. */
   look(): void {
     if (this.#isLookDue) return;
     this.#isLookDue = true;
@@ -91,7 +93,10 @@ export class Memberships {
     }
   }
 
-  /** Things may have changed while the room was in hand: another inviter, or everybody has left. */
+  /**
+   * Looks at a room again, because things may have changed while it was in hand: another inviter, or everybody has
+   * left.
+   */
   #lookAt(roomId: string): void {
     const invitation = this.#options.chat.invitation(roomId);
     if (invitation !== undefined) this.#consider(invitation);
@@ -104,7 +109,7 @@ export class Memberships {
     else this.#leave(roomId, what);
   }
 
-  /** Accepts an invitation, which is judged anew before each try. */
+  /** Accepts an invitation. It is checked again before each attempt. */
   #join(roomId: string, what: string): void {
     const { chat, allowedUsers, queue, retrier, stop } = this.#options;
     if (this.#inHand.has(roomId) || this.#givenUp.get(roomId) === what) return;
@@ -122,7 +127,7 @@ export class Memberships {
         await retrier.run(`join ${roomId}`, join, stop, limits);
       } catch (error) {
         if (stop.aborted || isFatal(error)) throw error;
-        // A homeserver that is away for an hour has refused nothing.
+        // A homeserver that was unavailable for an hour has refused nothing.
         if (!(error instanceof Error && error.cause instanceof TransientError)) this.#givenUp.set(roomId, what);
         logger.warn("stopped trying to join {room} for now: {reason}", { room: roomId, reason: String(error) });
       } finally {
@@ -132,7 +137,7 @@ export class Memberships {
     });
   }
 
-  /** Declines an invitation, or leaves a room, after those that came before. */
+  /** Queues a room to be left, or an invitation to be declined. */
   #leave(roomId: string, what: string): void {
     if (this.#inHand.has(roomId) || this.#givenUp.get(roomId) === what) return;
     this.#leaving.set(roomId, what);
@@ -140,7 +145,7 @@ export class Memberships {
     this.#leavers += 1;
     const { queue, retrier, stop } = this.#options;
     queue.run(`leave ${roomId}`, async () => {
-      // No more of them than rooms: one that can't be left for a while is not to be tried by all.
+      // Never more jobs than rooms: a room that can't be left for now must not be tried by several at once.
       while (this.#leaving.size >= this.#leavers) await retrier.run("leave a room", () => this.#leaveNext(), stop);
       this.#leavers -= 1;
       if (this.#leavers === 0) this.#isRefusalTold = false;
@@ -148,8 +153,9 @@ export class Memberships {
   }
 
   /**
-   * Leaves the first of the rooms to be left, if it still is. What the homeserver refuses is given up, since nothing
-   * depends on it; what time may cure goes to the end of the line, so that no room holds up the others.
+   * Leaves the first queued room, if that is still due. If the homeserver refuses, the room is given up, because
+   * nothing depends on it. After a transient failure it goes to the end of the queue, so that it doesn't block the
+   * others.
    */
   async #leaveNext(): Promise<void> {
     const { chat, allowedUsers, audit, stop } = this.#options;
@@ -180,18 +186,18 @@ export class Memberships {
     this.#lookAt(roomId);
   }
 
-  /** Of thousands that are refused in a row, one is worth a warning. */
+  /** Logs a warning for the first of a series of refusals only, which may be thousands. */
   #tellOfRefusal(room: string, reason: string): void {
     const level = this.#isRefusalTold ? "debug" : "warn";
     this.#isRefusalTold = true;
     logger[level]("failed to leave {room}: {reason}", { room, reason });
   }
 
-  /** No allowed user is in a room that we are in. */
+  /** Whether we are in the room and no allowed user is. */
   #isAlone(roomId: string): boolean {
     const { chat, allowedUsers } = this.#options;
     const room = chat.room(roomId);
-    // A room whose members are told without us is not told in full.
+    // If we are not among the members, the list is incomplete.
     return room?.membership === "join" && room.isJoined(chat.self) &&
       !hasAllowedUser(room, allowedUsers, chat.self);
   }

@@ -1,5 +1,5 @@
 /**
- * From an event's content to the text that might be a command, and whether its form rules that out.
+ * Extracts from an event the text that may be a command, and whether the form of the event rules that out.
  *
  * @module
  */
@@ -8,38 +8,38 @@ import type { Readable } from "../authorization/mod.ts";
 import { type Json, object, text, texts } from "../json.ts";
 import type { InboxEvent } from "../session/mod.ts";
 
-/** What a person has said. */
+/** A message that a person has sent. */
 export interface Message {
-  /** Its body, without the quotation of what it replies to; of an edit, the new one. Of a file, its name. */
+  /** Body, without the quotation of a replied-to message. For an edit, the new body. For a file, its name. */
   readonly text: string;
-  /** The same as HTML, if it came so; also without the quotation. */
+  /** HTML body, if there is one, also without the quotation. */
   readonly html: string | undefined;
-  /** It is `m.text`: only that can be a command. */
+  /** Whether the msgtype is `m.text`. Only that can be a command. */
   readonly isText: boolean;
-  /** It replaces another message. */
+  /** Whether it replaces another message. */
   readonly isEdit: boolean;
-  /** What it replies to; undefined for a message that is no reply. */
+  /** The message that it replies to; undefined if it isn't a reply. */
   readonly repliedTo: RepliedTo | undefined;
-  /** User ids whose attention is wanted (`m.mentions`). */
+  /** User ids in `m.mentions`. */
   readonly mentions: readonly string[];
 }
 
-/** The message that another one replies to. */
+/** A message that another one replies to. */
 export interface RepliedTo {
-  /** Event id of each message that the reply names: one, unless the inside and the outside of a ciphertext differ. */
+  /** Event ids that the reply names. More than one only if the inside and the outside of the ciphertext differ. */
   readonly eventIds: readonly string[];
-  /** Its sender, as the reply's quotation names them; undefined without a quotation. */
+  /** Its sender according to the reply's quotation; undefined without a quotation. */
   readonly quotedUser: string | undefined;
 }
 
-/** What people say: texts, pictures, voice messages. Notices are what programs say. */
+/** Message types that people send. `m.notice` is for bots. */
 const SAID = ["m.text", "m.emote", "m.image", "m.audio", "m.video", "m.file", "m.location"];
 
 /**
- * Reads a message (Matrix spec v1.16, client-server API, 11.2.1). Relations count inside and outside of the ciphertext:
- * some clients put them outside only, and a server can add them there.
+ * Reads a message (Matrix spec v1.16, client-server API, 11.2.1). Relations count inside and outside the ciphertext:
+ * some clients put them only outside, and a server can add them there.
  *
- * @returns undefined for everything that nobody has said
+ * @returns undefined for anything but a message of a person
  */
 export function messageOf({ event }: InboxEvent, payload: Readable): Message | undefined {
   const { type, content } = payload;
@@ -74,8 +74,8 @@ export function messageOf({ event }: InboxEvent, payload: Readable): Message | u
 }
 
 /**
- * Age of an event, milliseconds: the server's own at receipt and the time since; without that, by the sender's clock.
- * Neither is proof, as the homeserver tells both.
+ * Returns the age of an event in milliseconds: the age that our homeserver gave on receipt, plus the time since.
+ * Without that, it is computed from `origin_server_ts`. Neither is proof, because the homeserver reports both.
  */
 export function ageOf(
   { ageMs, receivedAtMs, event }: Pick<InboxEvent, "ageMs" | "event" | "receivedAtMs">,
@@ -87,20 +87,22 @@ export function ageOf(
 }
 
 /**
- * The thread that an event belongs to, by its root's event id. Relations stand outside of a ciphertext (Matrix spec
- * v1.16, client-server API, 11.12.5.1, "Event relationships and encryption").
+ * Returns the thread that an event belongs to, by the event id of its root. Relations are outside the ciphertext
+ * (Matrix spec v1.16, client-server API, 11.12.5.1, "Event relationships and encryption").
  */
 export function threadOf({ event }: InboxEvent): string | undefined {
   const relation = object(object(event["content"])["m.relates_to"]);
   return relation["rel_type"] === "m.thread" ? text(relation["event_id"]) : undefined;
 }
 
-/** The part of an answer that puts it into a thread. */
+/** Returns the part of an answer that puts it into a thread. */
 export function inThread(threadId: string | undefined): { readonly threadId?: string } {
   return threadId === undefined ? {} : { threadId };
 }
 
-/** In a thread, a reply may be there only for clients without threads (`is_falling_back`): that is none. */
+/**
+ * In a thread, a reply with `is_falling_back` is there only for clients without threads. It doesn't count as a reply.
+ */
 function repliesTo(relation: Json): string[] {
   if (relation["rel_type"] === "m.thread" && relation["is_falling_back"] === true) return [];
   const eventId = text(object(relation["m.in_reply_to"])["event_id"]);
@@ -108,8 +110,8 @@ function repliesTo(relation: Json): string[] {
 }
 
 /**
- * Takes the quotation off that older clients put before a reply: lines that begin with `>`, and an empty one (Matrix spec
- * v1.12, client-server API, 11.3.3.1, "Fallbacks for rich replies").
+ * Removes the quotation that older clients put before a reply: lines that begin with `>`, followed by an empty line
+ * (Matrix spec v1.12, client-server API, 11.3.3.1, "Fallbacks for rich replies").
  */
 function withoutQuotation(body: string): { readonly rest: string; readonly quotedUser: string | undefined } {
   const lines = body.split("\n");

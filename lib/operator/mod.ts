@@ -1,5 +1,5 @@
 /**
- * The core: what is done, in which order, and what is answered.
+ * The core of the operator: handles events, carries out commands and answers them.
  *
  * @module
  */

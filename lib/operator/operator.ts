@@ -1,6 +1,6 @@
 /**
- * The operator as a whole: joins its options, listens to the chat, ends in an orderly way. Knows nothing of what its
- * ports are made of.
+ * The operator: wires up its parts, listens to the chat and shuts down gracefully. It knows only the interfaces of its
+ * ports.
  *
  * @module
  */
@@ -23,33 +23,33 @@ import { TargetWorkers } from "./target_workers.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** What an operator works with. */
+/** Dependencies of an {@linkcode Operator}. */
 export interface OperatorOptions {
-  /** Where people are. */
+  /** Matrix. */
   readonly chat: Chat;
-  /** Where the targets are. */
+  /** Reads and changes the targets. */
   readonly scaler: Scaler;
-  /** How they fare. */
+  /** Watches and diagnoses the targets. */
   readonly rollouts: Rollouts;
-  /** What lasts of commands and answers. */
+  /** Persists events, commands and answers. */
   readonly journal: Journal;
-  /** What lasts of the targets. */
+  /** Persists the state of the targets. */
   readonly targetDocument: TargetDocumentStore;
-  /** What users are known by. */
+  /** Pinned devices and identities of the users. */
   readonly pins: Pins;
-  /** Has calls to journal, target document and pins made as one: all of them last, or none. */
+  /** Runs calls to journal, target document and pins in one transaction. */
   readonly transaction: (calls: () => void) => void;
-  /** The configuration's part. */
+  /** The part of the configuration that the operator needs. */
   readonly config: OperatorConfig;
-  /** Time. */
+  /** Clock and timers. */
   readonly clock: Clock;
-  /** Makes the back-off of one piece of work. */
+  /** Creates a back-off. */
   readonly newBackoff: NewBackoff;
-  /** Who counts. */
+  /** Receives what happens, for metrics. */
   readonly observer: Observer;
 }
 
-/** Takes commands, carries them out, answers. */
+/** Takes commands from the chat, carries them out and answers. */
 export class Operator implements Listener, AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #abandon = new AbortController();
@@ -63,13 +63,13 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #sendQueue: SendQueue;
   readonly #targets: TargetWorkers;
   readonly #events: EventProcessor;
-  /** Users whose devices are to be looked at, once more than that under way. */
+  /** Users whose device check is queued and hasn't started. A change during a check queues another one. */
   readonly #devicesToLookAt = new Set<string>();
   #running = false;
   #failure: { readonly error: unknown } | undefined;
 
   /**
-   * Does nothing before {@linkcode run}.
+   * Wires up the parts. Nothing starts before {@linkcode run}.
    *
    * @throws ConfigError if there is no target
    */
@@ -104,12 +104,12 @@ export class Operator implements Listener, AsyncDisposable {
   }
 
   /**
-   * Takes up what an earlier run has left, then works until it is told to end. At the end no command is begun any more;
-   * a change that has been begun is finished and, if possible, answered. Whoever calls limits the time for that by
-   * disposing of the operator.
+   * Resumes what an earlier run left, then runs until the signal is aborted. After that no command begins; a change
+   * that has begun is completed and, if possible, answered. The caller limits the time for that by disposing of the
+   * operator.
    *
-   * @param signal ends it
-   * @throws whatever no part knows how to deal with: a failing store, refused credentials
+   * @param signal stops the operator
+   * @throws any failure that is fatal, such as a failing store or refused credentials
    */
   async run(signal: AbortSignal): Promise<void> {
     const end = (): void => this.#end(signal.reason);
@@ -134,22 +134,22 @@ export class Operator implements Listener, AsyncDisposable {
     }
   }
 
-  /** New events stand in the inbox. */
+  /** New events are in the inbox. */
   eventsArrived(): void {
     this.#look(() => this.#events.eventsArrived());
   }
 
-  /** A message of a stranger has come, and was not taken in. */
+  /** A stranger's message was received and not stored. */
   refused(event: RefusedEvent): void {
     this.#audit.refused(event, "stranger");
   }
 
-  /** Something was written in rooms where agents are; also before we run. */
+  /** There was activity in rooms of agents. May be called before {@linkcode run}. */
   agentRoomsActive(activity: AgentRoomActivity): void {
     this.#targets.agentRoomsActive(activity);
   }
 
-  /** A key came for a Megolm session whose messages could not be read. */
+  /** A key arrived for a Megolm session whose messages could not be decrypted. */
   keyArrived(roomId: string, sessionId: string): void {
     this.#look(() => this.#events.keyArrived(roomId, sessionId));
   }
@@ -159,7 +159,7 @@ export class Operator implements Listener, AsyncDisposable {
     this.#look(() => this.#memberships.look());
   }
 
-  /** The homeserver says that these users' devices or identities have changed. */
+  /** The homeserver reports that devices or identities of these users have changed. */
   devicesChanged(userIds: readonly string[]): void {
     this.#look(() => {
       for (const user of userIds) {
@@ -170,7 +170,7 @@ export class Operator implements Listener, AsyncDisposable {
     });
   }
 
-  /** Not all of what was written in a room could be fetched. False while we don't run yet, or no longer. */
+  /** Part of a room's history could not be fetched. Returns false if the operator isn't running. */
   historyCutOff(roomId: string, id: number): boolean {
     let isTaken = false;
     this.#look(() => {
@@ -180,19 +180,19 @@ export class Operator implements Listener, AsyncDisposable {
     return isTaken;
   }
 
-  /** Somebody asks to verify us; strangers are not answered. */
+  /** Somebody has asked to verify us. Strangers get no answer. */
   verificationAsked(userId: string): void {
     if (!this.#allowedUsers.has(userId)) this.#audit.verificationRefused(userId);
   }
 
-  /** Ends at once, also what is under way; what was not finished is taken up at the next start. */
+  /** Aborts everything at once. What is unfinished is resumed at the next start. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end(new DOMException("The operator was ended", "AbortError"));
     this.#abandon.abort(this.#stop.signal.reason);
     await this.#queue.idle();
   }
 
-  /** Whoever tells us something must not suffer from our failures. */
+  /** Runs a callback of the chat. Our failures must not reach the caller. */
   #look(at: () => void): void {
     if (!this.#running || this.#stop.signal.aborted) return;
     try {
@@ -208,7 +208,7 @@ export class Operator implements Listener, AsyncDisposable {
     await this.#retrier.run(`look at the devices of ${user}`, () => this.#authorizer.lookAtDevices(user, stop), stop);
   }
 
-  /** What nobody has dealt with is the failure of one piece of work, unless it is one of the few that end everything. */
+  /** An unhandled failure ends only its own job, unless it is fatal. */
   #failed(error: unknown): void {
     if (isFatal(error)) return this.#fail(error);
     logger.error("failed: {reason}", { reason: String(error), error });

@@ -1,5 +1,5 @@
 /**
- * What the operator needs of the world, and what tests replace: configuration, the chat, the cluster and the journal.
+ * Interfaces that the operator requires, and that tests replace: configuration, chat, cluster and journal.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Diagnosis, KubernetesEvent, Scale } from "../scaler/mod.ts";
 import type { Answer, CiphertextKey, InboxEvent, Invitation, Payload, Published, RoomFacts } from "../session/mod.ts";
 import type { StoredCommand } from "./target_command.ts";
 
-/** What the configuration says of the operator. */
+/** The part of the configuration that the operator needs. */
 export interface OperatorConfig extends
   Pick<
     Config,
@@ -27,51 +27,52 @@ export interface OperatorConfig extends
   > {
   /** Full user ids, compared exactly. */
   readonly allowedUsers: ReadonlySet<string>;
-  /** Room ids in which commands are accepted; empty: in all. */
+  /** Ids of the rooms in which commands are accepted. Empty: all rooms. */
   readonly allowedRooms: ReadonlySet<string>;
-  /** Master keys set by hand, by user id: such a user is trusted with that identity only. */
+  /** Master keys set by hand, by user id. Such a user is trusted with that identity only. */
   readonly trustedIdentities: ReadonlyMap<string, string>;
 }
 
-/** The chat: reads events, knows rooms, says things. */
+/** Matrix: decrypts events, knows the rooms and sends messages. */
 export interface Chat {
   /** The operator's own user id. */
   readonly self: string;
-  /** Names by which people address the operator, as they stand now: user id, display names. */
+  /** Names by which people address the operator, as of now: user id and display names. */
   readonly names: readonly string[];
 
   /**
-   * Decrypts an event and gathers what is known of its sender. A sender whose devices are unknown or have changed is
-   * queried first.
+   * Decrypts an event and gathers what is known about its sender. If the sender's devices are unknown or have changed,
+   * they are queried first.
    *
-   * @throws TransientError if that query did not succeed; nothing is decided then
+   * @throws TransientError if that query failed; nothing is decided then
    */
   read(event: InboxEvent, signal: AbortSignal): Promise<Payload>;
 
   /**
-   * What the homeserver publishes of a user. A user whose devices are unknown or have changed is queried first.
+   * Returns the devices and the identity that the homeserver publishes for a user. If they are unknown or have changed,
+   * they are queried first.
    *
-   * @throws TransientError if that query did not succeed
+   * @throws TransientError if that query failed
    */
   published(userId: string, signal: AbortSignal): Promise<Published>;
 
-  /** The room as it stands now; undefined if never heard of. */
+  /** Returns the current state of a room; undefined if the room is unknown. */
   room(roomId: string): RoomFacts | undefined;
 
   /**
-   * Who sent an event, as the homeserver says; undefined if it doesn't tell.
+   * Asks the homeserver for the sender of an event; undefined if it doesn't tell.
    *
    * @throws TransientError
    */
   senderOf(roomId: string, eventId: string, signal: AbortSignal): Promise<string | undefined>;
 
-  /** Rooms that we have joined. */
+  /** Returns the rooms that we have joined. */
   joinedRooms(): readonly string[];
 
-  /** Invitations that wait for an answer. */
+  /** Returns the invitations that are waiting for an answer. */
   invitations(): readonly Invitation[];
 
-  /** The invitation to a room as it stands now; undefined if there is none that waits for an answer. */
+  /** Returns the pending invitation to a room; undefined if there is none. */
   invitation(roomId: string): Invitation | undefined;
 
   /** Accepts an invitation. */
@@ -81,15 +82,15 @@ export interface Chat {
   leave(roomId: string, signal: AbortSignal): Promise<void>;
 
   /**
-   * Looks in the room for something that may have been said before under this transaction id.
+   * Searches the room for a message that may have been sent before under this transaction id.
    *
-   * @returns event id; undefined if it isn't there
+   * @returns its event id; undefined if there is none
    * @throws TransientError
    */
   findSent(transactionId: string, roomId: string, signal: AbortSignal): Promise<string | undefined>;
 
   /**
-   * Says something: encrypted wherever the room has once been seen encrypted. The homeserver may forget a transaction id:
+   * Sends a message, encrypted if the room has ever been seen encrypted. The homeserver may forget a transaction id:
    * see {@linkcode Chat.findSent}. `replacesEventId` is the event id of the message that an edit replaces.
    *
    * @returns event id
@@ -102,7 +103,7 @@ export interface Chat {
   ): Promise<string>;
 }
 
-/** The cluster: reads and sets counts. */
+/** Reads and sets replica counts in the cluster. */
 export interface Scaler {
   /**
    * Reads a target.
@@ -112,53 +113,52 @@ export interface Scaler {
   read(target: Target, signal: AbortSignal): Promise<Scale>;
 
   /**
-   * Sets the count, if the target is still as it was read.
+   * Sets the replica count if the target still has the given `resourceVersion`, that is, hasn't changed since it was read.
    *
-   * @returns the count before, as the API server had it, is what `resourceVersion` stands for
-   * @throws ConflictError if it has changed since; TransientError | PermissionError | NotFoundError
+   * @throws ConflictError if it has changed; TransientError | PermissionError | NotFoundError
    */
   scale(target: Target, replicas: number, resourceVersion: string, signal: AbortSignal): Promise<void>;
 }
 
 /**
- * How targets fare over time, for telling people. Everything here may need more permissions than reading and scaling;
- * where one is missing the operator says less, and works all the same.
+ * Progress of targets over time, to report it. Everything here may need more permissions than reading and scaling. If
+ * one is missing the operator reports less and otherwise works.
  */
 export interface Rollouts {
   /**
-   * Yields a target as it stands now, then after each change, until the signal is aborted. It asks for what it missed
-   * where the server ended the watch.
+   * Yields the current state of a target, then its state after each change, until the signal is aborted. When the
+   * server ends the watch, it is resumed without losing changes.
    *
    * @throws PermissionError if watching is not permitted; TransientError | NotFoundError
    */
   watch(target: Target, signal: AbortSignal): AsyncIterable<Scale>;
 
   /**
-   * What keeps a target from being ready, in the cluster's own words; of the present revision's pods only.
+   * Returns why a target isn't ready, in the cluster's own words. Considers pods of the current revision only.
    *
-   * @throws TransientError | PermissionError | NotFoundError, of reading the target itself
+   * @throws TransientError | PermissionError | NotFoundError from reading the target itself
    */
   diagnose(target: Target, signal: AbortSignal): Promise<Diagnosis>;
 
   /**
-   * Writes a Kubernetes Event on a target, so that `kubectl describe` tells what was done and by whom.
+   * Creates a Kubernetes Event on a target, so that `kubectl describe` shows what was done and by whom.
    *
    * @throws PermissionError if that is not permitted; TransientError | NotFoundError
    */
   record(target: Target, event: KubernetesEvent, signal: AbortSignal): Promise<void>;
 }
 
-/** Where a command stands. */
+/** Processing state of an event. */
 export type Progress =
   | { readonly state: "new" }
   | { readonly state: "undecryptable" }
   | { readonly state: "begun"; readonly command: StoredCommand };
 
-/** An event that is not settled, with where it stands. */
+/** An unsettled event. */
 export interface Entry {
   /** The event. */
   readonly inbox: InboxEvent;
-  /** Where it stands. */
+  /** Its processing state. */
   readonly progress: Progress;
 }
 
@@ -168,62 +168,62 @@ export interface Unsent {
   readonly transactionId: string;
   /** The answer. */
   readonly answer: Answer;
-  /** When it was written down, milliseconds since the epoch. */
+  /** When it was queued, milliseconds since the epoch. */
   readonly writtenAtMs: number;
 }
 
-/** What lasts: every call is on disk when it returns. */
+/** Persists events, commands and answers. Every call is on disk when it returns. */
 export interface Journal {
-  /** Makes the calls in it durable together, or none of them if it throws. */
+  /** Runs the calls in one transaction, which is rolled back if they throw. */
   transaction<T>(calls: () => T): T;
 
-  /** Unsettled events that may be handled now (not those behind a gap), earliest first, after the given place. */
+  /** Returns unsettled events after a sequence number, oldest first. Omits events behind a gap. */
   unsettled(afterSeq: number): readonly Entry[];
 
-  /** The same of events that nobody has looked at yet. */
+  /** Like {@linkcode Journal.unsettled}, but only events that have not been handled at all. */
   arrived(afterSeq: number): readonly Entry[];
 
-  /** Unsettled, undecryptable events of a Megolm session. */
+  /** Returns the unsettled events that could not be decrypted for want of this Megolm session. */
   awaitingKey(roomId: string, sessionId: string): readonly Entry[];
 
-  /** Notes that an event cannot be decrypted yet. */
+  /** Records that an event cannot be decrypted yet. */
   undecryptable(seq: number, sessionId: string | undefined): void;
 
   /**
    * Claims a ciphertext for an event.
    *
-   * @returns false if another event has claimed it before: a repeat
+   * @returns false if another event has claimed it before, which makes this one a replay
    */
   claim(seq: number, ciphertext: CiphertextKey): boolean;
 
-  /** Writes down what is about to be done. */
+  /** Records a command before it is carried out. */
   begin(seq: number, command: StoredCommand): void;
 
   /**
    * Settles an event and queues its answers in one transaction.
    *
-   * @param outcome a word for the log and for counting, such as `done` or a reason of refusal
+   * @param outcome word for log and metrics, such as `done` or the reason of a refusal
    */
   settle(seq: number, outcome: string, answers: readonly Answer[]): void;
 
-  /** Queues an answer without settling anything. A transaction id already known is left as it is. */
+  /** Queues an answer without settling anything. Does nothing if its transaction id is known. */
   say(answer: Answer): void;
 
-  /** Rooms with unsent answers, the room of the earliest one first. */
+  /** Returns the rooms with unsent answers, the one with the oldest answer first. */
   roomsToAnswer(): readonly string[];
 
-  /** Unsent answers of a room, earliest first, so many at most. */
+  /** Returns the unsent answers of a room, oldest first, at most `most`. */
   unsent(roomId: string, most: number): readonly Unsent[];
 
-  /** Notes that an answer was sent, and as which event. */
+  /** Records that an answer was sent, and its event id. */
   sent(transactionId: string, eventId: string): void;
 
-  /** Gives an unsent answer up. */
+  /** Drops an unsent answer. */
   drop(transactionId: string): void;
 
-  /** An event is one of those under which our answers were sent, not too long ago. */
+  /** Whether the event is an answer of ours. Old ones are forgotten. */
   isOurs(eventId: string): boolean;
 
-  /** Event id under which an answer was sent; undefined if it was not, or too long ago. */
+  /** Returns the event id of a sent answer; undefined if it was not sent, or too long ago. */
   sentAs(answer: Pick<Answer, "eventId" | "kind" | "sequence">): string | undefined;
 }

@@ -1,5 +1,5 @@
 /**
- * Trying again, the way every part of the operator does it.
+ * The retry policy that all parts of the operator share.
  *
  * @module
  */
@@ -11,20 +11,20 @@ import type { Observer } from "./audit.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** Makes the back-off of one piece of work, which never gives up unless it is to be different. */
+/** Creates a back-off. Unless changed, it never gives up. */
 export type NewBackoff = (changes?: Partial<BackoffPolicy>) => Backoff;
 
-/** What else may be tried again than what time may cure. */
+/** What is retried in addition to transient failures. */
 export interface RetryLimits {
-  /** So many failures of a kind that the code does not know; 0 unless said otherwise. */
+  /** Retries after unknown failures. Default: 0. */
   readonly unknownFailures?: number;
-  /** What a server has refused, too. */
+  /** Whether refusals by a server are retried, too. */
   readonly refusals?: boolean;
-  /** What is different about waits and giving up. */
+  /** Changes to the back-off. */
   readonly policy?: Partial<BackoffPolicy>;
 }
 
-/** Tries again after failures, each piece of work at its own pace. */
+/** Retries work after failures. Each piece of work has a back-off of its own. */
 export class Retrier {
   readonly #newBackoff: NewBackoff;
   readonly #clock: Clock;
@@ -37,11 +37,11 @@ export class Retrier {
   }
 
   /**
-   * Tries until it works, waiting longer after each {@linkcode TransientError}.
+   * Runs work until it succeeds, waiting longer after each {@linkcode TransientError}.
    *
-   * @param what said in the log
-   * @param signal ends it, between tries
-   * @throws whatever else a try throws; the signal's reason
+   * @param what names the work in the log
+   * @param signal ends the retries, between attempts
+   * @throws any failure that isn't retryable; the signal's reason
    */
   run<Value>(what: string, work: () => Promise<Value>, signal: AbortSignal, limits: RetryLimits = {}): Promise<Value> {
     const { unknownFailures = 0, refusals = false, policy } = limits;
@@ -54,7 +54,7 @@ export class Retrier {
         return error instanceof TransientError || ++unknown <= unknownFailures;
       },
       onRetry: (error, waitMs) => {
-        // Of a kind that the code does not know, the words may quote a message.
+        // The message of an unknown error may quote chat text.
         const isKnown = error instanceof TransientError || isRefusal(error);
         const reason = isKnown ? error.message : placeOf(error);
         this.#observer.retried();

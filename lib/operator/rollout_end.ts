@@ -1,5 +1,5 @@
 /**
- * What becomes of a rollout that is being told when something else is done to its target.
+ * Decides what happens to a followed rollout when the replica count of its target changes again.
  *
  * @module
  */
@@ -8,11 +8,11 @@ import type { News, State, Write } from "./decision.ts";
 import type { Rollout } from "./target_state.ts";
 
 /**
- * What becomes of the rollout before, now that another count was found or set.
+ * Updates the followed rollout after another replica count was found or set.
  *
- * @param stoppedBy who has sent a stop
- * @param isChange it was set
- * @param after undefined if it is not known
+ * @param stoppedBy user who has sent a stop
+ * @param isChange whether we have set the count
+ * @param after new count; undefined if unknown
  */
 export function endedRollout(
   { rollout }: State,
@@ -23,7 +23,7 @@ export function endedRollout(
 ): { readonly rollout: Rollout | undefined; readonly effects: readonly Write[] } {
   if (rollout === undefined || after === undefined) return { rollout, effects: [] };
   const isOtherWay = (rollout.after === 0) !== (after === 0);
-  // Somebody wants more of it or less, and waits for that as well.
+  // Somebody has asked for another count above 0, and waits for that as well.
   if (!isChange && !isOtherWay) return { rollout: { ...rollout, after }, effects: [] };
   if (rollout.after === 0 || rollout.told === "ready") return { rollout: undefined, effects: [{ kind: "unfollow" }] };
   const news: News = { kind: "superseded", by: stoppedBy, afterMs: nowMs - rollout.atMs };

@@ -1,33 +1,33 @@
 /**
- * When a target's up-times begin and end. Days and hours are those of clocks on the wall, by the platform's own time
- * zone data. A begin or an end is at the first moment at which the clock shows its time or a later one: of a time that
- * occurs twice in autumn that is the first one, and of a time that is left out in spring, the moment of the leap.
+ * Computes when a target's up-times begin and end. Days and times are local, by the platform's time zone data. A begin
+ * or an end is the first instant at which the clock shows its time or a later one: the first occurrence of a time that
+ * is repeated in autumn, and the DST transition itself for a time that is skipped in spring.
  *
  * @module
  */
 
 import type { UpTime } from "../config/mod.ts";
 
-/** Where an up-time begins or ends. */
+/** Begin or end of an up-time. */
 export interface Edge {
   readonly kind: "begin" | "end";
   /** Milliseconds since the epoch. */
   readonly atMs: number;
-  /** By whose clock. */
+  /** Time zone of the up-time. */
   readonly timeZone: string;
 }
 
-/** A schedule as it stands at some time. */
+/** A schedule as of a point in time. */
 export interface ScheduleView {
-  /** What tells the schedule from another one. */
+  /** Identifies the schedule. */
   readonly text: string;
-  /** It is up-time. */
+  /** Whether this is up-time. */
   readonly isUp: boolean;
-  /** The latest edge that isn't later; undefined: there has been none for weeks. */
+  /** Latest edge up to now; undefined if there was none for weeks. */
   readonly previous: Edge | undefined;
-  /** The first begin that is later. */
+  /** Next begin. */
   readonly nextBegin: Edge | undefined;
-  /** The first end that is later. */
+  /** Next end. */
   readonly nextEnd: Edge | undefined;
 }
 
@@ -37,25 +37,24 @@ interface Interval {
 }
 
 const DAY_MS = 24 * 3_600_000;
-/** In a week without clock changes every edge recurs; one that falls into the leap of spring, in the next one. */
+/** Days to search in each direction. Edges recur every week; one that falls into a DST gap, a week later. */
 const REACH_DAYS = 16;
-/** So many more days are laid out, since what begins on them may join what is within reach. */
+/** Additional days on either side, because an interval that begins there may join one within reach. */
 const MARGIN_DAYS = 4;
 
-/** What would be undone so soon is not done. */
+/** Changes that would be reverted within this time are not made. */
 export const APART_MS = 60_000;
 
-/** An up-time begins so soon that a target which is on had better stay so. */
+/** Whether an up-time begins so soon that a running target should be left on. */
 export function beginsSoon({ isUp, nextBegin }: ScheduleView, nowMs: number): boolean {
   return !isUp && nextBegin !== undefined && nextBegin.atMs - nowMs <= APART_MS;
 }
 
-/** The edges of a target's up-times. */
 export class Schedule {
-  /** What tells it from another one. */
+  /** Identifies the schedule. */
   readonly text: string;
   readonly #upTimes: readonly UpTime[];
-  /** The up-times around a day, since they are asked for again and again. */
+  /** The intervals around a day. Cached, because they are needed for each decision. */
   #laidOut: { readonly day: number; readonly intervals: readonly Interval[] } | undefined;
 
   constructor(upTimes: readonly UpTime[]) {
@@ -63,7 +62,7 @@ export class Schedule {
     this.text = upTimes.map(({ text }) => text).join(", ");
   }
 
-  /** The schedule as it stands at a time, milliseconds since the epoch. */
+  /** Returns the schedule as of a time in milliseconds since the epoch. */
   at(nowMs: number): ScheduleView {
     const intervals = this.#around(nowMs);
     const edges = intervals.flatMap(({ begin, end }) => [begin, end])
@@ -88,7 +87,7 @@ export class Schedule {
   }
 }
 
-/** An up-time's intervals around a time. */
+/** Returns the intervals of an up-time around a time. */
 function intervalsOf({ days, fromMinute, toMinute, timeZone }: UpTime, nowMs: number): Interval[] {
   const today = Temporal.Instant.fromEpochMilliseconds(nowMs).toZonedDateTimeISO(timeZone).toPlainDate();
   const reach = REACH_DAYS + MARGIN_DAYS;
@@ -101,17 +100,19 @@ function intervalsOf({ days, fromMinute, toMinute, timeZone }: UpTime, nowMs: nu
     .filter(({ begin, end }) => begin.atMs < end.atMs);
 }
 
-/** The first moment at which the clock shows that time or a later one, milliseconds since the epoch. */
+/**
+ * Returns the first instant, in milliseconds since the epoch, at which the clock shows the given time or a later one.
+ */
 function instantOf(date: Temporal.PlainDate, minute: number, timeZone: string): number {
   const wanted = date.toPlainDateTime().add({ minutes: minute });
   const zoned = wanted.toZonedDateTime(timeZone, { disambiguation: "earlier" });
-  // What the clock leaves out is taken for a time before the leap.
+  // For a skipped time, `earlier` gives an instant before the gap. The next transition is the gap itself.
   const isLeftOut = !zoned.toPlainDateTime().equals(wanted);
   const leap = isLeftOut ? zoned.getTimeZoneTransition("next") : null;
   return (leap ?? zoned).epochMilliseconds;
 }
 
-/** Intervals that overlap or adjoin become one; so `00:00-23:59` doesn't stop for a minute at midnight. */
+/** Merges intervals that overlap or are at most a minute apart, so that `00:00-23:59` doesn't stop at midnight. */
 function joined(intervals: readonly Interval[]): Interval[] {
   const all: Interval[] = [];
   for (const next of intervals.toSorted((one, other) => one.begin.atMs - other.begin.atMs)) {

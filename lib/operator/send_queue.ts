@@ -1,5 +1,5 @@
 /**
- * Sends what the journal holds unsent: in order within a room, rooms independently, each answer once.
+ * Sends the unsent answers in the journal: in order within a room, concurrently across rooms, each one once.
  *
  * @module
  */
@@ -15,43 +15,37 @@ import type { Retrier } from "./retrier.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** Answers that could not be sent for so long are no longer worth sending (SPEC 3g). */
+/** Answers that could not be sent for this long are dropped (SPEC 3g). */
 const KEPT_FOR_MS = 24 * 60 * 60 * 1_000;
 
-/** After so many failures of a kind that the code does not know, an answer is dropped. */
+/** Retries after unknown failures, before an answer is dropped. */
 const MAX_UNKNOWN_FAILURES = 4;
 
-/** Makes an answer that is shown as a quiet reply to an event, in its thread. */
+/** Makes an answer that is a reply to an event, in its thread, and doesn't notify. */
 export function replyTo(inbox: InboxEvent, kind: Answer["kind"], text: Text): Answer {
   const { roomId, eventId } = inbox;
   return { kind, sequence: 0, roomId, eventId, form: "notice", text, reply: true, ...inThread(threadOf(inbox)) };
 }
 
-/** What a send queue uses. */
 export interface SendQueueOptions {
-  /** Sends. */
   readonly chat: Pick<Chat, "findSent" | "send">;
-  /** Holds what is unsent. */
   readonly journal: Pick<Journal, "drop" | "roomsToAnswer" | "say" | "sent" | "sentAs" | "settle" | "unsent">;
-  /** Tells when an answer is too old. */
   readonly clock: Pick<Clock, "now">;
-  /** Runs it in the background. */
   readonly queue: KeyedQueue;
-  /** Tries again. */
   readonly retrier: Retrier;
-  /** Ends the tries. */
+  /** Ends the retries. */
   readonly stop: AbortSignal;
-  /** Ends a try that is under way. */
+  /** Aborts an attempt. */
   readonly abandon: AbortSignal;
 }
 
-/** What is to be sent. A failure of one answer is that answer's alone: it never ends or blocks anything else. */
+/** Sends answers. If one fails, that never stops or blocks anything else. */
 export class SendQueue {
   readonly #options: SendQueueOptions;
   readonly #sending = new Set<string>();
   /**
-   * Rooms whose next answer may have been sent already, so that it is looked for before it is sent: by an earlier run, or
-   * in a try whose answer was lost. In each room, one is sent after the other.
+   * Rooms whose next answer may already have been sent, by an earlier run or by an attempt whose response was lost. It
+   * is searched for before it is sent. One answer per room suffices, because a room's answers are sent one at a time.
    */
   readonly #unsure: Set<string>;
 
@@ -60,13 +54,13 @@ export class SendQueue {
     this.#unsure = new Set(options.journal.roomsToAnswer());
   }
 
-  /** Settles an event and sends what is to be said of it. */
+  /** Settles an event and sends its answers. */
   settle(seq: number, outcome: string, answers: readonly Answer[] = []): void {
     this.#options.journal.settle(seq, outcome, answers);
     if (answers.length > 0) this.drain();
   }
 
-  /** Sends something without settling anything. */
+  /** Sends an answer without settling anything. */
   say(answer: Answer): void {
     this.#options.journal.say(answer);
     this.drain();
@@ -82,7 +76,7 @@ export class SendQueue {
     }
   }
 
-  /** Tries once more, without retries, to send what is unsent: for the end. */
+  /** Tries once, without retries, to send what is unsent. For shutdown. */
   async flush(): Promise<void> {
     await Promise.all(
       this.#options.journal.roomsToAnswer().map(async (roomId) => {

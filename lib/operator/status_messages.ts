@@ -1,6 +1,6 @@
 /**
- * What is said of targets: one answer a command, edited as things change, over several targets; messages of their own
- * where somebody has to know. Makes the sentences from {@linkcode News}, and puts all into the journal.
+ * Messages about targets. Each command has one answer, which covers all of its targets and is edited as things change;
+ * other news are new messages. Turns {@linkcode News} into sentences and queues the messages in the journal.
  *
  * @module
  */
@@ -16,23 +16,17 @@ import { inThread, threadOf } from "./message.ts";
 import { storedCommand, type TargetCommand, workloadKey } from "./target_command.ts";
 import type { StatusLine, StatusMessage, TargetStates } from "./target_state.ts";
 
-/** What status messages use. */
 export interface StatusMessagesOptions {
-  /** Tells who is in a room. */
   readonly chat: Pick<Chat, "room">;
-  /** Where agents are. */
   readonly agents: Agents;
-  /** Holds what is to be sent. */
   readonly journal: Pick<Journal, "begin" | "say" | "settle">;
-  /** Remembers the messages. */
   readonly states: TargetStates;
-  /** All targets. */
   readonly targets: readonly Target[];
-  /** The first line of an answer repeats the command. */
+  /** Whether the first line of an answer repeats the command. */
   readonly isEchoed: boolean;
 }
 
-/** Puts into words and messages what is decided. Every call belongs into a transaction that saves the states. */
+/** Turns decisions into messages. Every method must be called in a transaction that saves the states. */
 export class StatusMessages {
   readonly #options: StatusMessagesOptions;
 
@@ -40,20 +34,20 @@ export class StatusMessages {
     this.#options = options;
   }
 
-  /** The sentence that says it. */
+  /** Returns the sentence for a piece of news. */
   sentence({ alias }: Target, news: News): Required<Text> {
     const { agents, targets } = this.#options;
     return sentence(alias, news, { isOneOfSeveral: targets.length > 1, agents: agents.of(alias) });
   }
 
-  /** Has a command's message show that the command was seen, if it doesn't say anything yet. */
+  /** Queues a message that shows that the command was seen, unless one has been queued before. */
   acknowledge(command: TargetCommand): void {
     const message = this.#messageOf(command);
     const isOver = [...command.steps.values()].every(({ end }) => end !== undefined);
     if (!message.answered && !isOver) this.#options.states.setMessage(this.#say(message, command));
   }
 
-  /** Has a command's message say that somebody is being waited for, until the command is over at the target. */
+  /** Shows in the command's message that a server hasn't answered, until the command ends at the target. */
   sayWaiting(command: TargetCommand, target: Target, news: News): void {
     const message = this.#messageOf(command);
     const line: StatusLine = { workload: workloadKey(target), text: this.sentence(target, news), state: "waiting" };
@@ -61,8 +55,8 @@ export class StatusMessages {
   }
 
   /**
-   * Has a command's message go on with a target's rollout. Where another one in the room does, whoever sent the command
-   * joins that one instead.
+   * Makes the command's message follow the target's rollout. If another message in the room already follows it, the
+   * sender is added to that one instead.
    */
   follow(command: TargetCommand, target: Target, text: Required<Text>): void {
     const { inbox } = command;
@@ -70,7 +64,7 @@ export class StatusMessages {
     const workload = workloadKey(target);
     const other = states.following(workload).find(({ roomId }) => roomId === inbox.roomId);
     if (other !== undefined) {
-      // Whoever has sent a start is told of its end by us.
+      // Somebody who has sent a start is also told by us when the target is ready.
       const { isToAgent: _, ...joined } = other;
       return states.setMessage({ ...joined, users: [...new Set([...joined.users, inbox.sender])] });
     }
@@ -79,9 +73,9 @@ export class StatusMessages {
   }
 
   /**
-   * Settles a command's event with its answer when it is over at all of its targets; else writes down how far it is.
+   * If the command has ended at all of its targets, settles its event with the answer. Otherwise records its progress.
    *
-   * @param alert what its sender is told in a message of its own, behind the answer
+   * @param alert is sent to the command's sender in a new message after the answer
    */
   settle(command: TargetCommand, alert: { readonly target: Target; readonly news: News } | undefined): void {
     const { journal, states } = this.#options;
@@ -102,7 +96,7 @@ export class StatusMessages {
     else if (told !== message) states.setMessage(told);
   }
 
-  /** Has all messages that follow a target say so. */
+  /** Shows the news in all messages that follow a target. */
   update(target: Target, { news, alert, isLast }: Extract<Write, { kind: "update" }>): void {
     const { states } = this.#options;
     const workload = workloadKey(target);
@@ -119,7 +113,7 @@ export class StatusMessages {
     }
   }
 
-  /** Leaves all messages that follow a target as they are. */
+  /** Ends all messages that follow a target, as they are. */
   unfollow(target: Target): void {
     const { states } = this.#options;
     const workload = workloadKey(target);
@@ -131,7 +125,7 @@ export class StatusMessages {
     }
   }
 
-  /** Says something in messages that are about no command; once for each key. */
+  /** Sends new messages, once per key, that don't answer a command. */
   announce(target: Target, said: Extract<Write, { kind: "announce" }>): void {
     const { chat, journal, states } = this.#options;
     const { key, rooms, threadId, news, mention, rings, notWhereFollowed } = said;
@@ -149,7 +143,9 @@ export class StatusMessages {
     }
   }
 
-  /** Says something of a target's own accord, or edits what was said under the same key. */
+  /**
+   * Sends a message about a target that doesn't answer a command, or edits the one that was sent under the same key.
+   */
   notice(target: Target, { key, roomId, news, isLast }: Extract<Write, { kind: "notice" }>): void {
     const { chat, agents, states } = this.#options;
     const workload = workloadKey(target);
@@ -157,7 +153,7 @@ export class StatusMessages {
     const places = [roomId, ...states.of(workload).rooms ?? [], ...agents.roomsOf(target.alias)];
     const place = places.find((room) => room !== undefined && chat.room(room)?.membership === "join");
     const message = states.notice(eventId) ?? (place === undefined ? undefined : blank(eventId, place, []));
-    // It was told nowhere, so there is nothing to add to.
+    // It was not said anywhere, so there is no message to edit.
     if (message === undefined) return;
     const lines = [{ workload, text: this.sentence(target, news), state: isLast ? "final" : "waiting" } as const];
     states.setMessage(this.#say({ ...message, isNotice: true, lines }));
@@ -174,9 +170,9 @@ export class StatusMessages {
     };
   }
 
-  /** Queues what a message says: the answer, or an edit of it. */
+  /** Queues a message's text: the answer itself, or an edit of it. */
   #say(message: StatusMessage, command?: TargetCommand): StatusMessage {
-    // What is over at other targets of a command that isn't over is not among its lines yet.
+    // While a command is going on at some targets, its message has no lines yet for those where it has ended.
     const ended = [...command?.steps.values() ?? []].flatMap(({ target, workload = target, end }): StatusLine[] =>
       end?.text === undefined || message.lines.some((line) => line.workload === workload)
         ? []
@@ -191,7 +187,7 @@ export class StatusMessages {
     return users.map((userId) => ({ userId, name: room?.nameOf(userId) }));
   }
 
-  /** Queues a message that mentions people. */
+  /** Queues a new message that mentions people. */
   #mention(message: StatusMessage, mentions: readonly string[], target: Target, news: News): StatusMessage {
     const { roomId, eventId, threadId, alerts: sequence } = message;
     const text = words.mentioning(this.#named(roomId, mentions), this.sentence(target, news));
@@ -203,17 +199,20 @@ export class StatusMessages {
   }
 }
 
-/** A message that says nothing yet. */
+/** Returns a message without text. */
 function blank(eventId: string, roomId: string, users: readonly string[]): StatusMessage {
   return { eventId, roomId, users, lines: [], answered: false, edits: 0, alerts: 0 };
 }
 
-/** A message whose answer, or a further edit of it, has been queued. */
+/** Returns a message after its answer, or another edit of it, was queued. */
 function answered(message: StatusMessage): StatusMessage {
   return { ...message, answered: true, edits: message.edits + (message.answered ? 1 : 0) };
 }
 
-/** What a message says now that its command is over; what has been told of a rollout since is newer than the command's end. */
+/**
+ * Returns the lines of a message whose command has ended. What was reported about a rollout meanwhile is newer than the
+ * command's result, so it is kept.
+ */
 function linesOf({ steps }: TargetCommand, message: StatusMessage): StatusLine[] {
   return [...steps.values()].flatMap(({ target, workload = target, end }): StatusLine[] => {
     const told = message.lines.find((line) => line.workload === workload && line.state !== "waiting");
@@ -226,7 +225,7 @@ function withLine(lines: readonly StatusLine[], line: StatusLine): StatusLine[] 
   return isThere ? lines.map((each) => each.workload === line.workload ? line : each) : [...lines, line];
 }
 
-/** A message as it is sent: at first the answer, then edits of it. Nothing is said twice in one. */
+/** Makes the answer, or an edit of it once there is one. Omits duplicate lines. */
 function answerOf(
   { roomId, eventId, threadId, echo, lines, answered, edits, isNotice = false }: StatusMessage,
   underWay: readonly string[] = [],
@@ -244,11 +243,11 @@ function answerOf(
   };
 }
 
-/** What is told of a target, whatever the news. */
+/** What sentences need, whatever the news. */
 interface Sentenced {
-  /** There are other targets, so that commands have to name it. */
+  /** Whether there are other targets, so that commands must name this one. */
   readonly isOneOfSeveral: boolean;
-  /** User ids of the agents in it. */
+  /** User ids of the target's agents. */
   readonly agents: readonly string[];
 }
 

@@ -1,5 +1,5 @@
 /**
- * A command on its way through its targets, and how it is written down meanwhile.
+ * A command on its way through its targets, and its persisted form.
  *
  * @module
  */
@@ -8,85 +8,88 @@ import type { Text } from "../commands/mod.ts";
 import type { InboxEvent } from "../session/mod.ts";
 import type { Target } from "../config/mod.ts";
 
-/** A trusted command that is to be carried out at its targets, or a message to their agents, which is to wake them. */
+/** A trusted command to be carried out at its targets, or a message to their agents that is to wake them. */
 export interface TargetCommand {
-  /** The event that it came in. */
+  /** Event of the command. */
   readonly inbox: InboxEvent;
-  /** Canonical word; `wake` is typed by nobody. */
+  /** Canonical command word; `wake` for a message to agents. */
   readonly word: "start" | "stop" | "extend" | "status" | "wake";
-  /** What was typed; of a message to agents, nothing. */
+  /** The command as it was typed. Empty for a message to agents. */
   readonly typed: string;
-  /** The time that was asked for, milliseconds. */
+  /** Requested duration, in milliseconds. */
   readonly durationMs: number | undefined;
-  /** Of a status: commands before it that are still being carried out, as they were typed. */
+  /** For a status: earlier commands that are still being carried out, as they were typed. */
   readonly underWay?: readonly string[];
-  /** How far it has got at each of its targets; by alias as it was given, by {@linkcode workloadKey} once submitted. */
+  /** Progress at each target. Keyed by alias until submitted, then by {@linkcode workloadKey}. */
   readonly steps: Map<string, TargetStep>;
 }
 
-/** How far a command has got at one of its targets. */
+/** Progress of a command at one of its targets. */
 export interface TargetStep {
   /** Alias of the target when the command was given. */
   readonly target: string;
-  /** Which workload that was: the alias may stand for another one by now. */
+  /** Workload that the alias meant then. The alias may mean another one now. */
   readonly workload?: string;
-  /** What is about to be done, or was, as far as anybody knows. */
+  /** The change that is about to be made, or may have been made. */
   readonly intent?: Intent;
-  /** What came of it; undefined if that is not known yet. */
+  /** Result; undefined while the command is going on. */
   readonly end?: StepEnd;
 }
 
-/** What came of a command at a target, and what is said of it. */
+/** Result of a command at a target, and what is said about it. */
 export interface StepEnd {
-  /** A word for the log and for counting, such as `done`. */
+  /** Word for log and metrics, such as `done`. */
   readonly outcome: string;
-  /** What is said; undefined: nothing. */
+  /** Answer; undefined for none. */
   readonly text?: Required<Text>;
   /** Replicas before; undefined if they were not read. */
   readonly before?: number;
-  /** Replicas wanted afterwards; undefined if that is not known. */
+  /** Desired replicas afterwards; undefined if unknown. */
   readonly after?: number;
 }
 
-/** What is about to be done; written down before it is done, so that after a kill reading the target tells what came of it. */
+/**
+ * A change of a replica count. It is persisted before it is made, so that after a crash, reading the target shows
+ * whether it was made.
+ */
 export interface Intent {
   /** Replicas before. */
   readonly before: number;
-  /** Replicas wanted. */
+  /** Desired replicas. */
   readonly after: number;
   /** The resourceVersion that the PATCH carries. */
   readonly resourceVersion: string;
   /** The target's generation before. */
   readonly generation: number;
-  /** When, milliseconds since the epoch. */
+  /** When it was decided, milliseconds since the epoch. */
   readonly atMs: number;
 }
 
-/** A command as the journal keeps it while it is carried out. */
+/** A command in the journal while it is being carried out. */
 export interface StoredCommand {
-  /** Canonical word. */
+  /** Canonical command word. */
   readonly command: string;
-  /** What was typed; undefined in what an earlier version has written. */
+  /** The command as it was typed; undefined if an earlier version has stored it. */
   readonly typed?: string;
-  /** The time that was asked for, milliseconds. */
+  /** Requested duration, in milliseconds. */
   readonly durationMs?: number | undefined;
-  /** How far it has got at each of its targets. */
+  /** Progress at each target. */
   readonly parts: readonly TargetStep[];
 }
 
-/** What tells a workload from all others of a cluster, such as `deployment/clawdbot/clawdbot`. */
+/** Returns a key that identifies a workload in a cluster, such as `deployment/clawdbot/clawdbot`. */
 export function workloadKey({ kind, namespace, name }: Omit<Target, "alias">): string {
   return `${kind}/${namespace}/${name}`;
 }
 
-/** A command as it is to be written down. */
+/** Converts a command to its persisted form. */
 export function storedCommand({ word: command, typed, durationMs, steps }: TargetCommand): StoredCommand {
   return { command, typed, durationMs, parts: [...steps.values()] };
 }
 
 const words = ["start", "stop", "extend", "status", "wake"] as const satisfies readonly TargetCommand["word"][];
 
-/** A command that was under way when the operator was interrupted: what it was about to do may have been done or not. */
+/** Restores a command that was interrupted. The change that it was about to make may have been made. */
 export function resumedCommand(
   inbox: InboxEvent,
   { command, typed = command, durationMs, parts }: StoredCommand,

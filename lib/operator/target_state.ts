@@ -1,6 +1,6 @@
 /**
- * What lasts of the targets between commands and across restarts: one sealed document, in which targets are known by
- * their workloads, since names are the configuration's to change.
+ * State of the targets that lasts between commands and across restarts: one sealed document. It identifies targets by
+ * workload, because their aliases may change in the configuration.
  *
  * @module
  */
@@ -9,15 +9,15 @@ import type { Text } from "../commands/mod.ts";
 import type { Target } from "../config/mod.ts";
 import { type Intent, workloadKey } from "./target_command.ts";
 
-/** What lasts of a target. */
+/** Persisted state of a target. */
 export interface TargetState {
-  /** Replicas wanted, as we have set, read or told them last: another count is somebody else's doing. */
+  /** Desired replicas as we last set, read or announced them. Any other count is a change by somebody else. */
   readonly expectedReplicas?: number | undefined;
-  /** Replicas before the last stop by chat or timer, never 0. */
+  /** Replicas before the operator last stopped the target; never 0. */
   readonly replicasBeforeStop?: number | undefined;
-  /** Since when it is ready, milliseconds since the epoch. */
+  /** Since when the target is ready, milliseconds since the epoch. */
   readonly readySinceMs?: number | undefined;
-  /** Who started it last by chat. */
+  /** User who last started it by chat. */
   readonly startedBy?: string | undefined;
   /** Rooms where it was last commanded, the latest first. */
   readonly rooms?: readonly string[] | undefined;
@@ -27,168 +27,171 @@ export interface TargetState {
   readonly schedule?: FollowedSchedule | undefined;
   /** The latest stop by chat. */
   readonly stopped?: ChatStop | undefined;
-  /** Since when it has been quiet, while it is on. */
+  /** Its idle time, while it is on. */
   readonly idle?: Idle | undefined;
-  /** The latest change of its count by chat, for as long as there may be something to tell of it. */
+  /** The latest change of its replica count by chat, while there may be something to report about it. */
   readonly rollout?: Rollout | undefined;
 }
 
 /** A stop by chat. */
 export interface ChatStop {
-  /** Place of its event in the inbox: messages before it wake nothing, however late their keys come. */
+  /** Sequence number of its event in the inbox. Earlier messages wake nothing, even if their keys arrive later. */
   readonly seq: number;
-  /** It holds: messages to the target's agent don't wake it. */
+  /** Whether it is held: messages to the target's agent don't wake it. */
   readonly isHeld: boolean;
-  /** Somebody who has written to the agent since was told so. */
+  /** Whether somebody who wrote to the agent since has been told that. */
   readonly isTold?: boolean;
 }
 
-/** What idleness is counted from. */
+/** What the idle time is computed from. */
 export interface Idle {
-  /** When a user last wrote in its agents' rooms, or it was turned on or found on, milliseconds since the epoch. */
+  /**
+   * When a user last wrote in the rooms of its agents, or the target was turned on or found on, milliseconds since the
+   * epoch.
+   */
   readonly userAtMs: number;
   /** When a user last wrote there, milliseconds since the epoch. */
   readonly messageAtMs?: number;
-  /** In which room that was; undefined: in none. */
+  /** Room in which that was; undefined if nobody has written. */
   readonly roomId?: string;
   /** When an agent last wrote or typed, milliseconds since the epoch. */
   readonly agentAtMs?: number;
-  /** The room was told that the target is about to be stopped. */
+  /** Warning that the target is about to be stopped, if it was sent. */
   readonly warning?: IdleWarning;
 }
 
-/** The word of warning before a target is stopped because nobody writes. Times are milliseconds since the epoch. */
+/** Warning before an idle target is stopped. Times are milliseconds since the epoch. */
 export interface IdleWarning {
-  /** When it was told; tells it from others. */
+  /** When it was sent. Also identifies the warning. */
   readonly saidAtMs: number;
-  /** When it is stopped, unless somebody writes. */
+  /** When the target is stopped, unless somebody writes. */
   readonly stopsAtMs: number;
-  /** Since when it was quiet: whoever writes later has the target stay on. */
+  /** Start of the quiet period. A later message keeps the target on. */
   readonly quietSinceMs: number;
-  /** Room in which it was told; undefined: where the target was last commanded, or its agent is. */
+  /** Room in which it was sent; undefined for one where the target was last commanded, or one that its agent is in. */
   readonly roomId?: string;
-  /** The room was told that the target can't be stopped. */
+  /** Whether the room has been told that the target can't be stopped. */
   readonly failureTold?: boolean;
-  /** The stop that has been begun. */
+  /** The stop, once it has begun. */
   readonly intent?: Intent;
 }
 
 /** When a target stops automatically. */
 export interface StopTimer {
-  /** Milliseconds since the epoch. */
+  /** Due time, milliseconds since the epoch. */
   readonly dueAtMs: number;
   /** Room in which it was set. */
   readonly roomId: string;
-  /** Thread in which it was set, by its root's event id. */
+  /** Thread in which it was set, by the event id of its root. */
   readonly threadId?: string;
-  /** Who set it. */
+  /** User who set it. */
   readonly user: string;
-  /** Nobody has asked for it: it is AUTO_STOP's, which doesn't count while the schedule has the target up. */
+  /** Set if the timer comes from AUTO_STOP instead of a request. It then doesn't apply in an up-time. */
   readonly isDefault?: true;
-  /** The room was told that the time is nearly up. */
+  /** Whether the room has been warned that the time is nearly up. */
   readonly warned: boolean;
-  /** The room was told that the target can't be stopped. */
+  /** Whether the room has been told that the target can't be stopped. */
   readonly failureTold?: boolean;
-  /** The stop that has been begun. */
+  /** The stop, once it has begun. */
   readonly intent?: Intent;
 }
 
 /** How far a schedule has been followed. */
 export interface FollowedSchedule {
-  /** As it was written: nothing of another one has been missed. */
+  /** The schedule as configured. After it was changed, no edge counts as missed. */
   readonly text: string;
-  /** The latest edge that has been dealt with, milliseconds since the epoch. */
+  /** The latest edge that has been handled, milliseconds since the epoch. */
   readonly edgeAtMs: number;
-  /** Of the edge after that: the change that has been begun. */
+  /** The change at the next edge, once it has begun. */
   readonly intent?: Intent;
-  /** Of the edge after that: rooms were told that it can't be followed. */
+  /** Whether rooms have been told that the next edge can't be followed. */
   readonly failureTold?: boolean;
 }
 
-/** A change of a count whose progress is told. */
+/** A change of a replica count whose progress is reported. */
 export interface Rollout {
   /** Replicas before. */
   readonly before: number;
-  /** Replicas wanted. */
+  /** Desired replicas. */
   readonly after: number;
   /** When it was made, milliseconds since the epoch. */
   readonly atMs: number;
-  /** When the message was sent that has woken the target, milliseconds since the epoch; undefined: no message has. */
+  /** When the message that woke the target was sent, milliseconds since the epoch; undefined if no message did. */
   readonly wokenAtMs?: number;
-  /** What was told last. */
+  /** What was last reported. */
   readonly told: "nothing" | "partly" | "failing" | "ready";
-  /** Problems that were told as certain, each once, by {@linkcode problemKey}. */
+  /** Certain problems that were reported, each one once, by {@linkcode problemKey}. */
   readonly problems?: readonly string[];
-  /** Problems that were told as provisional, by their kinds; empty: none is shown any more. */
+  /** Kinds of the provisional problems that are being shown; empty if none are shown any more. */
   readonly provisional?: string;
-  /** It was told that it isn't ready in time. */
+  /** Whether it was reported that the target isn't ready in time. */
   readonly late: boolean;
-  /** It was told that the target can't be looked at. */
+  /** Whether it was reported that the target can't be read. */
   readonly unreadableTold?: boolean;
 }
 
-/** The one message that answers a command, and is edited as things change. */
+/** The message that answers a command and is edited as things change. */
 export interface StatusMessage {
-  /** Event of the command, or what tells the message from others. */
+  /** Event id of the command, or another key that identifies the message. */
   readonly eventId: string;
-  /** Its room. */
+  /** Room id. */
   readonly roomId: string;
-  /** Thread that it is in. */
+  /** Thread, by the event id of its root. */
   readonly threadId?: string;
-  /** Who is mentioned when it ends badly or late. */
+  /** Users to mention if the rollout fails or ends late. */
   readonly users: readonly string[];
-  /** It answers no event. */
+  /** Whether it doesn't answer an event. */
   readonly isNotice?: boolean;
-  /** It answers a message to an agent, which tells by itself that it is ready. */
+  /** Whether it answers a message to an agent. The agent shows by itself that it is ready. */
   readonly isToAgent?: boolean;
-  /** What was typed, where its first line repeats that. */
+  /** The command as it was typed, if the first line repeats it. */
   readonly echo?: string;
-  /** What it says, by workload; nothing yet while it only shows that the command was seen. */
+  /** Text by workload; empty while the message only shows that the command was seen. */
   readonly lines: readonly StatusLine[];
-  /** The answer itself is among what is to be sent; what changes from now on is sent as an edit of it. */
+  /** Whether the answer has been queued. Later changes are sent as edits of it. */
   readonly answered: boolean;
-  /** Edits so far. */
+  /** Number of edits so far. */
   readonly edits: number;
-  /** Messages that mention people so far. */
+  /** Number of messages so far that mention people. */
   readonly alerts: number;
 }
 
-/** What a status message says of one target. */
+/** What a status message says about one target. */
 export interface StatusLine {
   /** The target's {@linkcode workloadKey}. */
   readonly workload: string;
-  /** What it says. */
+  /** Text of the line. */
   readonly text: Required<Text>;
-  /** `waiting`: until the command is carried out; `followed`: it changes with the rollout; `final`: it stays. */
+  /** `waiting`: until the command has ended; `followed`: it changes with the rollout; `final`: it no longer changes. */
   readonly state: "waiting" | "followed" | "final";
 }
 
-/** All that lasts of the targets. */
+/** The persisted document about all targets. */
 export interface TargetDocument {
-  /** Tells it from what earlier versions wrote, which has none. */
+  /** Version. Documents of earlier versions have none. */
   readonly version: 2;
-  /** By {@linkcode workloadKey}. */
+  /** States by {@linkcode workloadKey}. */
   readonly targets: Readonly<Record<string, TargetState>>;
   /** Messages that may still be edited. */
   readonly messages: readonly StatusMessage[];
 }
 
-/** Where the document is kept; a call is on disk when it returns. */
+/** Persists the document. Every call is on disk when it returns. */
 export interface TargetDocumentStore {
-  /** The document, of this or an earlier version; undefined before it was first saved. */
+  /** Returns the document, of this or an earlier version; undefined if it was never saved. */
   load(): object | undefined;
   /** Replaces the document. */
   save(document: TargetDocument): void;
 }
 
-/** The document in memory. Changes last once it is saved. */
+/** The document in memory. Changes are lost unless saved. */
 export class TargetStates {
   readonly #store: TargetDocumentStore;
   readonly #targets: Map<string, TargetState>;
   #messages: StatusMessage[];
   #isChanged = false;
 
-  /** What is kept of workloads that are no targets any more is forgotten. */
+  /** Loads the document. Drops the state of workloads that are no longer targets. */
   constructor(store: TargetDocumentStore, targets: readonly Target[]) {
     this.#store = store;
     const document = store.load();
@@ -205,35 +208,35 @@ export class TargetStates {
     })).filter(isOpen);
   }
 
-  /** What lasts of a target. */
+  /** Returns the state of a target. */
   of(workload: string): TargetState {
     return this.#targets.get(workload) ?? {};
   }
 
-  /** Changes what lasts of a target. */
+  /** Changes the state of a target. */
   change(workload: string, changes: TargetState): void {
     this.#targets.set(workload, { ...this.of(workload), ...changes });
     this.#isChanged = true;
   }
 
-  /** Messages in which a target is followed. */
+  /** Returns the messages that follow a target. */
   following(workload: string): readonly StatusMessage[] {
     return this.#messages.filter(({ lines }) =>
       lines.some((line) => line.workload === workload && line.state === "followed")
     );
   }
 
-  /** The message that answers a command. */
+  /** Returns the message that answers a command. */
   message(roomId: string, eventId: string): StatusMessage | undefined {
     return this.#messages.find((each) => each.roomId === roomId && each.eventId === eventId);
   }
 
-  /** The message that says something of its own accord, by what tells it from others. */
+  /** Returns a message that doesn't answer an event, by its key. */
   notice(eventId: string): StatusMessage | undefined {
     return this.#messages.find((each) => each.isNotice === true && each.eventId === eventId);
   }
 
-  /** Adds or replaces a message; one in which nothing can change any more is forgotten. */
+  /** Adds or replaces a message. Drops it if nothing in it can change any more. */
   setMessage(message: StatusMessage): void {
     const others = this.#messages.filter(({ roomId, eventId }) =>
       roomId !== message.roomId || eventId !== message.eventId
@@ -243,7 +246,7 @@ export class TargetStates {
     this.#isChanged = true;
   }
 
-  /** Writes the document down if it has changed. */
+  /** Saves the document if it has changed. */
   save(): void {
     if (!this.#isChanged) return;
     this.#store.save({ version: 2, targets: Object.fromEntries(this.#targets), messages: this.#messages });
@@ -251,19 +254,19 @@ export class TargetStates {
   }
 }
 
-/** Something in it may still change, or the answer is yet to be given. */
+/** Whether something in the message may still change, or its answer is still missing. */
 function isOpen({ answered, lines }: StatusMessage): boolean {
   return !answered || lines.length === 0 || lines.some(({ state }) => state !== "final");
 }
 
-/** The document as the first version wrote it: by alias, each with its workload. */
+/** The document in its first version: by alias, each with its workload. */
 interface FirstDocument {
   readonly targets: Readonly<Record<string, FirstTarget>>;
   readonly stories: readonly FirstStory[];
 }
 
 interface FirstTarget {
-  /** The workload; without it nobody can tell what the alias stood for. */
+  /** The workload. Without it nobody can tell what the alias meant. */
   readonly place?: string;
   readonly known?: { readonly replicas: number };
   readonly beforeStop?: number;
@@ -280,7 +283,7 @@ type FirstStory = Omit<StatusMessage, "lines"> & {
   readonly lines: readonly { readonly target: string; readonly text: Required<Text>; readonly watched: boolean }[];
 };
 
-/** The document, whichever version wrote it. */
+/** Reads a document of any version. */
 function readDocument(document: object, targets: readonly Target[]): Pick<TargetDocument, "targets" | "messages"> {
   if ("version" in document) return document as TargetDocument;
   const { targets: first, stories } = document as FirstDocument;
@@ -311,7 +314,10 @@ function stateOf({ place: _, known, beforeStop, timer, change, ...rest }: FirstT
   };
 }
 
-/** The first version did not write down what the target was before; whatever stands at 0 by now was its doing. */
+/**
+ * The first version stored no resourceVersion and generation. If the target is at 0 replicas now, we assume that this
+ * stop was made.
+ */
 function timerOf({ before, ...timer }: NonNullable<FirstTarget["timer"]>): StopTimer {
   if (before === undefined) return timer;
   return { ...timer, intent: { before, after: 0, resourceVersion: "", generation: -1, atMs: timer.dueAtMs } };

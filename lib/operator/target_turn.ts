@@ -1,5 +1,5 @@
 /**
- * A command's turn at a target: since when it is tried, what has failed, and what ends its calls.
+ * A command's turn at a target: its deadlines, its failures and the change that it has sent.
  *
  * @module
  */
@@ -13,29 +13,24 @@ import type { Failure, Party } from "./decision.ts";
 import type { NewBackoff } from "./retrier.ts";
 import type { Intent, TargetCommand } from "./target_command.ts";
 
-/** What failures are counted with. */
 export interface FailureOptions {
-  /** Time. */
   readonly clock: Pick<Clock, "now">;
-  /** Makes the back-off of one piece of work, which never gives up. */
+  /** Creates a back-off that never gives up. */
   readonly newBackoff: NewBackoff;
-  /** Who counts. */
   readonly observer: Pick<Observer, "retried">;
 }
 
-/** What a turn uses. */
 export interface TurnOptions extends FailureOptions {
-  /** Time. */
   readonly clock: Clock;
-  /** Ends calls that change nothing. */
+  /** Aborts calls that change nothing. */
   readonly stop: AbortSignal;
-  /** Ends all calls. */
+  /** Aborts all calls. */
   readonly abandon: AbortSignal;
 }
 
-/** Calls that have failed in a row. */
+/** A series of failed calls. */
 export class Failures {
-  /** The latest one, until something has gone well. */
+  /** The latest failure; undefined after a success. */
   latest: Failure | undefined;
   readonly #options: FailureOptions;
   #backoff: Backoff;
@@ -46,7 +41,7 @@ export class Failures {
     this.#backoff = options.newBackoff();
   }
 
-  /** Counts one. */
+  /** Counts a failure. */
   add(party: Party, why: Why | undefined, error: unknown): Failure {
     const { clock, observer } = this.#options;
     const nowMs = clock.now();
@@ -56,7 +51,7 @@ export class Failures {
     return this.latest = { party, why, sinceMs: this.#sinceMs, retryAtMs: nowMs + waitMs };
   }
 
-  /** Something has gone well. */
+  /** Ends the series after a success. */
   clear(): void {
     if (this.latest === undefined) return;
     this.latest = undefined;
@@ -69,16 +64,16 @@ export class Turn implements Disposable {
   readonly command: TargetCommand;
   readonly takenAtMs: number;
   readonly failures: Failures;
-  /** A change that was sent, and whose outcome nobody has told. */
+  /** A change that was sent and whose outcome is unknown. */
   unconfirmed: Intent | undefined;
-  /** Its message says that somebody isn't answering. */
+  /** Whether the command's message says that a server isn't answering. */
   unansweredTold: boolean;
-  /** Whom a call is made to. */
+  /** Server that a call is waiting for. */
   waitingFor: Party | undefined;
   isOver = false;
-  /** Ends calls that change nothing. */
+  /** Aborts calls that change nothing. */
   readonly readDeadline: Deadline;
-  /** Ends the call that changes the count. */
+  /** Aborts the call that changes the replica count. */
   readonly scaleDeadline: Deadline;
   readonly #over = new AbortController();
 
@@ -98,7 +93,7 @@ export class Turn implements Disposable {
     this.scaleDeadline = new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock });
   }
 
-  /** Aborted when it is over. */
+  /** Aborted when the turn ends. */
   get over(): AbortSignal {
     return this.#over.signal;
   }
@@ -110,7 +105,7 @@ export class Turn implements Disposable {
   }
 }
 
-/** How long to wait after a failure, milliseconds. */
+/** Returns the delay after a failure, in milliseconds. */
 export function waitAfter(backoff: Backoff, error: unknown): number {
   const next = backoff.failed(error instanceof TransientError ? error.retryAfterMs : 0);
   if (!next.retry) throw new Error("A target's back-off gives up");

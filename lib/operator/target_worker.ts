@@ -1,7 +1,8 @@
 /**
- * One loop a target: observe, decide, act, wait. All that happens at a target goes through it: commands, one at a time in
- * the order in which they were submitted; its timer; rollouts; changes by others. A watch, where it is permitted, only
- * wakes it: conclusions rest on reads. Targets don't wait for each other, and a status waits for nothing.
+ * Reconcile loop of a target: observe, decide, act, wait. It handles everything that happens at the target: commands,
+ * one at a time in the order of submission; timer, schedule and idleness; rollouts; changes by others. A watch, if
+ * permitted, only wakes the loop; decisions are based on reads. Targets run independently, and a status doesn't queue
+ * behind other commands.
  *
  * @module
  */
@@ -36,79 +37,66 @@ import { Failures, Turn, waitAfter } from "./target_turn.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** A watch that isn't permitted is asked for again after so long: the permission may have been granted. */
+/** A forbidden watch is retried after this time, because the permission may have been granted. */
 const WATCH_FORBIDDEN_FOR_MS = 300_000;
-/** A target that doesn't exist is looked for so often: it may be created again. */
+/** Interval for looking for a target that doesn't exist. It may be created again. */
 const MISSING_TARGET_MS = 5_000;
-/** So often a target may change between reading and writing before that counts as a failure. */
+/** The number of conflicts between read and write, in one pass, that counts as a failure. */
 const MAX_CONFLICTS = 5;
-/** So long messages from before the start are waited for, at most. */
+/** Longest wait for events from before the start. */
 const CATCHES_UP_FOR_MS = 30_000;
-/** More decisions than this without a wait are a fault of ours. */
+/** More decisions than this without a wait are a bug. */
 const MAX_DECISIONS = 100;
 
-/** What a target worker uses. */
 export interface TargetWorkerOptions {
-  /** Reads and sets counts. */
   readonly scaler: Scaler;
-  /** Watches, and tells what keeps a target from being ready. */
   readonly rollouts: Pick<Rollouts, "watch" | "diagnose">;
-  /** Holds commands and what is to be sent. */
   readonly journal: Pick<Journal, "arrived" | "begin">;
-  /** What lasts of the targets. */
   readonly states: TargetStates;
-  /** Puts into words what is decided. */
   readonly messages: StatusMessages;
-  /** Has calls to journal and states made as one: all of them last, or none. */
+  /** Runs calls to journal and states in one transaction. */
   readonly transaction: (calls: () => void) => void;
-  /** Whether a command may still be carried out: why not. */
+  /** Checks whether a command may still be carried out. Returns the reason if not. */
   readonly authorize: (inbox: InboxEvent, signal: AbortSignal) => Promise<Refusal | undefined>;
-  /** Sends what the journal holds unsent. */
+  /** Starts to send what is unsent. */
   readonly drain: () => void;
-  /** Where agents are. */
   readonly agents: Agents;
-  /** What decisions rest on. */
   readonly policy: TargetPolicy;
-  /** When the target is up; empty: it has no schedule. */
+  /** When the target is up; empty if it has no schedule. */
   readonly upTimes: readonly UpTime[];
-  /** Time. */
   readonly clock: Clock;
-  /** Makes the back-off of one piece of work, which never gives up. */
+  /** Creates a back-off that never gives up. */
   readonly newBackoff: NewBackoff;
-  /** Who counts. */
   readonly observer: Observer;
-  /** Who keeps the account. */
   readonly audit: Audit;
-  /** Runs it in the background. */
   readonly queue: KeyedQueue;
-  /** Ends everything but a change that has been begun. */
+  /** Aborts everything except a change that has begun. */
   readonly stop: AbortSignal;
-  /** Ends that, too. */
+  /** Aborts that, too. */
   readonly abandon: AbortSignal;
 }
 
-/** Works at one target. */
 export class TargetWorker {
   readonly #target: Target;
   readonly #workload: string;
   readonly #options: TargetWorkerOptions;
   readonly #wakeup = new Wakeup();
   readonly #commands: { readonly command: TargetCommand; readonly over: () => void }[] = [];
-  /** Whoever waits for commands to be over. */
+  /** Callbacks that resolve the promises of {@linkcode TargetWorker.submit}. */
   readonly #waiting = new Set<() => void>();
   readonly #failures: Failures;
   readonly #schedule: Schedule | undefined;
   #startedAtMs = 0;
-  /** Ends the look under way, so that a command needn't wait for it. */
+  /** Aborts the current pass, so that a command needn't wait for it. */
   #look = new AbortController();
-  /** What was written in the rooms of its agents. */
+  /** Latest activity in the rooms of its agents. */
   #life: Life = {};
-  /** Agents who are typing, by room. */
+  /** Agents that are typing, by room. */
   readonly #typing = new Map<string, readonly string[]>();
-  /** When a message last failed to wake it. */
+  /** When a message last failed to wake the target, milliseconds since the epoch. */
   #wakeFailedAtMs: number | undefined;
   #isWatched = false;
-  /** What the watch has shown since the last look. */
+  /** Counts that the watch has shown since the last pass. */
   #shown: Scale | undefined;
   #seenUnready = false;
   #seenReadySinceMs: number | undefined;
@@ -122,7 +110,7 @@ export class TargetWorker {
     this.#schedule = options.upTimes.length === 0 ? undefined : new Schedule(options.upTimes);
   }
 
-  /** Works and watches from now on. */
+  /** Starts the reconcile loop and the watch. */
   start(): void {
     const { queue, clock, stop } = this.#options;
     const { alias } = this.#target;
@@ -132,7 +120,7 @@ export class TargetWorker {
     queue.run(`watch ${alias}`, () => this.#watch());
   }
 
-  /** Carries a command out when it is its turn; resolves when it is over here, or the operator is told to end. */
+  /** Carries a command out when it is its turn. Resolves when it has ended here, or the operator stops. */
   submit(command: TargetCommand): Promise<void> {
     const { queue, stop } = this.#options;
     if (stop.aborted) return Promise.resolve();
@@ -152,7 +140,7 @@ export class TargetWorker {
     return promise;
   }
 
-  /** Something was written in the rooms of its agents. */
+  /** Records activity in the rooms of its agents. */
   lived({ userAtMs = -Infinity, agentAtMs = -Infinity, roomId }: Life): void {
     const { userAtMs: userBefore = -Infinity, agentAtMs: agentBefore = -Infinity } = this.#life;
     if (userAtMs > userBefore) this.#life = { ...this.#life, userAtMs, ...roomId === undefined ? {} : { roomId } };
@@ -160,7 +148,7 @@ export class TargetWorker {
     this.#wakeup.notify();
   }
 
-  /** These agents of it are typing now in a room. */
+  /** Records which of its agents are typing in a room. */
   typing(roomId: string, agents: readonly string[]): void {
     const before = this.#typing.get(roomId) ?? [];
     if (agents.length === 0) this.#typing.delete(roomId);
@@ -183,7 +171,7 @@ export class TargetWorker {
     }
   }
 
-  /** Until the command is over. */
+  /** Reconciles until the command has ended. */
   async #carryOut(command: TargetCommand): Promise<void> {
     const { stop, clock, states } = this.#options;
     const { roomId, eventId } = command.inbox;
@@ -199,7 +187,7 @@ export class TargetWorker {
     }
   }
 
-  /** Observes, decides and acts until nothing is left to do; returns when to do so again, milliseconds from now. */
+  /** Observes, decides and acts until nothing is left to do. Returns the delay until the next pass, in milliseconds. */
   async #reconcile(turn: Turn | undefined): Promise<number | undefined> {
     const { clock, stop } = this.#options;
     try {
@@ -243,10 +231,10 @@ export class TargetWorker {
       try {
         learnt = { ...learnt, failure: undefined, ...await this.#call(call, turn) };
       } catch (error) {
-        // A command waits; it looks for itself.
+        // A command is waiting; its own pass will read the target.
         const isInterrupted = turn === undefined && this.#look.signal.aborted && call.kind !== "scale";
         if (isInterrupted && !isFatal(error)) return 0;
-        // Somebody was faster: it is read again at once, a few times.
+        // Somebody else has changed the target meanwhile. It is read again at once, a few times.
         const isRace = error instanceof ConflictError && ++conflicts < MAX_CONFLICTS;
         const failure = isRace ? undefined : this.#failed(error, call, turn);
         learnt = { ...learnt, scale: undefined, authorization: undefined, failure };
@@ -255,10 +243,10 @@ export class TargetWorker {
     throw new Error(`No end to what is to be done at ${this.#target.alias}`);
   }
 
-  /** What is known without asking anybody. */
+  /** Returns what is known without a request. */
   #standing(turn: Turn | undefined): Observed {
     const { agents } = this.#options;
-    // It takes a look at all rooms.
+    // This scans all rooms.
     const agentRooms = turn?.command.word === "status" ? agents.roomsOf(this.#target.alias).length : undefined;
     return {
       isWatched: this.#isWatched,
@@ -273,14 +261,14 @@ export class TargetWorker {
     };
   }
 
-  /** Messages that came before the start are still being read. */
+  /** Whether events from before the start are still being read. Only a schedule needs to know. */
   #isCatchingUp(): boolean {
     const { clock, journal } = this.#options;
     const sinceMs = clock.now() - this.#startedAtMs;
     return this.#schedule !== undefined && sinceMs < CATCHES_UP_FOR_MS && journal.arrived(0).length > 0;
   }
 
-  /** Nothing is written in the future: what seems so was seen before the clock was set back. */
+  /** Returns the latest activity. A time in the future was recorded before the clock was set back; it counts as now. */
   #lifeNow(): Life {
     const nowMs = this.#options.clock.now();
     const { userAtMs, agentAtMs } = this.#life;
@@ -309,7 +297,7 @@ export class TargetWorker {
     };
   }
 
-  /** Asks the world; what it has answered. */
+  /** Performs a call and returns what it has shown. */
   async #call(call: Call, turn: Turn | undefined): Promise<Partial<Observed>> {
     const { stop, authorize } = this.#options;
     const signal = turn?.readDeadline.signal ?? AbortSignal.any([stop, this.#look.signal]);
@@ -345,7 +333,7 @@ export class TargetWorker {
     this.#seenUnready ||= !isReady(scale);
   }
 
-  /** What keeps the target from being ready, as far as we may know. */
+  /** Diagnoses the target, as far as permissions allow. */
   async #diagnose(signal: AbortSignal): Promise<Diagnosis & { readonly atMs: number }> {
     const { rollouts, clock } = this.#options;
     const atMs = clock.now();
@@ -360,7 +348,7 @@ export class TargetWorker {
     return this.#diagnosis;
   }
 
-  /** Writes down what is about to be done, then does it. */
+  /** Persists the intent, then changes the replica count. */
   async #scale(call: Extract<Call, { kind: "scale" }>, turn: Turn | undefined): Promise<void> {
     const { scaler, observer, clock, journal, states, stop, abandon } = this.#options;
     const { alias } = this.#target;
@@ -388,12 +376,12 @@ export class TargetWorker {
     observer.scaled(alias, clock.now() - intent.atMs);
   }
 
-  /** A call's failure is the call's alone, unless it ends the process. */
+  /** Records a failed call. It is retried, unless it is fatal. */
   #failed(error: unknown, call: Call, turn: Turn | undefined): Failure {
     const { stop } = this.#options;
     if (stop.aborted && !isTimeout(error, turn)) throw isFatal(error) ? error : stop.reason;
     const party = partyOf(call);
-    // What the cluster refuses us may be granted again; what the homeserver does ends the login.
+    // The cluster may accept our credentials again later. If the homeserver refuses them, the login has ended.
     if (isFatal(error) && !(error instanceof CredentialError && party === "Kubernetes API")) throw error;
     const why = this.#whyRefused(error, turn);
     const failure = (turn?.failures ?? this.#failures).add(party, why, error);
@@ -406,21 +394,21 @@ export class TargetWorker {
     return failure;
   }
 
-  /** Why the API server refuses it; undefined: that may be different next time. */
+  /** Returns why the API server refused a call; undefined if a retry may succeed. */
   #whyRefused(error: unknown, turn: Turn | undefined): Why | undefined {
     const { kind, namespace, name } = this.#target;
     if (error instanceof PermissionError) return { kind: "not-permitted", verb: error.verb, resource: error.resource };
     if (error instanceof NotFoundError) {
       return { kind: "not-found", target: `${kind} ${name} in namespace ${namespace}` };
     }
-    // Whoever commands is told at once; a look is simply taken again.
+    // A command is answered at once. Any other call is retried.
     if (turn === undefined) return undefined;
     if (error instanceof CredentialError) return { kind: "rejected", reason: "Unauthorized" };
     if (error instanceof RejectedError) return { kind: "rejected", reason: error.code || `${error.status}` };
     return undefined;
   }
 
-  /** Performs what a decision writes down, all at once. */
+  /** Performs the writes of a decision in one transaction. */
   #write(writes: readonly Write[], turn: Turn | undefined): void {
     if (writes.length === 0) return;
     const { transaction, states, drain } = this.#options;
@@ -455,7 +443,7 @@ export class TargetWorker {
     }
   }
 
-  /** The last target of a command settles its event. */
+  /** Ends a command at this target. The last of its targets settles the event. */
   #answer(write: Extract<Write, { kind: "answer" }>, turn: Turn | undefined): void {
     if (turn === undefined) throw new Error("Cannot answer what nobody has asked");
     const { messages } = this.#options;
@@ -471,7 +459,7 @@ export class TargetWorker {
     turn.isOver = true;
   }
 
-  /** The command is written down, too: whoever takes it up after a restart edits the message. */
+  /** Also records the command, so that it edits the message if it is resumed after a restart. */
   #sayWaiting({ news }: Extract<Write, { kind: "say-waiting" }>, turn: Turn | undefined): void {
     if (turn === undefined) throw new Error("Cannot have nobody wait");
     const { messages, journal } = this.#options;
@@ -480,7 +468,7 @@ export class TargetWorker {
     turn.unansweredTold = true;
   }
 
-  /** Keeps account of what was written down. `told`: the outcomes at other targets so far. */
+  /** Updates audit trail and metrics after the writes. `told` has the outcomes at other targets so far. */
   #account(write: Write, turn: Turn | undefined, told: readonly (string | undefined)[]): void {
     const { audit, observer, clock } = this.#options;
     const { alias } = this.#target;
@@ -494,14 +482,14 @@ export class TargetWorker {
     const { outcome, refusal, news, before, after } = write;
     const { inbox, word: command } = turn.command;
     if (command === "wake" && outcome === "failed" && news !== undefined) this.#wakeFailedAtMs = clock.now();
-    // Of several targets the first tells it for all.
+    // If several targets refuse a command for the same reason, it is recorded once.
     if (refusal !== undefined && !told.includes(refusal)) audit.refused(inbox, refusal);
-    // Of what is said to an agent that is awake no account is kept.
+    // Messages to an agent that is awake are not recorded.
     if (news === undefined) return;
     audit.commanded(inbox, { command, target: alias, outcome, before, after, ms: clock.now() - turn.takenAtMs });
   }
 
-  /** Has a command's message say after a while that somebody isn't answering, also while a call hangs. */
+  /** Shows in the command's message that a server isn't answering, even while a call hangs. */
   #tellIfUnanswered(turn: Turn): void {
     if (turn.unansweredTold) return;
     const { queue, clock, policy } = this.#options;
@@ -552,7 +540,7 @@ export class TargetWorker {
   }
 }
 
-/** A change that nobody has commanded, written down where its cause is. */
+/** Persists the intent of a change that no command has asked for, with the cause of the change. */
 function begun({ idle, timer, schedule }: TargetState, call: Extract<Call, { kind: "scale" }>): TargetState {
   const { intent } = call;
   if (call.for === "timer") return { timer: timer && { ...timer, intent } };
@@ -568,13 +556,13 @@ function partyOf(call: Call): Party {
   return call.kind === "authorize" ? "homeserver" : "Kubernetes API";
 }
 
-/** The API server has told what came of a change. */
+/** Whether the API server has refused a change, so that it was certainly not made. */
 function isAnswered(error: unknown): boolean {
   return error instanceof ConflictError || error instanceof PermissionError || error instanceof NotFoundError ||
     error instanceof RejectedError;
 }
 
-/** The command's time is over; not merely the operator's. */
+/** Whether the command's own deadline has expired, as opposed to the operator stopping. */
 function isTimeout(error: unknown, turn: Turn | undefined): boolean {
   return turn !== undefined && turn.scaleDeadline.expired && error === turn.scaleDeadline.signal.reason;
 }

@@ -1,5 +1,5 @@
 /**
- * The workers of all targets: hands each command to those of the targets that it is for.
+ * The workers of all targets. Distributes each command to its targets.
  *
  * @module
  */
@@ -19,26 +19,18 @@ import { type TargetCommand, type TargetStep, workloadKey } from "./target_comma
 import { type TargetDocumentStore, TargetStates } from "./target_state.ts";
 import { TargetWorker, type TargetWorkerOptions } from "./target_worker.ts";
 
-/** What all workers together use. */
 export interface TargetWorkersOptions
   extends Omit<TargetWorkerOptions, "states" | "messages" | "authorize" | "drain" | "policy" | "upTimes"> {
-  /** Tells who is in a room. */
   readonly chat: Pick<Chat, "room">;
-  /** Where agents are. */
   readonly agents: Agents;
-  /** Holds commands and what is to be sent. */
   readonly journal: Pick<Journal, "arrived" | "begin" | "say" | "settle">;
-  /** Keeps what lasts of the targets. */
   readonly targetDocument: TargetDocumentStore;
-  /** Judges commands again right before they are acted on. */
+  /** Authorizes commands again right before they are carried out. */
   readonly authorizer: Pick<Authorizer, "authorize">;
-  /** Sends answers. */
   readonly sendQueue: Pick<SendQueue, "drain">;
-  /** The configuration's part. */
   readonly config: Omit<TargetPolicy, "agents"> & Pick<Config, "echo" | "schedule" | "targets">;
 }
 
-/** The workers of all targets. */
 export class TargetWorkers {
   readonly #options: TargetWorkersOptions;
   readonly #states: TargetStates;
@@ -74,7 +66,7 @@ export class TargetWorkers {
     }));
   }
 
-  /** Goes on with what an earlier run has left. */
+  /** Starts the workers. */
   start(): void {
     for (const worker of this.#workers.values()) worker.start();
   }
@@ -82,13 +74,13 @@ export class TargetWorkers {
   /**
    * Carries a command out at all of its targets and settles its event.
    *
-   * @returns resolves when the event is settled, or the operator is told to end; never rejects
+   * @returns resolves when the event is settled or the operator stops; never rejects
    */
   async submit(command: TargetCommand): Promise<void> {
     const { steps } = command;
     const { targets } = this.#options.config;
     const placed = [...steps.values()].map((step) => ({ step, target: targets.find((each) => isMeant(step, each)) }));
-    // By workload from now on: names may have been exchanged since the command was given.
+    // Keyed by workload from here on, because aliases may have been swapped since the command was given.
     steps.clear();
     for (const { step, target } of placed) {
       if (target === undefined) steps.set(step.workload ?? step.target, step);
@@ -102,7 +94,7 @@ export class TargetWorkers {
     );
   }
 
-  /** Something was written in rooms where agents are. */
+  /** Passes activity in rooms of agents to the workers. */
   agentRoomsActive({ messages, typing }: AgentRoomActivity): void {
     const { chat, agents, clock, config: { targets } } = this.#options;
     const nowMs = clock.now();
@@ -123,7 +115,7 @@ export class TargetWorkers {
     }
   }
 
-  /** A target is off, as far as we know, and a message to its agent would turn it on. */
+  /** Whether the target is off as far as we know, and a message to its agent would turn it on. */
   isAsleep(alias: string): boolean {
     const target = this.#options.config.targets.find((each) => each.alias === alias);
     if (target === undefined) return false;
@@ -131,7 +123,7 @@ export class TargetWorkers {
     return expectedReplicas === 0 && stopped?.isHeld !== true;
   }
 
-  /** Has the command's message show that the command was seen, if it doesn't say anything yet. */
+  /** Queues a message that shows that the command was seen, unless one has been queued before. */
   acknowledge(command: TargetCommand): void {
     const { transaction, sendQueue } = this.#options;
     transaction(() => {
@@ -141,7 +133,7 @@ export class TargetWorkers {
     sendQueue.drain();
   }
 
-  /** The configuration no longer names the target. */
+  /** Ends a command at a target that the configuration no longer names. */
   #gone(command: TargetCommand, step: TargetStep): void {
     const { transaction, audit, sendQueue } = this.#options;
     const { inbox, word, typed, steps } = command;
@@ -161,7 +153,10 @@ export class TargetWorkers {
   }
 }
 
-/** Why a command isn't to be acted on any more: what it rests on may have changed since it came, or since a restart. */
+/**
+ * Returns why a command may no longer be carried out. Its authorization may have changed since it arrived, or since a
+ * restart.
+ */
 async function refusalOf(
   authorizer: Pick<Authorizer, "authorize">,
   inbox: InboxEvent,
@@ -172,7 +167,7 @@ async function refusalOf(
   return authorization.verdict.trusted ? undefined : authorization.verdict.reason;
 }
 
-/** The target is the workload that a step was meant for, whatever its name is by now. */
+/** Whether the target is the workload that a step was meant for, whatever its alias is now. */
 function isMeant({ target: alias, workload }: TargetStep, target: Target): boolean {
   return workload === undefined ? target.alias === alias : workloadKey(target) === workload;
 }
