@@ -1,6 +1,6 @@
 /**
- * From values to what a person reads: every sentence that the operator says in a room is made here. Knows nothing of
- * when it is said, nor to whom.
+ * Turns results into the sentences that the operator sends to rooms. Every such sentence is made in this room. When and
+ * to whom it is sent is decided elsewhere.
  *
  * @module
  */
@@ -13,44 +13,44 @@ import { type CommandRow, commandTable, type CommandWord } from "./command_table
 import { bold, code, enumerated, joined, lines, quoted, replicas, type Text, text } from "./rich_text.ts";
 import { called, type Upcoming, upcoming, upcomingSentence } from "./upcoming.ts";
 
-/** Why something could not be done. */
+/** Why a command failed. */
 export type Why =
   | { readonly kind: "not-permitted"; readonly verb: string; readonly resource: string }
   | { readonly kind: "not-found"; readonly target: string }
   | { readonly kind: "rejected"; readonly reason: string }
-  /** A fault of ours. */
+  /** A bug of ours. */
   | { readonly kind: "internal" }
-  /** `who` did not answer; `perhapsDone`: a change was sent whose outcome nobody told. */
+  /** `who` did not answer. `perhapsDone`: a change was sent and its outcome is unknown. */
   | { readonly kind: "unreachable"; readonly who: string; readonly triedMs: number; readonly perhapsDone: boolean };
 
-/** How a target is, in one word. */
+/** Returns a target's state in one word. */
 export function stateOf(counts: Counts): "running" | "starting" | "stopping" | "off" {
   const { desired, current, ready, settled } = counts;
   if (desired === 0) return settled && current === 0 ? "off" : "stopping";
   return settled && ready >= desired ? "running" : "starting";
 }
 
-/** The first line of the message that answers a command: a sign that it was seen. */
+/** First line of the message that answers a command. It shows that the command was seen. */
 export function echo(typed: string): Text {
   return text`🦞 ${typed}`;
 }
 
-/** What a command is answered with, under the sign that it was seen. */
+/** Puts the echo of a command before its answer. */
 export function answering(typed: string, answer: Text): Text {
   return lines([echo(typed), answer]);
 }
 
-/** A start that changed the count, and what happens next. */
+/** A start has changed the replica count. */
 export function switchedOn(target: string, count: number, next: Upcoming | undefined): Text {
   return text`${bold(target)} is on (${replicas(count)}), starting…${upcomingSentence(next)}`;
 }
 
-/** A stop that changed the count, and what happens next. */
+/** A stop has changed the replica count. */
 export function switchedOff(target: string, next: Upcoming | undefined): Text {
   return text`${bold(target)} is off${upcoming(next)}`;
 }
 
-/** A start of what is on, and what happens next. */
+/** A start found the target on. */
 export function alreadyOn(
   target: string,
   { ready, desired }: Pick<Counts, "ready" | "desired">,
@@ -60,22 +60,22 @@ export function alreadyOn(
   return text`${bold(target)} is already running (${ready}/${desired} ready)${end}`;
 }
 
-/** A stop of what is off, and what happens next. */
+/** A stop found the target off. */
 export function alreadyOff(target: string, next: Upcoming | undefined): Text {
   return text`${bold(target)} is already off${upcoming(next)}`;
 }
 
-/** What is known of a target besides its counts. */
+/** What a status shows besides the counts. */
 export interface Circumstances {
-  /** For how long it has been ready, milliseconds. */
+  /** How long the target has been ready, in milliseconds. */
   readonly readyForMs: number | undefined;
-  /** What happens to it next without a command. */
+  /** What happens to the target next without a command. */
   readonly next: Upcoming | undefined;
-  /** What keeps it from being ready. */
+  /** Why it isn't ready. */
   readonly problems: readonly Problem[];
 }
 
-/** How a target is: one alone in a sentence, one of several in a row of a table. */
+/** State of a target: a sentence if it is the only one, else a row of a list. */
 export function status(target: string, counts: Counts, around: Circumstances, isAlone: boolean): Text {
   const { desired, current, ready, available } = counts;
   const { readyForMs, next, problems } = around;
@@ -93,33 +93,33 @@ export function status(target: string, counts: Counts, around: Circumstances, is
   return problems.length === 0 ? line : text`${line}; ${reasons({ problems })}`;
 }
 
-/** When a target is up, as it was written. */
+/** An up-time of a target. */
 export interface Scheduled {
-  /** The target's. */
+  /** Alias of the target. */
   readonly alias: string;
-  /** Such as `Mon-Fri 08:00-18:00 Europe/Berlin`. */
+  /** The up-time as configured, such as `Mon-Fri 08:00-18:00 Europe/Berlin`. */
   readonly text: string;
 }
 
 /** An agent that runs in a target. */
 export interface RunningAgent {
-  /** The target's alias. */
+  /** Alias of the target. */
   readonly alias: string;
-  /** Its Matrix account. */
+  /** User id of the agent. */
   readonly userId: string;
 }
 
 /** What happens without a command. */
 export interface Automation {
-  /** When targets are up. */
+  /** Up-times of all targets. */
   readonly schedule: readonly Scheduled[];
-  /** Messages to them wake their targets. */
+  /** Agents. Messages to them wake their targets. */
   readonly agents: readonly RunningAgent[];
-  /** How long after the last message such a target is stopped, milliseconds. */
+  /** Time after the last message after which a target with an agent is stopped, in milliseconds. */
   readonly idleStopMs: number | undefined;
 }
 
-/** What can be sent, and what happens without a command. */
+/** Lists the commands, and what happens without a command. */
 export function help(targets: readonly string[], { schedule, agents, idleStopMs }: Automation): Text {
   const [first = ""] = targets;
   const isOne = targets.length === 1;
@@ -155,7 +155,7 @@ export function help(targets: readonly string[], { schedule, agents, idleStopMs 
   return lines([head, ...rows, ...which, ...schedules, ...wins, ...sleepers, ...mention]);
 }
 
-/** A command that makes no sense as it stands. */
+/** A command can't be carried out as it was typed. */
 export function misused({ kind, given }: Misuse, targets: readonly string[]): Text {
   switch (kind) {
     case "target":
@@ -171,26 +171,26 @@ export function misused({ kind, given }: Misuse, targets: readonly string[]): Te
   }
 }
 
-/** The bounds as they are typed. */
+/** The limits in the notation of commands. */
 const shortestWritten = `${shortestMs / 60_000}m`;
 const longestWritten = `${longestMs / 86_400_000}d`;
 
-/** A message that is no command. */
+/** A message to the operator isn't a command. */
 export function unknownCommand(typed: string): Text {
   return text`Unknown command: ${quoted(typed)}. Send ${code("help")} for a list of commands.`;
 }
 
-/** A command sent as a reply to some message. */
+/** A command was sent as a reply to somebody else's message. */
 export function replyIsNoCommand(typed: string): Text {
   return text`I ignored that because it was a reply. Send ${code(typed)} as a new message.`;
 }
 
-/** A command that has become too old. */
+/** A command is too old. */
 export function away(typed: string, ageMs: number): Text {
   return text`I was away when you sent ${code(typed)}, ${duration(ageMs)} ago. Send it again if you still want it.`;
 }
 
-/** A command that was tried and not done. */
+/** A command has failed. */
 export function failed(word: CommandWord, target: string, why: Why): Text {
   if (why.kind === "unreachable" && why.perhapsDone) {
     const tried = text`the ${why.who} didn't answer within ${duration(why.triedMs)}`;
@@ -200,22 +200,22 @@ export function failed(word: CommandWord, target: string, why: Why): Text {
   return text`Can't ${doing(word)} ${bold(target)}: ${reasonOf(why, word)}`;
 }
 
-/** Says in one line that a command failed, to whoever waits for it. */
+/** One-line notification to the sender that a command has failed. */
 export function failedAlert(word: CommandWord, target: string): Text {
   return text`Can't ${doing(word)} ${bold(target)}`;
 }
 
-/** A command that is still being tried: `who` isn't answering. */
+/** A command is still being tried, because `who` isn't answering. */
 export function unanswered(word: CommandWord, target: string, who: string): Text {
   return text`The ${who} isn't answering. Still trying to ${doing(word)} ${bold(target)}…`;
 }
 
-/** A start whose target can't be looked at. */
+/** A target that is starting can't be read. */
 export function unreadable(target: string, why: Why): Text {
   return text`Can't tell whether ${bold(target)} is ready: ${reasonOf(why, "status")} Still trying.`;
 }
 
-/** The same in one line, to whoever waits for it. */
+/** One-line notification that a target can't be read. */
 export function unreadableAlert(target: string): Text {
   return text`Can't tell whether ${bold(target)} is ready`;
 }
@@ -246,20 +246,20 @@ function reasonOf(why: Why, word: CommandWord): Text {
   }
 }
 
-/** A command that was cut short, and whose target somebody else has scaled before it could be taken up again. */
+/** A command was interrupted, and somebody else scaled its target before it was resumed. */
 export function overtaken(typed: string, target: string, was: { before: number; now: number }): Text {
   const counts = was.before === was.now ? "and back again" : `from ${was.before} to ${replicas(was.now)}`;
   return text`Somebody else scaled ${bold(target)} ${counts} after you sent ${code(typed)}. I've left it unchanged.`;
 }
 
-/** A command that was cut short, and whose target the configuration no longer names. */
+/** A command was interrupted, and the configuration no longer names its target. */
 export function targetGone(typed: string, target: string): Text {
   return text`I was restarted while handling ${code(typed)}, and ${
     bold(target)
   } is no longer one of my targets. I've left it unchanged.`;
 }
 
-/** A command that was trusted when it came, and is not any more when it is its turn. */
+/** A command was trusted when it arrived and no longer is when its turn comes. */
 export function noLongerSure(): Text {
   return text`I ignored that: when its turn came, I could no longer verify that you sent it. If you did, send it again.`;
 }
@@ -269,12 +269,12 @@ export function stillUnderWay(typed: readonly string[]): Text {
   return text`Still in progress: ${joined(typed.map((each) => code(each)), ", ")}`;
 }
 
-/** A room of whose messages some could not be fetched. */
+/** Part of the room's history could not be fetched. */
 export function historyCutOff(): Text {
   return text`I couldn't read every message that was sent here while I was away. If I missed a command that you still want, send it again.`;
 }
 
-/** A command in a room that the configuration leaves out. */
+/** A command was sent in a room that isn't allowed. */
 export function roomNotAllowed(): Text {
   return text`I don't take commands in this room: it isn't in ${code("ALLOWED_ROOMS")}.`;
 }
@@ -292,9 +292,9 @@ const withheldReasons: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * A message that can't be decrypted.
+ * A message can't be decrypted.
  *
- * @param withheldCode why the sender's app kept the key from us, if it said so (Matrix spec v1.16, client-server API,
+ * @param withheldCode why the sender's client withheld the key, if it said so (Matrix spec v1.16, client-server API,
  * 10.12.4.5, `m.room_key.withheld`)
  */
 export function undecryptable(withheldCode: string | undefined): Text {

@@ -1,22 +1,21 @@
 /**
- * The one table of commands: their words, what else they are called, and what help says of them. Knows nothing of how
- * they are carried out.
+ * The table of commands: words, aliases and help. How commands are carried out is decided elsewhere.
  *
  * @module
  */
 
-/** A row of the table of commands. */
+/** A row of the command table. */
 interface Row {
   readonly word: string;
   readonly aliases: readonly string[];
-  /** What may stand behind it, in this order. */
+  /** Arguments that may follow, in this order. */
   readonly takes: readonly ("target" | "duration")[];
-  /** What stands behind it in help; `takes` says what may. */
+  /** Arguments as help shows them. `takes` says which ones are accepted. */
   readonly example?: string;
   readonly meaning: string;
 }
 
-/** Every command, in the order in which help tells them. */
+/** All commands, in the order of help. */
 export const commandTable = [
   {
     word: "start",
@@ -36,13 +35,13 @@ export const commandTable = [
   { word: "help", aliases: [], takes: [], meaning: "list commands" },
 ] as const satisfies readonly Row[];
 
-/** A command's canonical word. */
+/** Canonical word of a command. */
 export type CommandWord = typeof commandTable[number]["word"];
 
-/** A row of the table. */
+/** A row of the command table, with the type of its word. */
 export type CommandRow = Row & { readonly word: CommandWord };
 
-/** Finds a command by what people call it: a word or an alias, in lower case. */
+/** Finds a command by its word or an alias, in lower case. */
 export function findCommand(name: string): CommandRow | undefined {
   const rows: readonly CommandRow[] = commandTable;
   return rows.find(({ word, aliases }) => word === name || aliases.includes(name));

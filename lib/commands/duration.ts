@@ -1,5 +1,5 @@
 /**
- * Durations as people write them.
+ * Parses and formats durations.
  *
  * @module
  */
@@ -9,15 +9,15 @@ const minuteMs = 60 * secondMs;
 const hourMs = 60 * minuteMs;
 const dayMs = 24 * hourMs;
 
-/** Shortest time that a target may be switched on for, milliseconds. */
+/** Shortest time for which a target can be turned on, in milliseconds. */
 export const shortestMs: number = minuteMs;
-/** Longest time that a target may be switched on for, milliseconds. */
+/** Longest time for which a target can be turned on, in milliseconds. */
 export const longestMs: number = 30 * dayMs;
 
 /**
- * Writes a duration, rounded down, in two units at most: `42 s`, `4 min`, `3 h 12 min`, `2 d 4 h`.
+ * Formats a duration, rounded down to at most two units: `42 s`, `4 min`, `3 h 12 min`, `2 d 4 h`.
  *
- * @param ms milliseconds; less than none counts as none
+ * @param ms milliseconds; negative values count as 0
  */
 export function duration(ms: number): string {
   const past = Math.max(0, ms);
@@ -27,7 +27,7 @@ export function duration(ms: number): string {
   return pair(past, dayMs, "d", hourMs, "h");
 }
 
-/** Writes a time that is left: to the nearest minute, or in seconds below 90 of them. */
+/** Formats a remaining time, rounded to the nearest minute, or in seconds if it is below 90 s. */
 export function timeLeft(ms: number): string {
   if (ms < 90 * secondMs) return `${Math.max(0, Math.round(ms / secondMs))} s`;
   return duration(Math.round(ms / minuteMs) * minuteMs);
@@ -39,9 +39,9 @@ function pair(ms: number, coarseMs: number, coarse: string, fineMs: number, fine
 }
 
 /**
- * Reads a length of time: whole numbers with d, h, m (or min) or s, the larger unit first, each at most once.
+ * Parses a duration: whole numbers with d, h, m (or min) or s, largest unit first, each at most once.
  *
- * @returns milliseconds; undefined if the text is no such thing, or too long for a safe integer
+ * @returns milliseconds; undefined if the text isn't a duration or exceeds the safe integers
  */
 export function parseDuration(text: string): number | undefined {
   const parts = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?$/i.exec(text);

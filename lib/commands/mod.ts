@@ -1,5 +1,5 @@
 /**
- * Commands: from the text of a message to a command, and from values to what is answered.
+ * Parses messages into commands, and makes the sentences that answer them.
  *
  * @module
  */

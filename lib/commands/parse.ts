@@ -1,5 +1,5 @@
 /**
- * From the text of a message to a command. Knows nothing of who wrote it, nor whether it is to be obeyed.
+ * Parses the text of a message into a command. Who sent it, and whether they may, is decided elsewhere.
  *
  * @module
  */
@@ -9,54 +9,54 @@ import { type CommandWord, findCommand } from "./command_table.ts";
 
 /** A message that is a command. */
 export interface Command {
-  /** Tells it from {@linkcode NotACommand}. */
+  /** Discriminates it from {@linkcode NotACommand}. */
   readonly kind: "command";
-  /** The canonical word, whichever alias was used. */
+  /** Canonical word, even if an alias was typed. */
   readonly word: CommandWord;
   /** Alias of a target, or `all`; undefined if none was named. */
   readonly target: string | undefined;
-  /** The time behind it, milliseconds; undefined if none was given. */
+  /** Duration, in milliseconds; undefined if none was given. */
   readonly durationMs: number | undefined;
-  /** What was typed, trimmed and without the mention. */
+  /** The message, trimmed and without the mention. */
   readonly text: string;
-  /** The operator's name stands first. */
+  /** Whether the message begins with the operator's name. */
   readonly addressed: boolean;
 }
 
-/** A message that is no command. */
+/** A message that isn't a command. */
 export interface NotACommand {
-  /** Tells it from {@linkcode Command}. */
+  /** Discriminates it from {@linkcode Command}. */
   readonly kind: "unknown";
-  /** What was typed, trimmed and without the mention. */
+  /** The message, trimmed and without the mention. */
   readonly text: string;
-  /** The operator's name stands first, so that an answer is expected. */
+  /** Whether the message begins with the operator's name, so that an answer is expected. */
   readonly addressed: boolean;
-  /** It would be a command but for this. */
+  /** Set if the message would be a command otherwise. */
   readonly misuse?: Misuse;
 }
 
-/** What is wrong with a message that begins like a command. */
+/** Why a message that begins like a command isn't one. */
 export interface Misuse {
-  /** A target that is none of ours; a duration that is none, or too short or too long, or missing. */
+  /** An unknown target, or a duration that is missing, malformed, too short or too long. */
   readonly kind: "target" | "no-duration" | "not-a-duration" | "too-short" | "too-long";
-  /** What was typed. */
+  /** The argument as it was typed. */
   readonly given: string;
 }
 
 /**
- * What phones put between letters without showing it: format characters (zero-width spaces, directional marks, soft
- * hyphens), variation selectors and fillers.
+ * Invisible characters that phones insert: format characters (zero-width spaces, directional marks, soft hyphens),
+ * variation selectors and fillers.
  */
 const invisible = /[\p{Cf}\p{Default_Ignorable_Code_Point}]/gu;
 
 /**
- * Reads a message: the whole of it, in any case, is a command or it is not. A mention of the operator before the
- * command is taken off: its user id, the localpart of that or another name, as plain text or as a matrix.to link.
- * Invisible characters count nowhere.
+ * Parses a message. The whole message, ignoring case, must be a command. A leading mention of the operator is removed:
+ * its user id, the localpart of that or another name, as plain text or as a matrix.to link. Invisible characters are
+ * ignored.
  *
  * @param text body of the message
- * @param names what the operator is called: user ids and display names
- * @param aliases of the targets
+ * @param names names of the operator: user ids and display names
+ * @param aliases aliases of the targets
  */
 export function parse(text: string, names: readonly string[], aliases: readonly string[]): Command | NotACommand {
   const whole = text.replace(invisible, "").trim();
@@ -74,7 +74,7 @@ export function parse(text: string, names: readonly string[], aliases: readonly 
   };
 }
 
-/** Whether a message begins with one of somebody's names, so that it is said to them. */
+/** Whether a message begins with one of these names, and so is addressed to their owner. */
 export function isAddressedTo(text: string, names: readonly string[]): boolean {
   return mentionIn(text.replace(invisible, "").trim(), names)?.plain === true;
 }
@@ -104,22 +104,22 @@ function commandIn(text: string, aliases: readonly string[]): Command | Misuse |
   if (words.length === 0) {
     return { kind: "command", word: row.word, target, durationMs: undefined, text, addressed: false };
   }
-  // With one target nobody speaks of others: "start now" is no command then.
+  // With a single target nobody names others: "start now" isn't a command then.
   const isAlias = aliases.length > 1 && target === undefined && row.takes.includes("target");
   const isWhole = words.length === 1 || (isTimed && parseDuration(words.slice(1).join("")) !== undefined);
   return isAlias && isWhole ? { kind: "target", given: first } : undefined;
 }
 
-/** `plain`: nobody would begin like this without meaning the operator. */
+/** Removes a leading mention. `plain`: the mention can only mean the operator. */
 function mentionIn(whole: string, names: readonly string[]): { rest: string; plain: boolean } | undefined {
   const text = whole.replace(/^\[[^\]]*\]\((https:\/\/matrix\.to\/#\/[^)\s]*)\)/, "$1");
   const calls = names.flatMap(callsOf).sort((one, other) => other.length - one.length);
   for (const call of calls) {
     if (text.slice(0, call.length).toLowerCase() !== call.toLowerCase()) continue;
     const rest = text.slice(call.length);
-    // "Claw is slow today" need not be meant for an operator named Claw; "Claw, …" and "@claw:example.org …" are.
+    // "Claw is slow today" need not be addressed to an operator named Claw; "Claw, …" and "@claw:example.org …" are.
     const unmistakable = call.startsWith("@") || call.startsWith("https:");
-    // "@claw:" may go on as the user id of somebody else.
+    // "@claw:" may be the beginning of somebody else's user id.
     const after = (unmistakable ? /^\s*[:,](?=\s|$)|^\s|^$/ : /^\s*[:,]|^\s|^$/).exec(rest)?.[0];
     if (after === undefined) continue;
     return { rest: rest.slice(after.length).trim(), plain: unmistakable || after.trim() !== "" || rest === "" };

@@ -1,5 +1,5 @@
 /**
- * What is said of a target after a command: that it is ready, or why not, who has changed it, and when it stops
+ * Sentences about a target after a command: whether it is ready and why not, who has changed it, and when it stops
  * automatically.
  *
  * @module
@@ -10,12 +10,12 @@ import { duration, timeLeft } from "./duration.ts";
 import { bold, code, joined, type Person, quoted, replicas, type Text, text, user } from "./rich_text.ts";
 import { called, type Upcoming, upcoming, upcomingSentence } from "./upcoming.ts";
 
-/** A start whose target is ready, and what happens next. */
+/** A target that was started is ready. */
 export function ready(target: string, afterMs: number, next: Upcoming | undefined): Text {
   return text`${bold(target)} is ready (took ${duration(afterMs)})${upcoming(next)}`;
 }
 
-/** A start that is not ready yet, and what it waits for, as far as the cluster tells. */
+/** A target that was started isn't ready yet. Gives the reasons that the cluster reports. */
 export function starting(
   target: string,
   { ready, desired }: Pick<Counts, "ready" | "desired">,
@@ -40,12 +40,12 @@ function provisional({ kind, reason, message = "" }: Problem): Text {
   return text`${provisionalWords[kind]}: ${message === "" ? code(reason) : quoted(message, 300)}`;
 }
 
-/** Says in one line, to whoever waits for it, that a target is ready. */
+/** One-line notification that a target is ready. */
 export function readyAlert(target: string): Text {
   return text`${bold(target)} is ready`;
 }
 
-/** Says in one line, to whoever waits for it, that a target isn't ready. */
+/** One-line notification that a target isn't ready. */
 export function notReadyAlert(target: string, problems: readonly Pick<Problem, "kind">[]): Text {
   const kinds = new Set(problems.map(({ kind }) => kind).filter((kind) => kind !== "other"));
   const reasons = [...kinds].map((kind) => sayings[kind](undefined).plain);
@@ -54,12 +54,12 @@ export function notReadyAlert(target: string, problems: readonly Pick<Problem, "
     : text`${bold(target)} isn't ready: ${reasons.join("; ")}`;
 }
 
-/** A start of several replicas, of which some are ready. */
+/** Some of a target's replicas are ready. */
 export function partlyReady(target: string, counts: Pick<Counts, "ready" | "desired">): Text {
   return starting(target, counts, []);
 }
 
-/** A start of what is being started already, and what happens next. */
+/** A start found the target starting. */
 export function alreadyStarting(
   target: string,
   { ready, desired }: Pick<Counts, "ready" | "desired">,
@@ -69,7 +69,7 @@ export function alreadyStarting(
   return text`${bold(target)} is already starting (${ready}/${desired} ready)${end}`;
 }
 
-/** A start whose target is not ready: because of something, or in time. */
+/** A target that was started has failed, or isn't ready in time. */
 export function notReady(
   target: string,
   { ready, desired }: Pick<Counts, "ready" | "desired">,
@@ -87,7 +87,7 @@ export function notReady(
   return text`${bold(target)} isn't ready after ${duration(afterMs)} ${counts}. ${unknown}. Still watching.`;
 }
 
-/** What keeps a target from being ready. */
+/** Why a target isn't ready. */
 export function reasons({ problems }: Pick<Diagnosis, "problems">): Text {
   return joined(problems.map(described), "; ");
 }
@@ -114,7 +114,7 @@ function described({ kind, reason, message, image, exitCode, restarts }: Problem
   return kind === "other" ? text`${sayings[kind](image)} ${what}` : text`${sayings[kind](image)} (${what})`;
 }
 
-/** A start that a stop has overtaken. */
+/** A stop came before a start was complete. */
 export function superseded(target: string, who: Person | undefined, afterMs: number): Text {
   const end = `after ${duration(afterMs)}, before it was ready`;
   return who === undefined
@@ -122,17 +122,17 @@ export function superseded(target: string, who: Person | undefined, afterMs: num
     : text`${user(who)} turned ${bold(target)} off ${end}`;
 }
 
-/** A change by somebody who sends no commands; `manager`: what made it, as far as the cluster knows. */
+/** A change by somebody else. */
 export interface Foreign {
   /** Replicas before. */
   readonly before: number;
   /** Replicas now. */
   readonly now: number;
-  /** The manager of the count. */
+  /** Field manager that has made the change, if known. */
   readonly manager: string | undefined;
 }
 
-/** A start or a stop that somebody else has undone. */
+/** Somebody else has undone a start or a stop. */
 export function undone(target: string, { before, now, manager }: Foreign, afterMs: number): Text {
   const did = before > 0 ? `on (${replicas(before)})` : "off";
   const undid = text`${somebody(manager)} scaled it to ${now} after ${duration(afterMs)}`;
@@ -143,10 +143,10 @@ export function undone(target: string, { before, now, manager }: Foreign, afterM
   return text`${bold(target)} was turned ${did}, but ${undid}. ${next}`;
 }
 
-/** Field managers of Argo CD and Flux, which apply what a repository says, again and again. */
+/** Field managers of Argo CD and Flux, which keep applying the state in a repository. */
 const GITOPS = /^(argocd-(application-)?controller|kustomize-controller|helm-controller)$/;
 
-/** A count that somebody else has changed. */
+/** Somebody else has changed the replica count. */
 export function changedByOthers(target: string, { before, now, manager }: Foreign): Text {
   return text`${bold(target)} was scaled from ${before} to ${replicas(now)} by ${somebody(manager)}`;
 }
@@ -155,23 +155,23 @@ function somebody(manager: string | undefined): Text {
   return manager === undefined ? text`somebody else` : text`somebody else (${code(manager)})`;
 }
 
-/** A time that was extended. */
+/** A timer was extended. */
 export function extended(target: string, stopsInMs: number): Text {
   return text`Extended: ${bold(target)} now stops automatically in ${timeLeft(stopsInMs)}`;
 }
 
-/** A time that was to be extended, and is not set. */
+/** A timer can't be extended, because there is none. */
 export function stopsNever(target: string): Text {
   return text`${bold(target)} isn't set to stop automatically. Send ${code("start 1h")} to stop it in an hour.`;
 }
 
-/** A time that is nearly over; `isNamed`: there are other targets. */
+/** A timer is nearly due. `isNamed`: there are other targets, so the command must name this one. */
 export function nearlyOver(target: string, leftMs: number, isNamed: boolean): Text {
   const command = code(isNamed ? `extend ${target} 1h` : "extend 1h");
   return text`${bold(target)} stops automatically in ${timeLeft(leftMs)}. Send ${command} for another hour.`;
 }
 
-/** A time that was over; `lateMs`: so long ago. */
+/** A timer has stopped the target. `lateMs`: delay in milliseconds, if it was late. */
 export function stoppedByItself(target: string, lateMs: number | undefined): Text {
   const why = lateMs === undefined
     ? "its time is up"
@@ -179,7 +179,7 @@ export function stoppedByItself(target: string, lateMs: number | undefined): Tex
   return text`${bold(target)} is off: ${why}`;
 }
 
-/** A target that its schedule has started; `lateMs`: so long after it was to. */
+/** The schedule has started the target. `lateMs`: delay in milliseconds, if it was late. */
 export function startedBySchedule(
   target: string,
   count: number,
@@ -189,7 +189,7 @@ export function startedBySchedule(
   return text`${bold(target)} is on (${replicas(count)}), ${scheduled("start", lateMs)}${upcoming(next)}`;
 }
 
-/** A target that its schedule has stopped; `lateMs`: so long after it was to. */
+/** The schedule has stopped the target. `lateMs`: delay in milliseconds, if it was late. */
 export function stoppedBySchedule(target: string, next: Upcoming | undefined, lateMs: number | undefined): Text {
   return text`${bold(target)} is off, ${scheduled("stop", lateMs)}${upcoming(next)}`;
 }
@@ -199,35 +199,35 @@ function scheduled(what: "start" | "stop", lateMs: number | undefined): string {
   return `scheduled for ${duration(lateMs)} ago, but I couldn't ${what} it on time`;
 }
 
-/** A message to an agent that turns its target on. */
+/** A message to an agent starts its target. */
 export function waking(target: string): Text {
   return text`${bold(target)} was asleep: starting…`;
 }
 
-/** A message to an agent that doesn't, because somebody has stopped the target. */
+/** A message to an agent doesn't start its target, because somebody has stopped it. */
 export function keptOff(target: string): Text {
   return text`${bold(target)} is off until somebody sends me ${code("start")}: messages don't wake it after a ${
     code("stop")
   }`;
 }
 
-/** A target that is about to be stopped, because nobody has written for so long. */
+/** A target is about to be stopped, because nobody has written. */
 export function fallingAsleep(target: string, times: { readonly quietForMs: number; readonly leftMs: number }): Text {
   const { quietForMs, leftMs } = times;
   return text`${bold(target)} goes to sleep in ${timeLeft(leftMs)}: no message for ${duration(quietForMs)}`;
 }
 
-/** It isn't, because somebody has written meanwhile. */
+/** An announced stop is cancelled. */
 export function staysAwake(target: string): Text {
   return text`${bold(target)} stays on`;
 }
 
-/** A target that was stopped because nobody has written for so long. */
+/** A target was stopped, because nobody has written. */
 export function fellAsleep(target: string, idleStopMs: number, agents: readonly string[]): Text {
   return text`${bold(target)} is off: no message for ${duration(idleStopMs)}. Write to ${called(agents)} to wake it.`;
 }
 
-/** A message that mentions people, so that their phones ring. */
+/** Puts mentions before a sentence, so that phones ring. */
 export function mentioning(people: readonly Person[], words: Text): Required<Text> {
   return text`${joined(people.map(user), ", ")}: ${words}`;
 }

@@ -1,20 +1,19 @@
 /**
- * Texts for people, plain and HTML at once, so that the two never say different things and nothing foreign gets into
- * the HTML unescaped. Knows nothing of what is said.
+ * Text in plain and HTML form. Both are made together, so that they always agree and foreign text is always escaped.
  *
  * @module
  */
 
-/** A text in both forms. */
+/** Text in both forms. */
 export interface Text {
   /** Plain text. */
   readonly plain: string;
-  /** HTML of the same, in the subset that Matrix permits (Matrix spec v1.16, client-server API, 11.2.1.1). */
+  /** The same as HTML, in the subset that Matrix permits (Matrix spec v1.16, client-server API, 11.2.1.1). */
   readonly html: string;
 }
 
 /**
- * Tag of a template that makes both forms. Strings put in are escaped; texts put in keep their HTML.
+ * Template tag that makes both forms. Interpolated strings are escaped; interpolated texts keep their HTML.
  *
  * @example
  * ```ts
@@ -26,17 +25,17 @@ export function text(words: TemplateStringsArray, ...values: readonly (string | 
   return joined(words.flatMap((word, place) => [verbatim(word), ...parts.slice(place, place + 1)]), "");
 }
 
-/** A name that is to stand out. */
+/** Emphasizes a name. */
 export function bold(name: string): Text {
   return { plain: name, html: `<b>${escape(name)}</b>` };
 }
 
-/** Something to be typed, or taken letter by letter. */
+/** Marks literal text, such as a command to type. */
 export function code(words: string): Text {
   return { plain: `\`${words}\``, html: `<code>${escape(words)}</code>` };
 }
 
-/** Somebody who is spoken of. */
+/** A user to be named. */
 export interface Person {
   /** User id. */
   readonly userId: string;
@@ -44,19 +43,19 @@ export interface Person {
   readonly name?: string | undefined;
 }
 
-/** Somebody: apps show the name as a link. */
+/** Names a user. Clients show the name as a link. */
 export function user({ userId, name = userId }: Person): Text {
   const link = `https://matrix.to/#/${encodeURIComponent(userId)}`;
   const { plain, html } = quoted(name.trim() === "" ? userId : name);
   return { plain, html: `<a href="${link}">${html}</a>` };
 }
 
-/** Lines under each other. */
+/** Joins texts as lines. */
 export function lines(texts: readonly Text[]): Text {
   return { plain: texts.map(({ plain }) => plain).join("\n"), html: texts.map(({ html }) => html).join("<br>") };
 }
 
-/** Texts one after the other. */
+/** Joins texts with a separator. */
 export function joined(texts: readonly Text[], between: string): Text {
   return {
     plain: texts.map(({ plain }) => plain).join(between),
@@ -64,20 +63,20 @@ export function joined(texts: readonly Text[], between: string): Text {
   };
 }
 
-/** Texts as a sentence enumerates them: `a`, `a and b`, `a, b and c`. */
+/** Joins texts as an enumeration: `a`, `a and b`, `a, b and c`. */
 export function enumerated(texts: readonly Text[], conjunction: "and" | "or"): Text {
   const last = texts.slice(-1);
   const others = texts.slice(0, -1);
   return joined(others.length === 0 ? last : [joined(others, ", "), ...last], ` ${conjunction} `);
 }
 
-/** What somebody else has written, made fit for one line: white space drawn together, cut after so many characters. */
+/** Prepares foreign text for one line: collapses white space and truncates it to `most` characters. */
 export function quoted(words: string, most = 100): Text {
   const line = [...words.replace(/[\s\p{Cc}\u202A-\u202E\u2066-\u2069]+/gu, " ").trim()];
   return verbatim(line.length > most ? `${line.slice(0, most).join("")}…` : line.join(""));
 }
 
-/** Such as `1 replica`. */
+/** Formats a count, such as `1 replica`. */
 export function replicas(count: number): string {
   return `${count} ${count === 1 ? "replica" : "replicas"}`;
 }

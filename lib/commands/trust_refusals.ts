@@ -1,35 +1,35 @@
 /**
- * What a sender is told whose command was not carried out because it is not certain to be theirs.
+ * Explains to a sender that a command was ignored because the sender isn't trusted.
  *
  * @module
  */
 
 import { code, enumerated, type Text, text } from "./rich_text.ts";
 
-/** Why a command was not carried out, as far as its sender is told. */
+/** Why a command was ignored, as its sender is told. */
 export type Explanation =
   | "not-encrypted"
   | "no-identity"
   | "other-identity"
   | "unsigned-device"
   | "new-device"
-  /** It is not certain which device sent it. */
+  /** The device that sent it is uncertain. */
   | "uncertain-device";
 
-/** What an explanation names. */
+/** Details of an explanation. */
 export interface Explained {
-  /** The room is encrypted. */
+  /** Whether the room is encrypted. */
   readonly encrypted: boolean;
-  /** The device that sent the command. */
+  /** Device that sent the command. */
   readonly deviceId: string | undefined;
-  /** The sender's trusted devices, where devices are trusted one by one. */
+  /** The sender's pinned devices, if trusted by device. */
   readonly trustedDevices: readonly string[];
 }
 
-/** So many of a user's trusted devices are named. */
+/** Number of trusted devices to name. */
 const MAX_NAMED = 3;
 
-/** A command that was not trusted. */
+/** Explains that a command wasn't trusted. */
 export function untrusted(explanation: Explanation, { encrypted, deviceId, trustedDevices }: Explained): Text {
   switch (explanation) {
     case "not-encrypted":

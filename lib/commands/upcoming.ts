@@ -1,5 +1,5 @@
 /**
- * What happens to a target next without a command, as parts of sentences.
+ * Phrases about what happens to a target next without a command.
  *
  * @module
  */
@@ -7,8 +7,8 @@
 import { duration, timeLeft } from "./duration.ts";
 
 /**
- * What happens to a target next without a command: its time is up, or its schedule says so, or it goes by what is
- * written where its agents are; `rooms`: so many of their rooms are seen.
+ * What happens to a target next without a command, because of a timer, the schedule, or messages in its agents' rooms.
+ * `rooms` is the number of those rooms that we see.
  */
 export type Upcoming =
   | { readonly kind: "stops-in"; readonly ms: number }
@@ -16,22 +16,22 @@ export type Upcoming =
   | { readonly kind: "wakes"; readonly agents: readonly string[]; readonly rooms?: number }
   | { readonly kind: "stops-at" | "starts-at"; readonly when: Moment };
 
-/** A point in time, as it is said now, by the clock of a time zone. */
+/** A point in time, and when and in which time zone it is told. */
 export interface Moment {
   /** Milliseconds since the epoch. */
   readonly atMs: number;
-  /** When it is said, milliseconds since the epoch. */
+  /** When it is told, milliseconds since the epoch. */
   readonly nowMs: number;
   /** Name in the IANA time zone database. */
   readonly timeZone: string;
 }
 
-/** What happens next, behind a semicolon; nothing where nothing does. */
+/** Returns the phrase after a semicolon; empty if nothing happens. */
 export function upcoming(next: Upcoming | undefined): string {
   return next === undefined ? "" : `; ${foretold(next)}`;
 }
 
-/** The same as a sentence of its own. */
+/** Returns the phrase as a sentence; empty if nothing happens. */
 export function upcomingSentence(next: Upcoming | undefined): string {
   if (next === undefined) return "";
   const words = foretold(next);
@@ -45,7 +45,7 @@ function foretold(next: Upcoming): string {
   return `${next.kind === "stops-at" ? "stops" : "starts"} ${clockTime(next.when)}`;
 }
 
-/** Agents by the short form of their names: by the long one they would be called. */
+/** Names agents by localpart. A full user id would mention them. */
 export function called(agents: readonly string[]): string {
   return agents.map((userId) => userId.split(":", 1)[0]).join(" or ");
 }
@@ -54,7 +54,7 @@ function watched(rooms: number | undefined): string {
   return rooms === undefined ? "" : ` (${rooms} ${rooms === 1 ? "room" : "rooms"} watched)`;
 }
 
-/** `at 18:00`, `on Mon at 08:00`, or `on 7 Dec at 08:00` if that is a week away. */
+/** `at 18:00`, `on Mon at 08:00`, or `on 7 Dec at 08:00` if that is a week or more away. */
 function clockTime({ atMs, nowMs, timeZone }: Moment): string {
   const [there, here] = [atMs, nowMs].map((ms) =>
     Temporal.Instant.fromEpochMilliseconds(ms).toZonedDateTimeISO(timeZone)

@@ -1,6 +1,5 @@
 /**
- * Arguments in, what the program is to do out; and the tables of options and variables as people read them, in `--help`
- * and in the documents.
+ * Parses the command line, and renders the tables of options and variables for `--help` and the docs.
  *
  * @module
  */
@@ -9,7 +8,7 @@ import { ConfigError } from "../errors.ts";
 import { quoted } from "./values.ts";
 import { GROUPS, type Variable, VARIABLES } from "./variables.ts";
 
-/** What the program is to do: what an option names, or to run the operator. */
+/** What the program is to do: what an option names, or run the operator. */
 export type Purpose =
   | "operate"
   | "conntest"
@@ -24,7 +23,7 @@ export type Purpose =
 
 type Option = Exclude<Purpose, "operate">;
 
-/** Options; of several that are given, the last one in this order counts. */
+/** Options. If several are given, the last one in this order wins. */
 const OPTIONS: Readonly<Record<Option, string>> = {
   "reset-identity":
     "Make a new cross-signing identity for the operator's account and exit. For when both the volume and " +
@@ -42,13 +41,13 @@ const OPTIONS: Readonly<Record<Option, string>> = {
 };
 
 const NAMES = Object.keys(OPTIONS) as Option[];
-/** What `--help` fits into. */
+/** Width of `--help`, in columns. */
 const COLUMNS = 100;
 
 /**
- * Reads the arguments.
+ * Parses the arguments.
  *
- * @throws ConfigError if there is an unknown one among them
+ * @throws ConfigError if one is unknown
  */
 export function readArguments(args: readonly string[]): Purpose {
   const long = args.map((argument) => argument === "-h" ? "--help" : argument);
@@ -59,7 +58,7 @@ export function readArguments(args: readonly string[]): Purpose {
   return NAMES.findLast((name) => long.includes(`--${name}`)) ?? "operate";
 }
 
-/** How the program is used, for `--help`, without a newline at its end. */
+/** Returns the text of `--help`, without a trailing newline. */
 export function usage(version: string): string {
   return `openclaw-toggle ${version}: turns Kubernetes workloads on and off from an encrypted Matrix chat
 
@@ -76,7 +75,7 @@ Environment variables (NAME_FILE: path of a file that holds the value):
 ${helpTable()}`;
 }
 
-/** The variables as plain text, for `--help`, without a newline at its end. */
+/** Returns the variables as plain text for `--help`, without a trailing newline. */
 export function helpTable(): string {
   const entryOf = (variable: Variable<unknown>): string => {
     const { name, meaning, permitted } = variable;
@@ -89,7 +88,7 @@ export function helpTable(): string {
     .join("\n");
 }
 
-/** The variables as tables in Markdown, one for each group, without a newline at the end. */
+/** Returns the variables as Markdown, one table per group, without a trailing newline. */
 export function markdownTables(): string {
   const cellsOf = (variable: Variable<unknown>): string[] => {
     const { name, meaning, permitted } = variable;
@@ -102,7 +101,7 @@ export function markdownTables(): string {
   ).join("\n\n");
 }
 
-/** A table in Markdown, its columns aligned as `deno fmt` aligns them. */
+/** Returns a Markdown table, aligned as `deno fmt` does it. */
 function markdownTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [headings, ...rows];
   const widths = headings.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
@@ -111,13 +110,13 @@ function markdownTable(headings: readonly string[], rows: readonly (readonly str
     .map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 
-/** Other names under which a variable may be given. */
+/** Returns other names of a variable. */
 function others({ name, otherName, secret }: Variable<unknown>, quote: string): string {
   if (secret) return ` Or ${quote}${name}_FILE${quote}.`;
   return otherName ? ` ${quote}${otherName}${quote} works, too.` : "";
 }
 
-/** What holds without a variable, after a label; nothing if that goes without saying. */
+/** Returns a variable's default after a label; empty if the default needs no mention. */
 function defaultOf(
   { default: unset, defaultInWords, requiredFor }: Variable<unknown>,
   quote: string,
@@ -130,7 +129,7 @@ function defaultOf(
   return `required for ${requiredFor.join(", ")}${otherwise === "" ? "" : `; otherwise ${otherwise}`}`;
 }
 
-/** A name and paragraphs beside it, wrapped. */
+/** Returns a name with wrapped paragraphs beside it. */
 function entry(name: string, ...paragraphs: readonly string[]): string {
   const indent = 26;
   const lines: string[] = [];

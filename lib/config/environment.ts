@@ -1,6 +1,6 @@
 /**
- * Environment in, one frozen configuration out, or every problem at once. Touches neither the real environment nor the
- * disk: both are handed in.
+ * Reads the environment into one frozen configuration, or reports all problems at once. The environment and file access
+ * are passed in.
  *
  * @module
  */
@@ -11,41 +11,41 @@ import type { UpTime } from "./up_times.ts";
 import { quoted, type Target, Unfit } from "./values.ts";
 import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./variables.ts";
 
-/** The whole configuration, frozen. Times are milliseconds, and their names end in `Ms`. */
+/** The configuration, frozen. Times are in milliseconds and have names that end in `Ms`. */
 export type Config = Omit<Settings, "targets" | "deploymentName" | "deploymentNamespace" | "schedule" | "agents"> & {
-  /** What is switched, the default one first; at least one. */
+  /** Targets, the default one first; at least one. */
   readonly targets: readonly Target[];
-  /** When targets are up, each time with its target's alias; targets without one have no schedule. */
+  /** Up-times with their target's alias. A target without one has no schedule. */
   readonly schedule: readonly TargetUpTime[];
-  /** Agents, each of one target; a target may have several. */
+  /** Agents with their target's alias. A target may have several. */
   readonly agents: readonly Agent[];
-  /** How to log in, with all that belongs to that way. */
+  /** How to log in, with the settings of that method. */
   readonly login: Login;
-  /** What is odd but no error, one line each: to be logged. */
+  /** Warnings to log, one line each. */
   readonly warnings: readonly string[];
 };
 
-/** When a target is up. */
+/** An up-time of a target. */
 export interface TargetUpTime extends UpTime {
-  /** The target's. */
+  /** Alias of the target. */
   readonly alias: string;
 }
 
 /** An agent that runs in a target. */
 export interface Agent {
-  /** The target's. */
+  /** Alias of the target. */
   readonly alias: string;
-  /** Its Matrix account. */
+  /** User id of the agent. */
   readonly userId: string;
 }
 
-/** An environment, as `Deno.env.toObject()` gives it. */
+/** Environment variables, as returned by `Deno.env.toObject()`. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Reads the configuration. Values are trimmed, and empty ones count as unset.
+ * Reads the configuration. Values are trimmed, and empty values count as unset.
  *
- * @throws ConfigError with one line for each problem: the variable, what was given (never a secret), what is allowed
+ * @throws ConfigError with one line per problem: variable, given value (never a secret), allowed values
  */
 export function readConfig(env: Environment, context: Context): Config {
   const problems: string[] = [];
@@ -58,7 +58,7 @@ export function readConfig(env: Environment, context: Context): Config {
       return [key, undefined];
     }
   });
-  // A value for each row, of the type that the row's parser yields: this is how Settings is defined.
+  // Has a value for each row, of the type that the row's parser returns: that is how Settings is defined.
   const read = Object.fromEntries(settings) as Settings;
   const targets = targetsOf(read, env);
   problems.push(...strangers(read), ...rivals(env), ...missing(read, env));
@@ -81,7 +81,7 @@ export function readConfig(env: Environment, context: Context): Config {
   });
 }
 
-/** What is switched; none where the rows couldn't be read. */
+/** Returns the targets; empty if their variables are invalid. */
 function targetsOf(
   { targets, deploymentName: name, deploymentNamespace: namespace }: Partial<Settings>,
   env: Environment,
@@ -92,7 +92,7 @@ function targetsOf(
   return Object.freeze([Object.freeze({ alias: name, kind: "deployment", namespace, name } as const)]);
 }
 
-/** Aliases that no target has, in schedule and agents; looked for only where the targets could be read. */
+/** Reports unknown aliases in schedule and agents. Skipped if the targets are invalid. */
 function withoutTarget({ schedule = [], agents = [] }: Partial<Settings>, targets: readonly Target[]): string[] {
   const aliases = targets.map(({ alias }) => alias);
   const unknown = (name: string, entries: readonly { readonly alias: string | undefined }[]): string[] =>
@@ -103,8 +103,9 @@ function withoutTarget({ schedule = [], agents = [] }: Partial<Settings>, target
 }
 
 /**
- * Agents that can't be told from people or from each other. Several agents may run in one target, and a message to any
- * of them wakes it; but one account can't be two targets' agent: which of them is a message to wake?
+ * Reports agents that can't be told apart from users or from each other. Several agents may run in one target, and a
+ * message to any of them wakes it. One account can't be the agent of two targets, because a message to it would not
+ * tell which one to wake.
  */
 function wrongAgents(settings: Partial<Settings>, targets: readonly Target[]): string[] {
   const { agents = [], allowedUsers = [] } = settings;
@@ -128,20 +129,20 @@ function wrongAgents(settings: Partial<Settings>, targets: readonly Target[]): s
   return problems;
 }
 
-/** Our own user id, where it can be known before the login. */
+/** Returns our own user id, if it is known before login. */
 function ownUserId({ user, homeserver }: Partial<Settings>): string | undefined {
   if (user === undefined || user.startsWith("@")) return user;
   return homeserver?.kind === "name" ? `@${user}:${homeserver.name}` : undefined;
 }
 
-/** An idle time that nothing could be measured by. */
+/** Reports an idle time without an agent to measure it by. */
 function withoutAgent({ idleStopMs, agents }: Partial<Settings>): string[] {
   if (idleStopMs === undefined || agents === undefined || agents.length > 0) return [];
   const { idleStopMs: { name }, agents: { name: needed } } = VARIABLES;
   return [`${name}: needs ${needed}, since it counts messages to and from an agent; set it or remove ${name}`];
 }
 
-/** Times for the default target that were perhaps meant for the one that was named just before. */
+/** Warns about up-times of the default target that may have been meant for the target named just before. */
 function strayUpTimes({ schedule }: Settings, targets: readonly Target[]): string[] {
   return schedule.flatMap(({ alias, text }, index) => {
     const before = schedule.slice(0, index).findLast((each) => each.alias !== undefined)?.alias;
@@ -153,13 +154,16 @@ function strayUpTimes({ schedule }: Settings, targets: readonly Target[]): strin
   });
 }
 
-/** The default is IPv6, which includes IPv4; it must do on a machine without IPv6, too. What was configured is meant so. */
+/**
+ * The default address is IPv6, which includes IPv4. Without IPv6 on the machine, IPv4 must do. A configured address has
+ * no fallback.
+ */
 function withFallback(address: Settings["httpAddress"], env: Environment): Settings["httpAddress"] {
   if (address === undefined || trimmed(env, VARIABLES.httpAddress.name) !== "") return address;
   return Object.freeze({ ...address, fallback: "0.0.0.0" });
 }
 
-/** Two ways to name what is switched, used at once. */
+/** Reports that both ways to name targets are used. */
 function rivals(env: Environment): string[] {
   const { targets, deploymentName, deploymentNamespace } = VARIABLES;
   if (trimmed(env, targets.name) === "") return [];
@@ -167,7 +171,7 @@ function rivals(env: Environment): string[] {
     .map(({ name }) => `${name}: can't be combined with ${targets.name}; remove one of them`);
 }
 
-/** Identities of people who may not command; looked for only where both rows could be read. */
+/** Reports identities of users who aren't allowed. Skipped if either variable is invalid. */
 function strangers({ trustedIdentities, allowedUsers }: Partial<Settings>): string[] {
   const { trustedIdentities: { name } } = VARIABLES;
   return (allowedUsers === undefined ? [] : trustedIdentities ?? [])
@@ -175,7 +179,7 @@ function strangers({ trustedIdentities, allowedUsers }: Partial<Settings>): stri
     .map(([userId]) => `${name}: user is not in ALLOWED_USERS (got ${quoted(userId)}); add or remove it`);
 }
 
-/** What the way to log in requires and nobody gave. */
+/** Reports settings that the login method requires and that are not set. */
 function missing({ authMethod }: Partial<Settings>, env: Environment): string[] {
   return ROWS.filter(({ name, secret, requiredFor = [] }) =>
     requiredFor.some((method) => method === authMethod) &&
@@ -201,7 +205,7 @@ function valueOf(variable: Variable<unknown>, env: Environment, context: Context
   }
 }
 
-/** The text that was given, and under which name; undefined if none was. */
+/** Returns the given text and the name of its variable; undefined if it is not set. */
 function givenFor(variable: Variable<unknown>, env: Environment, context: Context) {
   const given = [variable.name, variable.otherName ?? variable.name]
     .map((name) => ({ name, text: trimmed(env, name) }))
@@ -229,8 +233,9 @@ function trimmed(env: Environment, name: string): string {
 }
 
 /**
- * Names that are nearly ours: a problem where ours is not set, since it was surely meant; else only a warning, as they
- * may be somebody else's. Values are not shown: they may be secrets.
+ * Reports names that are nearly ours. If ours is not set, it is a problem, because ours was surely meant; otherwise
+ * only a warning, because the variable may belong to another program. Values are not shown, because they may be
+ * secrets.
  */
 function misspellings(env: Environment): { problems: string[]; warnings: string[] } {
   const names = ROWS.flatMap((
@@ -247,18 +252,18 @@ function misspellings(env: Environment): { problems: string[]; warnings: string[
   return { problems, warnings };
 }
 
-/** Who we are (localpart or full user id), and how that is shown. */
+/** Our user (localpart or full user id), and how to authenticate. */
 export type Login =
   & { readonly user: string }
   & (
     | { readonly method: "password"; readonly password: Secret }
-    /** The token is never replaced and never logged out; the password is for when the homeserver asks for it. */
+    /** The token is never replaced and never logged out. The password is used if the homeserver asks for it. */
     | { readonly method: "token"; readonly accessToken: Secret; readonly password: Secret | undefined }
     | JwtLogin
     | SsoLogin
   );
 
-/** By a token that Keycloak gives for a password, and that the homeserver takes in a login of type `loginType`. */
+/** Logs in with a token that Keycloak issues for a password, by a Matrix login of type `loginType`. */
 export type JwtLogin = {
   readonly method: "jwt";
   readonly password: Secret;
@@ -271,7 +276,9 @@ export type JwtLogin = {
   readonly loginType: Settings["jwtLoginType"];
 };
 
-/** Through the pages that a browser would be shown; with `keycloakUrl` only that host is given the password. */
+/**
+ * Logs in through the pages that a browser would show. If `keycloakUrl` is set, only that host receives the password.
+ */
 export type SsoLogin = {
   readonly method: "sso";
   readonly password: Secret;
@@ -279,7 +286,7 @@ export type SsoLogin = {
   readonly keycloakUrl: string | undefined;
 };
 
-/** The settings of the way that was chosen; that those it requires are there has been seen to. */
+/** Returns the settings of the chosen login method. Required ones have been checked. */
 function loginOf(settings: Settings): Login {
   const { user, authMethod: method, password, keycloakUrl } = settings;
   switch (method) {
@@ -307,8 +314,8 @@ function given<Value>(value: Value | undefined): Value {
 }
 
 /**
- * Which of the right names, which are in capitals, was probably meant. Long names may be off by two letters, others by
- * one: what somebody else called `ALLOWED_HOSTS` is not ours.
+ * Returns the name that was probably meant. Names are in capitals. Long ones may differ by two letters, others by one,
+ * so that `ALLOWED_HOSTS` of another program doesn't count as ours.
  */
 function meant(given: string, names: readonly string[]): string | undefined {
   const capitals = given.toUpperCase();
@@ -316,7 +323,7 @@ function meant(given: string, names: readonly string[]): string | undefined {
     names.find((name) => name.length > 10 && isWithin(2, capitals, name));
 }
 
-/** Whether so many letters added, left out, replaced or swapped with their neighbours turn one text into the other. */
+/** Whether the edit distance (insertions, deletions, replacements, swaps of neighbours) is at most `changes`. */
 function isWithin(changes: number, from: string, to: string): boolean {
   if (from === to) return true;
   if (changes === 0 || from === "" || to === "") return Math.max(from.length, to.length) <= changes;

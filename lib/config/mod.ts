@@ -1,6 +1,6 @@
 /**
- * Environment → one frozen {@linkcode Config}; arguments → one {@linkcode Purpose}. One table of variables yields
- * parsing, the documents' table and `--help`.
+ * Reads environment variables into a {@linkcode Config} and arguments into a {@linkcode Purpose}. One table of
+ * variables defines parsing, the docs' tables and `--help`.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * The recovery key as people keep it: 32 bytes in base58, with a prefix and a parity byte (Matrix spec v1.16,
- * client-server API, appendix "Cryptographic key representation").
+ * Recovery keys in text form: 32 bytes in base58, with a prefix and a parity byte (Matrix spec v1.16, client-server
+ * API, appendix "Cryptographic key representation").
  *
  * @module
  */
@@ -10,9 +10,9 @@ const PREFIX = [0x8b, 0x01] as const;
 const KEY_BYTES = 32;
 
 /**
- * Reads a recovery key; spaces don't matter.
+ * Decodes a recovery key, ignoring spaces.
  *
- * @returns the 32 bytes, or what is wrong with the text (which is not repeated)
+ * @returns the 32 bytes, or what is wrong with the text, without repeating it
  */
 export function decodeRecoveryKey(text: string): Uint8Array<ArrayBuffer> | { readonly wrong: string } {
   let number = 0n;
@@ -29,7 +29,7 @@ export function decodeRecoveryKey(text: string): Uint8Array<ArrayBuffer> | { rea
   return bytes.slice(PREFIX.length, -1);
 }
 
-/** Writes 32 bytes as a recovery key, in groups of four. */
+/** Encodes 32 bytes as a recovery key, in groups of four characters. */
 export function encodeRecoveryKey(key: Uint8Array): string {
   const bytes = [...PREFIX, ...key];
   const parity = bytes.reduce((all, byte) => all ^ byte, 0);

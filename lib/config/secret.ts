@@ -1,5 +1,5 @@
 /**
- * A value that can't be printed by accident. It comes out only where somebody asks for it by name.
+ * A value that can't be printed by accident.
  *
  * @module
  */
@@ -10,27 +10,27 @@ const REDACTED = "[redacted]";
 export class Secret<Value = string> {
   readonly #value: Value;
 
-  /** Takes a secret in. */
+  /** Wraps a secret. */
   constructor(value: Value) {
     this.#value = value;
   }
 
-  /** The secret itself: for the request or the cipher that needs it, and nothing else. */
+  /** Returns the secret. Call it only where a request or cipher needs the value. */
   reveal(): Value {
     return this.#value;
   }
 
-  /** `[redacted]` */
+  /** Returns `[redacted]`. */
   toString(): string {
     return REDACTED;
   }
 
-  /** `[redacted]` */
+  /** Returns `[redacted]`. */
   toJSON(): string {
     return REDACTED;
   }
 
-  /** `[redacted]`, for `util.inspect` of Node.js, `Deno.inspect` and `console.log`, which all look for this. */
+  /** Returns `[redacted]`. `util.inspect` of Node.js, `Deno.inspect` and `console.log` all call this. */
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return REDACTED;
   }

@@ -1,26 +1,26 @@
 /**
- * Times in kube-downscaler's notation: `Mon-Fri 08:00-18:00 Europe/Berlin`.
+ * Parses up-times in the notation of kube-downscaler: `Mon-Fri 08:00-18:00 Europe/Berlin`.
  *
  * @module
  */
 
 import { splitAlias, Unfit, unfit } from "./values.ts";
 
-/** A range of hours on some days of each week, by the clock of a time zone. */
+/** A range of hours on some days of each week, in a time zone. */
 export interface UpTime {
   /** Days on which it begins, by ISO 8601: 1 is Monday. */
   readonly days: readonly number[];
-  /** When it begins, minutes after midnight. */
+  /** Begin, in minutes after midnight. */
   readonly fromMinute: number;
-  /** When it ends, minutes after that midnight: more than 1440 is on the next day. */
+  /** End, in minutes after that midnight. More than 1440 is on the next day. */
   readonly toMinute: number;
   /** Name in the IANA time zone database. */
   readonly timeZone: string;
-  /** As it was written. */
+  /** The up-time as configured. */
   readonly text: string;
 }
 
-/** An up-time, and the alias of its target; undefined: the default one. */
+/** An up-time and the alias of its target; undefined for the default one. */
 export interface UpTimeEntry extends UpTime {
   readonly alias: string | undefined;
 }
@@ -29,7 +29,7 @@ const DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const DAY_MINUTES = 24 * 60;
 const EXAMPLE = "e.g. Mon-Fri 08:00-18:00 Europe/Berlin, Sat 22:00-06:00 Europe/Berlin, or always";
 
-/** Up-times between commas; of nothing, none. Whether their targets exist is for the caller to see. */
+/** Parses comma-separated up-times. An empty text has none. The caller checks that their targets exist. */
 export function upTimes(text: string): readonly UpTimeEntry[] {
   if (text === "") return Object.freeze([]);
   const items = text.split(",").map((item) => item.trim()).filter((item) => item !== "");
@@ -75,12 +75,12 @@ function upTimeOf(text: string): UpTime | { readonly problem: string; readonly u
   };
 }
 
-/** 1 is Monday, 0 is none. */
+/** Returns the number of a day, 1 for Monday; 0 if unknown. */
 function dayOf(name: string): number {
   return DAYS.findIndex((day) => day.toLowerCase() === name.toLowerCase()) + 1;
 }
 
-/** Both included; `Fri-Mon` goes over the end of the week. */
+/** Returns a range of days, inclusive. `Fri-Mon` wraps around the end of the week. */
 function daysFrom(first: number, last: number): number[] {
   return Array.from({ length: (last - first + 7) % 7 + 1 }, (_, index) => (first - 1 + index) % 7 + 1);
 }
@@ -91,7 +91,10 @@ function minuteOf(time: string): number | undefined {
   return minute === "" || Number(minute) > 59 || minutes > DAY_MINUTES ? undefined : minutes;
 }
 
-/** The name as the platform writes it; undefined: unknown. Whatever else Temporal takes for a zone is none to us. */
+/**
+ * Returns the platform's spelling of a time zone; undefined if unknown. Other strings that Temporal accepts as a time
+ * zone are rejected.
+ */
 function timeZoneOf(name: string): string | undefined {
   if (!/^[a-z][\w+/-]*$/i.test(name)) return undefined;
   try {

@@ -1,6 +1,6 @@
 /**
- * What the values of variables may be: a parser turns a text into a value, or throws {@linkcode Unfit}, and never repeats
- * a secret.
+ * Parsers for the values of variables. A parser returns a value or throws {@linkcode Unfit}, and never repeats a
+ * secret.
  *
  * @module
  */
@@ -11,9 +11,9 @@ import type { Workload } from "../scaler/mod.ts";
 import { decodeRecoveryKey } from "./recovery_key.ts";
 import { Secret } from "./secret.ts";
 
-/** Says what is wrong with a text that was given. */
+/** A value is invalid. */
 export class Unfit extends Error {
-  /** Everything that is wrong, each to be a line of its own. */
+  /** All problems, one line each. */
   readonly problems: readonly string[];
 
   /** @param problems at least one */
@@ -23,41 +23,41 @@ export class Unfit extends Error {
   }
 }
 
-/** Turns a trimmed text that is not empty into a value, or throws {@linkcode Unfit}. */
+/** Parses a trimmed, non-empty text, or throws {@linkcode Unfit}. */
 export type Parser<Value> = (text: string) => Value;
 
-/** Where the homeserver is: a base URL without a slash at its end, or a server name still to be looked up. */
+/** The homeserver: a base URL without a trailing slash, or a server name that has yet to be resolved. */
 export type Homeserver =
   | { readonly kind: "url"; readonly url: string }
   | { readonly kind: "name"; readonly name: string };
 
-/** Where to listen. */
+/** An address to listen on. */
 export interface HttpAddress {
-  /** Host name or IP address without brackets. */
+  /** Host name or IP address, without brackets. */
   readonly hostname: string;
-  /** 0 is any free one. */
+  /** Port; 0 for any free one. */
   readonly port: number;
-  /** What to listen on instead where this machine has no such kind of address; only for a default. */
+  /** Address to use if this machine lacks the address family. Only set for the default. */
   readonly fallback?: string;
 }
 
-/** A text in quotes for a message: cut short, credentials in a URL left out. */
+/** Quotes a text for a message: truncates it and removes credentials from URLs. */
 export function quoted(text: string): string {
   const safe = text.replace(/:\/\/.*@/s, "://[redacted]@");
   return JSON.stringify(safe.length > 80 ? `${safe.slice(0, 80)}…` : safe);
 }
 
-/** What is wrong with a text, and what to use. */
+/** Formats a problem with a text, and what to use instead. */
 export function unfit(problem: string, text: string, use?: string): string {
   return `${problem} (got ${quoted(text)})${use === undefined ? "" : `; use ${use}`}`;
 }
 
-/** `a, b or c` */
+/** Formats alternatives: `a, b or c`. */
 function alternatives(words: readonly string[]): string {
   return words.join(", ").replace(/, ([^,]*)$/, " or $1");
 }
 
-/** One of some words, in any case: each name of `choices` is what its words stand for. */
+/** Parses one of some words, ignoring case. Each name in `choices` has a list of words. */
 export function oneOf<const Name extends string>(choices: Readonly<Record<Name, readonly string[]>>): Parser<Name> {
   const names = Object.keys(choices) as Name[];
   const words = alternatives(names.flatMap((name) => choices[name]));
@@ -68,7 +68,7 @@ export function oneOf<const Name extends string>(choices: Readonly<Record<Name, 
   };
 }
 
-/** A text of some form. */
+/** Accepts text of a certain form. */
 export function textOf(what: string, fits: (text: string) => boolean, use?: string): Parser<string> {
   return (text) => {
     if (!fits(text)) throw new Unfit(unfit(`not ${what}`, text, use));
@@ -76,7 +76,7 @@ export function textOf(what: string, fits: (text: string) => boolean, use?: stri
   };
 }
 
-/** Items between commas, each checked; empty ones and repetitions are left out. */
+/** Parses a comma-separated list and checks each item. Drops empty items and duplicates. */
 export function listOf(what: string, fits: (item: string) => boolean, use: string): Parser<readonly string[]> {
   return (text) => {
     const items = [...new Set(text.split(",").map((item) => item.trim()).filter((item) => item !== ""))];
@@ -87,7 +87,7 @@ export function listOf(what: string, fits: (item: string) => boolean, use: strin
   };
 }
 
-/** A whole number within bounds; `or` is a word that the caller takes instead. */
+/** Parses a whole number within bounds. `or` names a word that the caller accepts instead. */
 export function wholeNumber(least: number, most: number, or?: string): Parser<number> {
   const allowed = `a whole number from ${least} to ${most}${or === undefined ? "" : `, or ${or}`}`;
   return (text) => {
@@ -97,7 +97,7 @@ export function wholeNumber(least: number, most: number, or?: string): Parser<nu
   };
 }
 
-/** A length of time from `leastMs` up to `mostMs` milliseconds; `use` says so to people. */
+/** Parses a duration from `leastMs` to `mostMs` milliseconds. `use` describes that to people. */
 export function duration({ leastMs = 1, mostMs, use }: {
   readonly leastMs?: number;
   readonly mostMs: number;
@@ -112,7 +112,7 @@ export function duration({ leastMs = 1, mostMs, use }: {
   };
 }
 
-/** 32 bytes in base64, either alphabet, with or without padding, kept as a secret. */
+/** Decodes a secret of 32 bytes in base64, in either alphabet, with or without padding. */
 export function secretKey(text: string): Secret<Uint8Array> {
   const base64 = text.replaceAll("-", "+").replaceAll("_", "/").replace(/={1,2}$/, "");
   if (!/^[A-Za-z0-9+/]+$/.test(base64) || base64.length % 4 === 1) {
@@ -123,14 +123,14 @@ export function secretKey(text: string): Secret<Uint8Array> {
   return new Secret(bytes);
 }
 
-/** A recovery key, kept as a secret. */
+/** Decodes a recovery key. */
 export function recoveryKey(text: string): Secret<Uint8Array<ArrayBuffer>> {
   const key = decodeRecoveryKey(text);
   if ("wrong" in key) throw new Unfit(`not a recovery key: ${key.wrong}`);
   return new Secret(key);
 }
 
-/** A master key by user id. A user id may contain `=` too: what stands behind the last one that is no padding is the key. */
+/** A user's master key. The user id may contain `=` too: the key follows the last `=` that isn't padding. */
 export type TrustedIdentity = readonly [userId: string, masterKey: string];
 
 const identityList = listOf(
@@ -139,7 +139,9 @@ const identityList = listOf(
   "the user's public master key, 43 characters of base64",
 );
 
-/** Users and their public master keys (unpadded base64, each 32 bytes), each user once; of nothing, none. */
+/**
+ * Parses users and their public master keys (unpadded base64, 32 bytes each), each user once. An empty text has none.
+ */
 export function trustedIdentities(text: string): readonly TrustedIdentity[] {
   const identities = new Map<string, string>();
   for (const item of text === "" ? [] : identityList(text)) {
@@ -157,7 +159,10 @@ function identityOf(item: string): TrustedIdentity | undefined {
   return isUserId(userId) ? [userId, masterKey] : undefined;
 }
 
-/** A Matrix server name: host or IP address, with or without a port (Matrix spec v1.16, appendices, 4.1). */
+/**
+ * Whether a text is a Matrix server name: host or IP address, with or without a port (Matrix spec v1.16, appendices,
+ * 4.1).
+ */
 export function isServerName(text: string): boolean {
   const [, name = "", port] = /^(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?$/.exec(text) ?? [];
   if (Number(port ?? 0) > 65_535) return false;
@@ -165,42 +170,46 @@ export function isServerName(text: string): boolean {
 }
 
 /**
- * A full user id, historical ones included: anything but a colon, a space or a control character before the server
- * name (Matrix spec v1.16, appendices, 4.2.1). A comma can't be in it: it parts the items of our lists.
+ * Whether a text is a full user id, including historical ones: anything but a colon, a space or a control character
+ * before the server name (Matrix spec v1.16, appendices, 4.2.1). Commas are not accepted, because they separate the
+ * items of our lists.
  */
 export function isUserId(text: string): boolean {
   const [, server] = /^@[^:,\s\p{Cc}\p{Cs}]+:(.*)$/u.exec(text) ?? [];
   return server !== undefined && isServerName(server) && isShortEnough(text);
 }
 
-/** A full user id, or the part of it that stands before the server name. */
+/** Whether a text is a full user id or a localpart. */
 export function isUser(text: string): boolean {
   return text.startsWith("@") ? isUserId(text) : isUserId(`@${text}:server`);
 }
 
-/** A room id, of room version 12 without a server name too, or an alias (Matrix spec v1.16, appendices, 4.2). */
+/**
+ * Whether a text is a room id, including those of room version 12 without a server name, or a room alias (Matrix spec
+ * v1.16, appendices, 4.2).
+ */
 export function isRoom(text: string): boolean {
   const [, server] = /^[!#][^:,\s\p{Cc}\p{Cs}]+:(.*)$/u.exec(text) ?? [];
   if (server === undefined) return /^![\w-]{43}$/.test(text);
   return isServerName(server) && isShortEnough(text);
 }
 
-/** Identifiers of users and rooms have at most 255 bytes. */
+/** Ids of users and rooms have at most 255 bytes. */
 function isShortEnough(identifier: string): boolean {
   return new TextEncoder().encode(identifier).length <= 255;
 }
 
-/** The name of a namespace (Kubernetes, object names, RFC 1123 label). */
+/** Whether a text is a namespace name (Kubernetes, object names, RFC 1123 label). */
 export function isLabel(text: string): boolean {
   return /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(text);
 }
 
-/** The name of a Deployment (Kubernetes, object names, RFC 1123 subdomain). */
+/** Whether a text is a Deployment name (Kubernetes, object names, RFC 1123 subdomain). */
 export function isSubdomain(text: string): boolean {
   return text.length <= 253 && text.split(".").every((part) => /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(part));
 }
 
-/** An http or https URL without credentials, query and fragment; its slashes at the end are cut off. */
+/** Parses an http or https URL without credentials, query and fragment. Removes trailing slashes. */
 export function url(text: string): string {
   return urlOf(text, "an http or https URL");
 }
@@ -213,13 +222,13 @@ function urlOf(text: string, allowed: string): string {
   return parsed.href.replace(/\/+$/, "");
 }
 
-/** An {@linkcode url}, or a server name. */
+/** Parses a {@linkcode url} or a server name. */
 export function homeserver(text: string): Homeserver {
   if (isServerName(text)) return Object.freeze({ kind: "name", name: text });
   return Object.freeze({ kind: "url", url: urlOf(text, "an http or https URL, or a server name") });
 }
 
-/** `host:port`, `[IPv6]:port`, or `off`, which is undefined. */
+/** Parses `host:port` or `[IPv6]:port`; `off` yields undefined. */
 export function httpAddress(text: string): HttpAddress | undefined {
   if (text.toLowerCase() === "off") return undefined;
   const [, host, port] = /^(.+):(\d+)$/.exec(text) ?? [];
@@ -227,13 +236,13 @@ export function httpAddress(text: string): HttpAddress | undefined {
   return Object.freeze({ hostname: host.replace(/^\[|\]$/g, ""), port: Number(port) });
 }
 
-/** A workload that is switched on and off. */
+/** A workload that can be turned on and off. */
 export interface Target extends Workload {
-  /** The name that people use. */
+  /** Name that people use for it. */
   readonly alias: string;
 }
 
-/** Targets between commas, the default one first; every one that is wrong is told. */
+/** Parses comma-separated targets, the default one first. Reports every invalid one. */
 export function targets(text: string): readonly Target[] {
   const found = new Map<string, Target>();
   const problems: string[] = [];
@@ -250,7 +259,10 @@ export function targets(text: string): readonly Target[] {
   return Object.freeze([...found.values()]);
 }
 
-/** A target, or what is wrong with it. An alias begins with a letter, so that none can be taken for a duration. */
+/**
+ * Parses a target, or returns what is wrong with it. Aliases begin with a letter, so that none can be taken for a
+ * duration.
+ */
 function targetOf(item: string): Target | string {
   const [, alias = "", place = ""] = /^([^=]*)=(.*)$/.exec(item) ?? [];
   const parts = place.split("/").map((part) => part.trim());
@@ -267,7 +279,7 @@ function targetOf(item: string): Target | string {
   return Object.freeze({ alias, kind, namespace, name });
 }
 
-/** The Matrix account of an agent, and the alias of the target that it runs in; undefined: the default one. */
+/** User id of an agent and the alias of its target; undefined for the default one. */
 export interface AgentEntry {
   readonly alias: string | undefined;
   readonly userId: string;
@@ -279,7 +291,7 @@ const agentList = listOf(
   "a full user ID",
 );
 
-/** Accounts of agents between commas; of nothing, none. Whether their targets exist is for the caller to see. */
+/** Parses comma-separated agents. An empty text has none. The caller checks that their targets exist. */
 export function agents(text: string): readonly AgentEntry[] {
   if (text === "") return Object.freeze([]);
   return Object.freeze(
@@ -290,7 +302,9 @@ export function agents(text: string): readonly AgentEntry[] {
   );
 }
 
-/** An item with or without `alias=` before it. A user id may contain `=`, too, but no alias begins with `@`. */
+/**
+ * Splits an item into an optional `alias=` and the rest. A user id may contain `=` too, but no alias begins with `@`.
+ */
 export function splitAlias(item: string): { readonly alias: string | undefined; readonly rest: string } {
   const [, alias, rest = item] = /^([^@=]*)=(.*)$/s.exec(item) ?? [];
   return { alias: alias?.trim(), rest: rest.trim() };

@@ -1,6 +1,6 @@
 /**
- * The one table of variables: what each is called, what it may be, what it means, and how it is read. The type of the
- * configuration, its parsing, the documents' table and `--help` all come from here.
+ * The table of variables: names, allowed values, meanings and parsers. It defines the type of the configuration, its
+ * parsing, the docs' tables and `--help`.
  *
  * @module
  */
@@ -10,39 +10,39 @@ import { Secret } from "./secret.ts";
 import { upTimes } from "./up_times.ts";
 import * as values from "./values.ts";
 
-/** What is around the environment: where the program runs, and how it reads a file. */
+/** Environment in which variables are read. */
 export interface Context {
-  /** The program runs in a pod. */
+  /** Whether the program runs in a pod. */
   readonly inCluster: boolean;
-  /** The log goes to a terminal. */
+  /** Whether the log goes to a terminal. */
   readonly terminal: boolean;
-  /** Reads a text file; throws if it can't. */
+  /** Reads a text file. Throws if it can't. */
   readFile(path: string): string;
 }
 
-/** One row of the table. */
+/** A row of the table. */
 export interface Variable<Value> {
-  /** Name in the environment. */
+  /** Name of the environment variable. */
   readonly name: string;
-  /** The Python operator's name for it, used where ours is not set. */
+  /** The Python operator's name for it. Used if `name` is not set. */
   readonly otherName?: string;
-  /** It is never shown, and may be given as the path of a file in `NAME_FILE`. */
+  /** Set if the value is never shown and may also be given as the path of a file in `NAME_FILE`. */
   readonly secret?: true;
-  /** What holds when it is not set: a text that is read like a given one, or nothing. Without it: required. */
+  /** Default, parsed like a given value, or `nothing` for undefined. Without a default the variable is required. */
   readonly default?: string | ((context: Context) => string) | "nothing";
-  /** With these ways to log in it is required, in spite of its default of nothing. */
+  /** Login methods for which the variable is required, although its default is `nothing`. */
   readonly requiredFor?: readonly AuthMethod[];
-  /** The default in words, where it isn't simply the text. */
+  /** The default in words, if it isn't simply the text. */
   readonly defaultInWords?: string;
-  /** What may be given. */
+  /** Allowed values, in words. */
   readonly permitted: string;
-  /** What it is for. */
+  /** Meaning, in words. */
   readonly meaning: string;
-  /** Reads a given text; for a default of nothing it is not called, and the value is undefined. */
+  /** Parses a value. Not called for the default `nothing`. */
   readonly parse: values.Parser<Value>;
 }
 
-/** Ways to log in. */
+/** Login methods. */
 export type AuthMethod = "password" | "token" | "jwt" | "sso";
 
 const rooms = values.listOf("a room ID or alias", values.isRoom, "!id:server, #alias:server or any");
@@ -57,7 +57,7 @@ const stopAfterOrOff = (text: string) => text.toLowerCase() === "off" ? undefine
 const yes = ["true", "1", "yes"];
 const no = ["false", "0", "no"];
 
-/** The table. A key that ends in `Ms` is in milliseconds. */
+/** The table. Keys that end in `Ms` are in milliseconds. */
 export const VARIABLES = {
   homeserver: {
     name: "MATRIX_HOMESERVER",
@@ -335,12 +335,12 @@ export const VARIABLES = {
   },
 } as const satisfies Readonly<Record<string, Variable<unknown>>>;
 
-/** What the environment says, validated: a value for each row of {@linkcode VARIABLES}. */
+/** The validated values, one per row of {@linkcode VARIABLES}. */
 export type Settings = {
   readonly [Key in keyof typeof VARIABLES]: ReturnType<(typeof VARIABLES)[Key]["parse"]>;
 };
 
-/** The rows under headings, as people read them. */
+/** The rows by heading, as people read them. */
 export const GROUPS: Readonly<Record<string, readonly (keyof typeof VARIABLES)[]>> = {
   "Matrix account": ["homeserver", "user", "authMethod", "password", "accessToken"],
   "Login through Keycloak": [
@@ -365,5 +365,5 @@ export const GROUPS: Readonly<Record<string, readonly (keyof typeof VARIABLES)[]
   "Operation": ["echo", "maxRetries", "httpAddress", "logLevel", "logFormat"],
 };
 
-/** The rows in their order. */
+/** The rows in order. */
 export const ROWS: readonly Variable<unknown>[] = Object.values(VARIABLES);
