@@ -143,7 +143,9 @@ export class KubernetesApi {
       deadline.extend(this.#watchSeconds * 1_000 + this.#deadlineMs);
       for await (const event of linesOf(stream, deadline.signal)) {
         const watched = parseObject(event);
-        if (watched === undefined) throw new TransientError(`${cannot(call)}: ${this.server} told what is no event`);
+        if (watched === undefined) {
+          throw new TransientError(`${cannot(call)}: ${this.server} sent an invalid watch event`);
+        }
         const told = object(watched.object);
         if (watched.type === "ERROR") throw errorOf(call, statusResponse(told), this.#now());
         yield { type: text(watched.type) ?? "", object: told };
@@ -243,7 +245,7 @@ async function* linesOf(stream: Stream, signal: AbortSignal): AsyncGenerator<str
     const lines = (rest + chunk).split("\n");
     rest = lines.pop() ?? "";
     if (rest.length > MAX_OBJECT_LENGTH) {
-      throw new TransientError("Cannot watch: an event is larger than an object may be");
+      throw new TransientError("Cannot watch: an event exceeds the size limit");
     }
     yield* lines;
   }

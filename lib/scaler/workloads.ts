@@ -128,7 +128,7 @@ export async function patchScale(
 export function scaleIn(workload: Workload, verb: string, read: Json): Scale {
   const scale = scaleOf(read);
   if (scale !== undefined) return scale;
-  throw new TransientError(`Cannot ${verb} ${workloadPath(workload).resource}: what came back is no ${workload.kind}`);
+  throw new TransientError(`Cannot ${verb} ${workloadPath(workload).resource}: the response is not a ${workload.kind}`);
 }
 
 /**

@@ -43,7 +43,7 @@ export class Seal {
    */
   open(sealed: unknown, ...place: string[]): unknown {
     try {
-      if (!(sealed instanceof Uint8Array) || sealed[0] !== FORMAT) throw new Error("it is no seal of ours");
+      if (!(sealed instanceof Uint8Array) || sealed[0] !== FORMAT) throw new Error("not a sealed value");
       const from = 1 + NONCE_LENGTH;
       const options = { authTagLength: TAG_LENGTH };
       const decipher = createDecipheriv("aes-256-gcm", this.#key, sealed.subarray(1, from), options);

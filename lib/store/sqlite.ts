@@ -131,7 +131,7 @@ export class Database {
       const code = resultCode(error);
       if (code === undefined || HARMLESS.has(code)) throw error;
       const failure = new StoreError(
-        `Cannot use the store ${this.#path}: ${(error as Error).message}; nothing more is written, see to the disk`,
+        `Cannot use the store ${this.#path}: ${(error as Error).message}; nothing more is written; check the disk`,
         this.#path,
         error,
       );

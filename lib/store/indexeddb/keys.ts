@@ -40,7 +40,7 @@ export function encodeKey(key: Key): Uint8Array {
 export function decodeKey(bytes: Uint8Array): Key {
   const cursor = { bytes, at: 0 };
   const key = read(cursor);
-  if (cursor.at !== bytes.length) throw new RangeError("a key has a tail");
+  if (cursor.at !== bytes.length) throw new RangeError("trailing bytes after the key");
   return key;
 }
 
