@@ -40,7 +40,7 @@ Deno.test("KubernetesApi.request() makes a TransientError of what time may cure"
     [html, /answered no Kubernetes object$/, 0],
     [{ answer: 200, body: "[" }, /answered no Kubernetes object$/, 0],
     [{ answer: 200, body: "null" }, /answered no Kubernetes object$/, 0],
-    [{ answer: 200, body: '{"kind":"Deployment"}' }, /is no deployment$/, 0],
+    [{ answer: 200, body: '{"kind":"Deployment"}' }, /is not a deployment$/, 0],
   ];
   for (const [effect, says, retryAfterMs] of rows) {
     await t.step(JSON.stringify(effect), async () => {
