@@ -1,6 +1,6 @@
 /**
- * `deno task afternoon`: has the demo's agent sleep and wake for some minutes, and draws what came of it, for the docs:
- * who wrote when, the Deployment's replicas, and the memory that its pods request while they run.
+ * `deno task afternoon`: lets the demo's agent sleep and wake for some minutes and draws the result for the docs: who
+ * wrote when, the Deployment's replicas, and the memory that its pods request while they run.
  *
  * @module
  */
@@ -9,19 +9,19 @@ import type { WorkloadView } from "./kubernetes/mod.ts";
 import { Scene } from "./scene.ts";
 import { nameFor } from "./stage.ts";
 
-/** Where it stands. */
+/** Path of the picture. */
 export const afternoonFile: URL = new URL("../docs/afternoon.svg", import.meta.url);
 
-/** What was written down of a run; times are seconds from its begin. */
+/** Recording of a run. Times are seconds since its start. */
 export interface Recording {
   readonly idleStop: string;
   readonly seconds: number;
   readonly messages: readonly { readonly at: number; readonly who: string; readonly text: string }[];
-  /** Each change of the counts. */
+  /** Every change of the replica counts. */
   readonly replicas: readonly { readonly at: number; readonly desired: number; readonly ready: number }[];
 }
 
-/** When somebody writes, seconds from the begin, and what. */
+/** Messages, with their times in seconds since the start. */
 const conversation: readonly (readonly [at: number, text: string])[] = [
   [5, "Good afternoon! What is on today?"],
   [20, "Move the dentist to Friday."],
@@ -32,10 +32,10 @@ const conversation: readonly (readonly [at: number, text: string])[] = [
 ];
 const SECONDS = 390;
 const IDLE_STOP = "1m";
-/** What the pod of such an agent may request; those of the sandbox request nothing. */
+/** Memory request that is assumed for such an agent. Pods of the sandbox request none. */
 const REQUEST_MIB = 1_024;
 
-/** Plays it, in real time. */
+/** Plays the conversation in real time and records it. */
 export async function record(): Promise<Recording> {
   await using scene = await Scene.open({ ports: { homeserver: 0, kubernetes: 0 }, idleStop: IDLE_STOP });
   await using people = new AsyncDisposableStack();
@@ -76,7 +76,7 @@ const lanes: readonly (readonly [who: string, colour: string])[] = [
   ["toggle", "#d9542b"],
 ];
 
-/** The picture; what it shows is in it as JSON, too. */
+/** Draws a recording as SVG. The SVG also contains the recording as JSON. */
 export function drawAfternoon(recording: Recording): string {
   const { seconds, messages, replicas, idleStop } = recording;
   const x = (at: number) => (left + at / seconds * (width - left - right)).toFixed(1);
@@ -125,7 +125,7 @@ ${parts.join("\n")}
 </svg>
 `;
 
-  /** A line that goes from one value to the next when that is reached. */
+  /** Draws a step line: each value holds until the next one. */
   function steps(values: readonly (readonly [at: number, value: number])[], base: number, unit: number): string {
     const points = values.flatMap(([at, value], index) => {
       const y = base - value * unit;
@@ -135,7 +135,7 @@ ${parts.join("\n")}
   }
 }
 
-/** For so long at least one replica was wanted. */
+/** Returns the seconds during which at least one replica was desired. */
 function awakeSeconds({ seconds, replicas }: Recording): number {
   return replicas.reduce((sum, { at, desired }, index) => {
     const until = replicas[index + 1]?.at ?? seconds;
@@ -147,7 +147,7 @@ function escaped(text: string): string {
   return text.replaceAll(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
 }
 
-/** What a picture shows. */
+/** Extracts the recording from a picture. */
 export function recordingIn(svg: string): Recording {
   const [, json = ""] = /<metadata>([^<]*)<\/metadata>/.exec(svg) ?? [];
   return JSON.parse(json.replaceAll(/&#(\d+);/g, (_, code) => String.fromCharCode(Number(code))));

@@ -1,6 +1,6 @@
 /**
- * An agent, as people run one: an account whose program runs in a Deployment. It answers what it is told while a pod of
- * it is ready; what was said before it answers then.
+ * An agent: an account whose program runs in a Deployment. While a pod is ready it answers messages, including those
+ * that were sent before.
  *
  * @module
  */
@@ -8,19 +8,17 @@
 import type { KubernetesSandbox } from "./kubernetes/mod.ts";
 import type { Message, Person } from "./person/mod.ts";
 
-/** What an agent is made of. */
 export interface AgentOptions {
-  /** Its account. Here it is logged in also while its program doesn't run; that changes nothing for others. */
+  /** Its account. Here it stays logged in while its program doesn't run, which makes no difference to others. */
   readonly person: Person;
-  /** Where its program runs: the only workload there. */
+  /** The cluster that runs its program. Must have no other workload. */
   readonly kubernetes: KubernetesSandbox;
-  /** User id of the operator: what is said to or by it is no business of the agent's. */
+  /** User id of the operator. The agent ignores messages to and from it. */
   readonly operatorId: string;
-  /** How long it types, milliseconds. */
+  /** How long it types before an answer, in milliseconds. */
   readonly typesForMs?: number;
 }
 
-/** A running agent. */
 export class Agent implements AsyncDisposable {
   readonly #options: AgentOptions;
   readonly #unanswered: Message[] = [];
@@ -38,7 +36,6 @@ export class Agent implements AsyncDisposable {
     this.#watching.use(kubernetes.onChange(() => this.#work()));
   }
 
-  /** User id. */
   get userId(): string {
     return this.#options.person.userId;
   }
@@ -59,7 +56,7 @@ export class Agent implements AsyncDisposable {
 
   #work(): void {
     this.#working = this.#working.then(() => this.#answerAll());
-    // Nobody waits for it before the end.
+    // The failure is reported by asyncDispose; nobody awaits this before.
     this.#working.catch(() => undefined);
   }
 
@@ -76,9 +73,10 @@ export class Agent implements AsyncDisposable {
     }
   }
 
-  /** Ends it.
+  /**
+   * Stops the agent.
    *
-   * @throws Error if it could not answer
+   * @throws Error if it failed to answer
    */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#hasEnded = true;

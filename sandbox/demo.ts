@@ -1,6 +1,6 @@
 /**
- * `deno task demo`: the real operator between a sandbox homeserver and a sandbox cluster, and a chat with it in the
- * terminal. Where there is no terminal, a scripted conversation is played: exit code 0, or 1 if it goes wrong.
+ * `deno task demo`: the real operator between a sandbox homeserver and a sandbox cluster, with a chat in the terminal.
+ * Without a terminal it plays a scripted conversation and exits with 0, or 1 if that fails.
  *
  * @module
  */
@@ -16,7 +16,7 @@ async function demonstrate(stop: AbortSignal): Promise<number> {
   const isChat = isTerminal();
   await using scene = await Scene.open({
     ports: { homeserver: ports["homeserver-port"], kubernetes: ports["kubernetes-port"] },
-    // Whoever watches sees it fall asleep.
+    // Short enough to see the agent fall asleep.
     idleStop: isChat ? "1m" : "30m",
   });
   const signal = AbortSignal.any([stop, scene.broken]);
@@ -57,13 +57,13 @@ function seconds(ms: number): string {
   return `${(ms / 1_000).toFixed(1)} s`;
 }
 
-/** The promise's outcome, or the signal's reason if that comes first. */
+/** Settles like the promise, or rejects with the signal's reason if that comes first. */
 async function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const giveUp = () => reject(signal.reason);
   signal.addEventListener("abort", giveUp);
   if (signal.aborted) giveUp();
-  // What is still under way ends with what it stands on.
+  // If the signal wins, the promise may reject later, when its resources are disposed of.
   promise.catch(() => undefined);
   await Promise.race([promise, aborted]);
 }

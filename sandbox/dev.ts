@@ -1,6 +1,6 @@
 /**
- * `deno task dev`: the operator from these sources on the kubeconfig's cluster, started again on every change. It uses
- * the homeserver of the environment; where none is set, the sandbox homeserver and a chat with it in the terminal.
+ * `deno task dev`: runs the operator from these sources on the kubeconfig's cluster and restarts it on every change. It
+ * uses the homeserver of the environment. If none is set, it uses the sandbox homeserver, with a chat in the terminal.
  *
  * @module
  */
@@ -11,11 +11,11 @@ import { Problem, readPorts, runProgram } from "./program.ts";
 import { chatInTerminal, isTerminal, Stage } from "./stage.ts";
 
 const cacheFolder = join(projectFolder, ".cache", "dev");
-/** Editors write more than once; a change is over when it is quiet for so long. */
+/** Editors write a file more than once. A change is complete after this long without another one. */
 const quietMs = 200;
-/** Exit code of the operator for wrong configuration (SPEC 2): another try would change nothing. */
+/** Exit code of the operator for an invalid configuration (SPEC 2). Restarting would not help. */
 const wrongConfiguration = 2;
-/** Variables that say who the operator is and where: the sandbox homeserver decides them. */
+/** Variables about the operator's account and its homeserver. The sandbox homeserver sets them. */
 const accountVariable =
   /^(MATRIX|ALLOWED|AUTH|SSO|JWT|KEYCLOAK|TRUSTED|RECOVERY|CRYPTO_STORE|LOG_FORMAT|LOGURU)(_|$)|^(SENDER_TRUST|HTTP_ADDRESS)$/;
 
@@ -56,7 +56,7 @@ async function onSandbox(given: Record<string, string>, port: number, stop: Abor
     if (state === "ready") resolve();
     tell(state);
   }, AbortSignal.any([stop, end.signal]));
-  // Told to whoever waits below, and not before.
+  // Reported through the signal to whatever is awaited below.
   running.catch((error) => end.abort(error));
   await chatInTerminal(stage, {
     title: "dev",
@@ -74,9 +74,9 @@ async function onSandbox(given: Record<string, string>, port: number, stop: Abor
 }
 
 /**
- * Starts the operator anew on every change, until the signal aborts: then it ends it and returns.
+ * Restarts the operator on every change, until the signal aborts; then stops it and returns.
  *
- * @throws Problem if its configuration is wrong
+ * @throws Problem if its configuration is invalid
  */
 async function keepRunning(
   start: () => Promise<Operator>,
@@ -99,9 +99,9 @@ async function keepRunning(
   }
 }
 
-/** Changes of the operator's sources. */
+/** Watches the operator's sources for changes. */
 class Changes implements Disposable {
-  // A file that is replaced is followed only through its folder.
+  // To follow a file that editors replace, its folder must be watched.
   readonly #watchers = [Deno.watchFs(projectFolder, { recursive: false }), Deno.watchFs(join(projectFolder, "lib"))];
   #change = Promise.withResolvers<void>();
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -110,7 +110,7 @@ class Changes implements Disposable {
     for (const watcher of this.#watchers) void this.#follow(watcher);
   }
 
-  /** The next change from now on, when it is over. */
+  /** Resolves when the next change from now on is complete. */
   next(): Promise<void> {
     this.#change = Promise.withResolvers<void>();
     return this.#change.promise;
@@ -132,9 +132,9 @@ class Changes implements Disposable {
 }
 
 /**
- * Where the cluster is found.
+ * Returns the path of the kubeconfig, or a list of paths as in KUBECONFIG.
  *
- * @throws Problem if it points nowhere
+ * @throws Problem if none exists
  */
 async function kubeconfig(): Promise<string> {
   const given = Deno.env.get("KUBECONFIG")?.trim();

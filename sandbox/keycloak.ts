@@ -1,35 +1,34 @@
 /**
- * A stand-in for Keycloak: one realm, tokens by password, and login pages in the form of its own. Small but honest;
- * tests/keycloak says what the real one does.
+ * A stand-in for Keycloak: one realm, tokens for passwords, and login pages like those of Keycloak. tests/keycloak
+ * compares it to the real one.
  *
  * @module
  */
 
 /** A user of the realm. */
 export interface KeycloakUser {
-  /** Password in clear: this is a stand-in. */
+  /** Password in clear text, because this is a stand-in. */
   readonly password: string;
-  /** The account is disabled. */
+  /** Whether the account is disabled. */
   readonly disabled?: boolean;
-  /** What the user has to do first, such as `UPDATE_PASSWORD`. */
+  /** Required action after login, such as `UPDATE_PASSWORD`. */
   readonly action?: string;
-  /** A one-time code is asked for, too. */
+  /** Whether a one-time code is required as well. */
   readonly code?: boolean;
 }
 
-/** How a Keycloak is set up. */
 export interface KeycloakOptions {
-  /** What its tokens are signed with (HS256). */
+  /** Secret that signs its tokens (HS256). */
   readonly jwtSecret?: string;
-  /** Users by their names. */
+  /** Users by name. */
   readonly users: Readonly<Record<string, KeycloakUser>>;
-  /** Secrets of clients by their ids; empty for a public one. */
+  /** Client secrets by client id; empty for a public client. */
   readonly clients: Readonly<Record<string, string>>;
-  /** User name and password are asked for on two pages. */
+  /** Whether user name and password are asked for on separate pages. */
   readonly twoPages?: boolean;
 }
 
-/** A login that goes on in a browser. */
+/** A browser login in progress. */
 interface SignOn {
   readonly redirectUri: string;
   readonly state: string;
@@ -40,29 +39,28 @@ const cookieName = "AUTH_SESSION_ID";
 
 /** A running Keycloak with the realm `matrix`. */
 export class Keycloak implements AsyncDisposable {
-  /** Makes another page of each page that it shows. */
+  /** Rewrites every page before it is sent. */
   rewrite: (html: string) => string = (html) => html;
-  /** Where `/elsewhere` sends people. */
+  /** Target of the redirect at `/elsewhere`. */
   elsewhere = "";
-  /** Names of the cookies that it was sent. */
+  /** Names of the cookies that it has received. */
   readonly cookies: Set<string> = new Set();
   readonly #options: KeycloakOptions;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #signOns = new Map<string, SignOn>();
   readonly #codes = new Map<string, string>();
 
-  /** Starts at once, on a free port. */
+  /** Starts the server, on a free port. */
   constructor(options: KeycloakOptions) {
     this.#options = options;
     this.#server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => this.#serve(request));
   }
 
-  /** Base URL. */
   get url(): string {
     return `http://127.0.0.1:${this.#server.addr.port}`;
   }
 
-  /** Whose code this is; it is good once. Undefined for one that was never given. */
+  /** Returns the user that a code was issued for; undefined if the code is invalid. A code works once. */
   redeem(code: string): string | undefined {
     const username = this.#codes.get(code);
     this.#codes.delete(code);
@@ -158,7 +156,7 @@ export class Keycloak implements AsyncDisposable {
     return new Response(null, { status: 302, headers });
   }
 
-  /** A page with a form, as the theme of Keycloak 26 writes it. */
+  /** Returns a page with a form, in the markup of Keycloak 26. */
   #ask(session: string, fields: readonly string[], wrong = "", cookies: readonly string[] = []): Response {
     const action = `${this.url}/realms/matrix/login-actions/authenticate?session_code=${session}&amp;client_id=synapse`;
     const inputs = fields.map((name) =>

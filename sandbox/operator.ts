@@ -1,6 +1,6 @@
 /**
- * Runs the operator as its own process, with the permissions of the task `start`. Knows its life and its log, nothing
- * of what is said to it.
+ * Runs the operator in a process of its own, with the permissions of the task `start`. Manages its lifetime and reads
+ * its log.
  *
  * @module
  */
@@ -8,30 +8,29 @@
 import { join } from "node:path";
 import { Problem } from "./program.ts";
 
-/** Folder of the project. */
+/** Root folder of the project. */
 export const projectFolder: string = join(import.meta.dirname ?? ".", "..");
 
-/** How to run it. */
 export interface OperatorOptions {
-  /** The whole environment that it gets. */
+  /** The complete environment of the process. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Takes each line that it prints. */
+  /** Called with each line that it prints. */
   readonly print: (line: string) => void;
-  /** May run programs, as credential plugins of a kubeconfig want it. */
+  /** Whether it may run programs, which credential plugins of a kubeconfig require. */
   readonly mayRun?: boolean;
-  /** Folder to be removed, too, should this process be killed before it can end the operator. */
+  /** Folder that is removed if this process is killed before it can stop the operator. */
   readonly folder?: string;
 }
 
 const mostLinesKept = 12;
-/** Ends what we cannot end ourselves when we are killed: its input ends with us. */
+/** Kills the operator if this process is killed: the shell's stdin closes then. */
 const watchdog = 'cat > /dev/null; kill -KILL "$0" 2> /dev/null; [ -z "$1" ] || rm -rf "$1"';
 
 /** A running operator. */
 export class Operator implements AsyncDisposable {
-  /** Its exit code. */
+  /** Resolves to its exit code. */
   readonly ended: Promise<number>;
-  /** Its log says that it is ready, or it has ended: then this rejects with the end of its log. */
+  /** Resolves when the log reports that the operator is ready. Rejects with the end of the log if it exits before. */
   readonly ready: Promise<void>;
   readonly #process: Deno.ChildProcess;
   readonly #watchdog: Deno.ChildProcess | undefined;
@@ -58,7 +57,10 @@ export class Operator implements AsyncDisposable {
     });
   }
 
-  /** Starts it, apart from our terminal: Ctrl-C reaches us alone. It is to log as text, at level info or finer. */
+  /**
+   * Starts the operator, detached from our terminal so that Ctrl-C reaches only us. It must log as text, at level info
+   * or finer.
+   */
   static async start(options: OperatorOptions): Promise<Operator> {
     const process = new Deno.Command(Deno.execPath(), {
       args: await startArguments(options.mayRun ?? false),
@@ -73,12 +75,11 @@ export class Operator implements AsyncDisposable {
     return new Operator(process, options);
   }
 
-  /** Process id. */
   get pid(): number {
     return this.#process.pid;
   }
 
-  /** An error that ends with what it logged last. */
+  /** Makes an error that includes the last log lines. */
   failure(reason: string): Problem {
     const printed = this.#lastLines.length === 0
       ? "It has printed nothing."
@@ -86,7 +87,7 @@ export class Operator implements AsyncDisposable {
     return new Problem(`Cannot run the operator: ${reason}. ${printed}`);
   }
 
-  /** Asks it to end; kills it if that takes longer than 12 s. */
+  /** Asks the operator to stop, and kills it after 12 s. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#running) this.#process.kill("SIGTERM");
     const timer = setTimeout(() => this.#running && this.#process.kill("SIGKILL"), 12_000);
@@ -95,20 +96,23 @@ export class Operator implements AsyncDisposable {
     this.#watchdog?.kill("SIGKILL");
     await this.#watchdog?.status;
     await this.#watchdog?.stdin.close().catch((error) => {
-      // It has been killed: nobody reads any more.
+      // It was killed, so the pipe has no reader.
       if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
     });
   }
 }
 
-/** Variables of our environment that Deno and the system need, and none of the operator's own. */
+/**
+ * Returns the variables of our environment that Deno and the system need. The operator's own variables are not among
+ * them.
+ */
 export function systemEnvironment(): Record<string, string> {
   const wanted =
     /^(HOME|USERPROFILE|PATH|SYSTEMROOT|APPDATA|LOCALAPPDATA|TMPDIR|TEMP|TMP|LANG|(DENO|NPM|NODE|SSL|XDG)_.*|.*_PROXY)$/i;
   return Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => wanted.test(name)));
 }
 
-/** Arguments of the task `start`. */
+/** Returns the arguments of the task `start`. */
 async function startArguments(mayRun: boolean): Promise<string[]> {
   const { tasks = {} } = JSON.parse(await Deno.readTextFile(join(projectFolder, "deno.json")));
   const command: unknown = typeof tasks.start === "object" ? tasks.start.command : tasks.start;

@@ -1,6 +1,6 @@
 /**
- * `deno task picture`: plays the demo's conversation and draws it as it looks in a client, light and dark, for the
- * README. Tests draw it again, so that it can't drift from what the operator says.
+ * `deno task picture`: plays the demo's conversation and draws it as a client would show it, in light and dark, for the
+ * README. Tests draw it again, so that it stays equal to what the operator says.
  *
  * @module
  */
@@ -10,22 +10,22 @@ import { Scene } from "./scene.ts";
 import { playScript } from "./script.ts";
 import { nameFor } from "./stage.ts";
 
-/** Where it stands. */
+/** Path of the picture. */
 export const pictureFile: URL = new URL("../docs/conversation.svg", import.meta.url);
 
-/** A message as it is drawn. */
+/** A message to draw. */
 export interface Drawn {
-  /** Who says it. */
+  /** Name of the sender. */
   readonly name: string;
-  /** HTML, in the little of it that the operator uses. */
+  /** HTML, limited to the tags that the operator uses. */
   readonly html: string;
-  /** Rings no phone. */
+  /** Whether it is a notice, which doesn't notify. */
   readonly quiet: boolean;
-  /** It was edited. */
+  /** Whether it was edited. */
   readonly edited: boolean;
 }
 
-/** Plays the demo's conversation; returns the part of it that the picture shows: a start, a status, a stranger, a stop. */
+/** Plays the demo's conversation and returns the part for the picture: a start, a status, a stranger, a stop. */
 export async function conversation(): Promise<Drawn[]> {
   await using scene = await Scene.open({ ports: { homeserver: 0, kubernetes: 0 }, idleStop: "30m" });
   await using people = new AsyncDisposableStack();
@@ -53,7 +53,7 @@ const width = 640;
 const lineHeight = 21;
 const colours: Readonly<Record<string, string>> = { you: "#0086e6", toggle: "#d9542b", mallory: "#7a8290" };
 
-/** The picture. */
+/** Draws messages as SVG. */
 export function draw(messages: readonly Drawn[]): string {
   let y = 64;
   const parts: string[] = [];
@@ -103,12 +103,12 @@ ${parts.join("\n")}
 `;
 }
 
-/** Lines of HTML that is too long for one, without its marks. */
+/** Wraps HTML that is too long for one line. Drops the tags then. */
 function wrapped(html: string): string[] {
   return wrap(html.replaceAll(/<[^>]*>/g, ""), 78);
 }
 
-/** Bold and code as SVG has them; whatever else there is, as plain text. */
+/** Converts bold and code to SVG. Other HTML becomes plain text. */
 function spans(html: string): string {
   return html.replaceAll("<b>", '<tspan class="bold">').replaceAll("<code>", '<tspan class="code">')
     .replaceAll(/<\/(?:b|code)>/g, "</tspan>").replaceAll(/<\/?(?!tspan|\/tspan)[^>]*>/g, "");

@@ -1,40 +1,37 @@
 /**
- * What demo and dev have in common as programs: options, signals, exit codes, and a clear line for what goes wrong.
- * Knows nothing of what they do.
+ * Command-line behaviour that demo and dev share: options, signals, exit codes and error messages.
  *
  * @module
  */
 
 import { parseArgs } from "node:util";
 
-/** Something that the person at the terminal can mend: told without a trace. */
+/** A failure that the user can fix. Reported without a stack trace. */
 export class Problem extends Error {
-  /** Tells it from other errors. */
   override readonly name = "Problem";
 }
 
-/** A task was called with what it does not take. */
+/** A task got an argument that it doesn't take. */
 export class UsageProblem extends Problem {}
 
-/** The person, or the system, wants it to end. */
+/** The user or the system has asked the program to stop. */
 export class Interrupted extends Error {
-  /** Tells it from other errors. */
   override readonly name = "Interrupted";
 }
 
-/** A task runner passes Ctrl-C on to us though the terminal has sent it already: within this time it is the same one. */
+/** The terminal sends Ctrl-C to us, and the task runner passes it on. Two signals within this time are the same one. */
 const sameSignalMs = 500;
 
 /**
- * Runs a program and ends the process: with the code that it returns, or 1 if it throws; 2 for a wrong argument.
+ * Runs a program and exits with the code that it returns, 1 if it throws, or 2 for a wrong argument.
  *
- * @param main is given a signal that aborts when it is to end; what it returns or throws then is what counts
+ * @param main gets a signal that aborts when it must stop; what it returns or throws then still counts
  */
 export async function runProgram(main: (stop: AbortSignal) => Promise<number>): Promise<never> {
   const stop = new AbortController();
   let stoppedAtMs = Infinity;
   const onSignal = () => {
-    // What is left is ended by the operator's watchdog.
+    // The operator's watchdog cleans up.
     if (performance.now() - stoppedAtMs > sameSignalMs) Deno.exit(1);
     stoppedAtMs = Math.min(stoppedAtMs, performance.now());
     stop.abort(new Interrupted("Interrupted"));
@@ -45,7 +42,7 @@ export async function runProgram(main: (stop: AbortSignal) => Promise<number>): 
     event.preventDefault();
     stop.abort(event.reason);
   });
-  // Servers on this machine are not asked through a proxy.
+  // Servers on this machine must not be reached through a proxy.
   for (const name of ["NO_PROXY", "no_proxy"]) {
     Deno.env.set(name, [Deno.env.get(name) ?? "", "127.0.0.1"].filter((part) => part !== "").join(","));
   }
@@ -58,11 +55,11 @@ export async function runProgram(main: (stop: AbortSignal) => Promise<number>): 
 }
 
 /**
- * Reads ports given as `--name N`.
+ * Parses ports given as `--name N`.
  *
- * @param names permitted names
- * @returns ports by name; 0, any free one, where none was given
- * @throws Problem if anything else is given
+ * @param names allowed names
+ * @returns ports by name; 0, any free port, if not given
+ * @throws Problem for any other argument
  */
 export function readPorts<Name extends string>(names: readonly Name[]): Record<Name, number> {
   const permitted = names.map((name) => `--${name} N`).join(", ");
@@ -85,11 +82,11 @@ function portOf(name: string, given: unknown): number {
 }
 
 /**
- * Starts a server; says it clearly if its port is taken.
+ * Starts a server and reports clearly if its port is taken.
  *
- * @param what named in the error
- * @param option with which another port is chosen; empty if there is none
- * @throws Problem if the port is taken, or may not be used
+ * @param what names the server in the error
+ * @param option that chooses another port; empty if there is none
+ * @throws Problem if the port is taken or may not be used
  */
 export async function listening<T>(
   what: string,

@@ -1,5 +1,5 @@
 /**
- * The demo's scene: a sandbox homeserver, a sandbox cluster with one Deployment, and the real operator between them.
+ * The demo's setup: a sandbox homeserver, a sandbox cluster with one Deployment, and the real operator between them.
  *
  * @module
  */
@@ -13,11 +13,11 @@ import type { Cast } from "./script.ts";
 import { Stage } from "./stage.ts";
 
 const target = { namespace: "clawdbot", name: "clawdbot" };
-/** A pod of it takes so long to become ready, and to end, in milliseconds. */
+/** Time for a pod to become ready and to stop, in milliseconds. */
 const durations = { startMs: 2_500, stopMs: 1_000 };
 const readyWithinMs = 60_000;
 
-/** What the Role of a deployment permits, extended permissions included. */
+/** The permissions of the Role in a real deployment, including the extended ones. */
 const permissions: readonly Rule[] = [
   { ...named("deployments"), verbs: ["get", "watch"] },
   { ...named("deployments/scale"), verbs: ["get", "patch"] },
@@ -29,25 +29,22 @@ function named(resource: string): Omit<Rule, "verbs"> {
   return { namespace: target.namespace, resources: [resource], resourceNames: [target.name] };
 }
 
-/** How a scene is set up. */
 export interface SceneOptions {
-  /** Ports of the two servers; 0 takes a free one. */
+  /** Ports of the two servers; 0 for a free one. */
   readonly ports: { readonly homeserver: number; readonly kubernetes: number };
-  /** So long without a message, and the agent's Deployment is stopped. */
+  /** IDLE_STOP: the agent's Deployment is stopped after this time without a message. */
   readonly idleStop: string;
 }
 
 /** Servers, operator and agent, until disposed of. */
 export class Scene implements AsyncDisposable {
-  /** The homeserver, its accounts, a temporary folder. */
+  /** The homeserver with its accounts, and a temporary folder. */
   readonly stage: Stage;
-  /** The cluster. */
   readonly kubernetes: KubernetesSandbox;
-  /** The operator. */
   readonly operator: Operator;
   /** The agent that runs in the Deployment. */
   readonly agent: Agent;
-  /** Aborted with the reason why the operator can't be spoken to, if it can't. */
+  /** Aborted if the operator becomes unusable, with the reason. */
   readonly broken: AbortSignal;
   readonly #resources: AsyncDisposableStack;
 
@@ -63,15 +60,15 @@ export class Scene implements AsyncDisposable {
     const late = () => broken.abort(operator.failure(`it is not ready after ${readyWithinMs / 1_000} s`));
     const timer = setTimeout(late, readyWithinMs);
     resources.defer(() => clearTimeout(timer));
-    // That it is not ready, its end tells.
+    // A failure to become ready is reported by its exit.
     operator.ready.then(() => clearTimeout(timer), () => undefined);
     operator.ended.then((code) => broken.abort(operator.failure(`it ended with code ${code}`)));
   }
 
   /**
-   * Sets it up and starts the operator.
+   * Sets everything up and starts the operator.
    *
-   * @throws Problem if a port is taken, or there is no writing to the temporary folder
+   * @throws Problem if a port is taken or the temporary folder isn't writable
    */
   static async open({ ports, idleStop }: SceneOptions): Promise<Scene> {
     await using resources = new AsyncDisposableStack();
@@ -104,7 +101,7 @@ export class Scene implements AsyncDisposable {
     return new Scene({ stage, kubernetes, operator, agent }, resources.move());
   }
 
-  /** Has everybody of the scripted conversation in their encrypted rooms, once the operator is ready. */
+  /** Brings everybody in the scripted conversation into their encrypted rooms, once the operator is ready. */
   async cast(resources: AsyncDisposableStack): Promise<Cast> {
     const { stage, kubernetes, operator, agent } = this;
     const { homeserver, operatorId } = stage;

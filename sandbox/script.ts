@@ -1,5 +1,5 @@
 /**
- * The demo's conversation for where nobody can type: said line by line, each answer and the cluster's state checked.
+ * The demo's scripted conversation, for use without a terminal. Checks every answer and the state of the cluster.
  *
  * @module
  */
@@ -11,23 +11,21 @@ import { firstAnswer, type Message, type Person } from "./person/mod.ts";
 import { Problem } from "./program.ts";
 import { nameFor, nameOf, timeOf } from "./stage.ts";
 
-/** Who takes part, and where. */
+/** Participants and places of the conversation. */
 export interface Cast {
-  /** Whom the operator obeys. */
+  /** An allowed user. */
   readonly person: Person;
-  /** Whom it does not; in the same room. */
+  /** A user in the same room who isn't allowed. */
   readonly stranger: Person;
   /** The agent that runs in the Deployment. */
   readonly agent: Agent;
-  /** User id of the operator. */
   readonly operatorId: string;
-  /** An encrypted room of person, stranger and operator. */
+  /** Encrypted room of person, stranger and operator. */
   readonly roomId: string;
-  /** An encrypted room of person, agent and operator. */
+  /** Encrypted room of person, agent and operator. */
   readonly agentRoomId: string;
-  /** Where they talk. */
   readonly homeserver: Homeserver;
-  /** What is switched. */
+  /** The cluster with the target. */
   readonly kubernetes: KubernetesSandbox;
 }
 
@@ -35,9 +33,9 @@ const answerWithinMs = 5_000;
 const readyWithinMs = 8_000;
 
 /**
- * Plays the conversation and prints it, line by line.
+ * Plays the conversation and prints it line by line.
  *
- * @throws Problem at the first answer, or state of the cluster, that is not as it should be
+ * @throws Problem at the first unexpected answer or state of the cluster
  */
 export async function playScript(cast: Cast, print: (line: string) => void = console.log): Promise<void> {
   const { person, stranger, agent, operatorId, roomId, agentRoomId, kubernetes } = cast;
@@ -72,7 +70,7 @@ export async function playScript(cast: Cast, print: (line: string) => void = con
     return said;
   }
 
-  /** A message to the agent, which is asleep: the operator starts it, and it answers. */
+  /** Sends a message to the sleeping agent. The operator starts it, and it answers. */
   async function wakes(text: string): Promise<void> {
     const said = await person.say(agentRoomId, text);
     const answered = () =>
@@ -88,14 +86,14 @@ export async function playScript(cast: Cast, print: (line: string) => void = con
     print(`✔ ${nameOf(agent.userId)} was asleep, and a message woke it`);
   }
 
-  /** The answer goes on as things change. */
+  /** Waits for an edit of the answer. */
   async function edited(said: string, expected: RegExp): Promise<void> {
     await person.until(() => answersTo(said).find(({ body }) => expected.test(body)), answerWithinMs).catch(() => {
       throw new Problem(`✘ the answer to "start" was not edited into ${expected}`);
     });
   }
 
-  /** Commands are taken in the order of the room: with the next answer it is clear that there is none to this. */
+  /** Commands of a room are handled in order, so the next answer proves that there is none to this one. */
   async function ignores(text: string): Promise<void> {
     const { desired } = workload(kubernetes);
     const said = await stranger.say(roomId, text);
@@ -117,7 +115,7 @@ export async function playScript(cast: Cast, print: (line: string) => void = con
   }
 }
 
-/** What the homeserver was given to see. */
+/** Checks that the homeserver has seen ciphertext only. */
 function checkWire({ requests }: Homeserver): string {
   const types = requests.entries.filter(({ method, status }) => method === "PUT" && status === 200)
     .flatMap(({ path }) => /\/rooms\/[^/]+\/send\/([^/]+)\//.exec(path)?.[1] ?? []);

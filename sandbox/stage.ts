@@ -1,6 +1,6 @@
 /**
- * What demo and dev put the operator on: a temporary folder, the sandbox homeserver with accounts, and a chat with the
- * operator in the terminal. Knows nothing of the cluster.
+ * What demo and dev share: a temporary folder, the sandbox homeserver with accounts, and a chat with the operator in
+ * the terminal.
  *
  * @module
  */
@@ -14,17 +14,15 @@ import { type Bubble, TerminalChat, type View } from "./terminal/mod.ts";
 
 const operatorPassword = crypto.randomUUID();
 
-/** A homeserver and a folder, until it is disposed of. */
+/** A homeserver and a folder, until disposed of. */
 export class Stage implements AsyncDisposable {
-  /** Folder for everything that is written; removed in the end. */
+  /** Temporary folder; removed at the end. */
   readonly folder: string;
-  /** The homeserver. */
   readonly homeserver: Homeserver;
-  /** User id of the operator. */
   readonly operatorId: string;
-  /** The only person whom the operator obeys. */
+  /** The only allowed user. */
   readonly personName = "anna";
-  /** The agent's account. */
+  /** Account of the agent. */
   readonly agentName = "clawd";
   readonly #resources: AsyncDisposableStack;
 
@@ -36,10 +34,10 @@ export class Stage implements AsyncDisposable {
   }
 
   /**
-   * Sets it up.
+   * Creates folder, homeserver and accounts.
    *
-   * @param homeserverPort 0 takes a free one
-   * @throws Problem if there is no writing to the temporary folder, or the port is taken
+   * @param homeserverPort 0 for a free port
+   * @throws Problem if the temporary folder isn't writable or the port is taken
    */
   static async open(homeserverPort: number): Promise<Stage> {
     await using resources = new AsyncDisposableStack();
@@ -52,7 +50,7 @@ export class Stage implements AsyncDisposable {
     return new Stage(folder, homeserver, resources.move());
   }
 
-  /** The operator's variables, as far as this stage decides them. */
+  /** The operator's variables for this homeserver and folder. */
   get environment(): Record<string, string> {
     return {
       MATRIX_HOMESERVER: this.homeserver.url,
@@ -65,42 +63,41 @@ export class Stage implements AsyncDisposable {
     };
   }
 
-  /** Somebody new, with an account and a phone. */
+  /** Creates an account and logs in with it. */
   async person(name: string): Promise<Person> {
     const password = crypto.randomUUID();
     this.homeserver.register(name, password);
     return await Person.login({ url: this.homeserver.url, user: name, password, crossSigning: true });
   }
 
-  /** Ends the homeserver and removes the folder. */
+  /** Stops the homeserver and removes the folder. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
   }
 }
 
-/** A chat to be held. */
 export interface ChatOptions {
-  /** What is in the header. */
+  /** Title in the header. */
   readonly title: string;
-  /** What can be done, the longest form that fits. */
+  /** Advice on what to type, from the longest form to the shortest. The first that fits is shown. */
   readonly advice: readonly string[];
-  /** Somebody who is in the room, too. */
+  /** Another member of the room. */
   readonly other?: { readonly userId: string; join(roomId: string): Promise<void> };
-  /** Resolves when the operator can be spoken to. */
+  /** Resolves when the operator is ready. */
   readonly ready: Promise<void>;
-  /** Is given the chat, to show in it what else there is. */
+  /** Gets the chat, to show more in it. */
   readonly decorate: (chat: TerminalChat) => Disposable;
 }
 
-/** Demo and dev can chat: both ends are a terminal that can move its cursor. */
+/** Whether demo and dev can chat: stdin and stdout are a terminal with cursor control. */
 export function isTerminal(): boolean {
   return Deno.stdin.isTerminal() && Deno.stdout.isTerminal() && Deno.env.get("TERM") !== "dumb";
 }
 
 /**
- * Chats with the operator until the person leaves, or a signal ends it.
+ * Chats with the operator until the user leaves or the signal aborts.
  *
- * @param signal its reason is thrown, unless it is the person's or the system's wish
+ * @param signal its reason is thrown, unless the user or the system has asked to stop
  */
 export async function chatInTerminal(stage: Stage, options: ChatOptions, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
@@ -148,7 +145,7 @@ export async function chatInTerminal(stage: Stage, options: ChatOptions, signal:
   }
 }
 
-/** Messages as they are to be shown, with their reactions beneath them. */
+/** Converts messages for the view, with reactions below them. */
 function bubblesOf(person: Person, messages: readonly Message[]): Bubble[] {
   const shown = messages.filter(({ kind }) => ["text", "notice", "emote", "undecryptable"].includes(kind));
   return shown.map((message) => ({
@@ -165,22 +162,22 @@ function bubblesOf(person: Person, messages: readonly Message[]): Bubble[] {
   }));
 }
 
-/** It does no more than acknowledge a command. */
+/** Whether a message only acknowledges a command. */
 function isAcknowledgement({ kind, body }: Message): boolean {
   return kind === "notice" && withoutAcknowledgement(body) === "";
 }
 
-/** What a user is called by people, seen by the person whose phone this is. */
+/** Returns the name of a user from this person's point of view. */
 export function nameFor(person: Pick<Person, "userId">, userId: string): string {
   return userId === person.userId ? "you" : nameOf(userId);
 }
 
-/** What a user is called by people. */
+/** Returns the short name of a user. */
 export function nameOf(userId: string): string {
   return userId.slice(1, userId.indexOf(":"));
 }
 
-/** Hour and minute of a message, on this machine's clock. */
+/** Returns hour and minute of a message in local time. */
 export function timeOf({ sentAtMs }: Message): string {
   const date = new Date(sentAtMs);
   return [date.getHours(), date.getMinutes()].map((part) => String(part).padStart(2, "0")).join(":");

@@ -1,71 +1,64 @@
 /**
- * Users, their devices and access tokens, login, and user-interactive authentication. Knows nothing of rooms and keys.
+ * Users, devices, access tokens, login and user-interactive authentication.
  *
  * @module
  */
 import { forbidden, type JsonObject, MatrixError, notFound, objectOf, randomId, Stream, textIn } from "./protocol.ts";
 
-/** A user of this homeserver. */
 export interface User {
-  /** Full user id. */
   readonly userId: string;
-  /** Password in clear: this is a stand-in. */
+  /** Password in clear text, because this is a stand-in. */
   password: string;
-  /** Display name. */
   displayName: string;
-  /** Names of devices by their ids; empty for none. */
+  /** Display names of devices by device id; empty for none. */
   readonly devices: Map<string, string>;
-  /** Global account data by type, with the place of its last change. */
+  /** Global account data by type, with the stream position of its last change. */
   readonly accountData: Map<string, { content: JsonObject; place: number }>;
-  /** Stored filters; the index is the filter id. */
+  /** Stored filters. The index is the filter id. */
   readonly filters: JsonObject[];
 }
 
-/** Who makes a request. */
+/** Sender of a request. */
 export interface Session {
-  /** The user. */
   readonly user: User;
-  /** Device id. */
   readonly deviceId: string;
-  /** Access token. */
   readonly token: string;
 }
 
-/** Whose a token is. */
+/** Owner of a token. */
 interface Owner {
   readonly userId: string;
   readonly deviceId: string;
 }
 
-/** An access token, as the homeserver knows it. */
+/** An access token. */
 interface AccessToken extends Owner {
-  /** Milliseconds since the epoch; Infinity if it does not expire. */
+  /** Milliseconds since the epoch; Infinity if it doesn't expire. */
   readonly expiresAtMs: number;
-  /** The refresh token that it came by; its use ends that one. */
+  /** Refresh token that it was issued for. Its first use invalidates that one. */
   readonly cameBy: string | undefined;
 }
 
-/** A refresh token, as the homeserver knows it. */
+/** A refresh token. */
 interface RefreshToken extends Owner {
-  /** The refresh token that it came by; its use ends that one. */
+  /** Refresh token that it was issued for. Its first use invalidates that one. */
   readonly cameBy: string | undefined;
-  /** It cannot be used any more. */
+  /** Whether it is no longer valid. */
   ended: boolean;
 }
 
-/** How accounts are set up. */
 export interface AccountsOptions {
-  /** The domain of all user ids. */
+  /** Domain of the user ids. */
   readonly serverName: string;
   /** Shared HS256 secret of JWT login. */
   readonly jwtSecret: string;
-  /** How long an access token is valid that came with a refresh token, milliseconds. */
+  /** Lifetime of access tokens that have a refresh token, in milliseconds. */
   readonly refreshableMs: number;
-  /** A refresh token can be used only once, even if nothing that it gave is ever used. */
+  /** Whether a refresh token can be used only once, even if the tokens that it yields are never used. */
   readonly strictRefresh: boolean;
-  /** Where account data takes its places. */
+  /** Stream that gives account data its positions. */
   readonly stream: Stream;
-  /** Milliseconds since the epoch. */
+  /** Wall clock, milliseconds since the epoch. */
   readonly now: () => number;
 }
 
@@ -87,7 +80,7 @@ export class Accounts {
     this.#stream = options.stream;
   }
 
-  /** Adds a user; the display name is the localpart, as on Synapse. */
+  /** Adds a user. The display name is the localpart, as on Synapse. */
   register(localpart: string, password: string): User {
     const userId = `@${localpart}:${this.#serverName}`;
     if (this.#users.has(userId)) throw new MatrixError(400, "M_USER_IN_USE", "User ID already taken.");
@@ -97,12 +90,13 @@ export class Accounts {
     return user;
   }
 
-  /** The user of that id; undefined if there is none. */
+  /** Returns a user; undefined if there is none. */
   find(userId: string): User | undefined {
     return this.#users.get(userId);
   }
 
-  /** The user of that id.
+  /**
+   * Returns a user.
    *
    * @throws MatrixError 404 if there is none
    */
@@ -112,12 +106,12 @@ export class Accounts {
     return user;
   }
 
-  /** The user of that localpart, added if there is none. */
+  /** Returns the user with a localpart, creating it if necessary. */
   named(localpart: string): User {
     return this.#users.get(`@${localpart}:${this.#serverName}`) ?? this.register(localpart, randomId(20));
   }
 
-  /** A token for one m.login.token login, as a single sign-on would hand it out. */
+  /** Issues a token for one m.login.token login, as single sign-on does. */
   issueLoginToken(userId: string): string {
     const token = randomId(20);
     this.#loginTokens.set(token, this.get(userId).userId);
@@ -140,7 +134,7 @@ export class Accounts {
   /**
    * POST /refresh (Matrix spec v1.16, client-server API, "Refreshing access tokens").
    *
-   * @throws MatrixError 401 if there is no such token, 403 if it has been used
+   * @throws MatrixError 401 if the token is unknown, 403 if it has been used
    */
   refresh(body: JsonObject): JsonObject {
     const token = textIn(body, "refresh_token");
@@ -152,7 +146,7 @@ export class Accounts {
     return this.#issue(known, token);
   }
 
-  /** Tokens that expire, with what renews them. */
+  /** Issues an access token that expires, with a refresh token. */
   #issue({ userId, deviceId }: Owner, cameBy: string | undefined): JsonObject {
     const { refreshableMs, now } = this.#options;
     const refreshToken = `syr_${randomId(24)}`;
@@ -187,7 +181,7 @@ export class Accounts {
         const subject = await jwtSubject(textIn(body, "token"), this.#options.jwtSecret);
         return this.named(subject);
       }
-      // What the module synapse-token-authenticator adds to Synapse.
+      // Added to Synapse by the module synapse-token-authenticator.
       case "com.famedly.login.token.oauth":
       case "com.famedly.login.token": {
         const subject = await jwtSubject(textIn(body, "token"), this.#options.jwtSecret);
@@ -207,7 +201,7 @@ export class Accounts {
   }
 
   /**
-   * Whose request this is.
+   * Returns the sender of a request.
    *
    * @throws MatrixError 401 M_MISSING_TOKEN, or M_UNKNOWN_TOKEN with `soft_logout`
    */
@@ -228,9 +222,9 @@ export class Accounts {
   }
 
   /**
-   * Takes tokens back.
+   * Revokes the tokens of a device.
    *
-   * @param soft the device stays, and its owner is told to log in again under the same id
+   * @param soft whether the device is kept and its owner is told to log in again with the same id
    */
   revoke(userId: string, deviceId: string, soft: boolean): void {
     for (const [token, owner] of [...this.#tokens]) {
@@ -243,13 +237,13 @@ export class Accounts {
     }
   }
 
-  /** Removes a device with its tokens. */
+  /** Deletes a device and its tokens. */
   deleteDevice(userId: string, deviceId: string): void {
     this.get(userId).devices.delete(deviceId);
     this.revoke(userId, deviceId, false);
   }
 
-  /** Stores global account data. */
+  /** Sets global account data. */
   setAccountData(user: User, type: string, content: JsonObject): void {
     user.accountData.set(type, { content, place: this.#stream.advance() });
   }
@@ -274,9 +268,10 @@ export class Accounts {
   }
 }
 
-/** The subject of a valid HS256 token.
+/**
+ * Verifies an HS256 token and returns its subject.
  *
- * @throws MatrixError 403 if it is not valid
+ * @throws MatrixError 403 if it is invalid
  */
 async function jwtSubject(token: string, secret: string): Promise<string> {
   const [header = "", payload = "", signature = ""] = token.split(".");

@@ -1,5 +1,5 @@
 /**
- * What a dishonest administrator of the homeserver, or a stranger with one, can do to its users.
+ * Attacks by a dishonest administrator of the homeserver, or by a stranger who runs a homeserver.
  *
  * @module
  */
@@ -7,16 +7,16 @@ import { type JsonObject, notFound } from "./protocol.ts";
 import type { NewEvent } from "./rooms.ts";
 import type { Sources } from "./sync.ts";
 
-/** Attacks on the users of a homeserver, at will. */
+/** Attacks on the users of a homeserver. */
 export class Attacks {
   readonly #sources: Sources;
 
-  /** Attacks on what the homeserver holds. */
   constructor(sources: Sources) {
     this.#sources = sources;
   }
 
-  /** Puts an event into a room under any sender's name.
+  /**
+   * Appends an event to a room with any sender.
    *
    * @returns event id
    */
@@ -25,8 +25,8 @@ export class Attacks {
   }
 
   /**
-   * Puts an event that was sent before into the room again: under a new event id and time, or, by what is given as
-   * changes, under the old id, an older age, another sender.
+   * Appends an earlier event again. Event id and time are new, unless `changes` sets the old id, an age or another
+   * sender.
    *
    * @returns event id
    */
@@ -38,19 +38,19 @@ export class Attacks {
     return room.append({ type, sender, content, state_key, ...changes }).event_id;
   }
 
-  /** Delivers an event again under its own id. */
+  /** Delivers an event again with the same id. */
   duplicate(roomId: string, eventId: string): void {
     this.replay(roomId, eventId, { event_id: eventId });
   }
 
-  /** Invites a user on behalf of anybody; what is told of the room and of the inviters is made up. */
+  /** Invites a user in anybody's name, with made-up stripped state. */
   forgeInvitation(roomId: string, userId: string, inviter: string, strippedState: JsonObject[]): void {
     const room = this.#sources.rooms.resolve(roomId);
     room.forgedInvitations.set(userId, strippedState);
     room.append({ type: "m.room.member", sender: inviter, state_key: userId, content: { membership: "invite" } });
   }
 
-  /** Publishes keys for a device of a user, making the device if it is not there. */
+  /** Publishes keys for a device of a user, creating the device if necessary. */
   publishDevice(userId: string, deviceId: string, deviceKeys: JsonObject): void {
     const { devices } = this.#sources.accounts.get(userId);
     devices.set(deviceId, devices.get(deviceId) ?? "");
@@ -62,7 +62,7 @@ export class Attacks {
     this.#sources.keys.setIdentity(userId, keys);
   }
 
-  /** Puts a to-device message before a device under any sender's name. */
+  /** Delivers a to-device message to a device with any sender. */
   sendToDevice(userId: string, deviceId: string, event: JsonObject): void {
     this.#sources.inbox.deliver(userId, deviceId, event);
   }
@@ -73,15 +73,15 @@ export class Attacks {
   }
 
   /**
-   * Takes a device's tokens back.
+   * Revokes the tokens of a device.
    *
-   * @param soft tells `soft_logout`, and the device stays
+   * @param soft whether the error says `soft_logout` and the device is kept
    */
   revokeTokens(userId: string, deviceId: string, soft: boolean): void {
     this.#sources.accounts.revoke(userId, deviceId, soft);
   }
 
-  /** Deletes a device with its tokens, keys and messages. */
+  /** Deletes a device and its tokens, keys and messages. */
   deleteDevice(userId: string, deviceId: string): void {
     this.#sources.accounts.deleteDevice(userId, deviceId);
     this.#sources.keys.deleteDevice(userId, deviceId);

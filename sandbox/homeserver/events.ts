@@ -1,22 +1,21 @@
 /**
- * Events as clients see them: their JSON form, filters, and pages of a room's history. Knows nothing of syncing.
+ * The client's view of events: JSON form, filters and pagination.
  *
  * @module
  */
 import { type JsonObject, MatrixError, objectOf, textsOf } from "./protocol.ts";
 import type { Room, RoomEvent } from "./rooms.ts";
 
-/** Who looks at events, and when. */
+/** The client that an event is shown to, and the time. */
 export interface Viewer {
-  /** User id. */
   readonly userId: string;
-  /** Device id: only the sending device sees its transaction ids. */
+  /** Device id. Only the sending device sees its transaction ids. */
   readonly deviceId: string;
   /** Milliseconds since the epoch. */
   readonly nowMs: number;
 }
 
-/** An event's JSON form (Matrix spec v1.16, client-server API, 8.3.1). */
+/** Returns an event in client format (Matrix spec v1.16, client-server API, 8.3.1). */
 export function clientEvent(room: Room, event: RoomEvent, viewer: Viewer): JsonObject {
   const { type, sender, content, event_id, origin_server_ts, state_key, replaces, transaction } = event;
   const own = transaction?.userId === viewer.userId && transaction.deviceId === viewer.deviceId;
@@ -34,7 +33,7 @@ export function clientEvent(room: Room, event: RoomEvent, viewer: Viewer): JsonO
   return { type, sender, content, event_id, origin_server_ts, ...state, unsigned };
 }
 
-/** What a filter lets through (Matrix spec v1.16, client-server API, 6). */
+/** Whether an event passes a filter (Matrix spec v1.16, client-server API, 6). */
 export function passes(filter: JsonObject, event: { readonly type: string; readonly sender?: string }): boolean {
   const matches = (pattern: string) =>
     pattern.endsWith("*") ? event.type.startsWith(pattern.slice(0, -1)) : event.type === pattern;
@@ -44,9 +43,10 @@ export function passes(filter: JsonObject, event: { readonly type: string; reado
   return !Array.isArray(filter["types"]) || textsOf(filter["types"]).some(matches);
 }
 
-/** The place in a pagination or sync token.
+/**
+ * Returns the stream position in a pagination or sync token.
  *
- * @throws MatrixError 400 if it is none of ours
+ * @throws MatrixError 400 if the token is invalid
  */
 export function placeOf(token: string): number {
   const place = /^[st](\d+)/.exec(token)?.[1];
@@ -54,7 +54,7 @@ export function placeOf(token: string): number {
   return Number(place);
 }
 
-/** GET /rooms/{roomId}/messages (Matrix spec v1.16, client-server API, 8.5). A token stands behind its place. */
+/** GET /rooms/{roomId}/messages (Matrix spec v1.16, client-server API, 8.5). A token points behind its position. */
 export function page(room: Room, query: URLSearchParams, viewer: Viewer): JsonObject {
   const backwards = query.get("dir") !== "f";
   const limit = Number(query.get("limit") ?? 10);

@@ -1,54 +1,55 @@
 /**
- * Faults on demand, and a log of all requests to count by. Knows paths as templates, nothing of what they do.
+ * Fault injection, and a log of all requests.
  *
  * @module
  */
 
-/** A request as it was seen. */
+/** A request in the log. */
 export interface Logged {
-  /** HTTP method. */
   readonly method: string;
-  /** Path as the router knows it, such as `/rooms/{roomId}/join`; the path itself if it knows none. */
+  /** Template of the endpoint, such as `/rooms/{roomId}/join`; the path itself if there is no such endpoint. */
   readonly template: string;
   /** Path and query. */
   readonly path: string;
-  /** User id; undefined if the request named no valid token. */
+  /** User id; undefined without a valid token. */
   userId: string | undefined;
-  /** Device id; undefined if the request named no valid token. */
+  /** Device id; undefined without a valid token. */
   deviceId: string | undefined;
-  /** HTTP status; undefined while it is being answered, and if it never was. */
+  /** HTTP status; undefined while there is no response, and if there never was one. */
   status: number | undefined;
 }
 
-/** What goes wrong, and for which requests. */
+/** A fault, and the requests that it affects. */
 export interface Fault {
-  /** Only this method. */
+  /** Affects this method only. */
   readonly method?: string;
-  /** Only this template, or templates that match. */
+  /** Affects this template, or matching templates, only. */
   readonly path?: string | RegExp;
-  /** Only this user id. */
+  /** Affects this user only. */
   readonly userId?: string;
-  /** Lets so many requests through first. */
+  /** Number of requests to let through first. */
   readonly skip?: number;
-  /** Goes wrong so often; without it until the fault is removed. */
+  /** Number of requests to affect. Default: until the fault is removed. */
   readonly times?: number;
-  /** Waits before anything else, milliseconds; Infinity answers only when the fault is removed. */
+  /** Delay before anything else, in milliseconds. Infinity delays until the fault is removed. */
   readonly delayMs?: number;
-  /** Does what was asked for first, and then goes wrong. */
+  /** Whether to carry the request out before the fault takes effect. */
   readonly after?: boolean;
-  /** An answer in place of the right one. */
+  /** Response to send instead. */
   readonly answer?: { readonly status: number; readonly body?: unknown; readonly headers?: Record<string, string> };
-  /** `stall`: headers, and then nothing until the fault is removed; `drop`: the connection breaks in the body. */
+  /**
+   * `stall` sends the headers and then nothing until the fault is removed. `drop` breaks the connection in the body.
+   */
   readonly body?: "stall" | "drop";
 }
 
-/** A fault in force; disposing of it ends it. */
+/** A fault in force. Disposing of it removes it. */
 export interface ActiveFault extends Disposable {
-  /** How often it has struck. */
+  /** Number of requests that it has affected. */
   readonly hits: number;
 }
 
-/** 429 as Matrix tells it (Matrix spec v1.16, client-server API, 2.2.1). */
+/** Returns a Matrix 429 response (Matrix spec v1.16, client-server API, 2.2.1). */
 export function tooManyRequests(retryAfterMs: number): Required<Fault>["answer"] {
   return {
     status: 429,
@@ -57,16 +58,14 @@ export function tooManyRequests(retryAfterMs: number): Required<Fault>["answer"]
   };
 }
 
-/** A fault with its count and its end. */
+/** A fault in force, with its counter. */
 export class Striking implements ActiveFault {
-  /** What goes wrong. */
   readonly fault: Fault;
-  /** How often it has struck. */
+  /** Number of requests that it has affected. */
   hits = 0;
   #skipped = 0;
   readonly #over = new AbortController();
 
-  /** @param fault what goes wrong */
   constructor(fault: Fault) {
     this.fault = fault;
   }
@@ -76,7 +75,7 @@ export class Striking implements ActiveFault {
     return this.#over.signal;
   }
 
-  /** Whether it strikes this request; counts it if so. */
+  /** Whether the fault affects this request. Counts it if so. */
   strikes(request: Logged): boolean {
     const { method, path, userId, skip = 0, times = Infinity } = this.fault;
     if (this.over.aborted || (method !== undefined && method !== request.method)) return false;
@@ -96,24 +95,24 @@ export class Striking implements ActiveFault {
   }
 }
 
-/** The requests that a homeserver has seen. */
+/** Log of the requests to a homeserver. */
 export class RequestLog {
-  /** All requests, earliest first. */
+  /** All requests, oldest first. */
   readonly entries: Logged[] = [];
   readonly #waiting = new Set<(entry: Logged) => void>();
 
-  /** Notes a request. */
+  /** Adds a request. */
   note(entry: Logged): void {
     this.entries.push(entry);
     for (const look of [...this.#waiting]) look(entry);
   }
 
-  /** Requests so far of that method and template. */
+  /** Counts the requests so far with this method and template. */
   count(method: string, template: string): number {
     return this.entries.filter((entry) => entry.method === method && entry.template === template).length;
   }
 
-  /** The next request that matches, as it arrives; rejects when the signal aborts. */
+  /** Returns the next request that matches, as it arrives. Rejects when the signal aborts. */
   async next(matches: (entry: Logged) => boolean, signal: AbortSignal): Promise<Logged> {
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<Logged>();

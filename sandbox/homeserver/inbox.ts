@@ -1,19 +1,19 @@
 /**
- * To-device messages: kept for each device until it has synced past them. Knows nothing of what they say.
+ * To-device messages. Each is kept until its device has synced past it.
  *
  * @module
  */
 import { type JsonObject, objectOf, Stream } from "./protocol.ts";
 
-/** Synapse hands out no more in one sync. */
+/** Synapse returns at most this many per sync. */
 const mostAtOnce = 100;
 
-/** The to-device messages that wait for the devices of a homeserver. */
+/** Pending to-device messages of all devices. */
 export class Inbox {
   readonly #stream: Stream;
   readonly #waiting = new Map<string, { place: number; event: JsonObject }[]>();
 
-  /** @param stream where messages take their places */
+  /** @param stream gives messages their positions */
   constructor(stream: Stream) {
     this.#stream = stream;
   }
@@ -22,7 +22,7 @@ export class Inbox {
    * PUT /sendToDevice (Matrix spec v1.16, client-server API, 11.9).
    *
    * @param messages content by user id and device id, or `*` for all devices
-   * @param devicesOf device ids of a user; messages for others are lost
+   * @param devicesOf returns the device ids of a user; messages to other devices are dropped
    */
   send(sender: string, type: string, messages: JsonObject, devicesOf: (userId: string) => string[]): void {
     for (const [userId, byDevice] of Object.entries(messages)) {
@@ -34,14 +34,17 @@ export class Inbox {
     }
   }
 
-  /** Puts a message before a device, whoever may or may not do that. */
+  /** Delivers a message to a device without a permission check. */
   deliver(userId: string, deviceId: string, event: JsonObject): void {
     const waiting = this.#waiting.get(`${userId}|${deviceId}`) ?? [];
     waiting.push({ place: this.#stream.advance(), event });
     this.#waiting.set(`${userId}|${deviceId}`, waiting);
   }
 
-  /** What waits after that place, and up to which place that goes. All before it is acknowledged, and forgotten. */
+  /**
+   * Returns the messages after a position, and the position that they reach. Earlier messages count as acknowledged and
+   * are deleted.
+   */
   take(userId: string, deviceId: string, after: number): { events: JsonObject[]; upTo: number } {
     const left = (this.#waiting.get(`${userId}|${deviceId}`) ?? []).filter(({ place }) => place > after);
     this.#waiting.set(`${userId}|${deviceId}`, left);
@@ -52,7 +55,7 @@ export class Inbox {
     };
   }
 
-  /** Forgets a device. */
+  /** Deletes the messages of a device. */
   deleteDevice(userId: string, deviceId: string): void {
     this.#waiting.delete(`${userId}|${deviceId}`);
   }

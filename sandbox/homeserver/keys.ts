@@ -1,23 +1,23 @@
 /**
- * Published keys: of devices, one-time and fallback keys, cross-signing identities and signatures, and whose keys have
- * changed since when. What is published is not verified, but signatures uploaded for it are, as on Synapse.
+ * Published keys: device keys, one-time and fallback keys, cross-signing identities, signatures, and changes of them.
+ * As on Synapse, published keys are not verified, but uploaded signatures are.
  *
  * @module
  */
 import { type JsonObject, MatrixError, objectOf, Stream, textsOf } from "./protocol.ts";
 import { verify } from "./signatures.ts";
 
-/** What a device has published. */
+/** Keys that a device has published. */
 interface DeviceKeys {
   identity: JsonObject | undefined;
   readonly oneTime: Map<string, unknown>;
   readonly fallback: Map<string, { readonly keyId: string; readonly key: unknown; used: boolean }>;
 }
 
-/** The parts of a cross-signing identity, as bodies name them. */
+/** Parts of a cross-signing identity, as request bodies name them. */
 const parts = ["master_key", "self_signing_key", "user_signing_key"] as const;
 
-/** The keys of a homeserver's users. */
+/** Published keys of all users. */
 export class Keys {
   readonly #stream: Stream;
   readonly #devices = new Map<string, Map<string, DeviceKeys>>();
@@ -26,14 +26,15 @@ export class Keys {
   readonly #signatures = new Map<string, JsonObject>();
   readonly #changes: { place: number; userId: string; seenBy: string | undefined }[] = [];
 
-  /** @param stream where changes take their places */
+  /** @param stream gives changes their positions */
   constructor(stream: Stream) {
     this.#stream = stream;
   }
 
-  /** POST /keys/upload (Matrix spec v1.16, client-server API, 11.12).
+  /**
+   * POST /keys/upload (Matrix spec v1.16, client-server API, 11.12).
    *
-   * @throws MatrixError 400 if a one-time key id is used for another key
+   * @throws MatrixError 400 if a one-time key id is reused for another key
    */
   upload(userId: string, deviceId: string, body: JsonObject): JsonObject {
     const device = this.#device(userId, deviceId);
@@ -52,7 +53,7 @@ export class Keys {
     return { one_time_key_counts: this.counts(userId, deviceId) };
   }
 
-  /** Publishes the keys of a device, whoever may or may not do that. */
+  /** Publishes the keys of a device without a permission check. */
   setDeviceKeys(userId: string, deviceId: string, keys: JsonObject): void {
     const device = this.#device(userId, deviceId);
     if (JSON.stringify(device.identity) === JSON.stringify(keys)) return;
@@ -60,7 +61,7 @@ export class Keys {
     this.#changed(userId);
   }
 
-  /** Whether these cross-signing keys differ from those that the user has; false if there are none. */
+  /** Whether these cross-signing keys replace different ones of the user. False if the user has none. */
   replacesIdentity(userId: string, body: JsonObject): boolean {
     const present = this.#identities.get(userId);
     if (present === undefined) return false;
@@ -68,14 +69,14 @@ export class Keys {
     return parts.some((part) => body[part] !== undefined && differs(part));
   }
 
-  /** Publishes a cross-signing identity, whoever may or may not do that. */
+  /** Publishes a cross-signing identity without a permission check. */
   setIdentity(userId: string, body: JsonObject): void {
     const given = parts.filter((part) => body[part] !== undefined).map((part) => [part, body[part]]);
     this.#identities.set(userId, { ...this.#identities.get(userId), ...Object.fromEntries(given) });
     this.#changed(userId);
   }
 
-  /** POST /keys/signatures/upload: on one's own devices and master key, and on others' master keys. */
+  /** POST /keys/signatures/upload: signatures of one's own devices and master key, and of other users' master keys. */
   async sign(signer: string, body: JsonObject): Promise<JsonObject> {
     const failures: Record<string, JsonObject> = {};
     for (const [owner, objects] of Object.entries(body)) {
@@ -102,7 +103,7 @@ export class Keys {
     return { failures };
   }
 
-  /** The public key behind a key id: of a device, or of a part of the identity. */
+  /** Returns the public key with a key id, of a device or of a part of the identity. */
   #signingKey(userId: string, keyId: string): string {
     const device = this.#devices.get(userId)?.get(keyId.slice("ed25519:".length))?.identity;
     const identity = objectOf(this.#identities.get(userId));
@@ -145,7 +146,7 @@ export class Keys {
     return { ...found, user_signing_keys: userSigning, failures: {} };
   }
 
-  /** The object with the signatures that this signer has uploaded for it. */
+  /** Returns the object with the signatures that this signer has uploaded for it. */
   #signed(owner: string, id: string, object: JsonObject, signer: string): JsonObject {
     const added = objectOf(objectOf(this.#signatures.get(`${owner}|${id}`))[signer]);
     if (Object.keys(added).length === 0) return object;
@@ -153,7 +154,7 @@ export class Keys {
     return { ...object, signatures: { ...given, [signer]: { ...objectOf(given[signer]), ...added } } };
   }
 
-  /** POST /keys/claim: one-time keys once each, then the fallback key. */
+  /** POST /keys/claim: each one-time key once, then the fallback key. */
   claim(body: JsonObject): JsonObject {
     const claimed: Record<string, JsonObject> = {};
     for (const [userId, devices] of Object.entries(objectOf(body["one_time_keys"]))) {
@@ -181,7 +182,7 @@ export class Keys {
     return { [fallback.keyId]: fallback.key };
   }
 
-  /** Unclaimed one-time keys by algorithm; signed_curve25519 always, as on Synapse. */
+  /** Counts unclaimed one-time keys by algorithm. Always includes signed_curve25519, as on Synapse. */
   counts(userId: string, deviceId: string): Record<string, number> {
     const counts: Record<string, number> = { signed_curve25519: 0 };
     for (const keyId of this.#devices.get(userId)?.get(deviceId)?.oneTime.keys() ?? []) {
@@ -190,19 +191,19 @@ export class Keys {
     return counts;
   }
 
-  /** Algorithms whose fallback key has not been handed out. */
+  /** Returns the algorithms whose fallback key is unused. */
   unusedFallbacks(userId: string, deviceId: string): string[] {
     const fallback = this.#devices.get(userId)?.get(deviceId)?.fallback ?? new Map();
     return [...fallback].filter(([, { used }]) => !used).map(([algorithm]) => algorithm);
   }
 
-  /** Forgets a device. */
+  /** Deletes the keys of a device. */
   deleteDevice(userId: string, deviceId: string): void {
     this.#signatures.delete(`${userId}|${deviceId}`);
     if (this.#devices.get(userId)?.delete(deviceId)) this.#changed(userId);
   }
 
-  /** Users whose keys have changed after that place, as far as the asking user may know of it. */
+  /** Returns the users whose keys have changed after a position, if the asking user may see that. */
   changedSince(place: number, asking: string): string[] {
     const changes = this.#changes.slice(this.#changes.findLastIndex((change) => change.place <= place) + 1);
     return changes.filter(({ seenBy }) => seenBy === undefined || seenBy === asking).map(({ userId }) => userId);

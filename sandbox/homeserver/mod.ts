@@ -1,6 +1,6 @@
 /**
- * A Matrix homeserver in one process, in memory only, for demo, development and tests: small but honest, with faults
- * and attacks on demand. tests/contract holds it to what Synapse does.
+ * An in-memory Matrix homeserver for demo, development and tests, with fault injection and attacks. tests/contract
+ * compares it to Synapse.
  *
  * @module
  */
@@ -21,24 +21,24 @@ export type { JsonObject } from "./protocol.ts";
 export type { NewEvent, RoomEvent } from "./rooms.ts";
 export type { Provider } from "./sso.ts";
 
-/** How a homeserver is set up. */
+/** Options of a {@linkcode Homeserver}. */
 export interface HomeserverOptions {
-  /** TCP port on the loopback address; 0, the default, takes a free one. */
+  /** TCP port on the loopback address. Default: 0, a free port. */
   readonly port?: number;
-  /** Domain of user ids; `localhost` if not given. */
+  /** Domain of user ids. Default: `localhost`. */
   readonly serverName?: string;
-  /** Shared HS256 secret of JWT login; `for-tests` if not given. */
+  /** Shared HS256 secret of JWT login. Default: `for-tests`. */
   readonly jwtSecret?: string;
-  /** An identity provider through which people may sign on. */
+  /** Identity provider for single sign-on. */
   readonly provider?: Provider;
-  /** How long an access token is valid that came with a refresh token, milliseconds; five minutes if not given. */
+  /** Lifetime of access tokens that have a refresh token, in milliseconds. Default: 5 minutes. */
   readonly refreshableMs?: number;
   /**
-   * A refresh token can be used only once, even if its answer was lost; the specification has it stay valid until what it
-   * gave is used.
+   * Whether a refresh token can be used only once, even if the response was lost. By the specification it stays valid
+   * until the new tokens are used.
    */
   readonly strictRefresh?: boolean;
-  /** Milliseconds since the epoch; Date.now if not given. */
+  /** Wall clock, milliseconds since the epoch. Default: Date.now. */
   readonly now?: () => number;
 }
 
@@ -46,9 +46,9 @@ export interface HomeserverOptions {
 export class Homeserver implements AsyncDisposable {
   /** Domain of user ids. */
   readonly serverName: string;
-  /** Requests seen. */
+  /** Log of requests. */
   readonly requests: RequestLog = new RequestLog();
-  /** What a dishonest administrator or a stranger could do. */
+  /** Attacks by a dishonest administrator or a stranger. */
   readonly attacks: Attacks;
   readonly #sources: Sources;
   readonly #router: Router;
@@ -58,7 +58,7 @@ export class Homeserver implements AsyncDisposable {
   #server: Deno.HttpServer<Deno.NetAddr> | undefined;
 
   /**
-   * Starts at once.
+   * Starts the server.
    *
    * @throws Deno.errors.AddrInUse if the port is taken
    */
@@ -76,7 +76,7 @@ export class Homeserver implements AsyncDisposable {
     this.online();
   }
 
-  /** Base URL without a slash at its end. */
+  /** Base URL without a trailing slash. */
   get url(): string {
     return `http://127.0.0.1:${this.#port}`;
   }
@@ -89,12 +89,12 @@ export class Homeserver implements AsyncDisposable {
     return this.#sources.accounts.register(localpart, password).userId;
   }
 
-  /** A token for one m.login.token login. */
+  /** Issues a token for one m.login.token login. */
   issueLoginToken(userId: string): string {
     return this.#sources.accounts.issueLoginToken(userId);
   }
 
-  /** Makes requests go wrong until it is disposed of, or has struck often enough. */
+  /** Injects a fault until it is disposed of or has affected enough requests. */
   fault(fault: Fault): ActiveFault {
     const striking = new Striking(fault);
     this.#faults.add(striking);
@@ -102,7 +102,7 @@ export class Homeserver implements AsyncDisposable {
     return striking;
   }
 
-  /** Breaks all connections and refuses new ones; what it holds stays. */
+  /** Breaks all connections and refuses new ones. The data is kept. */
   async offline(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
@@ -120,7 +120,7 @@ export class Homeserver implements AsyncDisposable {
     this.#port = this.#server.addr.port;
   }
 
-  /** Ends everything: long polls, faults, connections. */
+  /** Ends long polls, faults and connections. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const fault of [...this.#faults]) fault[Symbol.dispose]();
     await this.offline();
@@ -144,7 +144,7 @@ export class Homeserver implements AsyncDisposable {
     return response;
   }
 
-  /** Finds out what is asked and by whom, and returns what answers it. */
+  /** Resolves endpoint and sender of a request, and returns a function that answers it. */
   #prepare(request: Request, url: URL, entry: Logged, signal: AbortSignal): () => Promise<Response> {
     try {
       const found = this.#router(request.method, url.pathname);
@@ -191,7 +191,7 @@ async function answered(act: () => Promise<JsonObject | Response>): Promise<Resp
   }
 }
 
-/** Lets a fault have its way with a request. */
+/** Applies a fault to a request. */
 async function strike({ fault, over }: Striking, act: () => Promise<Response>, signal: AbortSignal): Promise<Response> {
   const ended = AbortSignal.any([over, signal]);
   const done = fault.after ? await act() : undefined;
@@ -209,12 +209,12 @@ async function strike({ fault, over }: Striking, act: () => Promise<Response>, s
       else ended.addEventListener("abort", () => controller.close());
     },
   });
-  // Less than the promised length: the connection breaks when the stream is closed.
+  // The body is shorter than its content-length, so closing the stream breaks the connection.
   const headers = { "content-type": "application/json", "content-length": String(whole.length) };
   return new Response(half, { headers });
 }
 
-/** Waits, at most until the signal aborts. */
+/** Waits for a time, or until the signal aborts. */
 async function elapsed(delayMs: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const { promise, resolve } = Promise.withResolvers<void>();

@@ -1,6 +1,6 @@
 /**
- * What every part of the homeserver speaks: JSON values, Matrix errors, and the stream of places that syncing counts
- * by. Knows no endpoint.
+ * What all parts of the homeserver share: JSON values, Matrix errors, and the stream whose positions order everything
+ * that syncs.
  *
  * @module
  */
@@ -8,18 +8,17 @@
 /** A JSON object. */
 export type JsonObject = Record<string, unknown>;
 
-/** An answer of the Matrix API that is no success (Matrix spec v1.16, client-server API, 2.1). */
+/** An error response of the Matrix API (Matrix spec v1.16, client-server API, 2.1). */
 export class MatrixError extends Error {
   override readonly name = "MatrixError";
-  /** HTTP status. */
   readonly status: number;
-  /** The answer's body. */
+  /** Body of the response. */
   readonly body: JsonObject;
 
   /**
    * @param status HTTP status
-   * @param code Matrix error code, such as `M_FORBIDDEN`; empty for an answer that carries none
-   * @param reason for people
+   * @param code Matrix error code, such as `M_FORBIDDEN`; empty for a response without one
+   * @param reason message for people
    * @param more further fields of the body
    */
   constructor(status: number, code: string, reason: string, more: JsonObject = {}) {
@@ -39,20 +38,20 @@ export function notFound(reason: string): MatrixError {
   return new MatrixError(404, "M_NOT_FOUND", reason);
 }
 
-/** The value as an object; an empty one if it is none. */
+/** Returns the value if it is an object, else an empty object. */
 export function objectOf(value: unknown): JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value as JsonObject : {};
 }
 
-/** The value's texts; none if it is no list. */
+/** Returns the strings in a list; empty if the value isn't a list. */
 export function textsOf(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
 }
 
 /**
- * A text that a body must hold.
+ * Returns a required string in a body.
  *
- * @throws MatrixError 400 M_MISSING_PARAM if it does not
+ * @throws MatrixError 400 M_MISSING_PARAM if it is missing
  */
 export function textIn(body: JsonObject, name: string): string {
   const value = body[name];
@@ -60,7 +59,7 @@ export function textIn(body: JsonObject, name: string): string {
   return value;
 }
 
-/** A fresh identifier of letters and digits. */
+/** Returns a random id of letters and digits. */
 export function randomId(length: number): string {
   const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
   return Array.from(crypto.getRandomValues(new Uint8Array(length)), (byte) => alphabet[byte % alphabet.length]).join(
@@ -68,25 +67,26 @@ export function randomId(length: number): string {
   );
 }
 
-/** Everything that syncs takes a place in one stream; who waits is woken by the next one. */
+/** Orders everything that syncs by position, and wakes those who wait for a new one. */
 export class Stream {
   #place = 0;
   readonly #waiting = new Set<() => void>();
 
-  /** The latest place taken. */
+  /** Latest position. */
   get place(): number {
     return this.#place;
   }
 
-  /** Takes the next place and wakes who waits. The change must be made before anything is awaited. */
+  /** Takes the next position and wakes those who wait. The change must be made before the caller awaits anything. */
   advance(): number {
     for (const wake of [...this.#waiting]) wake();
     return ++this.#place;
   }
 
-  /** Waits for a change.
+  /**
+   * Waits for a change.
    *
-   * @returns false if the time or the signal came first
+   * @returns false if the timeout or the signal came first
    */
   async changed(timeoutMs: number, signal: AbortSignal): Promise<boolean> {
     if (signal.aborted || timeoutMs <= 0) return false;

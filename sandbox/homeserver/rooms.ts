@@ -1,35 +1,31 @@
 /**
- * Rooms: their timelines, state, members and who may do what. Knows nothing of HTTP, syncing and keys.
+ * Rooms: timelines, state, members and authorization rules.
  *
  * @module
  */
 import { forbidden, type JsonObject, MatrixError, notFound, objectOf, randomId, Stream, textsOf } from "./protocol.ts";
 
-/** An event as it is stored; names with underscores are those of its JSON form. */
+/** A stored event. Names with underscores are those of its JSON form. */
 export interface RoomEvent {
-  /** Place in the stream. */
+  /** Position in the stream. */
   readonly place: number;
-  /** Event id. */
   readonly event_id: string;
-  /** Event type. */
   readonly type: string;
-  /** User id. */
   readonly sender: string;
-  /** Content. */
   readonly content: JsonObject;
-  /** State key; undefined if it is no state event. */
+  /** State key; undefined if it isn't a state event. */
   readonly state_key?: string | undefined;
-  /** Milliseconds since the epoch, as the sender's server claims. */
+  /** Milliseconds since the epoch, as claimed by the sender's server. */
   readonly origin_server_ts: number;
-  /** When this server received it, milliseconds since the epoch: `unsigned.age` counts from here. */
+  /** When this server received it, milliseconds since the epoch. `unsigned.age` counts from here. */
   readonly receivedAtMs: number;
-  /** Which device sent it under which transaction id. */
+  /** Device and transaction id that it was sent with. */
   readonly transaction?: { readonly userId: string; readonly deviceId: string; readonly id: string };
-  /** The state event that it replaced. */
+  /** State event that it replaced. */
   readonly replaces: RoomEvent | undefined;
 }
 
-/** What is given to make an event: the rest is made up. `ageMs` is the age that it is to have already. */
+/** Input for a new event; the other fields are generated. `ageMs` is the age that it shall have already. */
 export type NewEvent =
   & Pick<RoomEvent, "type" | "sender" | "content">
   & Partial<Pick<RoomEvent, "event_id" | "state_key" | "origin_server_ts" | "transaction">>
@@ -37,15 +33,13 @@ export type NewEvent =
 
 const strippedTypes = ["create", "join_rules", "canonical_alias", "avatar", "encryption", "name", "topic"];
 
-/** A room. */
 export class Room {
-  /** Room id. */
   readonly roomId: string;
-  /** All events in their order. */
+  /** All events, oldest first. */
   readonly timeline: RoomEvent[] = [];
-  /** Stripped state that takes the place of the true one in a user's invitation: an attack. */
+  /** Made-up stripped state that replaces the real one in a user's invitation. Set by attacks. */
   readonly forgedInvitations = new Map<string, JsonObject[]>();
-  /** Place of the last change of who is typing. */
+  /** Stream position of the last change of the typing users. */
   typingPlace = 0;
   readonly #typing = new Set<string>();
   readonly #state = new Map<string, RoomEvent>();
@@ -55,8 +49,8 @@ export class Room {
 
   /**
    * @param roomId room id
-   * @param stream where events take their places
-   * @param now milliseconds since the epoch
+   * @param stream gives events their positions
+   * @param now wall clock, milliseconds since the epoch
    */
   constructor(roomId: string, stream: Stream, now: () => number) {
     this.roomId = roomId;
@@ -64,7 +58,7 @@ export class Room {
     this.#now = now;
   }
 
-  /** Puts an event at the end, whoever may or may not do that. */
+  /** Appends an event without authorization. */
   append({ ageMs = 0, ...given }: NewEvent): RoomEvent {
     const { type, state_key: stateKey, content } = given;
     const nowMs = this.#now();
@@ -80,23 +74,23 @@ export class Room {
     return event;
   }
 
-  /** A present state event. */
+  /** Returns a current state event. */
   state(type: string, stateKey = ""): RoomEvent | undefined {
     return this.#state.get(`${type}\n${stateKey}`);
   }
 
-  /** The state as it is for a member, or as it was when a former one left. */
+  /** Returns the state that a user sees: the current one for a member, the one at leaving for a former member. */
   stateFor(userId: string): RoomEvent[] {
     if (this.membership(userId) === "join") return [...this.#state.values()];
     return this.stateBetween(0, this.membershipPlace(userId));
   }
 
-  /** The user is or was a member. */
+  /** Whether the user is or was a member. */
   everJoined(userId: string): boolean {
     return this.#memberships.get(userId)?.some(({ membership }) => membership === "join") ?? false;
   }
 
-  /** State events of the timeline in (after, upTo], the last of each type and key. */
+  /** Returns the state events of the timeline in (after, upTo], the last one per type and key. */
   stateBetween(after: number, upTo: number): RoomEvent[] {
     const last = new Map<string, RoomEvent>();
     for (const event of this.timeline) {
@@ -106,27 +100,27 @@ export class Room {
     return [...last.values()];
   }
 
-  /** A user's membership at a place of the stream; now if none is given. `leave` if never heard of. */
+  /** Returns a user's membership at a stream position, by default the current one. `leave` for unknown users. */
   membership(userId: string, place = Infinity): string {
     return this.#memberships.get(userId)?.findLast((change) => change.place <= place)?.membership ?? "leave";
   }
 
-  /** The place of the user's last change of membership. */
+  /** Returns the stream position of the user's last change of membership. */
   membershipPlace(userId: string): number {
     return this.#memberships.get(userId)?.at(-1)?.place ?? 0;
   }
 
-  /** User ids of the members who have that membership now. */
+  /** Returns the users with a membership. */
   members(membership: string): string[] {
     return [...this.#memberships.keys()].filter((userId) => this.membership(userId) === membership);
   }
 
-  /** All who were ever members. */
+  /** Returns all present and former members. */
   everMembers(): string[] {
     return [...this.#memberships.keys()];
   }
 
-  /** Whether a user may see an event (Matrix spec v1.16, client-server API, 11.13, by the room's present rule). */
+  /** Whether a user may see an event (Matrix spec v1.16, client-server API, 11.13, by the room's current rule). */
   visible(userId: string, event: RoomEvent): boolean {
     if (event.type === "m.room.member" && event.state_key === userId) return true;
     const then = this.membership(userId, event.place);
@@ -140,14 +134,15 @@ export class Room {
     );
   }
 
-  /** Who is typing. */
+  /** Users who are typing. */
   get typing(): readonly string[] {
     return [...this.#typing];
   }
 
-  /** A member begins or stops to type; a time limit is not kept.
+  /**
+   * Sets whether a member is typing. The timeout is ignored.
    *
-   * @throws MatrixError 403 if they are no member
+   * @throws MatrixError 403 if the user isn't a member
    */
   setTyping(userId: string, isTyping: boolean): void {
     this.#requireJoined(userId);
@@ -157,7 +152,7 @@ export class Room {
     this.typingPlace = this.#stream.advance();
   }
 
-  /** The stripped state of a user's invitation (Matrix spec v1.16, client-server API, 11.4.3). */
+  /** Returns the stripped state of a user's invitation (Matrix spec v1.16, client-server API, 11.4.3). */
   invitation(userId: string): JsonObject[] {
     const forged = this.forgedInvitations.get(userId);
     if (forged !== undefined) return forged;
@@ -168,9 +163,10 @@ export class Room {
       .map(({ type, state_key, sender, content }) => ({ type, state_key, sender, content }));
   }
 
-  /** Adds an event as its sender may do.
+  /**
+   * Appends an event if its sender may send it.
    *
-   * @throws MatrixError 403 if they may not
+   * @throws MatrixError 403 if not
    */
   send(event: NewEvent): RoomEvent {
     this.#requireJoined(event.sender);
@@ -180,7 +176,8 @@ export class Room {
     return this.append(event);
   }
 
-  /** Changes a membership by the rules of authorisation (Matrix spec v1.16, room version 12).
+  /**
+   * Changes a membership by the authorization rules (Matrix spec v1.16, room version 12).
    *
    * @throws MatrixError 403 if the sender may not
    */
@@ -233,9 +230,9 @@ export class Rooms {
   readonly #now: () => number;
 
   /**
-   * @param serverName the domain of aliases
-   * @param stream where events take their places
-   * @param now milliseconds since the epoch
+   * @param serverName domain of aliases
+   * @param stream gives events their positions
+   * @param now wall clock, milliseconds since the epoch
    */
   constructor(serverName: string, stream: Stream, now: () => number) {
     this.#serverName = serverName;
@@ -243,16 +240,15 @@ export class Rooms {
     this.#now = now;
   }
 
-  /** All rooms. */
   all(): Room[] {
     return [...this.#rooms.values()];
   }
 
   /**
-   * A room that the user is joined to.
+   * Returns a room that the user has joined.
    *
-   * @param formerly once joined is enough
-   * @throws MatrixError 403 if not, or if there is no such room
+   * @param formerly whether former membership suffices
+   * @throws MatrixError 403 if the user has not joined, or there is no such room
    */
   of(userId: string, roomId: string, formerly = false): Room {
     const room = this.#rooms.get(roomId);
@@ -261,7 +257,7 @@ export class Rooms {
     return room;
   }
 
-  /** POST /createRoom (Matrix spec v1.16, client-server API, 11.1.1), in Synapse's order of events. */
+  /** POST /createRoom (Matrix spec v1.16, client-server API, 11.1.1), with events in Synapse's order. */
   create(creator: string, body: JsonObject, member: (userId: string) => JsonObject): Room {
     const room = new Room(`!${randomId(43)}`, this.#stream, this.#now);
     const open = body["preset"] === "public_chat";
@@ -300,9 +296,10 @@ export class Rooms {
     return room;
   }
 
-  /** The room id behind an id or an alias.
+  /**
+   * Resolves a room id or alias.
    *
-   * @throws MatrixError 404 if there is none
+   * @throws MatrixError 404 if there is no such room
    */
   resolve(idOrAlias: string): Room {
     const room = this.#rooms.get(this.aliases.get(idOrAlias) ?? idOrAlias);

@@ -1,5 +1,5 @@
 /**
- * The endpoints: which path does what, for whom. Knows nothing of connections and faults.
+ * The endpoints: maps methods and paths to handlers.
  *
  * @module
  */
@@ -10,47 +10,45 @@ import type { Room } from "./rooms.ts";
 import { type Provider, SingleSignOn } from "./sso.ts";
 import { type Sources, sync } from "./sync.ts";
 
-/** A request as endpoints see it. */
+/** A request, as handlers see it. */
 export interface Call {
-  /** Parameters of the path by name. */
+  /** Path parameters by name. */
   readonly path: Readonly<Record<string, string>>;
-  /** Parameters of the query. */
+  /** Query parameters. */
   readonly query: URLSearchParams;
   /** JSON body; empty if there is none. */
   readonly body: JsonObject;
-  /** The whole URL that was asked for. */
+  /** Complete URL of the request. */
   readonly url: URL;
-  /** Value of the Cookie header; empty without one. */
+  /** Value of the Cookie header; empty if there is none. */
   readonly cookies: string;
-  /** Who asks. */
+  /** Sender of the request. */
   readonly session: Session;
-  /** Ends long polls. */
+  /** Aborts long polls. */
   readonly signal: AbortSignal;
 }
 
-/** An endpoint. */
 export interface Endpoint {
-  /** HTTP method. */
   readonly method: string;
   /** Path with parameters in braces, without `/_matrix/client/v3`. */
   readonly template: string;
-  /** Answers anybody. */
+  /** Whether it needs no access token. */
   readonly open: boolean;
-  /** Answers with a JSON body or in a form of its own, or throws a MatrixError. */
+  /** Returns a JSON body or a Response, or throws a MatrixError. */
   readonly answer: (call: Call) => JsonObject | Response | Promise<JsonObject>;
 }
 
-/** The endpoint of a request with the parameters of its path; undefined if there is none. */
+/** Finds the endpoint of a request and the parameters of its path; undefined if there is none. */
 export type Router = (method: string, path: string) => { endpoint: Endpoint; path: Record<string, string> } | undefined;
 
 const versions = ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11"];
 
 /**
- * The endpoints of a homeserver.
+ * Creates the router of a homeserver.
  *
- * @param sources what it holds
- * @param baseUrl its own address
- * @param provider through which people may sign on
+ * @param sources data of the homeserver
+ * @param baseUrl returns its own address
+ * @param provider identity provider for single sign-on
  */
 export function makeRouter(sources: Sources, baseUrl: () => string, provider?: Provider): Router {
   const { accounts, rooms, keys, inbox, now } = sources;
@@ -62,7 +60,7 @@ export function makeRouter(sources: Sources, baseUrl: () => string, provider?: P
     const pattern = new RegExp(`^${template.replaceAll(/\{(\w+)\}/g, "(?<$1>[^/]*)")}$`);
     endpoints.push({ endpoint: { method, template, open, answer }, pattern });
   }
-  /** Answers a repeated transaction of a device as it did the first time. */
+  /** Makes a device's transaction idempotent: a repetition gets the first response again. */
   const once = ({ path, session }: Call, template: string, act: () => JsonObject) => {
     const key = JSON.stringify([session.user.userId, session.deviceId, template, path]);
     const answer = answered.get(key) ?? act();

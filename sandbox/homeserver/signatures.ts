@@ -1,11 +1,11 @@
 /**
- * Signed JSON (Matrix spec v1.16, appendices, 3). Knows nothing of who signs what.
+ * Signed JSON (Matrix spec v1.16, appendices, 3).
  *
  * @module
  */
 import { type JsonObject } from "./protocol.ts";
 
-/** Whether a signature over an object is right; `publicKey` and `signature` are unpadded base64. */
+/** Verifies a signature of an object. `publicKey` and `signature` are unpadded base64. */
 export async function verify(publicKey: string, object: JsonObject, signature: string): Promise<boolean> {
   const { signatures: _signatures, unsigned: _unsigned, ...signed } = object;
   try {
@@ -18,7 +18,7 @@ export async function verify(publicKey: string, object: JsonObject, signature: s
   }
 }
 
-/** JSON with sorted keys and no spaces. */
+/** Encodes canonical JSON: sorted keys and no spaces. */
 function canonicalJson(value: unknown): string {
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join()}]`;

@@ -6,23 +6,23 @@
  */
 import { MatrixError, randomId } from "./protocol.ts";
 
-/** An identity provider, and how the homeserver uses it. */
+/** An identity provider. */
 export interface Provider {
-  /** Its id, as in the configuration of Synapse, which puts `oidc-` before it. */
+  /** Id, as in the configuration of Synapse, which prefixes it with `oidc-`. */
   readonly id: string;
-  /** Where people log in. */
+  /** URL of the login page. */
   readonly authorizationUrl: string;
   /** Id of the homeserver's client. */
   readonly clientId: string;
-  /** Whose a code is; undefined for a refused one. */
+  /** Returns the user that a code was issued for; undefined if the code is invalid. */
   readonly redeem: (code: string) => string | undefined;
-  /** Clients need no confirmation. */
+  /** Whether clients need no confirmation. */
   readonly trustsClients?: boolean;
 }
 
 const cookieName = "oidc_session";
 
-/** The sign-ons under way. */
+/** Sign-ons in progress. */
 export class SingleSignOn {
   readonly #provider: Provider;
   readonly #baseUrl: () => string;
@@ -30,9 +30,9 @@ export class SingleSignOn {
   readonly #sessions = new Map<string, { state: string; redirectUrl: string }>();
 
   /**
-   * @param provider the one that there is
-   * @param baseUrl the homeserver's public address
-   * @param issue makes a login token for a localpart
+   * @param provider identity provider
+   * @param baseUrl returns the homeserver's public address
+   * @param issue issues a login token for a localpart
    */
   constructor(provider: Provider, baseUrl: () => string, issue: (username: string) => string) {
     this.#provider = provider;
@@ -40,13 +40,13 @@ export class SingleSignOn {
     this.#issue = issue;
   }
 
-  /** The flow in the answer of GET /login. */
+  /** The flow in the response of GET /login. */
   get flow(): Record<string, unknown> {
     const { id } = this.#provider;
     return { type: "m.login.sso", identity_providers: [{ id: `oidc-${id}`, name: id }] };
   }
 
-  /** GET /login/sso/redirect/{idpId}: sends to the public address first, as that is what cookies are for. */
+  /** GET /login/sso/redirect/{idpId}. Redirects to the public address first, because cookies are set for that. */
   redirect(idpId: string, url: URL): Response {
     if (idpId !== `oidc-${this.#provider.id}`) throw new MatrixError(404, "M_NOT_FOUND", "Unknown identity provider");
     const base = this.#baseUrl();
@@ -60,7 +60,7 @@ export class SingleSignOn {
     return moved(location.href, `${cookieName}=${session}; Max-Age=3600; Path=/_synapse/client/oidc; HttpOnly`);
   }
 
-  /** The provider sends people back here. */
+  /** The provider redirects here after the login. */
   callback(query: URLSearchParams, cookies: string): Response {
     const id = cookies.split("; ").find((cookie) => cookie.startsWith(`${cookieName}=`))?.slice(cookieName.length + 1);
     const session = this.#sessions.get(id ?? "");

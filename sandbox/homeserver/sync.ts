@@ -1,5 +1,5 @@
 /**
- * /sync: what has happened since a token, waiting for it if there is nothing yet. Knows nothing of how it came about.
+ * /sync: returns what has happened since a token, and waits if nothing has.
  *
  * @module
  */
@@ -10,23 +10,18 @@ import type { Keys } from "./keys.ts";
 import { type JsonObject, MatrixError, objectOf, type Stream, textsOf } from "./protocol.ts";
 import type { Room, RoomEvent, Rooms } from "./rooms.ts";
 
-/** What syncing looks at. */
+/** Data that syncing reads. */
 export interface Sources {
-  /** Users. */
   readonly accounts: Accounts;
-  /** Rooms. */
   readonly rooms: Rooms;
-  /** Published keys. */
   readonly keys: Keys;
-  /** To-device messages. */
   readonly inbox: Inbox;
-  /** Places of changes. */
   readonly stream: Stream;
-  /** Milliseconds since the epoch. */
+  /** Wall clock, milliseconds since the epoch. */
   readonly now: () => number;
 }
 
-/** GET /sync (Matrix spec v1.16, client-server API, 9.4): waits for news up to `timeout`. */
+/** GET /sync (Matrix spec v1.16, client-server API, 9.4). Waits for news up to `timeout`. */
 export async function sync(
   sources: Sources,
   session: Session,
@@ -95,12 +90,12 @@ function look(
   return { body, news: Object.keys(sections).length > 0 };
 }
 
-/** The section under its name, or nothing if it is empty, as Synapse leaves it out. */
+/** Returns a section under its name. Omits it if it is empty, as Synapse does. */
 function present(name: string, section: JsonObject): JsonObject {
   return Object.keys(section).length > 0 ? { [name]: section } : {};
 }
 
-/** A room's part, or undefined if there is nothing new in it. `since` undefined: a first sync. */
+/** Returns a room's section; undefined if nothing is new in it. `since` is undefined in an initial sync. */
 function roomNews(
   room: Room,
   viewer: Viewer,
@@ -153,7 +148,7 @@ function roomNews(
   };
 }
 
-/** Who is typing (Matrix spec v1.16, client-server API, 11.5), if that has changed. */
+/** Returns the typing users (Matrix spec v1.16, client-server API, 11.5) if they have changed. */
 function ephemeralOf(room: Room, after: number, filter: JsonObject): JsonObject[] {
   const event = { type: "m.typing", content: { user_ids: room.typing } };
   const isWanted = passes(filter, event) &&
@@ -161,7 +156,10 @@ function ephemeralOf(room: Room, after: number, filter: JsonObject): JsonObject[
   return isWanted && room.typingPlace > after ? [event] : [];
 }
 
-/** Whose devices must be asked for anew, and who is out of sight (Matrix spec v1.16, client-server API, 11.12.3). */
+/**
+ * Returns whose devices must be queried again, and who is no longer tracked (Matrix spec v1.16, client-server API,
+ * 11.12.3).
+ */
 function deviceLists(rooms: Room[], keys: Keys, userId: string, since: number): JsonObject {
   const shared = rooms.filter((room) => room.membership(userId) === "join");
   const near = new Set([userId, ...shared.flatMap((room) => room.members("join"))]);

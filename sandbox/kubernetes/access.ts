@@ -1,10 +1,10 @@
 /**
- * Who may do what: bearer tokens, each with a user and rules as a Role has them, and the Status objects that say no.
+ * Authorization: bearer tokens, users with rules as in a Role, and Status objects for refusals.
  *
  * @module
  */
 
-/** What a request is about (Kubernetes API, request attributes). */
+/** Attributes of a request (Kubernetes API, request attributes). */
 export interface Attributes {
   /** Such as `get`, `list`, `watch`, `create`, `patch`, `delete`. */
   readonly verb: string;
@@ -14,35 +14,32 @@ export interface Attributes {
   readonly resource: string;
   /** Such as `scale`; empty for the object itself. */
   readonly subresource: string;
-  /** Namespace. */
   readonly namespace: string;
-  /** Name; empty where none is given. */
+  /** Name of the object; empty if the request has none. */
   readonly name: string;
 }
 
-/** A rule of a Role. `*` stands for everything. */
+/** A rule of a Role. `*` matches everything. */
 export interface Rule {
-  /** Namespace that it holds in; in all unless given. */
+  /** Namespace of the rule. Default: all. */
   readonly namespace?: string;
-  /** API groups; all unless given. */
+  /** API groups. Default: all. */
   readonly apiGroups?: readonly string[];
   /** Such as `deployments`, `deployments/scale`. */
   readonly resources: readonly string[];
-  /** Names that it is limited to; a request without a name is then refused. */
+  /** Names that the rule is limited to. It doesn't permit requests without a name then. */
   readonly resourceNames?: readonly string[];
-  /** Verbs. */
   readonly verbs: readonly string[];
 }
 
-/** Somebody who has a token. */
+/** Owner of a token. */
 export interface User {
   /** Such as `system:serviceaccount:clawdbot:openclaw-toggle`. */
   readonly name: string;
-  /** What they may do. */
   readonly rules: readonly Rule[];
 }
 
-/** A rule permits it. */
+/** Whether a rule permits the request. */
 export function permits(rules: readonly Rule[], asked: Attributes): boolean {
   const whole = asked.subresource === "" ? asked.resource : `${asked.resource}/${asked.subresource}`;
   const has = (list: readonly string[] | undefined, value: string) =>
@@ -54,16 +51,14 @@ export function permits(rules: readonly Rule[], asked: Attributes): boolean {
   );
 }
 
-/** A refusal, with the Status object that goes over the wire (Kubernetes API, meta/v1). */
+/** A refusal, with the Status object to send (Kubernetes API, meta/v1). */
 export class Refused extends Error {
-  /** HTTP status. */
   readonly code: number;
   /** Such as `NotFound`. */
   readonly reason: string;
-  /** What it is about. */
+  /** `details` of the Status object. */
   readonly details: Record<string, unknown> | undefined;
 
-  /** A refusal. */
   constructor(code: number, reason: string, message: string, details?: Record<string, unknown>) {
     super(message);
     this.code = code;
@@ -71,7 +66,7 @@ export class Refused extends Error {
     this.details = details;
   }
 
-  /** The Status object. */
+  /** Returns the Status object. */
   status(): Record<string, unknown> {
     const { message, reason, details, code } = this;
     const about = details === undefined ? {} : { details };
@@ -79,7 +74,7 @@ export class Refused extends Error {
   }
 }
 
-/** 403, in the words of the API server. */
+/** 403, with the API server's message. */
 export function forbidden(user: User, asked: Attributes): Refused {
   const { verb, group, resource, subresource, namespace, name } = asked;
   const whole = subresource === "" ? resource : `${resource}/${subresource}`;
@@ -94,7 +89,7 @@ export function notFound(asked: Attributes): Refused {
   return new Refused(404, "NotFound", `${called(asked)} not found`, { name, ...(group && { group }), kind: resource });
 }
 
-/** 409: the object has moved on. */
+/** 409: the object has been modified. */
 export function conflict(asked: Attributes): Refused {
   const { name, group, resource } = asked;
   const message =

@@ -1,5 +1,5 @@
 /**
- * Faults to be produced at will: which requests are hit, how often, and what happens to them.
+ * Fault injection: which requests are affected, how often, and how.
  *
  * @module
  */
@@ -8,9 +8,9 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { Refused } from "./access.ts";
 
 /**
- * What happens to a request: another answer; the true answer, but late; no answer at all; headers and half a body, and
- * then nothing; the connection dropped and nothing done (`drop`); the request carried out, and the connection dropped
- * (`lose`). Where a connection that had been used before is dropped, Deno's fetch sends the request once more by itself.
+ * What happens to a request: another response; the real response after a delay; no response; headers and half a body,
+ * then nothing; the connection is dropped and nothing is done (`drop`); the request is carried out and the connection
+ * is dropped (`lose`). If a reused connection is dropped, Deno's fetch repeats the request by itself.
  */
 export type Effect =
   | { readonly answer: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
@@ -20,19 +20,17 @@ export type Effect =
   | "drop"
   | "lose";
 
-/** A fault. */
 export interface Fault {
-  /** HTTP method; any unless given. */
+  /** HTTP method. Default: any. */
   readonly method?: string;
-  /** Matches path and query; any unless given. */
+  /** Matches path and query. Default: any. */
   readonly path?: RegExp;
-  /** How many requests are hit; all unless given. */
+  /** Number of requests to affect. Default: all. */
   readonly times?: number;
-  /** What happens to them. */
   readonly effect: Effect;
 }
 
-/** Faults that are switched on. */
+/** Faults in force. */
 export class Faults implements Disposable {
   readonly #active: { fault: Fault; left: number }[] = [];
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
@@ -42,7 +40,7 @@ export class Faults implements Disposable {
     this.#timers.forEach(clearTimeout);
   }
 
-  /** Switches a fault on; disposing of what it returns switches it off. */
+  /** Adds a fault. Disposing of the result removes it. */
   add(fault: Fault): Disposable {
     const entry = { fault, left: fault.times ?? Infinity };
     this.#active.push(entry);
@@ -50,9 +48,9 @@ export class Faults implements Disposable {
   }
 
   /**
-   * Lets the first fault that matches have its way with a request.
+   * Applies the first matching fault to a request.
    *
-   * @returns `settled` if nothing more is to be done; `lost` if it is to be carried out, and not answered
+   * @returns `settled` if the request is finished; `lost` if it must be carried out without a response
    */
   async decide(request: IncomingMessage, response: ServerResponse): Promise<"settled" | "lost" | "untouched"> {
     const matches = ({ method, path }: Fault) =>

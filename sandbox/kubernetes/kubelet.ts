@@ -1,15 +1,15 @@
 /**
- * What scheduler and kubelet say of a pod, step by step, in their own words. Nothing runs: the names of the images
- * decide, the same ones as in testbed/kubernetes. Knows nothing of workloads.
+ * Pod statuses as scheduler and kubelet report them, step by step. No container runs: the name of the image decides what
+ * happens, with the same names as in testbed/kubernetes.
  *
  * | image | pod |
  * | --- | --- |
  * | `pending` | not scheduled |
- * | `missing` | ErrImagePull and ImagePullBackOff, in turns |
- * | no valid name, such as `example/Agent` | InvalidImageName |
+ * | `missing` | alternates between ErrImagePull and ImagePullBackOff |
+ * | invalid, such as `example/Agent` | InvalidImageName |
  * | `misconfigured` | CreateContainerConfigError |
- * | `crash`, `oom` | ends with 1, or 137, after each start; never ready |
- * | `flap` | as `crash`, but ready while it runs |
+ * | `crash`, `oom` | exits with 1 or 137 after each start; never ready |
+ * | `flap` | like `crash`, but ready while it runs |
  * | `unready` | runs, never ready |
  *
  * @module
@@ -17,17 +17,17 @@
 
 import { type KubernetesObject, now } from "./objects.ts";
 
-/** How long things take in a pod's life, in milliseconds. */
+/** Durations in a pod's life, in milliseconds. */
 export interface PodDurations {
-  /** From a pod's creation until it is ready; it is Running from the middle of that time. */
+  /** From creation of a pod until it is ready. It is Running from half of that time on. */
   startMs: number;
-  /** How long a container that ends by itself runs. */
+  /** How long a container runs that exits by itself. */
   runMs: number;
-  /** First wait between crashes, which doubles; and wait between pulls. */
+  /** First delay between crashes, which doubles each time; and the delay between image pulls. */
   backOffMs: number;
 }
 
-/** What is said of a pod next, and for how long; for good where there is no `waitMs`. */
+/** Next status of a pod, and how long it lasts. Without `waitMs` it is final. */
 export interface Step {
   /** `status` of the pod. */
   readonly status: Record<string, unknown>;
@@ -35,7 +35,7 @@ export interface Step {
   readonly waitMs: number | undefined;
 }
 
-/** What is said of a container. */
+/** Status of a container. */
 interface ContainerStatus {
   readonly name: string;
   readonly image: string;
@@ -56,7 +56,7 @@ const UNSCHEDULABLE = "0/1 nodes are available: 1 Insufficient memory. no new cl
   "0/1 nodes are available: 1 No preemption victims found for incoming pod.";
 const LONGEST_BACK_OFF_MS = 300_000;
 
-/** The next step in a pod's life. */
+/** Returns the next step in a pod's life. */
 export function nextStep(pod: KubernetesObject, durations: PodDurations): Step {
   const containers: { name: string; image: string }[] = pod.spec?.containers ?? [];
   if (containers.some(({ image }) => image.includes("pending"))) {
@@ -81,7 +81,7 @@ export function nextStep(pod: KubernetesObject, durations: PodDurations): Step {
     { type: "ContainersReady", ...readiness },
     { type: "PodScheduled", status: "True" },
   ].map((condition) => ({ ...condition, lastTransitionTime: sinceWhen(pod, condition) }));
-  // A pod is Running once all of its containers have run.
+  // A pod is Running once all of its containers have started.
   const phase = containerStatuses.some(({ containerID }) => containerID === undefined) ? "Pending" : "Running";
   const status = { phase, conditions, containerStatuses, startTime: pod.status?.startTime ?? now() };
   return {
@@ -135,7 +135,7 @@ function nextOf(
   if (running !== undefined && ends) {
     const how = is("oom") ? { exitCode: 137, reason: "OOMKilled" } : { exitCode: 1, reason: "Error" };
     const end = { ...how, startedAt: running.startedAt, finishedAt: now(), containerID };
-    // The first time it is started again at once.
+    // The first restart is immediate.
     if (restartCount === 0) return [{ ...still, restartCount, lastState, state: { terminated: end } }, runMs];
     const waitMs = Math.min(backOffMs * 2 ** (restartCount - 1), LONGEST_BACK_OFF_MS);
     const called = `${pod.metadata.name}_${pod.metadata.namespace}(${pod.metadata.uid})`;
@@ -157,7 +157,7 @@ function nextOf(
   return [started, ends ? runMs : startMs / 2];
 }
 
-/** An image's name in full, as container runtimes understand it. */
+/** Parses an image reference as container runtimes do. */
 function parseImage(image: string): { repository: string; path: string; full: string } {
   const [, name = image, tag = ":latest"] = /^(.*?)((?::[^:/@]+)?(?:@.+)?)$/.exec(image) ?? [];
   const [first = "", ...rest] = name.split("/");

@@ -1,6 +1,6 @@
 /**
- * A stand-in for a Kubernetes API server, in this process, over HTTP: Deployments and StatefulSets that roll out, pods,
- * events, watches, permissions, and faults at will. tests/contract compares it to the real one.
+ * An in-memory Kubernetes API server over HTTP, with rollouts of Deployments and StatefulSets, pods, Events, watches,
+ * permissions and fault injection. tests/contract compares it to the real one.
  *
  * @module
  */
@@ -18,55 +18,48 @@ export type { Rule } from "./access.ts";
 export type { Effect, Fault } from "./faults.ts";
 export type { Durations, WorkloadResource } from "./rollout.ts";
 
-/** Settings of a {@linkcode KubernetesSandbox}. */
+/** Options of a {@linkcode KubernetesSandbox}. */
 export interface SandboxOptions extends Partial<Durations> {
-  /** Port to listen on; a free one unless given. */
+  /** Port to listen on. Default: a free one. */
   readonly port?: number;
 }
 
-/** A workload to be created. */
+/** A workload to create. */
 export interface NewWorkload {
-  /** `deployments` unless given. */
+  /** Default: `deployments`. */
   readonly resource?: WorkloadResource;
-  /** Namespace. */
   readonly namespace: string;
-  /** Name. */
   readonly name: string;
-  /** Count; 0 unless given. */
+  /** Replicas. Default: 0. */
   readonly replicas?: number;
-  /** Image, whose name decides how its pods fare (`kubelet.ts`); a good one unless given. */
+  /** Image. Its name decides what happens to the pods (`kubelet.ts`). Default: one that works. */
   readonly image?: string;
 }
 
-/** A workload as one may show it. */
+/** Summary of a workload. */
 export interface WorkloadView {
   /** Plural name of its kind. */
   readonly resource: WorkloadResource;
-  /** Namespace. */
   readonly namespace: string;
-  /** Name. */
   readonly name: string;
   /** `spec.replicas`. */
   readonly desired: number;
   /** `status.readyReplicas`. */
   readonly ready: number;
-  /** The status speaks of the present spec. */
+  /** Whether the status belongs to the current spec. */
   readonly settled: boolean;
   /** Its pods, oldest first. */
   readonly pods: readonly PodView[];
 }
 
-/** A pod as one may show it. */
+/** Summary of a pod. */
 export interface PodView {
-  /** Name. */
   readonly name: string;
-  /** Where it stands. */
   readonly state: "Pending" | "Running" | "Ready" | "Terminating";
 }
 
-/** A request that was answered, or hit by a fault. */
+/** A request that was answered, or affected by a fault. */
 export interface SeenRequest {
-  /** HTTP method. */
   readonly method: string;
   /** Path and query. */
   readonly path: string;
@@ -74,16 +67,16 @@ export interface SeenRequest {
   readonly user: string;
 }
 
-/** A watch that ends by itself sends a bookmark so many seconds before. */
+/** A watch that times out sends a bookmark this many seconds before. */
 const BOOKMARK_BEFORE_END_S = 2;
 
-/** A running stand-in. */
+/** A running sandbox. */
 export class KubernetesSandbox implements AsyncDisposable {
   /** Base URL. */
   readonly url: string;
-  /** Token that may do everything. */
+  /** Token with all permissions. */
   readonly adminToken: string;
-  /** How long rollouts take; may be changed at any time. */
+  /** Durations of rollouts. May be changed at any time. */
   readonly durations: Durations;
   /** The last 1,000 requests, oldest first. */
   readonly requests: SeenRequest[] = [];
@@ -103,7 +96,7 @@ export class KubernetesSandbox implements AsyncDisposable {
   }
 
   /**
-   * Starts one on 127.0.0.1.
+   * Starts a server on 127.0.0.1.
    *
    * @throws Error if the port is taken
    */
@@ -117,7 +110,7 @@ export class KubernetesSandbox implements AsyncDisposable {
     return new KubernetesSandbox(server, { startMs, stopMs, observeMs, runMs, backOffMs });
   }
 
-  /** Stops everything, and ends all connections. */
+  /** Stops everything and closes all connections. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#rollouts[Symbol.dispose]();
     this.#faults[Symbol.dispose]();
@@ -126,19 +119,19 @@ export class KubernetesSandbox implements AsyncDisposable {
     await closed;
   }
 
-  /** Makes a token for a user with rules. */
+  /** Creates a token for a user with rules. */
   token(userName: string, rules: readonly Rule[]): string {
     const token = crypto.randomUUID();
     this.#users.set(token, { name: userName, rules });
     return token;
   }
 
-  /** Makes a token worthless: 401 from now on. */
+  /** Revokes a token. It gets 401 from now on. */
   revoke(token: string): void {
     this.#users.delete(token);
   }
 
-  /** Writes a kubeconfig, in the JSON form of YAML, with one context, `sandbox`. */
+  /** Writes a kubeconfig, as JSON (which is YAML), with one context, `sandbox`. */
   async writeKubeconfig(path: string, token: string): Promise<void> {
     const config = {
       apiVersion: "v1",
@@ -151,7 +144,7 @@ export class KubernetesSandbox implements AsyncDisposable {
     await Deno.writeTextFile(path, JSON.stringify(config, null, 2), { mode: 0o600 });
   }
 
-  /** Creates a workload of one container. */
+  /** Creates a workload with one container. */
   create({ resource = "deployments", namespace, name, replicas = 0, image = `example/${name}` }: NewWorkload): void {
     const template = { metadata: { labels: { app: name } }, spec: { containers: [{ name, image }] } };
     const spec = { replicas, selector: { matchLabels: { app: name } }, template };
@@ -163,7 +156,7 @@ export class KubernetesSandbox implements AsyncDisposable {
     });
   }
 
-  /** All workloads with their pods. */
+  /** Returns all workloads with their pods. */
   workloads(): WorkloadView[] {
     return WORKLOAD_RESOURCES.flatMap((resource) =>
       this.#store.all(resource).map((object) => ({
@@ -178,7 +171,7 @@ export class KubernetesSandbox implements AsyncDisposable {
     );
   }
 
-  /** Lets at most so many pods be in a namespace, by a ResourceQuota; disposing of what it returns removes it. */
+  /** Limits the number of pods in a namespace by a ResourceQuota. Disposing of the result removes it. */
   limitPods(namespace: string, pods: number, name = "compute"): Disposable {
     const spec = { hard: { pods: `${pods}` } };
     const quota = { kind: "ResourceQuota", apiVersion: "v1", metadata: { namespace, name }, spec };
@@ -186,17 +179,17 @@ export class KubernetesSandbox implements AsyncDisposable {
     return { [Symbol.dispose]: () => this.#store.remove("resourcequotas", stored) };
   }
 
-  /** Forgets all changes so far: a watch from before is told 410, as after a compaction. */
+  /** Deletes the change history: watches from earlier versions get 410, as after a compaction. */
   forgetHistory(): void {
     this.#store.forget();
   }
 
-  /** Calls a listener after every change of a workload or pod. */
+  /** Calls a listener after every change of a workload or pod, until disposed of. */
   onChange(listener: () => void): Disposable {
     return this.#store.listen(({ resource }) => (resource in WORKLOADS || resource === "pods") && listener());
   }
 
-  /** Switches a fault on; disposing of what it returns switches it off. */
+  /** Injects a fault. Disposing of the result removes it. */
   fault(fault: Fault): Disposable {
     return this.#faults.add(fault);
   }
@@ -227,7 +220,7 @@ export class KubernetesSandbox implements AsyncDisposable {
     } catch (error) {
       // The client has closed the connection before its request was complete.
       if ((error as { code?: unknown }).code === "ECONNRESET") return;
-      // Anything else is a mistake in this sandbox, and whoever uses it should see it.
+      // Anything else is a bug in this sandbox, and must be visible.
       if (!(error instanceof Refused)) console.error(error);
       const refused = error instanceof Refused ? error : new Refused(500, "InternalError", String(error));
       if (!response.headersSent) send(response, refused.code, refused.status());
@@ -253,7 +246,7 @@ export class KubernetesSandbox implements AsyncDisposable {
     const listening = this.#store.listen(tell);
     const seconds = Number(url.searchParams.get("timeoutSeconds") ?? 0);
     const timers = seconds > 0 ? [setTimeout(() => response.end(), seconds * 1_000)] : [];
-    // As the API server does, so that the next watch can go on from here.
+    // Like the API server, so that the next watch can resume from here.
     if (url.searchParams.get("allowWatchBookmarks") === "true" && seconds > BOOKMARK_BEFORE_END_S) {
       timers.push(setTimeout(() => {
         const metadata = { resourceVersion: this.#store.version, creationTimestamp: null };

@@ -1,6 +1,6 @@
 /**
- * The objects of a cluster in memory, with what makes them Kubernetes: one counter that gives each change its
- * resourceVersion, generations, and a history that watches are served from. Knows nothing of requests.
+ * In-memory object store with Kubernetes semantics: one counter for resourceVersions, generations, and a change history
+ * for watches.
  *
  * @module
  */
@@ -11,20 +11,18 @@ export interface KubernetesObject {
   kind: string;
   /** Such as `apps/v1`. */
   apiVersion: string;
-  /** What every object has. */
   // deno-lint-ignore no-explicit-any
   metadata: Record<string, any>;
-  /** What is wanted. */
+  /** Desired state. */
   // deno-lint-ignore no-explicit-any
   spec?: Record<string, any>;
-  /** What is. */
+  /** Observed state. */
   // deno-lint-ignore no-explicit-any
   status?: Record<string, any>;
 }
 
-/** One change, as watches tell it. */
+/** A change, as watches report it. */
 export interface Change {
-  /** What happened. */
   readonly type: "ADDED" | "MODIFIED" | "DELETED";
   /** Plural name, such as `deployments`. */
   readonly resource: string;
@@ -32,34 +30,34 @@ export interface Change {
   readonly object: KubernetesObject;
 }
 
-/** Changes that are remembered for watches that begin in the past. */
+/** Number of changes to keep for watches that begin in the past. */
 const REMEMBERED = 1_000;
 
-/** All objects of a cluster. What goes in and out is copied. */
+/** All objects of a cluster. Copies objects on the way in and out. */
 export class ObjectStore {
   readonly #objects = new Map<string, { resource: string; object: KubernetesObject }>();
   readonly #history: Change[] = [];
-  /** Watches can begin here or later. */
+  /** Oldest resourceVersion that a watch can begin at. */
   #horizon = 0;
   readonly #listeners = new Set<(change: Change) => void>();
   #version = 100;
 
-  /** The latest resourceVersion. */
+  /** Latest resourceVersion. */
   get version(): string {
     return String(this.#version);
   }
 
-  /** An object; undefined if there is none. */
+  /** Returns an object; undefined if there is none. */
   get(resource: string, namespace: string, name: string): KubernetesObject | undefined {
     return structuredClone(this.#objects.get(`${resource}/${namespace}/${name}`)?.object);
   }
 
-  /** Objects of one kind in a namespace, oldest first; those that are selected, if not all are. */
+  /** Returns the objects of a kind in a namespace, oldest first, optionally filtered. */
   list(resource: string, namespace: string, selects?: (object: KubernetesObject) => boolean): KubernetesObject[] {
     return this.all(resource, (object) => object.metadata.namespace === namespace && (selects?.(object) ?? true));
   }
 
-  /** As {@linkcode ObjectStore.list}, in all namespaces. */
+  /** Like {@linkcode ObjectStore.list}, for all namespaces. */
   all(resource: string, selects: (object: KubernetesObject) => boolean = () => true): KubernetesObject[] {
     const found: KubernetesObject[] = [];
     for (const each of this.#objects.values()) {
@@ -68,7 +66,7 @@ export class ObjectStore {
     return found;
   }
 
-  /** Creates or replaces an object and returns it as it stands then. A write that changes nothing is none. */
+  /** Creates or replaces an object and returns the result. A write that changes nothing has no effect. */
   put(resource: string, object: KubernetesObject): KubernetesObject {
     const next = structuredClone(object);
     const key = `${resource}/${next.metadata.namespace}/${next.metadata.name}`;
@@ -87,7 +85,7 @@ export class ObjectStore {
     return structuredClone(next);
   }
 
-  /** Removes an object, if it is there. */
+  /** Removes an object if it exists. */
   remove(resource: string, object: KubernetesObject): void {
     const key = `${resource}/${object.metadata.namespace}/${object.metadata.name}`;
     const last = this.#objects.get(key)?.object;
@@ -97,19 +95,19 @@ export class ObjectStore {
     this.#tell({ type: "DELETED", resource, object: { ...last, metadata } });
   }
 
-  /** Changes after a resourceVersion, oldest first; undefined if they are not remembered any more. */
+  /** Returns the changes after a resourceVersion, oldest first; undefined if they are no longer kept. */
   since(version: number): Change[] | undefined {
     if (version < this.#horizon) return undefined;
     return this.#history.filter((change) => versionOf(change) > version);
   }
 
-  /** Forgets all changes so far. */
+  /** Deletes the change history. */
   forget(): void {
     this.#history.length = 0;
     this.#horizon = this.#version;
   }
 
-  /** Calls a listener with every change from now on. */
+  /** Calls a listener with every change, until disposed of. */
   listen(listener: (change: Change) => void): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
@@ -122,7 +120,7 @@ export class ObjectStore {
   }
 }
 
-/** The present second, as Kubernetes writes times. */
+/** Returns the current time, in seconds, in the format of Kubernetes. */
 export function now(): string {
   return new Date().toISOString().replace(/\.\d+Z$/, "Z");
 }
@@ -138,12 +136,12 @@ export function mergePatch(target: unknown, patch: unknown): unknown {
   return merged;
 }
 
-/** It is an object with fields. */
+/** Whether a value is a JSON object. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Two values are equal as JSON, their fields in whatever order. */
+/** Whether two values are equal as JSON, regardless of the order of fields. */
 function same(one: unknown, other: unknown): boolean {
   const sorted = (_: string, value: unknown) =>
     isRecord(value) ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1)) : value;

@@ -1,6 +1,5 @@
 /**
- * Answers requests for objects: create, get, list, patch, delete, the scale subresource, and the questions about one's
- * own rights. Knows nothing of HTTP beyond method, path, query and body.
+ * Handles API requests: create, get, list, patch, delete, the scale subresource, and access reviews.
  *
  * @module
  */
@@ -9,23 +8,21 @@ import { type Attributes, conflict, forbidden, notFound, permits, Refused, type 
 import { isRecord, type KubernetesObject, mergePatch, now, type ObjectStore } from "./objects.ts";
 import { letters, type Rollouts, type WorkloadResource, WORKLOADS } from "./rollout.ts";
 
-/** A request whose sender is known. */
+/** An authenticated request. */
 export interface Request {
-  /** HTTP method. */
   readonly method: string;
   /** Path and query. */
   readonly url: URL;
   /** Content type of the body. */
   readonly contentType: string;
-  /** Body as text. */
   readonly body: string;
-  /** Who asks. */
+  /** Sender of the request. */
   readonly user: User;
-  /** Under which name changes are noted. */
+  /** Field manager of the changes. */
   readonly fieldManager: string;
 }
 
-/** An answer: an object with its HTTP status, or what is to be watched. */
+/** A response: an object with its HTTP status, or what to watch. */
 export type Answer =
   | { readonly status: number; readonly object: unknown }
   | { readonly watch: Attributes; readonly selects: (object: KubernetesObject) => boolean };
@@ -35,7 +32,7 @@ const KINDS: Readonly<Record<string, string>> = { ...WORKLOADS, ...CORE_KINDS };
 const OBJECTS = /^\/(api\/v1|apis\/apps\/v1)\/namespaces\/([^/]+)\/([a-z]+)(?:\/([^/]+))?(?:\/([a-z]+))?$/;
 
 /**
- * Answers a request.
+ * Handles a request.
  *
  * @throws Refused
  */
@@ -85,7 +82,7 @@ function understand({ method, url }: Request): { asked: Attributes; selects: (ob
   if (verb === undefined || (verb === "create" && resource === "pods") || (verb === "delete" && scale)) {
     throw new Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {});
   }
-  // As the API server has it, a list or watch of one name counts as naming it.
+  // As in the API server, a list or watch of one name counts as naming it.
   const name = inPath || fields.find(([path]) => path === "metadata.name")?.[1] || "";
   const selects = (object: KubernetesObject) =>
     fields.every(([path, value]) => path.split(".").reduce<unknown>(fieldOf, object) === value) &&
@@ -132,7 +129,7 @@ function create(store: ObjectStore, asked: Attributes, body: unknown, manager: s
   return store.put(resource, object);
 }
 
-/** What an Event needs (Kubernetes API, core/v1); one with an eventTime is one of the new kind. */
+/** Validates an Event (Kubernetes API, core/v1). With an eventTime it is one of the new kind. */
 function validateEvent(event: Record<string, unknown>, name: string, namespace: string): void {
   const about = fieldOf(event.involvedObject, "namespace") || "";
   const isNew = typeof event.eventTime === "string";
@@ -176,7 +173,7 @@ function patch(store: ObjectStore, asked: Attributes, object: KubernetesObject, 
   return subresource === "scale" ? scaleOf(stored) : stored;
 }
 
-/** Scale v1 autoscaling; a count of 0 is left out. */
+/** Returns a Scale (autoscaling/v1). A replica count of 0 is omitted. */
 function scaleOf(object: KubernetesObject): KubernetesObject {
   const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata;
   const labels: Record<string, string> = object.spec?.selector?.matchLabels ?? {};
@@ -191,18 +188,19 @@ function scaleOf(object: KubernetesObject): KubernetesObject {
 }
 
 /**
- * Who set the count. Through the scale a count of 0 is left out of the object, and with it its owner goes; and the scale
- * notes nobody where there was nobody before, so from then on only direct writes are noted (seen on v1.35).
+ * Returns the managedFields after a change of the count. A change through the scale subresource to 0 removes `replicas`
+ * from the object, and with it its owner. If no owner was recorded before, the scale subresource records none, so from
+ * then on only direct writes are recorded (seen on v1.35).
  */
 function ownersAfter(object: KubernetesObject, subresource: string, replicas: number, manager: string): unknown[] {
   const nobody = !object.metadata.managedFields?.length || replicas === 0;
   return subresource === "scale" && nobody ? [] : [managed(manager, subresource)];
 }
 
-/** An entry that owns the count (Kubernetes API, field management). */
+/** Returns a managedFields entry that owns the count (Kubernetes API, field management). */
 export function managed(manager: string, subresource: string): Record<string, unknown> {
   const fieldsV1 = { "f:spec": { "f:replicas": {} } };
-  // Through the scale it is not noted when (seen on v1.35).
+  // Through the scale subresource no time is recorded (seen on v1.35).
   const on = subresource === "" ? { time: now() } : { subresource };
   return { manager, operation: "Update", apiVersion: "apps/v1", fieldsType: "FieldsV1", fieldsV1, ...on };
 }
@@ -249,15 +247,15 @@ function invalid(kind: string, name: string, field: string, why: string): Refuse
   return new Refused(422, "Invalid", `${kind} "${name}" is invalid: ${field}: ${why}`, details);
 }
 
-/** Version of the API that a request is made to. */
+/** Returns the API version of a request. */
 export function apiVersionOf({ group }: Attributes): string {
   return group === "" ? "v1" : `${group}/v1`;
 }
 
-/** Kind of the objects with such a plural name. */
+/** Returns the kind for a plural name. */
 export function kindOf(resource: string): string {
   return `${KINDS[resource]}`;
 }
 
-/** All plural names of workloads. */
+/** Plural names of all workloads. */
 export const WORKLOAD_RESOURCES = Object.keys(WORKLOADS) as WorkloadResource[];

@@ -1,6 +1,6 @@
 /**
- * What the controllers of workloads do: make and end pods until there are as many of the present revision as wanted, as
- * far as quota lets them, and write the workload's status. How a pod fares is the kubelet's business.
+ * The workload controllers: create and delete pods until the current revision has the desired number, within quota, and
+ * write the workload's status. `kubelet.ts` decides what happens to a pod.
  *
  * @module
  */
@@ -9,38 +9,38 @@ import { nextStep, type PodDurations } from "./kubelet.ts";
 import { type KubernetesObject, now, type ObjectStore } from "./objects.ts";
 import { deploymentStatus, isReady, statefulSetStatus } from "./statuses.ts";
 
-/** How long things take, in milliseconds. May be changed at any time. */
+/** Durations, in milliseconds. May be changed at any time. */
 export interface Durations extends PodDurations {
-  /** From the order to end a pod until it is gone. */
+  /** From the deletion of a pod until it is gone. */
   stopMs: number;
-  /** From a change until the controller has looked at it. */
+  /** From a change until the controller handles it. */
   observeMs: number;
 }
 
-/** Plural name of a kind of workload. */
+/** Plural name of a workload kind. */
 export type WorkloadResource = "deployments" | "statefulsets";
 
-/** Kinds of workload by their plural names. */
+/** Workload kinds by plural name. */
 export const WORKLOADS: Readonly<Record<WorkloadResource, string>> = {
   deployments: "Deployment",
   statefulsets: "StatefulSet",
 };
 
-/** A controller that was refused a pod asks again after so long. */
+/** Delay before a controller retries a pod that was refused. */
 const REFUSED_MS = 1_000;
 
-/** Keeps the pods of all workloads as they should be, until it is disposed of. */
+/** Reconciles all workloads until disposed of. */
 export class Rollouts implements Disposable {
   readonly #store: ObjectStore;
   readonly #durations: Durations;
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   readonly #due = new Set<string>();
   readonly #listening: Disposable;
-  /** Why a workload could not be given a pod, by its uid. */
+  /** Why a workload was refused a pod, by its uid. */
   readonly #refusals = new Map<string, string>();
   readonly #retrying = new Set<string>();
 
-  /** Begins to look after the workloads of a store. */
+  /** Starts to reconcile the workloads of a store. */
   constructor(store: ObjectStore, durations: Durations) {
     this.#store = store;
     this.#durations = durations;
@@ -60,7 +60,7 @@ export class Rollouts implements Disposable {
     this.#timers.forEach(clearTimeout);
   }
 
-  /** Orders a pod to end. */
+  /** Begins the deletion of a pod. */
   end(pod: KubernetesObject): void {
     if (!isLiving(pod)) return;
     const ending = { ...pod, metadata: { ...pod.metadata, deletionTimestamp: now(), deletionGracePeriodSeconds: 30 } };
@@ -90,7 +90,7 @@ export class Rollouts implements Disposable {
     });
   }
 
-  /** Ends what belongs to a workload of that name that is no more. */
+  /** Deletes what a deleted workload of that name owned. */
   #collect(resource: WorkloadResource, namespace: string, name: string, uid: string | undefined): void {
     const orphaned = (object: KubernetesObject) => {
       const owner = ownerOf(object);
@@ -105,7 +105,10 @@ export class Rollouts implements Disposable {
     }
   }
 
-  /** Pods of the present template as many as wanted; those of earlier ones go as soon as they can be spared. */
+  /**
+   * Reconciles a Deployment: creates the desired pods of the current template. Pods of earlier templates are deleted as
+   * they are replaced.
+   */
   #keepDeployment(workload: KubernetesObject): void {
     const { namespace, name, uid } = workload.metadata;
     const wanted: number = workload.spec?.replicas;
@@ -113,7 +116,7 @@ export class Rollouts implements Disposable {
     const living = podsOf(this.#store, workload).filter(isLiving);
     const isPresent = (pod: KubernetesObject) => ownerOf(pod).uid === set.metadata.uid;
     const present = living.filter(isPresent);
-    // Those that are not ready go first, then the youngest.
+    // Pods that are not ready are deleted first, then the youngest.
     const order = present.toReversed().sort((a, b) => Number(isReady(a)) - Number(isReady(b)));
     order.slice(0, Math.max(0, present.length - wanted)).forEach((pod) => this.end(pod));
     this.#refusals.delete(uid);
@@ -137,7 +140,7 @@ export class Rollouts implements Disposable {
     });
   }
 
-  /** The ReplicaSet of the present template; made if there is none. */
+  /** Returns the ReplicaSet of the current template, creating it if necessary. */
   #replicaSet(workload: KubernetesObject): KubernetesObject {
     const { namespace, name } = workload.metadata;
     const hash = hashOf(workload.spec?.template);
@@ -150,7 +153,10 @@ export class Rollouts implements Disposable {
     });
   }
 
-  /** One pod at a time, by number: the next begins when all before it are ready, and the highest ends first. */
+  /**
+   * Reconciles a StatefulSet, one pod at a time in ordinal order. A pod is created when all before it are ready; the
+   * highest is deleted first.
+   */
   #keepStatefulSet(workload: KubernetesObject): void {
     const { name } = workload.metadata;
     const revision = `${name}-${hashOf(workload.spec?.template)}`;
@@ -198,7 +204,7 @@ export class Rollouts implements Disposable {
     if (waitMs !== undefined) this.#after(waitMs, () => this.#play(pod));
   }
 
-  /** What quota says of one more pod, if it is against it. */
+  /** Returns the quota's message if it doesn't allow another pod. */
   #exceededQuota(namespace: string): string | undefined {
     const used = this.#store.list("pods", namespace).length;
     const over = this.#store.list("resourcequotas", namespace).find(({ spec }) => used >= Number(spec?.hard?.pods));
@@ -208,7 +214,7 @@ export class Rollouts implements Disposable {
   }
 }
 
-/** The pods of a workload, oldest first, of whatever revision. */
+/** Returns the pods of a workload, of all revisions, oldest first. */
 export function podsOf(store: ObjectStore, { kind, metadata }: KubernetesObject): KubernetesObject[] {
   const sets = store.list("replicasets", metadata.namespace, (set) => ownerOf(set).uid === metadata.uid);
   const owners = kind === "Deployment" ? sets.map((set) => set.metadata.uid) : [metadata.uid];
@@ -231,14 +237,14 @@ function ordinal(pod: KubernetesObject): number {
   return Number(pod.metadata.name.slice(pod.metadata.name.lastIndexOf("-") + 1));
 }
 
-/** A short name for a template (FNV-1a). */
+/** Returns a short hash of a template (FNV-1a). */
 function hashOf(template: unknown): string {
   let hash = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(JSON.stringify(template))) hash = Math.imul(hash ^ byte, 0x01000193);
   return [...`${hash >>> 0}`].map((digit) => "bcdf456789"[Number(digit)]).join("");
 }
 
-/** Five random letters, as generated names end in. */
+/** Returns five random letters, as at the end of generated names. */
 export function letters(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(5)), (byte) => "bcdfghjklmnpqrstvwxz"[byte % 20]).join("");
 }

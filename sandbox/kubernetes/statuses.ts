@@ -1,19 +1,18 @@
 /**
- * The statuses that controllers write on workloads: counts and conditions, in the controllers' own words. Knows nothing
- * of when they are written.
+ * Workload statuses: counts and conditions, with the controllers' own messages.
  *
  * @module
  */
 
 import { type KubernetesObject, now } from "./objects.ts";
 
-/** What a Deployment's controller knows besides its pods. */
+/** What a Deployment's status needs besides its pods. */
 interface DeploymentFacts {
-  /** Name of the present ReplicaSet. */
+  /** Name of the current ReplicaSet. */
   readonly name: string;
-  /** A pod belongs to the present ReplicaSet. */
+  /** Whether a pod belongs to the current ReplicaSet. */
   readonly isPresent: (pod: KubernetesObject) => boolean;
-  /** Why it has not got the pods that it wants; undefined if nobody refused. */
+  /** Why pods were refused; undefined if none was. */
   readonly refusal: string | undefined;
 }
 
@@ -27,7 +26,7 @@ interface Condition {
   readonly lastTransitionTime: string;
 }
 
-/** Status of a Deployment with such pods. */
+/** Returns the status of a Deployment. */
 export function deploymentStatus(
   workload: KubernetesObject,
   pods: KubernetesObject[],
@@ -51,7 +50,7 @@ export function deploymentStatus(
   };
 }
 
-/** Status of a StatefulSet with such pods. */
+/** Returns the status of a StatefulSet. */
 export function statefulSetStatus(
   workload: KubernetesObject,
   pods: KubernetesObject[],
@@ -59,7 +58,7 @@ export function statefulSetStatus(
 ): Record<string, unknown> {
   const ready = pods.filter((pod) => isReady(pod) && pod.metadata.deletionTimestamp === undefined).length;
   const updated = pods.filter(isPresent).length;
-  // The former revision stands as the current one until nothing of it is left.
+  // The former revision stays current until it has no pods left.
   const current = updated === pods.length ? revision : workload.status?.currentRevision ?? revision;
   const currentReplicas = current === revision ? updated : pods.length - updated;
   return {
@@ -73,7 +72,7 @@ export function statefulSetStatus(
   };
 }
 
-/** A pod counts as ready. */
+/** Whether a pod is ready. */
 export function isReady(pod: KubernetesObject): boolean {
   const conditions: { type: string; status: string }[] = pod.status?.conditions ?? [];
   return conditions.some(({ type, status }) => type === "Ready" && status === "True");
@@ -95,7 +94,7 @@ function conditionsOf(
   };
   const progressing = conditions.find(({ type }) => type === "Progressing");
   const isOfPresent = progressing?.message.includes(`"${name}"`) === true;
-  // What was once complete is said to be so until the next template, whatever becomes of its pods.
+  // Once complete, a rollout is reported as complete until the next template, whatever happens to its pods.
   if (updated === wanted && living === wanted && ready === wanted) {
     set("Progressing", "True", "NewReplicaSetAvailable", `ReplicaSet "${name}" has successfully progressed.`);
   } else if (!isOfPresent) set("Progressing", "True", "NewReplicaSetCreated", `Created new replica set "${name}"`);
@@ -105,12 +104,12 @@ function conditionsOf(
   if (ready >= wanted) set("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.");
   else set("Available", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.");
   if (refusal === undefined) return conditions.filter(({ type }) => type !== "ReplicaFailure");
-  // The first refusal stands, though each try is for a pod of another name.
+  // The first refusal is kept, although each attempt names another pod.
   if (!conditions.some(({ type }) => type === "ReplicaFailure")) set("ReplicaFailure", "True", "FailedCreate", refusal);
   return conditions;
 }
 
-/** Zero counts of a status do not go over the wire. */
+/** Zero counts are omitted from a status. */
 function unlessZero(counts: Record<string, number>): Record<string, number> {
   return Object.fromEntries(Object.entries(counts).filter(([, count]) => count !== 0));
 }

@@ -1,5 +1,5 @@
 /**
- * Requests to a homeserver, each with a deadline over headers and body. Knows nothing of what is asked.
+ * Requests to a homeserver, each with a deadline over headers and body.
  *
  * @module
  */
@@ -7,21 +7,17 @@
 /** A JSON object. */
 export type JsonObject = Record<string, unknown>;
 
-/** The homeserver said no. */
+/** The homeserver has refused a request. */
 export class Refused extends Error {
-  /** The error's name. */
   override readonly name = "Refused";
-  /** HTTP status. */
   readonly status: number;
-  /** The answer's body. */
+  /** Body of the response. */
   readonly body: JsonObject;
 
   /**
-   * A refusal.
-   *
-   * @param what what was asked
+   * @param what request, for the message
    * @param status HTTP status
-   * @param body the answer's body
+   * @param body body of the response
    */
   constructor(what: string, status: number, body: JsonObject) {
     super(`Cannot ${what}: ${status} ${body["errcode"] ?? ""} ${body["error"] ?? ""}`);
@@ -30,11 +26,11 @@ export class Refused extends Error {
   }
 }
 
-/** A request that gets no answer is made so often, with pauses between. */
+/** Attempts per request, with pauses between them, if there is no response. */
 const TRIES = 3;
 const PAUSE_MS = 200;
 
-/** The client-server API as one user sees it. */
+/** The client-server API for one user. */
 export class Api {
   readonly #url: string;
   readonly #signal: AbortSignal;
@@ -42,10 +38,8 @@ export class Api {
   token = "";
 
   /**
-   * Not logged in yet.
-   *
    * @param url base URL of the homeserver
-   * @param signal ends every request
+   * @param signal aborts every request
    */
   constructor(url: string, signal: AbortSignal) {
     this.#url = url;
@@ -53,10 +47,10 @@ export class Api {
   }
 
   /**
-   * Asks for a path below /_matrix/client/v3; again where no answer came, as clients do.
+   * Sends a request to a path below /_matrix/client/v3. Retries if there is no response, as clients do.
    *
-   * @param timeoutMs deadline of each try, over headers and body
-   * @throws Refused if the homeserver says no
+   * @param timeoutMs deadline of each attempt, over headers and body
+   * @throws Refused if the homeserver refuses the request
    */
   async request(method: string, path: string, body?: unknown, timeoutMs = 10_000): Promise<JsonObject> {
     for (let tries = 1;; tries += 1) {

@@ -1,5 +1,5 @@
 /**
- * What a person has seen: messages with their edits applied, and waiters for what comes. Knows nothing of requests.
+ * The messages that a person sees, with edits applied, and listeners for new ones.
  *
  * @module
  */
@@ -7,27 +7,24 @@ import type { JsonObject } from "./api.ts";
 
 /** A message as a person sees it. */
 export interface Message {
-  /** Room id. */
   readonly roomId: string;
-  /** Event id. */
   readonly eventId: string;
-  /** User id. */
   readonly sender: string;
-  /** `undecryptable`, or the event's type; the msgtype without `m.` for messages: `text`, `notice`. */
+  /** `undecryptable` or the event type. For messages the msgtype without `m.`, such as `text` or `notice`. */
   readonly kind: string;
-  /** The text as it stands after edits; the key of a reaction. */
+  /** Text after edits; the key of a reaction. */
   readonly body: string;
-  /** Its HTML, if it has one. */
+  /** HTML, if any. */
   readonly html: string | undefined;
-  /** It came encrypted, or what stands here after edits did. */
+  /** Whether it was encrypted, or its latest edit if it was edited. */
   readonly encrypted: boolean;
-  /** Event id that it replies to, or that a reaction stands under. */
+  /** Event id of the message that it replies to or reacts to. */
   readonly about: string | undefined;
-  /** User ids whose attention is wanted (`m.mentions`). */
+  /** User ids in `m.mentions`. */
   readonly mentions: readonly string[];
-  /** Earlier texts, the first one first. */
+  /** Texts before edits, oldest first. */
   readonly earlier: readonly string[];
-  /** Milliseconds since the epoch, as the homeserver says. */
+  /** `origin_server_ts`, milliseconds since the epoch. */
   readonly sentAtMs: number;
   /** Transaction id, if this device sent it. */
   readonly transactionId: string | undefined;
@@ -35,35 +32,34 @@ export interface Message {
 
 /** An event after decryption. */
 export interface ReadEvent {
-  /** Room id. */
   readonly roomId: string;
-  /** The event as the homeserver sent it. */
+  /** The event as sent by the homeserver. */
   readonly event: JsonObject;
-  /** Type, of the decrypted payload if it was encrypted. */
+  /** Event type, decrypted if necessary. */
   readonly type: string;
-  /** Content, of the decrypted payload if it was encrypted. */
+  /** Content, decrypted if necessary. */
   readonly content: JsonObject;
-  /** It came encrypted. */
+  /** Whether the event was encrypted. */
   readonly encrypted: boolean;
 }
 
-/** The messages of a person, in the order of their arrival. */
+/** The messages of a person, in order of arrival. */
 export class Conversation {
   readonly #messages = new Map<string, Message>();
   readonly #listeners = new Set<(message: Message) => void>();
 
-  /** All messages, or those of one room. */
+  /** Returns all messages, or those of one room. */
   all(roomId?: string): Message[] {
     return [...this.#messages.values()].filter((message) => roomId === undefined || message.roomId === roomId);
   }
 
-  /** Calls for every message, new or edited, until disposed of. */
+  /** Calls a listener for every new or edited message, until disposed of. */
   listen(listener: (message: Message) => void): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
-  /** Takes in an event: a message, a reaction, an edit. */
+  /** Adds an event: a message, a reaction or an edit. */
   add({ roomId, event, type, content, encrypted }: ReadEvent): void {
     const relation = objectOf(content["m.relates_to"] ?? objectOf(event["content"])["m.relates_to"]);
     const edited = relation["rel_type"] === "m.replace" ? this.#messages.get(String(relation["event_id"])) : undefined;
@@ -106,7 +102,7 @@ function shownOf(type: string, content: JsonObject): Pick<Message, "kind" | "bod
   };
 }
 
-/** The value as an object; an empty one if it is none. */
+/** Returns the value if it is an object, else an empty object. */
 export function objectOf(value: unknown): JsonObject {
   return typeof value === "object" && value !== null ? value as JsonObject : {};
 }

@@ -1,6 +1,5 @@
 /**
- * The person's end-to-end encryption: one OlmMachine in memory, with the requests that it wants made. Knows rooms only
- * as lists of members.
+ * The person's end-to-end encryption: an in-memory OlmMachine and the requests that it needs.
  *
  * @module
  */
@@ -19,7 +18,7 @@ import {
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { type Api, type JsonObject, Refused } from "./api.ts";
 
-/** A request that the machine wants made. */
+/** A request that the machine wants to send. */
 interface Wanted {
   readonly id: string | undefined;
   readonly type: RequestType;
@@ -28,13 +27,13 @@ interface Wanted {
   readonly txn_id?: string;
 }
 
-/** What a sync brings for the machine. */
+/** The parts of a sync that the machine needs. */
 export interface CryptoNews {
   /** To-device messages. */
   readonly toDevice: unknown[];
-  /** User ids whose devices have changed. */
+  /** Users whose devices have changed. */
   readonly changed: string[];
-  /** User ids that are out of sight. */
+  /** Users who no longer share an encrypted room with the person. */
   readonly left: string[];
   /** Unclaimed one-time keys by algorithm. */
   readonly counts: Record<string, number>;
@@ -53,26 +52,26 @@ export class PersonCrypto implements Disposable {
     this.#api = api;
   }
 
-  /** A new machine for a new device. */
+  /** Creates a machine for a new device. */
   static async create(userId: string, deviceId: string, api: Api): Promise<PersonCrypto> {
     await initAsync();
     return new PersonCrypto(await OlmMachine.initialize(new UserId(userId), new DeviceId(deviceId)), api);
   }
 
-  /** The device's public keys, unpadded base64. */
+  /** The device's public keys, in unpadded base64. */
   get keys(): { readonly ed25519: string; readonly curve25519: string } {
     const { ed25519, curve25519 } = this.#machine.identityKeys;
     return { ed25519: ed25519.toBase64(), curve25519: curve25519.toBase64() };
   }
 
-  /** One at a time: the machine's requests must be answered in their order. */
+  /** Serializes calls, because the machine's requests must be answered in order. */
   #inTurn<T>(act: () => Promise<T>): Promise<T> {
     const turn = this.#last.then(act, act);
     this.#last = turn.catch(() => undefined);
     return turn;
   }
 
-  /** Takes in what a sync brought, and makes the requests that follow from it. */
+  /** Passes a sync to the machine and sends the requests that result. */
   receive(news: CryptoNews): Promise<void> {
     return this.#inTurn(async () => {
       const lists = new DeviceLists(news.changed.map((id) => new UserId(id)), news.left.map((id) => new UserId(id)));
@@ -87,7 +86,7 @@ export class PersonCrypto implements Disposable {
     });
   }
 
-  /** Makes the requests that the machine has waiting. */
+  /** Sends the machine's pending requests. */
   flush(): Promise<void> {
     return this.#inTurn(() => this.#flush());
   }
@@ -104,7 +103,7 @@ export class PersonCrypto implements Disposable {
     }
   }
 
-  /** Encrypts for all devices of the members. */
+  /** Encrypts a message for all devices of the members. */
   encrypt(roomId: string, members: string[], type: string, content: JsonObject): Promise<JsonObject> {
     return this.#inTurn(async () => {
       const users = () => members.map((id) => new UserId(id));
@@ -121,12 +120,12 @@ export class PersonCrypto implements Disposable {
     });
   }
 
-  /** The next message in the room uses a new Megolm session. */
+  /** Makes the next message in the room use a new Megolm session. */
   forgetSession(roomId: string): Promise<unknown> {
     return this.#inTurn(() => this.#machine.invalidateGroupSession(new RoomId(roomId)));
   }
 
-  /** Type and content of an encrypted event; undefined if it can't be read (yet). */
+  /** Decrypts an event. Returns type and content, or undefined if it can't be decrypted yet. */
   async decrypt(roomId: string, event: JsonObject): Promise<{ type: string; content: JsonObject } | undefined> {
     try {
       const settings = new DecryptionSettings(TrustRequirement.Untrusted);
@@ -138,7 +137,7 @@ export class PersonCrypto implements Disposable {
     }
   }
 
-  /** Makes a cross-signing identity and signs this device with it; an older identity is replaced. */
+  /** Creates a cross-signing identity, replacing an older one, and signs this device with it. */
   bootstrapIdentity(password: string): Promise<void> {
     return this.#inTurn(async () => {
       await this.#flush();
@@ -158,13 +157,13 @@ export class PersonCrypto implements Disposable {
     });
   }
 
-  /** The public master key of the person's own identity; undefined if there is none. */
+  /** Returns the public master key of the person's identity; undefined if there is none. */
   async masterKey(): Promise<string | undefined> {
     const identity = await this.#machine.getIdentity(this.#machine.userId);
     return identity && Object.values<string>(JSON.parse(identity.masterKey).keys)[0];
   }
 
-  /** Forgets all keys. */
+  /** Frees the machine and its keys. */
   [Symbol.dispose](): void {
     this.#machine.close();
   }

@@ -1,6 +1,6 @@
 /**
- * A person with a phone, who chats encrypted: an OlmMachine in memory behind a small client. Shares nothing with lib/,
- * and works with the sandbox's homeserver as with any other.
+ * A person with an encrypted Matrix client: an in-memory OlmMachine behind a small client. Independent of lib/. Works
+ * with the sandbox homeserver and any other.
  *
  * @module
  */
@@ -16,17 +16,15 @@ export type { Message } from "./conversation.ts";
 export type { Saying } from "./saying.ts";
 export { type CryptoNews, PersonCrypto } from "./crypto.ts";
 
-/** Who logs in, and where. */
 export interface PersonOptions {
   /** Base URL of the homeserver. */
   readonly url: string;
   /** Localpart or user id. */
   readonly user: string;
-  /** Password. */
   readonly password: string;
-  /** Device id; a new one if not given. */
+  /** Device id. Default: a new one. */
   readonly deviceId?: string;
-  /** Makes a cross-signing identity and signs this device with it. */
+  /** Whether to create a cross-signing identity and sign this device with it. */
   readonly crossSigning?: boolean;
 }
 
@@ -37,13 +35,11 @@ interface RoomView {
 
 /** A person who is logged in and syncing. */
 export class Person implements AsyncDisposable {
-  /** User id. */
   readonly userId: string;
-  /** Device id. */
   readonly deviceId: string;
-  /** The homeserver's API with this person's token, for what this class has no method for. */
+  /** The homeserver's API with this person's token, for requests that have no method here. */
   readonly api: Api;
-  /** This device's encryption. */
+  /** The encryption of this device. */
   readonly crypto: PersonCrypto;
   readonly #conversation = new Conversation();
   readonly #rooms = new Map<string, RoomView>();
@@ -62,7 +58,7 @@ export class Person implements AsyncDisposable {
     this.#end = end;
   }
 
-  /** Logs in with a new device, publishes its keys, syncs once and goes on syncing. */
+  /** Logs in with a new device, publishes its keys, syncs once and keeps syncing. */
   static async login({ url, user, password, deviceId, crossSigning = false }: PersonOptions): Promise<Person> {
     const end = new AbortController();
     const api = new Api(url, end.signal);
@@ -79,22 +75,22 @@ export class Person implements AsyncDisposable {
     return person;
   }
 
-  /** Messages seen, edits applied; of one room, or of all. */
+  /** Returns the messages seen so far, with edits applied, of one room or of all. */
   messages(roomId?: string): Message[] {
     return this.#conversation.all(roomId);
   }
 
-  /** Calls for every message, new or edited, until disposed of. */
+  /** Calls a listener for every new or edited message, until disposed of. */
   listen(listener: (message: Message) => void): Disposable {
     return this.#conversation.listen(listener);
   }
 
-  /** Stripped state of the invitations that wait, by room id. */
+  /** Stripped state of pending invitations, by room id. */
   get invitations(): ReadonlyMap<string, readonly JsonObject[]> {
     return this.#invitations;
   }
 
-  /** User ids of those with that membership in a room. */
+  /** Returns the users who have one of these memberships in a room. */
   members(roomId: string, ...memberships: string[]): string[] {
     const wanted = memberships.length > 0 ? memberships : ["join"];
     return [...this.#rooms.get(roomId)?.members ?? []].filter(([, is]) => wanted.includes(is)).map(([userId]) =>
@@ -103,9 +99,10 @@ export class Person implements AsyncDisposable {
   }
 
   /**
-   * The next message, new or edited, that matches. Listens from the moment of the call: call first, then act.
+   * Waits for the next new or edited message that matches. It listens from the moment of the call, so call it before
+   * acting.
    *
-   * @throws Error at the deadline, with what was seen meanwhile; or if syncing has failed
+   * @throws Error at the deadline, listing the messages seen meanwhile; or if syncing has failed
    */
   next(matches: (message: Message) => boolean, deadlineMs = 10_000): Promise<Message> {
     const seen: Message[] = [];
@@ -115,24 +112,25 @@ export class Person implements AsyncDisposable {
       deadlineMs,
       () => `a message; seen: ${JSON.stringify(seen.map(({ sender, kind, body }) => [sender, kind, body]))}`,
     ).finally(() => listening[Symbol.dispose]());
-    // Who registers a waiter and then fails elsewhere should hear of that failure, not of this one.
+    // If the caller fails elsewhere first, that error should be reported instead of this one.
     found.catch(() => undefined);
     return found;
   }
 
   /**
-   * Looks now and after every sync until something is there.
+   * Calls `look` now and after every sync until it returns a value.
    *
-   * @param what named in the error
+   * @param what names the value in the error
    * @throws Error at the deadline, or if syncing has failed
    */
   until<T>(look: () => T | undefined, deadlineMs = 10_000, what: () => string = () => "it"): Promise<T> {
     return this.#waiting.until(look, deadlineMs, what);
   }
 
-  /** Makes a room, encrypted unless told otherwise.
+  /**
+   * Creates a room, encrypted by default.
    *
-   * @returns room id, once this person's own sync shows it
+   * @returns room id, once this person's own sync shows the room
    */
   async createRoom(invite: string[], { encrypted = true, ...more }: JsonObject = {}): Promise<string> {
     const content = { algorithm: "m.megolm.v1.aes-sha2" };
@@ -143,12 +141,11 @@ export class Person implements AsyncDisposable {
     return String(roomId);
   }
 
-  /** Invites a user. */
   async invite(roomId: string, userId: string): Promise<void> {
     await this.api.request("POST", `/rooms/${encodeURIComponent(roomId)}/invite`, { user_id: userId });
   }
 
-  /** Joins a room, and returns when this person's own sync shows it. */
+  /** Joins a room. Returns when this person's own sync shows it. */
   async join(roomId: string): Promise<void> {
     await this.api.request("POST", `/rooms/${encodeURIComponent(roomId)}/join`, {});
     await this.until(() => this.members(roomId).includes(this.userId) || undefined);
@@ -159,7 +156,8 @@ export class Person implements AsyncDisposable {
     await this.api.request("POST", `/rooms/${encodeURIComponent(roomId)}/leave`, {});
   }
 
-  /** Says a text.
+  /**
+   * Sends a text message.
    *
    * @returns event id
    */
@@ -167,13 +165,14 @@ export class Person implements AsyncDisposable {
     return this.send(roomId, "m.room.message", contentOf(text, how), how);
   }
 
-  /** Begins or stops to type. */
+  /** Starts or stops typing. */
   async type(roomId: string, typing: boolean): Promise<void> {
     const path = `/rooms/${encodeURIComponent(roomId)}/typing/${encodeURIComponent(this.userId)}`;
     await this.api.request("PUT", path, typing ? { typing, timeout: 30_000 } : { typing });
   }
 
-  /** Puts a reaction under an event; in clear, as clients do.
+  /**
+   * Sends a reaction to an event, unencrypted, as clients do.
    *
    * @returns event id
    */
@@ -183,7 +182,7 @@ export class Person implements AsyncDisposable {
   }
 
   /**
-   * Sends any event; encrypted if the room is, with `m.relates_to` inside and outside of the ciphertext.
+   * Sends any event, encrypted if the room is. `m.relates_to` is then inside and outside the ciphertext.
    *
    * @returns event id
    */
@@ -201,7 +200,8 @@ export class Person implements AsyncDisposable {
     return await this.sendRaw(roomId, encrypt ? "m.room.encrypted" : type, sent, transactionId);
   }
 
-  /** Sends an event as it is, such as a ciphertext kept from before.
+  /**
+   * Sends an event as it is, such as a recorded ciphertext.
    *
    * @returns event id
    */
@@ -273,7 +273,7 @@ export class Person implements AsyncDisposable {
     this.#conversation.add({ roomId, event, type, content, encrypted });
   }
 
-  /** Ends syncing and all waiting. Does not log out. */
+  /** Stops syncing and all waiting. Doesn't log out. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end.abort(new Error("Cannot wait: the person has gone"));
     this.#waiting.end(this.#end.signal.reason);

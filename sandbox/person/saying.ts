@@ -1,27 +1,27 @@
 /**
- * How a person says things: message contents as clients make them. Knows nothing of sending.
+ * Builds message contents as clients do.
  *
  * @module
  */
 import type { JsonObject } from "./api.ts";
 
-/** How something is said. */
+/** Options of a message. */
 export interface Saying {
-  /** Event id that it replies to. */
+  /** Event id of the message that it replies to. */
   readonly replyTo?: string;
-  /** Event id of an earlier message that it replaces. */
+  /** Event id of the message that it replaces. */
   readonly edits?: string;
-  /** User ids whose attention is wanted. */
+  /** User ids for `m.mentions`. */
   readonly mentions?: string[];
-  /** HTML of the same. */
+  /** The message as HTML. */
   readonly html?: string;
-  /** In clear, even if the room is encrypted. */
+  /** Sends the message unencrypted, even in an encrypted room. */
   readonly clear?: boolean;
-  /** Transaction id; a new one if not given. */
+  /** Transaction id. Default: a new one. */
   readonly transactionId?: string;
 }
 
-/** The content of an m.room.message (Matrix spec v1.16, client-server API, 11.3). */
+/** Builds the content of an m.room.message (Matrix spec v1.16, client-server API, 11.3). */
 export function contentOf(text: string, { replyTo, edits, mentions, html }: Saying): JsonObject {
   const plain: JsonObject = {
     msgtype: "m.text",

@@ -1,29 +1,29 @@
 /**
- * Waiting for something to be there, by looking again whenever there may be news. Knows nothing of what is looked for.
+ * Waits for a condition by checking it again whenever something may have changed.
  *
  * @module
  */
 
-/** Who waits, until news come or everything ends. */
+/** Callers that wait for news. */
 export class Waiting {
   readonly #looking = new Set<() => void>();
   #end: { readonly reason: unknown } | undefined;
 
-  /** Looks again for everybody who waits. */
+  /** Makes every waiting caller check again. */
   news(): void {
     for (const look of [...this.#looking]) look();
   }
 
-  /** Ends all waiting, now and later, with this reason; the first one counts. */
+  /** Rejects all callers, present and future, with this reason. The first reason counts. */
   end(reason: unknown): void {
     this.#end ??= { reason };
     this.news();
   }
 
   /**
-   * Looks now and at all news until something is there.
+   * Calls `look` now and on all news until it returns a value.
    *
-   * @param what named in the error
+   * @param what names the value in the error
    * @throws Error at the deadline, or the reason why waiting has ended
    */
   async until<T>(look: () => T | undefined, deadlineMs: number, what: () => string): Promise<T> {

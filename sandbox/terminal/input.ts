@@ -1,6 +1,5 @@
 /**
- * The line that a person types: from the bytes of a terminal in raw mode to keys, and from keys to the edited line.
- * Knows nothing of where it is shown.
+ * Line editor: turns bytes of a terminal in raw mode into keys, and keys into the edited line.
  *
  * @module
  */
@@ -23,15 +22,14 @@ export type Key =
   | "clear-word"
   | "leave";
 
-/** What has been typed, as characters, and before which of them the cursor stands. */
+/** The edited line and the cursor. */
 export interface Typed {
-  /** Characters. */
+  /** Grapheme clusters of the line. */
   readonly characters: readonly string[];
-  /** From 0 to their number. */
+  /** Index of the character at the cursor; the length at the end of the line. */
   readonly cursor: number;
 }
 
-/** Nothing typed. */
 export const nothingTyped: Typed = { characters: [], cursor: 0 };
 
 const keys: Readonly<Record<string, Key>> = {
@@ -56,16 +54,16 @@ const keys: Readonly<Record<string, Key>> = {
   "\x1b[3~": "delete",
 };
 
-/** One key, a complete escape sequence (ECMA-48, 5.4) of an unknown key, or text. */
+/** Matches a known key, a complete escape sequence (ECMA-48, 5.4) of an unknown key, or text. */
 // deno-lint-ignore no-control-regex -- control characters are what this is about
 const token = /\x1b[[O][0-?]*[ -/]*[@-~]|\x1b(?=[^[O])|[\x00-\x1a\x1c-\x1f\x7f]|[^\x00-\x1f\x7f]+/y;
 
-/** Reads keys from what a terminal sends; a sequence that is cut off waits for its rest. */
+/** Parses keys from terminal input. An incomplete sequence is kept until the rest arrives. */
 export class KeyReader {
   readonly #decoder = new TextDecoder();
   #rest = "";
 
-  /** Takes in what was read. */
+  /** Parses a chunk of input. */
   read(bytes: Uint8Array): Key[] {
     const all = this.#rest + this.#decoder.decode(bytes, { stream: true });
     const found: Key[] = [];
@@ -83,21 +81,21 @@ export class KeyReader {
   }
 }
 
-/** Lines that were entered, to be recalled with the arrow keys as in a shell. */
+/** Input history, recalled with the arrow keys as in a shell. */
 export class History {
   readonly #lines: string[] = [];
-  /** Which line is shown; as many as there are: the one that is being typed. */
+  /** Index of the line that is shown. The number of lines: the one that is being typed. */
   #place = 0;
-  /** What was being typed when another line was recalled. */
+  /** The line that was being typed before another one was recalled. */
   #draft: Typed = nothingTyped;
 
-  /** Adds a line that was entered. */
+  /** Adds a line. */
   add(line: string): void {
     if (line !== "" && this.#lines.at(-1) !== line) this.#lines.push(line);
     this.#place = this.#lines.length;
   }
 
-  /** The line before or after the one that is shown; the same where there is none. */
+  /** Returns the previous or next line. At either end, returns the same one. */
   recall(key: "up" | "down", typed: Typed): Typed {
     if (this.#place === this.#lines.length) this.#draft = typed;
     const place = this.#place + (key === "up" ? -1 : 1);
@@ -110,12 +108,12 @@ export class History {
   }
 }
 
-/** The line after a key; keys that don't edit leave it as it is. */
+/** Applies a key to the line. Keys that don't edit leave it unchanged. */
 export function edit({ characters, cursor }: Typed, key: Key): Typed {
   const before = characters.slice(0, cursor);
   const after = characters.slice(cursor);
   const join = (left: readonly string[], right: readonly string[]): Typed => {
-    // Joined anew: what was typed may have become one character with its neighbour.
+    // Segmented again, because new characters may combine with their neighbours.
     const start = graphemes(left.join(""));
     return { characters: [...start, ...right], cursor: start.length };
   };

@@ -1,6 +1,6 @@
 /**
- * A chat in the terminal: shows a view on the alternate screen, redraws it as it changes, and hands out the lines that
- * are typed. The terminal is as it was before when it is disposed of, or when the process ends otherwise.
+ * A chat in the terminal. It shows a view on the alternate screen, redraws it on changes and yields the lines that are
+ * typed. It restores the terminal when it is disposed of or when the process exits.
  *
  * @module
  */
@@ -20,11 +20,11 @@ const codes: Readonly<Record<Style, string>> = {
   good: "32",
   waiting: "33",
 };
-/** Alternate screen; lines are not wrapped by the terminal (xterm control sequences, DECSET). */
+/** Enables the alternate screen and disables line wrapping (xterm control sequences, DECSET). */
 const enter = "\x1b[?1049h\x1b[?7l";
 const leave = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/** A chat that has the terminal to itself. */
+/** A chat that uses the whole terminal. */
 export class TerminalChat implements Disposable {
   readonly #coloured: boolean;
   readonly #restore: () => void;
@@ -35,10 +35,10 @@ export class TerminalChat implements Disposable {
   #over = false;
 
   /**
-   * Takes the terminal over.
+   * Takes over the terminal.
    *
-   * @param view what is shown first
-   * @param coloured colours and other looks are welcome
+   * @param view first view
+   * @param coloured whether to use colours and other styles
    */
   constructor(view: Omit<View, "typed">, coloured: boolean) {
     this.#view = { ...view, typed: nothingTyped };
@@ -51,13 +51,13 @@ export class TerminalChat implements Disposable {
     this.#paint();
   }
 
-  /** Shows something else from now on. */
+  /** Changes the view. */
   show(change: Partial<Omit<View, "typed">>): void {
     this.#change(change);
   }
 
   /**
-   * Lines as they are entered, without those that are empty. Ends when the person leaves, or the terminal goes away.
+   * Yields the lines that are entered, except empty ones. Ends when the user leaves or the terminal is closed.
    *
    * @throws the signal's reason when it aborts
    */
@@ -78,7 +78,7 @@ export class TerminalChat implements Disposable {
     }
   }
 
-  /** Gives the terminal back. */
+  /** Restores the terminal. */
   [Symbol.dispose](): void {
     if (this.#over) return;
     this.#over = true;
@@ -88,7 +88,7 @@ export class TerminalChat implements Disposable {
     try {
       Deno.stdin.setRaw(false);
     } catch {
-      // The terminal has gone: there is nothing to restore.
+      // The terminal was closed, so there is nothing to restore.
     }
   }
 
@@ -102,7 +102,7 @@ export class TerminalChat implements Disposable {
     return line || undefined;
   }
 
-  /** Draws once for all changes of one turn. */
+  /** Redraws once for all changes of one tick. */
   #change(change: Partial<View>): undefined {
     this.#view = { ...this.#view, ...change };
     if (this.#due) return;
@@ -117,13 +117,13 @@ export class TerminalChat implements Disposable {
     try {
       size = Deno.consoleSize();
     } catch {
-      // The terminal has gone; whoever reads the keys notices.
+      // The terminal was closed. The reader of the keys notices that.
     }
     write(paint(draw(this.#view, size), this.#coloured));
   }
 }
 
-/** The control sequences that put a screen onto a terminal, in one frame where the terminal knows how. */
+/** Returns the control sequences that draw a screen, as one frame if the terminal supports that. */
 function paint({ rows, cursor }: Screen, coloured: boolean): string {
   const lines = rows.map((row, index) => {
     const spans = row.map(({ text, style, column }) => {
@@ -141,6 +141,6 @@ function write(text: string): void {
   try {
     for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
   } catch {
-    // The terminal has gone; whoever reads the keys notices.
+    // The terminal was closed. The reader of the keys notices that.
   }
 }

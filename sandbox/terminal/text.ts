@@ -1,5 +1,5 @@
 /**
- * Text in columns of a terminal: how wide it is, how it is cut and wrapped. Knows nothing of what it says.
+ * Width, truncation and wrapping of text in terminal columns.
  *
  * @module
  */
@@ -9,34 +9,34 @@ const invisible = /^[\p{Mn}\p{Me}\p{Cf}]*$/u;
 const wide =
   /\p{Emoji_Presentation}|\ufe0f|[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}]|[\u3000-\u303e\uff01-\uff60\uffe0-\uffe6]/u;
 
-/** What a reader takes for one character each. */
+/** Splits text into grapheme clusters. */
 export function graphemes(text: string): string[] {
   return Array.from(segmenter.segment(text), ({ segment }) => segment);
 }
 
-/** Columns that it takes (Unicode UAX #11, as terminals apply it: emoji and East Asian characters take two). */
+/** Returns the number of columns (Unicode UAX #11, as terminals apply it: emoji and East Asian characters take two). */
 export function widthOf(text: string): number {
   return graphemes(text).reduce((sum, each) => sum + (invisible.test(each) ? 0 : wide.test(each) ? 2 : 1), 0);
 }
 
-/** The text without what a terminal would obey or what turns its direction; newlines stay. */
+/** Removes control characters, Unicode line separators and bidirectional formatting. Keeps newlines. */
 export function harmless(text: string): string {
   return text.replaceAll("\t", " ").replaceAll(/(?!\n)\p{Cc}|[\u2028-\u202e\u2066-\u2069]/gu, "");
 }
 
-/** Cut to so many columns at most; what was cut ends in `…`. */
+/** Truncates text to a number of columns. Truncated text ends in `…`. */
 export function cut(text: string, columns: number): string {
   if (widthOf(text) <= columns) return text;
   return columns < 1 ? "" : `${split(text, columns - 1, 0)[0]}…`;
 }
 
-/** Cut or filled with spaces to exactly so many columns. */
+/** Truncates or pads text to exactly a number of columns. */
 export function fill(text: string, columns: number): string {
   const short = cut(text, columns);
   return short + " ".repeat(Math.max(0, columns - widthOf(short)));
 }
 
-/** Lines of so many columns at most, broken at spaces where that is possible. */
+/** Wraps text to a number of columns, at spaces if possible. */
 export function wrap(text: string, columns: number): string[] {
   return text.split("\n").flatMap((paragraph) => {
     const lines: string[] = [];
@@ -52,7 +52,7 @@ export function wrap(text: string, columns: number): string[] {
   });
 }
 
-/** As many characters as fit, `least` at least, and the others. */
+/** Splits off as many characters as fit, but at least `least`. */
 function split(text: string, columns: number, least: 0 | 1): [start: string, rest: string] {
   let start = "";
   let width = 0;

@@ -1,6 +1,5 @@
 /**
- * The chat as a person sees it: from what is to be shown, and the size of the terminal, to its rows. Knows nothing of
- * terminals but their size, and nothing of where messages come from.
+ * Lays out the chat: turns a view and the size of the terminal into rows.
  *
  * @module
  */
@@ -10,19 +9,18 @@ import { cut, fill, harmless, widthOf, wrap } from "./text.ts";
 
 /** A message. */
 export interface Bubble {
-  /** Who says it. */
+  /** Name of the sender. */
   readonly name: string;
-  /** Said by the person at this terminal. */
+  /** Whether the local user sent it. */
   readonly mine: boolean;
-  /** When, as it is to be shown. */
+  /** Formatted time. */
   readonly time: string;
-  /** What is said. */
   readonly text: string;
-  /** Of little weight, such as an echo. */
+  /** Whether it is less important, such as an echo. */
   readonly quiet: boolean;
-  /** It went over the wire encrypted. */
+  /** Whether it was sent encrypted. */
   readonly encrypted: boolean;
-  /** It has been edited. */
+  /** Whether it was edited. */
   readonly edited: boolean;
   /** Keys of its reactions. */
   readonly reactions: readonly string[];
@@ -30,58 +28,49 @@ export interface Bubble {
 
 /** A workload with its pods. */
 export interface Workload {
-  /** Name. */
   readonly name: string;
-  /** Pods wanted. */
+  /** Desired replicas. */
   readonly desired: number;
-  /** Pods that are ready. */
+  /** Ready replicas. */
   readonly ready: number;
   /** Pods, oldest first. */
   readonly pods: readonly { readonly name: string; readonly state: string }[];
 }
 
-/** All that is to be shown. */
+/** Everything to be shown. */
 export interface View {
-  /** What this is. */
   readonly title: string;
-  /** A few words on what to type, the longest first: the first that fits is shown. */
+  /** Advice on what to type, longest first. The first that fits is shown. */
   readonly advice: readonly string[];
-  /** Messages, the earliest first. */
+  /** Messages, oldest first. */
   readonly messages: readonly Bubble[];
-  /** Shown beside the messages, or below where there is no room; undefined shows none. */
+  /** Shown beside the messages, or below them if there is no room. Undefined for none. */
   readonly workload: Workload | undefined;
-  /** Shown in place of an empty line to type in. */
+  /** Shown while the input line is empty. */
   readonly hint: string;
-  /** What has been typed. */
+  /** Input line. */
   readonly typed: Typed;
 }
 
-/** Size of a terminal. */
 export interface Size {
-  /** Its width. */
   readonly columns: number;
-  /** Its height. */
   readonly rows: number;
 }
 
-/** How a piece of a row looks. */
+/** Style of a span. */
 export type Style = "plain" | "bold" | "dim" | "mine" | "theirs" | "good" | "waiting";
 
 /** A piece of a row. */
 export interface Span {
-  /** Its text. */
   readonly text: string;
-  /** How it looks. */
   readonly style: Style;
-  /** Begins in this column, from 0, however wide the terminal takes the text before it to be. */
+  /** Start column, from 0, regardless of how wide the terminal renders the text before it. */
   readonly column?: number;
 }
 
-/** Rows to be shown, as many as the terminal has, and where the cursor stands, from 0. */
+/** Rows of the whole terminal and the position of the cursor, from 0. */
 export interface Screen {
-  /** Rows from the top. */
   readonly rows: readonly (readonly Span[])[];
-  /** Cursor. */
   readonly cursor: { readonly row: number; readonly column: number };
 }
 
@@ -94,7 +83,7 @@ const podLooks: Readonly<Record<string, { sign: string; style: Style }>> = {
   Terminating: { sign: "◌", style: "dim" },
 };
 
-/** Draws a view. What does not fit is left out: first the frame, then earlier messages. */
+/** Lays out a view. If it doesn't fit, the frame is left out first, then the oldest messages. */
 export function draw(view: View, size: Size): Screen {
   const columns = Math.max(1, size.columns);
   const rows = Math.max(1, size.rows);
@@ -125,7 +114,7 @@ export function draw(view: View, size: Size): Screen {
   return { rows: [...top, ...middle, ...bottom], cursor: { row: rows - 1, column: input.cursor } };
 }
 
-/** A row without its looks. */
+/** Returns a row without styles. */
 export function plain(row: readonly Span[]): string {
   return row.map(({ text }) => text).join("");
 }
@@ -141,7 +130,10 @@ function header({ title, advice }: View, columns: number): Span[] {
   ];
 }
 
-/** Messages with a heading wherever the speaker, the minute or the lock changes; one's own stand on the right. */
+/**
+ * Lays out messages. A heading appears when sender, minute or encryption changes. The user's own messages are on the
+ * right.
+ */
 function conversation(messages: readonly Bubble[], columns: number): Span[][] {
   const most = Math.max(1, Math.min(columns - 2, Math.max(24, Math.floor(columns * 0.9))));
   let last: string | undefined;
@@ -198,7 +190,7 @@ function looks(state: string): { sign: string; style: Style } {
   return podLooks[state] ?? { sign: "?", style: "plain" };
 }
 
-/** What tells pods of one workload apart. */
+/** Returns the suffix that distinguishes pods of a workload. */
 function tailOf(pod: string): string {
   return `…${pod.slice(pod.lastIndexOf("-"))}`;
 }
@@ -212,7 +204,7 @@ function inputLine({ typed: { characters, cursor }, hint }: View, columns: numbe
       cursor: prompt.length,
     };
   }
-  // The end before the cursor is what matters while typing.
+  // Scrolls to the end before the cursor, which matters while typing.
   let first = 0;
   while (widthOf(characters.slice(first, cursor).join("")) > room) first += 1;
   return {
