@@ -16,11 +16,11 @@ export type Upcoming =
   | { readonly kind: "wakes"; readonly agents: readonly string[]; readonly rooms?: number }
   | { readonly kind: "stops-at" | "starts-at"; readonly when: Moment };
 
-/** A point in time, and when and in which time zone it is told. */
+/** A point in time, and the time and the time zone in which it is stated. */
 export interface Moment {
   /** Milliseconds since the epoch. */
   readonly atMs: number;
-  /** When it is told, milliseconds since the epoch. */
+  /** When it is stated, milliseconds since the epoch. */
   readonly nowMs: number;
   /** Name in the IANA time zone database. */
   readonly timeZone: string;

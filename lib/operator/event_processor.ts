@@ -236,7 +236,7 @@ export class EventProcessor {
 
   /**
    * Returns the sender of the message that this one replies to, if that may be an agent. Asks the homeserver only if
-   * nothing else tells.
+   * the message doesn't show it.
    */
   async #repliedUser(
     { roomId, sender }: InboxEvent,

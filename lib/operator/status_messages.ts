@@ -64,7 +64,7 @@ export class StatusMessages {
     const workload = workloadKey(target);
     const other = states.following(workload).find(({ roomId }) => roomId === inbox.roomId);
     if (other !== undefined) {
-      // Somebody who has sent a start is also told by us when the target is ready.
+      // Somebody who has sent a start is notified when the target is ready, so isToAgent is dropped.
       const { isToAgent: _, ...joined } = other;
       return states.setMessage({ ...joined, users: [...new Set([...joined.users, inbox.sender])] });
     }
