@@ -376,7 +376,7 @@ export class TargetWorker {
     observer.scaled(alias, clock.now() - intent.atMs);
   }
 
-  /** Records a failed call. It is retried, unless it is fatal. */
+  /** Records a failed call. Rethrows the error if it is fatal or the operator is stopping. */
   #failed(error: unknown, call: Call, turn: Turn | undefined): Failure {
     const { stop } = this.#options;
     if (stop.aborted && !isTimeout(error, turn)) throw isFatal(error) ? error : stop.reason;
@@ -540,7 +540,7 @@ export class TargetWorker {
   }
 }
 
-/** Persists the intent of a change that no command has asked for, with the cause of the change. */
+/** Returns the state with the intent of a change that no command has asked for, stored with the cause of the change. */
 function begun({ idle, timer, schedule }: TargetState, call: Extract<Call, { kind: "scale" }>): TargetState {
   const { intent } = call;
   if (call.for === "timer") return { timer: timer && { ...timer, intent } };
