@@ -1,5 +1,5 @@
 /**
- * Filling the gaps that limited timelines leave, by reading a room's history backwards, within bounds.
+ * Back pagination: fills the gaps that limited timelines leave, by reading the room's history backwards, within limits.
  *
  * @module
  */
@@ -15,47 +15,49 @@ import { HomeserverRetry, type HomeserverRetryOptions } from "./sync_loop.ts";
 import { isWritten, messageOf, refusal, timelineFilter, token } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
-/** Events a page. */
+/** Events per page. */
 const PAGE = 100;
-/** Pages a gap: together as many events as the journal keeps; empty pages count. */
+/** Pages per gap, empty ones included. PAGE × MAX_PAGES is as many events as the journal keeps. */
 const MAX_PAGES = 100;
 
-/** Pages that are asked for at once: a server may say that we are in thousands of rooms. */
+/** Concurrent page requests. The server may claim that we are in thousands of rooms. */
 const MAX_READERS = 16;
 
-/** Who is told of what back pagination brings. */
+/** Receives what back pagination finds. */
 export interface BackPaginationListener {
-  /** A gap has been filled: there may be new events, and histories that were cut off. */
+  /** A gap has been closed. There may be new events and new cut-off histories. */
   filled(): void;
-  /** What it held was written in a room where an agent is: the latest message of each allowed user and agent. */
+  /** The gap is in a room that an agent has joined. `messages` holds the latest one of each allowed user and agent. */
   agentRoomActive(messages: readonly NewEvent[]): void;
-  /** A message of a user who is not allowed. */
+  /** The gap held a message of a user who isn't allowed. */
   refused(event: RefusedEvent): void;
 }
 
-/** Whose history is read, and where it goes. */
+/** Dependencies and settings of {@linkcode BackPagination}. */
 export interface BackPaginationOptions {
   readonly client: HomeserverClient;
   readonly store: Store;
   readonly self: string;
   readonly allowedUsers: ReadonlySet<string>;
-  /** Accounts of agents. */
+  /** User IDs of the agents. */
   readonly agents: ReadonlySet<string>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
 
-/** What a gap held, oldest first. */
+/** Contents of a gap, oldest event first. */
 interface Filling {
   readonly events: readonly NewEvent[];
   readonly refused: readonly RefusedEvent[];
   /** The latest message of each allowed user and agent. */
   readonly latest: readonly NewEvent[];
-  /** Why earlier events could not be had; undefined if the gap is filled in full. */
+  /** Why earlier events couldn't be fetched. Undefined if the gap is complete. */
   readonly cutOff: string | undefined;
 }
 
-/** Fills gaps beside other work, each room's by itself: one whose history can't be had must not hold up the others. */
+/**
+ * Fills gaps in the background, each room on its own: a room whose history can't be fetched doesn't block the others.
+ */
 export class BackPagination {
   readonly #options: BackPaginationOptions;
   readonly #listener: BackPaginationListener;
@@ -65,7 +67,7 @@ export class BackPagination {
   readonly #filling = new Set<string>();
   readonly #readers = new Semaphore(MAX_READERS);
 
-  /** @param stop ends it; `queue` must end with it, too */
+  /** @param stop ends back pagination; it must also end `queue` */
   constructor(
     options: BackPaginationOptions,
     listener: BackPaginationListener,
@@ -75,13 +77,13 @@ export class BackPagination {
   ) {
     this.#options = options;
     this.#listener = listener;
-    // That one room's history can't be had is no reason to end: whether the homeserver is there, the sync loop finds out.
+    // One room's missing history must never end the session. The sync loop detects an unreachable homeserver.
     this.#retryOptions = { ...retryOptions, policy: { ...retryOptions.policy, maxFailures: Infinity } };
     this.#queue = queue;
     this.#stop = stop;
   }
 
-  /** To be called when there may be gaps. */
+  /** Starts filling all recorded gaps. Call it whenever there may be new ones. */
   fill(): void {
     for (const roomId of this.#options.store.rooms.roomsWithGaps()) {
       if (this.#filling.has(roomId)) continue;
@@ -90,7 +92,7 @@ export class BackPagination {
     }
   }
 
-  /** Fills a room's gaps, the oldest first, until there is none. */
+  /** Fills the room's gaps, oldest first, until none is left. */
   async #fillRoom(roomId: string): Promise<void> {
     const { rooms } = this.#options.store;
     const work = new HomeserverRetry(this.#retryOptions);
@@ -172,7 +174,7 @@ export class BackPagination {
   }
 }
 
-/** The event by which we came into the room: what stands before it was not said to us. */
+/** Reports whether the event is our own join. Earlier events weren't addressed to us. */
 function isOwnJoin(event: Json, self: string): boolean {
   const before = text(object(object(event["unsigned"])["prev_content"])["membership"]);
   return event["type"] === "m.room.member" && event["state_key"] === self &&

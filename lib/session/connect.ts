@@ -1,6 +1,6 @@
 /**
- * Opening a session: the stored login first, else a new one; then the crypto of its device. Before a stored login is
- * given up, a new one has worked.
+ * Opens a session: with the stored login if there is one, else with a new one, and then opens the device's crypto. A
+ * stored login is only replaced once a new one has succeeded.
  *
  * @module
  */
@@ -21,30 +21,30 @@ import { refreshAtMs, TokenRefresh, type Tokens } from "./token_refresh.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** What a session is opened with. */
+/** Options of {@linkcode openSession}. */
 export interface OpenSessionOptions {
   /** Base URL of the homeserver. */
   readonly homeserver: string;
-  /** Who we are, and how that is shown. */
+  /** Account and login method. */
   readonly login: Login;
-  /** The store, open; its crypto database too. */
+  /** The opened store, including its crypto database. */
   readonly store: Store;
-  /** People whose device lists are followed from the start. */
+  /** Users whose device lists are tracked from the start. */
   readonly allowedUsers: ReadonlySet<string>;
-  /** Accounts of agents. */
+  /** User IDs of the agents. */
   readonly agents: ReadonlySet<string>;
-  /** Keys go only to devices that their owners have signed. */
+  /** Whether keys are only sent to devices that their owners have cross-signed. */
   readonly onlySignedDevices: boolean;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** Tries a step again after each TransientError; each call is a kind of request, with waits of its own. */
+  /** Repeats a step after each TransientError. Each call has its own backoff. */
   readonly retry: <Value>(step: (signal: AbortSignal) => Promise<Value>, signal: AbortSignal) => Promise<Value>;
-  /** Told of each wait for a rate limit, milliseconds. */
+  /** Called before each wait for a rate limit, with its length in milliseconds. */
   readonly onWait: (waitMs: number) => void;
 }
 
 /**
- * Opens a session: its device's keys are with the homeserver when this returns.
+ * Opens a session. When it returns, the homeserver holds the device's keys.
  *
  * @throws CredentialError if the homeserver refuses the login; ConfigError if the store belongs to another account;
  * whatever `retry` throws when it gives up
@@ -58,7 +58,7 @@ export async function openSession(options: OpenSessionOptions, signal: AbortSign
   if (stored !== undefined) {
     mustBeOurs(stored, login.user);
     mayMove(stored, client.baseUrl);
-  } // Without an account, what the crypto holds is of a device that never came to be ours.
+  } // Without an account, the crypto store holds a device that was never ours.
   else await store.emptyCrypto();
   const account = login.method === "token"
     ? await adopt(connecting, stored)
@@ -72,10 +72,11 @@ export async function openSession(options: OpenSessionOptions, signal: AbortSign
 }
 
 /**
- * Gives the store another key. What the crypto keeps can't be encrypted anew, so a new device takes the place of the
- * present one, with its identity; rooms, journal and pins stay. The store is closed when this returns.
+ * Changes the key of the store. The crypto database can't be re-encrypted, so a new device replaces the current one and
+ * keeps its cross-signing identity. Rooms, journal and pins stay. The store is closed afterwards.
  *
- * @throws ConfigError if there is no device yet, or a token can't make another; CredentialError: nothing is changed then
+ * @throws ConfigError if there is no device yet, or if the login method is token, which can't make a new device;
+ * CredentialError. On either, nothing has been changed
  */
 export async function replaceStoreKey(
   options: OpenSessionOptions,
@@ -102,23 +103,25 @@ export async function replaceStoreKey(
     device: stored.deviceId,
     next: next.deviceId,
   });
-  // What it may have to be refreshed to is not kept: it is used but for this.
+  // Renewed tokens aren't saved: the old login is only used once more, to log out.
   useTokens(client, stored, () => {}, options.now);
   await options.retry((signal) => logOut(client, signal), signal);
 }
 
-/** What the steps of opening share. */
+/** State that the steps of opening a session share. */
 interface Connecting extends OpenSessionOptions {
   readonly client: HomeserverClient;
   readonly signal: AbortSignal;
 }
 
-/** The device cannot be used any more: it is gone, has other keys, or its store is of the past. */
+/**
+ * The device is unusable: it is gone, the homeserver lists other keys for it, or its store was restored from a backup.
+ */
 class DeviceLost extends Error {
   override readonly name = "DeviceLost";
-  /** The store was restored from a backup. */
+  /** Whether the store was restored from a backup. */
   readonly isRestored: boolean;
-  /** Private keys of the identity, where the lost device held them. */
+  /** Private keys of the cross-signing identity, if the lost device held them. */
   identity: CrossSigningKeys | undefined;
 
   constructor(reason: string, { isRestored = false }: { readonly isRestored?: boolean } = {}) {
@@ -150,14 +153,14 @@ async function begin(connecting: Connecting, account: StoredSession): Promise<Se
     self,
     deviceId,
     displayName: await displayName(client, self, signal),
-    // With jwt and sso it is not the homeserver's to know.
+    // With jwt and sso, the password must not reach the homeserver.
     password: login.method === "jwt" || login.method === "sso" ? undefined : login.password,
   });
   unfinished.move();
   return session;
 }
 
-/** Sends the account's access token from now on, and renews it. */
+/** Uses the account's access token from now on, and refreshes it when needed. */
 function useTokens(
   client: HomeserverClient,
   { accessToken, refreshToken, refreshAtMs }: StoredSession,
@@ -169,29 +172,32 @@ function useTokens(
   client.authenticate(accessToken, new TokenRefresh({ client, tokens, save, now }));
 }
 
-/** The same; new tokens take the place of the stored ones. */
+/** Like {@linkcode useTokens}, and saves renewed tokens in the store. */
 function useStoredTokens({ client, store, now }: Connecting, account: StoredSession): void {
   useTokens(client, account, (changed) => changeAccount(store, changed), now);
 }
 
-/** Changes something of the stored account, and leaves the rest as it is now. */
+/** Updates some fields of the stored account. */
 function changeAccount(store: Store, changed: Partial<StoredSession>): void {
   const account = store.account.load();
   if (account === undefined) throw new TypeError("Cannot change the account: there is none");
   store.account.save({ ...account, ...changed });
 }
 
-/** Does something by the account's access token; one that has ended softly is replaced by one for the same device. */
+/**
+ * Runs `work` with the account's access token. After a soft logout it logs in again as the same device and runs `work`
+ * again.
+ */
 async function useToken(connecting: Connecting, account: StoredSession, work: () => Promise<void>): Promise<void> {
   const { client, login } = connecting;
   try {
     return await work();
   } catch (error) {
     if (!(error instanceof TokenRefused)) throw error;
-    // Whoever answers there may not be our homeserver at all.
+    // The server at the new address may not be our homeserver.
     if (isMoved(account, client.baseUrl)) throw refusedElsewhere(account, client.baseUrl, error.message);
     if (!error.soft || login.method === "token") throw new DeviceLost(error.message);
-    // The device should still be there: only its token has ended (client-server API, 5.7.3, "Soft logout").
+    // Only the token has ended; the device should still exist (client-server API, 5.7.3, "Soft logout").
     log.warning("logging in again as the same device: the homeserver ended the access token");
   }
   useStoredTokens(connecting, await newLogin(connecting, account));
@@ -203,9 +209,10 @@ async function useToken(connecting: Connecting, account: StoredSession, work: ()
 }
 
 /**
- * Publishes our device's keys. Looks first, as what we upload would take the place of keys that are not ours.
+ * Publishes our device's keys. Checks the listed keys first, because an upload would replace keys that aren't ours.
  *
- * @throws DeviceLost if the homeserver lists the device with other keys, or no longer, or our store is of the past
+ * @throws DeviceLost if the homeserver lists the device with other keys or no longer lists it, or if the store was
+ * restored from a backup
  */
 async function publishKeys(
   { client, store, retry, signal }: Connecting,
@@ -240,7 +247,7 @@ async function publishKeys(
         if (owner !== undefined && owner !== account.deviceId) {
           throw new DeviceLost(`its token is that of another device, ${owner}`);
         }
-        // What was just uploaded may be unknown yet to the part of the homeserver that is asked.
+        // The worker of the homeserver that answers may not know the upload yet.
         throw new TransientError("Cannot go on: the homeserver does not list the keys of our new device yet");
       }, signal),
     );
@@ -251,7 +258,7 @@ async function publishKeys(
   await retry((signal) => restoreDetection.raise(signal), signal);
 }
 
-/** Goes on as a new device. Nothing is given up before that login has worked. */
+/** Continues as a new device. Nothing is discarded before the new login has succeeded. */
 async function beginAnew(connecting: Connecting, account: StoredSession, lost: DeviceLost): Promise<Session> {
   const { client, store, login, retry, signal } = connecting;
   const { deviceId, userId } = account;
@@ -264,10 +271,11 @@ async function beginAnew(connecting: Connecting, account: StoredSession, lost: D
       { cause: error },
     );
   });
-  // Of a store that was restored, the tokens are of the past, too: they may be refused before its age is seen.
+  // A restored store also holds old tokens, so they may be refused before the counters are compared.
   const before = new RestoreDetection(client, store, userId, deviceId);
   const isRestored = lost.isRestored || await retry((signal) => before.isRestored(signal), signal);
-  // A device made anew under its old id would never be sent keys again: the crypto takes them for uploaded.
+  // Logging in under the old ID would not do: with its old store, the crypto takes the device's keys for uploaded and
+  // never uploads them again.
   await store.replaceDevice(next, { identity: lost.identity, settleAll: isRestored });
   log.warning(
     "replaced device {device} of {user} by a new device, {next}, and set its keys aside: {reason}",
@@ -277,7 +285,7 @@ async function beginAnew(connecting: Connecting, account: StoredSession, lost: D
   return await begin(connecting, next);
 }
 
-/** Keys of our device as the homeserver lists them; undefined if it lists none. */
+/** Returns our device's keys as the homeserver lists them, or undefined if it doesn't list the device. */
 async function listedKeys(
   machine: CryptoMachine,
   { userId, deviceId }: StoredSession,
@@ -289,7 +297,7 @@ async function listedKeys(
   return keys && `${keys.ed25519} ${keys.curve25519}`;
 }
 
-/** Logs in and keeps what came of it: for the first device, or for one that stays. */
+/** Logs in and saves the account, for a first device or, after a soft logout, for an existing one. */
 async function newLogin(connecting: Connecting, device: StoredSession | undefined): Promise<StoredSession> {
   const next = await logInAs(connecting, device?.deviceId);
   const account = { ...next, isListed: device === undefined ? false : device.isListed };
@@ -314,8 +322,8 @@ function storedSession(homeserver: string, { expiresInMs, ...loggedIn }: LoggedI
 }
 
 /**
- * Goes on as the device of the token that was given. One that is new to us must have no keys yet: ours would take their
- * place, and whoever holds them would be cut off.
+ * Continues as the device of the given token. If that device is new to us, it must not have keys yet: ours would
+ * replace them and lock out whoever holds them.
  */
 async function adopt(
   { client, store, login, retry, now, signal }: Connecting,
@@ -327,7 +335,7 @@ async function adopt(
   });
   const account = storedSession(client.baseUrl, found, now());
   if (stored?.deviceId === found.deviceId) {
-    // What the store has to renew an earlier token of the device by does not belong to this one.
+    // A refresh token in the store belongs to an earlier access token of the device, so it isn't kept.
     const known = { ...account, homeserver: stored.homeserver, isListed: stored.isListed };
     store.account.save(known);
     return known;
@@ -352,7 +360,7 @@ async function adopt(
   return account;
 }
 
-/** The identity's private keys, where a device that we have been before holds them. */
+/** Exports the cross-signing identity's private keys from the store of our previous device, if it holds them. */
 async function identityOf(
   client: HomeserverClient,
   store: Store,
@@ -369,7 +377,7 @@ function tokenUseless({ deviceId }: StoredSession, reason: string): CredentialEr
   );
 }
 
-/** A stored session serves one account. */
+/** Checks that the stored session belongs to the configured user. */
 function mustBeOurs({ userId }: StoredSession, user: string): void {
   if (fullUserId(user, userId) === userId) return;
   throw new ConfigError([
@@ -381,7 +389,11 @@ function isMoved({ homeserver }: StoredSession, baseUrl: string): boolean {
   return new URL(homeserver).href !== new URL(baseUrl).href;
 }
 
-/** Says that the homeserver has moved, before the stored token is sent to where it is now. */
+/**
+ * Checks a change of the homeserver's URL before the stored token is sent to the new one, and logs it.
+ *
+ * @throws ConfigError if the change is from https to http
+ */
 function mayMove(account: StoredSession, baseUrl: string): void {
   if (!isMoved(account, baseUrl)) return;
   const { homeserver, userId } = account;

@@ -1,5 +1,5 @@
 /**
- * The content of what we say: `m.room.message` and `m.reaction` made from an answer. Knows nothing of encryption.
+ * Event content of answers: `m.room.message` and `m.reaction`.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { Answer } from "./facts.ts";
 import type { Json } from "../json.ts";
 
-/** Makes an answer's event; `replaced`: id of the message that it edits. */
+/** Builds an answer's event. `replaced` is the event ID of the message that it edits. */
 export function outgoingEvent(answer: Answer, replaced: string | undefined): { type: string; content: Json } {
   if (answer.form === "reaction") {
     const annotation = { rel_type: "m.annotation", event_id: answer.eventId, key: answer.text.plain };
@@ -17,7 +17,7 @@ export function outgoingEvent(answer: Answer, replaced: string | undefined): { t
   if (replaced === undefined) {
     return { type: "m.room.message", content: { ...message, ...relation(answer) } };
   }
-  // The outer body is for clients that show no edits (client-server API, 11.12.1, "Event replacements").
+  // The outer body is the fallback for clients without edits (client-server API, 11.12.1, "Event replacements").
   return {
     type: "m.room.message",
     content: {
@@ -28,7 +28,10 @@ export function outgoingEvent(answer: Answer, replaced: string | undefined): { t
   };
 }
 
-/** In a thread a reply stands within it (Matrix spec v1.16, client-server API, 11.12.4, "Threading"). */
+/**
+ * Builds `m.relates_to`. In a thread, the reply is part of the thread relation (Matrix spec v1.16, client-server API,
+ * 11.12.4, "Threading").
+ */
 function relation({ eventId, reply, threadId }: Answer): Json {
   const inReplyTo = { "m.in_reply_to": { event_id: eventId } };
   if (threadId === undefined) return reply ? { "m.relates_to": inReplyTo } : {};

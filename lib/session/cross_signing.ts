@@ -1,7 +1,7 @@
 /**
- * The operator's own cross-signing identity: made at the first start, kept in secret storage where there is a recovery
- * key, and used to sign the device, so that clients which ignore unsigned devices keep talking to it. An identity that
- * the account already has is never replaced silently.
+ * The operator's own cross-signing identity. It is created at the first start, kept in secret storage if there is a
+ * recovery key, and signs the device, because some clients ignore unsigned devices. An existing identity is never
+ * replaced silently.
  *
  * @module
  */
@@ -28,43 +28,43 @@ import { publicKey } from "./decryption.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** Between tries to have our device signed, milliseconds. */
+/** Interval between attempts to have our device signed, in milliseconds. */
 const TRY_AGAIN_MS = 10 * 60_000;
-/** Between looks whether somebody else has signed it, milliseconds. */
+/** Interval at which we check whether someone else has signed it, in milliseconds. */
 const LOOK_AGAIN_MS = 10_000;
-/** Failures of the homeserver in a row that one try bears. */
+/** Consecutive homeserver failures after which one attempt gives up. */
 const FEW_TIMES = 5;
 const MASTER = "m.cross_signing.master";
 const SELF_SIGNING = "m.cross_signing.self_signing";
 const USER_SIGNING = "m.cross_signing.user_signing";
 
-/** Whose identity it is, and what it is made with. */
+/** Dependencies and secrets of {@linkcode ensureIdentity}. */
 export interface IdentityOptions {
   readonly client: HomeserverClient;
   readonly machine: CryptoMachine;
   readonly store: Store;
   readonly self: string;
   readonly deviceId: string;
-  /** Password at the homeserver, in case it asks for it before it takes an identity. */
+  /** Password for the homeserver, which may require it (UIA) before it accepts an identity. */
   readonly password: Secret | undefined;
   /** 32 bytes; undefined if none is configured. */
   readonly recoveryKey: Uint8Array<ArrayBuffer> | undefined;
 }
 
-/** How the identity stands afterwards. */
+/** Result of {@linkcode ensureIdentity}. */
 export type IdentityState = { readonly signed: true; readonly masterKey: string } | {
   readonly signed: false;
-  /** Why, and what to do, in a sentence. */
+  /** The cause and the remedy, in one sentence. */
   readonly reason: string;
 };
 
 /**
- * Brings the identity into order: made where the account has none, restored where the recovery key opens it, completed
- * where a crash left it half-done. Safe to call at every start.
+ * Creates the identity if the account has none, restores it if the recovery key opens it, and completes it if a crash
+ * interrupted this. Safe to call at every start.
  *
- * @param reset makes a new identity whatever there is
- * @throws ConfigError if the recovery key does not fit the account's secret storage; TransientError; with `reset`,
- *   CredentialError if the homeserver asks for what we can't give, RejectedError if it refuses it
+ * @param reset creates a new identity even if there is one
+ * @throws ConfigError if the recovery key doesn't fit the account's secret storage; TransientError; with `reset`,
+ * CredentialError if the homeserver demands authentication that we can't give, RejectedError if it refuses the identity
  */
 export async function ensureIdentity(
   options: IdentityOptions,
@@ -79,18 +79,20 @@ export async function ensureIdentity(
   }
 }
 
-/** What is not the identity's failure: the store's, the crypto's, of the login, wrong configuration, or soon over. */
+/**
+ * Reports whether an error is not about the identity: store, crypto, login or configuration errors, and transient ones.
+ */
 function isOthersFailure(error: unknown): boolean {
   const kinds = [StoreError, WebAssembly.RuntimeError, TokenRefused, ConfigError, TransientError];
   return kinds.some((kind) => error instanceof kind);
 }
 
 /**
- * Has our device signed: brings the identity into order, and tries again for as long as that has not come about.
+ * Calls `ensure` repeatedly until our device is signed.
  *
- * @param ensure one try; a failure of the homeserver is tried again a few times, and then counts as a reason
- * @param isSigned asked more often: the account's owner may sign the device elsewhere
- * @param tried told of what came of each try
+ * @param ensure one attempt. Homeserver failures are retried a few times and then become the reason
+ * @param isSigned polled between attempts, because the account's owner may sign the device from another client
+ * @param tried called with the result of each attempt
  */
 export async function untilSigned(
   ensure: (signal: AbortSignal) => Promise<IdentityState>,
@@ -123,7 +125,7 @@ async function fewTimes(
   }
 }
 
-/** Private keys of the identity, where this device holds them. */
+/** Exports the private keys of the identity, if this device holds them. */
 export async function exportIdentity(olm: OlmMachine): Promise<CrossSigningKeys | undefined> {
   using keys = await olm.exportCrossSigningKeys();
   const { masterKey: master, self_signing_key: selfSigning, userSigningKey: userSigning } = keys ?? {};
@@ -132,7 +134,8 @@ export async function exportIdentity(olm: OlmMachine): Promise<CrossSigningKeys 
 
 async function bringIntoOrder(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<IdentityState> {
   const { machine, self } = options;
-  // That there is one was told when the session was opened. That there is none is asked again: none is to be replaced.
+  // A known identity was reported when the session was opened. A missing one is queried again, so that none is
+  // replaced.
   if (!machine.hasIdentity(self) || machine.isStale(self)) {
     const answer = await machine.query(self, signal);
     if (object(answer["device_keys"])[self] === undefined) {
@@ -170,7 +173,10 @@ async function holdsPrivateKeys(olm: OlmMachine): Promise<boolean> {
   return status.hasMaster && status.hasSelfSigning;
 }
 
-/** Keys first, then their signatures; a crash between the two is mended by the next start, which holds the keys. */
+/**
+ * Uploads the keys, then their signatures. After a crash in between, the next start still holds the keys and completes
+ * this.
+ */
 async function makeIdentity(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<void> {
   const { machine, client } = options;
   const made = await machine.olm.bootstrapCrossSigning(reset);
@@ -182,7 +188,7 @@ async function makeIdentity(options: IdentityOptions, reset: boolean, signal: Ab
   log.info("created a cross-signing identity for {user}", { user: options.self });
 }
 
-/** Uploads cross-signing keys; asked for the password, gives it (client-server API, 5.5 and 11.12.3). */
+/** Uploads cross-signing keys, with the password if the homeserver asks for it (client-server API, 5.5 and 11.12.3). */
 async function uploadSigningKeys(options: IdentityOptions, keys: Json, signal: AbortSignal): Promise<void> {
   const upload = (auth: Json | undefined): Promise<unknown> =>
     options.client.send({
@@ -207,7 +213,7 @@ async function uploadSigningKeys(options: IdentityOptions, keys: Json, signal: A
   }
 }
 
-/** What the homeserver asks for that was not given, and who can give it. */
+/** Builds the error for authentication that the homeserver demands and we can't give, with the possible remedies. */
 function unpublished(self: string, flows: readonly string[], cause: RejectedError): CredentialError {
   const ways = flows.includes("m.login.password")
     ? ["with AUTH_METHOD=token, give MATRIX_PASSWORD, which is used for that alone"]
@@ -225,7 +231,7 @@ function unpublished(self: string, flows: readonly string[], cause: RejectedErro
   );
 }
 
-/** Has the crypto hold the identity's private keys: those of the device before this one, or from secret storage. */
+/** Imports the identity's private keys into the crypto, from the previous device or from secret storage. */
 async function restore(
   { machine, self, store }: IdentityOptions,
   storage: SecretStorage | undefined,
@@ -246,7 +252,7 @@ async function restore(
   return true;
 }
 
-/** False if they are not the private keys of the account's present identity. */
+/** Returns false if the keys don't belong to the account's current identity. */
 async function importKeys(olm: OlmMachine, { master, selfSigning, userSigning }: CrossSigningKeys): Promise<boolean> {
   try {
     using _status = await olm.importCrossSigningKeys(master, selfSigning, userSigning);
@@ -282,7 +288,7 @@ async function uploadSignatures(client: HomeserverClient, body: string, signal: 
   }
 }
 
-/** Puts into secret storage what is missing there. */
+/** Saves to secret storage the keys that are missing there. */
 async function keep(olm: OlmMachine, storage: SecretStorage, signal: AbortSignal): Promise<void> {
   const keys = await exportIdentity(olm);
   if (keys === undefined) return;

@@ -1,6 +1,6 @@
 /**
- * The Rust crypto (OlmMachine), opened over the durable store, and the requests that it wants sent. Knows nothing of
- * rooms; events are decrypted in `decryption.ts`, and encrypted in `room_encryption.ts`.
+ * The Rust crypto (OlmMachine) over the durable store, and the requests that it wants sent. It isn't concerned with
+ * rooms: `decryption.ts` decrypts events, `room_encryption.ts` encrypts them.
  *
  * @module
  */
@@ -40,63 +40,69 @@ import type { HomeserverClient } from "./homeserver_client.ts";
 const log = getLogger(["openclaw-toggle", "session"]);
 
 const TELL_AGAIN_AFTER_MS = 60_000;
-/** So many entries of an answer are named in the log. */
+/** Dropped entries of an answer that one log line names. */
 const MAX_TOLD = 5;
 
-/** Uploads of one-time keys in a row that may be refused for their ids; each round has some 50 new ids. */
+/** Consecutive uploads of one-time keys that may be refused because of their IDs. Each round has about 50 new IDs. */
 const MAX_KEY_CONFLICTS = 20;
 
-/** Public keys of a device as the homeserver lists them, unpadded base64; unchecked, so good for doubts alone. */
+/**
+ * Public keys of a device as the homeserver lists them, unpadded base64. Unverified: they may only lower trust, never
+ * raise it.
+ */
 export interface ListedKeys {
-  /** Of signatures. */
+  /** Signing key. */
   readonly ed25519: string | undefined;
-  /** Of encryption. */
+  /** Identity key for Olm. */
   readonly curve25519: string | undefined;
 }
 
-/** Sends a message of the crypto into a room; returns the answer's body. */
+/** Sends a message of the crypto into a room. Returns the body of the homeserver's answer. */
 export type RoomMessageSender = (request: OutgoingRequest, signal: AbortSignal) => Promise<string>;
 
-/** What the crypto of a device is opened with. */
+/** Options of {@linkcode CryptoMachine.open}. */
 export interface CryptoMachineOptions {
   readonly client: HomeserverClient;
-  /** Its crypto database has been opened. */
+  /** Its crypto database must be open. */
   readonly store: Store;
   readonly self: string;
   readonly deviceId: string;
   readonly allowedUsers: ReadonlySet<string>;
 }
 
-/** The Rust crypto and its requests. */
+/** Wraps the Rust crypto and its requests. */
 export class CryptoMachine implements Disposable {
   /** The Rust crypto itself. */
   readonly olm: OlmMachine;
-  /** Around calls that others' input goes into. */
+  /** Wraps calls that process other people's input. */
   readonly guard: PanicGuard;
   readonly #client: HomeserverClient;
   readonly #store: Store;
-  /** Whose to-device events are handed over. */
+  /** Users whose to-device events the crypto receives. */
   readonly #senders: ReadonlySet<string>;
-  /** What the crypto wants sent is asked for, sent and marked by one at a time, or it would be sent twice. */
+  /** Serializes fetching, sending and marking outgoing requests. Otherwise a request could be sent twice. */
   readonly #outgoing = new Mutex();
   /**
-   * Calls by which the crypto changes what it stores, one at a time. No answer is waited for under it: claims, queries and
-   * room keys are in flight side by side.
+   * Serializes calls that change the crypto's store. It is never held while waiting for an answer, so claims, queries
+   * and room keys can be in flight concurrently.
    */
   readonly #changes = new Mutex();
-  /** Allowed users, and ourselves, whose devices have changed since a query last told them, with the number of the sync that said so. */
+  /**
+   * Allowed users, and ourselves, whose devices have changed since the last query, with the number of the sync that
+   * reported it.
+   */
   readonly #stale: Map<string, number>;
-  /** Devices of the same by user and device id, as the homeserver has listed them last since we started. */
+  /** Their devices by user and device ID, as the homeserver last listed them since this process started. */
   readonly #listed = new Map<string, ReadonlyMap<string, ListedKeys>>();
-  /** Who of them has an identity by the homeserver's last answer. */
+  /** Those of them who have an identity, according to the homeserver's last answer. */
   readonly #identified = new Set<string>();
   #revision = 0;
   #isSigned = false;
   #syncs = 0;
-  /** Numbers of our own keys at the homeserver, as the crypto was told last. */
+  /** Counts of our own keys at the homeserver, as last passed to the crypto. */
   #toldKeys = "";
   #tellAgainAtMs = 0;
-  /** Messages into rooms that are being sent: sending one comes by here again. */
+  /** IDs of room messages being sent. Sending one fetches the outgoing requests again, which still include it. */
   readonly #roomMessagesInFlight = new Set<string>();
   #sendRoomMessage: RoomMessageSender | undefined;
 
@@ -109,7 +115,7 @@ export class CryptoMachine implements Disposable {
     this.#stale = new Map(store.cryptoNotes.staleUsers().map((user) => [user, 0]));
   }
 
-  /** Opens the device's crypto. A device that the store does not know is made anew. */
+  /** Opens the device's crypto, and creates it if the store doesn't hold it. */
   static async open(options: CryptoMachineOptions): Promise<CryptoMachine> {
     await initAsync();
     const handle = await StoreHandle.openWithKey(CRYPTO_NAME, options.store.cryptoKey);
@@ -121,16 +127,18 @@ export class CryptoMachine implements Disposable {
   }
 
   /**
-   * Hands over what a sync answer has for the crypto, and returns whether that was anything; durable then. What it knows
-   * is told again only once a minute, for its housekeeping: it reads and writes its whole account, and a command waits.
+   * Passes the crypto's part of a sync response to the crypto, durably. Returns false if there was nothing to pass.
    *
-   * @param token the sync token that the answer follows
+   * Unchanged counts are passed only once a minute, for the crypto's housekeeping: each call reads and writes the
+   * crypto's whole account and delays commands.
+   *
+   * @param token the sync token that the request was sent with
    */
   async receive(sync: Json, token: string | undefined, signal: AbortSignal): Promise<boolean> {
     const deviceLists = object(sync["device_lists"]);
     const [changed, left] = [texts(deviceLists["changed"]), texts(deviceLists["left"])];
     this.#syncs += 1;
-    // Of whoever is out of sight, changes are not told.
+    // Users in `left` share no room with us any more, so their later changes aren't reported.
     const stale = [...changed, ...left].filter((user) => this.#senders.has(user));
     this.#store.cryptoNotes.addStale(stale);
     for (const user of stale) this.#stale.set(user, this.#syncs);
@@ -155,7 +163,7 @@ export class CryptoMachine implements Disposable {
         this.#learnRooms(received);
         await this.#prune();
       }, signal);
-    // Device lists and counts are handed over with the first, also if there is no event.
+    // The first batch is empty and carries the device lists and counts, because there may be no events.
     const handOverAll = async (batches: readonly (readonly Json[])[]): Promise<void> => {
       for (const [place, batch] of [[], ...batches].entries()) await handOver(batch, place === 0);
     };
@@ -169,7 +177,9 @@ export class CryptoMachine implements Disposable {
     return true;
   }
 
-  /** Where a batch has made the crypto panic: hands its events over alone, without the one that does it. */
+  /**
+   * After a batch has made the crypto panic: passes its events one at a time and skips the one that causes the panic.
+   */
   async #receiveOneByOne(
     events: readonly Json[],
     handOver: (batch: readonly Json[], isFirst: boolean) => Promise<void>,
@@ -186,9 +196,9 @@ export class CryptoMachine implements Disposable {
   }
 
   /**
-   * To-device events that the crypto may see. It stores whatever key anybody hands it, and believes whoever is first; and
-   * it decrypts before it looks. So only allowed users' and our own are handed over, by the sender that the homeserver
-   * names.
+   * Returns the to-device events that the crypto may see. The crypto decrypts before it checks the sender, stores any
+   * key that it is given, and believes the first sender of a key. Therefore only events of allowed users and our own
+   * pass, by the sender that the homeserver names.
    */
   #ofSenders(events: readonly unknown[]): Json[] {
     const dropped = new Map<string, number>();
@@ -216,7 +226,7 @@ export class CryptoMachine implements Disposable {
     this.#store.megolm.learnRooms("withheld_sessions", roomsOf("m.room_key.withheld"));
   }
 
-  /** Deletes the sender's oldest sessions where there are too many. */
+  /** Deletes the oldest Megolm sessions of a sender who has too many. */
   async #prune(): Promise<void> {
     const surplus = this.#store.megolm.surplus();
     this.#store.megolm.attribute(undefined);
@@ -232,25 +242,25 @@ export class CryptoMachine implements Disposable {
     }, signal);
   }
 
-  /** Another number each time that what the crypto knows may have changed. */
+  /** Changes whenever the crypto's knowledge may have changed. */
   get revision(): number {
     return this.#revision;
   }
 
-  /** Our device is signed by our own cross-signing identity, as the crypto knows them. */
+  /** Whether the crypto knows our device to be signed by our own cross-signing identity. */
   get isSigned(): boolean {
     return this.#isSigned;
   }
 
-  /** Sends from now on what the crypto wants sent into rooms: its part of verifications. */
+  /** Sets the function that sends the crypto's room messages, which are in-room verification steps. */
   sendRoomMessagesWith(send: RoomMessageSender): void {
     this.#sendRoomMessage = send;
   }
 
   /**
-   * Sends what the crypto wants sent: keys, queries, and claims that mend broken Olm sessions.
+   * Sends the crypto's outgoing requests: keys, queries, and claims that repair broken Olm sessions.
    *
-   * @throws TransientError if the homeserver did not take one of them; the crypto offers it again
+   * @throws TransientError if the homeserver didn't accept one of them; the crypto offers it again
    */
   async sendOutgoing(signal: AbortSignal): Promise<void> {
     await this.sendAll(await this.#takeOutgoing(signal), signal);
@@ -258,12 +268,12 @@ export class CryptoMachine implements Disposable {
     if (claim !== null) await this.sendAll([claim], signal);
   }
 
-  /** The same without claims, and without what it wants said in rooms: for whoever holds a room's lock. */
+  /** Sends outgoing requests except claims and room messages. Safe to call while holding a room's lock. */
   async sendKeys(signal: AbortSignal): Promise<void> {
     await this.#takeOutgoing(signal);
   }
 
-  /** Sends what is no message in a room, and returns the rest. */
+  /** Sends outgoing requests except room messages, and returns those. */
   #takeOutgoing(signal: AbortSignal): Promise<OutgoingRequest[]> {
     return this.#outgoing.run(async () => {
       const all: OutgoingRequest[] = await this.olm.outgoingRequests();
@@ -273,7 +283,7 @@ export class CryptoMachine implements Disposable {
     }, signal);
   }
 
-  /** Sends requests that nobody else has been given, in order. */
+  /** Sends requests in order. No other caller may hold the same requests. */
   async sendAll(requests: readonly OutgoingRequest[], signal: AbortSignal): Promise<void> {
     for (const request of requests) {
       if (request.type === RequestType.RoomMessage) await this.#sendInRoom(request, signal);
@@ -282,7 +292,7 @@ export class CryptoMachine implements Disposable {
   }
 
   /**
-   * Makes the requests that hand a room's key over, and notes the session as our own.
+   * Creates the requests that share a room key, and records the session as our own.
    *
    * @throws Error with the crypto's reason
    */
@@ -301,7 +311,7 @@ export class CryptoMachine implements Disposable {
   }
 
   /**
-   * Hands a room's key over: nobody could read what is said without it.
+   * Sends the requests that share a room key. Without it, nobody could read the message.
    *
    * @throws RejectedError if the homeserver refuses one of the requests; TransientError
    */
@@ -318,7 +328,7 @@ export class CryptoMachine implements Disposable {
       await this.#mark(message, parseObject(answer) ?? {}, signal);
     } catch (error) {
       if (!(error instanceof RejectedError)) throw error;
-      // We are not in that room any more, say: the verification is over, and must not hold up anything else.
+      // We may have left the room, for example. The verification is over and must not block other requests.
       log.warning("failed to send a verification step: {reason}", { reason: error.message });
       await this.#mark(message, {}, signal);
     } finally {
@@ -327,39 +337,43 @@ export class CryptoMachine implements Disposable {
   }
 
   /**
-   * A user's devices as the homeserver listed them last; undefined if it has not done so since we started. The crypto
-   * goes by the keys that it has seen first where those of a device have changed.
+   * Returns a user's devices as the homeserver last listed them, or undefined if it hasn't since this process started.
+   * If a device's keys have changed, the crypto keeps the ones it has seen first.
    */
   listed(userId: string): ReadonlyMap<string, ListedKeys> | undefined {
     return this.#listed.get(userId);
   }
 
-  /** The homeserver told of an identity of the user when it was asked last, whatever the crypto believes. */
+  /** Reports whether the homeserver's last answer held an identity of the user, whatever the crypto believes. */
   hasIdentity(userId: string): boolean {
     return this.#identified.has(userId);
   }
 
-  /** The user's devices have changed and have not been queried since. Known of allowed users and ourselves. */
+  /**
+   * Reports whether the user's devices have changed since the last query. Only tracked for allowed users and ourselves.
+   */
   isStale(userId: string): boolean {
     return this.#stale.has(userId);
   }
 
   /**
-   * Asks the homeserver for a user's devices and identity, whatever we know.
+   * Queries the homeserver for a user's devices and identity, even if they are known.
    *
-   * @returns what of the homeserver's answer could be parsed
-   * @throws TransientError if it was not answered
+   * @returns the parsable part of the homeserver's answer
+   * @throws TransientError if the homeserver didn't answer
    */
   query(userId: string, signal: AbortSignal): Promise<Json> {
     return this.#send(this.olm.queryKeysForUsers([new UserId(userId)]), signal);
   }
 
-  /** Follows the device lists of these users from now on. */
+  /** Tracks the device lists of these users from now on. */
   async track(users: Iterable<string>): Promise<void> {
     await this.olm.updateTrackedUsers(userIds(users));
   }
 
-  /** One refused request must not keep the others from being sent; the crypto will offer it again. */
+  /**
+   * Sends a request and logs a refusal, which must not block the other requests. The crypto offers the request again.
+   */
   async #sendOrLog(request: OutgoingRequest, signal: AbortSignal): Promise<void> {
     try {
       await this.#send(request, signal);
@@ -371,7 +385,7 @@ export class CryptoMachine implements Disposable {
 
   async #send(request: OutgoingRequest, signal: AbortSignal): Promise<Json> {
     const asked = this.#syncs;
-    // Made by a verification: our signature would give that person a standing in others' eyes.
+    // A verification made this signature. Publishing it would vouch for that person to others.
     if (request.type === RequestType.SignatureUpload) return await this.#mark(request, {}, signal);
     if (request.type === RequestType.KeysUpload) return await this.#uploadKeys(request, signal);
     const { json: answer } = await this.#client.send(endpoint(request), signal);
@@ -382,7 +396,7 @@ export class CryptoMachine implements Disposable {
       this.#listed.set(user, listedKeys(object(devices)));
       if (object(json["master_keys"])[user] === undefined) this.#identified.delete(user);
       else this.#identified.add(user);
-      // A change that was told while the query was under way may not be in its answer.
+      // A change that was reported during the query may be missing from its answer.
       if ((this.#stale.get(user) ?? Infinity) <= asked) {
         this.#stale.delete(user);
         this.#store.cryptoNotes.deleteStale(user);
@@ -394,9 +408,11 @@ export class CryptoMachine implements Disposable {
   }
 
   /**
-   * Uploads device keys, one-time keys and fallback keys. A homeserver that holds others under the ids of our one-time
-   * keys refuses all of them, again and again, as after a volume was restored from a backup. Then what else is in the
-   * upload goes without them, and the crypto, told that none are left, makes new ones under the ids that follow.
+   * Uploads device keys, one-time keys and fallback keys.
+   *
+   * If the homeserver holds other one-time keys under the same IDs, for example after a volume was restored from a
+   * backup, it refuses the upload every time. The rest of the upload is then sent without one-time keys, and the crypto
+   * is told that none are left, so that it creates new ones under the next IDs.
    */
   async #uploadKeys(request: OutgoingRequest, signal: AbortSignal): Promise<Json> {
     for (let rounds = 1;; rounds += 1) {
@@ -423,7 +439,7 @@ export class CryptoMachine implements Disposable {
     }
   }
 
-  /** Hands an answer to the crypto, or what of it can be parsed. */
+  /** Passes the parsable part of an answer to the crypto. */
   async #mark(request: OutgoingRequest, answer: Json, signal: AbortSignal): Promise<Json> {
     const { id, type } = request;
     const { json, dropped }: CryptoAnswer = cryptoAnswer(type, onlyAsked(request, answer));
@@ -434,7 +450,7 @@ export class CryptoMachine implements Disposable {
       });
     }
     if (id === undefined) return json;
-    // Claimed keys are others each time; who they are of is not.
+    // Claimed keys differ every time, but the users in an answer don't.
     const input = inputName(
       `answer to ${RequestType[type]} of`,
       Object.keys(object(json["device_keys"] ?? json["one_time_keys"])),
@@ -464,7 +480,10 @@ export class CryptoMachine implements Disposable {
   }
 }
 
-/** Runs of events with the same sender, so that it is known who has sent what comes of them. */
+/**
+ * Groups consecutive events of the same sender, so that the sessions each batch creates can be attributed to its
+ * sender.
+ */
 function bySender(events: readonly Json[]): Json[][] {
   const batches: Json[][] = [];
   for (const event of events) {
@@ -475,7 +494,7 @@ function bySender(events: readonly Json[]): Json[][] {
   return batches;
 }
 
-/** Keys of devices in an answer to a query (Matrix spec v1.16, client-server API, 11.12.1, "DeviceKeys"). */
+/** Reads the device keys in a query's answer (Matrix spec v1.16, client-server API, 11.12.1, "DeviceKeys"). */
 function listedKeys(devices: Json): ReadonlyMap<string, ListedKeys> {
   return new Map(
     Object.entries(devices).map(([deviceId, device]) => {

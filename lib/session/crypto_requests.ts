@@ -1,7 +1,7 @@
 /**
- * The requests of the Rust crypto: where they go, and what of an answer is handed back. The crypto parses an answer as a
- * whole, and other users' homeservers have a say in what stands in it: what does not parse is left out, for the one user
- * or device that it is about. Knows nothing of when requests are sent.
+ * Requests of the Rust crypto: their endpoints, and which parts of an answer go back to the crypto. The crypto parses
+ * an answer as a whole, and other users' homeservers supply parts of it. Therefore entries that wouldn't parse are
+ * dropped, one user or device at a time.
  *
  * @module
  */
@@ -10,23 +10,23 @@ import { RequestType, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { count, isObject, type Json, object, parseObject, text } from "../json.ts";
 import { path, type Request } from "./homeserver_client.ts";
 
-/** A request that the Rust crypto wants sent; `id` is missing on those that are not marked as sent. */
+/** A request that the Rust crypto wants sent. `id` is absent on requests that aren't marked as sent. */
 export interface OutgoingRequest {
-  /** Given back when it has been sent. */
+  /** Passed back to the crypto once the request has been sent. */
   readonly id?: string | undefined;
-  /** Which endpoint it is for. */
+  /** Determines the endpoint. */
   readonly type: RequestType;
   /** JSON. */
   readonly body: string;
-  /** Event type of to-device messages and of messages in a room. */
+  /** Event type of a to-device or room message. */
   readonly event_type?: string;
-  /** Transaction id of the same. */
+  /** Transaction ID of a to-device or room message. */
   readonly txn_id?: string;
-  /** Room of a message in a room. */
+  /** Room ID of a room message. */
   readonly room_id?: string;
 }
 
-/** Where a request of the crypto goes (Matrix spec v1.16, client-server API, 11.10 to 11.12). */
+/** Returns the HTTP request for a request of the crypto (Matrix spec v1.16, client-server API, 11.10 to 11.12). */
 export function endpoint(request: OutgoingRequest): Request {
   const { body } = request;
   switch (request.type) {
@@ -47,14 +47,14 @@ export function endpoint(request: OutgoingRequest): Request {
   }
 }
 
-/** What of an answer the crypto can parse, and whose entries were left out. */
+/** The parsable part of an answer, and the entries that were dropped. */
 export interface CryptoAnswer {
   readonly json: Json;
-  /** User ids, or user id and device id, as the homeserver wrote them. */
+  /** User IDs, or user and device IDs, as the homeserver wrote them. */
   readonly dropped: readonly string[];
 }
 
-/** Reads an answer to a request of the crypto: what is in it has the form that the crypto parses. */
+/** Reduces an answer to the parts that the crypto can parse. */
 export function cryptoAnswer(type: RequestType, answer: Json): CryptoAnswer {
   const dropped: string[] = [];
   switch (type) {
@@ -76,7 +76,7 @@ export function cryptoAnswer(type: RequestType, answer: Json): CryptoAnswer {
       };
     }
     case RequestType.KeysClaim: {
-      // Whether the keys are keys, the crypto finds out one by one.
+      // The crypto validates the keys themselves, one by one.
       const keys = (value: unknown): unknown => Object.keys(object(value)).every(isKeyId) ? json(value) : undefined;
       return {
         json: {
@@ -101,7 +101,7 @@ export function cryptoAnswer(type: RequestType, answer: Json): CryptoAnswer {
   }
 }
 
-/** What an answer tells of the users who were asked for: of anybody else, the crypto would keep it. */
+/** Reduces an answer to the users that were asked for. The crypto would also store data about anyone else. */
 export function onlyAsked({ type, body }: Pick<OutgoingRequest, "type" | "body">, answer: Json): Json {
   const isQuery = type === RequestType.KeysQuery;
   if (!isQuery && type !== RequestType.KeysClaim) return answer;
@@ -115,13 +115,16 @@ export function onlyAsked({ type, body }: Pick<OutgoingRequest, "type" | "body">
   return { ...answer, ...Object.fromEntries(told) };
 }
 
-/** Numbers of our own keys by algorithm, as a sync or an upload tells them; what is no number counts as none. */
+/** Counts of our own keys by algorithm, as in a sync or upload response. A value that isn't a number counts as 0. */
 export function keyCounts(counts: unknown): [algorithm: string, count: number][] {
   return Object.entries(object(counts)).filter(([algorithm]) => isText(algorithm))
     .map(([algorithm, value]) => [algorithm, count(value) ?? 0]);
 }
 
-/** User ids as the Rust crypto takes them; made anew for each call, because a call consumes them. Invalid ones are left out. */
+/**
+ * Converts user IDs for the Rust crypto and skips invalid ones. A call consumes the objects, so each call needs new
+ * ones.
+ */
 export function userIds(users: Iterable<string>): UserId[] {
   const valid: UserId[] = [];
   for (const user of users) {
@@ -131,12 +134,12 @@ export function userIds(users: Iterable<string>): UserId[] {
   return valid;
 }
 
-/** JSON that the crypto can parse: half a character, escaped, is an error to it, wherever it stands. */
+/** Reports whether the crypto can parse the JSON. It rejects an escaped lone surrogate anywhere in the text. */
 export function isWellFormed(value: unknown): boolean {
   return !/\\u[dD][89a-fA-F]/.test(JSON.stringify(value));
 }
 
-/** An entry for each user for whom `read` makes something of it. */
+/** Maps the entry of each valid user. Entries for which `read` returns undefined are dropped. */
 function ofUsers(entries: unknown, dropped: string[], read: (value: unknown, user: string) => unknown): Json {
   return entriesOf(entries, "", dropped, (user, value) => isUserId(user) ? read(value, user) : undefined);
 }
@@ -166,12 +169,12 @@ function entriesOf(
   );
 }
 
-/** The value if it is an object that the crypto can parse. */
+/** Returns the value if it is an object that the crypto can parse. */
 function json(value: unknown): Json | undefined {
   return isObject(value) && isWellFormed(value) ? value : undefined;
 }
 
-/** Servers that could not be reached; what they failed with is of no use to anybody. */
+/** Lists the servers that couldn't be reached. Nothing uses the failure details. */
 function failures(answer: Json): Json {
   return Object.fromEntries(Object.keys(object(answer["failures"])).filter(isText).map((server) => [server, {}]));
 }
@@ -194,7 +197,7 @@ function userId(user: string): UserId | undefined {
   try {
     return new UserId(user);
   } catch (error) {
-    // It says why as a plain Error; anything else is not about the id.
+    // An invalid ID throws a plain Error. A RuntimeError is a panic.
     if (error instanceof WebAssembly.RuntimeError) throw error;
     return undefined;
   }

@@ -1,6 +1,6 @@
 /**
- * Decrypting events, and gathering what the crypto knows of their senders' devices and identities as they stand now. Facts
- * only; who is trusted is decided elsewhere. The crypto's own marks of trust are not looked at.
+ * Decrypts events and collects what the crypto currently knows about the senders' devices and identities. It returns
+ * facts only: trust is decided elsewhere, and the crypto's own trust flags are ignored.
  *
  * @module
  */
@@ -23,27 +23,27 @@ import type { CryptoMachine, ListedKeys } from "./crypto_machine.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** What was found in the crypto: good until that may have changed. */
+/** Cached results, valid until the crypto's knowledge may have changed. */
 class Findings {
   readonly users = new Map<string, KnownUser>();
-  /** Messages that were decrypted, by their events. */
+  /** Decrypted messages by event. */
   readonly messages = new WeakMap<Json, Payload>();
 }
 
 interface KnownUser {
   readonly identity: Published["identity"];
-  /** All that are listed, and some that no longer are. */
+  /** All listed devices, and some that are no longer listed. */
   readonly devices: readonly KnownDevice[];
 }
 
 interface KnownDevice extends ListedDevice {
-  /** Public key of encryption, unpadded base64; undefined if it has none. */
+  /** Public curve25519 identity key, unpadded base64. Undefined if the device has none. */
   readonly curve25519: string | undefined;
-  /** It is no longer listed. */
+  /** Whether the device is no longer listed. */
   readonly deleted: boolean;
 }
 
-/** Decrypts events. Looking something up in the crypto takes milliseconds, so findings are kept as long as they hold. */
+/** Decrypts events. A look-up in the crypto takes milliseconds, so results are cached while they are valid. */
 export class Decryption {
   readonly #machine: CryptoMachine;
   #findings = new Findings();
@@ -54,10 +54,10 @@ export class Decryption {
   }
 
   /**
-   * Reads an event as the server sent it; the same object again is decrypted anew only if what the crypto knows has
-   * changed.
+   * Decrypts an event as the server sent it. The same event object is only decrypted again if the crypto's knowledge
+   * has changed.
    *
-   * @throws TransientError if the sender's devices are not known as they are now, and could not be asked for
+   * @throws TransientError if the sender's device list is outdated and can't be queried
    */
   async read(roomId: string, sender: string, event: Json, signal: AbortSignal): Promise<Payload> {
     const outer = object(event["content"]);
@@ -68,7 +68,7 @@ export class Decryption {
     if (ciphertext === undefined) {
       return { kind: "undecryptable", why: { kind: "broken", reason: "not a Megolm message" }, sessionId: undefined };
     }
-    // Taken before anything is waited for: should the crypto learn something meanwhile, the payload is not kept for long.
+    // Taken before the first await: if the crypto learns something meanwhile, the payload goes into an outdated cache.
     const { messages } = this.#current();
     const remembered = this.#machine.isStale(sender) ? undefined : messages.get(event);
     if (remembered !== undefined) return remembered;
@@ -98,16 +98,16 @@ export class Decryption {
   }
 
   /**
-   * What the homeserver publishes of a user.
+   * Returns the identity and devices that the homeserver publishes for a user.
    *
-   * @throws TransientError if it is not known as it is now, and could not be asked for
+   * @throws TransientError if they are outdated and can't be queried
    */
   async published(userId: string, signal: AbortSignal): Promise<Published> {
     const { identity, devices } = await this.#known(userId, (all) => all.length > 0, signal);
     return { identity, devices: devices.filter(({ deleted }) => !deleted).map(listed) };
   }
 
-  /** What was found, unless the crypto may know better by now. */
+  /** Returns the cache, emptied if the crypto's knowledge may have changed. */
   #current(): Findings {
     const { revision } = this.#machine;
     if (revision !== this.#revision) {
@@ -123,7 +123,7 @@ export class Decryption {
     signal: AbortSignal,
   ): Promise<SenderFacts> {
     const named = message.senderDevice?.toString();
-    // By the id that the crypto names, or, where it names none, by the key that made the session.
+    // Match by the device ID that the crypto names, or else by the session's sender key.
     const isSenders = ({ deviceId, curve25519 }: KnownDevice): boolean =>
       named === undefined ? curve25519 === message.senderCurve25519Key : deviceId === named;
     const { identity, devices } = await this.#known(sender, (listed) => listed.some(isSenders), signal);
@@ -145,7 +145,7 @@ export class Decryption {
     };
   }
 
-  /** A user's identity and devices as they are now; asked for anew if they have changed or what is sought is not there. */
+  /** Returns a user's current identity and devices. Queries them if they have changed or if `suffices` is false. */
   async #known(
     userId: string,
     suffices: (devices: readonly KnownDevice[]) => boolean,
@@ -156,17 +156,17 @@ export class Decryption {
     if (found === undefined || !suffices(found.devices) || this.#machine.listed(userId) === undefined) {
       const answer = await this.#machine.query(userId, signal);
       found = await this.#snapshot(userId);
-      // Where nothing has changed, what was known before is good enough: the user's own homeserver may be away.
+      // If nothing has changed, the previous list is good enough: the user's own homeserver may be down.
       isTold = suffices(found.devices) || userId in object(answer["device_keys"]);
     }
-    // Unknown is pending, not refused, until the homeserver has told.
+    // Until the homeserver answers, an unknown device means pending, not refused.
     if (!isTold || this.#machine.isStale(userId)) {
       throw new TransientError(`Cannot judge a message of ${userId}: the homeserver did not tell their devices`);
     }
     return found;
   }
 
-  /** Identity and devices of one moment: both may change while we look at one of them. */
+  /** Reads identity and devices consistently: either may change while the other is being read. */
   async #snapshot(userId: string): Promise<KnownUser> {
     for (;;) {
       const { users } = this.#current();
@@ -188,7 +188,7 @@ export class Decryption {
       const after = await masterKeyOf(this.#machine, userId);
       if (before !== after) continue;
       const found = { identity: after === undefined ? undefined : identityOf(after), devices };
-      // Should something have changed meanwhile, this is no longer the map that is asked.
+      // If something has changed meanwhile, this map is no longer in use.
       users.set(userId, found);
       return found;
     }
@@ -208,7 +208,7 @@ async function decrypt(
     );
   } catch (error) {
     if (error instanceof WebAssembly.RuntimeError) throw error;
-    // What the crypto cannot even parse is somebody's malformed event; it must not end the operator.
+    // Unparsable input is someone's malformed event. It must not end the operator.
     if (!(error instanceof MegolmDecryptionError)) return { kind: "broken", reason: "malformed" };
     using failure = error;
     if (failure.code === DecryptionErrorCode.MismatchedSender) return { kind: "forged" };
@@ -226,13 +226,16 @@ function listed({ deviceId, ed25519, crossSignedByOwner }: KnownDevice): ListedD
   return { deviceId, ed25519, crossSignedByOwner };
 }
 
-/** A device as it is listed now. Under other keys than the crypto holds it is another device, and nobody's word for it counts. */
+/**
+ * Applies the keys that the homeserver lists now. Different keys mean a different device, so signatures on the old one
+ * don't count.
+ */
 function asListed(held: KnownDevice, now: ListedKeys | undefined): KnownDevice {
   if (now === undefined || (now.ed25519 === held.ed25519 && now.curve25519 === held.curve25519)) return held;
   return { ...held, ed25519: now.ed25519 ?? "", curve25519: now.curve25519, crossSignedByOwner: false };
 }
 
-/** A user's master key with its signatures, as JSON. */
+/** Returns a user's master key with its signatures, as JSON. */
 async function masterKeyOf(machine: CryptoMachine, userId: string): Promise<string | undefined> {
   using identity = await machine.olm.getIdentity(new UserId(userId));
   return identity?.masterKey;
@@ -242,22 +245,25 @@ function identityOf(crossSigningKey: string): NonNullable<Published["identity"]>
   return { masterKey: publicKey(crossSigningKey), crossSigningKey: object(JSON.parse(crossSigningKey)) };
 }
 
-/** The one public key in a cross-signing key's JSON (Matrix spec v1.16, client-server API, 11.12.3, "CrossSigningKey"). */
+/**
+ * Returns the only public key in a cross-signing key's JSON (Matrix spec v1.16, client-server API, 11.12.3,
+ * "CrossSigningKey").
+ */
 export function publicKey(crossSigningKey: string): string {
   return text(Object.values(object(object(JSON.parse(crossSigningKey))["keys"]))[0]) ?? "";
 }
 
 /**
- * Reads the session id and the message index of an `m.room.encrypted` event's content. The index is the varint after
+ * Reads the session ID and the message index from an `m.room.encrypted` event's content. The index is the varint after
  * the version byte and the tag 0x08 (Olm project, "Megolm group ratchet", message format version 3).
  *
- * @returns undefined if the content is no Megolm message
+ * @returns undefined if the content isn't a Megolm message
  */
 export function ciphertextKey(content: unknown): CiphertextKey | undefined {
   const sessionId = text(object(content)["session_id"]);
   const ciphertext = text(object(content)["ciphertext"]);
   if (sessionId === undefined || ciphertext === undefined) return undefined;
-  // Version, tag and a varint of at most 5 bytes stand in the first 12 base64 characters.
+  // The first 12 base64 characters hold version, tag and a varint of up to 5 bytes.
   let head: Uint8Array;
   try {
     head = Uint8Array.fromBase64(ciphertext.slice(0, 12).replace(/=+$/, ""));

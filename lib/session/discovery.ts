@@ -1,5 +1,5 @@
 /**
- * Finding the homeserver: from a base URL as it is, or from a bare server name through .well-known.
+ * Finds the homeserver: a base URL is used as is; a server name is resolved through .well-known.
  *
  * @module
  */
@@ -15,15 +15,15 @@ const log = getLogger(["openclaw-toggle", "session"]);
 
 /** Deadline for the homeserver's software and version, which aren't needed, in milliseconds. */
 const SOFTWARE_DEADLINE_MS = 3_000;
-/** Redirects of a .well-known that are followed. */
+/** Redirects of .well-known to follow. */
 const MAX_REDIRECTS = 5;
 
 /**
- * Finds the homeserver's base URL (Matrix spec v1.16, client-server API, 4.1.1, "Server discovery").
+ * Returns the homeserver's base URL (Matrix spec v1.16, client-server API, 4.1.1, "Server discovery").
  *
- * @param known where the homeserver was when we last logged in there; it stays there while .well-known can't be asked
- * @throws ConfigError if the server name's .well-known does not name a homeserver
- * @throws TransientError if it could not be asked, or no homeserver answers where it says
+ * @param known base URL of the last login, used if .well-known can't be read
+ * @throws ConfigError if the server name's .well-known doesn't name a homeserver
+ * @throws TransientError if .well-known can't be read, or no homeserver answers at the URL in it
  */
 export async function findHomeserver(
   address: Homeserver,
@@ -33,7 +33,7 @@ export async function findHomeserver(
   if (address.kind === "url") return address.url.replace(/\/+$/, "");
   try {
     const found = await askWellKnown(address.name, signal);
-    // It would be kept for as long as we run, also where .well-known is wrong for a moment only.
+    // The URL stays in use until the process ends, so a momentarily wrong .well-known must not be accepted.
     if (found !== known) await mustAnswer(found, signal);
     return found;
   } catch (error) {
@@ -57,16 +57,16 @@ async function mustAnswer(baseUrl: string, signal: AbortSignal): Promise<void> {
 }
 
 /**
- * What a server name's .well-known says.
+ * Reads a server name's .well-known.
  *
- * @param origin where that is; tests have it elsewhere
+ * @param origin overridden by tests
  */
 export async function askWellKnown(name: string, signal: AbortSignal, origin = `https://${name}`): Promise<string> {
   const url = new URL("/.well-known/matrix/client", origin);
   const response = await getFollowing(url, signal);
   if (response.status === 404) return `https://${name}`;
   const what = `Cannot find the homeserver of ${name}: ${url.href} answers ${response.status}`;
-  // Whatever is refused here is refused by a web server or a proxy, of which nobody says that it is for good.
+  // An error status comes from a web server or proxy and may be temporary.
   if (response.status !== 200) throw new TransientError(what);
   const json = parseObject(response.body);
   if (json === undefined) throw new TransientError(`${what}, which is not JSON`);
@@ -84,7 +84,7 @@ function baseUrlIn(json: Json, name: string): string {
   return url.href.replace(/\/+$/, "");
 }
 
-/** A GET that follows redirects, never from https to http. Nothing secret is sent. */
+/** Sends a GET and follows redirects, but never from https to http. The request carries no secrets. */
 async function getFollowing(first: URL, signal: AbortSignal): Promise<HttpResponse> {
   let url = first;
   for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects += 1) {
@@ -99,20 +99,23 @@ async function getFollowing(first: URL, signal: AbortSignal): Promise<HttpRespon
   throw new TransientError(`Cannot GET ${first.href}: it redirects more than ${MAX_REDIRECTS} times`);
 }
 
-/** What a homeserver says of itself. */
+/** Self-description of a homeserver. */
 export interface AboutHomeserver {
-  /** Versions of the specification that it speaks, oldest first. */
+  /** Supported versions of the specification, oldest first. */
   readonly versions: readonly string[];
-  /** Its software and that one's version, where it tells that to clients, too. */
+  /** Name and version of the software, if the server reveals them to clients. */
   readonly software: string | undefined;
-  /** How far this machine's clock is ahead of the homeserver's, milliseconds; undefined if its answer has no date. */
+  /**
+   * Milliseconds by which this machine's clock is ahead of the homeserver's. Undefined if the answer has no Date
+   * header.
+   */
   readonly clockAheadMs: number | undefined;
 }
 
 /**
- * Asks a homeserver about itself.
+ * Queries a homeserver's versions, software and clock.
  *
- * @throws TransientError if it could not be reached; RejectedError if something else answers there
+ * @throws TransientError if it can't be reached; RejectedError if it doesn't answer like a homeserver
  */
 export async function aboutHomeserver(client: HomeserverClient, signal: AbortSignal): Promise<AboutHomeserver> {
   const { json, headers } = await client.send({ method: "GET", path: "/_matrix/client/versions" }, signal);

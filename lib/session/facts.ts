@@ -1,6 +1,6 @@
 /**
- * What a session tells of: events, what came out of them, senders, rooms, invitations; and what is sent. Data, not
- * judgement.
+ * The data that a session reports and sends: events, decrypted payloads, senders, rooms, invitations and answers. It
+ * contains facts only, no decisions.
  *
  * @module
  */
@@ -8,15 +8,15 @@
 import type { Json } from "../json.ts";
 import type { NewEvent } from "../store/mod.ts";
 
-/** An event of a room's timeline, as the inbox keeps it until it is settled. */
+/** A timeline event as the inbox keeps it until it is settled. */
 export interface InboxEvent extends NewEvent {
-  /** Place in the inbox: smaller is earlier. */
+  /** Position in the inbox, ascending. */
   readonly seq: number;
 }
 
 /**
- * Why a ciphertext could not be read. `withheld` is the sender's own decision, with its code; `forged`: the event names
- * another sender than the session's.
+ * Why a ciphertext couldn't be decrypted. `withheld`: the sender withheld the key, with this code. `forged`: the event
+ * names another sender than the session does.
  */
 export type Undecryptable =
   | { readonly kind: "forged" }
@@ -28,15 +28,18 @@ export type Undecryptable =
 export interface Identity {
   /** Public master key, unpadded base64. */
   readonly masterKey: string;
-  /** The same as it is published, with its signatures (Matrix spec v1.16, client-server API, 11.12.3, "CrossSigningKey"). */
+  /**
+   * The master key as published, with its signatures (Matrix spec v1.16, client-server API, 11.12.3,
+   * "CrossSigningKey").
+   */
   readonly crossSigningKey: Json;
 }
 
-/** What the homeserver publishes of a user now. */
+/** The keys that the homeserver currently publishes for a user. */
 export interface Published {
-  /** The cross-signing identity, by its public master key (unpadded base64); undefined if there is none. */
+  /** The cross-signing identity, or undefined if the user has none. */
   readonly identity: Identity | undefined;
-  /** All devices. */
+  /** All listed devices. */
   readonly devices: readonly ListedDevice[];
 }
 
@@ -46,33 +49,37 @@ export interface ListedDevice {
   readonly deviceId: string;
   /** Public ed25519 key, unpadded base64. */
   readonly ed25519: string;
-  /** It is signed by its owner's self-signing key, and that by the owner's present master key. */
+  /**
+   * Whether the owner's self-signing key has signed the device, and the owner's current master key has signed that key.
+   */
   readonly crossSignedByOwner: boolean;
 }
 
-/** What the crypto says of the device that sent a message, and of its owner, as they stand now. Data, not judgement. */
+/**
+ * What the crypto currently knows about the device that sent a message, and about its owner. Facts only, no decisions.
+ */
 export interface SenderFacts extends Published {
-  /** Sending device as the crypto names it; undefined if it could not tie the session to a device. */
+  /** Sending device as the crypto names it. Undefined if it couldn't attribute the session to a device. */
   readonly deviceId: string | undefined;
-  /** The session's own idea of the sender does not match the event's (shield code MismatchedSender). */
+  /** Whether the session's sender differs from the event's (shield code MismatchedSender). */
   readonly mismatchedSender: boolean;
-  /** The key did not come from the sender's device over Olm (shield code AuthenticityNotGuaranteed). */
+  /** Whether the key did not come from the sender's device over Olm (shield code AuthenticityNotGuaranteed). */
   readonly authenticityNotGuaranteed: boolean;
-  /** User id of a third party that told us the key; undefined if it came from the sender. */
+  /** User ID of the third party that sent us the key. Undefined if the sender did. */
   readonly forwardedBy: string | undefined;
-  /** The device as the homeserver lists it now; undefined if it lists none of that id. */
+  /** The device as the homeserver lists it now. Undefined if it lists no device with that ID. */
   readonly device: DeviceFacts | undefined;
 }
 
 /** The device that sent a message, as the homeserver lists it now. */
 export interface DeviceFacts extends ListedDevice {
-  /** The device is gone from the list. */
+  /** Whether the device is no longer listed. */
   readonly deleted: boolean;
-  /** Its curve25519 and ed25519 keys are those of the session's sender. */
+  /** Whether its curve25519 and ed25519 keys are those of the session's sender. */
   readonly sameKeysAsSession: boolean;
 }
 
-/** The key that makes a ciphertext unique, whatever event id carries it. */
+/** Identifies a ciphertext, whichever event carries it. */
 export interface CiphertextKey {
   /** Megolm session id. */
   readonly sessionId: string;
@@ -80,14 +87,14 @@ export interface CiphertextKey {
   readonly messageIndex: number;
 }
 
-/** What came out of an event: clear text, a decrypted payload, or the reason why not. */
+/** Result of reading an event: a clear or decrypted payload, or the reason why it couldn't be decrypted. */
 export type Payload =
   | { readonly kind: "clear"; readonly type: string; readonly content: Readonly<Record<string, unknown>> }
   | {
     readonly kind: "decrypted";
     readonly type: string;
     readonly content: Readonly<Record<string, unknown>>;
-    /** `m.relates_to` as it stood outside the ciphertext, where some clients put it alone. */
+    /** `m.relates_to` outside the ciphertext. Some clients put it only there. */
     readonly outerRelation: unknown;
     readonly ciphertext: CiphertextKey;
     readonly senderFacts: SenderFacts;
@@ -95,104 +102,110 @@ export type Payload =
   | { readonly kind: "undecryptable"; readonly why: Undecryptable; readonly sessionId: string | undefined };
 
 /**
- * Why nothing can be sent into a room. `unusable-encryption`: it is encrypted, and never had settings that we can encrypt
- * by. `own-device-unsigned`: keys go to signed devices alone (SENDER_TRUST=cross-signed), and ours is not signed.
+ * Why nothing can be sent into a room. `unusable-encryption`: the room is encrypted, and never had settings that we
+ * support. `own-device-unsigned`: only signed devices get keys (SENDER_TRUST=cross-signed), and ours isn't signed.
  */
 export type SendProblem = "unusable-encryption" | "own-device-unsigned";
 
-/** A room as it stands now. */
+/** Current state of a room. */
 export interface RoomFacts {
   /** Room id. */
   readonly roomId: string;
   /** Our own membership. */
   readonly membership: "join" | "invite" | "leave";
-  /** It is, or has once been seen, encrypted: this never goes back. */
+  /** Whether the room is encrypted, or has ever been seen encrypted. Never reverts to false. */
   readonly encrypted: boolean;
-  /** Why nothing can be sent into the room, though we are joined; undefined if it can. */
+  /** Why nothing can be sent into the room although we have joined it. Undefined if sending is possible. */
   readonly sendProblem: SendProblem | undefined;
-  /** How many members have joined, ourselves included. */
+  /** Number of joined members, including ourselves. */
   readonly joinedCount: number;
-  /** Whether a user has joined: one look-up, however large the room is. */
+  /** Reports whether a user has joined. One look-up, regardless of the room's size. */
   isJoined(userId: string): boolean;
-  /** Display name of an allowed user who has joined; undefined if there is none. */
+  /** Returns the display name of an allowed user who has joined, or undefined if there is none. */
   nameOf(userId: string): string | undefined;
 }
 
-/** An invitation as the homeserver tells it; stripped state can be forged, so nothing in it is proof. */
+/** An invitation as the homeserver reports it. Stripped state can be forged, so nothing in it is proof. */
 export interface Invitation {
   /** Room id. */
   readonly roomId: string;
-  /** Who invited us, by each member event for us in the invitation; none if it holds no such event. */
+  /** Senders of all member events for us in the invitation; empty if there is none. */
   readonly inviters: readonly string[];
 }
 
-/** A formatted text. */
+/** A text with optional formatting. */
 export interface Text {
   /** Plain text. */
   readonly plain: string;
-  /** HTML of the same; undefined if plain is enough. */
+  /** The same text as HTML. Undefined if it needs no formatting. */
   readonly html?: string;
 }
 
-/** Something to be said in a room. */
+/** A message or reaction to send into a room. */
 export interface Answer {
   /**
-   * Which part of the conversation about an event this is; with `eventId` and `sequence` it makes the transaction id. An
-   * `edit` replaces the `answer`.
+   * Role of this message in the conversation about an event. With `eventId` and `sequence` it forms the transaction ID.
+   * An `edit` replaces the `answer`.
    */
   readonly kind: "echo" | "answer" | "edit" | "alert" | "hint";
-  /** Counts answers of one kind to one event, from 0. */
+  /** Counts answers of one kind to one event, starting at 0. */
   readonly sequence: number;
-  /** Room to say it in. */
+  /** Room to send it to. */
   readonly roomId: string;
-  /** The event that it is about. */
+  /** Event that it refers to. */
   readonly eventId: string;
-  /**
-   * `notice` does not ring phones; `text` does; `reaction` puts `text.plain` under the event.
-   */
+  /** `text` notifies phones, `notice` doesn't. `reaction` annotates the event with `text.plain`. */
   readonly form: "notice" | "text" | "reaction";
-  /** What is said. */
+  /** Content. */
   readonly text: Text;
-  /** Shown as a reply to the event. */
+  /** Whether it is sent as a reply to the event. */
   readonly reply: boolean;
-  /** The thread that it belongs to, by its root's event id. */
+  /** Event ID of the root of the thread that it belongs to. */
   readonly threadId?: string;
-  /** User ids whose attention is wanted (`m.mentions`). */
+  /** User IDs to mention (`m.mentions`). */
   readonly mentions?: readonly string[];
 }
 
-/** A message that was not taken in, because its sender is not allowed. */
+/** A message that was dropped because its sender isn't allowed. */
 export type RefusedEvent = Pick<InboxEvent, "roomId" | "eventId" | "sender">;
 
-/** What was written in rooms where agents are. Who counts, and for how long, is decided by whoever is told. */
+/** Activity in rooms that agents have joined. The receiver decides whose activity counts, and for how long. */
 export interface AgentRoomActivity {
-  /** Messages of allowed users and agents, in any order, encrypted ones as they came: nothing is decrypted for this. */
+  /** Messages of allowed users and agents, in no particular order. They are not decrypted for this. */
   readonly messages: readonly NewEvent[];
-  /** Which agents are typing now, by room; rooms of which nothing was told are left out. */
+  /** Agents that are typing now, by room. Rooms without news are absent. */
   readonly typing: ReadonlyMap<string, readonly string[]>;
 }
 
-/** What a session tells whoever runs it. Each call says only that something is there to be looked at. */
+/**
+ * Receives a session's notifications. Most calls only say that something has changed; the listener then looks it up.
+ */
 export interface Listener {
-  /** New events stand in the inbox. */
+  /** The inbox holds new events. */
   eventsArrived(): void;
-  /** A message has come from a user who is not allowed; it is not in the inbox. */
+  /** A user who isn't allowed has sent a message. It isn't in the inbox. */
   refused(event: RefusedEvent): void;
-  /** Something was written in rooms where agents are; told also before anything else is, and of messages in the past. */
+  /**
+   * There was activity in rooms that agents have joined. Called before the other notifications, and also for past
+   * messages.
+   */
   agentRoomsActive(activity: AgentRoomActivity): void;
-  /** A key came for a Megolm session whose messages could not be read. */
+  /** A key arrived for a Megolm session whose messages couldn't be decrypted. */
   keyArrived(roomId: string, sessionId: string): void;
   /** Invitations or memberships have changed. */
   roomsChanged(): void;
-  /** The homeserver says that these users' devices or identities have changed. */
+  /** The homeserver reports changed devices or identities of these users. */
   devicesChanged(userIds: readonly string[]): void;
   /**
-   * A bound on what is fetched has left messages of a room unread.
+   * Messages of a room were left unread because a limit on fetching was reached.
    *
-   * @param id of the part that is missing: told once, and again until it is taken
-   * @returns whether it is taken, durably, within the caller's transaction
+   * @param id of the missing part. It is reported until it is accepted, and then never again
+   * @returns whether it was accepted, durably, within the caller's transaction
    */
   historyCutOff(roomId: string, id: number): boolean;
-  /** Somebody asks, device to device, to verify us. Allowed users are answered by the chat itself. */
+  /**
+   * A user has requested verification by a to-device message. Requests of allowed users are answered by the session
+   * itself.
+   */
   verificationAsked(userId: string): void;
 }

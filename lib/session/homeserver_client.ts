@@ -1,6 +1,6 @@
 /**
- * Requests to the homeserver: one function, with a deadline over headers and body, and failures translated into the
- * few kinds that the rest of the program tells apart. Knows nothing of what is asked.
+ * HTTP client for the homeserver: sends a request with one deadline over headers and body, and maps failures to this
+ * program's error classes.
  *
  * @module
  */
@@ -13,90 +13,92 @@ import { count, type Json, parseObject, text } from "../json.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** Deadline of an ordinary request in milliseconds. */
+/** Deadline of an ordinary request, in milliseconds. */
 export const REQUEST_DEADLINE_MS = 30_000;
 
 /**
- * So long in all a request waits by itself for what a rate limit (429) asks, milliseconds: a caller that starts over
- * repeats all that went well before. Longer wishes are left to the caller, who may hold what others wait for.
+ * Longest total time, in milliseconds, that one request waits for rate limits (429) on its own. Giving up early would
+ * make the caller repeat steps that have succeeded. Longer waits are left to the caller, which may hold locks.
  */
 const MAX_RATE_LIMIT_WAIT_MS = 15_000;
 
-/** A request as {@linkcode HomeserverClient.send} takes it. */
+/** A request for {@linkcode HomeserverClient.send}. */
 export interface Request {
   /** HTTP method. */
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
-  /** Path after the base URL, already encoded: see {@linkcode path}. */
+  /** Path after the base URL, percent-encoded. See {@linkcode path}. */
   readonly path: string;
-  /** Query parameters; undefined ones are left out. */
+  /** Query parameters. Undefined ones are omitted. */
   readonly query?: Readonly<Record<string, string | undefined>>;
-  /** JSON body; a string is sent as it is, parameters as a form. */
+  /** JSON body. A string is sent as is, URLSearchParams as a form. */
   readonly body?: Json | string | URLSearchParams;
-  /** Deadline over headers and body, milliseconds; {@linkcode REQUEST_DEADLINE_MS} if left out. */
+  /** Deadline over headers and body, in milliseconds. Default: {@linkcode REQUEST_DEADLINE_MS}. */
   readonly deadlineMs?: number;
-  /** Needs no access token: none is sent, or renewed before. */
+  /** Whether the endpoint needs no access token. Then none is sent or refreshed. */
   readonly isOpen?: boolean;
 }
 
-/** What keeps the access token of a client valid. */
+/** Keeps a client's access token valid. */
 export interface TokenRenewal extends Disposable {
-  /** Renews the token if it is soon to expire. That this fails is no failure of the request: the token may still do. */
+  /**
+   * Refreshes the token if it expires soon. A failure doesn't fail the request: the current token may still be valid.
+   */
   renewIfDue(signal: AbortSignal): Promise<void>;
   /**
-   * Renews a token that was refused, unless that has been done meanwhile.
+   * Refreshes a token that was refused, unless it has already been replaced.
    *
-   * @param isSoft the device is still there, says the homeserver (`soft_logout`)
-   * @throws TokenRefused if it cannot be renewed any more; TransientError
+   * @param isSoft whether the homeserver still has the device (`soft_logout`)
+   * @throws TokenRefused if the token can no longer be refreshed; TransientError
    */
   renewRefused(accessToken: string | undefined, isSoft: boolean, signal: AbortSignal): Promise<void>;
 }
 
-/** An answer that is a JSON object. */
+/** A response whose body is a JSON object. */
 export interface JsonAnswer {
-  /** The object. */
+  /** The parsed body. */
   readonly json: Json;
-  /** The same as text. */
+  /** The body as text. */
   readonly body: string;
   /** Response headers. */
   readonly headers: Headers;
 }
 
-/** A path with its variable parts encoded: ``path`/rooms/${roomId}/join` ``. */
+/** Builds a path and percent-encodes its variable parts: ``path`/rooms/${roomId}/join` ``. */
 export function path(parts: TemplateStringsArray, ...values: readonly string[]): string {
   return parts.reduce((made, part, index) => made + part + encodeURIComponent(values[index] ?? ""), "");
 }
 
-/** What a client is made with, besides the homeserver. */
+/** Options of {@linkcode HomeserverClient}. */
 export interface ClientOptions {
-  /** Told of each wait for a rate limit, milliseconds. */
+  /** Called before each wait for a rate limit, with its length in milliseconds. */
   readonly onWait?: (waitMs: number) => void;
-  /** Waits; real time unless a test says otherwise. */
+  /** Replaces real time in tests. */
   readonly clock?: Pick<Clock, "sleep">;
 }
 
-/** Sends requests to one homeserver, over connections of its own. */
+/** Client of one homeserver, with its own connections. */
 export class HomeserverClient implements Disposable {
   /** Base URL without a trailing slash. */
   readonly baseUrl: string;
-  /** Sent with every request once it is set. */
+  /** Sent with every request, if set. */
   accessToken: string | undefined;
   #renewal: TokenRenewal | undefined;
   readonly #onWait: (waitMs: number) => void;
   readonly #clock: Pick<Clock, "sleep">;
   /**
-   * Over HTTP/2 all requests share one connection; when that is dead they hang, and so do all that come after them, for
-   * as long as the kernel does not notice: about a quarter of an hour.
+   * HTTP/2 would send all requests over one connection. If that dies, current and new requests hang until the kernel
+   * notices, which takes about 15 minutes.
    */
   readonly #client = Deno.createHttpClient({ http2: false });
 
-  /** For a base URL such as `https://matrix.example.org`. */
+  /** Makes a client for a base URL such as `https://matrix.example.org`. Sends nothing. */
   constructor(baseUrl: string, { onWait = () => {}, clock = systemClock }: ClientOptions = {}) {
     this.baseUrl = baseUrl.replace(/\/+$/, "");
     this.#onWait = onWait;
     this.#clock = clock;
   }
 
-  /** From now on sends this access token, and has it renewed, where that can be done. */
+  /** Uses this access token from now on. `renewal`, if given, keeps it valid. */
   authenticate(accessToken: string | undefined, renewal?: TokenRenewal): void {
     this.#renewal?.[Symbol.dispose]();
     this.#renewal = renewal;
@@ -104,12 +106,11 @@ export class HomeserverClient implements Disposable {
   }
 
   /**
-   * Sends a request and reads its answer. A rate limit that asks for a short wait is waited for; an access token is
-   * renewed in time, and when it is refused.
+   * Sends a request and reads the response. Waits for short rate limits. Refreshes the access token before it expires,
+   * and again if it is refused.
    *
-   * @returns the answer's JSON object as text and parsed
-   * @throws TransientError if the server could not be reached in time, or asked to come back (429, 5xx), or the account
-   * is locked
+   * @returns the response's JSON object, as text and parsed
+   * @throws TransientError if the server can't be reached in time, asks to retry (429, 5xx), or has locked the account
    * @throws TokenRefused if the access token is refused
    * @throws RejectedError if the request itself is refused
    */
@@ -157,10 +158,10 @@ export class HomeserverClient implements Disposable {
   }
 
   /**
-   * One request, to whomever, and its whole answer, whatever its status. Queries are left out of messages: they may hold
-   * secrets.
+   * Sends one request to any server and returns the complete response, whatever its status. Error messages omit the
+   * query, which may hold secrets.
    *
-   * @throws TransientError if there was no whole answer within the deadline
+   * @throws TransientError if the complete response doesn't arrive within the deadline
    */
   async exchange(request: Omit<HttpRequest, "client">, signal: AbortSignal): Promise<HttpResponse> {
     const response = await sendHttp({ ...request, client: this.#client }, signal);
@@ -193,7 +194,9 @@ function headersOf(request: Request, accessToken: string | undefined): Headers {
   return headers;
 }
 
-/** How long a rate limit asks to wait, milliseconds and within bounds; 0 if the answer is none or asks for nothing. */
+/**
+ * Returns how long to wait for a rate limit, in milliseconds, clamped. Returns 0 if there is none or it names no time.
+ */
 function rateLimitOf({ status, headers, body }: HttpResponse): number {
   const wishMs = status === 429 ? retryAfter(headers, parseObject(body)) : 0;
   return wishMs === 0 ? 0 : waitAfter({ initialMs: 0, maxMs: 0 }, 1, wishMs);
@@ -208,7 +211,7 @@ function readAnswer(what: string, path: string, response: HttpResponse, baseUrl:
   const json = parseObject(response.body);
   const isOk = status >= 200 && status < 300;
   if (isOk && json !== undefined) return json;
-  // Never followed: the token would go to wherever that is.
+  // Redirects are never followed: they would reveal the token to the target.
   const redirect = redirectOf(response, new URL(baseUrl));
   if (redirect !== undefined && redirect.origin !== new URL(baseUrl).origin) {
     throw new TransientError(
@@ -217,13 +220,14 @@ function readAnswer(what: string, path: string, response: HttpResponse, baseUrl:
   }
   if (isOk) throw new TransientError(`Cannot ${what}: the answer is not JSON`);
   const code = text(json?.["errcode"]) ?? "";
-  // It says soft_logout, too, but the token works again once the account is unlocked (client-server API, 5.9).
+  // This response has soft_logout, too, but the token works again once the account is unlocked (client-server API,
+  // 5.9).
   if (code === "M_USER_LOCKED") throw new TransientError(`Cannot ${what}: ${status} ${code}: the account is locked`);
   if (status === 401 && (code === "M_UNKNOWN_TOKEN" || code === "M_MISSING_TOKEN")) {
     throw new TokenRefused(json?.["soft_logout"] === true);
   }
-  // A homeserver gives a code with every refusal, or flows of authentication; what has neither comes from a proxy. That
-  // a URL or the headers are too long will not change, whoever says so.
+  // A homeserver sends an errcode or authentication flows with every refusal. A response with neither comes from a
+  // proxy and is transient, except that a URL or headers that are too long (414, 431) stay too long.
   const isFromProxy = code === "" && json?.["flows"] === undefined && path.startsWith("/_matrix/") &&
     status !== 414 && status !== 431;
   const message = `Cannot ${what}: ${status} ${code}`.trimEnd();

@@ -1,17 +1,16 @@
 /**
- * Reads what a login page asks for: its forms, links and words. No browser: what a script would make of the page is
- * not seen.
+ * Reads a login page's forms, links and messages. It isn't a browser: scripts don't run.
  *
  * @module
  */
 
-/** A form. */
+/** A form element. */
 export interface Form {
-  /** Where it is sent; undefined: to the page's own address. */
+  /** Target of the form. Undefined means the page's own address. */
   readonly action: string | undefined;
-  /** It is sent by POST. */
+  /** Whether the form is sent by POST. */
   readonly post: boolean;
-  /** Named fields. */
+  /** Input fields by name. */
   readonly fields: ReadonlyMap<string, { readonly hidden: boolean; readonly value: string }>;
 }
 
@@ -19,7 +18,7 @@ const TAG = /<(\/?[a-z][a-z0-9]*)((?:[^<>"']|"[^"]*"|'[^']*')*)>/gi;
 const ATTRIBUTE = /([^\s=>"'/]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?/g;
 const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: " " };
 
-/** The forms of a page. */
+/** Returns the forms of a page. */
 export function formsOf(html: string): Form[] {
   const forms: Form[] = [];
   let fields: Map<string, { hidden: boolean; value: string }> | undefined;
@@ -36,12 +35,15 @@ export function formsOf(html: string): Form[] {
   return forms;
 }
 
-/** Where a page's links lead, in their order. */
+/** Returns the targets of a page's links, in document order. */
 export function linksOf(html: string): string[] {
   return tagsOf(html).flatMap(({ name, attributes }) => name === "a" ? attributes.get("href") ?? [] : []);
 }
 
-/** The words in the first element that has one of these ids or classes; cut short, and empty if there is none. */
+/**
+ * Returns the text of the first non-empty element with one of these IDs or classes, truncated. Returns "" if there is
+ * none.
+ */
 export function wordsOf(html: string, marks: readonly string[]): string {
   for (const { attributes, end } of tagsOf(html)) {
     const own = `${attributes.get("id") ?? ""} ${attributes.get("class") ?? ""}`.split(/\s+/);
@@ -65,7 +67,10 @@ function tagsOf(html: string): { name: string; attributes: Map<string, string>; 
   }));
 }
 
-/** Without comments and scripts, where tags are none; what is not closed goes to the end. No more than a login page needs. */
+/**
+ * Removes comments and scripts, in which tags don't count; an unclosed one extends to the end. Truncates the page to
+ * 100,000 characters, more than a login page needs.
+ */
 function seen(html: string): string {
   return html.slice(0, 100_000).replace(/<!--[^]*?(?:-->|$)|<(script|style)\b[^]*?(?:<\/\1\s*>|$)/gi, "");
 }

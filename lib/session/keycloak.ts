@@ -1,6 +1,6 @@
 /**
- * Asks Keycloak for a token by user name and password (OAuth 2.0, RFC 6749, 4.3, "Resource Owner Password Credentials
- * Grant"). Knows nothing of Matrix.
+ * Gets a token from Keycloak for a user name and password (OAuth 2.0, RFC 6749, 4.3, "Resource Owner Password
+ * Credentials Grant").
  *
  * @module
  */
@@ -11,9 +11,10 @@ import { text } from "../json.ts";
 import { HomeserverClient, path } from "./homeserver_client.ts";
 
 /**
- * Asks for a token, by the name at Keycloak.
+ * Requests a token.
  *
- * @throws CredentialError if it is refused, with the reason and what to do; TransientError
+ * @param username name at Keycloak
+ * @throws CredentialError if the request is refused, with the cause and the remedy; TransientError
  */
 export async function passwordGrant(
   { keycloak: { url, realm, clientId, clientSecret }, password }: JwtLogin,

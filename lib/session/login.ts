@@ -1,5 +1,5 @@
 /**
- * Logging in and out. Knows who we are to the homeserver and nothing of encryption.
+ * Login and logout at the homeserver.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { passwordGrant } from "./keycloak.ts";
 import type { HomeserverClient } from "./homeserver_client.ts";
 import { singleSignOn } from "./sso.ts";
 
-/** What a login gave. */
+/** Result of a login. */
 export interface LoggedIn {
   /** Full user id. */
   readonly userId: string;
@@ -20,17 +20,20 @@ export interface LoggedIn {
   readonly deviceId: string;
   /** Access token. */
   readonly accessToken: string;
-  /** What the access token is renewed by; undefined if the homeserver gave none, or the token was given. */
+  /**
+   * Token for refreshing the access token. Undefined if the homeserver issued none, or if the access token comes from
+   * the configuration.
+   */
   readonly refreshToken: string | undefined;
-  /** How long the access token is valid from its issue on, milliseconds; undefined if the homeserver does not say. */
+  /** Lifetime of the access token from its issue, in milliseconds. Undefined if the homeserver doesn't say. */
   readonly expiresInMs: number | undefined;
 }
 
 /**
- * Logs in (Matrix spec v1.16, client-server API, 5.6.2), or looks whose a given token is. With a device id the login
- * takes that device over. The access token is set on `client` afterwards.
+ * Logs in (Matrix spec v1.16, client-server API, 5.6.2), or looks up the owner of a configured token. With a device ID,
+ * the login takes over that device. Afterwards, `client` uses the access token.
  *
- * @throws CredentialError if we are refused, or are somebody else than the configured user; TransientError
+ * @throws CredentialError if the login is refused or belongs to another user than the configured one; TransientError
  */
 export async function logIn(
   client: HomeserverClient,
@@ -51,10 +54,13 @@ export async function logIn(
   );
 }
 
-/** Always the same one: should the answer to a login be lost, and with it the way to log out, the next test does it. */
+/**
+ * Fixed, so that a login whose response got lost, and which therefore can't be logged out, is replaced by the next
+ * test.
+ */
 const TEST_DEVICE = "OPENCLAWTOGGLETEST";
 
-/** Logs in for a test. What that made is undone again; a token that was given is only looked at. */
+/** Logs in as a test and logs out again. A configured token is only looked up. */
 export async function tryLogin(
   client: HomeserverClient,
   login: Login,
@@ -66,7 +72,7 @@ export async function tryLogin(
   return { ...loggedIn, loggedOut };
 }
 
-/** Logs in for something that needs no device of its own, does it, and logs out again. */
+/** Logs in with the test device, runs `work`, and logs out again. For work that needs no device of its own. */
 export async function whileLoggedIn<Result>(
   client: HomeserverClient,
   login: Login,
@@ -81,14 +87,14 @@ export async function whileLoggedIn<Result>(
   }
 }
 
-/** Logs out, also where what the login was for has been given up meanwhile. */
+/** Logs out, even if the caller's signal has been aborted. */
 async function leave(client: HomeserverClient): Promise<void> {
   const reason = new TransientError("Cannot log out: no answer within 5 s");
   using deadline = new Deadline(5_000, new AbortController().signal, { reason });
   await logOut(client, deadline.signal);
 }
 
-/** A user's full id, where that of somebody at the same homeserver is known. */
+/** Completes a user ID with the server name of another user at the same homeserver. */
 export function fullUserId(user: string, neighbour: string): string {
   return user.startsWith("@") ? user : `@${user}${neighbour.slice(neighbour.indexOf(":"))}`;
 }
@@ -132,7 +138,7 @@ async function newDevice(
   }
 }
 
-/** What shows the homeserver who we are: the body of the login but for the device. */
+/** Returns the body of the login request, except for the device. */
 async function prove(
   client: HomeserverClient,
   login: Exclude<Login, { method: "token" }>,
@@ -180,7 +186,7 @@ async function refusal(
     `AUTH_METHOD=${method} needs ${type}${method === "jwt" ? "; see JWT_LOGIN_TYPE" : ""}`;
 }
 
-/** Whose a token is. */
+/** Looks up the owner of a token. */
 async function owner(
   client: HomeserverClient,
   user: string,
@@ -209,7 +215,7 @@ async function owner(
 }
 
 /**
- * The device that the access token in use belongs to; undefined if the homeserver does not tell.
+ * Returns the device of the access token in use, or undefined if the homeserver doesn't tell.
  *
  * @throws TransientError | TokenRefused
  */
@@ -224,9 +230,9 @@ export async function deviceOfToken(client: HomeserverClient, signal: AbortSigna
 }
 
 /**
- * Ends the login of the access token in use; its device is gone then.
+ * Logs out the access token in use. The homeserver deletes its device.
  *
- * @throws TransientError if the homeserver could not be asked; a token that is already refused is no error
+ * @throws TransientError if the homeserver can't be reached. A token that is already refused is not an error
  */
 export async function logOut(client: HomeserverClient, signal: AbortSignal): Promise<void> {
   try {

@@ -1,6 +1,6 @@
 /**
- * The names by which people address us, also those that we are given while we run. The sync filter leaves our own
- * events out, so a new name is asked for when somebody seems to use one.
+ * Tracks the names that people address us by, including new ones. The sync filter drops our own member events, so the
+ * display name is queried again when someone seems to use an unknown name.
  *
  * @module
  */
@@ -12,15 +12,15 @@ import type { RoomState } from "../store/mod.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
-/** Of a question that may go unanswered, milliseconds. */
+/** Deadline of a profile request, in milliseconds. Short, because a missing answer does no harm. */
 const PROFILE_DEADLINE_MS = 5_000;
-/** How long a profile is good for, milliseconds: people may make us ask no more often than that. */
+/** Minimum interval between profile requests, in milliseconds. It limits how often other people can trigger one. */
 const PROFILE_FRESH_MS = 2_000;
 
-/** What stands before a command for one of several: `The Claw: status`. */
+/** Matches an address before a command: `The Claw: status`. */
 const ADDRESS = /^\s*@?[^\s:,][^:,\n]{0,100}[:,]\s/;
 
-/** Our own names: user id, localpart, display name of the profile, display names in rooms. */
+/** Our own names: user ID, localpart, profile display name, and display names in rooms. */
 export class OwnNames {
   readonly #client: HomeserverClient;
   readonly #rooms: RoomState;
@@ -37,19 +37,19 @@ export class OwnNames {
     this.roomsChanged();
   }
 
-  /** All names; the user id first. */
+  /** All names, the user ID first. */
   get all(): readonly string[] {
     return this.#all;
   }
 
-  /** A name in a room has changed, as the store has it. */
+  /** Reads our names in rooms from the store again. */
   roomsChanged(): void {
     const localpart = this.#self.slice(1, this.#self.indexOf(":"));
     const given = [this.#profileName ?? "", ...this.#rooms.ownNames()].filter((name) => name.trim() !== "");
     this.#all = [...new Set([this.#self, localpart, ...given])];
   }
 
-  /** Asks for our name, if a message may address us by one that we don't know yet. */
+  /** Queries our display name if a message may address us by an unknown one. */
   async heard(message: Json, signal: AbortSignal): Promise<void> {
     if (performance.now() - this.#askedAtMs < PROFILE_FRESH_MS || !this.#mayHoldNewName(message)) return;
     this.#askedAtMs = performance.now();
@@ -68,7 +68,7 @@ export class OwnNames {
   }
 }
 
-/** The name by which people call us; a homeserver that does not tell it keeps us from nothing. */
+/** Queries our display name. Failures are logged and yield undefined. */
 export async function displayName(
   client: HomeserverClient,
   self: string,

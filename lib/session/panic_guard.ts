@@ -1,6 +1,6 @@
 /**
- * Remembers at which input the Rust crypto panicked, beyond the end of the process that a panic is: what others send must
- * not end the operator at every start. Knows nothing of what the input is.
+ * Remembers the inputs on which the Rust crypto panicked. A panic ends the process, so without this record, input from
+ * other people could end the operator at every start.
  *
  * @module
  */
@@ -9,16 +9,16 @@ import { createHash } from "node:crypto";
 import { Mutex } from "../async.ts";
 import type { CryptoNotes } from "../store/mod.ts";
 
-/** After so many panics an input is not handed over again. */
+/** Panics after which an input is never processed again. */
 const MAX_PANICS = 2;
 
-/** Runs calls of the crypto, and notes panics at their inputs. */
+/** Runs calls into the crypto and records the inputs of those that panic. */
 export class PanicGuard implements Disposable {
   readonly #notes: CryptoNotes;
-  /** How often the crypto has panicked with an input in hand, in earlier processes. */
+  /** Number of panics by input in progress, from earlier processes. */
   readonly #panics: Map<string, number>;
   readonly #inHand = new Set<string>();
-  /** After a panic, calls are made one at a time, until it is certain which input it was. */
+  /** Serializes calls after a panic, until the input that caused it is known. */
   readonly #oneByOne: Mutex | undefined;
   readonly #onError = ({ error }: ErrorEvent): void => void this.#noteIfPanic(error);
   readonly #onRejection = ({ reason }: PromiseRejectionEvent): void => void this.#noteIfPanic(reason);
@@ -27,24 +27,24 @@ export class PanicGuard implements Disposable {
     this.#notes = notes;
     this.#panics = notes.panics();
     if ([...this.#panics.values()].some((times) => times < MAX_PANICS)) this.#oneByOne = new Mutex();
-    // Some panics fail no promise. What ends the process because of them is not to come first.
+    // Some panics reject no promise. Capture them before other handlers end the process.
     addEventListener("error", this.#onError, { capture: true });
     addEventListener("unhandledrejection", this.#onRejection, { capture: true });
   }
 
-  /** How often the crypto has panicked with this input in hand. */
+  /** Returns how often the crypto has panicked while this input was in progress. */
   panics(input: string): number {
     return this.#panics.get(input) ?? 0;
   }
 
-  /** The crypto has panicked at this input so often that it must not be handed over again. */
+  /** Reports whether the crypto has panicked on this input too often to try again. */
   isBarred(input: string): boolean {
     return this.panics(input) >= MAX_PANICS;
   }
 
   /**
-   * Runs a call that hands an input to the crypto, and that waits for nobody but the crypto. A panic is noted before it is
-   * thrown.
+   * Runs a call that passes an input to the crypto. The call must not wait for anything but the crypto. A panic is
+   * recorded before it is thrown.
    */
   run<T>(input: string, call: () => Promise<T>, signal: AbortSignal): Promise<T> {
     return this.#oneByOne === undefined
@@ -52,12 +52,12 @@ export class PanicGuard implements Disposable {
       : this.#oneByOne.run(() => this.#run(input, call), signal);
   }
 
-  /** An input will not come again, or does no harm. */
+  /** Deletes the record of an input that won't come again or has proved harmless. */
   forget(input: string): void {
     if (this.#panics.delete(input)) this.#notes.deletePanic(input);
   }
 
-  /** Forgets inputs of a kind except one: their time is over. */
+  /** Deletes the records of all inputs of a kind, except one. Only that one can come again. */
   forgetOthers(kind: string, kept: string): void {
     for (const input of [...this.#panics.keys()]) if (input.startsWith(kind) && input !== kept) this.forget(input);
   }
@@ -79,7 +79,7 @@ export class PanicGuard implements Disposable {
   #noteIfPanic(error: unknown): boolean {
     if (!(error instanceof WebAssembly.RuntimeError)) return false;
     this.#notes.addPanic(this.#inHand);
-    // What follows a panic has not caused it.
+    // Later errors are consequences of this panic, not causes.
     this.#inHand.clear();
     return true;
   }
@@ -90,7 +90,7 @@ export class PanicGuard implements Disposable {
   }
 }
 
-/** A short name of an input that has none. */
+/** Derives a short identifier for an input without an ID. */
 export function inputName(kind: string, value: unknown): string {
   return `${kind} ${createHash("sha256").update(JSON.stringify(value)).digest("base64url").slice(0, 22)}`;
 }

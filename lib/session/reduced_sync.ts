@@ -1,5 +1,5 @@
 /**
- * What a reduced sync leaves out: the members of rooms who have not spoken, which are asked for room by room.
+ * Completes a reduced sync response. It loads members lazily, so they are queried room by room.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import { type HomeserverClient, path } from "./homeserver_client.ts";
 const log = getLogger(["openclaw-toggle", "session"]);
 
 /**
- * The answer to a sync with lazily loaded members, completed: where a room is new to us, or its timeline has left
- * something out, the members as they are now stand behind its state.
+ * Adds the current members to the state of every room in a lazy-loaded sync response that is new to us or has a limited
+ * timeline.
  *
- * @throws TransientError if the homeserver did not tell them
+ * @throws TransientError if the homeserver didn't answer
  */
 export async function withMembers(
   answer: Json,
@@ -45,7 +45,10 @@ export async function withMembers(
   };
 }
 
-/** Member events that lead from the members known so far to those of now; none if the homeserver does not tell them. */
+/**
+ * Returns member events that turn the known members into the current ones. Returns none if the homeserver refuses to
+ * list them.
+ */
 async function membersOf(
   roomId: string,
   client: HomeserverClient,

@@ -1,7 +1,7 @@
 /**
- * Tells a store that was restored from a backup: a counter stands in the store and in the account data of our account,
- * and is raised at each start, once a day and at the end. Where the account's is ahead, the store has gone back, and its
- * one-time keys and ratchets with it.
+ * Detects a store that was restored from a backup. A counter is kept in the store and in our account data, and is
+ * raised at each start, once a day and at the end. If the counter in the account data is higher, the store is outdated,
+ * and so are its one-time keys and ratchets.
  *
  * @module
  */
@@ -17,16 +17,16 @@ const log = getLogger(["openclaw-toggle", "session"]);
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
-/** For the request at the end, milliseconds. */
+/** Deadline of the request at the end, in milliseconds. */
 const AT_END_MS = 2_000;
 
-/** The counter of one device, since a new device has a new crypto store. */
+/** The counter of one device. A new device has a new crypto store and starts a new counter. */
 export class RestoreDetection {
   readonly #client: HomeserverClient;
   readonly #store: Store;
   readonly #path: string;
 
-  /** By the account data of `userId`, in which each device has an entry of its own. */
+  /** Uses the account data of `userId`. Each device has its own entry there. */
   constructor(client: HomeserverClient, store: Store, userId: string, deviceId: string) {
     this.#client = client;
     this.#store = store;
@@ -35,18 +35,18 @@ export class RestoreDetection {
   }
 
   /**
-   * Whether the account's counter is ahead of the store's.
+   * Reports whether the counter in the account data is higher than the one in the store.
    *
-   * @throws TransientError if the homeserver did not answer; a refusal counts as no counter
+   * @throws TransientError if the homeserver didn't answer. A refusal counts as no counter
    */
   async isRestored(signal: AbortSignal): Promise<boolean> {
     return await this.#inAccount(signal) > this.#inStore();
   }
 
   /**
-   * Raises both counters, the store's first: it may be ahead, never behind.
+   * Raises both counters, the store's first: the store's may be higher, never lower.
    *
-   * @throws TransientError if the homeserver did not answer
+   * @throws TransientError if the homeserver didn't answer
    */
   async raise(signal: AbortSignal): Promise<void> {
     const counter = this.#inStore() + 1;
@@ -61,7 +61,10 @@ export class RestoreDetection {
     }
   }
 
-  /** Raises it once a day, however long the homeserver does not answer, until the signal ends it. */
+  /**
+   * Raises the counters once a day until the signal is aborted. Retries without limit while the homeserver doesn't
+   * answer.
+   */
   async raiseDaily(signal: AbortSignal): Promise<never> {
     for (;;) {
       await sleep(DAY_MS, signal);
@@ -70,7 +73,7 @@ export class RestoreDetection {
     }
   }
 
-  /** Raises it if that can be done at once, so that a backup of this run is told from one made while nothing runs. */
+  /** Tries once to raise the counters. Then a backup taken during this run can be told from one taken after it. */
   async raiseAtEnd(): Promise<void> {
     using deadline = new Deadline(AT_END_MS, new AbortController().signal);
     try {

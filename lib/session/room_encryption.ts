@@ -1,6 +1,6 @@
 /**
- * Sending events into rooms: one at a time in each, and encrypted, for every device of every joined member, wherever the
- * room has once been seen encrypted. Knows nothing of what is said.
+ * Sends events into rooms, one at a time per room. In a room that has ever been seen encrypted, events are encrypted
+ * for every device of every joined member.
  *
  * @module
  */
@@ -26,28 +26,34 @@ import { withTransactionId } from "./sent_messages.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** The specification's defaults and what we let a room ask for (client-server API, 11.12.5, `m.room.encryption`). */
+/**
+ * Defaults of the specification, and limits for what a room may request (client-server API, 11.12.5,
+ * `m.room.encryption`).
+ */
 const WEEK_MS = 604_800_000;
 const HOUR_MS = 3_600_000;
-/** A session is made anew so long before its time is over. */
+/** A session is rotated this long before it expires, in milliseconds. */
 const MARGIN_MS = 60_000;
-/** Members' devices may change while keys are handed over; so often it is looked again. */
+/** Members' devices may change while keys are being shared. Sharing is repeated this often. */
 const MAX_ROUNDS = 5;
-/** Members whose devices' one-time keys are claimed by one request, if there are any to be claimed. */
+/** Members per request to claim one-time keys. */
 const CLAIMED_AT_ONCE = 500;
-/** A device whose keys could not be claimed is tried again after so long. */
+/** After this time, in milliseconds, keys are claimed again for devices for which that failed. */
 const LOOK_AGAIN_AFTER_MS = 60_000;
 
-/** The Megolm session that a room's events are encrypted with. */
+/** The outbound Megolm session of a room. */
 interface GroupSession {
   /** Milliseconds since the epoch. */
   readonly madeAtMs: number;
   messages: number;
-  /** Since when every device that can be given it has it, what the crypto knew then, and how many had joined. */
+  /**
+   * When the session was last shared with every reachable device, with the crypto's revision and the number of joined
+   * members at that time.
+   */
   shared?: { readonly atMs: number; readonly revision: number; readonly joined: number };
 }
 
-/** Sends events into rooms, in the name of one account. */
+/** Sends events into rooms from one account. */
 export class RoomEncryption {
   readonly #client: HomeserverClient;
   readonly #store: Store;
@@ -55,10 +61,13 @@ export class RoomEncryption {
   readonly #onlySignedDevices: boolean;
   readonly #rooms = new KeyedMutex();
   readonly #now: () => number;
-  /** By room. A volume restored from a snapshot would use message indices again, so no session outlives the process. */
+  /**
+   * By room. A session never outlives the process, because a volume restored from a snapshot would reuse message
+   * indices.
+   */
   readonly #sessions = new Map<string, GroupSession>();
 
-  /** From now on also sends what the crypto wants sent in rooms: its part of verifications. */
+  /** Makes a sender, and registers it with `machine` for the crypto's room messages, which are verification steps. */
   constructor(
     client: HomeserverClient,
     store: Store,
@@ -78,11 +87,11 @@ export class RoomEncryption {
   }
 
   /**
-   * Sends an event; the same transaction id never sends it twice.
+   * Sends an event. Repeating a transaction ID doesn't send it twice.
    *
-   * @returns the homeserver's answer, as text
-   * @throws RejectedError if we are not in the room, it wants an encryption that we do not speak (nothing is sent in
-   * clear instead), or the homeserver refuses to hand a key over; TransientError
+   * @returns the body of the homeserver's response
+   * @throws RejectedError if we haven't joined the room, if it requires an encryption that we don't support (the event
+   * is never sent in clear instead), or if the homeserver refuses to deliver a key; TransientError
    */
   send(roomId: string, transactionId: string, type: string, content: Json, signal: AbortSignal): Promise<string> {
     return this.#rooms.run(roomId, async () => {
@@ -104,8 +113,8 @@ export class RoomEncryption {
   }
 
   /**
-   * Takes a room for encrypted from now on, as a message in it has been decrypted: the server may hide the state event, and
-   * what is known of the room's settings stays.
+   * Marks a room as encrypted after a message in it was decrypted, because the server may hide the state event. Known
+   * encryption settings are kept.
    */
   noteEncrypted(roomId: string): void {
     if (this.#store.rooms.get(roomId)?.encrypted !== false) return;
@@ -113,19 +122,22 @@ export class RoomEncryption {
     log.warn("kept encryption on in {room}: the homeserver doesn't say that it is encrypted", { room: roomId });
   }
 
-  /** Why nothing can be sent into a room, whether we are joined or not; undefined if it can. */
+  /** Returns why nothing can be sent into a room, regardless of our membership, or undefined if sending is possible. */
   problem({ encrypted, encryption }: StoredRoom): SendProblem | undefined {
     if (!encrypted) return undefined;
     if (encryption === undefined) return "unusable-encryption";
     return this.#onlySignedDevices && !this.#machine.isSigned ? "own-device-unsigned" : undefined;
   }
 
-  /** Has the room's session made anew before it is used again: somebody has left, or the room's policy has changed. */
+  /**
+   * Discards the room's session, because a member has left or the encryption settings have changed. The next message
+   * creates a new one.
+   */
   rotate(roomId: string): void {
     this.#sessions.delete(roomId);
   }
 
-  /** Shares the room's session where it has not been shared yet, and encrypts; members may change while we wait. */
+  /** Shares the room's session if needed, and encrypts. Members may change while keys are being sent. */
   async #encrypt(
     room: StoredRoom,
     encryption: StoredEncryption | undefined,
@@ -160,7 +172,7 @@ export class RoomEncryption {
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
       const { revision } = this.#machine;
       await this.#claimMissing(this.#store.rooms.joinedMembers(roomId), signal);
-      // Nothing is waited for but the crypto from here on, unless there are keys to be handed over.
+      // From here on, only calls into the crypto are awaited, unless keys must be sent.
       const made = await guarded(async () => {
         const session = this.#current(roomId, encryption) ?? await this.#begin(roomId);
         const members = this.#store.rooms.joinedMembers(roomId);
@@ -175,7 +187,7 @@ export class RoomEncryption {
     throw new TransientError(`Cannot encrypt for ${roomId}: its members' devices change all the time`);
   }
 
-  /** Claims one-time keys of the members' devices that we have no Olm session with, for some members at a time. */
+  /** Claims one-time keys, in batches of members, for devices that we have no Olm session with. */
   async #claimMissing(members: readonly string[], signal: AbortSignal): Promise<void> {
     for (let first = 0; first < members.length; first += CLAIMED_AT_ONCE) {
       const claim = await this.#machine.olm.getMissingSessions(userIds(members.slice(first, first + CLAIMED_AT_ONCE)));
@@ -184,8 +196,7 @@ export class RoomEncryption {
   }
 
   /**
-   * The session, unless it is used up or about to expire; also if it was made in the future, because the clock was set
-   * back.
+   * Returns the session unless it is used up, about to expire, or dated in the future because the clock was set back.
    */
   #current(roomId: string, encryption: StoredEncryption): GroupSession | undefined {
     const session = this.#sessions.get(roomId);
@@ -202,8 +213,9 @@ export class RoomEncryption {
   }
 
   /**
-   * Whether a session has been given to every device that it can be given to. To ask the crypto takes time for each
-   * member, and most messages follow another one. Who leaves has the session made anew.
+   * Reports whether the session was recently shared with every reachable device. Asking the crypto takes time per
+   * member, and this saves it for consecutive messages. Members who leave are not a concern here: they cause a
+   * rotation.
    */
   #isShared(roomId: string, { shared }: GroupSession): boolean {
     if (shared === undefined) return false;
@@ -212,7 +224,7 @@ export class RoomEncryption {
       shared.joined === this.#store.rooms.joinedCount(roomId);
   }
 
-  /** For the crypto, which panics when it encrypts with a session that has expired: it is told a later time. */
+  /** Settings for the crypto. It panics if it encrypts with an expired session, so it is given a later expiry. */
   #settings(encryption: StoredEncryption): EncryptionSettings {
     const made = new EncryptionSettings();
     made.algorithm = EncryptionAlgorithm.MegolmV1AesSha2;

@@ -1,6 +1,6 @@
 /**
- * Secret storage: secrets kept in the account's data, encrypted under the recovery key (Matrix spec v1.16,
- * client-server API, 11.12.2, "Secrets", `m.secret_storage.v1.aes-hmac-sha2`). Knows nothing of what the secrets are.
+ * Secret storage: secrets in the account data, encrypted under the recovery key (Matrix spec v1.16, client-server API,
+ * 11.12.2, "Secrets", `m.secret_storage.v1.aes-hmac-sha2`).
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { type HomeserverClient, path } from "./homeserver_client.ts";
 const ALGORITHM = "m.secret_storage.v1.aes-hmac-sha2";
 const DEFAULT_KEY = "m.secret_storage.default_key";
 
-/** One account's secret storage, opened with its key. */
+/** An account's secret storage, opened with its key. */
 export class SecretStorage {
   readonly #data: AccountData;
   readonly #key: Uint8Array<ArrayBuffer>;
@@ -25,9 +25,9 @@ export class SecretStorage {
   }
 
   /**
-   * Opens the account's secret storage, or makes it where the account has none.
+   * Opens the account's secret storage, or creates it if the account has none.
    *
-   * @throws ConfigError if the account's storage belongs to another key: nothing is changed then
+   * @throws ConfigError if the account's storage belongs to another key. Nothing is changed then
    */
   static async open(
     client: HomeserverClient,
@@ -94,7 +94,7 @@ export class SecretStorage {
     await data.put(keyType(before.#keyId), {}, signal);
   }
 
-  /** Reads a secret; undefined if it is not stored under this key or was tampered with. */
+  /** Returns a secret, or undefined if it isn't stored under this key or was tampered with. */
   async get(name: string, signal: AbortSignal): Promise<string | undefined> {
     const stored = await this.#data.get(name, signal);
     const sealed = object(object(stored?.["encrypted"])[this.#keyId]);
@@ -103,7 +103,7 @@ export class SecretStorage {
     return await open(this.#key, name, { iv, ciphertext, mac });
   }
 
-  /** Writes a secret, encrypted. */
+  /** Encrypts and writes a secret. */
   async set(name: string, secret: string, signal: AbortSignal): Promise<void> {
     const sealed = await seal(this.#key, name, new TextEncoder().encode(secret));
     await this.#data.put(name, { encrypted: { [this.#keyId]: sealed } }, signal);
@@ -134,7 +134,7 @@ class AccountData {
     }
   }
 
-  /** All of the account's, by type: only a sync tells them. */
+  /** Returns all account data by type. Only a sync lists it. */
   async all(signal: AbortSignal): Promise<Map<string, Json>> {
     const filter = JSON.stringify({ room: { rooms: [] }, presence: { types: [] } });
     const request = { method: "GET", path: "/_matrix/client/v3/sync", query: { filter, timeout: "0" } } as const;
@@ -156,13 +156,13 @@ function keyType(keyId: string): string {
   return `m.secret_storage.key.${keyId}`;
 }
 
-/** How a key is described, so that it can be told from others. */
+/** Builds the key description, which identifies a key. */
 async function describe(key: Uint8Array<ArrayBuffer>): Promise<Json> {
   const { iv, mac } = await seal(key, "", new Uint8Array(32));
   return { algorithm: ALGORITHM, iv, mac };
 }
 
-/** A key is known by the MAC that it makes over 32 zero bytes. */
+/** Compares a key with a description: by the MAC that the key makes over 32 zero bytes. */
 async function matches(key: Uint8Array<ArrayBuffer>, description: Json): Promise<boolean> {
   const [iv, mac] = [text(description["iv"]), text(description["mac"])];
   if (iv === undefined || mac === undefined) return false;
@@ -193,7 +193,7 @@ async function open(key: Uint8Array<ArrayBuffer>, name: string, sealed: Sealed):
   return new TextDecoder().decode(plain);
 }
 
-/** Bit 63 is 0, so that implementations whose counter overflows differently agree. */
+/** Bit 63 is 0, so that implementations whose counters overflow differently agree. */
 function initialCounter(): Uint8Array<ArrayBuffer> {
   const iv = crypto.getRandomValues(new Uint8Array(16));
   iv[8] = (iv[8] ?? 0) & 0x7f;

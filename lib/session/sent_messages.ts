@@ -1,6 +1,7 @@
 /**
- * Finding what was sent before: each message of ours bears its transaction id, outside the ciphertext. A homeserver has
- * to know a transaction id again, but not for ever, and some forget it with a restart or a new access token.
+ * Finds messages that were already sent. Each of our messages carries its transaction ID outside the ciphertext,
+ * because homeservers remember transaction IDs only for a limited time, and some forget them on a restart or with a new
+ * access token.
  *
  * @module
  */
@@ -9,21 +10,24 @@ import { RejectedError } from "../errors.ts";
 import { type Json, list, object, text } from "../json.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 
-/** Where a message's content has its transaction id. */
+/** Content key of the transaction ID. */
 const TRANSACTION = "openclaw_toggle.transaction_id";
 
-/** How far back it is looked: what may have been sent is the last that was. Some homeservers filter a page afterwards. */
+/**
+ * Search limits. The message in doubt is the last one we sent, so it is recent. Some homeservers filter a page after
+ * fetching it, so pages may be short.
+ */
 const [MAX_PAGES, PAGE] = [5, 100];
 
-/** The content with its transaction id, by which {@linkcode findSent} knows it again. */
+/** Adds the transaction ID to the content, for {@linkcode findSent}. */
 export function withTransactionId(content: Json, transactionId: string): Json {
   return { ...content, [TRANSACTION]: transactionId };
 }
 
 /**
- * Looks for a message of ours among the latest of a room.
+ * Searches the latest events of a room for a message of ours.
  *
- * @returns its event id; undefined if it isn't there, or we may not look
+ * @returns its event ID, or undefined if it isn't found or the homeserver refuses the request
  * @throws TransientError
  */
 export async function findSent(

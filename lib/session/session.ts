@@ -1,6 +1,6 @@
 /**
- * One login at one homeserver: syncs, reads and says things, joins and leaves. It is the operator's chat; what is
- * done about what it hears is decided there.
+ * A session: one login at one homeserver. It syncs, decrypts, sends, joins and leaves, and is the operator's chat. The
+ * operator decides how to react to what arrives.
  *
  * @module
  */
@@ -28,28 +28,28 @@ import { Decryption } from "./decryption.ts";
 import { Verifier } from "./verification.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
-/** How often the crypto is asked what it wants sent, if nothing else gives cause to, milliseconds. */
+/** Longest interval between two checks for outgoing requests of the crypto, in milliseconds. */
 const OUTGOING_AT_LEAST_MS = 10 * 60_000;
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
-/** What a session is made of. */
+/** Options of {@linkcode Session}. */
 export interface SessionOptions {
   readonly store: Store;
-  /** Whose messages are taken in. */
+  /** Users whose messages reach the inbox. */
   readonly allowedUsers: ReadonlySet<string>;
-  /** Accounts of agents: what they write and when they type is told, and nothing of theirs is taken in. */
+  /** User IDs of the agents. Their messages and typing are reported as activity but never reach the inbox. */
   readonly agents: ReadonlySet<string>;
-  /** Keys go only to devices that their owners have signed. */
+  /** Whether keys are only sent to devices that their owners have cross-signed. */
   readonly onlySignedDevices: boolean;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** With the access token set. */
+  /** Authenticated client. */
   readonly client: HomeserverClient;
   /** The Rust crypto. */
   readonly machine: CryptoMachine;
-  /** Tells a store that was restored from a backup. */
+  /** Detects a store that was restored from a backup. */
   readonly restoreDetection: RestoreDetection;
   /** Our own user id. */
   readonly self: string;
@@ -57,15 +57,15 @@ export interface SessionOptions {
   readonly deviceId: string;
   /** Our display name, if we have one. */
   readonly displayName: string | undefined;
-  /** Password at the homeserver, in case it asks for it before it takes an identity. */
+  /** Password for the homeserver, which may require it (UIA) before it accepts an identity. */
   readonly password: Secret | undefined;
 }
 
-/** A running login. */
+/** One login. {@linkcode Session.run} keeps it in sync. */
 export class Session implements Disposable {
   /** Our own user id. */
   readonly self: string;
-  /** Tells a store that was restored from a backup, by a counter that is to be raised. */
+  /** Detects a store that was restored from a backup. Its counter must be raised daily. */
   readonly restoreDetection: RestoreDetection;
   readonly #client: HomeserverClient;
   readonly #store: Store;
@@ -75,15 +75,15 @@ export class Session implements Disposable {
   readonly #decryption: Decryption;
   readonly #encryption: RoomEncryption;
   readonly #applier: SyncApplier;
-  /** Invitations that were answered and that sync has not confirmed yet. */
+  /** Rooms whose invitation was answered but not yet confirmed by a sync. */
   readonly #answeredInvitations = new Set<string>();
   readonly #names: OwnNames;
   readonly #toldOfCutHistoryAtMs = new Map<string, number>();
-  /** Wakes the loop that sends what the crypto wants sent. */
+  /** Wakes the loop that sends the crypto's outgoing requests. */
   readonly #outgoing = new Wakeup();
 
   /**
-   * Use `openSession`. Does nothing before {@linkcode Session.run}; owns the machine and the client from now on.
+   * Use `openSession`. The session owns the machine and the client. Nothing is sent before {@linkcode Session.run}.
    *
    * @internal
    */
@@ -102,17 +102,17 @@ export class Session implements Disposable {
     this.#names = new OwnNames(client, store.rooms, self, displayName);
   }
 
-  /** Names by which people address us, as they stand now: user id, localpart, display names. */
+  /** Names that people currently address us by: user ID, localpart, display names. */
   get names(): readonly string[] {
     return this.#names.all;
   }
 
   /**
-   * Syncs until the signal ends it. Handling what arrives never holds up the next poll. All that it begins has ended when
-   * it ends, and the listener is told nothing any more.
+   * Syncs until the signal is aborted. Handling a response never delays the next poll. When it returns, everything it
+   * started has ended, and the listener receives no more calls.
    *
-   * @param synced told of each sync response that has been applied
-   * @throws the signal's reason; an error when the back-off gives up; TokenRefused if the login has ended
+   * @param synced called after each sync response has been applied
+   * @throws the signal's reason; an error when the backoff gives up; TokenRefused if the login has ended
    */
   async run(
     listener: Listener,
@@ -123,7 +123,7 @@ export class Session implements Disposable {
     const ending = new AbortController();
     const stop = AbortSignal.any([signal, ending.signal]);
     const failed = Promise.withResolvers<never>();
-    // It may fail before it is waited for, which is below.
+    // It may reject before it is awaited below.
     failed.promise.catch(() => {});
     const aborted = (): void => failed.reject(signal.reason);
     signal.addEventListener("abort", aborted);
@@ -145,7 +145,8 @@ export class Session implements Disposable {
     );
     try {
       this.#listenForKeys(listener, stop);
-      // Keys that came after we had left; those that came lately may be of a room to which we are going to be invited.
+      // Deletes keys that arrived after we had left. Recent ones are kept, because we may be about to be invited to
+      // their room.
       for (const roomId of this.#store.megolm.rooms(this.#options.now() - DAY_MS)) {
         await this.#forgetSessions(roomId, stop);
       }
@@ -166,7 +167,7 @@ export class Session implements Disposable {
     }
   }
 
-  /** Sends what the crypto wants sent, whenever there may be something. */
+  /** Sends the crypto's outgoing requests whenever there may be any. */
   async #sendOutgoing(retryOptions: HomeserverRetryOptions, signal: AbortSignal): Promise<never> {
     const work = new HomeserverRetry(retryOptions);
     for (;;) {
@@ -178,7 +179,10 @@ export class Session implements Disposable {
     }
   }
 
-  /** Handles a sync response: to-device messages and device lists first, durably, then everything else with the token. */
+  /**
+   * Handles a sync response. The crypto's part, to-device messages and device lists, is stored first, then everything
+   * else together with the token.
+   */
   async #receive(answer: Json, listener: Listener, history: BackPagination, signal: AbortSignal): Promise<void> {
     const isForCrypto = await this.#machine.receive(answer, this.#store.rooms.syncToken(), signal);
     const effect = this.#applier.apply(answer, isForCrypto);
@@ -194,7 +198,7 @@ export class Session implements Disposable {
     if (effect.gaps) history.fill();
     for (const event of effect.refused) listener.refused(event);
     const { activity } = effect;
-    // Before the messages themselves: what wakes an agent is written by somebody who talks to it.
+    // Activity goes before the messages: the message that wakes an agent comes from someone who talks to it.
     if (activity.messages.length > 0 || activity.typing.size > 0) listener.agentRoomsActive(activity);
     if (effect.events) listener.eventsArrived();
     if (effect.rooms) listener.roomsChanged();
@@ -202,7 +206,7 @@ export class Session implements Disposable {
     this.#tellOfCutHistories(listener);
   }
 
-  /** Whatever the server leaves out, and however often, a room is told of it once an hour at most. */
+  /** Reports cut-off histories, at most once an hour per room, however much the server omits. */
   #tellOfCutHistories(listener: Listener): void {
     for (const { id, roomId } of this.#store.journal.cutHistories()) {
       const nowMs = this.#options.now();
@@ -216,7 +220,7 @@ export class Session implements Disposable {
   }
 
   #listenForKeys(listener: Listener, stop: AbortSignal): void {
-    // Out of the crypto's own call first: reading the message calls into it again.
+    // Defers the call until the crypto's own call has returned, because reading a message calls into the crypto again.
     const tell = (what: () => void): Promise<void> => {
       queueMicrotask(() => stop.aborted || what());
       return Promise.resolve();
@@ -236,7 +240,7 @@ export class Session implements Disposable {
     olm.registerUserIdentityUpdatedCallback((user) => devicesChanged([user.toString()]));
   }
 
-  /** Reads an event; what belongs to a verification goes its way. */
+  /** Reads an event. Verification steps are also passed to the crypto. */
   async read(event: InboxEvent, signal: AbortSignal): Promise<Payload> {
     signal.throwIfAborted();
     const payload = await this.#decryption.read(event.roomId, event.sender, event.event, signal);
@@ -261,18 +265,19 @@ export class Session implements Disposable {
       await guard.run(input, () => olm.receiveVerificationEvent(clear, new RoomId(roomId)), signal);
     } catch (error) {
       if (error instanceof WebAssembly.RuntimeError) throw error;
-      // What the crypto cannot even parse is somebody's malformed event; it must not end the operator.
+      // Unparsable input is someone's malformed event. It must not end the operator.
       return log.debug("ignored a malformed verification step: {reason}", { reason: String(error) });
     }
     this.#outgoing.notify();
   }
 
   /**
-   * Brings the operator's own cross-signing identity into order; that it cannot be signed is worth a warning, not an end.
+   * Creates or restores the operator's own cross-signing identity and signs the device. Failing to sign is logged as a
+   * warning and isn't an error.
    *
    * @param recoveryKey 32 bytes; undefined if none is configured
-   * @param reset makes a new identity whatever there is
-   * @throws ConfigError if the recovery key does not fit; TransientError if the homeserver did not answer
+   * @param reset creates a new identity even if there is one
+   * @throws ConfigError if the recovery key doesn't fit; TransientError if the homeserver didn't answer
    */
   async ensureIdentity(
     recoveryKey: Uint8Array<ArrayBuffer> | undefined,
@@ -286,9 +291,9 @@ export class Session implements Disposable {
   }
 
   /**
-   * Brings the operator's own identity into order, for as long as it takes until our device is signed.
+   * Repeats {@linkcode Session.ensureIdentity} until our device is signed.
    *
-   * @param tried told after each try
+   * @param tried called with the result of each attempt
    */
   async untilSigned(
     recoveryKey: Uint8Array<ArrayBuffer> | undefined,
@@ -298,25 +303,29 @@ export class Session implements Disposable {
     await untilSigned((signal) => this.ensureIdentity(recoveryKey, false, signal), () => this.isSigned, tried, signal);
   }
 
-  /** Our device is signed by our own cross-signing identity. */
+  /** Whether our device is signed by our own cross-signing identity. */
   get isSigned(): boolean {
     return this.#machine.isSigned;
   }
 
-  /** Why no answer can be encrypted, and what to do; undefined if it can. */
+  /** Why no answer can be encrypted, and what to do. Undefined if answers can be encrypted. */
   get signingProblem(): string | undefined {
     if (!this.#options.onlySignedDevices || this.isSigned) return undefined;
     return "SENDER_TRUST=cross-signed, and this device is not signed by the account's own identity: give RECOVERY_KEY, " +
       "or run --reset-identity once";
   }
 
-  /** What the homeserver publishes of a user. */
+  /**
+   * Returns the identity and devices that the homeserver publishes for a user.
+   *
+   * @throws TransientError if they are outdated and can't be queried
+   */
   published(userId: string, signal: AbortSignal): Promise<Published> {
     signal.throwIfAborted();
     return this.#decryption.published(userId, signal);
   }
 
-  /** The room as it stands now; undefined if never heard of. */
+  /** Returns the current state of a room, or undefined if it is unknown. */
   room(roomId: string): RoomFacts | undefined {
     const room = this.#store.rooms.get(roomId);
     return room && {
@@ -330,19 +339,19 @@ export class Session implements Disposable {
     };
   }
 
-  /** Rooms that we have joined. */
+  /** Returns the IDs of the rooms that we have joined. */
   joinedRooms(): readonly string[] {
     return this.#store.rooms.all().filter((room) => room.membership === "join").map((room) => room.roomId);
   }
 
-  /** Invitations that wait for an answer. */
+  /** Returns the unanswered invitations. */
   invitations(): readonly Invitation[] {
     return this.#store.rooms.all()
       .filter((room) => room.membership === "invite" && !this.#answeredInvitations.has(room.roomId))
       .map(({ roomId, inviters }) => ({ roomId, inviters }));
   }
 
-  /** The invitation to a room as it stands now; undefined if there is none that waits for an answer. */
+  /** Returns the unanswered invitation to a room, or undefined if there is none. */
   invitation(roomId: string): Invitation | undefined {
     const room = this.#store.rooms.get(roomId);
     if (room?.membership !== "invite" || this.#answeredInvitations.has(roomId)) return undefined;
@@ -358,7 +367,10 @@ export class Session implements Disposable {
     this.#answeredInvitations.add(roomId);
   }
 
-  /** Declines an invitation, or leaves a room. An invitation that can't be declined is forgotten, as one that can. */
+  /**
+   * Declines an invitation or leaves a room. An invitation that the homeserver refuses to decline is forgotten all the
+   * same.
+   */
   async leave(roomId: string, signal: AbortSignal): Promise<void> {
     try {
       await this.#client.send(
@@ -374,7 +386,7 @@ export class Session implements Disposable {
     await this.#forgetSessions(roomId, signal);
   }
 
-  /** Deletes the Megolm sessions of a room, unless we are in it, or invited. */
+  /** Deletes the Megolm sessions of a room, unless we have joined it or are invited. */
   async #forgetSessions(roomId: string, signal: AbortSignal): Promise<void> {
     const membership = this.#store.rooms.get(roomId)?.membership ?? "leave";
     if (membership !== "leave") return;
@@ -383,11 +395,12 @@ export class Session implements Disposable {
   }
 
   /**
-   * Sends an answer: encrypted wherever the room has once been seen encrypted. The same transaction id never sends it twice.
+   * Sends an answer, encrypted if the room has ever been seen encrypted. Repeating a transaction ID doesn't send it
+   * twice.
    *
-   * @param replacesEventId event id of the message that an edit replaces
-   * @returns event id
-   * @throws RejectedError if this answer cannot be sent; TransientError
+   * @param replacesEventId event ID of the message that an edit replaces
+   * @returns event ID
+   * @throws RejectedError if this answer can't be sent; TransientError
    */
   async send(
     transactionId: string,
@@ -398,12 +411,12 @@ export class Session implements Disposable {
     const { type, content } = outgoingEvent(answer, replacesEventId);
     const body = await this.#encryption.send(answer.roomId, transactionId, type, content, signal);
     const eventId = text(parseObject(body)?.["event_id"]);
-    // Under the same transaction id it is not sent twice, and edits need to know what they edit.
+    // An edit needs the event ID. A retry under the same transaction ID doesn't send the message twice.
     if (!eventId) throw new TransientError("Cannot tell as which event it was sent: the answer names none");
     return eventId;
   }
 
-  /** Who sent an event, as the homeserver says; undefined if it doesn't tell. */
+  /** Returns the sender of an event, or undefined if the homeserver refuses to tell. */
   async senderOf(roomId: string, eventId: string, signal: AbortSignal): Promise<string | undefined> {
     try {
       const { json } = await this.#client.send(
@@ -418,17 +431,20 @@ export class Session implements Disposable {
   }
 
   /**
-   * Looks for an answer that may have been sent before, among the latest messages of its room: the homeserver may have
-   * forgotten the transaction id.
+   * Searches the latest messages of a room for an answer that may already have been sent. The homeserver may have
+   * forgotten its transaction ID.
    *
-   * @returns event id; undefined if it isn't there
+   * @returns event ID, or undefined if it isn't found
    * @throws TransientError
    */
   findSent(transactionId: string, roomId: string, signal: AbortSignal): Promise<string | undefined> {
     return findSent(this.#client, this.self, { roomId, transactionId }, signal);
   }
 
-  /** The ids of rooms, of which some may be given by an alias, which counts as what it points to now; none for `any`. */
+  /**
+   * Returns the IDs of the given rooms. Aliases resolve to the room that they currently point to. `any` yields an empty
+   * set.
+   */
   async roomIds(rooms: readonly string[] | "any", signal: AbortSignal): Promise<ReadonlySet<string>> {
     const ids = new Set<string>();
     if (rooms === "any") return ids;
@@ -441,7 +457,7 @@ export class Session implements Disposable {
           alias: room,
           reason: error.message,
         });
-        // It still counts as named: without any room, commands would be taken in all of them.
+        // Keeps the set non-empty: with an empty set, commands would be accepted in all rooms.
         ids.add(room);
       }
     }
@@ -463,7 +479,10 @@ export class Session implements Disposable {
   }
 }
 
-/** Belongs to a verification in a room (Matrix spec v1.16, client-server API, 11.12.2.2, "Key verification framework"). */
+/**
+ * Reports whether a payload is a step of an in-room verification (Matrix spec v1.16, client-server API, 11.12.2.2, "Key
+ * verification framework").
+ */
 function isVerification(payload: { readonly type: string; readonly content: Json }): boolean {
   const kind = payload.type === "m.room.message" ? text(payload.content["msgtype"]) : payload.type;
   return kind?.startsWith("m.key.verification.") ?? false;

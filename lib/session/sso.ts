@@ -1,7 +1,7 @@
 /**
- * Single sign-on as a browser would do it (Matrix spec v1.16, client-server API, 5.4.4, "SSO client login"): from the
- * homeserver to the identity provider's login page, and with its answer back to the homeserver, for a login token. The
- * password is given to the identity provider alone.
+ * Single sign-on without a browser (Matrix spec v1.16, client-server API, 5.4.4, "SSO client login"). It follows the
+ * redirect from the homeserver to the identity provider, submits the login form, and returns with the result to the
+ * homeserver, which issues a login token. Only the identity provider receives the password.
  *
  * @module
  */
@@ -13,19 +13,22 @@ import { list, object, text } from "../json.ts";
 import { redirectOf } from "../http.ts";
 import { type HomeserverClient, path, REQUEST_DEADLINE_MS } from "./homeserver_client.ts";
 
-/** Where the login token would be sent: nobody listens there. A homeserver may have it on a list, so it stays as it is. */
+/**
+ * Redirect target for the login token. Nothing listens there. A homeserver may have it on its allowlist, so it must not
+ * change.
+ */
 const OURSELVES = "http://localhost:0";
 const START = "/_matrix/client/v3/login/sso/redirect/";
-/** Pages and redirects of one login. */
+/** Pages and redirects per login. */
 const MAX_STEPS = 15;
-/** Where Keycloak and Synapse write what is wrong. */
+/** IDs and classes of the elements in which Keycloak and Synapse show errors. */
 const WORDS = ["kc-feedback-text", "instruction", "errormsg"];
 
 /**
  * Gets a token for `m.login.token`.
  *
  * @param username name at the identity provider
- * @throws CredentialError if somebody refuses, or asks for what only a person can do; TransientError
+ * @throws CredentialError if the login is refused or needs a person; TransientError
  */
 export async function singleSignOn(
   client: HomeserverClient,
@@ -59,7 +62,7 @@ export async function singleSignOn(
   throw new CredentialError(`Cannot log in: the sign-on did not end within ${MAX_STEPS} steps`);
 }
 
-/** The homeserver's own name of an identity provider: Synapse puts `oidc-` before the configured one. */
+/** Returns the homeserver's ID of an identity provider. Synapse prefixes the configured one with `oidc-`. */
 async function providerId(client: HomeserverClient, idpId: string, signal: AbortSignal): Promise<string> {
   const { json } = await client.send({ method: "GET", path: "/_matrix/client/v3/login" }, signal);
   const flows = list(json["flows"]).map(object);
@@ -77,7 +80,7 @@ async function providerId(client: HomeserverClient, idpId: string, signal: Abort
   );
 }
 
-/** Which hosts we let ourselves be sent to: the homeserver, and one identity provider. */
+/** The hosts that the login may visit: the homeserver and one identity provider. */
 export class Hosts {
   readonly #homeserver: Set<string>;
   readonly #plain: boolean;
@@ -90,7 +93,7 @@ export class Hosts {
     this.#provider = keycloak === undefined ? undefined : new URL(keycloak).origin;
   }
 
-  /** The identity provider may be on the same host, but not under these paths. */
+  /** The identity provider may share the homeserver's host, but not these paths. */
   isHomeserver(url: URL): boolean {
     return this.#homeserver.has(url.origin) && /\/_(matrix|synapse)\//.test(url.pathname);
   }
@@ -99,7 +102,7 @@ export class Hosts {
     if (this.isHomeserver(target)) return;
     if (this.isHomeserver(from)) {
       const encrypted = this.#plain || target.protocol === "https:";
-      // The homeserver begins at its public address, whatever the one we know it by.
+      // The homeserver first redirects to its public address, which may differ from the URL that we know.
       if (encrypted && from.pathname.includes(START) && target.pathname.includes(START)) {
         this.#homeserver.add(target.origin);
         return;
@@ -118,7 +121,7 @@ export class Hosts {
   }
 }
 
-/** What came back for one request. */
+/** Response to one request. */
 interface Page {
   readonly url: URL;
   readonly status: number;
@@ -126,7 +129,7 @@ interface Page {
   readonly redirect: URL | undefined;
 }
 
-/** Keeps cookies as long as it lives, each for the host that set it. */
+/** Holds cookies in memory, per origin. */
 class Browser {
   readonly #cookies = new Map<string, Map<string, string>>();
   readonly #client: HomeserverClient;
@@ -160,12 +163,15 @@ class Browser {
   }
 }
 
-/** A homeserver that doesn't know us asks its user before it sends the token on. */
+/**
+ * Finds a link back to us. If the homeserver doesn't know the redirect target, it asks the user to confirm it by a
+ * link.
+ */
 function linkToUs({ html, url }: Page): URL | undefined {
   return linksOf(html).map((link) => URL.parse(link, url) ?? undefined).find((link) => link?.origin === OURSELVES);
 }
 
-/** What may be filled in, and the fields that were. */
+/** Credentials, and the fields that they were already entered into. */
 interface Given {
   readonly username: string;
   readonly password: string;
@@ -185,7 +191,7 @@ function answerTo(page: Page, given: Given): { action: URL; body: URLSearchParam
       if (!hidden) asked.push(name);
     } else if (hidden && name !== "") body.set(name, value);
   }
-  // Asked again for what it has, or for no more than that: the provider did not like it.
+  // The form asks again for what it has already received: the provider has refused it.
   if (asked.every((name) => given.fields.has(name)) || given.fields.has("password")) {
     throw new CredentialError(
       `Cannot log in: ${page.url.origin} refuses user or password (${

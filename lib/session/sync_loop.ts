@@ -1,6 +1,6 @@
 /**
- * The sync loop: one long poll after the other, for as long as the session runs; and how long a poll is held by the
- * homeserver and waited for by us, so that a dead connection is noticed soon, and a slow line gets its time.
+ * The sync loop: long-polls for as long as the session runs. It chooses how long the homeserver may hold a poll, and
+ * its deadline, so that a dead connection is noticed soon and a slow one gets enough time.
  *
  * @module
  */
@@ -17,44 +17,47 @@ import { MAX_TYPING_ROOMS, syncFilter, token } from "./sync_response.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** How long the homeserver may hold a poll without news, milliseconds. */
+/** Longest time that the homeserver may hold a poll without news, in milliseconds. */
 const HELD_MS = 25_000;
-/** A quiet poll is answered by then, or its connection is dead. */
+/** Deadline of a held poll. After that, its connection is dead. */
 const HELD_DEADLINE_MS = HELD_MS + 5_000;
-/** Of a poll that is not held; it, too, may have gone to a dead connection. */
+/** Deadline of a poll that isn't held. Short, because its connection may be dead, too. */
 const SHORT_DEADLINE_MS = 10_000;
-/** From so many failures in a row on, the server or the line is taken for slow. */
+/** Consecutive failures after which the server or the connection is considered slow. */
 const SLOW_FROM = 5;
-/** Without a token the answer is everything there is. */
+/** Deadline of a poll without a token. Its response holds everything. */
 const FIRST_DEADLINE_MS = 120_000;
 
-/** A token that was refused so often in a row is unknown to the homeserver: it was restored from a backup, say. */
+/**
+ * Consecutive refusals after which the homeserver is assumed not to know the token, for example because it was restored
+ * from a backup.
+ */
 const REFUSALS_OF_TOKEN = 5;
 
-/** How the loops of a session go on after failures. */
+/** How a session's loops retry. */
 export interface HomeserverRetryOptions {
-  /** Each kind of request has a back-off of its own by this policy. */
+  /** Backoff policy. Each kind of request has its own backoff. */
   readonly policy: BackoffPolicy;
-  /** Told of each wait, milliseconds. */
+  /** Called before each wait, with its length in milliseconds. */
   readonly onWait: (waitMs: number) => void;
-  /** Waits; real time unless a test says otherwise. */
+  /** Replaces real time in tests. */
   readonly sleep?: Clock["sleep"];
 }
 
-/** The requests of one kind: does work until it goes well, and gives up by the policy. */
+/** Retries one kind of request until it succeeds or the policy gives up. */
 export class HomeserverRetry {
   readonly #backoff: Backoff;
   readonly #retryOptions: HomeserverRetryOptions;
   readonly #isRetryable: (error: unknown) => error is Error;
 
-  /** @param isRetryable failures that are worth another try; all of the homeserver unless said otherwise */
+  /** @param isRetryable errors to retry. Default: all failures of the homeserver */
   constructor(retryOptions: HomeserverRetryOptions, isRetryable = isHomeserverFailure) {
     this.#backoff = new Backoff(retryOptions.policy);
     this.#retryOptions = retryOptions;
     this.#isRetryable = isRetryable;
   }
 
-  /** Does it, again after each failure of the homeserver. */
+  /** Runs `work` until it succeeds, with a backoff after each retryable failure. */
   run<Value>(work: (signal: AbortSignal) => Promise<Value>, signal: AbortSignal): Promise<Value> {
     return retry(
       async (signal, working) => {
@@ -79,7 +82,7 @@ export class HomeserverRetry {
   }
 }
 
-/** Also what looks final may be a proxy in front of a homeserver that is just being restarted. */
+/** Includes RejectedError, because a proxy may answer while the homeserver restarts. */
 function isHomeserverFailure(error: unknown): error is Error {
   return error instanceof TransientError || error instanceof RejectedError;
 }
@@ -88,24 +91,27 @@ function isTooLarge(error: unknown): error is Error {
   return error instanceof RejectedError && error.code === TOO_LARGE;
 }
 
-/** Whether a poll failed for its token: by what the homeserver says of it, or because no URL with it comes through. */
+/**
+ * Reports whether a poll failed because of its token: the homeserver refuses it, or no URL that contains it gets
+ * through.
+ */
 function refusesToken(error: unknown): boolean {
   if (error instanceof TransientError) return error.status === 400 || error.status === 413;
   return error instanceof RejectedError && error.code !== TOO_LARGE && [0, 400, 413, 414, 431].includes(error.status);
 }
 
-/** What a sync asks for depends on these. */
+/** The options that a sync filter depends on. */
 export interface SyncOptions {
   /** Our own user id. */
   readonly self: string;
-  /** Accounts of agents: where they are, it is of interest who is typing. */
+  /** User IDs of the agents. Typing notifications are requested for the rooms that they have joined. */
   readonly agents: ReadonlySet<string>;
 }
 
 /**
- * Polls until the signal ends it. An answer that is too large is asked for again with less in it, and never given up.
+ * Polls until the signal is aborted. If a response is too large, a reduced one is requested, with unlimited retries.
  *
- * @param receive handles an answer; the next poll begins when it is through
+ * @param receive handles a response. The next poll starts when it returns
  */
 export async function syncLoop(
   client: HomeserverClient,
@@ -119,7 +125,7 @@ export async function syncLoop(
   const patient = { ...retryOptions, policy: { ...retryOptions.policy, maxFailures: Infinity } };
   const reducing = new HomeserverRetry(patient, isTooLarge);
   const polls = new Polls();
-  // A poll is held until there is news; a server that answers at once, again and again, must not keep us busy.
+  // A server that answers at once, without holding polls, must not cause a busy loop.
   const throttle = new Throttle({ burst: 50, everyMs: 100 });
   let refusals = 0;
   const failed = (error: unknown): never => {
@@ -178,23 +184,26 @@ async function poll(
   return isReduced ? await withMembers(json, { client, rooms }, signal) : json;
 }
 
-/** Times of the next poll, by how the last ones went. */
+/** Chooses the timing of the next poll from the outcomes of the previous ones. */
 export class Polls {
-  /** Since one went well; before that, the first one is treated as the next after a failure. */
+  /** Failures since the last success. The first poll counts as the retry of a failed one. */
   #failures = 1;
 
-  /** Of the next poll, which counts as failed until it went well; milliseconds. */
+  /**
+   * Returns the timing of the next poll, in milliseconds. The poll counts as failed until {@linkcode Polls.wentWell} is
+   * called.
+   */
   next(hasToken: boolean): { readonly heldMs: number; readonly deadlineMs: number } {
     const failures = this.#failures;
     this.#failures += 1;
-    // The first answer tells that all is well (again): the server must not hold it until there is news.
+    // After a failure, the first response confirms recovery, so the server must not hold it.
     const heldMs = failures === 0 ? HELD_MS : 0;
     if (!hasToken) return { heldMs, deadlineMs: FIRST_DEADLINE_MS };
     if (failures === 0) return { heldMs, deadlineMs: HELD_DEADLINE_MS };
     return { heldMs, deadlineMs: failures < SLOW_FROM ? SHORT_DEADLINE_MS : REQUEST_DEADLINE_MS };
   }
 
-  /** The last poll has been answered. */
+  /** Records that the last poll succeeded. */
   wentWell(): void {
     this.#failures = 0;
   }

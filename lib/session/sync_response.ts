@@ -1,6 +1,6 @@
 /**
- * Applying a sync response to the store: rooms, members, events, gaps and the token, in one transaction. Messages of
- * users who are not allowed end here. Keys were handed to the crypto before.
+ * Applies a sync response to the store in one transaction: rooms, members, events, gaps and the token. Messages of
+ * users who aren't allowed are dropped here. The crypto has received its part before.
  *
  * @module
  */
@@ -9,34 +9,38 @@ import type { Entering, NewEvent, Store, StoredEncryption, StoredRoom } from "..
 import { count, type Json, list, object, objects, text, texts } from "../json.ts";
 import type { RefusedEvent } from "./facts.ts";
 
-/** The one algorithm of room encryption (client-server API, 11.12.4.3). */
+/** The only algorithm for room encryption (client-server API, 11.12.4.3). */
 export const MEGOLM = "m.megolm.v1.aes-sha2";
 const STATE_TYPES = ["m.room.member", "m.room.encryption", "m.room.create"];
 const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m.key.verification.*"];
-/** What a timeline may bring before the server says `limited` and the rest is fetched. */
+/** Events per timeline. If there are more, the server sets `limited` and the rest is fetched by back pagination. */
 const TIMELINE_LIMIT = 50;
-/** Gaps of one room that are open at once; a server that leaves out more has cut the history off. */
+/** Open gaps per room. Beyond that, the room's history is cut off. */
 const MAX_GAPS = 100;
-/** Inviters that are kept of one invitation. */
+/** Inviters stored per invitation. */
 const MAX_INVITERS = 10;
-/** Rooms of which we are told who is typing, at most; and their ids as they stand in a URL. */
+/** Limit on the rooms for which typing notifications are requested, and on the length of their IDs in the URL. */
 export const MAX_TYPING_ROOMS = 50;
 const MAX_TYPING_LENGTH = 2_048;
-/** Of a user id (Matrix spec v1.16, appendices, 4.2.1). */
+/** Longest user ID (Matrix spec v1.16, appendices, 4.2.1). */
 const MAX_USER_ID_LENGTH = 255;
-/** Of a token as it stands in a URL: servers and proxies take URLs of 8,192 bytes, and there is a filter besides. */
+/**
+ * Longest token, as encoded in a URL. Servers and proxies accept URLs of 8,192 bytes, and the filter takes some of
+ * that.
+ */
 const MAX_TOKEN_LENGTH = 4_096;
 
-/** What we want of timelines, also of those that fill gaps; own messages would only wake us up. */
+/** Filter for timelines and back pagination. Own messages are left out, because they would only end polls. */
 export function timelineFilter(self: string): Json {
   return { types: TIMELINE_TYPES, not_senders: [self], limit: TIMELINE_LIMIT };
 }
 
 /**
- * The filter of a sync (Matrix spec v1.16, client-server API, 6.2). Members are not loaded lazily: keys go to all.
+ * Builds the filter of a sync (Matrix spec v1.16, client-server API, 6.2). Members aren't lazy-loaded, because keys go
+ * to all of them.
  *
- * @param typingRooms rooms in which it is of interest who is typing; `reduced` asks for the least, where all would be too
- * much: an event of each timeline, members only of who speaks
+ * @param typingRooms rooms to request typing notifications for. `reduced` is used when a full response is too large. It
+ * requests one event per timeline, and only members who have sent something
  */
 export function syncFilter(self: string, typingRooms: readonly string[] | "reduced"): string {
   const isReduced = typingRooms === "reduced";
@@ -55,35 +59,35 @@ export function syncFilter(self: string, typingRooms: readonly string[] | "reduc
   });
 }
 
-/** So many of the rooms as a URL has room for. */
+/** Keeps as many rooms as fit into the URL. */
 function fitting(roomIds: readonly string[]): string[] {
   let length = 0;
   return roomIds.filter((roomId) => (length += encodeURIComponent(`"${roomId}",`).length) <= MAX_TYPING_LENGTH);
 }
 
-/** The value if it is a token (`next_batch`, `prev_batch`, `end`) that the server can be given back. */
+/** Returns the value if it is a token (`next_batch`, `prev_batch`, `end`) that is short enough to send back. */
 export function token(value: unknown): string | undefined {
   const found = text(value);
   return found !== undefined && encodeURIComponent(found).length <= MAX_TOKEN_LENGTH ? found : undefined;
 }
 
-/** What a sync response has changed, for those who want to look. */
+/** What a sync response has changed. */
 export interface SyncEffect {
-  /** New events may be handled. */
+  /** New events can be processed. */
   events: boolean;
-  /** Invitations, rooms of ours, or an allowed user's presence in one have changed. */
+  /** Invitations, our rooms, or an allowed user's membership in one have changed. */
   rooms: boolean;
-  /** Timelines have gaps that are to be filled. */
+  /** Timelines have gaps to fill. */
   gaps: boolean;
-  /** Our own name has changed in a room. */
+  /** Our display name in a room has changed. */
   names: boolean;
-  /** Messages of users who are not allowed. */
+  /** Messages of users who aren't allowed. */
   readonly refused: RefusedEvent[];
-  /** What was written in rooms where agents are. */
+  /** Activity in rooms that agents have joined. */
   readonly activity: { readonly messages: NewEvent[]; readonly typing: Map<string, string[]> };
-  /** Who asks, device to device, to verify us. */
+  /** Users who have requested verification by a to-device message. */
   readonly verifiers: ReadonlySet<string>;
-  /** Rooms whose session is not to be used again: a member has left, or the policy has changed. */
+  /** Rooms whose session must be rotated, because a member has left or the encryption settings have changed. */
   readonly rotate: Set<string>;
 }
 
@@ -95,7 +99,7 @@ export class SyncApplier {
   readonly #agents: ReadonlySet<string>;
   readonly #now: () => number;
 
-  /** `self`: our own user id; `now` in milliseconds since the epoch. */
+  /** `self` is our own user ID. `now` returns milliseconds since the epoch. */
   constructor(
     store: Store,
     self: string,
@@ -110,9 +114,9 @@ export class SyncApplier {
   }
 
   /**
-   * Applies one response; all of it is on disk when it returns, or nothing. What changes nothing costs no commit.
+   * Applies a response atomically and durably. A response that changes nothing causes no commit.
    *
-   * @param isDurable the crypto has written down its part of it
+   * @param isDurable whether the crypto has stored something from this response
    */
   apply(answer: Json, isDurable: boolean): SyncEffect {
     const { rooms } = this.#store;
@@ -144,8 +148,9 @@ export class SyncApplier {
   }
 
   /**
-   * Every member event for us counts: the stripped state of an invitation may be forged. It may come stripped, or whole
-   * (MSC4319, "Including `m.room.member` events of the invited user in the `state` of invite rooms").
+   * Records an invitation. Stripped state can be forged, so the senders of all member events for us count as inviters.
+   * These events may be stripped or complete (MSC4319, "Including `m.room.member` events of the invited user in the
+   * `state` of invite rooms").
    */
   #invited(roomId: string, room: Json, effect: SyncEffect): void {
     const known = this.#store.rooms.get(roomId);
@@ -155,7 +160,7 @@ export class SyncApplier {
       .map((event) => text(event["sender"]) ?? "")
       .map((sender) => sender.length > MAX_USER_ID_LENGTH ? "" : sender);
     const named = [...new Set(inviters)];
-    // Of more, all that counts is that they can't all be allowed: "" is nobody's user id.
+    // "" is not a user ID. It stands for the remaining inviters and keeps the list from being fully allowed.
     if (named.length > MAX_INVITERS) named.splice(MAX_INVITERS, Infinity, "");
     this.#store.rooms.save({ ...blank(roomId), ...known, membership: "invite", inviters: named });
     effect.rooms = true;
@@ -176,7 +181,7 @@ export class SyncApplier {
     const events = list(timeline["events"]).map(object);
     if (entered) {
       rooms.save({ ...blank(roomId), ...known, membership: "join", inviters: [] });
-      // The server sends the whole state of a room that it takes for new to us; what we had may be old.
+      // The server sends the complete state of a newly joined room. What we have stored may be outdated.
       rooms.forgetMembers(roomId);
       rooms.updateMembers(roomId, [[this.#self, true]]);
       effect.rooms = true;
@@ -185,15 +190,16 @@ export class SyncApplier {
     this.#typing(roomId, room, effect);
 
     if (before === undefined) {
-      // What was said before this store existed is nobody's command to us.
+      // Messages from before this store existed are not commands to us.
       for (const event of events) this.#take(roomId, event, { state: "settled" }, effect);
       return;
     }
-    // With another program's token, a room that is new to us is not new: the timeline begins where that one stopped.
+    // An adopted token comes from another program: its timelines continue where that program stopped, even in rooms
+    // that are new to us.
     const joinedNow = entered && !rooms.tokenIsAdopted();
     const from = joinedNow ? after : token(timeline["prev_batch"]);
     if (joinedNow && from !== undefined) {
-      // Our own join is not in this timeline (it is filtered); what came after it is found by reading backwards.
+      // The filter drops our own join from this timeline. Back pagination finds it, and what follows it.
       rooms.addGap({ roomId, from, to: undefined });
       effect.gaps = true;
       return;
@@ -221,7 +227,7 @@ export class SyncApplier {
     const { rooms } = this.#store;
     const isAgents = this.#agents.has(message.sender);
     if (!isAgents && !this.#allowedUsers.has(message.sender)) {
-      // What was said before this store existed was not said to us, and is not refused.
+      // Messages from before this store existed were not sent to us, so they are not reported as refused.
       if (how.state !== "settled") effect.refused.push(refusal(message));
       return;
     }
@@ -229,7 +235,10 @@ export class SyncApplier {
     if (!isAgents && rooms.addEvent(message, how) && how.state === "new") effect.events = true;
   }
 
-  /** An `m.typing` names all who are typing in the room (Matrix spec v1.16, client-server API, 11.5). */
+  /**
+   * Records which agents are typing. `m.typing` lists everyone who is typing in the room (Matrix spec v1.16,
+   * client-server API, 11.5).
+   */
   #typing(roomId: string, room: Json, effect: SyncEffect): void {
     if (this.#agents.size === 0) return;
     const event = list(object(room["ephemeral"])["events"]).map(object).findLast(({ type }) => type === "m.typing");
@@ -247,7 +256,8 @@ export class SyncApplier {
       if (stateKey === undefined) continue;
       if (event["type"] === "m.room.encryption" && stateKey === "") this.#encrypted(roomId, content, effect);
       if (event["type"] !== "m.room.member") continue;
-      // Whether we are there is told by where the room stands in the response: this event may be the invitation.
+      // Our own membership follows from the section of the response that lists the room. This event may be the
+      // invitation.
       if (stateKey !== this.#self) {
         members.push([stateKey, content["membership"] === "join"]);
         if (this.#allowedUsers.has(stateKey)) names.set(stateKey, text(content["displayname"]));
@@ -278,9 +288,9 @@ export class SyncApplier {
 }
 
 /**
- * A message, or a step of a verification, for the inbox.
+ * Converts an event to an inbox message: a chat message or a verification step.
  *
- * @returns undefined for what nobody could have meant as a message: state, our own, redacted, malformed
+ * @returns undefined for state events, our own, redacted and malformed ones
  */
 export function messageOf(roomId: string, event: Json, self: string, nowMs: number): NewEvent | undefined {
   const eventId = text(event["event_id"]);
@@ -294,17 +304,17 @@ export function messageOf(roomId: string, event: Json, self: string, nowMs: numb
   return { roomId, eventId, sender, event, receivedAtMs: nowMs, ageMs: count(object(event["unsigned"])["age"]) };
 }
 
-/** A message, whatever it says: not a step of a verification. */
+/** Reports whether a message is a chat message, as opposed to a verification step. The content doesn't matter. */
 export function isWritten({ event }: NewEvent): boolean {
   return event["type"] === "m.room.message" || event["type"] === "m.room.encrypted";
 }
 
-/** What is told of a message that is not taken in. */
+/** Reduces a message that was dropped to what the listener gets. */
 export function refusal({ roomId, eventId, sender }: NewEvent): RefusedEvent {
   return { roomId, eventId, sender };
 }
 
-/** The state events of a room in their order: before the timeline, then in it. */
+/** Returns a room's state events in order: those before the timeline, then those in it. */
 function stateOf(room: Json): Json[] {
   return ["state", "timeline"].flatMap((where) => list(object(room[where])["events"])).map(object);
 }
@@ -320,7 +330,9 @@ function blank(roomId: string): StoredRoom {
   };
 }
 
-/** Settings of `m.room.encryption` (client-server API, 11.12.5); undefined if we cannot encrypt by them. */
+/**
+ * Reads the settings of `m.room.encryption` (client-server API, 11.12.5). Returns undefined if we don't support them.
+ */
 function usableEncryption(content: Json): StoredEncryption | undefined {
   const { algorithm, rotation_period_ms: periodMs, rotation_period_msgs: messages } = content;
   if (algorithm !== MEGOLM) return undefined;

@@ -1,6 +1,6 @@
 /**
- * Renewing the access token by the refresh token (Matrix spec v1.16, client-server API, "Refreshing access tokens"):
- * shortly before it expires, and when the homeserver refuses it. Knows nothing of logging in.
+ * Refreshes the access token (Matrix spec v1.16, client-server API, "Refreshing access tokens"): shortly before it
+ * expires, and when the homeserver refuses it.
  *
  * @module
  */
@@ -14,41 +14,44 @@ import type { HomeserverClient, TokenRenewal } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-/** A token is renewed so long before it expires, milliseconds; of a short life, a third before. */
+/** Time before expiry at which a token is refreshed, in milliseconds. At most a third of the token's lifetime. */
 const MARGIN_MS = 60_000;
-/** However short a life the homeserver names, milliseconds: more often would be a request loop at its bidding. */
+/**
+ * Minimum interval between refreshes, in milliseconds. Otherwise a homeserver that names very short lifetimes could
+ * cause a request loop.
+ */
 const AT_MOST_EVERY_MS = 5_000;
-/** After a failure the token in use goes on being used for so long, milliseconds, unless it is refused. */
+/** After a failure, the current token stays in use for this time, in milliseconds, unless it is refused. */
 const RETRY_MS = 30_000;
-/** Of the request; all others wait for it, milliseconds. */
+/** Deadline of a refresh, in milliseconds. All other requests wait for it. */
 const DEADLINE_MS = 10_000;
 
-/** The part of a session that is renewed. */
+/** The tokens of a stored session. */
 export type Tokens = Pick<StoredSession, "accessToken" | "refreshToken" | "refreshAtMs">;
 
-/** When a token is to be renewed that was asked for at `askedAtMs`; undefined if it isn't known to expire. */
+/** Returns when to refresh a token that was requested at `askedAtMs`, or undefined if its lifetime isn't known. */
 export function refreshAtMs(expiresInMs: number | undefined, askedAtMs: number): number | undefined {
   if (expiresInMs === undefined) return undefined;
   return askedAtMs + Math.max(expiresInMs - Math.min(MARGIN_MS, expiresInMs / 3), AT_MOST_EVERY_MS);
 }
 
-/** What a {@linkcode TokenRefresh} works with. */
+/** Options of {@linkcode TokenRefresh}. */
 export interface TokenRefreshOptions {
-  /** Whose access token is replaced. */
+  /** Client whose access token is replaced. */
   readonly client: HomeserverClient;
-  /** The tokens in use. */
+  /** The current tokens. */
   readonly tokens: Tokens & { readonly refreshToken: string };
-  /** Saves new ones, durably. */
+  /** Saves new tokens durably. */
   readonly save: (tokens: Tokens) => void;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
 
 /**
- * Renews the access token of a client. However many requests need it, one asks, and all wait for that.
+ * Refreshes a client's access token. Concurrent callers share one refresh.
  *
- * The old refresh token stays valid until the new access token is first used. So the new pair is on disk before that: a
- * process that is killed in between goes on with either.
+ * The old refresh token stays valid until the new access token is first used. New tokens are saved before that, so a
+ * process that is killed in between can continue with either pair.
  */
 export class TokenRefresh implements TokenRenewal {
   readonly #client: HomeserverClient;
@@ -81,7 +84,7 @@ export class TokenRefresh implements TokenRenewal {
   }
 
   async renewRefused(accessToken: string | undefined, isSoft: boolean, signal: AbortSignal): Promise<void> {
-    // It was replaced while the request was on its way.
+    // The token was replaced while the request was in flight.
     if (accessToken !== this.#tokens.accessToken) return;
     try {
       await this.#renew(signal);
@@ -91,12 +94,12 @@ export class TokenRefresh implements TokenRenewal {
     }
   }
 
-  /** Ends a request that is under way; its answer, should it come, is not used. */
+  /** Aborts a refresh in progress and ignores its response. */
   [Symbol.dispose](): void {
     this.#ending.abort(new DOMException("The login is not used any more", "AbortError"));
   }
 
-  /** @param signal ends the wait; the request goes on, as others may wait for it, too */
+  /** @param signal ends the wait. The refresh continues, because other callers may be waiting for it */
   async #renew(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     this.#underWay ??= this.#refresh().catch((error) => {
@@ -121,7 +124,7 @@ export class TokenRefresh implements TokenRenewal {
     if (!accessToken) throw new TransientError("Cannot refresh the access token: the answer names none");
     const tokens = {
       accessToken,
-      // Without a new one, the old one can be used again.
+      // If the response has no new refresh token, the old one remains valid.
       refreshToken: text(json["refresh_token"]) ?? refreshToken,
       refreshAtMs: refreshAtMs(count(json["expires_in_ms"]), askedAtMs),
     };

@@ -1,7 +1,7 @@
 /**
- * Being verified by emoji: accepts the requests of allowed users, shows the emojis in the log, and confirms. That lets
- * people make sure of the operator; it gives them no standing here, so what the crypto notes of them is undone and
- * what it would publish of them is not sent (see `crypto_machine.ts`).
+ * Verification by emoji (SAS): accepts requests of allowed users, logs the emojis, and confirms. Verification lets
+ * people check the operator's identity. It doesn't raise the operator's trust in them, so the crypto's record of it is
+ * reset, and the signature that it would publish is not sent (see `crypto_machine.ts`).
  *
  * @module
  */
@@ -21,20 +21,20 @@ import type { CryptoMachine } from "./crypto_machine.ts";
 import type { OutgoingRequest } from "./crypto_requests.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
-/** A person verifies once in a while; whoever asks more often than this is a program. */
+/** Requests that are accepted per user and interval. A person verifies rarely; more requests come from a program. */
 const MAX_REQUESTS = 5;
 const PER_MS = 10 * 60_000;
 
-/** Answers verification requests, to-device and in-room alike. */
+/** Handles verification requests, both to-device and in-room. */
 export class Verifier {
   readonly #machine: CryptoMachine;
   readonly #allowedUsers: readonly string[];
   readonly #now: () => number;
   readonly #accepted = new Map<string, number[]>();
-  /** Verifications that are over, as long as the crypto knows them. */
+  /** Finished verifications that the crypto still lists. */
   #ended = new Set<string>();
 
-  /** Accepts requests of `allowedUsers`, and looks at nobody else's; `now` in milliseconds since the epoch. */
+  /** Accepts requests of `allowedUsers` and ignores all others. `now` returns milliseconds since the epoch. */
   constructor(machine: CryptoMachine, allowedUsers: Iterable<string>, now: () => number) {
     this.#machine = machine;
     this.#allowedUsers = [...allowedUsers];
@@ -42,9 +42,9 @@ export class Verifier {
   }
 
   /**
-   * Takes every verification one step further, as far as the other side has come.
+   * Advances every verification as far as the other side permits.
    *
-   * @throws TransientError if the homeserver did not take an answer
+   * @throws TransientError if the homeserver didn't accept a message
    */
   async advance(signal: AbortSignal): Promise<void> {
     const known = new Set<string>();
@@ -101,7 +101,7 @@ export class Verifier {
     if (request !== undefined) await this.#machine.sendAll([request], signal);
   }
 
-  /** Sets back what the crypto has noted of the user's device and identity. */
+  /** Resets the trust that the crypto has recorded for the user's device and identity. */
   async #forget(user: string, deviceId: string | undefined): Promise<void> {
     log.info("verified by {user}", { user });
     if (deviceId !== undefined) {
