@@ -1,6 +1,6 @@
 /**
- * Runs the operator as a process of its own, with the permissions of the task `start`; for all suites that need it so.
- * Its environment, its life and its log are here; nothing of what is said to it.
+ * Runs the operator as a separate process, with the permissions of the task `start`. Every suite that needs a real
+ * process uses it. It handles environment, lifetime and log, but no chat.
  *
  * @module
  */
@@ -10,50 +10,50 @@ import project from "../deno.json" with { type: "json" };
 import { freePort } from "../testbed/network.ts";
 import { containment } from "../testbed/pod.ts";
 
-/** The project's folder. */
+/** Root folder of the project. */
 export const projectRoot: string = join(import.meta.dirname ?? ".", "..");
 
-/** How it is run. */
+/** How to run the operator. */
 export interface OperatorOptions {
   /**
-   * Variables of SPEC 1; nothing of our own environment reaches it but what Deno needs. It serves its health at a free
-   * port unless HTTP_ADDRESS is given.
+   * Variables of SPEC 1. Of our own environment, only what Deno needs is passed on. The health server uses a free port
+   * unless HTTP_ADDRESS is given.
    */
   readonly environment: Readonly<Record<string, string>>;
-  /** File that its log is added to, besides {@linkcode OperatorProcess.lines}. */
+  /** File to append the log to, besides {@linkcode OperatorProcess.lines}. */
   readonly logFile?: string;
-  /** As in a pod: folder of a ServiceAccount, mounted where a pod has it. */
+  /** ServiceAccount folder, mounted where a pod has it. */
   readonly serviceAccountFolder?: string;
-  /** What stands before it on the command line, such as what gives it other surroundings. */
+  /** Command line prefix, for example a wrapper that changes the process's environment. */
   readonly within?: readonly string[];
-  /** Flags of Deno besides those of the task. */
+  /** Deno flags besides those of the task. */
   readonly flags?: readonly string[];
-  /** Arguments of the operator itself. */
+  /** Arguments of the operator. */
   readonly args?: readonly string[];
-  /** Folder of the program; the project's own unless given. */
+  /** Folder of the program. Default: the project root. */
   readonly root?: string;
 }
 
-/** The same, with a file for its log. */
+/** {@linkcode OperatorOptions} with a log file. */
 export interface LoggedOptions extends OperatorOptions {
   readonly logFile: string;
 }
 
-/** What a probe is told; status 0 where nobody listens. */
+/** Response of the health server. Status 0 if nothing listens. */
 export interface ProbeAnswer {
   readonly status: number;
   readonly text: string;
 }
 
-/** An operator that was started. */
+/** A running operator process. */
 export class OperatorProcess implements AsyncDisposable {
-  /** What it has logged so far, a line each. */
+  /** Lines logged so far. */
   readonly lines: string[] = [];
-  /** Told of each line. */
+  /** Called with each log line. */
   onLine: (line: string) => void = () => {};
-  /** Its exit code; -1 after a signal. */
+  /** Exit code, or -1 after a signal. */
   readonly ended: Promise<number>;
-  /** It has logged that it is ready; rejects with its log if it ends before. */
+  /** Resolves when the operator logs that it is ready. Rejects with the log if it exits before. */
   readonly ready: Promise<void>;
   readonly #begunAt = performance.now();
   readonly #address: string;
@@ -61,14 +61,14 @@ export class OperatorProcess implements AsyncDisposable {
   #readyMs: number | undefined;
   #running = true;
 
-  /** Starts it and doesn't wait. */
+  /** Starts the process and doesn't wait. */
   constructor(options: OperatorOptions) {
     const { environment, logFile, serviceAccountFolder, within = [], flags = [], args = [] } = options;
     const { root = projectRoot } = options;
     if (logFile !== undefined) Deno.writeTextFileSync(logFile, "", { append: true });
     this.#address = environment["HTTP_ADDRESS"] ?? `127.0.0.1:${freePort()}`;
     const [, run = "", ...rest] = project.tasks.start.split(" ");
-    // So that it does not outlive a test that is killed itself.
+    // Makes the process end even if the test itself is killed.
     const contained = Deno.build.os === "linux" ? containment(serviceAccountFolder) : [];
     const [program, ...all] = [...within, ...contained, Deno.execPath(), run, ...flags, ...rest, ...args];
     this.#process = new Deno.Command(program ?? "", {
@@ -82,7 +82,7 @@ export class OperatorProcess implements AsyncDisposable {
     }).spawn();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.ready = promise;
-    // Most are killed, and then nobody asks.
+    // Most processes are killed, and then nobody awaits the promise.
     promise.catch(() => undefined);
     const read = this.#read(logFile, (line) => /\bready: @/i.test(line) && resolve());
     this.ended = this.#process.status.then(async ({ code, signal }) => {
@@ -93,7 +93,7 @@ export class OperatorProcess implements AsyncDisposable {
     });
   }
 
-  /** Starts it and waits until `/readyz` answers 200. */
+  /** Starts the process and waits until `/readyz` answers 200. */
   static async start(options: OperatorOptions): Promise<OperatorProcess> {
     const process = new OperatorProcess(options);
     try {
@@ -105,17 +105,16 @@ export class OperatorProcess implements AsyncDisposable {
     return process;
   }
 
-  /** It has not ended yet. */
+  /** Whether the process hasn't exited yet. */
   get running(): boolean {
     return this.#running;
   }
 
-  /** Process id. */
   get pid(): number {
     return this.#process.pid;
   }
 
-  /** From its start until {@linkcode OperatorProcess.untilReady} saw it ready, in milliseconds. */
+  /** Time from start until {@linkcode OperatorProcess.untilReady} succeeded, in milliseconds. */
   get readyMs(): number {
     return this.#readyMs ?? NaN;
   }
@@ -131,21 +130,21 @@ export class OperatorProcess implements AsyncDisposable {
     this.#readyMs ??= performance.now() - this.#begunAt;
   }
 
-  /** `/readyz` answers 200 now. */
+  /** Reports whether `/readyz` answers 200 now. */
   async isReady(): Promise<boolean> {
     return (await this.probe("readyz", 2_000)).status === 200;
   }
 
-  /** Asks its health server. */
+  /** Requests a path of the health server. */
   async probe(path: "healthz" | "readyz" | "metrics", deadlineMs = 30_000): Promise<ProbeAnswer> {
     return await fetch(`http://${this.#address}/${path}`, { signal: AbortSignal.timeout(deadlineMs) }).then(
       async (response) => ({ status: response.status, text: (await response.text()).trim() }),
-      // Refused connections are what there is until it listens.
+      // Connections are refused until it listens.
       () => ({ status: 0, text: "" }),
     );
   }
 
-  /** Memory that it holds, in bytes. */
+  /** Resident memory, in bytes. */
   async residentBytes(): Promise<number> {
     const status = await Deno.readTextFile(`/proc/${this.pid}/status`);
     const kibibytes = /^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1];
@@ -153,12 +152,12 @@ export class OperatorProcess implements AsyncDisposable {
     return Number(kibibytes) * 1_024;
   }
 
-  /** Sends it a signal that does not end it. */
+  /** Sends a signal that doesn't end the process. */
   signal(signal: Deno.Signal): void {
     this.#process.kill(signal);
   }
 
-  /** Waits until it ends by itself, and kills it where that takes too long. Returns its exit code. */
+  /** Waits for the process to exit by itself, and kills it at the deadline. Returns its exit code. */
   async untilEnded(deadlineMs = 90_000): Promise<number> {
     const timer = setTimeout(() => this.kill(), deadlineMs);
     try {
@@ -168,19 +167,19 @@ export class OperatorProcess implements AsyncDisposable {
     }
   }
 
-  /** Asks it to end (SIGTERM), and kills it where that takes too long. Returns its exit code. */
+  /** Sends SIGTERM, and kills the process at the deadline. Returns its exit code. */
   stop(deadlineMs = 20_000): Promise<number> {
     if (this.#running) this.#process.kill("SIGTERM");
     return this.untilEnded(deadlineMs);
   }
 
-  /** Kills it at once (SIGKILL). */
+  /** Sends SIGKILL. */
   kill(): Promise<number> {
     if (this.#running) this.#process.kill("SIGKILL");
     return this.ended;
   }
 
-  /** Kills it. */
+  /** Kills the process. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }

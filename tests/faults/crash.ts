@@ -1,115 +1,114 @@
 /**
- * The crash suite: whole conversations during which the operator is killed at random moments, and what must hold in
- * the end. Knows servers and phones only as a ground that is handed in, the sandbox's or real ones.
+ * The crash suite: whole conversations during which the operator is killed at random moments, and the checks at the
+ * end. Servers and phones come from a {@linkcode Ground}: the sandbox's or real ones.
  *
  * @module
  */
 
 import { type Sent, wireFaults } from "./wire.ts";
 
-/** Something that was said in a room, by whomever. */
+/** A message in a room, from anyone. */
 export interface Said {
-  /** Event id. */
+  /** Event ID. */
   readonly eventId: string;
-  /** User id. */
+  /** User ID. */
   readonly sender: string;
-  /** Event id that it replies to. */
+  /** ID of the event that it replies to. */
   readonly about: string | undefined;
-  /** The first that it said besides acknowledging the command; empty until then. */
+  /** The first answer after the acknowledgement of the command. Empty until then. */
   readonly text: string;
-  /** It rings no phone. */
+  /** Whether it is a notice, which doesn't notify phones. */
   readonly quiet: boolean;
-  /** It could be read. */
+  /** Whether it could be decrypted. */
   readonly readable: boolean;
 }
 
 /** A room of the person and the operator. */
 export interface Room {
-  /** Says a text. Returns its event id. */
+  /** Sends a text. Returns its event ID. */
   say(text: string): Promise<string>;
-  /** Says something that is no command and not answered. */
+  /** Sends something that is neither a command nor answered. */
   murmur(about: string): Promise<void>;
-  /** What the person sees. */
+  /** Returns the messages that the person sees. */
   said(): readonly Said[];
-  /** Returns when `look` is true, looking again whenever the person sees more. */
+  /** Waits until `look` returns true. Checks whenever the person sees something new. */
   until(look: () => boolean, what: string): Promise<void>;
-  /** Returns when the operator is there. */
+  /** Waits until the operator has joined. */
   joined(): Promise<void>;
-  /** Returns when the person sees everything that is there. */
+  /** Waits until the person sees everything that was sent. */
   caughtUp(): Promise<void>;
-  /** Everything encrypted in the room, as the homeserver holds it, earliest first. */
+  /** Returns all encrypted events of the room, as the homeserver stores them, oldest first. */
   sent(): Promise<readonly Sent[]>;
 }
 
-/** A life of the operator. */
+/** One process of the operator. */
 export interface Life {
-  /** Returns when it is ready. */
+  /** Waits until it is ready. */
   ready(): Promise<void>;
-  /** Kills it; returns when it is dead. */
+  /** Kills it, and waits until it is dead. */
   kill(): Promise<unknown>;
-  /** Ends it. Returns its exit code. */
+  /** Stops it. Returns its exit code. */
   stop(): Promise<number>;
 }
 
-/** Servers, a person, and an operator that lives again and again. */
+/** Servers, a person, and an operator that can be started repeatedly. */
 export interface Ground {
-  /** User id of the operator. */
+  /** User ID of the operator. */
   readonly operatorId: string;
   /** Starts the operator. */
   live(): Life;
-  /** Makes a room and invites the operator. */
+  /** Creates a room and invites the operator. */
   invite(): Promise<Room>;
-  /** How often the target's count has been changed. */
+  /** Returns how often the target's replica count has changed. */
   effects(): Promise<number>;
 }
 
-/** What came of it. */
+/** Results of {@linkcode crash}. */
 export interface Figures {
-  /** Kills. */
   readonly kills: number;
-  /** Kills while a room was being joined, and no command was under way. */
+  /** Kills while a room was being joined and no command was in progress. */
   joining: number;
-  /** Kills before the last command had its effect. */
+  /** Kills before the last command took effect. */
   before: number;
-  /** Kills between its effect and its answer. */
+  /** Kills between the effect and the answer. */
   between: number;
-  /** Kills after its answer. */
+  /** Kills after the answer. */
   after: number;
-  /** Commands given. */
+  /** Commands sent. */
   commands: number;
-  /** Commands without effect, or without an answer that says what was done. */
+  /** Commands without an effect, or without an answer that reports it. */
   lost: number;
-  /** Effects and answers too many. */
+  /** Surplus effects and answers. */
   doubled: number;
-  /** Messages of the operator that could not be read. */
+  /** Messages of the operator that couldn't be decrypted. */
   unreadable: number;
-  /** Message indices used again, or out of their order. */
+  /** Message indices that were reused or out of order. */
   turnedBack: number;
   /** Outbound sessions seen. */
   sessions: number;
-  /** What was lost or doubled, in words. */
+  /** Descriptions of what was lost or doubled. */
   readonly problems: string[];
 }
 
-/** How much, and how. */
+/** Options of {@linkcode crash}. */
 export interface Plan {
-  /** How often the operator is killed. */
+  /** Number of kills. */
   readonly kills: number;
-  /** Commands that are given at once. */
+  /** Commands sent at once. */
   readonly burst?: number;
-  /** What has not come by then is lost, milliseconds; for controls. Without it, that is an error. */
+  /** For controls: what is missing after this time, in milliseconds, counts as lost. Without it, that is an error. */
   readonly patienceMs?: number;
-  /** Says how far it is. */
+  /** Called with the number of kills so far. */
   readonly progress?: (kills: number) => void;
 }
 
 const ANSWERS = { start: /^\S+ is on\b/, stop: /^\S+ is off\b/ } as const;
 type Word = keyof typeof ANSWERS;
 
-/** More messages than one sync brings at once: the rest is a gap. */
+/** More messages than one sync returns, so that the rest is a gap. */
 const GAP = 60;
 
-/** Kills the operator again and again, and counts what was lost. */
+/** Kills the operator repeatedly and counts what was lost. */
 export async function crash(
   ground: Ground,
   { kills, burst = 1, progress = () => {}, patienceMs }: Plan,
@@ -159,7 +158,7 @@ export async function crash(
       rooms.push(room);
       await elapsed(Math.random() * commandMs);
     } else if (kill % 3 === 1) {
-      // Over the start: what was said meanwhile stands behind a gap now and then.
+      // Kills during startup. Sometimes what was sent meanwhile is behind a gap.
       await life.kill();
       if (kill % 12 === 4) {
         const last = given.at(-1)?.eventId ?? "";
@@ -190,7 +189,7 @@ export async function crash(
   progress(kills);
   await life.ready();
   await allAnswered();
-  // Whatever is said twice has been said before this is answered.
+  // Its answer comes after anything that would be said twice.
   const fence = await room.say("status");
   await wait(() => answersTo(room.said(), ground.operatorId, fence).some(({ text }) => text !== ""), "the last answer");
   const code = await life.stop();
@@ -208,7 +207,7 @@ export async function crash(
   return figures;
 }
 
-/** The figures as one line. */
+/** Formats the figures as one line. */
 export function told(figures: Figures): string {
   const { kills, joining, before, between, after, commands, lost, doubled } = figures;
   const { unreadable, turnedBack, sessions, problems } = figures;
@@ -217,7 +216,7 @@ export function told(figures: Figures): string {
     [`${turnedBack} of ${sessions} ratchets turned back`, ...problems].join("\n  ");
 }
 
-/** Each command has one effect, and one answer that says what it did. */
+/** Counts violations: each command must have one effect, and one answer that reports it. */
 function count(
   figures: Figures,
   given: readonly { readonly room: Room; readonly eventId: string; readonly word: Word }[],
@@ -247,7 +246,7 @@ function answersTo(said: readonly Said[], operatorId: string, eventId: string): 
   return said.filter((one) => one.sender === operatorId && one.about === eventId && one.quiet);
 }
 
-/** Lets a random time pass: when the kill comes is the point, and nothing waits for it. */
+/** Waits for a random time, not for an event, because the moment of the kill must be random. */
 async function elapsed(ms: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -48,7 +48,7 @@ Deno.test("control: of a journal that is not committed, what was done is done on
   await operator.kill();
   await using next = place.start();
   await next.ready;
-  // One more of the same target's queue, not a status, which waits for nobody: its answer comes after all that was redone.
+  // Another command for the target, so that its answer comes after everything that is redone. A status wouldn't wait.
   await answered(await room.say("stop"), "the last stop");
   assert.deepEqual(place.effects, [1, 0, 1, 0, 1, 0], "the control has done nothing twice");
 });

@@ -3,7 +3,7 @@ import { firstAnswer, type Message } from "../../sandbox/person/mod.ts";
 import { PATIENCE_MS, Place } from "./place.ts";
 import { printTable } from "./table.ts";
 
-/** The steps of a first start that leave something behind with the homeserver. */
+/** Steps of a first start that change something at the homeserver. */
 const steps: readonly [name: string, method: string, path: string][] = [
   ["logged in", "POST", "/login"],
   ["device keys uploaded", "POST", "/keys/upload"],
@@ -29,7 +29,7 @@ Deno.test("killed at each step of its first start, before it hears of it, the op
         }, AbortSignal.timeout(PATIENCE_MS));
         await using first = place.start();
         await asked;
-        // Whatever else is asked now is answered after it.
+        // These requests are answered only after the step has been executed.
         for (let i = 0; i < 5; i += 1) await anna.api.request("GET", "/account/whoami");
         await first.kill();
       }

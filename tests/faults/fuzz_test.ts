@@ -13,10 +13,10 @@ import { World } from "../session/world.ts";
 import { spoilt } from "./mutation.ts";
 
 const SELF = "@toggle:localhost";
-/** More runs for those who have the time. */
+/** Number of runs. `--runs=N` changes it. */
 const RUNS = Number(/^--runs=(\d+)$/.exec(Deno.args.join(" "))?.[1] ?? 300);
 
-/** Sync answers of a whole life: an invitation, a join, messages, somebody who leaves. */
+/** Sync responses from joining to leaving: an invitation, a join, messages, a member who leaves. */
 async function syncAnswers(world: World, alice: Person): Promise<JsonObject[]> {
   const api = new Api(world.homeserver.url, new AbortController().signal);
   const identifier = { type: "m.id.user", user: "toggle" };
@@ -69,7 +69,7 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
   const encrypted = new Set<string>();
   let handled = 0;
   for (const answer of answers.slice(0, 3)) applier.apply(answer, true);
-  // Names that SQLite or UTF-8 would give back as others.
+  // IDs that SQLite or UTF-8 would return changed.
   const named = ["$a\0b", "$\ud800", "__proto__", ""].map((id): [JsonObject] => {
     return [
       JSON.parse(JSON.stringify(answers[3]).replaceAll(/"event_id":"[^"]*"/g, `"event_id":${JSON.stringify(id)}`)),
@@ -83,7 +83,7 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
         const isForCrypto = await machine.receive(answer, "token", new AbortController().signal);
         applier.apply(answer, isForCrypto);
       } catch (error) {
-        // Refused as a whole: nothing of it is there, and the next sync asks for it again.
+        // The response was refused as a whole: nothing was stored, and the next sync requests it again.
         if (!(error instanceof TransientError)) throw error;
       }
       for (const { inbox } of store.journal.unsettled(0)) {
@@ -130,7 +130,7 @@ Deno.test("an event, however spoilt, is read as something, or not now", async ()
   const originals = running.events().map(({ event }) => ({ roomId, event }));
   await fc.assert(
     fc.asyncProperty(spoilt(originals), async ({ roomId, event }) => {
-      // What reaches the operator has passed this, and is of somebody whom it knows.
+      // Only messages that pass this check, from a known user, reach the operator.
       const made = messageOf(String(roomId), object(event), SELF, 0);
       if (made === undefined || made.sender !== alice.userId) return;
       const inbox = { ...made, seq: 1 };

@@ -1,7 +1,7 @@
 /**
- * Takes a durability step away from the operator, for the controls: to be loaded before the program. What it writes to
- * the database that LATE_DATABASE names is told to be committed, and is so only 400 ms later; or, with LATE_FROM set to
- * `signal`, nothing is committed any more after SIGUSR2, which it says on standard error.
+ * Removes a durability guarantee from the operator, for controls. Preloaded into it. Commits to the database named by
+ * LATE_DATABASE are reported at once but happen up to 400 ms later. With LATE_FROM set to `signal`, nothing is
+ * committed any more after SIGUSR2, which is confirmed on standard error.
  *
  * @module
  */
@@ -12,10 +12,10 @@ const LATE_MS = 400;
 const name = Deno.env.get("LATE_DATABASE") ?? "";
 const fromSignal = Deno.env.get("LATE_FROM") === "signal";
 
-/** The first SQL of a database that is open and checked, and the last before it is closed. */
+/** SQL that marks an opened and checked database, and SQL that is run before it is closed. */
 const FIRST = { "state.sqlite3": "name = 'key_check'", "crypto-1.sqlite3": "SELECT * FROM databases" }[name] ?? "";
 const LAST = "wal_checkpoint";
-/** A transaction is only a part of the one that is committed late. */
+/** Turns transactions into savepoints of the one that is committed late. */
 const PARTS: Readonly<Record<string, string>> = {
   "BEGIN IMMEDIATE": "SAVEPOINT early",
   COMMIT: "RELEASE early",
@@ -23,7 +23,7 @@ const PARTS: Readonly<Record<string, string>> = {
 };
 
 const { prepare, exec } = DatabaseSync.prototype;
-/** What is held, and what commits it. */
+/** Open late transactions, and the timers that commit them. */
 const held = new Map<DatabaseSync, ReturnType<typeof setInterval> | undefined>();
 
 DatabaseSync.prototype.prepare = function (this: DatabaseSync, sql: string): StatementSync {
@@ -34,7 +34,7 @@ DatabaseSync.prototype.prepare = function (this: DatabaseSync, sql: string): Sta
     exec.call(this, "COMMIT");
   }
   const statement = prepare.call(this, sql);
-  // Statements are kept: which one it stands for is decided when it is run.
+  // Statements are prepared once and reused, so their replacement is chosen when they run.
   if (sql in PARTS) Object.assign(statement, { run: () => (this.exec(sql), { changes: 0, lastInsertRowid: 0 }) });
   return statement;
 };

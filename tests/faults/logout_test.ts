@@ -12,7 +12,7 @@ Deno.test("logins that end again and again, with health in between, are no failu
   await place.joined(roomId);
   const device = /logged in as .*, device (\w+)/.exec(operator.lines.join("\n"))?.[1] ?? assert.fail();
   for (let logout = 1; logout <= 4; logout += 1) {
-    // More than the three minutes of health that are asked for pass with each.
+    // With the fast clock, more than the required three minutes of health pass with each command.
     for (const _ of [1, 2]) {
       const eventId = await place.anna.say(roomId, "status");
       const isAnswered = () => place.anna.messages(roomId).some(({ about }) => about === eventId) || undefined;

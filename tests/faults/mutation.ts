@@ -1,25 +1,25 @@
 /**
- * Spoils real JSON in random places: values replaced, left out, doubled, or swapped for another part of the same. Knows
- * nothing of what the JSON means.
+ * Corrupts JSON at random places: values are replaced, removed, duplicated, or swapped for another part of the same
+ * document.
  *
  * @module
  */
 
 import fc from "fast-check";
 
-/** One thing that is spoilt. */
+/** One corruption. */
 interface Change {
-  /** Which of all values, counted by this number modulo how many there are. */
+  /** Selects the value to change, modulo the number of values. */
   readonly where: number;
-  /** What becomes of it. */
+  /** Kind of change. */
   readonly how: "replace" | "remove" | "double" | "transplant";
-  /** Takes its place. */
+  /** Replacement value. */
   readonly by: unknown;
-  /** Which of all values takes its place. */
+  /** Selects the value to transplant, modulo the number of values. */
   readonly from: number;
 }
 
-/** Texts that have hurt somebody before. */
+/** Strings that are known to cause bugs. */
 const NASTY = ["", "\0", "a\0b", "\ud800", "__proto__", "constructor", "!", "@:", "@a:b", "$", "*", "💥".repeat(300)];
 
 const json = fc.oneof(
@@ -36,7 +36,7 @@ const change: fc.Arbitrary<Change> = fc.record({
   from: fc.nat(),
 });
 
-/** Spoilt copies of the originals. */
+/** Returns corrupted copies of the originals. */
 export function spoilt<T>(originals: readonly T[]): fc.Arbitrary<T> {
   return fc.tuple(fc.constantFrom(...originals), fc.array(change, { minLength: 1, maxLength: 4 }))
     .map(([original, changes]) => changes.reduce(spoil, structuredClone(original)));
@@ -63,7 +63,7 @@ function spoil<T>(whole: T, { where, how, by, from }: Change): T {
   return whole;
 }
 
-/** As JSON.parse does it, whatever the name. */
+/** Sets a property like JSON.parse does, even `__proto__`. */
 function put(holder: Record<string, unknown>, key: string, value: unknown): void {
   Object.defineProperty(holder, key, { value, configurable: true, enumerable: true, writable: true });
 }

@@ -43,7 +43,7 @@ Deno.test("killed while acting, with others acting meanwhile: the next life tell
             return matches;
           }
         }
-        // The PATCH arrives, and nothing comes of it: the journal says that it was about to be done.
+        // The API server receives the PATCH and does nothing. The journal already records the attempt.
         using _silent = place.kubernetes.fault({
           method: "PATCH",
           path: new Telling(/fieldManager=openclaw-toggle/),
@@ -60,7 +60,7 @@ Deno.test("killed while acting, with others acting meanwhile: the next life tell
         assert.match(answers[0] ?? "", answer);
         assert.deepEqual(place.effects.slice(before), effects);
       }
-      // Nothing comes later either.
+      // There are no late effects either.
       await answered(await place.anna.say(roomId, "status"));
       assert.deepEqual(place.effects.slice(before), effects);
     });

@@ -1,14 +1,14 @@
 /**
- * Has the Rust crypto panic, for real: to be loaded before the program. PANIC_AT says where. `encrypting`: Rust takes for
- * granted that a room's session was shared before, and that is left out; such a panic fails no promise. `decrypting`: a trap
- * of WebAssembly, as follows a panic, is thrown; only for the event that PANIC_EVENT names, if it names one.
+ * Makes the Rust crypto panic. Preloaded into the operator. PANIC_AT selects the place. `encrypting`: omits sharing a
+ * room's session, which Rust relies on; such a panic rejects no promise. `decrypting`: throws a WebAssembly trap, as
+ * after a panic; only for the event named by PANIC_EVENT, if it is set.
  *
  * @module
  */
 
 import { OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
 
-/** A module whose only function traps, as Rust does after it has panicked. */
+/** A module whose only function traps, like Rust does after a panic. */
 const TRAP = "0061736d0100000001040160000003020100070801047472617000000a05010300000b";
 
 if (Deno.env.get("PANIC_AT") === "encrypting") {

@@ -19,10 +19,10 @@ Deno.test("a panic of the Rust crypto ends the operator at once, with code 1 and
         /\d fatal main: exited at once, and nothing more is written: RuntimeError: unreachable/,
       );
       assert.ok(operator.lines.every((line) => !line.includes(" main: stopped")));
-      // An orderly end would have moved it into the database.
+      // An orderly shutdown would have moved the WAL into the database.
       assert.ok(Deno.statSync(join(place.store, "state.sqlite3-wal")).size > 0);
 
-      // What was written before is whole: the next life does what is left to be done, once.
+      // Everything written before the panic is intact: the next process does what is left to do, once.
       await using next = place.start();
       await next.ready;
       const isAnswered = () =>

@@ -1,6 +1,6 @@
 /**
- * Where the real operator is killed and started again: the sandbox's homeserver and cluster in this process, Anna with
- * her phone, and the operator as a process over one folder.
+ * Environment in which the real operator is killed and restarted: the sandbox's homeserver and cluster in this process,
+ * Anna with her phone, and the operator as a separate process with one store folder.
  *
  * @module
  */
@@ -11,11 +11,11 @@ import { KubernetesSandbox } from "../../sandbox/kubernetes/mod.ts";
 import { Person } from "../../sandbox/person/mod.ts";
 import { type OperatorOptions, OperatorProcess } from "../operator_process.ts";
 
-/** No machine is so slow that something which comes at all has not come by then. */
+/** Longer than anything takes that happens at all, even on a slow machine. */
 export const PATIENCE_MS = 120_000;
 
 const target = { namespace: "clawdbot", name: "clawdbot" };
-/** What the base Role permits. */
+/** Permissions of the base Role. */
 const permissions = [
   { ...named("deployments"), verbs: ["get"] },
   { ...named("deployments/scale"), verbs: ["get", "patch"] },
@@ -25,19 +25,17 @@ function named(resource: string) {
   return { namespace: target.namespace, resources: [resource], resourceNames: [target.name] };
 }
 
-/** Servers, a person, a folder. */
+/** The servers, a person, and the folder. */
 export class Place implements AsyncDisposable {
-  /** The homeserver. */
   readonly homeserver: Homeserver;
-  /** The cluster. */
   readonly kubernetes: KubernetesSandbox;
-  /** Whom the operator obeys. */
+  /** A user whom the operator obeys. */
   readonly anna: Person;
-  /** The operator's user id. */
+  /** The operator's user ID. */
   readonly operatorId: string;
-  /** Folder of the operator's store; not there before the first start. */
+  /** Folder of the operator's store. It doesn't exist before the first start. */
   readonly store: string;
-  /** Counts that the target was set to, in order. */
+  /** Replica counts that the target was set to, in order. */
   readonly effects: number[] = [];
   /** The operator's environment. */
   readonly environment: Readonly<Record<string, string>>;
@@ -59,7 +57,7 @@ export class Place implements AsyncDisposable {
     resources.use(this.kubernetes.onChange(() => this.#look()));
   }
 
-  /** Sets it up; the target is off. */
+  /** Sets everything up. The target is off. */
   static async open(): Promise<Place> {
     await using resources = new AsyncDisposableStack();
     const folder = await Deno.makeTempDir({ prefix: "faults-" });
@@ -80,7 +78,7 @@ export class Place implements AsyncDisposable {
       MATRIX_PASSWORD: "secret",
       ALLOWED_USERS: anna.userId,
       CRYPTO_STORE_PATH: store,
-      // A slow machine is no reason to find a command too old.
+      // On a slow machine, commands must not become too old.
       MAX_COMMAND_AGE: "1h",
       KUBECONFIG: kubeconfig,
       LOG_FORMAT: "text",
@@ -96,23 +94,23 @@ export class Place implements AsyncDisposable {
     return new OperatorProcess({ ...options, environment });
   }
 
-  /** Makes an encrypted room and invites the operator. */
+  /** Creates an encrypted room and invites the operator. */
   async invite(): Promise<string> {
     return await this.anna.createRoom([this.operatorId]);
   }
 
-  /** Returns when Anna sees the operator in the room. */
+  /** Waits until Anna sees the operator in the room. */
   async joined(roomId: string): Promise<void> {
     const isThere = () => this.anna.members(roomId).includes(this.operatorId) || undefined;
     await this.anna.until(isThere, PATIENCE_MS, () => "the operator to join");
   }
 
-  /** What the target is set to. */
+  /** The target's current replica count. */
   get replicas(): number {
     return this.kubernetes.workloads()[0]?.desired ?? -1;
   }
 
-  /** Somebody else sets the count. */
+  /** Changes the replica count as another user. */
   async scaleByHand(replicas: number): Promise<void> {
     const path = `/apis/apps/v1/namespaces/${target.namespace}/deployments/${target.name}/scale`;
     const response = await fetch(`${this.kubernetes.url}${path}`, {
@@ -132,7 +130,7 @@ export class Place implements AsyncDisposable {
     if (now !== (this.effects.at(-1) ?? 0)) this.effects.push(now);
   }
 
-  /** Ends everything but the operator. */
+  /** Ends everything except the operator. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
   }

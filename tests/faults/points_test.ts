@@ -9,31 +9,31 @@ const SEND = "/rooms/{roomId}/send/{type}/{transactionId}";
 const SHARE = "/sendToDevice/{type}/{transactionId}";
 const JOIN = "/rooms/{roomId}/join";
 
-/** Waits until the point is reached, once what leads there has been done in the room. */
+/** Waits until the point is reached, after the steps that lead to it. */
 type Reached = (roomId: string) => Promise<unknown>;
 
-/** Where the operator is killed. */
+/** A point at which the operator is killed. */
 interface Point {
   readonly name: string;
-  /** The operator is invited, instead of being given a command. */
+  /** Whether the operator is invited to a room instead of being given a command. */
   readonly joining?: boolean;
-  /** The operator has said nothing since its start. */
+  /** Whether the operator must not have sent anything since its start. */
   readonly silent?: boolean;
-  /** Makes the servers hold still at the point; `roomId` is where the command will be given. */
+  /** Makes the servers stop at the point. `roomId` is where the command will be sent. */
   readonly arrange: (place: Place, faults: DisposableStack, roomId: string) => Reached | Promise<Reached>;
 }
 
-/** The homeserver takes a request, and that is all. */
+/** The homeserver receives a request and neither executes nor answers it. */
 function held(method: string, path: string, skip = 0): Point["arrange"] {
   return (place, faults) => {
-    // Were it carried out when the fault is over, it would not have been lost.
+    // An error status: executing the request when the fault ends would mean that it was not lost.
     const answer = { status: 503 };
     const reached = strike(place, faults, { method, path, skip, times: 1, delayMs: Infinity, answer }, skip);
     return () => reached;
   };
 }
 
-/** The homeserver does what it is asked for, and its answer does not arrive. */
+/** The homeserver executes a request, but the response doesn't arrive. */
 function lost(method: string, path: string, skip: number, isDone: (place: Place, roomId: string) => Reached) {
   return (place: Place, faults: DisposableStack, roomId: string): Reached => {
     const done = isDone(place, roomId);
@@ -50,7 +50,7 @@ function strike(place: Place, faults: DisposableStack, fault: Fault, skip = 0): 
   }, AbortSignal.timeout(PATIENCE_MS));
 }
 
-/** The cluster takes a request, and that is all. */
+/** The API server receives a request and neither executes nor answers it. */
 function unheard(method: string, path: RegExp): Point["arrange"] {
   return (place, faults) => {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -66,7 +66,7 @@ function unheard(method: string, path: RegExp): Point["arrange"] {
   };
 }
 
-/** The count has changed: killed within that same moment, before the cluster can answer. */
+/** The replica count has changed. The kill happens before the API server can respond. */
 function scaled(place: Place, faults: DisposableStack): Reached {
   const { promise, resolve } = Promise.withResolvers<void>();
   const before = place.effects.length;
@@ -74,7 +74,7 @@ function scaled(place: Place, faults: DisposableStack): Reached {
   return () => promise;
 }
 
-/** The cluster takes so long that the command is acknowledged before it is answered. */
+/** The API server responds so slowly that the command is acknowledged before it is answered. */
 function slowly(arrange: Point["arrange"]): Point["arrange"] {
   return (place, faults, roomId) => {
     faults.use(
@@ -95,7 +95,7 @@ function isAnswer(place: Place, message: Message): boolean {
   return message.sender === place.operatorId && firstAnswer(message) !== undefined;
 }
 
-/** Anna sees so many messages of the operator more than now. */
+/** Anna sees this many more messages of the operator than now. */
 function seen(howMany: number): (place: Place, roomId: string) => Reached {
   return (place, roomId) => {
     const count = () => place.anna.messages(roomId).filter(({ sender }) => sender === place.operatorId).length;
@@ -104,10 +104,10 @@ function seen(howMany: number): (place: Place, roomId: string) => Reached {
   };
 }
 
-/** The sync answer that holds the command breaks off half-way. */
+/** The sync response with the command is truncated. */
 async function brokenSync(place: Place, faults: DisposableStack, roomId: string): Promise<Reached> {
   const next = strike(place, faults, { method: "GET", path: "/sync", times: 1, after: true, body: "drop" });
-  // The poll that is under way ends with this; the next one will be hit.
+  // This ends the current poll, so that the next one is hit.
   await roomOf(place, roomId).murmur(place.anna.messages(roomId)[0]?.eventId ?? "");
   await next;
   return () => roomOf(place, roomId).caughtUp();
@@ -182,7 +182,7 @@ Deno.test("killed at each point of a command's way, it has one effect and one an
       if (joining) await place.joined(roomId);
       eventId ??= await command();
       await untilAnswered(eventId);
-      // Whatever is said twice has been said before this is answered.
+      // Its answer comes after anything that would be said twice.
       await untilAnswered(await place.anna.say(roomId, "status"));
       const texts = about(eventId).map((message) => firstAnswer(message) ?? "(only acknowledged)");
       const [count, answers] = [place.effects.length - effects, texts.length];

@@ -1,4 +1,4 @@
-/** New keys for an operator that has been at work: its store's, and that of the account's secret storage. */
+/** New keys for an operator that has been in use: the store's key and the recovery key. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { Place } from "./place.ts";
 
 const recovery = "EsTc LW2K PGiF wKEA 3As5 g5c4 BXwk qeeJ ZJV8 Q9fu gUMN UE4d";
 
-/** Runs it to its end; what it has printed. */
+/** Runs the operator until it exits. Returns its exit code and output. */
 async function once(place: Place, argument: string | undefined, environment: Readonly<Record<string, string>> = {}) {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "main.ts", ...argument === undefined ? [] : [argument]],
@@ -19,7 +19,7 @@ async function once(place: Place, argument: string | undefined, environment: Rea
   return { code, printed: text.decode(stdout).trim(), said: text.decode(stderr) };
 }
 
-/** What the homeserver lists of the operator: public master key, and devices. */
+/** Returns the operator's public master key and devices, as the homeserver lists them. */
 async function listed({ homeserver, operatorId }: Place) {
   using client = new HomeserverClient(homeserver.url);
   const { signal } = new AbortController();
@@ -104,7 +104,7 @@ Deno.test("--rotate-recovery-key: only the new key opens the identity from then 
     await using operator = place.start({ environment: { RECOVERY_KEY: recovery } });
     await operator.ready;
     await place.joined(roomId);
-    // It may run meanwhile.
+    // The operator may run at the same time.
     const { code, printed, said } = await once(place, "--rotate-recovery-key", { RECOVERY_KEY: recovery });
     assert.equal(code, 0, said);
     assert.match(printed, /^(?:\w{4} ){11}\w{4}$/);
@@ -136,7 +136,7 @@ Deno.test("a new password leaves the device as it is", async () => {
   await place.joined(roomId);
   assert.equal(await first.stop(), 0);
   const before = await listed(place);
-  // What the token was got by is of no interest while it is valid.
+  // The password isn't needed while the token is valid.
   await using second = place.start({ environment: { MATRIX_PASSWORD: "another" } });
   await second.ready;
   await command(place, roomId, "start");

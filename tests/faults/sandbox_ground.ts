@@ -1,5 +1,5 @@
 /**
- * The crash suite's ground on the sandbox: servers and person in this process, the operator as a process.
+ * The crash suite's ground on the sandbox: servers and person in this process, the operator as a separate process.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { PATIENCE_MS, type Place } from "./place.ts";
 import type { OperatorOptions } from "../operator_process.ts";
 import type { Sent } from "./wire.ts";
 
-/** The ground that a place is. */
+/** Returns the ground of a place. */
 export function sandboxGround(place: Place, options: Partial<OperatorOptions> = {}): Ground {
   return {
     operatorId: place.operatorId,
@@ -23,14 +23,14 @@ export function sandboxGround(place: Place, options: Partial<OperatorOptions> = 
   };
 }
 
-/** A room of the place. */
+/** Returns a room of the place. */
 export function roomOf(place: Place, roomId: string): Room {
   const { anna } = place;
   const said = () => anna.messages(roomId).map(saidOf);
   return {
     said,
     say: async (text) => {
-      // Each command needs a key of its own, so that a key that is lost is missed.
+      // Gives each command a room key of its own, so that a lost key is noticed.
       await anna.crypto.forgetSession(roomId);
       return await anna.say(roomId, text);
     },
@@ -40,7 +40,7 @@ export function roomOf(place: Place, roomId: string): Room {
     caughtUp: async () => {
       const last = (await page(anna, roomId, "b"))[0];
       const isThere = () => last === undefined || said().some(({ eventId }) => eventId === last.eventId) || undefined;
-      // An edit is shown where the first text stood.
+      // An edit appears at the place of the original message.
       await anna.until(() => isThere() || isEdit(last) || undefined, PATIENCE_MS, () => "the last message");
     },
     sent: () => page(anna, roomId, "f"),
@@ -53,7 +53,7 @@ function saidOf(message: Message): Said {
   return { eventId, sender, about, text: firstAnswer(message) ?? "", quiet: kind === "notice", readable };
 }
 
-/** Encrypted events of a room, from its beginning or backwards from its end. */
+/** Returns the encrypted events of a room: all from its beginning, or the last one. */
 async function page(anna: Person, roomId: string, direction: "f" | "b"): Promise<(Sent & { eventId: string })[]> {
   const filter = encodeURIComponent(JSON.stringify({ types: ["m.room.encrypted"] }));
   const limit = direction === "f" ? 1_000_000 : 1;

@@ -1,6 +1,6 @@
 /**
- * Has the Rust crypto take its time over what a sync brings, and tells on standard error when it is done, and when it is
- * closed: to be loaded before the program.
+ * Slows down how the Rust crypto receives sync changes, and reports on standard error when that is done and when the
+ * crypto is closed. Preloaded into the operator.
  *
  * @module
  */

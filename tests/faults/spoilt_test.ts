@@ -30,7 +30,7 @@ Deno.test(`${EVENTS} spoilt copies of commands have no effect, and the operator 
     .map(({ type, content }) => ({ type, content: content as JsonObject }));
   assert.equal(originals.length, 2);
   const clear = { type: "m.room.message", content: { msgtype: "m.text", body: "start" } };
-  // Copies of both are carried out again, or clear text is, if anything is believed that should not be.
+  // If anything untrusted were accepted, a copy or the clear text would be executed.
   for (
     const { type, content } of fc.sample(spoilt<{ type: unknown; content: unknown }>([...originals, clear]), EVENTS)
   ) {

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { Place } from "./place.ts";
 import type { OperatorOptions } from "../operator_process.ts";
 
-/** On Linux, root can make namespaces and mounts. */
+/** On Linux, root can create namespaces and mounts. */
 const ROOT = Deno.build.os === "linux" && Deno.uid() === 0;
 
-/** A digest of each file in the folder. */
+/** Returns a digest of each file in the folder. */
 function digests(folder: string): Record<string, string> {
   const files = Array.from(Deno.readDirSync(folder)).filter(({ isFile }) => isFile).map(({ name }) => name).sort();
   return Object.fromEntries(files.map((name) => {
@@ -15,14 +15,14 @@ function digests(folder: string): Record<string, string> {
   }));
 }
 
-/** What is wrong with the store at the start. */
+/** A defect of the store at startup. */
 interface Row {
   readonly name: string;
   readonly spoil: (store: string) => void;
   readonly mend?: (store: string) => void;
   readonly message: RegExp;
   readonly options?: Partial<OperatorOptions>;
-  /** Root alone can produce it, and on Linux. */
+  /** Whether only root on Linux can produce it. */
   readonly onlyRoot?: boolean;
 }
 
@@ -38,7 +38,7 @@ function overwrite(path: string, at: number): void {
 const rows: readonly Row[] = [
   {
     name: "a folder that is read-only",
-    // Root may write everywhere, unless that is taken away.
+    // Root can write everywhere unless it drops this capability.
     options: { within: ROOT ? ["setpriv", "--bounding-set", "-dac_override", "--"] : [] },
     spoil: (store) => Deno.chmodSync(store, 0o500),
     mend: (store) => Deno.chmodSync(store, 0o700),
@@ -87,7 +87,7 @@ Deno.test("a store that cannot be used ends the operator with code 1 and its rea
     const who = elsewhere ? "under another host name" : "on this host";
     await t.step({
       name: `held by another operator, ${who}`,
-      // A host name of its own takes a namespace of its own.
+      // Changing the host name requires a UTS namespace.
       ignore: elsewhere && !ROOT,
       fn: async () => {
         const within = ["unshare", "-u", "sh", "-c", 'hostname other-pod && exec "$@"', "sh"];
@@ -131,7 +131,7 @@ Deno.test("a store that cannot be used ends the operator with code 1 and its rea
   assert.equal(await last.stop(), 0);
 });
 
-/** Runs what follows with the folder mounted read-only. */
+/** Command prefix that mounts the folder read-only. */
 function readOnly(folder: string): string[] {
   const script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"';
   return ["unshare", "-m", "sh", "-c", script, folder];

@@ -1,10 +1,10 @@
 /**
- * Prints tables of text.
+ * Prints text tables.
  *
  * @module
  */
 
-/** Prints rows under a head, in columns. */
+/** Prints rows below a header, in aligned columns. */
 export function printTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
   const all = [head, ...rows];
   const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));

@@ -1,22 +1,22 @@
 /**
- * Encrypted events as everybody sees them: which session, which place in it. Reads them on its own, sharing nothing with
- * what it checks.
+ * Reads the session and message index of encrypted events, as anyone can see them. Shares no code with what it checks.
  *
  * @module
  */
 
 /** An encrypted event. */
 export interface Sent {
-  /** User id. */
+  /** User ID. */
   readonly sender: string;
   /** Content of the m.room.encrypted event. */
   readonly content: Readonly<Record<string, unknown>>;
 }
 
 /**
- * Message indices that are not greater than all before them in their session: a ratchet went back.
+ * Counts the sessions, and the message indices that aren't greater than all earlier ones of their session, which means
+ * that a ratchet went back.
  *
- * @param sent one sender's events of one room, earliest first
+ * @param sent events of one sender in one room, oldest first
  */
 export function wireFaults(sent: readonly Sent[]): { readonly faults: number; readonly sessions: number } {
   const last = new Map<string, number>();
@@ -30,7 +30,7 @@ export function wireFaults(sent: readonly Sent[]): { readonly faults: number; re
   return { faults, sessions: last.size };
 }
 
-/** The varint behind version byte and tag (Olm project, "Megolm group ratchet", message format version 3). */
+/** Reads the varint after version byte and tag (Olm project, "Megolm group ratchet", message format version 3). */
 function messageIndex(ciphertext: string): number {
   const bytes = atob(ciphertext.slice(0, 12)).split("").map((letter) => letter.charCodeAt(0));
   if (bytes[0] !== 3 || bytes[1] !== 8) {

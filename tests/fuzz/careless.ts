@@ -1,5 +1,5 @@
 /**
- * The operator with a parser that takes every answer for what it should be: what the fuzz must find.
+ * A copy of the operator whose JSON readers accept any value. The fuzz test must find its failures.
  *
  * @module
  */
@@ -7,17 +7,16 @@
 import { join } from "node:path";
 import { projectRoot } from "../operator_process.ts";
 
-/** The readers of lib/json.ts that give back whatever is there, and what that is said to be. */
+/** Signatures of the readers in lib/json.ts to replace, and their return types. */
 const READERS = [
   ["object(value: unknown): Json", "Json"],
   ["list(value: unknown): readonly unknown[]", "unknown[]"],
 ] as const;
 
-/** A copy of the program in a folder of its own, where these readers look only whether there is anything. */
+/** A copy of the program in its own folder, in which these readers only check that there is a value. */
 export class CarelessCopy implements AsyncDisposable {
   private constructor(readonly root: string) {}
 
-  /** Makes it. */
   static async make(): Promise<CarelessCopy> {
     const root = await Deno.makeTempDir({ prefix: "careless-" });
     const copy = new CarelessCopy(root);
@@ -41,7 +40,6 @@ export class CarelessCopy implements AsyncDisposable {
     }
   }
 
-  /** Removes it. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Deno.remove(this.root, { recursive: true });
   }

@@ -1,7 +1,7 @@
 /**
- * Decides what becomes of each answer: nothing, another one of its grammar, the true one spoilt, an error, or one that is
- * no proper HTTP. The choice depends on the seed, the endpoint and the number of the request there, and on nothing else,
- * so that a failure can be had again.
+ * Decides what happens to each response: passed unchanged, replaced by one from its grammar, corrupted, replaced by an
+ * error, or broken at the HTTP level. The choice depends only on the seed, the endpoint and the request's number at
+ * that endpoint, so failures are reproducible.
  *
  * @module
  */
@@ -13,40 +13,43 @@ import { render } from "./json.ts";
 import { GIVEN_TOKEN } from "./matrix.ts";
 import { nastyText } from "./values.ts";
 
-/** An answer that was changed. */
+/** A changed response. */
 export interface Change {
-  /** Endpoint and number, such as `sync#17`: with the seed, all there is to it. */
+  /** Endpoint and number, such as `sync#17`. Together with the seed, this identifies the change. */
   readonly name: string;
-  /** What was done to it. */
+  /** Kind of change. */
   readonly how: How;
-  /** What went over the wire instead. */
+  /** What was sent instead. */
   readonly answer: Forged;
 }
 
 type How = "pass" | "grammar" | "spoilt" | "error" | "broken";
 
-/** A request whose answer may be changed. */
+/** A request whose response may be changed. */
 export interface Question {
-  /** Its endpoint's name. */
+  /** Name of the endpoint. */
   readonly endpoint: string;
-  /** The token that it gives; empty without one. */
+  /** Sync token in the request, or "". */
   readonly token: string;
-  /** What the endpoint may answer. */
+  /** Possible success responses. */
   readonly grammar: fc.Arbitrary<unknown>;
-  /** What it may answer instead of success. */
+  /** Possible error responses. */
   readonly error: fc.Arbitrary<unknown>;
-  /** Whether the server does what it is asked for: nothing, where that only looks; or to tell of success would be a lie. */
+  /**
+   * Whether the server must execute the request before a success is forged. `never`: the request only reads. `always`:
+   * an unexecuted success would be a lie that the operator can't detect.
+   */
   readonly done: "never" | "sometimes" | "always";
-  /** The body is the text that the grammar makes: a stream. */
+  /** Whether the body is the grammar's text as is, because the response is a stream. */
   readonly streamed: boolean;
 }
 
-/** Waits that servers ask for: short ones, and none at all. */
+/** Retry-After values that cause a short wait or none. */
 const SHORT_WAITS = ["0", "1", "2", "-1", "1.5", "soon", "", "Thu, 01 Jan 1970 00:00:00 GMT", "0x10", "1, 2"];
-/** They are cut down to minutes: not for those who have only a few. */
+/** Values that are clamped to minutes. Only used in long runs. */
 const LONG_WAITS = ["8640000", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"];
 
-/** After an error one waits, longer after each, and nothing else is tried meanwhile: they are seldom. */
+/** Errors are rare, because each one causes a backoff during which nothing else is tested. */
 const how: fc.Arbitrary<How> = fc.oneof(
   { weight: 4, arbitrary: fc.constant("pass") },
   { weight: 20, arbitrary: fc.constant("grammar") },
@@ -118,25 +121,25 @@ const page = fc.constantFrom(
   "\0",
 );
 
-/** Makes answers, and remembers the last ones. */
+/** Forges responses and records the latest ones. */
 export class Forger {
-  /** Names of all answers that were changed, earliest first. */
+  /** Names of all changed responses, oldest first. */
   readonly names: string[] = [];
-  /** The last answers that were changed, earliest first. */
+  /** The latest changed responses, oldest first. */
   readonly ring: Change[] = [];
-  /** Answers changed, by endpoint. */
+  /** Number of changed responses by endpoint. */
   readonly counts: Map<string, number> = new Map();
-  /** Endpoints whose answers are changed now. */
+  /** Endpoints whose responses are currently changed. */
   active: ReadonlySet<string> = new Set();
   readonly #seed: number;
   readonly #waits: readonly string[];
   readonly #numbers = new Map<string, number>();
-  /** Only these, in order, by endpoint; undefined: all. */
+  /** The only responses to change, in order, by endpoint. Undefined means all. */
   readonly #wanted: ReadonlyMap<string, number[]> | undefined;
 
   /**
-   * @param long answers may ask for waits of minutes
-   * @param only names of the only answers that are made, each once; undefined: no bound
+   * @param long whether responses may ask for waits of minutes
+   * @param only names of the only responses to change, each once. Undefined means all
    */
   constructor(seed: number, long: boolean, only?: readonly string[]) {
     this.#seed = seed;
@@ -151,7 +154,7 @@ export class Forger {
     ]));
   }
 
-  /** The answer to a request; undefined: the server's. */
+  /** Returns the forged response, or undefined to pass the server's. */
   async answer(question: Question, ask: () => Promise<Forged>): Promise<Forged | undefined> {
     const { endpoint } = question;
     if (!this.active.has(endpoint)) return undefined;
@@ -171,7 +174,7 @@ export class Forger {
     return made;
   }
 
-  /** The number of a request to the endpoint; undefined if its answer is not to be changed. */
+  /** Returns the number of a request to the endpoint, or undefined if its response must not be changed. */
   #next(endpoint: string): number | undefined {
     if (this.#wanted !== undefined) return this.#wanted.get(endpoint)?.shift();
     const number = (this.#numbers.get(endpoint) ?? -1) + 1;

@@ -1,6 +1,6 @@
 /**
- * Whatever its servers answer, the operator stays well: `deno task fuzz --minutes=30 --seed=N`. With `--rounds=a,b` only
- * these rounds, with `--answers=a#1,b#2` only these answers are changed.
+ * The operator stays healthy whatever its servers answer: `deno task fuzz --minutes=30 --seed=N`. `--rounds=a,b` limits
+ * the run to these rounds, `--answers=a#1,b#2` changes only these responses.
  */
 
 import assert from "node:assert/strict";
@@ -42,7 +42,7 @@ Deno.test(`control: a parser that takes answers for what they should be is found
   assert.ok(failure !== undefined, "the careless parser has not been found");
   const words = /^.* (?:error|fatal) main: .*$/m.exec(failure)?.[0] ?? failure.split("\n")[0];
   console.log(`found after ${found.changes.length} changed answers: ${words}`);
-  // And that was it: the operator as it is stands the same answers.
+  // The same responses do no harm to the unmodified operator, so the careless readers were the cause.
   const { failures } = await fuzz({ ...options, forMs: 10_000, answers: found.changes });
   assert.deepEqual(options.until.flatMap((property) => failures.get(property) ?? []), []);
 });

@@ -1,6 +1,6 @@
 /**
- * Where the fuzz takes place: the sandbox's servers with a proxy before each, whose answers a forger changes, and the
- * rate of the requests that arrive there.
+ * Environment of the fuzz test: the sandbox's servers, a proxy in front of each whose responses the forger changes, and
+ * a meter for the rate of requests.
  *
  * @module
  */
@@ -13,14 +13,14 @@ import type { Forger, Question } from "./forger.ts";
 import { kubernetesEndpoint, kubernetesGrammar, kubernetesStatus } from "./kubernetes.ts";
 import { matrixEndpoint, matrixError, matrixGrammar } from "./matrix.ts";
 
-/** So many requests may come at once, and from then on ten a second. */
+/** Permitted burst of requests. Beyond it, ten per second. */
 const BURST = 50;
 const PER_SECOND = 10;
-/** Of the requests by which the rate is told. */
+/** Window over which the rate is averaged. */
 const WINDOW_MS = 10_000;
 
 const namespace = "clawdbot";
-/** What the extended Role permits. */
+/** Permissions of the extended Role. */
 const permissions = [
   { namespace, resources: ["deployments"], verbs: ["get", "watch"] },
   { namespace, resources: ["deployments/scale"], verbs: ["get", "patch"] },
@@ -28,7 +28,7 @@ const permissions = [
   { namespace, resources: ["events"], verbs: ["create"] },
 ];
 
-/** What would be a lie that nobody could see through, if it were told without being done. */
+/** Requests for which a forged success without execution would be a lie that nobody can detect. */
 const MUST_BE_DONE = [
   "sendToDevice",
   "keys/upload",
@@ -40,25 +40,25 @@ const MUST_BE_DONE = [
   "logout",
 ];
 
-/** How often what is asked for. */
+/** Measures the rate of requests by kind. */
 export class Rates {
-  /** The most requests a second, over ten seconds, by what is asked for. */
+  /** Highest rate by kind, in requests per second, averaged over ten seconds. */
   readonly most: Map<string, number> = new Map();
   readonly #asked = new Map<string, { recent: number[]; level: number; isTold: boolean }>();
   #begun = false;
   readonly #tooFast: (what: string, perSecond: number) => void;
 
-  /** `tooFast` is told of what is asked for again and again. */
+  /** @param tooFast called once per kind when its rate exceeds the limit */
   constructor(tooFast: (what: string, perSecond: number) => void) {
     this.#tooFast = tooFast;
   }
 
-  /** Begins to look; before, it has been warming up. */
+  /** Starts measuring. Requests before that belong to the warm-up. */
   begin(): void {
     this.#begun = true;
   }
 
-  /** Notes a request. */
+  /** Records a request. */
   note(what: string): void {
     if (!this.#begun) return;
     const now = performance.now();
@@ -68,7 +68,7 @@ export class Rates {
     const next = { recent, level: Math.max(0, level - passedMs * PER_SECOND / 1_000) + 1, isTold };
     const perSecond = recent.length / (WINDOW_MS / 1_000);
     this.most.set(what, Math.max(perSecond, this.most.get(what) ?? 0));
-    // A tenth for the inaccuracy of timers.
+    // 10% tolerance for timer inaccuracy.
     if (!isTold && next.level > BURST * 1.1) {
       next.isTold = true;
       this.#tooFast(what, perSecond);
@@ -80,13 +80,13 @@ export class Rates {
 /** The servers, the proxies and the person. */
 export class Ground implements AsyncDisposable {
   readonly place: Place;
-  /** Before the homeserver. */
+  /** Proxy in front of the homeserver. */
   readonly matrix: FaultProxy;
-  /** Before the cluster. */
+  /** Proxy in front of the cluster. */
   readonly cluster: FaultProxy;
-  /** Before the homeserver's .well-known, with TLS. */
+  /** Proxy with TLS in front of the homeserver's .well-known. */
   readonly wellKnown: FaultProxy;
-  /** The operator's environment: everything goes through the proxies. */
+  /** Environment of the operator. All its connections go through the proxies. */
   readonly environment: Readonly<Record<string, string>>;
   readonly #resources: AsyncDisposableStack;
 
@@ -104,7 +104,7 @@ export class Ground implements AsyncDisposable {
     this.#resources = resources;
   }
 
-  /** Sets it up. Nothing is changed as long as the forger has nothing active. */
+  /** Sets everything up. Nothing is changed until the forger has active endpoints. */
   static async open(forger: Forger, rates: Rates): Promise<Ground> {
     await using resources = new AsyncDisposableStack();
     const place = resources.use(await Place.open());
@@ -151,13 +151,12 @@ export class Ground implements AsyncDisposable {
     return new Ground({ place, matrix, cluster, wellKnown, environment }, resources.move());
   }
 
-  /** Ends what was kept waiting; from then on the answers are the servers' own. */
+  /** Ends stalled requests. From then on, the servers' own responses are passed. */
   heal(forger: Forger): void {
     forger.active = new Set();
     for (const proxy of [this.matrix, this.cluster, this.wellKnown]) proxy.release();
   }
 
-  /** Ends everything. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
   }
@@ -165,7 +164,7 @@ export class Ground implements AsyncDisposable {
 
 function matrixForge(place: Place, forger: Forger, rates: Rates): Forge {
   return async ({ method, path, url }, ask) => {
-    // Each transaction is another, and each message.
+    // Every transaction and message has its own ID, so IDs are cut off.
     rates.note(`${method} ${path.replace(/(\/(?:send|sendToDevice)\/[^/]*)\/.*$/, "$1")}`);
     const endpoint = matrixEndpoint(method, path);
     if (endpoint === undefined) return undefined;

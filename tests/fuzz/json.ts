@@ -1,21 +1,20 @@
 /**
- * JSON as servers may send it, beyond what a JavaScript value can hold: names that repeat, numbers and depths without
- * bounds.
+ * JSON that servers may send but JavaScript values can't represent: duplicate names, and unbounded numbers and depths.
  *
  * @module
  */
 
-/** JSON text that is sent as it is. */
+/** JSON text that is inserted as is. */
 export class Raw {
   constructor(readonly text: string) {}
 }
 
-/** An object, whose names may repeat. */
+/** An object with possibly duplicate names. */
 export class Members {
   constructor(readonly entries: readonly (readonly [name: string, value: unknown])[]) {}
 }
 
-/** The text of a value; `Raw` and `Members` may stand anywhere in it. */
+/** Renders a value as JSON. It may contain `Raw` and `Members` at any depth. */
 export function render(value: unknown): string {
   if (value instanceof Raw) return value.text;
   if (Array.isArray(value)) return `[${value.map(render).join(",")}]`;

@@ -1,6 +1,6 @@
 /**
- * What a Kubernetes API server may answer: a grammar for each kind of request (Kubernetes API, apps/v1, core/v1,
- * autoscaling/v1, meta/v1).
+ * Grammars of Kubernetes API responses, one per kind of request (Kubernetes API, apps/v1, core/v1, autoscaling/v1,
+ * meta/v1).
  *
  * @module
  */
@@ -123,7 +123,7 @@ const pod = shape({
     initContainerStatuses: listOf(container),
   }),
 });
-/** A Status object (meta/v1), as servers answer with it instead of success. */
+/** A Status object (meta/v1), the body of an error response. */
 export const kubernetesStatus: fc.Arbitrary<unknown> = shape({
   kind: fc.constantFrom("Status", "Status", "Status", "APIStatus"),
   apiVersion: fc.constant("v1"),
@@ -150,7 +150,7 @@ const watchEvent = shape({
   type: fc.constantFrom("ADDED", "MODIFIED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR", "x"),
   object: fc.oneof({ weight: 5, arbitrary: workload }, { weight: 1, arbitrary: kubernetesStatus }),
 });
-/** Lines of a watch, as text: whole ones, halves, empty ones, one without an end. */
+/** Lines of a watch, as text: complete, truncated, empty, or unterminated. */
 const watchLines = fc.array(
   fc.oneof(
     { weight: 12, arbitrary: mostly(watchEvent).map((event) => `${render(event)}\n`) },
@@ -163,7 +163,7 @@ const watchLines = fc.array(
   { maxLength: 5 },
 ).map((lines) => lines.join(""));
 
-/** The grammar of each kind of request's success, by its name; that of a watch is text. */
+/** Grammar of the success response by endpoint. That of a watch is text. */
 export const kubernetesGrammar: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
   get: workload,
   scale: shape({
@@ -187,7 +187,7 @@ export const kubernetesGrammar: Readonly<Record<string, fc.Arbitrary<unknown>>> 
   }),
 };
 
-/** The name of the kind of request; undefined if there is no grammar for it. */
+/** Returns the endpoint name of a request, or undefined if it has no grammar. */
 export function kubernetesEndpoint(method: string, url: string): string | undefined {
   if (/[?&]watch=/.test(url)) return "watch";
   if (/\/scale(\?|$)/.test(url)) return method === "PATCH" ? "scale" : undefined;

@@ -1,5 +1,5 @@
 /**
- * What a homeserver may answer: a grammar for each endpoint (Matrix spec v1.16, client-server API).
+ * Grammars of homeserver responses, one per endpoint (Matrix spec v1.16, client-server API).
  *
  * @module
  */
@@ -8,19 +8,16 @@ import fc from "fast-check";
 import { Members } from "./json.ts";
 import { base64, dictionary, hostile, listOf, nastyText, oneOf, shape, someCount, someTime } from "./values.ts";
 
-/** What exists at the homeserver. */
+/** Entities that exist at the homeserver. */
 export interface World {
-  /** User ids: our own first, then those who are obeyed. */
+  /** User IDs: our own first, then the allowed users. */
   readonly users: readonly [self: string, ...others: string[]];
-  /** Room ids. */
   readonly rooms: readonly string[];
-  /** Device ids. */
   readonly devices: readonly string[];
-  /** Event ids. */
   readonly events: readonly string[];
 }
 
-/** Stands for the token that the request has given. */
+/** Placeholder for the token in the request. */
 export const GIVEN_TOKEN = "%given token%";
 
 const STRANGERS = [
@@ -32,7 +29,7 @@ const STRANGERS = [
   "anna",
 ];
 
-/** The grammar of each endpoint's success, by the endpoint's name. */
+/** Grammar of the success response by endpoint. */
 export function matrixGrammar(
   { users, rooms, devices, events }: World,
 ): Readonly<Record<string, fc.Arbitrary<unknown>>> {
@@ -145,7 +142,7 @@ export function matrixGrammar(
     methods: listOf(fc.constantFrom("m.sas.v1", "m.qr_code.scan.v1", "x")),
     to: userId,
   });
-  /** Version 3 and an index, and then noise, as far as the outside of a Megolm message goes. */
+  /** Bytes that look like a Megolm message from outside: version 3, an index, then noise. */
   const megolm = fc.uint8Array({ minLength: 1, maxLength: 300 })
     .map((noise) => new Uint8Array([3, 8, ...noise]).toBase64({ omitPadding: true }));
   const encrypted = shape({
@@ -335,7 +332,7 @@ export function matrixGrammar(
   });
   const messages = shape({
     start: token,
-    // What it was given, one of two by turns, or nothing: each of them for ever.
+    // May repeat the given token, alternate between two tokens, or be empty, at every request.
     end: fc.oneof({ weight: 3, arbitrary: token }, {
       weight: 4,
       arbitrary: fc.constantFrom("t3", "t4", "t3000000", ""),
@@ -414,7 +411,7 @@ export function matrixGrammar(
   };
 }
 
-/** The name of the endpoint that a request is for; undefined if there is no grammar for it. */
+/** Returns the endpoint name of a request, or undefined if it has no grammar. */
 export function matrixEndpoint(method: string, path: string): string | undefined {
   if (path === "/.well-known/matrix/client") return "well-known";
   if (path === "/_matrix/client/versions") return "versions";
@@ -451,7 +448,7 @@ const CODES = [
   ...["M_RESOURCE_LIMIT_EXCEEDED", "M_GUEST_ACCESS_FORBIDDEN", "M_WRONG_ROOM_KEYS_VERSION", "M_USER_DEACTIVATED"],
 ];
 
-/** The grammar of errors (2, "API Standards"). A refused token says that the device is still there. */
+/** Grammar of errors (2, "API Standards"). If the token is refused, it is a soft logout. */
 export const matrixError: fc.Arbitrary<unknown> = fc.oneof(
   {
     weight: 12,
@@ -470,5 +467,5 @@ export const matrixError: fc.Arbitrary<unknown> = fc.oneof(
   },
 );
 
-/** A token that is refused for good. */
+/** Refuses the token for good. */
 export const loggedOut = { errcode: "M_UNKNOWN_TOKEN", error: "Unknown access token" };

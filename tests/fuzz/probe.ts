@@ -1,17 +1,17 @@
 /**
- * Tells for how long the program's event loop was held, besides what its memory is: to be loaded before it.
+ * Reports how long the event loop was blocked, and the memory in use. Preloaded into the operator.
  *
  * @module
  */
 
 import "../long/memory.ts";
 
-/** A tick as late as that is told, milliseconds. */
+/** Delay of a tick from which it is reported, in milliseconds. */
 const TOLD_MS = 250;
 const TICK_MS = 20;
 
 let due = performance.now() + TICK_MS;
-// The program is begun only when nothing is under way here, and must end in spite of it.
+// Unref'd, because the program only starts once this module is idle, and must be able to exit.
 Deno.unrefTimer(setInterval(() => {
   const lateMs = performance.now() - due;
   if (lateMs > TOLD_MS) console.error(`held ${Math.round(lateMs)}`);

@@ -1,6 +1,6 @@
 /**
- * A fuzz of the real operator: rounds of changed answers while people talk to it, and after each the question whether it
- * is well.
+ * Fuzz run against the real operator: rounds of changed responses while people talk to it. After each round, the
+ * operator must be healthy.
  *
  * @module
  */
@@ -13,43 +13,43 @@ import { Forger } from "./forger.ts";
 import { Ground, Rates } from "./ground.ts";
 
 const MEBI = 2 ** 20;
-/** The most by which the store, and the heap, may have grown. */
+/** Permitted growth of the store and of the heap. */
 const MAX_STORE_MB = 2;
 const MAX_HEAP_MB = 10;
-/** After a round: the longest back-off of our own, a request under way, and some. */
+/** Time to recover after a round: our longest backoff, one request in flight, and a margin. */
 const RECOVERY_MS = 60_000;
-/** As the cap on what servers ask for. */
+/** Recovery time in long runs. Matches the cap on waits that servers ask for. */
 const LONG_RECOVERY_MS = 6 * 60_000;
-/** Of whom nothing is heard for so long, hangs. */
+/** Silence after which the operator is considered hung. */
 const HANG_MS = 15_000;
-/** Of an event loop that is held for longer it is told by what, milliseconds. */
+/** Blocking of the event loop, in milliseconds, from which its cause is printed. */
 const HELD_MS = 500;
-/** From here on there is time for long waits. */
+/** Duration from which a run includes long waits. */
 const LONG_RUN_MS = 10 * 60_000;
 const ACTIVITY_MS = 400;
-/** A life at whose start answers are changed: what a back-off would spend waiting is spent on another one. */
+/** Lifetime of an operator whose startup is fuzzed. Starting another one is more useful than waiting for a backoff. */
 const LIFE_MS = 3_000;
 const WORDS = ["start", "status", "stop", "help", "hello", "start 2h"];
 
-/** What a fuzz is told. */
+/** Options of {@linkcode fuzz}. */
 export interface FuzzOptions {
-  /** All answers follow from it. */
+  /** Determines all changes. */
   readonly seed: number;
-  /** How long answers are changed, milliseconds. */
+  /** How long responses are changed, in milliseconds. */
   readonly forMs: number;
-  /** Names of the only rounds; all unless given. */
+  /** Names of the rounds to run. Default: all. */
   readonly rounds?: readonly string[] | undefined;
-  /** Names of the only answers that are changed; all unless given. */
+  /** Names of the responses to change. Default: all. */
   readonly answers?: readonly string[] | undefined;
-  /** Folder of the program; the project's own unless given. */
+  /** Folder of the program. Default: the project root. */
   readonly root?: string;
-  /** Ends with the first failure of one of these. */
+  /** Stops at the first failure of one of these. */
   readonly until?: readonly Property[];
-  /** Told what goes on. */
+  /** Receives progress messages. */
   readonly print?: (line: string) => void;
 }
 
-/** What is asked of the operator. */
+/** Properties that the operator must have. */
 export const PROPERTIES = [
   "no exit",
   "no hang",
@@ -60,23 +60,22 @@ export const PROPERTIES = [
   "store within 2 MB",
   "heap within 10 MB",
 ] as const;
-/** One of them. */
 export type Property = (typeof PROPERTIES)[number];
 
-/** What came of a fuzz. */
+/** Result of {@linkcode fuzz}. */
 export interface Outcome {
-  /** Failures by property; empty if all is well. */
+  /** Failures by property. Empty if there are none. */
   readonly failures: ReadonlyMap<Property, readonly string[]>;
-  /** Names of the answers that were changed, earliest first. */
+  /** Names of the changed responses, oldest first. */
   readonly changes: readonly string[];
-  /** File with the last changed answers, if there was a failure. */
+  /** File with the latest changed responses, if there was a failure. */
   readonly record: string | undefined;
 }
 
 interface Round {
   readonly name: string;
   readonly endpoints: readonly string[];
-  /** A new operator is started meanwhile, with a store of its own. */
+  /** Whether the round fuzzes the startup of new operators, each with its own store. */
   readonly starting?: boolean;
 }
 
@@ -92,10 +91,10 @@ const ROUNDS: readonly Round[] = [
   { name: "start", endpoints: [...START, ...KEYS], starting: true },
   { name: "all", endpoints: ["sync", ...KEYS, ...ROOMS, ...CLUSTER] },
 ];
-/** Refusals of who we say we are end the program, and what is configured wrong does. */
+/** Endpoints whose responses may end the program: they can refuse the login or report a configuration error. */
 const MAY_END = ["login", "whoami", "well-known", "account_data"];
 
-/** Fuzzes for so long; resolves early where going on makes no sense. */
+/** Runs the fuzz. Returns early if continuing makes no sense. */
 export async function fuzz(options: FuzzOptions): Promise<Outcome> {
   await using run = await Run.begin(options);
   await run.go();
@@ -112,18 +111,18 @@ class Run implements AsyncDisposable {
   readonly #health = `127.0.0.1:${freePort()}`;
   readonly #long: boolean;
   #operator: OperatorProcess | undefined;
-  /** Sizes at the begin: of the store while the operator is down, of what is on the disk while it runs, of the heap. */
+  /** Initial sizes: of the store while the operator is stopped, of the store while it runs, and of the heap. */
   #store = 0;
   #disk = 0;
   #heap = 0;
   #starts = 0;
   #spoken = 0;
-  /** The longest time for which its event loop was held in a round, milliseconds. */
+  /** Longest blocking of the event loop in the current round, in milliseconds. */
   #held = 0;
   #told: (memory: string) => void = () => {};
-  /** When it has last answered for its health. */
+  /** Time of the last response from its health server. */
   #heardAt = 0;
-  /** The operator has ended by itself. */
+  /** Whether the operator has exited by itself. */
   #ended = false;
   #ending = false;
 
@@ -160,7 +159,7 @@ class Run implements AsyncDisposable {
     this.#failures.set(property, all);
   }
 
-  /** All rounds, again and again, until the time is over or the operator is. */
+  /** Runs all rounds repeatedly, until the time is over or the operator has failed. */
   async go(): Promise<void> {
     const { forMs, rounds } = this.#options;
     await this.#calm();
@@ -170,7 +169,7 @@ class Run implements AsyncDisposable {
     const until = performance.now() + 2 * forMs + 2 * this.#patienceMs;
     for (let index = 0; leftMs > 0; index += 1) {
       if (this.#isOver()) return;
-      // What has ended it once must not do so at the next start.
+      // An input that ended it once must not end it again at the next start.
       if (this.#ended && !await this.#live()) return;
       if (performance.now() > until) {
         this.failed("a command is obeyed afterwards", "it took more time to get well than to become ill");
@@ -185,7 +184,7 @@ class Run implements AsyncDisposable {
     if (!this.#isOver() && (!this.#ended || await this.#live())) await this.#measured();
   }
 
-  /** What was looked for is found. */
+  /** Reports whether a failure of the wanted property was found. */
   #isOver(): boolean {
     return this.#options.until?.some((property) => this.#failures.has(property)) ?? false;
   }
@@ -209,7 +208,7 @@ class Run implements AsyncDisposable {
     await this.#resources.disposeAsync();
   }
 
-  /** Without any change: what store and heap are, after a life and a half. */
+  /** Measures store and heap without changed responses, after one and a half lives of the operator. */
   async #calm(): Promise<void> {
     if (!await this.#live()) throw new Error(`Cannot fuzz: ${this.#failures.get("no exit")}`);
     for (let warm = 0; warm < 3; warm += 1) await this.#obeys("before the fuzz");
@@ -247,7 +246,7 @@ class Run implements AsyncDisposable {
     this.#print(`ends with a store of ${mb(store)} (${mb(disk)} on the disk), a heap of ${mb(heap)}, RSS ${mb(rss)}`);
   }
 
-  /** Starts it with the servers' own answers; returns whether it is ready. */
+  /** Starts the operator with unchanged responses. Returns whether it became ready. */
   async #live(): Promise<boolean> {
     const probe = new URL("probe.ts", import.meta.url).pathname;
     const operator = this.#process({
@@ -285,12 +284,12 @@ class Run implements AsyncDisposable {
     }
   }
 
-  /** There is still somebody to ask, and something to find. */
+  /** Reports whether the operator runs and the run should continue. */
   #isAlive(): boolean {
     return !this.#ended && !this.#isOver();
   }
 
-  /** Nothing was heard of it for too long, and it has to be killed. */
+  /** Records a hang and kills the operator. */
   async #hangs(): Promise<void> {
     const operator = this.#operator;
     this.failed(
@@ -324,19 +323,19 @@ class Run implements AsyncDisposable {
     await this.#report(name, before, this.#ended ? "it has ended" : `well again after ${took} s`);
   }
 
-  /** Commands, chatter, invitations. */
+  /** Sends commands, chatter and invitations. */
   async #act(roomId: string): Promise<void> {
     const { anna, operatorId } = this.#ground.place;
     const turn = this.#spoken++;
     await anna.say(roomId, WORDS[turn % WORDS.length] ?? "");
     if (turn % 3 === 0) await anna.api.request("POST", "/createRoom", { invite: [operatorId], preset: "private_chat" });
-    // A watch lasts for minutes: another one is begun.
+    // A watch lasts for minutes, so it is interrupted to start a new one.
     if (turn % 5 === 0 && this.#forger.active.has("watch")) this.#ground.cluster.interrupt();
-    // Everybody's next message needs a key of its own, and the operator's devices are looked up anew.
+    // Makes everyone's next message need a new room key, and the operator's devices be queried again.
     if (turn % 4 === 0) await anna.crypto.forgetSession(roomId);
   }
 
-  /** A member who is not obeyed, with a phone to claim keys of. */
+  /** Adds a member who isn't allowed, with a device whose keys can be claimed. */
   async #guest(roomId: string): Promise<Person> {
     const { homeserver, anna } = this.#ground.place;
     const user = `guest${this.#spoken}`;
@@ -347,7 +346,7 @@ class Run implements AsyncDisposable {
     return guest;
   }
 
-  /** A new operator, of a new account, is started while what it is told at its start is changed. */
+  /** Starts new operators with new accounts while the responses during startup are changed. */
   async #start({ name, endpoints }: Round, ms: number): Promise<void> {
     const { place, wellKnown } = this.#ground;
     const turn = this.#starts++;
@@ -373,7 +372,7 @@ class Run implements AsyncDisposable {
       since = this.#forger.names.length;
       return this.#process({ environment });
     };
-    /** Whether it has ended for a reason that it may end for. */
+    /** Checks that it has exited for a permitted reason. */
     const mayEnd = (code: number, lines: readonly string[]) => {
       const told = this.#forger.names.slice(since).some((each) => MAY_END.includes(each.replace(/#.*$/, "")));
       const is = (code === 1 || code === 2) && told && !lines.some((line) => / fatal /.test(line));
@@ -452,7 +451,7 @@ class Run implements AsyncDisposable {
     return this.#long ? LONG_RECOVERY_MS : RECOVERY_MS;
   }
 
-  /** With the servers' own answers, a command changes the target, and what was done is told. */
+  /** With unchanged responses, a command changes the target and its answer reports that. */
   async #obeys(when: string): Promise<void> {
     const { place } = this.#ground;
     const until = performance.now() + this.#patienceMs;
@@ -468,8 +467,8 @@ class Run implements AsyncDisposable {
   }
 
   /**
-   * Whether a command is answered and has its effect. What was commanded before, in another room, may be carried out right
-   * after it: then the last word is said again.
+   * Reports whether a command is answered and takes effect. A previous command from another room may be executed right
+   * after it; then the command is repeated.
    */
   async #does(roomId: string, word: string, replicas: number, until: number): Promise<boolean> {
     const { place } = this.#ground;
@@ -482,7 +481,7 @@ class Run implements AsyncDisposable {
     }
   }
 
-  /** Says a word until it is answered: the operator may just be learning who is there. */
+  /** Repeats a message until it is answered. The operator may still be learning who is in the room. */
   async #answers(
     operatorId: string,
     roomId: string,
@@ -504,7 +503,7 @@ class Run implements AsyncDisposable {
     return undefined;
   }
 
-  /** A new encrypted room of Anna and the operator; returned as soon as it has joined, or the time is over. */
+  /** Creates an encrypted room of Anna and the operator. Returns when the operator has joined or the time is over. */
   async #room(operatorId: string, until = performance.now() + this.#patienceMs): Promise<string> {
     const { anna } = this.#ground.place;
     const roomId = await anna.createRoom([operatorId]);
@@ -513,7 +512,7 @@ class Run implements AsyncDisposable {
     return roomId;
   }
 
-  /** Asks for its health once, or until it is well. */
+  /** Checks the health once, or, with `now`, until it is good. */
   async #isHealthy(now: boolean): Promise<void> {
     const until = performance.now() + (now ? this.#patienceMs : 0);
     for (;;) {
@@ -532,7 +531,7 @@ class Run implements AsyncDisposable {
     }
   }
 
-  /** What the probe tells. */
+  /** Handles a line of the probe. */
   #hears(line: string): void {
     if (line.startsWith("memory ")) this.#told(line.slice(7));
     if (!line.startsWith("held ")) return;
@@ -546,7 +545,7 @@ class Run implements AsyncDisposable {
     if (bad !== undefined) this.failed("no unhandled rejection", bad);
   }
 
-  /** What it says of its memory; undefined if it has ended, or hangs, which is a failure. */
+  /** Returns the operator's memory usage, or undefined if it has exited or hangs. A hang is recorded as a failure. */
   async #memory(): Promise<{ heap: number; rss: number } | undefined> {
     const operator = this.#operator;
     if (operator?.running !== true) return undefined;

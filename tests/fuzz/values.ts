@@ -1,5 +1,5 @@
 /**
- * What the grammars are made of: values of a type, now and then in the place of which stands something hostile.
+ * Building blocks of the grammars: typed values that are occasionally replaced by hostile ones.
  *
  * @module
  */
@@ -7,12 +7,12 @@
 import fc from "fast-check";
 import { Members, Raw } from "./json.ts";
 
-/** One value in so many is hostile. */
+/** One value in this many is hostile. */
 const HOSTILE_ONE_IN = 24;
-/** Of lists and dictionaries that are long. */
+/** Length of long lists and dictionaries. */
 const THOUSANDS = 3_000;
 
-/** Texts that have hurt somebody before. */
+/** Strings that are known to cause bugs. */
 export const nastyText: fc.Arbitrary<string> = fc.oneof(
   fc.constantFrom(
     "",
@@ -48,7 +48,7 @@ export const nastyText: fc.Arbitrary<string> = fc.oneof(
   fc.constant("x".repeat(100_000)),
 );
 
-/** Anything but what is expected. */
+/** A value of any unexpected type. */
 export const hostile: fc.Arbitrary<unknown> = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom<unknown>(null, true, false, {}, [], [[]], [{}], [null], { events: {} }) },
   { weight: 4, arbitrary: fc.constantFrom<unknown>(-1, 0, 1.5, -0.1, 2 ** 31, 2 ** 53, 2 ** 63, -(2 ** 63), 1e308) },
@@ -75,15 +75,15 @@ function raw(text: string): Raw {
   return new Raw(text);
 }
 
-/** Mostly as it should be. */
+/** Mostly the given value, sometimes a hostile one. */
 export function mostly(value: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
   return fc.oneof({ weight: HOSTILE_ONE_IN - 1, arbitrary: value }, { weight: 1, arbitrary: hostile });
 }
 
 /**
- * An object with these fields, mostly: some are missing, some are there twice, some are nobody's.
+ * An object with these fields. Some may be missing, duplicated or unknown.
  *
- * @param always is never missing nor hostile: without it nothing else would be looked at
+ * @param always is never missing or hostile, because otherwise the rest would not be read
  */
 export function shape(
   fields: Readonly<Record<string, fc.Arbitrary<unknown>>>,
@@ -106,7 +106,7 @@ export function shape(
   );
 }
 
-/** A list; seldom a long one, made of `crowd`. */
+/** A list. Rarely a long one, made of `crowd`. */
 export function listOf(
   item: fc.Arbitrary<unknown>,
   crowd: (index: number) => unknown = (index) => `${index}`,
@@ -118,7 +118,7 @@ export function listOf(
   );
 }
 
-/** Values by name; seldom very many, made of `crowd`. */
+/** A dictionary. Rarely a very large one, made of `crowd`. */
 export function dictionary(
   name: fc.Arbitrary<string>,
   value: fc.Arbitrary<unknown>,
@@ -137,7 +137,7 @@ export function dictionary(
   );
 }
 
-/** Nearly always one of what exists, or else a nasty text. */
+/** Mostly an existing value, sometimes one of `alike`, rarely a nasty string. */
 export function oneOf(existing: readonly string[], alike: readonly string[]): fc.Arbitrary<string> {
   return fc.oneof(
     { weight: 12, arbitrary: fc.constantFrom(...existing) },
@@ -146,19 +146,19 @@ export function oneOf(existing: readonly string[], alike: readonly string[]): fc
   );
 }
 
-/** Unpadded base64 of so many bytes. */
+/** Unpadded base64 of this many bytes. */
 export function base64(bytes: number): fc.Arbitrary<string> {
   return fc.uint8Array({ minLength: bytes, maxLength: bytes }).map((each) => each.toBase64({ omitPadding: true }));
 }
 
-/** A count as servers give it. */
+/** A count as servers send it. */
 export const someCount: fc.Arbitrary<number> = fc.oneof(
   fc.integer({ min: 0, max: 100 }),
   fc.integer(),
   fc.maxSafeNat(),
 );
 
-/** A moment, milliseconds since the epoch. */
+/** A timestamp in milliseconds since the epoch. */
 export const someTime: fc.Arbitrary<number> = fc.oneof(
   fc.integer({ min: 1_700_000_000_000, max: 1_900_000_000_000 }),
   fc.maxSafeInteger(),
