@@ -1,6 +1,6 @@
 /**
- * An agent that sleeps and wakes by itself, on real servers: an account of its own, whose program answers while its
- * Deployment is ready, and an operator that is killed at every step. `-- --wakes=100` wakes it more often.
+ * Agents that sleep and wake, on real servers. The agent has its own account, and its program answers while its
+ * Deployment is ready. The operator is killed at every step. `-- --wakes=100` wakes the agent more often.
  */
 
 import assert from "node:assert/strict";
@@ -18,15 +18,15 @@ import { OperatorProcess } from "../operator_process.ts";
 import { bodyOf, Conversation, editedBy, repliesTo, textOf } from "./conversation.ts";
 
 const DEPLOYMENT = "clawdbot";
-/** No machine is so slow that something which comes at all has not come by then. */
+/** Longer than anything takes that happens at all, even on a slow machine. */
 const PATIENCE_MS = 30_000;
-/** Longer than all of it takes. */
+/** Longer than the whole test takes. */
 const TEST_MS = 3_600_000;
-/** The shortest there is. */
+/** The shortest permitted idle timeout. */
 const IDLE_STOP = "1m";
 const wakes = countOf("wakes", 4);
 
-/** Where the operator is killed while it wakes the agent. */
+/** Points at which the operator is killed while it wakes the agent. */
 const steps = ["never", "when the message is sent", "when the count is set", "when it has told"] as const;
 
 Deno.test(`an agent is woken by a message, ${wakes} times, and falls asleep, with kills at every step`, async (t) => {
@@ -71,7 +71,7 @@ Deno.test(`an agent is woken by a message, ${wakes} times, and falls asleep, wit
         const text = { msgtype: "m.text", body: "once", "m.mentions": { user_ids: mentions } };
         const once = await alice.encrypt(other.roomId, "m.room.message", text);
         await world.alone("is anybody there?");
-        // With the answer to what came behind it is clear that there is none to these.
+        // The operator reads in order, so once this is answered, the earlier messages have no effect.
         await other.ask("status", { mentions: [world.operatorId] });
         assert.equal((await world.state()).generation, generation);
         await alice.sendRaw(other.roomId, once.type, once.content, { encrypted: false });
@@ -139,7 +139,7 @@ Deno.test(`an agent is woken by a message, ${wakes} times, and falls asleep, wit
   }
 });
 
-/** Real servers, Alice, her agent, and the operator, the three in an encrypted room. */
+/** Real servers, Alice, her agent and the operator, all three in an encrypted room. */
 class AgentWorld implements AsyncDisposable {
   kills = 0;
   operator: OperatorProcess;
@@ -225,7 +225,7 @@ class AgentWorld implements AsyncDisposable {
     }
   }
 
-  /** Turned off by an administrator, which the operator tells where it was turned on. */
+  /** Turns the agent off as an administrator. The operator reports that where the agent was turned on. */
   async putToSleep({ seen } = this.talk): Promise<void> {
     const { replicas } = await this.state();
     if (replicas === 0) return;
@@ -245,7 +245,7 @@ class AgentWorld implements AsyncDisposable {
     this.operator = await OperatorProcess.start({ environment: this.#environment });
   }
 
-  /** A room of Alice, her agent, the operator, and somebody whom it doesn't obey. */
+  /** Creates a room of Alice, her agent, the operator, and a user whom the operator doesn't obey. */
   async withStranger(): Promise<{ readonly talk: Conversation; readonly stranger: Person }> {
     const stranger = await this.#testbed.person("mallory");
     const invite = [this.agentId, stranger.userId];
@@ -256,14 +256,14 @@ class AgentWorld implements AsyncDisposable {
     return { talk, stranger };
   }
 
-  /** Alice writes where the agent isn't, and is answered that this is no command. */
+  /** Alice writes in a room without the agent. The operator answers that this is not a command. */
   async alone(text: string): Promise<void> {
     const talk = await Conversation.begin(this.alice, this.operatorId);
     const { answer } = await talk.ask(text);
     assert.match(textOf(answer), /^Unknown command: /);
   }
 
-  /** The agent has answered. */
+  /** Waits until the agent has answered. */
   async answered(text: string): Promise<void> {
     this.#agent.throwIfFailed();
     await this.talk.seen.first(
@@ -273,7 +273,7 @@ class AgentWorld implements AsyncDisposable {
     );
   }
 
-  /** What the operator says, of its own accord or about an event, also in edits. */
+  /** Waits for a message of the operator, unprompted or about an event, including edits. */
   said(
     what: string,
     isMeant: (event: SeenEvent) => boolean,
@@ -298,7 +298,7 @@ class AgentWorld implements AsyncDisposable {
   }
 }
 
-/** An agent's program: it answers what its user has said, as soon as its pod is ready, each message once. */
+/** The agent's program. It answers each message of its user once, as soon as its pod is ready. */
 class EchoingAgent implements AsyncDisposable {
   readonly #ending = Promise.withResolvers<void>();
   readonly #running: Promise<void>;

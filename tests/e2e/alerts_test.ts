@@ -1,4 +1,4 @@
-/** The alerts in deploy/, evaluated by Prometheus' own engine: when they fire, and that they end. */
+/** The alerts in deploy/, evaluated by Prometheus' own engine: when they fire and when they resolve. */
 
 import assert from "node:assert/strict";
 import { loadYaml } from "@kubernetes/client-node";
@@ -10,13 +10,13 @@ const { spec: { groups } } = loadYaml<{ spec: { groups: { rules: { alert: string
 );
 const rules = new Map(groups.flatMap(({ rules }) => rules).map(({ alert, expr }) => [alert, expr]));
 
-/** A series with a sample a minute. */
+/** A series with one sample per minute. */
 interface Series {
   readonly labels: Readonly<Record<string, string>>;
   readonly samples: readonly (number | null)[];
 }
 
-/** So many minutes of one value; null: not scraped. */
+/** Repeats one value for this many minutes. null means not scraped. */
 function minutes(count: number, value: number | null): (number | null)[] {
   return Array.from({ length: count }, () => value);
 }

@@ -48,7 +48,7 @@ Deno.test("the sandbox and the real servers keep the same contract", async (t) =
 
 function judge(rows: readonly ContractRow[]): void {
   console.log(`\n${sideBySide(rows)}\n`);
-  // What is Synapse's own has to hold on the sandbox, which plays Synapse, and on Synapse.
+  // Synapse-specific rows must hold on the sandbox, which imitates Synapse, and on Synapse.
   const excused = ({ where, optional }: ContractRow) => optional && where === "dendrite";
   assert.deepEqual(rows.filter((row) => row.why !== "" && !excused(row)), []);
 }

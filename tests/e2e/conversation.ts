@@ -1,5 +1,5 @@
 /**
- * Talking to the operator in a room: which of the things seen there is the answer to what was sent.
+ * A conversation with the operator in a room. Finds out which of the events seen there answers what was sent.
  *
  * @module
  */
@@ -8,32 +8,31 @@ import assert from "node:assert/strict";
 import { withoutAcknowledgement } from "../../sandbox/person/mod.ts";
 import type { Person, SeenEvent, TextOptions, Watch } from "../../testbed/mod.ts";
 
-/** A message and what came of it. */
+/** A message and its answer. */
 export interface Exchange {
-  /** Event id of the message. */
+  /** Event ID of the message. */
   readonly eventId: string;
   /** The operator's answer. */
   readonly answer: SeenEvent;
-  /** From sending to seeing the answer, in milliseconds. */
+  /** Time from sending to seeing the answer, in milliseconds. */
   readonly ms: number;
-  /** The part of it after the homeserver has taken the message, in milliseconds. */
+  /** The part of it after the homeserver has accepted the message, in milliseconds. */
   readonly answeringMs: number;
 }
 
-/** A room, seen by one person in it. */
+/** A room as one of its members sees it. */
 export class Conversation {
-  /** Who talks. */
+  /** The member. */
   readonly person: Person;
-  /** Room id. */
   readonly roomId: string;
-  /** Everything seen since it began. */
+  /** All events seen since the conversation began. */
   readonly seen: Watch;
   readonly #operatorId: string;
 
   /**
-   * @param person who talks
-   * @param roomId where the operator is, too
-   * @param operatorId whose answers count
+   * @param person member who talks
+   * @param roomId room that the operator is in, too
+   * @param operatorId user whose answers count
    */
   constructor(person: Person, roomId: string, operatorId: string) {
     this.person = person;
@@ -42,7 +41,7 @@ export class Conversation {
     this.#operatorId = operatorId;
   }
 
-  /** Makes a room, invites the operator and waits until it is there. */
+  /** Creates a room, invites the operator, and waits until it has joined. */
   static async begin(
     person: Person,
     operatorId: string,
@@ -54,7 +53,7 @@ export class Conversation {
     return new Conversation(person, roomId, operatorId);
   }
 
-  /** Sends a text. Returns its event id. */
+  /** Sends a text. Returns its event ID. */
   async send(text: string, options: TextOptions = {}): Promise<string> {
     return await this.person.sendText(this.roomId, text, options);
   }
@@ -69,27 +68,30 @@ export class Conversation {
     return { eventId, answer, ms: end - begin, answeringMs: end - taken };
   }
 
-  /** Waits for the answer to a message; it comes as an edit where the message was acknowledged first. */
+  /** Waits for the answer to a message. If the message was acknowledged first, the answer is an edit. */
   async answerTo(eventId: string, deadlineMs = 10_000): Promise<SeenEvent> {
     return await this.seen.first(`answer to ${eventId}`, (event) => this.#answers(event, eventId), deadlineMs);
   }
 
-  /** A message has been answered. */
+  /** Reports whether a message has been answered. */
   isAnswered(eventId: string): boolean {
     return this.seen.events.some((event) => this.#answers(event, eventId));
   }
 
-  /** All messages that answer a message: no edits, nothing that rings besides. */
+  /** Returns the messages that answer a message, without edits and without messages that notify. */
   answersTo(eventId: string): SeenEvent[] {
     return this.seen.events.filter((event) => this.#isAnswer(event) && repliesTo(event) === eventId);
   }
 
-  /** Everything that the operator has said about a message, but edits. */
+  /** Returns everything that the operator has sent about a message, except edits. */
   saidAbout(eventId: string): SeenEvent[] {
     return this.seen.events.filter((event) => event.sender === this.#operatorId && repliesTo(event) === eventId);
   }
 
-  /** Asserts what holds of every answer: a notice, formatted, encrypted, the only one, its first line the command. */
+  /**
+   * Asserts what every answer must be: a formatted, encrypted notice, the only answer, with the command as its first
+   * line.
+   */
   assertWellFormed({ eventId, answer }: Exchange, sent: string): void {
     assert.equal(answer.how, "decrypted");
     assert.equal(answer.content["msgtype"], "m.notice");
@@ -111,23 +113,26 @@ export class Conversation {
   }
 }
 
-/** Text of a message as it is meant; of an edit the new one. */
+/** Returns the text of a message, or the new text of an edit. */
 export function textOf({ content }: SeenEvent): string {
   return String((content["m.new_content"] ?? content)["body"]);
 }
 
-/** Text of an answer, without the line that acknowledges the command. */
+/** Returns the text of an answer without the line that acknowledges the command. */
 export function bodyOf(event: SeenEvent): string {
   return withoutAcknowledgement(textOf(event));
 }
 
-/** Event id of the message that an edit changes; undefined if it is none. */
+/** Returns the ID of the event that an edit replaces, or undefined if it is not an edit. */
 export function editedBy({ content, outerContent }: SeenEvent): string | undefined {
   const relation = outerContent["m.relates_to"] ?? content["m.relates_to"];
   return relation?.rel_type === "m.replace" ? relation.event_id : undefined;
 }
 
-/** Clients look for the relation outside the ciphertext, where the homeserver sees it too. */
+/**
+ * Returns the ID of the event that this one replies to. Clients read the relation outside the ciphertext, where the
+ * homeserver can see it, too.
+ */
 export function repliesTo({ content, outerContent }: SeenEvent): string | undefined {
   return (outerContent["m.relates_to"] ?? content["m.relates_to"])?.["m.in_reply_to"]?.event_id;
 }

@@ -16,13 +16,13 @@ import { Results } from "./results.ts";
 
 const CASE = "killed again and again, it loses nothing and does nothing twice";
 const DEPLOYMENT = "clawdbot";
-/** No machine is so slow that something which comes at all has not come by then. */
+/** Longer than anything takes that happens at all, even on a slow machine. */
 const PATIENCE_MS = 120_000;
 
 /**
- * Kills the operator again and again on real servers, and prints what came of it.
+ * Kills the operator repeatedly on real servers and prints the results.
  *
- * @throws AssertionError if anything was lost, done twice, or cannot be read
+ * @throws AssertionError if anything was lost, done twice, or can't be decrypted
  */
 export async function crashOnRealServers(kills: number): Promise<void> {
   await using testbed = await startTestbed();
@@ -60,7 +60,8 @@ export async function crashOnRealServers(kills: number): Promise<void> {
       const roomId = await anna.createRoom({ invite: [operatorId] });
       return roomOf(anna, roomId, operatorId);
     },
-    // Not by the audit log: where the one who asked is killed meanwhile, it may name a failure though it was done.
+    // The audit log isn't used: if the client is killed during a request, it may record a failure although the change
+    // was made.
     effects: async () => (await target()).generation - generation,
   };
   const begin = performance.now();
@@ -70,7 +71,7 @@ export async function crashOnRealServers(kills: number): Promise<void> {
     console.log(told(figures));
     const { lost, doubled, unreadable, turnedBack } = figures;
     assert.deepEqual({ lost, doubled, unreadable, turnedBack }, { lost: 0, doubled: 0, unreadable: 0, turnedBack: 0 });
-    // To the same count once more would be no change.
+    // Setting the same count again would not be a change.
     const writes = await testbed.workloads.scaleWrites(namespace, DEPLOYMENT) ?? [];
     const accepted = writes.filter(({ status }) => status === 200).length;
     assert.ok(accepted <= figures.commands, `${accepted} writes were accepted of ${figures.commands} commands`);
@@ -123,12 +124,12 @@ function saidOf({ eventId, sender, content, outerContent, how }: SeenEvent, edit
   return { eventId, sender, about, text, quiet, readable: how !== "undecryptable" };
 }
 
-/** Encrypted events of a room, the latest ones, so many at most, the earliest first. */
+/** Returns up to `most` of the latest encrypted events of a room, oldest first. */
 async function latest(anna: Person, roomId: string, most: number): Promise<(Sent & { eventId: string })[]> {
   const filter = encodeURIComponent(JSON.stringify({ types: ["m.room.encrypted"] }));
   const found: (Sent & { eventId: string })[] = [];
   for (let from = ""; found.length < most;) {
-    // Some homeservers filter a page when it has been cut, so that it may be empty.
+    // Some homeservers filter a page after fetching it, so a page may be empty.
     const path = `/rooms/${encodeURIComponent(roomId)}/messages?dir=b&limit=${Math.min(Math.max(most, 20), 500)}`;
     const { chunk, end } = await anna.request("GET", `${path}&filter=${filter}${from}`);
     for (const { event_id: eventId, sender, content } of chunk) found.push({ eventId, sender, content });

@@ -1,4 +1,4 @@
-/** The crash suite on real servers, with few kills; `deno task e2e:long` has as many as you like. */
+/** The crash suite on real servers with few kills. `deno task e2e:long` runs more. */
 
 import { crashOnRealServers } from "./crash.ts";
 

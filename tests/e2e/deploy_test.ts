@@ -1,4 +1,4 @@
-/** What is in deploy/: rendered, applied to a real API server by kubectl, tried verb by verb, and used. */
+/** The manifests in deploy/: rendered, applied to a real API server by kubectl, checked verb by verb, and used. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -40,7 +40,7 @@ Deno.test("deploy", async (t) => {
     async () => assertSame(await copy()),
   );
   await t.step("kustomize edit set image works in every overlay", async () => assertImageSet(await copy()));
-  // A cluster that was given has no image of ours to run.
+  // A given cluster has no image of ours to run.
   const ignore = testbed.cluster.auditLog === undefined;
   const step = (name: string, fn: () => Promise<void>) => t.step({ name, ignore, fn });
   await step("everything is valid, and runs restricted", async () => validate(testbed, await copy()));
@@ -58,7 +58,7 @@ Deno.test("deploy", async (t) => {
   );
 });
 
-/** What the Containerfile says and what the Deployment says is the same. */
+/** Asserts that the Containerfile and the Deployment agree. */
 function assertFits(objects: readonly KubernetesObject[]): void {
   const { spec } = the<V1Deployment>(objects, "Deployment");
   const pod = spec?.template.spec;
@@ -77,7 +77,7 @@ function assertFits(objects: readonly KubernetesObject[]): void {
   assert.equal(securityContext?.readOnlyRootFilesystem, true);
 }
 
-/** Each is changed in one place, and no rendering has the old one left. */
+/** Asserts that each name is set in one place, and that no rendering keeps the old one. */
 async function assertWrittenOnce(manifests: Manifests): Promise<void> {
   await manifests.edit(`${example}/kustomization.yaml`, "namespace: clawdbot", "namespace: elsewhere");
   await manifests.edit(`${example}/kustomization.yaml`, `ghcr.io/you/${name}`, "registry.test/other");
@@ -93,7 +93,7 @@ async function assertWrittenOnce(manifests: Manifests): Promise<void> {
     await manifests.edit(`${overlay}/kustomization.yaml`, "  - ../../components/extended\n", allComponents);
     const { stdout } = await manifests.kubectl("kustomize", overlay);
     for (const left of [/clawd/, /ollama/, /agents|models/, /ghcr/, /^ *- target$/m, /namespace: openclaw/]) {
-      // The dashboard is no place for names, and has words of its own.
+      // The dashboard contains no such names, but similar words of its own.
       const parts = stdout.split("\n---\n").filter((part) => !part.includes("name: openclaw-toggle-dashboard"));
       assert.doesNotMatch(parts.join("\n---\n"), left, overlay);
     }
@@ -121,7 +121,7 @@ async function assertSame(manifests: Manifests): Promise<void> {
       .output();
     assert.equal(new TextDecoder().decode(stdout), expected, overlay);
   }
-  // As from a repository of one's own: docs/install.md has this line.
+  // Fetched like from a user's own repository, with the line in docs/install.md.
   const git = async (...args: string[]) => {
     const identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "init.defaultBranch=main"];
     const { success, stderr } = await new Deno.Command("git", { args: [...identity, ...args], cwd: folder }).output();
@@ -154,7 +154,7 @@ async function assertImageSet(manifests: Manifests): Promise<void> {
   }
 }
 
-/** Every rendering passes the API server's validation and admission, without a warning of Pod Security. */
+/** Asserts that every rendering passes the API server's validation and admission, without Pod Security warnings. */
 async function validate({ cluster }: Testbed, manifests: Manifests): Promise<void> {
   await manifests.define(await customResources("monitoring"));
   for (const namespace of ["clawdbot", "agents", "models", name]) {
@@ -189,13 +189,13 @@ async function validate({ cluster }: Testbed, manifests: Manifests): Promise<voi
     table.push(`${what.padEnd(24)} ${objects.length}: ${objects.join(", ")}`);
   }
   console.log(table.join("\n"));
-  // The namespace does refuse what isn't restricted.
+  // Counter-check: the namespace rejects a pod that isn't restricted.
   const lax = { metadata: { name: "lax" }, spec: { containers: [{ name: "lax", image: "lax" }] } };
   const isForbidden = (error: unknown) => error instanceof HttpError && error.status === 403;
   await assert.rejects(cluster.request("POST", "/api/v1/namespaces/clawdbot/pods?dryRun=All", lax), isForbidden);
 }
 
-/** Makes a target that is off, in a restricted namespace. */
+/** Creates a target that is off, in a restricted namespace. */
 async function makeTarget({ cluster, workloads }: Testbed, manifests: Manifests, namespace: string, target: string) {
   await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace, labels: restricted } });
   const [dev] = [the<V1Deployment>(await manifests.render("overlays/dev"), "Deployment", "clawdbot")];
@@ -212,7 +212,7 @@ async function makeTarget({ cluster, workloads }: Testbed, manifests: Manifests,
   await workloads.until(namespace, target, () => true, 10_000);
 }
 
-/** An overlay of these servers and people, in a namespace of its own. */
+/** Fills in an overlay with these servers and people and its own namespace. */
 async function fill({ homeserver }: Testbed, manifests: Manifests, overlay: string, people: string, from: string) {
   const namespace = `deploy-${crypto.randomUUID().slice(0, 8)}`;
   const password = crypto.randomUUID();
@@ -264,7 +264,7 @@ async function base(testbed: Testbed, manifests: Manifests): Promise<void> {
   assert.doesNotMatch(left.stdout, /openclaw/);
 }
 
-/** Runs the operator with what the pod would have, as the API server holds it, and sends commands. */
+/** Runs the operator with the pod's settings, as the API server stores them, and sends commands. */
 async function toggle(
   { cluster, workloads, folder }: Testbed,
   { namespace, account, begin }: { namespace: string; account: ServiceAccount; begin: () => Promise<Conversation> },
@@ -312,7 +312,7 @@ async function extended(testbed: Testbed, manifests: Manifests): Promise<void> {
   await assert.rejects(ask("GET", `${watch}&fieldSelector=metadata.name=other`), isForbidden, "a watch of another");
   const isStream = (error: unknown) => error instanceof SyntaxError || error === undefined;
   await ask("GET", `${watch}&fieldSelector=metadata.name=clawdbot&resourceVersion=0`).catch((error) => {
-    if (!isStream(error)) throw error; // events come one a line, which is no JSON as a whole
+    if (!isStream(error)) throw error; // events come as one JSON object per line, which is not a JSON document
   });
   assert.equal((await ask("GET", `/api/v1/namespaces/${namespace}/pods`)).kind, "PodList");
 }
@@ -386,7 +386,8 @@ const resources = [
 );
 
 /**
- * Asks about every verb on every resource, without a name and by some names, in these namespaces, another one and all.
+ * Checks every verb on every resource, without a name and with some names, in these namespaces, in another one, and in
+ * all.
  *
  * @param expected by namespace: verb, resource and name, or `*` for all names
  */
@@ -429,7 +430,8 @@ async function assertPermitted(
   assert.deepEqual(permitted.toSorted(), wanted.toSorted());
   console.log(`${questions.length} asked, ${permitted.length} permitted:\n  ${permitted.toSorted().join("\n  ")}`);
 
-  // And what nobody has thought of: the rules themselves, besides those that every ServiceAccount has.
+  // Also catches permissions that the list above omits: compares the rules themselves, except those of every
+  // ServiceAccount.
   for (const [namespace, rules] of Object.entries(expected)) {
     const { resourceRules } = await review("selfsubjectrulesreviews", { namespace });
     const named = new Set(rules.map((line) => line.split(" ")[1]));

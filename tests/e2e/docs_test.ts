@@ -1,4 +1,4 @@
-/** Every command of the README and the docs: run as it stands there, or named with the reason why not. */
+/** Every command in the README and the docs is run as written, or listed with the reason why it can't be. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -11,13 +11,13 @@ const pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].concat(
 );
 const image = "registry.example/openclaw-toggle:1.2.3";
 
-/** How a command ended. */
+/** Result of a command. */
 interface Ended {
   readonly code: number;
   readonly said: string;
 }
 
-/** What is done about the commands of a form: run, where, and what must come of it; or why they are not. */
+/** What to do with commands of this form: where to run them and what to expect, or why they aren't run. */
 interface Rule {
   readonly form: RegExp;
   readonly why?: string;
@@ -56,7 +56,7 @@ const rules: readonly Rule[] = [
   {
     form: /^\.\/dist\/openclaw-toggle --conntest$/,
     expect: ({ code, said }) => {
-      // Without any variable it has that to say, and without denort there is no executable.
+      // 2: the executable reports that variables are missing. 127: it doesn't exist, because denort is missing.
       assert.equal(code, compiled ? 2 : 127, said);
       if (compiled) assert.match(said, /^✘ configuration +MATRIX_USER: not set/m);
     },
@@ -82,7 +82,7 @@ const rules: readonly Rule[] = [
   { form: /^kubectl /, expect: succeeds },
   { form: /^kind /, why: kind },
   {
-    // A variable of the configuration.
+    // A configuration variable.
     form: /^[A-Z_]+=/,
     expect: (_, __, command) => {
       const [, name = "", value = ""] = /^([A-Z_]+)="?(.*?)"?$/.exec(command) ?? [];
@@ -119,7 +119,7 @@ Deno.test("every command in the docs runs", async (t) => {
     KUBECONFIG: testbed.cluster.kubeconfig,
     MATRIX_PASSWORD: "secret",
   };
-  // What is left in the cluster by the pages before is as on a machine where they have been followed.
+  // Recreates what earlier pages would have left in the cluster.
   await testbed.workloads.createTarget({ namespace: "clawdbot", name: "clawdbot" });
   for (const page of pages) {
     const folder = await Deno.makeTempDir({ dir: testbed.folder });
@@ -143,7 +143,7 @@ Deno.test("every command in the docs runs", async (t) => {
   }
 });
 
-/** Runs a line as a shell would that stands in the project; what uses deploy/ does so in a copy. */
+/** Runs a line in a shell in the project's root. Commands that use deploy/ run in a copy. */
 async function run(command: string, folder: string, environment: Readonly<Record<string, string>>): Promise<Ended> {
   const wanted = /^(HOME|DENO_.*|NPM_CONFIG_.*|npm_config_.*|SSL_.*|NODE_EXTRA_CA_CERTS|.*_PROXY|.*_proxy)$/;
   const own = Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => wanted.test(name)));

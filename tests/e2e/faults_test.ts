@@ -1,6 +1,6 @@
 /**
- * Everything that can go wrong around the operator does, on real servers; what it makes of that is printed as a table.
- * Arguments after `--`: `--long` adds outages of minutes; anything else selects the rows that contain it.
+ * Every fault that can occur around the operator, on real servers. Prints a table of the operator's reactions.
+ * Arguments after `--`: `--long` adds outages of several minutes; anything else selects the rows that contain it.
  */
 
 import { startTestbed } from "../../testbed/mod.ts";
@@ -17,7 +17,7 @@ const wanted = Deno.args.find((argument) => !argument.startsWith("--")) ?? "";
 const rows = [...homeserverRows, ...kubernetesRows, ...loginRows, ...machineRows, ...endingRows]
   .filter((row) => (long || !row.long) && row.fault.includes(wanted));
 
-/** Each has an operator of its own, that mostly waits. */
+/** Each row has its own operator, which mostly waits. */
 const atOnce = 8;
 
 Deno.test("faults", async (t) => {

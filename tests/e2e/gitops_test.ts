@@ -1,6 +1,7 @@
 /**
- * Beside Argo CD and Flux, played by server-side apply under another field manager, as they do it: with what deploy/gitops
- * tells them they leave the count alone, and without it the operator says who has undone a command.
+ * The operator alongside Argo CD and Flux. Both are imitated by server-side apply with another field manager, as they
+ * do it. With the settings in deploy/gitops they don't change the replica count. Without them, the operator reports who
+ * has undone a command.
  */
 
 import assert from "node:assert/strict";
@@ -14,13 +15,13 @@ import { Manifests } from "./manifests.ts";
 const namespace = "clawdbot";
 const name = "clawdbot";
 
-/** A tool that applies what is in a repository. */
+/** A tool that applies the contents of a repository. */
 interface Tool {
   readonly file: string;
   readonly crd: "argocd" | "flux";
   /** Its field manager. */
   readonly manager: string;
-  /** Fields of the target that its object in deploy/gitops has it leave alone, as JSON pointers. */
+  /** Fields of the target that the object in deploy/gitops makes the tool ignore, as JSON pointers. */
   // deno-lint-ignore no-explicit-any -- a custom resource
   ignored(object: any): string[];
 }
@@ -31,7 +32,7 @@ const tools: readonly Tool[] = [
     crd: "argocd",
     manager: "argocd-controller",
     ignored: ({ spec }) => {
-      // Else only the comparison ignores them, and a sync sets them all the same.
+      // Without this option, only the comparison ignores the fields, and a sync still sets them.
       assert.ok(spec.syncPolicy.syncOptions.includes("RespectIgnoreDifferences=true"));
       // deno-lint-ignore no-explicit-any -- as above
       return spec.ignoreDifferences.filter((rule: any) =>
@@ -85,7 +86,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
     await Deno.writeTextFile(file, JSON.stringify(object));
     return file;
   };
-  /** One sync of what is in the repository. With pointers to ignore, the live values take the place of its own. */
+  /** One sync of the repository. For ignored pointers, the live values replace its own. */
   const sync = async (
     manager: string,
     replicas: number | undefined,
@@ -139,7 +140,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
       for (const [command, replicas] of [["start", 1], ["stop", 0]] as const) {
         await talk.ask(command);
         await count(replicas);
-        // The repository says the other count, and something else changes in it, so that there is a sync at all.
+        // The repository has the other count, and also another change, so that there is a sync at all.
         await sync(manager, 1 - replicas, { ignored: pointers, image: `registry.k8s.io/pause:3.${replicas + 8}` });
         const { generation, replicas: now } = await workloads.until(namespace, name, () => true, 10_000);
         assert.equal(now, replicas, `generation ${generation}`);

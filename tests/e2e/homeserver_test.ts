@@ -1,4 +1,4 @@
-/** What homeservers differ in, and the operator copes with: on each of them. */
+/** Differences between homeservers that the operator must handle, tested on each of them. */
 
 import assert from "node:assert/strict";
 import { httpJson, startTestbed } from "../../testbed/mod.ts";
@@ -9,16 +9,16 @@ import { withLog } from "./faults/rows.ts";
 import { type NamedCase, Results } from "./results.ts";
 
 interface Case extends NamedCase {
-  /** The homeserver's own rate limits are on. */
+  /** Whether the homeserver's own rate limits are on. */
   readonly limited?: boolean;
-  /** Does it, and throws where it does not hold. Returns what was measured, in a few words. */
+  /** Runs the case and throws if it fails. Returns what was measured, in a few words. */
   run(ground: Ground): Promise<string | void>;
 }
 
 const isLogin = ({ method, path }: Asked) => method === "POST" && path.endsWith("/login");
 const isIdentity = ({ path }: Asked) => path.endsWith("/keys/device_signing/upload");
 
-/** The operator's devices with keys, and which of them are signed by its own identity. */
+/** Returns the operator's devices with keys, and which of them its own identity has signed. */
 async function devicesOf({ alice }: Ground, { operatorId }: Subject): Promise<{ all: string[]; signed: string[] }> {
   const answer = await alice.request("POST", "/keys/query", { device_keys: { [operatorId]: [] } });
   const devices = answer.device_keys[operatorId] ?? {};
@@ -27,7 +27,7 @@ async function devicesOf({ alice }: Ground, { operatorId }: Subject): Promise<{ 
   return { all, signed: all.filter((id) => selfSigning in (devices[id].signatures?.[operatorId] ?? {})) };
 }
 
-/** Where the target is off: each command has had its effect and its answer, once. */
+/** Asserts that each command had one effect and one answer, and stops the operator. The target must be off. */
 async function end(subject: Subject): Promise<void> {
   assert.deepEqual(await subject.tallyAll(), { lost: 0, doubled: 0 });
   await subject.endBySignal();
@@ -43,7 +43,7 @@ async function firstIdentity(ground: Ground): Promise<string> {
   return asked > 1 ? "the password was asked for, and given" : "no password was asked for";
 }
 
-/** Variables by which the operator is given a token, and nothing to log in by. */
+/** Returns variables that give the operator only a token, and no other way to log in. */
 async function withToken({ testbed }: Ground, subject: Subject, password: string): Promise<void> {
   const identifier = { type: "m.id.user", user: subject.operatorId };
   const body = { type: "m.login.password", identifier, password: subject.password };
@@ -99,7 +99,7 @@ async function oldCommand(ground: Ground): Promise<string> {
   return answer;
 }
 
-/** The answer to the operator's leave is lost, so that it leaves again. */
+/** Drops the response to the operator's leave, so that it leaves again. */
 async function leavesTwice(ground: Ground): Promise<string> {
   const { alice, testbed } = ground;
   await using subject = await Subject.ready(ground);

@@ -1,6 +1,6 @@
 /**
- * Nothing that others send kills, fills, silences or delays the operator. What they send, and what comes of it, is
- * printed as a table. An argument after `--` selects the rows whose number or input it is a part of.
+ * Nothing that others send crashes, fills, silences or delays the operator. Prints a table of the inputs and their
+ * outcomes. An argument after `--` selects the rows whose number or input contains it.
  */
 
 import assert from "node:assert/strict";
@@ -28,7 +28,7 @@ const rows = all
   .filter(({ number, input }) => number.replace(/[a-z]$/, "") === wanted || number === wanted || input.includes(wanted))
   .sort((one, other) => parseInt(one.number) - parseInt(other.number));
 
-/** Each has an operator of its own, that mostly waits. */
+/** Each row has its own operator, which mostly waits. */
 const atOnce = 6;
 
 Deno.test("hostile input", async (t) => {

@@ -1,5 +1,5 @@
 /**
- * The manifests in deploy/: a copy that may be changed as a user would, rendered and applied by kubectl.
+ * A copy of the manifests in deploy/ that can be edited like a user would, rendered, and applied by kubectl.
  *
  * @module
  */
@@ -11,15 +11,14 @@ import { type ControlPlane, kubectl } from "../../testbed/mod.ts";
 
 const deploy = await Deno.realPath(new URL("../../deploy", import.meta.url));
 
-/** What a program has printed. */
+/** Output of a program. */
 export interface Printed {
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** A copy of deploy/ in a folder of its own, and a cluster that it is applied to. */
+/** A copy of deploy/ in its own folder, and the cluster that it is applied to. */
 export class Manifests {
-  /** The copy. */
   readonly folder: string;
   readonly #kubeconfig: string;
 
@@ -30,7 +29,7 @@ export class Manifests {
 
   /**
    * @param within folder in which the copy is made
-   * @param kubeconfig what kubectl uses; /dev/null where nothing is applied
+   * @param kubeconfig kubeconfig for kubectl; /dev/null if nothing is applied
    */
   static async copy(within: string, kubeconfig: string): Promise<Manifests> {
     const folder = await Deno.realPath(await Deno.makeTempDir({ dir: within, prefix: "deploy-" }));
@@ -39,7 +38,7 @@ export class Manifests {
     return new Manifests(folder, kubeconfig);
   }
 
-  /** Replaces a text that is in a file exactly once, comments left out. */
+  /** Replaces a text that occurs exactly once in a file, not counting comments. */
   async edit(file: string, from: string, to: string): Promise<void> {
     const path = join(this.folder, file);
     const text = await Deno.readTextFile(path);
@@ -48,7 +47,7 @@ export class Manifests {
     await Deno.writeTextFile(path, text.replace(from, to));
   }
 
-  /** Sets variables of an .env file, those that are there and others. */
+  /** Sets variables of an .env file, existing and new ones. */
   async set(file: string, variables: Readonly<Record<string, string>>): Promise<void> {
     const path = join(this.folder, file);
     const kept = (await Deno.readTextFile(path)).split("\n").filter((line) =>
@@ -58,30 +57,30 @@ export class Manifests {
     await Deno.writeTextFile(path, [...kept.filter((line) => line !== ""), ...set, ""].join("\n"));
   }
 
-  /** What a folder renders to. */
+  /** Renders a folder. */
   async render(folder: string): Promise<KubernetesObject[]> {
     return loadAllYaml((await this.kubectl("kustomize", join(this.folder, folder))).stdout);
   }
 
-  /** Runs kubectl; throws with what it has said if it fails. */
+  /** Runs kubectl. Throws with its output if it fails. */
   async kubectl(...args: string[]): Promise<Printed> {
     const { code, stdout, stderr } = await this.try(...args);
     assert.equal(code, 0, `kubectl ${args.join(" ")}\n${stdout}${stderr}`);
     return { stdout, stderr };
   }
 
-  /** Makes custom resources known to the API server, and waits until it takes them. */
+  /** Registers custom resource definitions and waits until the API server accepts their objects. */
   async define(files: readonly string[]): Promise<void> {
     for (const file of files) await this.kubectl("apply", "--server-side", "--filename", file);
     const filenames = files.flatMap((file) => ["--filename", file]);
-    // kubectl can't wait for a condition of what has no status yet.
+    // `kubectl wait` can't wait for a condition of an object without a status.
     for (let tries = 0; tries < 20; tries += 1) {
       if ((await this.try("wait", "--for=condition=established", "--timeout=20s", ...filenames)).code === 0) return;
     }
     assert.fail(`not established: ${files.join(", ")}`);
   }
 
-  /** Runs kubectl, and tells how it ended. */
+  /** Runs kubectl and returns its output and exit code. */
   async try(...args: string[]): Promise<Printed & { readonly code: number }> {
     const { code, stdout, stderr } = await new Deno.Command(await kubectl(), {
       args,
@@ -95,7 +94,7 @@ export class Manifests {
   }
 }
 
-/** The object of a kind, by its name, to which kustomize may have added a hash. */
+/** Returns the object of a kind by its name, to which kustomize may have appended a hash. */
 export function the<Kind extends KubernetesObject>(
   objects: readonly KubernetesObject[],
   kind: string,
@@ -107,7 +106,7 @@ export function the<Kind extends KubernetesObject>(
   return found as Kind;
 }
 
-/** The variables that the Deployment's container would be started with. */
+/** Returns the environment variables that the Deployment's container would get. */
 export async function podEnvironment(
   cluster: ControlPlane,
   namespace: string,

@@ -1,4 +1,4 @@
-/** Names and forms of the metrics, by the linter of Prometheus itself. */
+/** Checks names and types of the metrics with Prometheus' own linter. */
 
 import assert from "node:assert/strict";
 import { Metrics } from "../../lib/service/mod.ts";

@@ -1,4 +1,4 @@
-/** The main job, on real servers: an encrypted chat message scales a Deployment, and the answer comes back encrypted. */
+/** The main function, on real servers: an encrypted chat message scales a Deployment, and the answer is encrypted. */
 
 import { commandCases } from "./cases/commands.ts";
 import { enduranceCases } from "./cases/endurance.ts";
@@ -22,7 +22,7 @@ Deno.test("the operator", async (t) => {
   }
 });
 
-/** Shows what the operator has logged, and brings things back to where the next case expects them. */
+/** Prints the operator's log and restores the state that the next case expects. */
 async function recover(world: World): Promise<void> {
   const lines = (await world.operatorLog()).trimEnd().split("\n").slice(-80);
   console.log(`the end of the operator's log:\n${lines.join("\n")}`);

@@ -1,6 +1,6 @@
 /**
- * A login whose access token lives 30 s, while the operator is killed again and again, also between the homeserver's
- * answer to a refresh and its saving. `--minutes=10` after `--` makes it last longer.
+ * A login whose access token is valid for 30 s, while the operator is killed repeatedly, also between the homeserver's
+ * response to a refresh and the saving of the new tokens. `--minutes=10` after `--` makes it run longer.
  */
 
 import assert from "node:assert/strict";
@@ -13,9 +13,9 @@ import { elapsed, type Ground, Subject } from "./faults/subject.ts";
 
 const lifeMs = 30_000;
 const minutes = countOf("minutes", 1);
-/** Between two kills, milliseconds. */
+/** Time between two kills, in milliseconds. */
 const [leastMs, mostMs] = [3_000, 20_000];
-/** Between an answer and the next command, milliseconds. */
+/** Time between an answer and the next command, in milliseconds. */
 const pauseMs = 2_000;
 
 const isLogin = ({ method, path }: Asked) => method === "POST" && path.endsWith("/login");
@@ -54,14 +54,14 @@ Deno.test(`a login that lives ${lifeMs / 1_000} s lasts for ${minutes} min, what
   }
 });
 
-/** Gives commands for so long, while the operator is killed, and started again as a kubelet does. */
+/** Sends commands for the given time, while the operator is killed and restarted like a kubelet does. */
 async function live(subject: Subject): Promise<{ commands: number; kills: number; killsAtRefresh: number }> {
   const over = new AbortController();
   const figures = { commands: 0, kills: 0, killsAtRefresh: 0 };
   const begin = performance.now();
   using _killer = subject.homeserver.also({
     kind: "forge",
-    // Every other one, so that it gets on.
+    // Only every second one, so that the operator makes progress.
     when: (request) =>
       isRefresh(request) && subject.homeserver.arrivedSince(begin, isRefresh) % 2 === 1 && !over.signal.aborted,
     forge: async (_, ask) => {
@@ -94,7 +94,7 @@ async function live(subject: Subject): Promise<{ commands: number; kills: number
   await kills;
   if (!subject.running.running) await subject.start();
   else await subject.running.untilReady();
-  // Not waited for: it ends with the process.
+  // Not awaited: it ends with the process.
   void restarts;
   return figures;
 }

@@ -1,31 +1,31 @@
 /**
- * What the end-to-end suite prints: a table of what was said and done, and some numbers.
+ * Output of the end-to-end suite: a table of messages and effects, and some numbers.
  *
  * @module
  */
 
-/** A line of the table. */
+/** A row of the table. */
 export interface Row {
-  /** What it is about. */
+  /** Subject. */
   readonly case: string;
   /** What the person sent. */
   readonly sent: string;
-  /** What came back. */
+  /** The answer. */
   readonly back: string;
   /** Replicas before. */
   readonly before: number;
   /** Replicas after. */
   readonly after: number;
-  /** From sending to the answer, in milliseconds; undefined where nothing is answered. */
+  /** Time from sending to the answer, in milliseconds. Undefined if no answer is expected. */
   readonly ms: number | undefined;
 }
 
-/** Collects and prints. */
+/** Collects and formats the output. */
 export class Report {
   readonly #rows: Row[] = [];
   readonly #facts: string[] = [];
 
-  /** Adds a line. */
+  /** Adds a row. */
   add(row: Row): void {
     this.#rows.push(row);
   }
@@ -35,7 +35,7 @@ export class Report {
     this.#facts.push(sentence);
   }
 
-  /** The table and the sentences. */
+  /** Formats the table and the sentences. */
   toString(): string {
     const head = ["case", "sent", "came back", "replicas", "ms"];
     const body = this.#rows.map((row) =>
@@ -57,7 +57,7 @@ export class Report {
   }
 }
 
-/** The middle of some numbers; the upper one of two middles. */
+/** Returns the median, or the upper one of two medians. */
 export function median(numbers: readonly number[]): number {
   return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
 }

@@ -1,6 +1,5 @@
 /**
- * What came of the cases of the end-to-end suites, kept for each homeserver under `.cache/e2e`, so that two of them can
- * be shown side by side. Knows nothing of what the cases are.
+ * Results of the end-to-end suites by homeserver, stored in `.cache/e2e` so that two homeservers can be compared.
  *
  * @module
  */
@@ -9,51 +8,50 @@ import { join } from "node:path";
 import type { HomeserverKind } from "../../testbed/mod.ts";
 import { projectRoot } from "../operator_process.ts";
 
-/** What came of a case. */
+/** Result of a case. */
 export interface CaseResult {
   /** What must hold. */
   readonly name: string;
-  /** Whether it does; `not there`: it is about something that this homeserver does not have. */
+  /** `not there` means that the case tests something that this homeserver doesn't have. */
   readonly outcome: "passed" | "failed" | "not there";
-  /** What is relied on without it. */
+  /** For `not there`: what the operator relies on instead. */
   readonly why?: string;
 }
 
-/** What came of a suite. */
+/** Result of a suite. */
 export interface SuiteResult {
-  /** Its name. */
   readonly suite: string;
-  /** When it ended, ISO 8601. */
+  /** End time, ISO 8601. */
   readonly at: string;
-  /** Its cases, in their order. */
+  /** Cases in order. */
   readonly cases: readonly CaseResult[];
 }
 
-/** A case as far as this is about it. */
+/** The part of a case that results need. */
 export interface NamedCase {
   /** What must hold. */
   readonly name: string;
-  /** Only Synapse has what it is about: why, and what is relied on elsewhere. */
+  /** Why the case needs Synapse, and what the operator relies on elsewhere. */
   readonly synapseOnly?: string | undefined;
-  /** The same of Dendrite. */
+  /** The same for Dendrite. */
   readonly dendriteOnly?: string | undefined;
 }
 
-/** The results of one suite at one homeserver; saved at the end. */
+/** Results of one suite at one homeserver. Saved on disposal. */
 export class Results implements AsyncDisposable {
   readonly #suite: string;
   readonly #kind: HomeserverKind;
   readonly #isWhole: boolean;
   readonly #cases: CaseResult[] = [];
 
-  /** @param isWhole all cases run; of some alone nothing is saved */
+  /** @param isWhole whether all cases run; partial results aren't saved */
   constructor(suite: string, kind: HomeserverKind, isWhole = true) {
     this.#suite = suite;
     this.#kind = kind;
     this.#isWhole = isWhole;
   }
 
-  /** Whether a case is about something that this homeserver doesn't have; said, with the reason. */
+  /** Reports, and prints with the reason, that a case tests something that this homeserver doesn't have. */
   isElsewhere({ name, synapseOnly, dendriteOnly }: NamedCase): boolean {
     const why = this.#kind === "synapse" ? dendriteOnly : synapseOnly;
     if (why === undefined) return false;
@@ -62,12 +60,12 @@ export class Results implements AsyncDisposable {
     return true;
   }
 
-  /** Notes what came of a case. */
+  /** Records the result of a case. */
   add(name: string, passed: boolean): void {
     this.#cases.push({ name, outcome: passed ? "passed" : "failed" });
   }
 
-  /** Runs a case as a step of a test, where it can be tried. Returns false if it failed. */
+  /** Runs a case as a test step, if it applies here. Returns false if it failed. */
   async step(t: Deno.TestContext, one: NamedCase, run: () => void | Promise<void>): Promise<boolean> {
     if (this.isElsewhere(one)) return true;
     const passed = await t.step(one.name, run);
@@ -75,7 +73,7 @@ export class Results implements AsyncDisposable {
     return passed;
   }
 
-  /** Saves them in the place of earlier ones. */
+  /** Saves the results and replaces earlier ones. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#isWhole) return;
     const earlier = (await savedResults(this.#kind)).filter(({ suite }) => suite !== this.#suite);
@@ -91,7 +89,7 @@ function fileOf(kind: HomeserverKind): string {
   return join(folder, `${kind}.json`);
 }
 
-/** The results that the last runs of each suite have saved. */
+/** Returns the latest saved results of each suite. */
 export async function savedResults(kind: HomeserverKind): Promise<readonly SuiteResult[]> {
   try {
     return JSON.parse(await Deno.readTextFile(fileOf(kind)));

@@ -1,4 +1,4 @@
-/** `deno task e2e:table`: what came of the cases of the end-to-end suites, a column for each homeserver. */
+/** `deno task e2e:table`: prints the results of the end-to-end suites, one column per homeserver. */
 
 import { readArguments } from "../../build/arguments.ts";
 import { type HomeserverKind, homeserverKinds } from "../../testbed/homeserver.ts";
@@ -6,7 +6,7 @@ import { type CaseResult, savedResults, type SuiteResult } from "./results.ts";
 
 const marks: Readonly<Record<CaseResult["outcome"], string>> = { passed: "✔", failed: "✘", "not there": "–" };
 
-/** Results of several homeservers as text: a line for each case, and below it why some were not tried. */
+/** Formats results of several homeservers: one line per case, and below it why some weren't run. */
 export function resultTable(results: ReadonlyMap<HomeserverKind, readonly SuiteResult[]>): string {
   const kinds = [...results.keys()];
   const width = Math.max(...kinds.map(({ length }) => length)) + 2;

@@ -1,10 +1,13 @@
-/** How starts are told, on real servers, printed as a chat: both texts, where apps show edits and where they don't. */
+/**
+ * How the operator reports starts, on real servers. Prints both views of the chat: of apps that show edits and of apps
+ * that don't.
+ */
 
 import { cases } from "./story/cases.ts";
 import { Results } from "./results.ts";
 import { World } from "./story/world.ts";
 
-// On a cluster that is given, no pod comes to nothing as it is told to.
+// A given cluster can't be made to fail pods in the required ways.
 const ignore = Deno.env.has("KUBECONFIG");
 
 Deno.test({ name: "the operator tells how its targets fare", ignore }, async (t) => {

@@ -1,6 +1,6 @@
 /**
- * Moving from the real Python operator: it chats, it ends, and ours goes on in its folder as the same device, with the
- * same variables, as in a pod.
+ * Takeover from the real Python operator: it chats and exits, and ours continues with its folder, as the same device,
+ * with the same variables, as in a pod.
  */
 
 import assert from "node:assert/strict";
@@ -32,7 +32,7 @@ Deno.test("moving from the Python operator", async (t) => {
   }
 });
 
-/** Everything that is said and looked at in one move. */
+/** All messages and checks of one takeover. */
 async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void> {
   const { alice, talk, operatorId, folder, namespace } = move;
   const { workloads } = testbed;
@@ -54,7 +54,7 @@ async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void>
   const [deviceId = "", ...more] = Object.keys(before);
   assert.deepEqual(more, []);
   if (ending !== "overtaken") await move.endPython(ending);
-  // While nobody is there, unless the Python operator still is.
+  // Sent while no operator runs, unless the Python operator still does.
   const meanwhile = ending === "overtaken" ? undefined : await talk.send("stop");
 
   await using operator = await OperatorProcess.start(options);
@@ -74,7 +74,7 @@ async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void>
     assert.match(bodyOf(exchange.answer), words);
     await workloads.until(namespace, target, (state) => state.replicas === replicas, 10_000);
   }
-  // With a one-time key that the Python operator has published.
+  // This uses a one-time key that the Python operator has published.
   const anew = await Conversation.begin(alice, operatorId);
   assert.match(bodyOf((await anew.ask("status")).answer), /^clawdbot is /);
 

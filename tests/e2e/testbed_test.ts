@@ -1,4 +1,4 @@
-/** The ground that the end-to-end suite stands on: people who can chat in private, a cluster that heeds its roles. */
+/** Tests of the testbed itself: people can chat in private, and the cluster enforces its roles. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -31,7 +31,7 @@ Deno.test("testbed", async (t) => {
   const mayStop = testbed.homeserver.requestLog !== undefined && testbed.cluster.auditLog !== undefined;
   await t.step({
     name: "stop() and start() keep data and address",
-    ignore: !mayStop, // servers that were given are not ours to stop
+    ignore: !mayStop, // given servers must not be stopped
     fn: () => restart(testbed, alice, bob),
   });
 });

@@ -1,6 +1,7 @@
 /**
- * Who is believed, on real servers: every way in as every sender, what those who run the homeserver can do, the operator's
- * own identity. The people use two other implementations of Matrix's encryption.
+ * Whom the operator trusts, on real servers: every kind of request from every kind of sender, attacks by the
+ * homeserver's administrator, and the operator's own identity. The people use two other implementations of Matrix
+ * encryption.
  */
 
 import assert from "node:assert/strict";

@@ -1,14 +1,14 @@
 /**
- * The wall clock of a process, to be set at will by libfaketime. Timers go on as they are: only what the time is changes.
+ * Sets the wall clock of a process, through libfaketime. Timers are not affected: only the time of day changes.
  *
  * @module
  */
 
 import { join } from "node:path";
 
-/** A wall clock. */
+/** The wall clock of a process. */
 export class WallClock {
-  /** Variables with which a process goes by it. */
+  /** Environment variables that make a process use it. */
   readonly environment: Readonly<Record<string, string>>;
   readonly #file: string;
 
@@ -24,9 +24,9 @@ export class WallClock {
   }
 
   /**
-   * A clock that is right; undefined where Debian and others put libfaketime there is none.
+   * Returns a correct clock, or undefined if libfaketime isn't where Debian and other distributions install it.
    *
-   * @param folder where its file is made
+   * @param folder folder for the clock's file
    */
   static async find(folder: string): Promise<WallClock | undefined> {
     for await (const { name } of Deno.readDir("/usr/lib")) {
@@ -39,7 +39,7 @@ export class WallClock {
     return undefined;
   }
 
-  /** Sets it so many seconds ahead of the right time. */
+  /** Sets the clock this many seconds ahead of the correct time. */
   async set(seconds: number): Promise<void> {
     await Deno.writeTextFile(this.#file, `${seconds < 0 ? "" : "+"}${seconds}\n`);
   }

@@ -1,6 +1,6 @@
 /**
- * What every end-to-end case finds: real servers, a target that is off, an operator that may do no more than the base
- * Role permits, Alice, whom it obeys, and an encrypted room of the two.
+ * Environment of all end-to-end cases: real servers, a target that is off, an operator with the base Role, Alice, whom
+ * it obeys, and an encrypted room of both.
  *
  * @module
  */
@@ -20,33 +20,33 @@ import { Report } from "./report.ts";
 
 const deployment = "clawdbot";
 
-/** The surroundings of all cases. */
+/** Environment of all cases. */
 export interface World extends AsyncDisposable {
   /** Servers and people. */
   readonly testbed: Testbed;
-  /** What is printed at the end. */
+  /** Printed at the end. */
   readonly report: Report;
-  /** Someone whom the operator obeys. */
+  /** A user whom the operator obeys. */
   readonly alice: Person;
   /** Alice's encrypted room with the operator. */
   readonly talk: Conversation;
-  /** The operator's user id. */
+  /** The operator's user ID. */
   readonly operatorId: string;
-  /** What must never be seen in a log. */
+  /** Strings that must never appear in a log. */
   readonly secrets: readonly string[];
   /** How the operator is run. */
   readonly options: LoggedOptions;
-  /** The ServiceAccount that the operator has. */
+  /** The operator's ServiceAccount. */
   readonly account: ServiceAccount;
   /** Namespace of the target. */
   readonly namespace: string;
-  /** The operator that runs now. */
+  /** The current operator process. */
   operator: OperatorProcess;
-  /** What the target is, now or as soon as it is as wanted. */
+  /** Returns the target's state, once it satisfies `wanted`. */
   state(wanted?: (state: TargetState) => boolean): Promise<TargetState>;
-  /** Starts the operator again, after it was stopped or killed. */
+  /** Restarts the operator after it was stopped or killed. */
   startOperator(): Promise<void>;
-  /** Everything that the operator has logged. */
+  /** Returns the operator's whole log. */
   operatorLog(): Promise<string>;
 }
 

@@ -1,34 +1,34 @@
-/** What a case is, and the few things that many of them do. */
+/** Definition of a case, and helpers that many cases use. */
 
 import assert from "node:assert/strict";
 import { bodyOf, type Conversation, type Exchange } from "../conversation.ts";
 import type { NamedCase } from "../results.ts";
 import type { World } from "../world.ts";
 
-/** A case of the suite. Each leaves the target off and the operator running. */
+/** A case of the suite. Each must leave the target off and the operator running. */
 export interface Case extends NamedCase {
-  /** Does it, and throws where it does not hold. */
+  /** Runs the case. Throws if it fails. */
   run(world: World): Promise<void>;
 }
 
-/** A command and what must come of it. */
+/** A command and its expected outcome. */
 export interface Expected {
   /** What is sent. */
   readonly send: string;
-  /** The answer: exactly this, or of this form. */
+  /** The answer, exactly or as a pattern. */
   readonly answer: string | RegExp;
   /** Replicas afterwards. */
   readonly replicas: number;
 }
 
-/** Asserts that an answer says what it should. */
+/** Asserts the text of an answer. */
 export function assertSays(exchange: Exchange, expected: string | RegExp): void {
   const body = bodyOf(exchange.answer);
   if (typeof expected === "string") assert.equal(body, expected);
   else assert.match(body, expected);
 }
 
-/** Sends a command, checks its answer and its effect, and adds a line to the report. */
+/** Sends a command, checks its answer and effect, and adds a row to the report. */
 export async function obey(world: World, title: string, expected: Expected, talk = world.talk): Promise<Exchange> {
   const before = await world.state();
   const exchange = await talk.ask(expected.send);
@@ -43,10 +43,10 @@ export async function obey(world: World, title: string, expected: Expected, talk
 }
 
 /**
- * Checks that something said has no effect. The operator reads a room in order, so once it has answered a command
- * that was sent later, it has done whatever it was going to do about the earlier one.
+ * Checks that something sent has no effect. The operator reads a room in order, so once it has answered a later
+ * command, it has processed the earlier message.
  *
- * @param act says it; the event id of what is not to be answered, where it may not be
+ * @param act sends it; returns the ID of the event that must not be answered, if any
  */
 export async function ignore(
   world: World,

@@ -1,4 +1,4 @@
-/** What an allowed user can say, and in which words it is answered. */
+/** Commands of an allowed user, and how they are answered. */
 
 import assert from "node:assert/strict";
 import { bodyOf, Conversation, editedBy } from "../conversation.ts";
@@ -50,7 +50,7 @@ async function unknown(world: World): Promise<void> {
   assert.ok(!(await world.operatorLog()).includes(send), "the log holds the text of a message");
 }
 
-/** Sent while the process is paused, so that they are all there when it reads on. */
+/** Sends messages while the process is paused, so that it reads them all at once. */
 async function inOrder(world: World): Promise<void> {
   const { operator, talk } = world;
   const before = await world.state();
@@ -96,7 +96,7 @@ async function tenMembers(world: World): Promise<void> {
   await compareRequests(world, talk);
 }
 
-/** The homeserver's own log says how often it was asked for one command. */
+/** Compares the number of requests per command, according to the homeserver's own log. */
 async function compareRequests(world: World, crowd: Conversation): Promise<void> {
   if (world.testbed.homeserver.requestLog === undefined) return;
   const two = await requestsFor(world, world.talk);
@@ -111,15 +111,15 @@ async function requestsFor(world: World, talk: Conversation): Promise<number> {
     (await Deno.readTextFile(logFile)).split("\n").filter((line) =>
       line.includes(`{${world.operatorId}} Processed request`) && !line.includes("/sync?")
     );
-  await talk.ask("status"); // whatever is done but once for a room is done now
+  await talk.ask("status"); // what is done once per room has been done now
   const before = (await ours()).length;
   const { answer } = await talk.ask("status");
-  // A request is logged a moment after it was answered.
+  // A request is logged shortly after its response.
   const deadline = performance.now() + 2_000;
   for (;;) {
     const lines = (await ours()).slice(before);
     const sent = lines.filter((line) => line.includes("/send/"));
-    // What takes longer than a moment is acknowledged first, and answered by an edit: one more send, in any room.
+    // A slow command is acknowledged first and answered by an edit: one more send, in any room.
     const edits = editedBy(answer) === undefined ? 0 : 1;
     if (sent.length > edits) return lines.length - edits;
     assert.ok(performance.now() < deadline, `the homeserver has no record of ${answer.eventId}: ${lines.join("\n")}`);
@@ -127,7 +127,6 @@ async function requestsFor(world: World, talk: Conversation): Promise<number> {
   }
 }
 
-/** Cases about commands. */
 export const commandCases: readonly Case[] = [
   { name: "commands do what they say, in the words of the specification", run: converse },
   { name: "what is no command is answered with a pointer to help", run: unknown },

@@ -1,4 +1,7 @@
-/** What outlives the process: the device, what was sent meanwhile, and what was being done when it was killed. */
+/**
+ * What survives the process: the device, messages sent while it was down, and the command in progress when it was
+ * killed.
+ */
 
 import assert from "node:assert/strict";
 import type { ScaleWrite } from "../../../testbed/mod.ts";
@@ -37,7 +40,7 @@ async function restart(world: World): Promise<void> {
   assert.deepEqual(back, [answers.start, answers.stop]);
   assert.equal(after.generation, before.generation + 2);
 
-  // Once more: what was carried out stays carried out.
+  // Restarts once more: a completed command must not be repeated.
   assert.equal(await world.operator.stop(), 0);
   await world.startOperator();
   await talk.ask("status");
@@ -46,7 +49,7 @@ async function restart(world: World): Promise<void> {
   assert.deepEqual(await operatorDevice(world), device);
 }
 
-/** Id and keys of the operator's only device. */
+/** Returns ID and keys of the operator's only device. */
 async function operatorDevice({ alice, operatorId }: World): Promise<unknown> {
   const { device_keys } = await alice.request("POST", "/keys/query", { device_keys: { [operatorId]: [] } });
   const devices = Object.values<{ device_id: string; keys: unknown }>(device_keys[operatorId]);
@@ -54,11 +57,11 @@ async function operatorDevice({ alice, operatorId }: World): Promise<unknown> {
   return devices.map(({ device_id, keys }) => ({ device_id, keys }));
 }
 
-/** Kills spread evenly over the time that a command takes, and a bit beyond it; then some over the start. */
+/** Kills spread evenly over the duration of a command and slightly beyond, then some during startup. */
 const killsDuringCommand = 20;
 const killsDuringStart = 4;
 
-/** A command, and whether it had been carried out and answered when the operator was killed. */
+/** A command, and whether it had been executed and answered when the operator was killed. */
 interface Struck {
   readonly eventId: string;
   readonly command: Command;
@@ -95,7 +98,7 @@ async function killAgainAndAgain(world: World): Promise<void> {
     assert.equal((await world.state()).generation, generation + 1, `effects after kill ${round + 1}`);
   }
 
-  await talk.ask("status"); // anything said twice would have been said before this
+  await talk.ask("status"); // anything sent twice would have been sent before this
   const after = await world.state(({ current }) => current === 0);
   report.add({
     ...{ case: `killed ${struck.length} times around commands`, sent: "start, stop, start, …" },
@@ -134,12 +137,12 @@ async function killDuringStart(world: World, command: Command, afterMs: number):
   return eventId;
 }
 
-/** Writes to the target's scale, by the API server's own audit log; a cluster that was given keeps that to itself. */
+/** Returns the writes to the target's scale from the API server's audit log, which a given cluster doesn't reveal. */
 function writes(world: World): Promise<ScaleWrite[] | undefined> {
   return world.testbed.workloads.scaleWrites(world.namespace, "clawdbot");
 }
 
-/** Each command once, and nobody else's; a conflict is no effect. */
+/** Asserts that each command wrote once, and nobody else did. A conflict isn't an effect. */
 function assertWrites(world: World, commands: readonly Command[], seen: readonly ScaleWrite[] | undefined): void {
   if (seen === undefined) return;
   const done = seen.filter(({ status }) => status === 200);
@@ -149,7 +152,6 @@ function assertWrites(world: World, commands: readonly Command[], seen: readonly
   assert.ok(seen.every(({ status }) => status === 200 || status === 409), "a write was refused");
 }
 
-/** Cases about what lasts. */
 export const enduranceCases: readonly Case[] = [
   { name: "restarted, it is the same device and does once what was sent meanwhile", run: restart },
   { name: "killed at any moment, each command has one effect and one answer", run: killAgainAndAgain },

@@ -1,4 +1,4 @@
-/** What it needs and what it leaves: permissions, memory, a log without secrets. */
+/** What the operator needs and leaves behind: permissions, memory, and a log without secrets. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -48,7 +48,6 @@ async function discretion(world: World): Promise<void> {
   for (const line of log.trimEnd().split("\n")) assert.doesNotThrow(() => JSON.parse(line), `no JSON: ${line}`);
 }
 
-/** Cases about what it needs and leaves. */
 export const footprintCases: readonly Case[] = [
   { name: "it holds a measured amount of memory", run: memory },
   { name: "in a pod it finds its ServiceAccount by itself", run: inPod },

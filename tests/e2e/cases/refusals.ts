@@ -1,4 +1,4 @@
-/** Who and what is not obeyed. */
+/** Users and messages that the operator refuses. */
 
 import assert from "node:assert/strict";
 import { bodyOf, Conversation } from "../conversation.ts";
@@ -81,12 +81,11 @@ async function editsAndReplies(world: World): Promise<void> {
   for (const [title, say, mayAnswer] of rows) await ignore(world, title, "start", talk, say, mayAnswer);
 }
 
-/** What was refused has not confused it: the first room still works. */
+/** Asserts that the operator still works in the first room after a refusal. */
 async function stillObeys(world: World): Promise<void> {
   await obey(world, "after all refusals", { send: "status", answer: /^clawdbot is off\b/, replicas: 0 });
 }
 
-/** Cases about refusals. */
 export const refusalCases: readonly Case[] = [
   { name: "a stranger in the room gets no answer and no effect", run: strangerInRoom },
   { name: "a stranger's invitation is declined", run: strangerInvites },

@@ -1,4 +1,7 @@
-/** SIGTERM in each phase: exit code 0 within 10 s, and what was in hand is finished now or after the next start. */
+/**
+ * SIGTERM in each phase. The operator exits with code 0 within 10 s, and work in progress is finished before that or
+ * after the next start.
+ */
 
 import type { Asked, Fault } from "../../../testbed/proxy.ts";
 import { ownNames } from "./machine.ts";
@@ -16,7 +19,7 @@ async function endOf(subject: Subject, begin: number): Promise<Measured> {
   return { lastedMs, requests, lost: 0, doubled: 0, end: await subject.endBySignal() };
 }
 
-/** Before it is ready. */
+/** SIGTERM before the operator is ready. */
 function starting(name: string, fault: Fault | undefined, reached: (subject: Subject) => Promise<void>): Row<Ground> {
   return {
     fault: `SIGTERM: ${name}`,
@@ -32,7 +35,7 @@ function starting(name: string, fault: Fault | undefined, reached: (subject: Sub
   };
 }
 
-/** When it is ready, and nothing is in hand. */
+/** SIGTERM when it is ready and idle. */
 function running(name: string, fault: Fault | undefined, reached: (subject: Subject) => Promise<void>): Row<Ground> {
   return {
     fault: `SIGTERM: ${name}`,
@@ -46,7 +49,7 @@ function running(name: string, fault: Fault | undefined, reached: (subject: Subj
   };
 }
 
-/** When it polls, and the answer doesn't come, or not as a whole. */
+/** SIGTERM during a poll whose response is missing or truncated. */
 function polling(name: string, kind: "silent" | "stall"): Row<Ground> {
   return {
     fault: `SIGTERM: ${name}`,
@@ -62,7 +65,7 @@ function polling(name: string, kind: "silent" | "stall"): Row<Ground> {
   };
 }
 
-/** A fault that tells whether it has struck. */
+/** Makes a fault that reports whether it has occurred. */
 function marked(kind: "silent" | "stall", when: (request: Asked) => boolean): { fault: Fault; struck: () => boolean } {
   let struck = false;
   const mark = (request: Asked) => {
@@ -73,7 +76,7 @@ function marked(kind: "silent" | "stall", when: (request: Asked) => boolean): { 
   return { fault: { kind, when: mark }, struck: () => struck };
 }
 
-/** In the middle of a command, that hangs at one of the two servers; it ends well after the next start. */
+/** SIGTERM during a command that hangs at one of the two servers. It must be completed after the next start. */
 function busy(name: string, where: "homeserver" | "kubernetes", when: (request: Asked) => boolean, isDone: boolean) {
   return {
     fault: `SIGTERM: ${name}`,
@@ -99,7 +102,6 @@ const soon = () => Promise.resolve();
 const backsOff = (subject: Subject) => subject.untilLogged(/trying again in/);
 const asked = (subject: Subject) => eventually("a request", () => subject.homeserver.arrivedSince(0) > 0);
 
-/** All of them. */
 export const endingRows: readonly Row<Ground>[] = [
   starting("login backs off, connection refused", { kind: "refuse" }, backsOff),
   starting("login backs off, name does not resolve", undefined, backsOff),

@@ -1,4 +1,4 @@
-/** The homeserver fails, and comes back. */
+/** Failures of the homeserver, and recovery. */
 
 import assert from "node:assert/strict";
 import type { Fault } from "../../../testbed/proxy.ts";
@@ -8,7 +8,7 @@ import type { Measured, Row } from "./table.ts";
 const shortMs = 20_000;
 const longMs = [60_000, 300_000];
 
-/** Alice sends `start` while the operator cannot hear; it is carried out when it can, and `stop` after it. */
+/** Alice sends `start` while the operator can't receive it. It is executed after the recovery, followed by `stop`. */
 async function ride(subject: Subject, fault: Fault, ms: number): Promise<Measured> {
   const { homeserver } = subject;
   const begin = performance.now();
@@ -22,7 +22,7 @@ async function ride(subject: Subject, fault: Fault, ms: number): Promise<Measure
   return { lastedMs: over - begin, recoveredMs: performance.now() - over, requests, ...await subject.finish() };
 }
 
-/** It stops itself: nobody can send meanwhile, so the command is sent when it is back. */
+/** Stops the homeserver. Nobody can send meanwhile, so the command is sent after the restart. */
 async function stopHomeserver(ground: Ground, ms: number): Promise<Measured> {
   const { homeserver } = ground.testbed;
   await using subject = await Subject.ready(ground, { direct: true });
@@ -49,7 +49,6 @@ function rowsFor(name: string, fault: Fault, durationsMs = [shortMs, ...longMs])
 
 const limited = { errcode: "M_LIMIT_EXCEEDED", error: "Too Many Requests", retry_after_ms: 3_000 };
 
-/** All of them. */
 export const homeserverRows: readonly Row<Ground>[] = [
   ...[shortMs, ...longMs].map((ms): Row<Ground> => ({
     fault: "homeserver: stopped",

@@ -1,4 +1,4 @@
-/** The Kubernetes API fails, and comes back. */
+/** Failures of the Kubernetes API, and recovery. */
 
 import assert from "node:assert/strict";
 import type { Asked, Fault } from "../../../testbed/proxy.ts";
@@ -7,9 +7,9 @@ import { bodyOf, editedBy } from "../conversation.ts";
 import { elapsed, type Ground, patienceMs, Subject } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
-/** Well within the 30 s for which a command is tried. */
+/** Well within the 30 s for which a command is retried. */
 const briefMs = 8_000;
-/** Longer than that. */
+/** Longer than the 30 s for which a command is retried. */
 const lastingMs = 35_000;
 
 const isPatch = ({ method }: Asked) => method === "PATCH";
@@ -19,7 +19,7 @@ function refusal(code: number, reason: string, headers: Readonly<Record<string, 
   return { kind: "answer", status: code, headers, body } as const;
 }
 
-/** A command is given while the API fails; what failed for good, or for too long, is given again. */
+/** Sends a command during the failure. If it was refused or timed out, it is sent again after the recovery. */
 async function ride(subject: Subject, ms: number, begins: () => Promise<void>, ends: () => Promise<void>) {
   const { kubernetes } = subject;
   const begin = performance.now();
@@ -39,7 +39,7 @@ async function ride(subject: Subject, ms: number, begins: () => Promise<void>, e
   return { answer, measured: { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() } };
 }
 
-/** The answer, or, where that says only that it is still being tried, what it says in the end. */
+/** Returns the answer, or, if it only says that the operator is still trying, the final one. */
 async function outcomeOf({ talk }: Subject, answer: string): Promise<string> {
   if (!/^The Kubernetes API isn't answering\. Still trying/.test(answer)) return answer;
   const isOutcome = (event: SeenEvent) => editedBy(event) !== undefined && /is on|Can't start/.test(bodyOf(event));
@@ -68,7 +68,6 @@ async function stopControlPlane(ground: Ground): Promise<Measured> {
 const done = /is on/;
 const tooLong = /Can't start .* didn't answer within 30 s/;
 
-/** All of them. */
 export const kubernetesRows: readonly Row<Ground>[] = [
   { fault: "Kubernetes: control plane stopped", alone: true, run: stopControlPlane },
   row("connection refused", { kind: "refuse" }, briefMs, done),

@@ -6,19 +6,19 @@ import { deleteOwnDevice } from "../trust/administrator.ts";
 import { eventually, type Ground, patienceMs, Subject } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
-/** Ids of the operator's devices that have keys. */
+/** Returns the IDs of the operator's devices that have keys. */
 async function devices({ alice }: Ground, { operatorId }: Subject): Promise<string[]> {
   const { device_keys } = await alice.request("POST", "/keys/query", { device_keys: { [operatorId]: [] } });
   return Object.keys(device_keys[operatorId] ?? {});
 }
 
-/** A homeserver doesn't end a poll when it ends the login, but with the next event. */
+/** Causes an event. A homeserver doesn't end a poll when it ends the login, but only with the next event. */
 async function stir({ alice }: Ground, { talk }: Subject): Promise<void> {
   const path = `/rooms/${encodeURIComponent(talk.roomId)}/state/m.room.member/${encodeURIComponent(alice.userId)}`;
   await alice.request("PUT", path, { membership: "join", displayname: `Alice ${crypto.randomUUID()}` });
 }
 
-/** The device is gone: the operator goes on as another one, and obeys. */
+/** The device is deleted. The operator continues as a new one and obeys. */
 async function loseDevice(
   ground: Ground,
   lose: (subject: Subject, deviceId: string) => Promise<unknown>,
@@ -53,7 +53,7 @@ async function deleteDevice(ground: Ground, { operatorId, password }: Subject, d
   await deleteOwnDevice(ground.testbed.homeserver, operatorId, password, deviceId);
 }
 
-/** Each token is refused that was there before, and can't be refreshed: the operator logs in again as the same device. */
+/** All previous tokens are refused and can't be refreshed. The operator logs in again as the same device. */
 async function softLogout(ground: Ground): Promise<Measured> {
   await using subject = await Subject.ready(ground);
   using _refresh = refuseRefresh(subject);
@@ -77,7 +77,7 @@ async function softLogout(ground: Ground): Promise<Measured> {
   return { lastedMs: ms, recoveredMs: ms, requests, ...await subject.finish() };
 }
 
-/** No refresh token is taken from now on. */
+/** Refuses all refresh tokens from now on. */
 export function refuseRefresh({ homeserver }: Subject): Disposable {
   return homeserver.also({
     kind: "answer",
@@ -87,7 +87,6 @@ export function refuseRefresh({ homeserver }: Subject): Disposable {
   });
 }
 
-/** All of them. */
 export const loginRows: readonly Row<Ground>[] = [
   {
     fault: "login: token revoked (logged out everywhere)",

@@ -1,4 +1,4 @@
-/** The machine fails: names, clock, disk; and the process is killed. */
+/** Failures of the machine: name resolution, clock, disk, and kills of the process. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -6,12 +6,15 @@ import { WallClock } from "../wall_clock.ts";
 import { elapsed, type Ground, Subject, type SubjectOptions } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
-/** A shell script that ends in running its arguments, as root of a mount namespace of its own. */
+/**
+ * Command prefix that runs a shell script as root in its own mount namespace. The script must end by running its
+ * arguments.
+ */
 function surroundedBy(script: readonly string[]): string[] {
   return ["unshare", Deno.uid() === 0 ? "-m" : "-rm", "/bin/sh", "-c", script.join("\n"), "sh"];
 }
 
-/** A name for the homeserver that resolves only when it stands in `hosts`, and nothing else that could be asked. */
+/** Gives the homeserver a name that resolves only once it is in `hosts`. No DNS server is reachable. */
 export function ownNames(ground: Ground): { hosts: string; given: SubjectOptions } {
   const folder = Deno.makeTempDirSync({ dir: ground.testbed.folder });
   const hosts = join(folder, "hosts");
@@ -32,7 +35,7 @@ async function unknownName(ground: Ground): Promise<Measured> {
   await using subject = await Subject.create(ground, given);
   const begin = performance.now();
   const starting = subject.start();
-  starting.catch(() => {}); // it is awaited below, unless something else fails first
+  starting.catch(() => {}); // awaited below, unless something else fails first
   await elapsed(6_000);
   const requests = await subject.failedAttempts();
   assert.ok(requests > 1, await subject.log());
@@ -45,7 +48,7 @@ async function unknownName(ground: Ground): Promise<Measured> {
   return { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() };
 }
 
-/** The wall clock jumps, as it does when a board without a battery finds its time server. */
+/** The wall clock jumps, as on a board without a battery when it reaches its time server. */
 async function clockJumps(ground: Ground): Promise<Measured> {
   const clock = await WallClock.find(ground.testbed.folder);
   if (clock === undefined) {
@@ -63,7 +66,7 @@ async function clockJumps(ground: Ground): Promise<Measured> {
   return { lastedMs: ms, requests, ...await subject.finish() };
 }
 
-/** The store's disk fills up: it ends, and with space it goes on where it was. */
+/** The store's disk fills up. The operator exits, and continues where it was once there is space. */
 async function diskFull(ground: Ground): Promise<Measured> {
   const folder = await Deno.makeTempDir({ dir: ground.testbed.folder });
   const [full, saved] = [join(folder, "full"), join(folder, "saved")];
@@ -80,10 +83,10 @@ async function diskFull(ground: Ground): Promise<Measured> {
   const begin = performance.now();
   await Deno.writeTextFile(full, "");
   const ended = subject.running.untilEnded();
-  // Space that the store has already taken lasts for a few commands.
+  // Space that the store has already allocated lasts for a few commands.
   for (let round = 0; subject.running.running && round < 40; round += 1) {
     const command = await subject.send(round % 2 === 0 ? "start" : "stop", 1);
-    // An answer that is missing now is waited for after the restart.
+    // A missing answer is awaited after the restart.
     await Promise.race([ended, subject.answerTo(command).catch(() => {})]);
   }
   const code = await ended;
@@ -101,7 +104,7 @@ async function diskFull(ground: Ground): Promise<Measured> {
 
 const kills = 8;
 
-/** Killed at moments spread over a command, and started again. */
+/** Kills the operator at moments spread over a command, and restarts it. */
 async function killed(ground: Ground): Promise<Measured> {
   await using subject = await Subject.ready(ground);
   const begin = performance.now();
@@ -120,7 +123,10 @@ async function killed(ground: Ground): Promise<Measured> {
   return { lastedMs, recoveredMs: longest, requests: 0, ...await subject.finish() };
 }
 
-/** Killed when its answer is sent and it doesn't know yet; meanwhile the homeserver restarts, and may forget. */
+/**
+ * Kills the operator after its answer was sent and before it gets the response. Meanwhile the homeserver restarts and
+ * may forget the transaction ID.
+ */
 async function killedInMidSend(ground: Ground): Promise<Measured> {
   const { homeserver } = ground.testbed;
   await using subject = await Subject.ready(ground);
@@ -149,7 +155,6 @@ async function killedInMidSend(ground: Ground): Promise<Measured> {
   return { lastedMs: over - begin, recoveredMs, requests, ...await subject.finish() };
 }
 
-/** All of them. */
 export const machineRows: readonly Row<Ground>[] = [
   { fault: "machine: the homeserver's name does not resolve at the start", run: unknownName },
   {

@@ -1,12 +1,12 @@
 /**
- * Running the rows of a table that is tried on real servers. Knows nothing of what the rows do.
+ * Runs the rows of a table on real servers.
  *
  * @module
  */
 
 import type { Ground, Subject } from "./subject.ts";
 
-/** Runs rows, a few at a time; those that must be alone come last, one after the other. */
+/** Runs rows, a few at a time. Those that must run alone come last, one by one. */
 export async function runAll<Row extends { readonly alone?: boolean }, Outcome>(
   rows: readonly Row[],
   run: (row: Row) => Promise<Outcome>,
@@ -22,7 +22,7 @@ export async function runAll<Row extends { readonly alone?: boolean }, Outcome>(
   return rows.flatMap((row) => outcomes.get(row) ?? []);
 }
 
-/** Runs a row; what its operators have logged is printed if it fails. */
+/** Runs a row. If it fails, prints the logs of its operators. */
 export async function withLog<Result>(
   name: string,
   ground: Ground,

@@ -1,6 +1,7 @@
 /**
- * An operator to have faults with: its own account, store, target and room, and a proxy before each of its two servers.
- * Alice, who commands it, reaches the homeserver directly, so that she can send while it cannot hear.
+ * An operator to expose to faults, with its own account, store, target and room, and a proxy in front of each of its
+ * two servers. Alice, who commands it, reaches the homeserver directly, so she can send while the operator can't
+ * receive.
  *
  * @module
  */
@@ -12,52 +13,52 @@ import { FaultProxy } from "../../../testbed/proxy.ts";
 import { bodyOf, Conversation } from "../conversation.ts";
 import { type LoggedOptions, OperatorProcess } from "../../operator_process.ts";
 
-/** Servers and people that all faults share. */
+/** Servers and people that all rows share. */
 export interface Ground {
   /** The servers. */
   readonly testbed: Testbed;
-  /** Whom every operator obeys. */
+  /** The user whom every operator obeys. */
   readonly alice: Person;
-  /** Told of each subject that is made. */
+  /** Called with each new subject. */
   readonly made: (subject: Subject) => void;
 }
 
-/** What is different about a subject. */
+/** Options of {@linkcode Subject.create}. */
 export interface SubjectOptions {
-  /** It talks to its servers without proxies. */
+  /** Whether it connects to its servers without proxies. */
   readonly direct?: boolean;
-  /** What it may do; the base Role unless given. */
+  /** Its permissions. Default: the base Role. */
   readonly role?: "base" | "extended";
-  /** How its target's pods fare. */
+  /** Behaviour of its target's pods. */
   readonly target?: { readonly image?: string; readonly startDelayMs?: number };
-  /** Other or further environment variables. */
+  /** Additional environment variables, or replacements. */
   readonly environment?: Readonly<Record<string, string>>;
   /** Host name under which it knows its homeserver. */
   readonly homeserverName?: string;
-  /** As in {@linkcode LoggedOptions}. */
+  /** See {@linkcode LoggedOptions}. */
   readonly within?: readonly string[];
 }
 
-/** On a busy machine nothing is to fail for being slow; what is promised is asserted from what was measured. */
+/** Generous, so that nothing fails on a busy machine for being slow. Required times are asserted from measurements. */
 export const patienceMs = 90_000;
 
-/** One operator and everything around it. */
+/** One operator and its environment. */
 export class Subject implements AsyncDisposable {
-  /** Between the operator and the homeserver. */
+  /** Proxy in front of the homeserver. */
   readonly homeserver: FaultProxy;
-  /** Between the operator and the API server. */
+  /** Proxy in front of the API server. */
   readonly kubernetes: FaultProxy;
-  /** The operator's user id. */
+  /** The operator's user ID. */
   readonly operatorId: string;
   /** Its password. */
   readonly password: string;
-  /** Folder for whatever belongs to it; its store is in `store`. */
+  /** Folder for its files. The store is in `store`. */
   readonly folder: string;
   /** How it is run. */
   readonly options: LoggedOptions;
-  /** The process; replaced by {@linkcode Subject.start}. */
+  /** The current process. Replaced by {@linkcode Subject.start}. */
   running!: OperatorProcess;
-  /** Alice's room with it, once it has joined. */
+  /** Alice's room with the operator, once it has joined. */
   talk!: Conversation;
   readonly #ground: Ground;
   /** Namespace of its target. */
@@ -80,7 +81,7 @@ export class Subject implements AsyncDisposable {
     this.#resources = resources;
   }
 
-  /** Makes account, target and proxies. Nothing runs yet. */
+  /** Creates account, target and proxies. Starts nothing. */
   static async create(ground: Ground, given: SubjectOptions = {}): Promise<Subject> {
     await using resources = new AsyncDisposableStack();
     const { testbed: { homeserver, cluster, workloads, folder: base } } = ground;
@@ -110,7 +111,7 @@ export class Subject implements AsyncDisposable {
         CRYPTO_STORE_PATH: join(folder, "store"),
         KUBECONFIG: given.direct ? account.kubeconfig : kubeconfig,
         LOG_FORMAT: "text",
-        // What is sent at the beginning of the longest outage is to be carried out after it.
+        // A command sent at the beginning of the longest outage must not become too old.
         MAX_COMMAND_AGE: "15m",
         ...given.environment,
       },
@@ -129,7 +130,7 @@ export class Subject implements AsyncDisposable {
     return subject;
   }
 
-  /** The same, started and ready, in a room with Alice where one command has been answered. */
+  /** Creates a subject, starts it, and waits until it has answered a command in a room with Alice. */
   static async ready(ground: Ground, given: SubjectOptions = {}): Promise<Subject> {
     await using resources = new AsyncDisposableStack();
     const subject = resources.use(await Subject.create(ground, given));
@@ -145,7 +146,7 @@ export class Subject implements AsyncDisposable {
     await this.running.untilReady();
   }
 
-  /** Has the operator invited, and asks it something. */
+  /** Invites the operator to a room and asks for the status. */
   async meet(): Promise<void> {
     const { alice } = this.#ground;
     const roomId = await alice.createRoom({ invite: [this.operatorId], encrypted: true });
@@ -154,14 +155,14 @@ export class Subject implements AsyncDisposable {
     await this.ask("status", 0);
   }
 
-  /** Sends a command. `effects`: how often it changes the target. */
+  /** Sends a command. `effects` is how often it must change the target. */
   async send(text: string, effects: number): Promise<string> {
     const eventId = await this.talk.send(text);
     this.#commands.push({ eventId, effects });
     return eventId;
   }
 
-  /** A command turned out to have changed nothing, and said so. */
+  /** Records that a command was refused and must have changed nothing. */
   wasRefused(refused: string): void {
     for (const command of this.#commands) if (command.eventId === refused) command.effects = 0;
   }
@@ -176,14 +177,14 @@ export class Subject implements AsyncDisposable {
     return await this.answerTo(await this.send(text, effects));
   }
 
-  /** What the target is, as soon as it is as wanted. */
+  /** Waits until the target's state satisfies `wanted`, and returns it. */
   async state(wanted: (state: TargetState) => boolean = () => true): Promise<TargetState> {
     return await this.#ground.testbed.workloads.until(this.namespace, "clawdbot", wanted, patienceMs);
   }
 
   /**
-   * Counts, over all commands so far, effects and answers that are missing or too many. Asks for the status first:
-   * whatever was going to be said twice has been said before that is answered.
+   * Counts missing and surplus effects and answers of all commands so far. First asks for the status, whose answer
+   * comes after anything that would be sent twice.
    */
   async tally(): Promise<{ lost: number; doubled: number }> {
     await this.ask("status", 0);
@@ -196,23 +197,23 @@ export class Subject implements AsyncDisposable {
     };
   }
 
-  /** As {@linkcode Subject.tally}, when every command has been answered. */
+  /** Like {@linkcode Subject.tally}, but first waits until every command has been answered. */
   async tallyAll(): Promise<{ lost: number; doubled: number }> {
     for (const { eventId } of this.#commands) await this.answerTo(eventId);
     return await this.tally();
   }
 
-  /** Everything that the operator has logged. */
+  /** Returns the operator's whole log. */
   async log(): Promise<string> {
     return await Deno.readTextFile(this.options.logFile).catch(() => "");
   }
 
-  /** Waits until the operator has logged something. */
+  /** Waits until the operator's log matches. */
   async untilLogged(what: RegExp): Promise<void> {
     await eventually(`${what} in the operator's log`, async () => what.test(await this.log()));
   }
 
-  /** Ends the process by SIGTERM, within 10 s and with exit code 0. */
+  /** Stops the process by SIGTERM and asserts that it exits with code 0 within 10 s. */
   async endBySignal(): Promise<string> {
     const begin = performance.now();
     assert.equal(await this.running.stop(), 0, "exit code after SIGTERM");
@@ -221,25 +222,27 @@ export class Subject implements AsyncDisposable {
     return `SIGTERM: 0 after ${(ms / 1_000).toFixed(1)} s`;
   }
 
-  /** Stops the target, counts, and ends the process. */
+  /** Turns the target off, counts, and stops the process. */
   async finish(): Promise<{ lost: number; doubled: number; end: string }> {
     assert.match(await this.ask("stop", 1), /is off/);
     return { ...await this.tally(), end: await this.endBySignal() };
   }
 
-  /** Attempts that have failed, by the operator's log: for requests that reach nobody who could count them. */
+  /**
+   * Number of failed attempts according to the operator's log, for requests that reach no server that could count them.
+   */
   async failedAttempts(): Promise<number> {
     return (await this.log()).match(/trying again in|starting over in/g)?.length ?? 0;
   }
 
-  /** Kills what runs and removes what was made, except in the cluster. */
+  /** Kills the process and removes what was created, except in the cluster. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.running?.[Symbol.asyncDispose]();
     await this.#resources.disposeAsync();
   }
 }
 
-/** Waits until something holds. */
+/** Waits until a condition holds. */
 export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = performance.now() + patienceMs;
   while (!await holds()) {
@@ -248,7 +251,7 @@ export async function eventually(what: string, holds: () => boolean | Promise<bo
   }
 }
 
-/** Waits for so many milliseconds. */
+/** Waits for a time, in milliseconds. */
 export function elapsed(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,5 +1,5 @@
 /**
- * The table of faults: what was measured, and what may not be exceeded.
+ * The table of faults: measurements and their limits.
  *
  * @module
  */
@@ -8,46 +8,49 @@ import assert from "node:assert/strict";
 import { runAll, withLog } from "./rows.ts";
 import type { Ground } from "./subject.ts";
 
-/** What was measured of one fault. */
+/** Measurements of one fault. */
 export interface Measured {
-  /** How long it lasted, in milliseconds. */
+  /** Duration of the fault, in milliseconds. */
   readonly lastedMs: number;
-  /** From the servers' return to the answer to a command; undefined if there is nothing to recover from. */
+  /**
+   * Time from the servers' recovery to the answer to a command, in milliseconds. Undefined if there is nothing to
+   * recover from.
+   */
   readonly recoveredMs?: number | undefined;
-  /** Requests that were sent while it lasted. */
+  /** Requests sent during the fault. */
   readonly requests: number;
-  /** Commands without an effect or an answer that was due. */
+  /** Commands without a due effect or answer. */
   readonly lost: number;
   /** Commands with more than one effect or answer. */
   readonly doubled: number;
-  /** How the process ended: what it was asked to do, or what it did by itself. */
+  /** How the process ended: on request, or by itself. */
   readonly end: string;
 }
 
-/** A fault, and how it is measured. */
+/** A fault and how to measure it. */
 export interface Row<Surroundings> {
-  /** What goes wrong. */
+  /** Description. */
   readonly fault: string;
-  /** Others must not run beside it: it stops a server. */
+  /** Whether the row stops a server, so that no other row may run at the same time. */
   readonly alone?: boolean;
-  /** Only in the long variant. */
+  /** Whether the row only runs in the long variant. */
   readonly long?: boolean;
-  /** Only Synapse has what it is about: why, and what is relied on elsewhere. */
+  /** Why the row needs Synapse, and what the operator relies on elsewhere. */
   readonly synapseOnly?: string;
-  /** Produces the fault. Throws where something is not as it must be. */
+  /** Causes the fault. Throws if a check fails. */
   run(surroundings: Surroundings): Promise<Measured>;
 }
 
-/** What came of a row. */
+/** Result of a row. */
 export type Outcome = { readonly fault: string } & ({ readonly measured: Measured } | { readonly error: unknown });
 
-/** The longest wait between two tries; the next one gets through. */
+/** Longest wait between two attempts. The next attempt succeeds. */
 const recoveryLimitMs = 15_000;
-/** What a slow machine may need for the rest: logging in, reading, answering. */
+/** Allowance for a slow machine to log in, read and answer. */
 const slownessMs = 5_000;
 const requestsPerMinuteLimit = 200;
 
-/** Asserts what holds of every row. */
+/** Asserts what must hold for every row. */
 export function judge(outcome: Outcome): void {
   if ("error" in outcome) throw outcome.error;
   const { recoveredMs = 0, lost, doubled } = outcome.measured;
@@ -57,14 +60,14 @@ export function judge(outcome: Outcome): void {
   assert.ok(rate < requestsPerMinuteLimit, `${rate.toFixed(0)} requests a minute`);
 }
 
-/** What is sent in less than this is a burst, and no rate. */
+/** Shortest period over which a rate is computed. Requests within less are a burst. */
 const leastMs = 20_000;
 
 function perMinute({ requests, lastedMs }: Measured): number {
   return requests / Math.max(lastedMs, leastMs) * 60_000;
 }
 
-/** The rows as a table. */
+/** Formats the rows as a table. */
 export function tableOf(outcomes: readonly Outcome[]): string {
   const head = ["fault", "lasted", "recovered after", "requests", "a minute", "lost", "doubled", "end"];
   const seconds = (ms: number | undefined) => ms === undefined ? "" : `${(ms / 1_000).toFixed(1)} s`;

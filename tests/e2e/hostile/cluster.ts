@@ -26,7 +26,7 @@ const nowhere = {
   home: undefined,
 };
 
-/** Asks something of the real API server as its administrator. */
+/** Runs a request against the real API server as its administrator. */
 async function asAdministrator<Value>(
   { testbed: { cluster } }: Ground,
   ask: (api: KubernetesApi, signal: AbortSignal) => Promise<Value>,
@@ -36,7 +36,7 @@ async function asAdministrator<Value>(
   return await ask(new KubernetesApi(access), signal);
 }
 
-/** 3,000 connections with half a request each. */
+/** Opens 3,000 connections and sends half a request on each. */
 async function halfSentRequests(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   await subject.start();
@@ -72,7 +72,7 @@ async function halfSentRequests(ground: Ground): Promise<string> {
   } s; Host: [ gets 400`;
 }
 
-/** Ends TLS before a plain server; its certificate can be changed to one of another authority. */
+/** Terminates TLS in front of a plain server. Its certificate can be replaced by one of another CA. */
 class TlsFront implements AsyncDisposable {
   readonly port: number;
   readonly #upstream: number;
@@ -88,7 +88,7 @@ class TlsFront implements AsyncDisposable {
     this.#ended = this.#serve(this.#listener);
   }
 
-  /** As an API server that is restarted with another certificate. */
+  /** Switches certificates, like an API server that restarts with another one. */
   async rotate(): Promise<void> {
     await this[Symbol.asyncDispose]();
     const { otherCertificate: cert, otherPrivateKey: key } = certificates;
@@ -121,7 +121,7 @@ class TlsFront implements AsyncDisposable {
       }
       const upstream = await Deno.connect({ hostname: "127.0.0.1", port: this.#upstream });
       for (const each of [connection, upstream]) this.#connections.add(each);
-      // Either end may break off, also because the client refuses the certificate.
+      // Either end may close the connection, also because the client rejects the certificate.
       pipes.push(
         connection.readable.pipeTo(upstream.writable).catch(() => {}),
         upstream.readable.pipeTo(connection.writable).catch(() => {}),
@@ -131,7 +131,7 @@ class TlsFront implements AsyncDisposable {
   }
 }
 
-/** First both authorities are in the file, then the API server shows a certificate of the new one. */
+/** The CA file first contains both CAs, then the API server presents a certificate of the new one. */
 async function rotatedAuthority(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   await using front = new TlsFront(subject.kubernetes.url);
@@ -167,7 +167,7 @@ async function rotatedAuthority(ground: Ground): Promise<string> {
   return `obeyed without a restart, before and after the old authority goes; ${end}`;
 }
 
-/** Something else answers in the API server's place for a while. */
+/** Something else answers instead of the API server for a while. */
 async function answeredByAnother(ground: Ground, status: number, body: unknown): Promise<string> {
   await using subject = await Subject.ready(ground);
   const beganMs = performance.now();
@@ -183,7 +183,7 @@ async function answeredByAnother(ground: Ground, status: number, body: unknown):
   return "tried again, carried out once; not ready meanwhile";
 }
 
-/** Kubeconfigs that kubectl understands, tried on the API server: who we are there. */
+/** Uses kubeconfigs that kubectl accepts, and checks the user name at the API server. */
 async function kubeconfigs({ testbed: { cluster, workloads, folder } }: Ground): Promise<string> {
   const namespace = `hostile-${crypto.randomUUID().slice(0, 8)}`;
   const { token } = await workloads.serviceAccount(namespace, "toggle", []);
@@ -227,13 +227,13 @@ async function kubeconfigs({ testbed: { cluster, workloads, folder } }: Ground):
   return `${rows.length} of ${rows.length} as kubectl: ${rows.map(([name]) => name).join("; ")}`;
 }
 
-/** A kubeconfig of the testbed, whose YAML is JSON or simple enough. */
+/** Converts a kubeconfig of the testbed to JSON. */
 async function json(path: string): Promise<string> {
   const { load } = await import("js-yaml");
   return JSON.stringify(load(await Deno.readTextFile(path)));
 }
 
-/** Changes a workload as administrator, and waits until its controller has seen it. */
+/** Changes a workload as administrator, and waits until its controller has observed the change. */
 async function change({ testbed: { cluster } }: Ground, workload: Workload, patch: unknown): Promise<void> {
   const path = `/apis/apps/v1/namespaces/${workload.namespace}/${workload.kind}s/${workload.name}`;
   await cluster.request("PATCH", path, patch);
@@ -245,7 +245,7 @@ async function change({ testbed: { cluster } }: Ground, workload: Workload, patc
 
 const withImage = (image: string) => ({ template: { spec: { containers: [{ name: "agent", image }] } } });
 
-/** A workload of the testbed's real controllers. */
+/** Creates a workload for the testbed's real controllers. */
 async function workloadOf(
   { testbed: { workloads } }: Ground,
   kind: Workload["kind"],
@@ -256,7 +256,7 @@ async function workloadOf(
   return { kind, namespace, name: "clawdbot" };
 }
 
-/** The first reason that a diagnosis names, once it names one of an image. */
+/** Waits until a diagnosis names an image problem first, and returns its reason. */
 async function reasonFor(ground: Ground, workload: Workload): Promise<string> {
   return await asAdministrator(ground, async (api, signal) => {
     let diagnosis: Diagnosis | undefined;
@@ -299,7 +299,7 @@ async function recreatedDeployment(ground: Ground): Promise<string> {
     await Promise.race([begun.promise, again]);
     await cluster.request("DELETE", `${path}/${workload.name}`);
     await eventually("it is gone", async () => (await cluster.request("GET", path)).items.length === 0);
-    // Nobody but the watch could tell when it has heard of that, and has asked for what is not there.
+    // There is no event for this: only the watch knows when it has seen the deletion and requested the missing object.
     await Promise.race([elapsed(1_000), again]);
     await workloads.createTarget({ ...workload, resource: "deployments", replicas: 3 });
     const beganMs = performance.now();
@@ -308,7 +308,7 @@ async function recreatedDeployment(ground: Ground): Promise<string> {
   });
 }
 
-/** Runs the connection test with a homeserver that wants to write to the terminal. */
+/** Runs the connection test against a homeserver that sends terminal escape sequences. */
 async function terminalEscapes(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   using _fault = subject.homeserver.also({
@@ -333,7 +333,7 @@ async function terminalEscapes(ground: Ground): Promise<string> {
   return `one line: ${lines[0]?.slice(0, 70)}…`;
 }
 
-/** What is misspelt is told beside what is missing. */
+/** A misspelt variable is reported together with missing ones. */
 async function misspelt(): Promise<string> {
   const [, ...args] = project.tasks.start.split(" ");
   const { HOME = "", PATH = "" } = Deno.env.toObject();
@@ -351,7 +351,6 @@ async function misspelt(): Promise<string> {
   return `exit 2, ${lines.length} lines, both misspelt names among them`;
 }
 
-/** The rows. */
 export const clusterRows: readonly HostileRow[] = [
   {
     number: "9",

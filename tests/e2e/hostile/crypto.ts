@@ -1,4 +1,4 @@
-/** What others' devices, homeservers and clocks can do to the operator's encryption. */
+/** Attacks on the operator's encryption by other people's devices, homeservers and clocks. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -9,11 +9,11 @@ import type { Asked } from "../../../testbed/proxy.ts";
 import { type Ground, patienceMs, Subject } from "../faults/subject.ts";
 import type { HostileRow } from "./row.ts";
 
-/** So many keys are sent; 60,000 by an argument. */
+/** Number of keys that are sent. `--keys=60000` sends more. */
 const MANY = Number(Deno.args.find((argument) => argument.startsWith("--keys="))?.slice(7) ?? 800);
 const LIMIT_MS = 300_000 + MANY * 50;
 
-/** Somebody new, with a phone on the operator's own kind of encryption. */
+/** Registers a person whose phone uses the operator's own kind of encryption. */
 async function newcomer(
   { testbed: { homeserver } }: Ground,
   name: string,
@@ -26,12 +26,12 @@ async function newcomer(
 
 const is = (end: string) => ({ path }: Asked): boolean => path.endsWith(end);
 
-/** The room is ready to be spoken in, as the phone sees it. */
+/** Waits until the phone sees all members, so that it can send into the room. */
 async function sees(person: Person, roomId: string, members: number): Promise<void> {
   await person.until(() => person.members(roomId, "join").length === members || undefined);
 }
 
-/** Still running, and after a restart. */
+/** Asserts that the operator still runs, and that it restarts. */
 async function livesOn(subject: Subject): Promise<string> {
   assert.ok(subject.running.running, "the operator has ended");
   await subject.running.stop();
@@ -70,15 +70,16 @@ interface Spoilt {
   one_time_keys: Record<string, Record<string, unknown>>;
 }
 
-/** What the store takes on disk, while nobody has it open. */
+/** Size of the store on disk while no process has it open. */
 function storeBytes(folder: string): number {
   return [...Deno.readDirSync(folder)].filter(({ isFile }) => isFile)
     .reduce((sum, { name }) => sum + Deno.statSync(join(folder, name)).size, 0);
 }
 
 /**
- * Store and memory of an operator that was just started, and has answered once. The memory of two starts differs by up to
- * 10 MiB with the same store, as the collector runs sooner or later: the least of three counts.
+ * Measures store and memory of an operator that has just been started and has answered once. With the same store,
+ * memory differs by up to 10 MiB between starts, because garbage collection runs at different times. Therefore the
+ * lowest of three starts counts.
  */
 async function footprint(subject: Subject): Promise<{ bytes: number; rssMiB: number }> {
   await subject.running.stop();
@@ -95,15 +96,15 @@ async function footprint(subject: Subject): Promise<{ bytes: number; rssMiB: num
 }
 
 /**
- * Has the operator sent very much, and looks at what is left of it.
+ * Sends the operator a large amount of data and checks what remains of it.
  *
- * @param most bytes that the store may grow by
- * @param mostMiB what memory may grow by
+ * @param most permitted growth of the store, in bytes
+ * @param mostMiB permitted growth of memory, in MiB
  */
 async function flood(subject: Subject, most: number, send: () => Promise<void>, mostMiB = 10): Promise<string> {
   const before = await footprint(subject);
   await send();
-  // A room of its own has a session of its own, whose key comes after all that was sent before.
+  // A new room has a new session, whose key arrives after everything sent before.
   await subject.meet();
   const after = await footprint(subject);
   const [bytes, mib] = [after.bytes - before.bytes, after.rssMiB - before.rssMiB];
@@ -165,7 +166,7 @@ async function allowedKeys(ground: Ground): Promise<string> {
   await using _anna = anna;
   const environment = { ALLOWED_USERS: `${ground.alice.userId},${anna.userId}` };
   await using subject = await Subject.ready(ground, { environment });
-  // A hundred of theirs are kept, in memory too.
+  // The latest hundred sessions of a sender are kept, in memory, too.
   const said = await flood(subject, 1e6, () => sendKeys(anna, subject, subject.talk.roomId), 30);
   await subject.running.stop();
   using database = new DatabaseSync(join(subject.folder, "store", "crypto-1.sqlite3"), { readOnly: true });
@@ -217,7 +218,7 @@ async function handedOverByAnother(ground: Ground): Promise<string> {
   await anna.invite(roomId, subject.operatorId);
   await sees(anna, roomId, 3);
   await mallory.handOver(roomId, subject.operatorId);
-  // What comes after it is not read before it.
+  // Anything that follows is read after it.
   await subject.meet();
   const eventId = await anna.say(roomId, "start");
   await anna.next(({ about }) => about === eventId, patienceMs);
@@ -254,7 +255,7 @@ async function slowClaim(ground: Ground): Promise<string> {
   });
   const late = await subject.send("status", 0);
   await held.promise;
-  // A new phone: its devices are asked for before it is judged, and its keys are claimed before it is answered.
+  // A new phone: its devices must be queried before its message is judged, and its keys claimed before the answer.
   await using tablet = await anna.another();
   await sees(tablet, quick, 2);
   const begin = performance.now();
@@ -297,7 +298,7 @@ async function removedDevice(ground: Ground): Promise<string> {
   });
   await removeDevice(phone, tablet, anna.password);
   await asked.promise;
-  // Whatever else is told of it has been heard by now.
+  // After this answer, the operator has received everything else about it, too.
   await subject.ask("status", 0);
   await subject.running.kill();
   await subject.start();
@@ -318,7 +319,7 @@ async function removeDevice(phone: Person, device: Person, password: string): Pr
   await phone.api.request("DELETE", path, { auth: { ...auth, session: asked?.session } });
 }
 
-/** Rows of which no server can be made to bring the input about: a test beside the sandbox, in a process of its own. */
+/** Runs a unit test against the sandbox in a separate process, for input that no real server can be made to send. */
 async function unitTest(file: string, name: string): Promise<string> {
   const root = fileURLToPath(new URL("../../../", import.meta.url));
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
@@ -331,7 +332,6 @@ async function unitTest(file: string, name: string): Promise<string> {
   return /ok \| (.*?) \(/.exec(output)?.[1] ?? "";
 }
 
-/** The rows. */
 export const cryptoRows: readonly HostileRow[] = [
   {
     number: "2a",

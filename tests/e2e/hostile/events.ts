@@ -1,4 +1,4 @@
-/** Rows about messages, senders and invitations: what becomes of them between the homeserver and a command. */
+/** Rows about messages, senders and invitations, from the homeserver to the command. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ const isQuery = ({ path }: Asked) => path.endsWith("/keys/query");
 const isJoin = ({ method, path }: Asked) => method === "POST" && /\/join(\/|$)/.test(path);
 const isLeave = ({ method, path }: Asked) => method === "POST" && path.endsWith("/leave");
 
-/** The outcome of an event, in the words of the operator's log. */
+/** Returns the outcome of an event, as the operator logs it. */
 async function verdictOn(subject: Subject, eventId: string): Promise<string> {
   const verdict = async () => {
     const lines = (await subject.log()).split("\n").filter((line) => line.includes(eventId));
@@ -26,7 +26,7 @@ async function verdictOn(subject: Subject, eventId: string): Promise<string> {
   return await verdict() ?? "";
 }
 
-/** Has somebody's devices left out of what the homeserver tells. */
+/** Rewrites responses to omit a user's devices. */
 function withoutDevices(userId: string): (answer: Answered) => Answered {
   return ({ status, body }) => {
     const { device_keys = {}, ...rest } = body;
@@ -37,7 +37,10 @@ function withoutDevices(userId: string): (answer: Answered) => Answered {
   };
 }
 
-/** SENDER_TRUST=cross-signed, while the account's identity was made elsewhere: nobody would get keys from us. */
+/**
+ * SENDER_TRUST=cross-signed, but the account's identity was created elsewhere, so the operator's device isn't signed
+ * and can't send keys.
+ */
 async function unsignedOperator(ground: Ground): Promise<string> {
   const { homeserver, folder } = ground.testbed;
   await using host = await PhoneHost.start(homeserver.url, join(folder, `mautrix-${crypto.randomUUID()}.log`));
@@ -53,7 +56,7 @@ async function unsignedOperator(ground: Ground): Promise<string> {
   const begin = async () => {
     const logged = (await subject.log()).length;
     subject.running = new OperatorProcess(subject.options);
-    // It never becomes ready: it says so at /readyz, and in the log what to do.
+    // It never becomes ready. /readyz says so, and the log says what to do.
     await eventually("a warning", async () => /--reset-identity/.test((await subject.log()).slice(logged)));
   };
   await begin();
@@ -70,7 +73,7 @@ async function unsignedOperator(ground: Ground): Promise<string> {
   return `refused before it has an effect (${again}), now and after a restart; ends with 0`;
 }
 
-/** A join that is refused twice, and works then. */
+/** A join that is refused twice and then succeeds. */
 function refusedJoin(letter: string, status: number, errcode: string): HostileRow {
   return {
     number: `16${letter}`,
@@ -94,7 +97,7 @@ function refusedJoin(letter: string, status: number, errcode: string): HostileRo
   };
 }
 
-/** An invitation that does not show our own membership is nobody's. */
+/** An invitation without our member event has no inviter. */
 async function withoutMemberEvent(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   await subject.start();
@@ -114,7 +117,7 @@ async function withoutMemberEvent(ground: Ground): Promise<string> {
   return "declined, whoever it may be from";
 }
 
-/** Strangers invite, and the homeserver does not answer the refusals. */
+/** Strangers send invitations, and the homeserver doesn't answer when they are declined. */
 async function hangingDeclines(ground: Ground): Promise<string> {
   const mallory = await ground.testbed.person(`mallory-${crypto.randomUUID().slice(0, 8)}`);
   await using subject = await Subject.create(ground);
@@ -132,7 +135,7 @@ async function hangingDeclines(ground: Ground): Promise<string> {
   } refusals at a time`;
 }
 
-/** The sender's device is not told at first; then it is, and the ciphertext comes again under another event id. */
+/** The sender's device isn't listed at first. Then it is, and the ciphertext arrives again under another event ID. */
 async function toldLater(ground: Ground): Promise<string> {
   const { alice } = ground;
   await using subject = await Subject.create(ground);
@@ -150,7 +153,7 @@ async function toldLater(ground: Ground): Promise<string> {
   return `refused (${first}), and used up: ${second}`;
 }
 
-/** Before Alice's command a copy of it arrives in somebody else's name, who is allowed, too. */
+/** Before Alice's command, a copy of it arrives with another allowed user as its sender. */
 async function inAnothersName(ground: Ground): Promise<string> {
   const { alice } = ground;
   const bert = await ground.testbed.person(`bert-${crypto.randomUUID().slice(0, 8)}`);
@@ -198,7 +201,7 @@ async function putAgain(
   return (await person.request("PUT", path, content)).event_id;
 }
 
-/** A status, behind a stop and much else, all of it sent while the operator was away. */
+/** A status behind a stop and many other messages, all sent while the operator was down. */
 async function statusBehindStop(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   await subject.ask("start", 1);
@@ -207,7 +210,7 @@ async function statusBehindStop(ground: Ground): Promise<string> {
   const stop = await subject.send("stop", 1);
   for (let count = 0; count < 120; count += 1) await subject.talk.send(`chatter ${count}`);
   const status = await subject.send("status", 0);
-  // The change takes long enough to be overtaken.
+  // Delays the change so that the status could overtake it.
   using _fault = subject.kubernetes.also({ kind: "delay", ms: 2_000, when: ({ method }) => method === "PATCH" });
   await subject.start();
   const answers = [await subject.answerTo(stop), await subject.answerTo(status)];
@@ -265,7 +268,6 @@ async function replies(ground: Ground): Promise<string> {
   return `${texts[0]} (with a quotation, too); to our own answer: ${texts[2]}`;
 }
 
-/** Rows of this area. */
 export const eventRows: readonly HostileRow[] = [
   {
     number: "1",

@@ -1,4 +1,4 @@
-/** What becomes of login, device, identity and homeserver while nobody looks. */
+/** Changes of login, device, identity and homeserver while nobody is watching. */
 
 import assert from "node:assert/strict";
 import { cp } from "node:fs/promises";
@@ -11,7 +11,7 @@ import { refuseRefresh } from "../faults/login.ts";
 import { eventually, type Ground, patienceMs, Subject } from "../faults/subject.ts";
 import type { HostileRow } from "./row.ts";
 
-/** What others see of the operator: its devices with keys, the master key, and which devices are signed under it. */
+/** What others see of the operator: its devices with keys, its master key, and the devices signed under it. */
 interface Seen {
   readonly devices: readonly string[];
   readonly signed: readonly string[];
@@ -33,12 +33,12 @@ function store({ folder }: Subject): string {
   return join(folder, "store");
 }
 
-/** Crypto databases; more than one if one was set aside. */
+/** Number of crypto databases. More than one if one was set aside. */
 function cryptoStores(subject: Subject): number {
   return [...Deno.readDirSync(store(subject))].filter(({ name }) => /^crypto-\d+\.sqlite3$/.test(name)).length;
 }
 
-/** Runs it to its end, with other variables and arguments. */
+/** Runs the operator until it exits, with other variables and arguments. */
 async function runToEnd(
   subject: Subject,
   args: readonly string[],
@@ -53,13 +53,13 @@ async function runToEnd(
   return await running.untilEnded();
 }
 
-/** Restarts it with other variables, and waits until it is ready. */
+/** Restarts the operator with other variables and waits until it is ready. */
 async function restart(subject: Subject, environment: Readonly<Record<string, string>> = {}): Promise<void> {
   await subject.running[Symbol.asyncDispose]();
   await subject.start({ ...subject.options, environment: { ...subject.options.environment, ...environment } });
 }
 
-/** The identity is made anew by somebody who has the password and not the recovery key. */
+/** Resets the identity like someone who has the password but not the recovery key. */
 async function resetElsewhere(subject: Subject): Promise<void> {
   const elsewhere = { CRYPTO_STORE_PATH: join(subject.folder, "elsewhere"), RECOVERY_KEY: "" };
   assert.equal(await runToEnd(subject, ["--reset-identity"], elsewhere), 0);
@@ -130,7 +130,7 @@ function isLogin({ method, path }: { readonly method: string; readonly path: str
 
 async function hundredDays(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
-  // It is asked for once: the next poll comes after the wait.
+  // Requested only once: the next poll comes after the wait.
   using _wish = subject.homeserver.also({
     kind: "answer",
     status: 429,
@@ -149,7 +149,7 @@ async function hundredDays(ground: Ground): Promise<string> {
   return "waits 5 min at most; /healthz knows of the wait; SIGTERM ends it at once";
 }
 
-/** Every second request is answered 429 with a wish of 700 ms. */
+/** Every second request gets a 429 with a wait of 700 ms. */
 async function rateLimited(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   const begin = performance.now();
@@ -181,7 +181,7 @@ async function takeKeys({ alice }: Ground, { operatorId }: Subject, device: stri
   for (let times = 0; times < count; times += 1) await alice.request("POST", "/keys/claim", claim);
 }
 
-/** A volume restored from a backup, after a life in which others have used one-time keys up and commands were given. */
+/** A volume restored from a backup. Since the backup, others have used one-time keys and commands were given. */
 async function restoredVolume(ground: Ground, rounds: number): Promise<Subject> {
   await using resources = new AsyncDisposableStack();
   const subject = resources.use(await Subject.ready(ground));
@@ -207,7 +207,7 @@ async function restoredVolume(ground: Ground, rounds: number): Promise<Subject> 
 async function restoredBackup(ground: Ground): Promise<string> {
   await using subject = await restoredVolume(ground, 3);
   const before = await seen(ground, subject);
-  // Nobody must carry this out: it was sent before the operator knows where it stands.
+  // Must not be executed: it is sent before the operator has detected the restored backup.
   await subject.talk.send("start");
   await subject.start();
   assert.match(await subject.log(), /by a new device, .*restored from a backup/);
@@ -233,7 +233,7 @@ async function keyConflict(ground: Ground): Promise<string> {
     when: ({ method, path }) => method === "GET" && path.includes("store_counter"),
   });
   const begin = performance.now();
-  // The newest ones stay, of which the backup doesn't know.
+  // Leaves the newest keys, which the backup doesn't contain.
   await takeKeys(ground, subject, device, 30);
   await subject.start();
   await subject.untilLogged(/replaced the one-time keys/);
@@ -257,7 +257,7 @@ async function asAdministrator({ testbed: { homeserver } }: Ground, path: string
   await httpJson("PUT", homeserver.url + path, { authorization: `Bearer ${access_token}`, body });
 }
 
-/** Synapse's own lock (M_USER_LOCKED), while it runs and over a restart. */
+/** Synapse's account lock (M_USER_LOCKED), while the operator runs and across a restart. */
 async function lockedAccount(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const { devices } = await seen(ground, subject);
@@ -276,7 +276,7 @@ async function lockedAccount(ground: Ground): Promise<string> {
   return "is waited for; the same device goes on";
 }
 
-/** A homeserver that says no more of a lock than that token and password are wrong. */
+/** A homeserver that reports a lock only as a wrong token and password. */
 async function refusedForAWhile(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const { devices } = await seen(ground, subject);
@@ -356,7 +356,7 @@ async function movedWrongly(ground: Ground): Promise<string> {
   return "exit 1 naming both, nothing set aside; back at the old URL the same device goes on";
 }
 
-/** Each of several logins has met a Kubernetes API that doesn't answer; one probes it, not all. */
+/** Several successive logins each encounter an unresponsive Kubernetes API. Only one of them probes it. */
 async function earlierLogins(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   using _refresh = refuseRefresh(subject);
@@ -386,7 +386,7 @@ async function earlierLogins(ground: Ground): Promise<string> {
   const begin = performance.now();
   const isProbe = ({ path }: { readonly path: string }) => path === "/version";
   await eventually("a probe", () => subject.kubernetes.arrivedSince(begin, isProbe) > 0);
-  // Those of all logins would come within as long as the logins took.
+  // Probes by all logins would arrive within the duration of the logins.
   await eventually("the next probe", () => subject.kubernetes.arrivedSince(performance.now() - 5_000, isProbe) === 0);
   const probes = subject.kubernetes.arrivedSince(begin, isProbe);
   assert.equal(probes, 1);
@@ -395,7 +395,6 @@ async function earlierLogins(ground: Ground): Promise<string> {
   return `after ${logins} logins: one probe a round`;
 }
 
-/** All of them. */
 export const loginRows: readonly HostileRow[] = [
   {
     number: "1b",

@@ -1,6 +1,6 @@
 /**
- * Every place that can end the process: why it may, and what the next start makes of the same cause. A place that is not
- * here, or a test that is not there, fails the suite.
+ * Every place that can end the process, why it may, and what the next start does about the same cause. A place missing
+ * here, or a missing test, fails the suite.
  */
 
 import { table } from "../trust/table.ts";
@@ -9,15 +9,15 @@ import { table } from "../trust/table.ts";
 export interface ProcessEnd {
   /** File and function. */
   readonly place: string;
-  /** What happens. */
+  /** Cause. */
   readonly cause: string;
   /** Exit code. */
   readonly code: 0 | 1 | 2;
-  /** Why that may end it. */
+  /** Why the cause may end the process. */
   readonly why: string;
-  /** What the next start makes of the same cause. */
+  /** What the next start does about the same cause. */
   readonly next: string;
-  /** File of the test that shows it, and its name or the beginning of it. */
+  /** The test that shows it: its file, and the beginning of its name. */
   readonly test: readonly [file: string, name: string];
 }
 
@@ -26,7 +26,6 @@ const configuration = "wrong configuration";
 const refused = "credentials are refused";
 const broken = "the store can't be used";
 
-/** The table. */
 export const processEnds: readonly ProcessEnd[] = [
   {
     place: "lib/config/environment.ts:readConfig",
@@ -332,7 +331,7 @@ export const processEnds: readonly ProcessEnd[] = [
   },
 ];
 
-/** The table as it is printed. */
+/** Formats the table. */
 export function processEndsTable(): string {
   const rows = processEnds.map(({ place, cause, code, why, next, test }) => {
     return [place, cause, String(code), why, next, `${test[0].replace("tests/", "")}: ${test[1]}`];
@@ -340,7 +339,7 @@ export function processEndsTable(): string {
   return table(["place", "cause", "exit", "why it may", "the next start", "test"], rows, 60);
 }
 
-/** What the table lacks: places that can end the process and are not in it, functions and tests that are not there. */
+/** Returns errors in the table: missing places, functions that don't exist, and tests that don't exist. */
 export async function missingInTable(root: URL): Promise<string[]> {
   const read = (path: string) => Deno.readTextFile(new URL(path, root));
   const missing: string[] = [];
@@ -359,7 +358,7 @@ export async function missingInTable(root: URL): Promise<string[]> {
   return missing;
 }
 
-/** What they throw ends no operator: a command, or a check of the connection test. */
+/** Their errors don't end the operator: they fail a command or a check of the connection test. */
 const elsewhere = ["lib/scaler/api.ts", "lib/store/probe.ts"];
 
 async function sources(folder: URL, path: string): Promise<string[]> {

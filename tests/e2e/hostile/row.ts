@@ -1,5 +1,5 @@
 /**
- * The table of hostile input: what others can send, what it did before, and what comes of it now. Each row is a test.
+ * The table of hostile input: what others can send, its effect before, and its effect now. Each row is a test.
  *
  * @module
  */
@@ -10,28 +10,28 @@ import { table } from "../trust/table.ts";
 
 /** One hostile input. */
 export interface HostileRow {
-  /** Its number in the list of such inputs; letters tell several of one number apart. */
+  /** Number in the list of hostile inputs. Letters distinguish several rows of one number. */
   readonly number: string;
   /** What is sent, in a few words. */
   readonly input: string;
-  /** What came of it once. */
+  /** Its effect in the past. */
   readonly before: string;
-  /** Where it is tried: `real`, or why no real server can be made to send it and the sandbox does. */
+  /** Where it runs: `real`, or the reason why no real server can be made to send it, so that the sandbox does. */
   readonly where: "real" | `sandbox: ${string}` | `process: ${string}`;
-  /** Others must not run beside it. */
+  /** Whether no other row may run at the same time. */
   readonly alone?: boolean;
-  /** How long it may take, if that is not five minutes. */
+  /** Time limit, if it isn't five minutes. */
   readonly limitMs?: number;
-  /** Only Synapse has what it is about: why, and what is relied on elsewhere. */
+  /** Why the row needs Synapse, and what the operator relies on elsewhere. */
   readonly synapseOnly?: string;
-  /** Sends it. Throws where something is not as it must be; returns what came of it, in a few words. */
+  /** Sends the input. Throws if a check fails. Returns the effect, in a few words. */
   run(ground: Ground): Promise<string>;
 }
 
-/** What came of a row. */
+/** Result of a row. */
 export type HostileOutcome = { readonly row: HostileRow } & ({ readonly now: string } | { readonly error: unknown });
 
-/** The table that is printed. */
+/** Formats the table. */
 export function hostileTable(outcomes: readonly HostileOutcome[]): string {
   const rows = outcomes.map((outcome) => {
     const { number, input, before, where } = outcome.row;

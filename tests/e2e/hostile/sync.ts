@@ -12,7 +12,7 @@ import type { HostileRow } from "./row.ts";
 const isSync = ({ path }: Asked) => path.endsWith("/sync");
 const isHistory = ({ path }: Asked) => path.endsWith("/messages");
 
-/** Has the next sync response that shows a room changed, once. */
+/** Changes a room in the next sync response that contains it, once. */
 function onceIn(roomId: string, change: (room: Content) => void): (answer: Answered) => Answered {
   let done = false;
   return ({ status, body }) => {
@@ -25,13 +25,13 @@ function onceIn(roomId: string, change: (room: Content) => void): (answer: Answe
   };
 }
 
-/** Bytes of the operator's main database, on disk. */
+/** Size of the operator's main database on disk, in bytes. */
 function storeSize({ folder }: Subject): number {
   const sizeOf = (name: string) => statSync(join(folder, "store", name), { throwIfNoEntry: false })?.size ?? 0;
   return sizeOf("state.sqlite3") + sizeOf("state.sqlite3-wal");
 }
 
-/** A stranger's 3,000 messages come with a command. */
+/** 3,000 messages of a stranger arrive together with a command. */
 async function strangersMessages(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const { roomId } = subject.talk;
@@ -60,7 +60,7 @@ async function strangersMessages(ground: Ground): Promise<string> {
   return `answered after ${ms.toFixed(0)} ms; the store has grown by ${(grown / 1_024).toFixed(0)} KiB; 3,000 refused`;
 }
 
-/** A room has 10,000 members all at once; a command comes with them. */
+/** A room gets 10,000 members at once, together with a command. */
 async function manyMembers(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const { roomId } = subject.talk;
@@ -102,7 +102,7 @@ async function manyMembers(ground: Ground): Promise<string> {
   } ms`;
 }
 
-/** The room's encryption is emptied, and then set to something else. */
+/** The room's encryption settings are emptied, then replaced. */
 async function emptiedEncryption(ground: Ground): Promise<string> {
   const { alice } = ground;
   await using subject = await Subject.ready(ground);
@@ -118,7 +118,7 @@ async function emptiedEncryption(ground: Ground): Promise<string> {
   return `answered, encrypted as before: ${answers.join(" / ")}`;
 }
 
-/** An invitation as MSC4319 has it: our own member event is in `state`. */
+/** An invitation as of MSC4319: our own member event is in `state`. */
 async function wholeInvitation(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   await subject.start();
@@ -143,7 +143,7 @@ async function wholeInvitation(ground: Ground): Promise<string> {
   return "joined, and answered";
 }
 
-/** What was written while the operator was away can only be had from a server that never comes to an end. */
+/** Messages sent while the operator was down are only available from a server whose history never ends. */
 function endlessHistory(letter: string, input: string, before: string, page: () => Content): HostileRow {
   return {
     number: `23${letter}`,
@@ -178,7 +178,7 @@ function endlessHistory(letter: string, input: string, before: string, page: () 
   };
 }
 
-/** While it was away, more has come about than one answer may hold: it is restarted with that. */
+/** More has happened while the operator was down than one response may hold. It starts with that. */
 async function tooMuchAtOnce(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   await subject.endBySignal();
@@ -205,7 +205,7 @@ async function tooMuchAtOnce(ground: Ground): Promise<string> {
   return `asked for less: “${answer}”; memory at most ${peakMiB.toFixed(0)} MiB`;
 }
 
-/** The operator is given a name, and called by it in a room of three. */
+/** The operator gets a new name and is addressed by it in a room of three. */
 async function newName(ground: Ground): Promise<string> {
   const { alice } = ground;
   const { homeserver } = ground.testbed;
@@ -231,7 +231,6 @@ async function newName(ground: Ground): Promise<string> {
 
 let tokens = 0;
 
-/** Rows of this area. */
 export const syncRows: readonly HostileRow[] = [
   {
     number: "7",

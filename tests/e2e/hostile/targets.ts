@@ -1,4 +1,4 @@
-/** Rows about targets: what the API server, what stands before it, and other people do while a command is under way. */
+/** Rows about targets: interference by the API server, by proxies and by other people during a command. */
 
 import assert from "node:assert/strict";
 import type { Asked } from "../../../testbed/proxy.ts";
@@ -8,16 +8,19 @@ import { rings } from "../story/transcript.ts";
 import type { HostileRow } from "./row.ts";
 
 const isRead = ({ method, path }: Asked) => method === "GET" && path.endsWith("/deployments/clawdbot");
-/** A start takes so long, so that the fault is within it. */
+/** Duration of a start, long enough for the fault to occur during it. */
 const slow: SubjectOptions = { target: { startDelayMs: 4_000 } };
 
-/** Waits until the operator says something, be it by an edit. */
+/** Waits for a message of the operator. Edits count. */
 async function hears({ talk }: Subject, what: RegExp): Promise<string> {
   const isMeant = (event: Parameters<typeof textOf>[0]) => event.type === "m.room.message" && what.test(textOf(event));
   return textOf(await talk.seen.first(`${what}`, isMeant, 90_000));
 }
 
-/** Looks at a start are answered like this for 3 s; that the target becomes ready is told all the same, and nothing else. */
+/**
+ * Requests for the target get this response for 3 s of a start. The operator must still report when the target becomes
+ * ready, and nothing else.
+ */
 function answeredInTheMiddle(letter: string, what: string, answer: { status: number; body: unknown }): HostileRow {
   return {
     number: `15${letter}`,
@@ -40,7 +43,7 @@ function answeredInTheMiddle(letter: string, what: string, answer: { status: num
   };
 }
 
-/** A Deployment is deleted and made again, and then scaled by somebody: that is told. */
+/** A Deployment is deleted, recreated and then scaled by someone, which the operator must report. */
 async function madeAgain(ground: Ground): Promise<string> {
   const { testbed: { cluster, workloads } } = ground;
   await using subject = await Subject.ready(ground, { role: "extended" });
@@ -60,7 +63,7 @@ async function madeAgain(ground: Ground): Promise<string> {
   return `a change of it is told after ${Math.round(ms / 1_000)} s`;
 }
 
-/** The API server is down when a command comes, and comes back. */
+/** The API server is down when a command arrives, and recovers. */
 async function down(ground: Ground, lastingMs: number): Promise<string> {
   await using subject = await Subject.ready(ground, { environment: { ECHO_MODE: "false" } });
   await subject.kubernetes.begin({ kind: "silent" });
@@ -82,7 +85,6 @@ async function down(ground: Ground, lastingMs: number): Promise<string> {
   return `after ${(ms / 1_000).toFixed(1)} s: "${first}"; then "${last}"`;
 }
 
-/** All of them. */
 export const targetRows: readonly HostileRow[] = [
   answeredInTheMiddle("a", "a proxy's 404 to looks", { status: 404, body: "no such page" }),
   answeredInTheMiddle("b", "the API server's 401 to looks", {

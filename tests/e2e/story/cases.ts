@@ -1,22 +1,22 @@
-/** The stories: what happens to a target, and how it is told. */
+/** The stories: what happens to a target, and how the operator reports it. */
 
 import assert from "node:assert/strict";
 import { rings } from "./transcript.ts";
 import type { Scene, Setting, World } from "./world.ts";
 
-/** A story; it leaves whatever it has switched on to be switched off. */
+/** A story. Targets that it leaves on are turned off afterwards. */
 export interface Case {
-  /** What it is about. */
+  /** Subject. */
   readonly name: string;
   /** How the operator is run. */
   readonly setting: Setting;
-  /** Lives it, and throws where it is not told as it should be. Returns what is noted below the transcript. */
+  /** Runs the story. Throws if it is reported wrongly. Returns a note to print below the transcript. */
   run(world: World, scene: Scene): Promise<string | void>;
 }
 
 const extended: Setting = { role: "extended" };
 const impatient: Setting = { role: "extended", environment: { START_TIMEOUT: "15s" } };
-/** In half an hour, for half an hour. */
+/** A window that starts in half an hour and lasts half an hour. */
 const beginsAtMs = Math.floor(Date.now() / 60_000 + 30) * 60_000;
 const endsAtMs = beginsAtMs + 30 * 60_000;
 const day = new Date(beginsAtMs).toUTCString().slice(0, 3);
@@ -24,20 +24,23 @@ const [begins, ends] = [beginsAtMs, endsAtMs].map((ms) => new Date(ms).toISOStri
 const scheduled: Setting = { role: "extended", environment: { SCHEDULE: `${day} ${begins}-${ends} UTC` } };
 const base: Setting = { role: "base", environment: { START_TIMEOUT: "15s" } };
 
-/** Echo, answer, and three edits of it. */
+/** Echo, answer, and three edits of the answer. */
 const MAX_MESSAGES = 5;
-/** A certain failure is told so soon after the cluster knows of it. */
+/** Time within which a certain failure must be reported after the cluster knows of it. */
 const PROMPT_MS = 5_000;
 
 // deno-lint-ignore no-explicit-any
 type Loose = any;
 
-/** A container of the pod waits for such a reason. */
+/** Matches a pod with a container that waits for this reason. */
 const waitsFor = (reason: string) => ({ status }: Loose) =>
   status.containerStatuses?.some(({ state }: Loose) => state.waiting?.reason === reason) === true;
 const refused = ({ status }: Loose) => status.conditions?.some(({ type }: Loose) => type === "ReplicaFailure") === true;
 
-/** Waits for a failure to be known and to be told, in the answer and by one short line that rings; all in any order. */
+/**
+ * Waits until the cluster knows of a failure, and until the operator reports it in the answer and in one short message
+ * that notifies, in any order.
+ */
 async function told(
   scene: Scene,
   knowing: Promise<number>,
@@ -53,7 +56,7 @@ async function told(
   return `told ${ms.toFixed(0)} ms after the cluster knew; ${scene.sent} messages sent`;
 }
 
-/** The cases, in the order of their settings, so that the operator is seldom started anew. */
+/** The cases, ordered by their settings to restart the operator rarely. */
 export const cases: readonly Case[] = [
   {
     name: "a start that becomes ready",
@@ -145,7 +148,7 @@ export const cases: readonly Case[] = [
         testbed.workloads.scaleTarget(namespace, "shared", replicas, { manager: "kubectl" });
       await scale(3);
       await scene.rings(/shared was scaled from 1 to 3 replicas by somebody else \(`kubectl`\)$/);
-      // With a count of 0 the API server forgets whose count it is, and does not note the next one's owner.
+      // At a count of 0, the API server drops the owner of the field and doesn't record the next one's.
       await scale(0);
       await scene.rings(/shared was scaled from 3 to 0 replicas by somebody else$/);
       await scale(1);

@@ -1,6 +1,6 @@
 /**
- * A conversation as chat apps show it: one that shows edits in place, and one that knows nothing of edits. Knows nothing
- * of who has to say what.
+ * Renders a conversation like two kinds of chat apps do: those that apply edits in place, and those that don't support
+ * edits.
  *
  * @module
  */
@@ -8,12 +8,12 @@
 import type { SeenEvent } from "../../../testbed/mod.ts";
 import { editedBy, textOf } from "../conversation.ts";
 
-/** It is said so that phones ring. */
+/** Reports whether a message notifies phones. */
 export function rings({ content }: SeenEvent): boolean {
   return content["msgtype"] === "m.text" && content["m.mentions"]?.user_ids?.length > 0;
 }
 
-/** Both views, one below the other. */
+/** Renders both views, one below the other. */
 export function transcript(title: string, events: readonly SeenEvent[]): string {
   const messages = events.filter(({ type }) => type === "m.room.message");
   const inPlace = messages.filter((event) => editedBy(event) === undefined).map((event) => {

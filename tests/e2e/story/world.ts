@@ -1,6 +1,6 @@
 /**
- * What every story finds: real servers, workloads of which some come to nothing, an operator with the base or the
- * extended Role, Alice, and a room of the two. Counts what the homeserver is asked to send.
+ * Environment of all stories: real servers, workloads of which some fail, an operator with the base or the extended
+ * Role, Alice, and a room of both. Counts the messages that the homeserver is asked to send.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import { OperatorProcess } from "../../operator_process.ts";
 import { WallClock } from "../wall_clock.ts";
 import { rings, transcript } from "./transcript.ts";
 
-/** A workload, by the alias that is its name, too. */
+/** A workload. Its alias is also its name. */
 interface Workload {
   readonly resource?: WorkloadResource;
   readonly image?: string;
@@ -44,23 +44,23 @@ const workloads: Readonly<Record<string, Workload>> = {
 
 /** How the operator is run. */
 export interface Setting {
-  /** What it may do. */
+  /** Its permissions. */
   readonly role: "base" | "extended";
-  /** Aliases of its targets; all unless given. */
+  /** Aliases of its targets. Default: all. */
   readonly targets?: readonly string[];
-  /** Variables besides. */
+  /** Additional variables. */
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-/** No machine is so slow that something which comes at all has not come by then. */
+/** Longer than anything takes that happens at all, even on a slow machine. */
 const patienceMs = 60_000;
 
-/** The surroundings of all stories. */
+/** Environment of all stories. */
 export class World implements AsyncDisposable {
   readonly testbed: Testbed;
   readonly namespace: string;
   readonly alice: Person;
-  /** The operator's wall clock; undefined where it cannot be set. */
+  /** The operator's wall clock. Undefined if it can't be set. */
   readonly clock: WallClock | undefined;
   readonly #homeserver: FaultProxy;
   readonly #environment: Readonly<Record<string, string>>;
@@ -84,7 +84,7 @@ export class World implements AsyncDisposable {
     this.#resources = resources;
   }
 
-  /** Starts everything but the operator. */
+  /** Starts everything except the operator. */
   static async create(): Promise<World> {
     await using resources = new AsyncDisposableStack();
     const testbed = resources.use(await startTestbed({ startMs: 1_000, stopMs: 100, runMs: 300, backOffMs: 1_000 }));
@@ -113,7 +113,7 @@ export class World implements AsyncDisposable {
     return new World({ testbed, namespace, alice, clock }, proxy, environment, kubeconfigs, resources.move());
   }
 
-  /** Has the operator run so; it is started anew where it runs otherwise. */
+  /** Runs the operator with this setting. Restarts it if it runs with another one. */
   async run(setting: Setting): Promise<void> {
     if (this.#setting === JSON.stringify(setting)) return;
     assert.equal(await this.#operator?.stop() ?? 0, 0, "exit code after SIGTERM");
@@ -122,7 +122,7 @@ export class World implements AsyncDisposable {
     this.#talk = await Conversation.begin(this.alice, `${this.#environment["MATRIX_USER"]}`);
   }
 
-  /** Kills the operator and starts it at another time of its clock. */
+  /** Kills the operator and restarts it with another time. */
   async restart(setting: Setting, secondsAhead: number): Promise<void> {
     await this.#operator?.kill();
     await this.clock?.set(secondsAhead);
@@ -135,7 +135,7 @@ export class World implements AsyncDisposable {
     return new Scene(this.#talk, this.#homeserver);
   }
 
-  /** Switches all targets off, as Alice would, and waits until no pod is left. */
+  /** Turns all targets off, as Alice, and waits until no pod is left. */
   async rest(): Promise<void> {
     const { workloads: cluster } = this.testbed;
     await this.scene().asks("stop all");
@@ -150,7 +150,9 @@ export class World implements AsyncDisposable {
     }
   }
 
-  /** Waits until something holds of a target's pods or of the Deployment; returns when that was seen first. */
+  /**
+   * Waits until a condition holds for a target's pods or the Deployment. Returns the time at which that was first seen.
+   */
   async knows(
     name: string,
     // deno-lint-ignore no-explicit-any
@@ -169,7 +171,7 @@ export class World implements AsyncDisposable {
     throw new Error(`Not within ${patienceMs} ms: ${holds} of ${kind} of ${name}`);
   }
 
-  /** The end of the operator's log. */
+  /** Returns the end of the operator's log. */
   async log(): Promise<string> {
     return (await Deno.readTextFile(this.#logFile)).trimEnd().split("\n").slice(-60).join("\n");
   }
@@ -203,7 +205,7 @@ export class World implements AsyncDisposable {
   }
 }
 
-/** A part of the conversation, from now on. */
+/** The part of the conversation from now on. */
 export class Scene {
   readonly #talk: Conversation;
   readonly #homeserver: FaultProxy;
@@ -216,40 +218,40 @@ export class Scene {
     this.#from = talk.seen.events.length;
   }
 
-  /** Says something. */
+  /** Sends a text. */
   async says(text: string): Promise<string> {
     return await this.#talk.send(text);
   }
 
-  /** Says something and waits for the first answer. */
+  /** Sends a text and waits for the first answer. */
   async asks(text: string): Promise<string> {
     return bodyOf(await this.#talk.answerTo(await this.says(text), patienceMs));
   }
 
-  /** Waits until the operator says something, be it by an edit. */
+  /** Waits for a message of the operator. Edits count. */
   async hears(what: RegExp): Promise<string> {
     return bodyOf(await this.#talk.seen.first(`${what}`, (event) => this.#isMeant(event, what), patienceMs));
   }
 
-  /** Waits until the operator says something so that phones ring. Returns when it came. */
+  /** Waits for a message of the operator that notifies phones. Returns the time of its arrival. */
   async rings(what: RegExp): Promise<number> {
     await this.#talk.seen.first(`${what}, ringing`, (event) => this.#isMeant(event, what) && rings(event), patienceMs);
     return performance.now();
   }
 
-  /** Everything said since it began. */
+  /** All events since the story began. */
   get events(): readonly SeenEvent[] {
     return this.#talk.seen.events.slice(this.#from);
   }
 
-  /** How many of the operator's messages the homeserver was asked to send since it began. */
+  /** Number of the operator's messages that the homeserver was asked to send since the story began. */
   get sent(): number {
     return this.#homeserver.arrivedSince(this.#beginMs, ({ method, path }) => {
       return method === "PUT" && /\/rooms\/[^/]+\/send\//.test(path);
     });
   }
 
-  /** As chat apps show it. */
+  /** Renders the conversation like chat apps do. */
   transcript(title: string): string {
     return transcript(title, this.events);
   }

@@ -1,6 +1,5 @@
 /**
- * An account that moves: the Python operator has it, in a room with Alice, and leaves its folder behind. Knows nothing of
- * who goes on there.
+ * An account that is taken over: the Python operator uses it in a room with Alice and leaves its folder behind.
  *
  * @module
  */
@@ -19,32 +18,32 @@ import {
 import { canonicalJson } from "../../../lib/json.ts";
 import { Conversation } from "../conversation.ts";
 
-/** The Deployment that is switched. */
+/** The Deployment that is turned on and off. */
 export const target = "clawdbot";
 
-/** How the Python operator is installed, by what its pickles are. */
+/** Versions of the Python operator, by the format of its pickles. */
 export const versions = { libolm: "0.0.19", vodozemac: "0.0.19-vodozemac" } as const;
 
-/** How it ends; `overtaken`: only after the other has begun, as in a rolling update. */
+/** How the Python operator ends. `overtaken`: only after the new one has started, as in a rolling update. */
 export type Ending = "stopped" | "killed" | "overtaken";
 
-/** One account that moves. */
+/** An account that is taken over. */
 export class Move implements AsyncDisposable {
-  /** What it is called in reports. */
+  /** Name in reports. */
   readonly name: string;
-  /** Of the target. */
+  /** Namespace of the target. */
   readonly namespace: string;
   /** Folder of the store. */
   readonly folder: string;
-  /** User id of the operator. */
+  /** User ID of the operator. */
   readonly operatorId: string;
-  /** Whom it obeys. */
+  /** A user whom it obeys. */
   readonly alice: Person;
   /** Alice's encrypted room with it. */
   readonly talk: Conversation;
-  /** The variables of the Python operator, but for where its store is. */
+  /** Variables of the Python operator, except for the path of its store. */
   readonly environment: Readonly<Record<string, string>>;
-  /** As the operator knows itself in the cluster. */
+  /** The operator's ServiceAccount. */
   readonly account: ServiceAccount;
   readonly #python: PythonOperator;
 
@@ -63,7 +62,7 @@ export class Move implements AsyncDisposable {
     this.#python = python;
   }
 
-  /** The Python operator runs, and is in a room with Alice. */
+  /** Starts the Python operator and waits until it is in a room with Alice. */
   static async begin(testbed: Testbed, name: string, python: string): Promise<Move> {
     const { workloads, homeserver, cluster } = testbed;
     const namespace = `takeover-${name}`;
@@ -96,7 +95,7 @@ export class Move implements AsyncDisposable {
     return new Move({ name, namespace, folder, operatorId, alice, talk, environment, account }, operator);
   }
 
-  /** Says something and waits until the Python operator answers it: a text that is no reply. */
+  /** Sends a text and waits until the Python operator answers it. Its answers are not replies. */
   async askPython(text: string, words: RegExp): Promise<void> {
     using seen = this.alice.watch(this.talk.roomId);
     await this.talk.send(text);
@@ -105,26 +104,26 @@ export class Move implements AsyncDisposable {
     assert.equal((await seen.first("the Python operator's answer", isAnswer)).how, "decrypted");
   }
 
-  /** Ends the Python operator, if it still runs. */
+  /** Ends the Python operator if it is still running. */
   async endPython(how: Ending): Promise<void> {
     if (!this.#python.child.running) return;
     if (how === "killed") await this.#python.child.kill();
     else await this.#python.child.stop();
   }
 
-  /** Ends the Python operator if it still runs. */
+  /** Ends the Python operator if it is still running. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.endPython("killed");
   }
 }
 
-/** A user's devices, as the homeserver tells them. */
+/** Returns a user's devices as the homeserver lists them. */
 export async function devicesOf(person: Person, userId: string): Promise<Readonly<Record<string, Content>>> {
   const answer = await person.request("POST", "/keys/query", { device_keys: { [userId]: [] } });
   return answer.device_keys[userId];
 }
 
-/** What a device says of itself, byte for byte: all but what the homeserver and the account's identity add. */
+/** Returns a device's own data, byte for byte, without what the homeserver and the account's identity add. */
 export function ownPart(device: Content | undefined, userId: string, deviceId: string): string {
   const { unsigned: _, signatures, ...keys } = device ?? {};
   return canonicalJson({ keys, signature: signatures?.[userId]?.[`ed25519:${deviceId}`] });

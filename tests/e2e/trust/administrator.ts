@@ -1,4 +1,4 @@
-/** What whoever runs the homeserver can do to the accounts on it, by its admin API, or by the accounts' passwords. */
+/** What the homeserver's administrator can do to accounts, through the admin API or with the accounts' passwords. */
 
 import { type Homeserver, HttpError, httpJson, type Testbed } from "../../../testbed/mod.ts";
 import { type Outgoing, put } from "./people.ts";
@@ -7,7 +7,7 @@ import { type Outgoing, put } from "./people.ts";
 export class Administrator {
   readonly #homeserver: Homeserver;
   readonly #authorization: string;
-  /** Passwords that were reset, by user id. */
+  /** Reset passwords by user ID. */
   readonly #passwords = new Map<string, string>();
   readonly #tokens = new Map<string, string>();
 
@@ -16,14 +16,14 @@ export class Administrator {
     this.#authorization = `Bearer ${token}`;
   }
 
-  /** Makes the account. */
+  /** Creates the administrator's account. */
   static async appear({ homeserver }: Testbed): Promise<Administrator> {
     const password = crypto.randomUUID();
     const { userId } = await homeserver.register("administrator", password, { admin: true });
     return new Administrator(homeserver, await logIn(homeserver, userId, password));
   }
 
-  /** An access token of anybody's account; no device with keys comes with it. */
+  /** Returns an access token for any account. It comes without a device that has keys. */
   async tokenOf(userId: string): Promise<string> {
     if (this.#homeserver.kind === "synapse") {
       const path = `/_synapse/admin/v1/users/${encodeURIComponent(userId)}/login`;
@@ -34,12 +34,12 @@ export class Administrator {
     return token;
   }
 
-  /** Sends an event in anybody's name. Returns its event id. */
+  /** Sends an event as any user. Returns its event ID. */
   async sendAs(userId: string, roomId: string, event: Outgoing): Promise<string> {
     return await put({ request: await this.as(userId) }, roomId, event);
   }
 
-  /** Sends requests below `/_matrix/client/v3` in anybody's name. */
+  /** Sends requests below `/_matrix/client/v3` as any user. */
   // deno-lint-ignore no-explicit-any
   async as(userId: string): Promise<(method: string, path: string, body?: unknown) => Promise<any>> {
     const authorization = `Bearer ${await this.tokenOf(userId)}`;
@@ -47,7 +47,7 @@ export class Administrator {
     return (method, path, body) => httpJson(method, `${url}/_matrix/client/v3${path}`, { authorization, body });
   }
 
-  /** Gives an account another password; its devices stay logged in. */
+  /** Resets an account's password. Its devices stay logged in. */
   async resetPassword(userId: string, password: string): Promise<void> {
     const user = encodeURIComponent(userId);
     await (this.#homeserver.kind === "synapse"
@@ -59,7 +59,7 @@ export class Administrator {
     this.#passwords.set(userId, password);
   }
 
-  /** Takes a device off an account. */
+  /** Deletes a device of an account. */
   async deleteDevice(userId: string, deviceId: string): Promise<void> {
     const device = `devices/${encodeURIComponent(deviceId)}`;
     if (this.#homeserver.kind === "synapse") {
@@ -79,7 +79,7 @@ export class Administrator {
   }
 }
 
-/** Deletes a device as its owner does it on another one: with the password (user-interactive authentication). */
+/** Deletes a device like its owner does from another one: with the password (user-interactive authentication). */
 export async function deleteOwnDevice(
   homeserver: Homeserver,
   userId: string,

@@ -1,4 +1,4 @@
-/** What whoever runs the homeserver can do to the people on it, on a real Synapse: none of it switches anything. */
+/** Attacks by the homeserver's administrator on its users, on a real Synapse. None of them changes the target. */
 
 import assert from "node:assert/strict";
 import type { Phone } from "../../../testbed/phone.ts";
@@ -14,7 +14,7 @@ async function isTold(story: Story, room: Room, done: string, what: RegExp, sinc
   return body;
 }
 
-/** A password reset and a new device; then an identity in the place of the owner's. */
+/** Resets a password and logs in on a new device, then replaces the owner's identity. */
 async function takesAccountOver(world: World, story: Story): Promise<void> {
   const { administrator, erin, operatorId } = world;
   const room = await Room.create(erin, operatorId, []);
@@ -37,7 +37,7 @@ async function takesAccountOver(world: World, story: Story): Promise<void> {
   await world.switchOff();
 }
 
-/** The log names the very setting that would accept an identity. */
+/** The log names the exact setting that would accept an identity. */
 async function isLogged({ log }: World, story: Story, userId: string, masterKey: string): Promise<void> {
   const setting = `TRUSTED_IDENTITIES=${userId}=${masterKey}`;
   const { level } = await log.first(setting, ({ properties }) => properties["setting"] === setting);
@@ -45,7 +45,7 @@ async function isLogged({ log }: World, story: Story, userId: string, masterKey:
   assert.match(level, /^warn/i);
 }
 
-/** A device, and then an identity, for somebody who has none. */
+/** Adds a device, and then an identity, for a user who has none. */
 async function givesIdentity(world: World, story: Story): Promise<void> {
   const { administrator, frank, operatorId } = world;
   const room = await Room.create(frank, operatorId, []);
@@ -66,7 +66,7 @@ async function givesIdentity(world: World, story: Story): Promise<void> {
   await tries(world, story, "(Frank's own phone sends `stop`)", say(frank, "stop"), "stop: done");
 }
 
-/** What was obeyed once, from the homeserver's own database, in the owner's name. */
+/** Sends an event that was obeyed before, from the homeserver's own database, again in the owner's name. */
 async function sendsAgain(world: World, story: Story): Promise<void> {
   const { administrator, alice, mallory, operatorId } = world;
   const room = await Room.create(alice, operatorId, []);
@@ -83,7 +83,7 @@ async function sendsAgain(world: World, story: Story): Promise<void> {
   await tries(world, story, "and again, with all else around the ciphertext changed", disguised, "repeat");
 }
 
-/** A session whose device is, all of a sudden, another one under the same id; then one whose device is gone. */
+/** Uses a session whose device was replaced by another one under the same ID, then one whose device is gone. */
 async function usesOldSessions(world: World, story: Story): Promise<void> {
   const { administrator, alice, grace, operatorId } = world;
   const tablet = await world.login("grace");
@@ -118,7 +118,6 @@ function parts({ type, content }: Outgoing): [string, Outgoing["content"]] {
   return [type, content];
 }
 
-/** Attacks by whoever runs the homeserver. */
 export const attackCases: readonly Case[] = [
   { name: "an account taken over by its administrator is not obeyed, and its owner is told", run: takesAccountOver },
   { name: "a device and an identity given to somebody who had none count for nothing", run: givesIdentity },

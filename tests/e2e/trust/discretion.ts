@@ -1,4 +1,4 @@
-/** What the operator leaves behind: a log without secrets and without anybody's words, and files that are its own. */
+/** What the operator leaves behind: a log without secrets and message texts, and files that only it can access. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { Case, Story } from "./story.ts";
 import type { World } from "./world.ts";
 
-/** Shorter texts, such as one-letter bodies, would be found by chance. */
+/** Shorter texts, such as bodies of one letter, would match by chance. */
 const shortestText = 8;
 
 async function keepsSilent(world: World, story: Story): Promise<void> {
@@ -23,9 +23,9 @@ async function keepsSilent(world: World, story: Story): Promise<void> {
   story.add(`${lines} lines of ${logs.length} operators' logs, searched for ${what}`, `${found.length} found`, "");
 }
 
-/** The operator's own access tokens, out of the homeserver's database. */
+/** Returns the operator's own access tokens from the homeserver's database. */
 function operatorTokens({ testbed, operatorId }: World): string[] {
-  if (testbed.homeserver.requestLog === undefined) return []; // somebody else's homeserver
+  if (testbed.homeserver.requestLog === undefined) return []; // given homeservers have no accessible database
   using database = new DatabaseSync(join(testbed.folder, "homeserver", "homeserver.db"), { readOnly: true });
   const tokens = database.prepare("SELECT token FROM access_tokens WHERE user_id LIKE ? OR user_id LIKE ?")
     .all(operatorId, "@keeper%").map(({ token }) => String(token));
@@ -33,7 +33,7 @@ function operatorTokens({ testbed, operatorId }: World): string[] {
   return tokens;
 }
 
-/** Keys in files of the stores, as they are and in base64. */
+/** Adds the keys in the stores' files, raw and in base64. */
 async function addFileKeys(folder: string, secrets: Set<string>): Promise<void> {
   for await (const { name } of Deno.readDir(folder)) {
     if (!name.startsWith("store")) continue;
@@ -60,7 +60,6 @@ async function keepsToItself(world: World, story: Story): Promise<void> {
   assert.deepEqual(modes.filter((each) => each !== 0o600), []);
 }
 
-/** Cases about what is left behind. */
 export const discretionCases: readonly Case[] = [
   { name: "no log holds a secret or anybody's words", run: keepsSilent },
   { name: "its files are its own", run: keepsToItself },

@@ -1,11 +1,11 @@
 /**
- * What must come of every way in for every sender: all cells of the matrix. The reasons are the words of the log and of
- * the counters.
+ * Expected outcome of every way in for every sender: all cells of the matrix. Reasons are those of the log and the
+ * counters.
  */
 
 import type { SenderName } from "./senders.ts";
 
-/** What the ways are called in the table. */
+/** Names of the ways in the table. */
 export type WayName =
   | "command"
   | "mention"
@@ -18,41 +18,41 @@ export type WayName =
   | "replay under a new event id"
   | "forged sender";
 
-/** What must come of it. */
+/** The expected outcome. */
 export type Expected = {
-  /** What is done. */
+  /** What happens. */
   readonly effect: string;
-  /** What is said in the room; nothing if left out. */
+  /** Answer in the room. None if omitted. */
   readonly answer?: RegExp;
-  /** What the log says of it; nothing if left out. */
+  /** Log entry. None if omitted. */
   readonly log?: string | RegExp;
 } | {
-  /** Why there is no such thing. */
+  /** Why this combination doesn't exist. */
   readonly cannot: string;
 };
 
-/** Why a sender is refused, and what the room is told of it, once in ten minutes. */
+/** Why a sender is refused, and what the room is told about it, once in ten minutes. */
 const refusals: Readonly<Record<SenderName, { readonly log?: string; readonly answer?: RegExp }>> = {
   "stranger": { log: "stranger" },
   "allowed, in clear": { log: "clear-in-encrypted-room", answer: /wasn't encrypted/ },
   "allowed, unsigned device": { log: "unsigned-device", answer: /a device you haven't verified/ },
   "allowed, changed identity": { log: "other-identity", answer: /isn't the one I trust/ },
   "allowed, device made anew": { log: "other-keys", answer: /can't tell which of your devices/ },
-  // Room keys are taken from allowed users only, so a stranger's session is one that nobody has given us.
+  // Room keys are accepted from allowed users only, so a stranger's session counts as one without a key.
   "allowed, another's session": { log: "undecryptable: no-key", answer: /I can't read your message/ },
-  "self": {}, // the homeserver is asked not to tell us what our own account says
+  "self": {}, // the sync filter drops events of our own account
   "allowed and right": {},
   "allowed and right, no identity": {},
 };
 
 const nothing: Expected = { effect: "none" };
 const isRight = (sender: SenderName) => sender.startsWith("allowed and right");
-/** Whatever is encrypted and not under a forged sender counts once, trusted or not. */
+/** Any ciphertext counts once, trusted or not, unless its sender is forged. */
 const isUsedUp = (sender: SenderName) =>
   isRight(sender) || sender === "allowed, unsigned device" || sender === "allowed, changed identity" ||
   sender === "allowed, device made anew";
 
-/** A refusal that the room has been told of already. */
+/** A refusal that the room has already been told about. */
 const refusedAgain = (sender: SenderName): Expected => {
   const { log } = refusals[sender];
   return { ...nothing, ...log === undefined ? {} : { log } };
@@ -66,7 +66,7 @@ const invited = (sender: SenderName): Expected => {
       return { cannot: "an invitation is made by no session" };
     case "self":
       return { effect: "refused by the homeserver" };
-    default: // An invitation is in clear whoever makes it, and gives nobody standing in the room.
+    default: // Every invitation is in clear, and grants no trust in the room.
       return { effect: "joined", log: "joined" };
   }
 };
@@ -78,7 +78,7 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
   "mention": (sender) =>
     isRight(sender) ? { effect: "0 → 1", answer: /is on/, log: "start: done" } : refusedAgain(sender),
   "edit": (sender) => isRight(sender) ? { ...nothing, log: "edit" } : refusedAgain(sender),
-  "reaction": () => nothing, // in clear, and never asked for
+  "reaction": () => nothing, // in clear, and filtered out of the sync
   "invitation while up": invited,
   "invitation while down": invited,
   "undecryptable": (sender) => {
@@ -89,9 +89,9 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
         return { cannot: "there is nothing to decrypt" };
       case "self":
         return nothing;
-      case "allowed, another's session": // Told already, as above.
+      case "allowed, another's session": // Already told, as above.
         return { ...nothing, log: "undecryptable: no-key" };
-      default: // Whose device it was is not known before there is a key.
+      default: // Without a key, the sending device is unknown.
         return { ...nothing, answer: /I can't read your message/, log: "undecryptable: no-key" };
     }
   },
@@ -102,7 +102,7 @@ export const expected: Readonly<Record<WayName, (sender: SenderName) => Expected
       case "self":
       case "allowed, another's session":
         return nothing;
-      default: // Comparing emojis shows who the operator is; it gives the user's device no standing.
+      default: // Comparing emojis verifies the operator. It doesn't make the user's device trusted.
         return { effect: "accepted", log: /verifies this device/ };
     }
   },

@@ -1,4 +1,4 @@
-/** How a user's trusted devices grow and shrink: only by what their own phones do. */
+/** How a user's trusted devices change: only through the user's own phones. */
 
 import assert from "node:assert/strict";
 import { bodyOf } from "../conversation.ts";
@@ -6,7 +6,7 @@ import { type Client, Room } from "./people.ts";
 import { type Case, commandOf, type Story, tries } from "./story.ts";
 import type { World } from "./world.ts";
 
-/** Somebody without cross-signing gets a second phone, and sets cross-signing up as the operator's answer says. */
+/** A user without cross-signing adds a second phone and sets up cross-signing as the operator's answer says. */
 async function setsUpCrossSigning(world: World, story: Story): Promise<void> {
   const { heidi, operatorId } = world;
   const room = await Room.create(heidi, operatorId, []);
@@ -35,7 +35,6 @@ async function setsUpCrossSigning(world: World, story: Story): Promise<void> {
   await world.switchOff();
 }
 
-/** Cases about what a user's own phones do. */
 export const growingCases: readonly Case[] = [
   {
     name: "an identity is accepted when the trusted phone has made it, and nothing falls back",

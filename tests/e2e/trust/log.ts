@@ -1,12 +1,11 @@
-/** The operator's log, read as it grows. */
+/** Reads the operator's log while it grows. */
 
-/** A line of it. */
+/** A line of the log. */
 export interface LogLine {
   /** INFO, WARN and so on. */
   readonly level: string;
-  /** Text. */
   readonly message: string;
-  /** What was put into the text. */
+  /** Values that were inserted into the message. */
   readonly properties: Readonly<Record<string, unknown>>;
 }
 
@@ -17,21 +16,21 @@ export const toDeviceMs = 15_000;
 export class OperatorLog {
   readonly #path: string;
 
-  /** @param path where the operator writes it */
+  /** @param path log file of the operator */
   constructor(path: string) {
     this.#path = path;
   }
 
-  /** All complete lines so far. What is no JSON, as the runtime itself may print, is left out. */
+  /** Returns all complete lines so far. Lines that aren't JSON, such as output of the runtime, are skipped. */
   async lines(): Promise<LogLine[]> {
     const text = await Deno.readTextFile(this.#path);
     return text.split("\n").slice(0, -1).filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
   }
 
   /**
-   * The first line that is accepted, whether it is there already or comes in time.
+   * Waits for the first line that is accepted. Existing lines count.
    *
-   * @param from how many lines are not looked at
+   * @param from number of lines to skip
    */
   async first(what: string, accept: (line: LogLine) => boolean, from = 0, deadlineMs = 10_000): Promise<LogLine> {
     const found = await this.find(accept, from, deadlineMs);
@@ -40,7 +39,7 @@ export class OperatorLog {
     throw new Error(`The log says nothing of ${what} within ${deadlineMs} ms; its end:\n${end}`);
   }
 
-  /** The same; undefined if it doesn't come in time. */
+  /** Like {@linkcode OperatorLog.first}, but returns undefined at the deadline. */
   async find(accept: (line: LogLine) => boolean, from: number, deadlineMs: number): Promise<LogLine | undefined> {
     const deadline = performance.now() + deadlineMs;
     for (;;) {
@@ -50,7 +49,7 @@ export class OperatorLog {
     }
   }
 
-  /** What became of an event, in the log's own words; undefined where the log does not mention it. */
+  /** Returns the outcome of an event, as logged, or undefined if the log doesn't mention it. */
   async verdictOn(eventId: string): Promise<string | undefined> {
     const about = (await this.lines()).filter(({ properties }) => properties["event"] === eventId);
     const words = about.map(({ message, properties: { reason, command, outcome, why } }) => {
@@ -61,7 +60,7 @@ export class OperatorLog {
     return words.length === 0 ? undefined : words.join(", ");
   }
 
-  /** What became of an event once its key has come, which may be late; the same where it doesn't come. */
+  /** Waits for the event's key, which may be late, and returns the final outcome. Without the key, the current one. */
   async verdictWithKey(eventId: string): Promise<string | undefined> {
     const isLater = ({ message, properties }: LogLine) =>
       properties["event"] === eventId && !message.startsWith("failed to decrypt");
@@ -69,7 +68,7 @@ export class OperatorLog {
     return (await this.verdictOn(eventId))?.split(", ").at(-1);
   }
 
-  /** How often something was refused for a reason. */
+  /** Returns the number of refusals by reason. */
   async refusals(): Promise<Map<string, number>> {
     const counts = new Map<string, number>();
     for (const { message, properties: { reason } } of await this.lines()) {

@@ -1,4 +1,4 @@
-/** The refusal matrix: tries every way in as every sender, and compares what came of it with what must. */
+/** The refusal matrix: tries every way in as every sender and compares the outcome with the expected one. */
 
 import assert from "node:assert/strict";
 import { type Expected, expected, type WayName } from "./expected.ts";
@@ -8,7 +8,7 @@ import { table } from "./table.ts";
 import { type Attempt, cameOf, inviteToNewRoom, type Way, ways } from "./ways.ts";
 import type { World } from "./world.ts";
 
-/** What came of a way in. */
+/** Outcome of a way in. */
 interface Outcome {
   readonly effect: string;
   readonly answer: string;
@@ -33,12 +33,12 @@ export class Matrix {
     this.#senders = senders;
   }
 
-  /** How often each reason must have been counted. */
+  /** Expected count of each reason. */
   get reasons(): ReadonlyMap<string, number> {
     return this.#reasons;
   }
 
-  /** Tries one way as all senders: side by side those who must be refused, then the others one by one. */
+  /** Tries one way as all senders: concurrently those who must be refused, then the others one by one. */
   async try(way: Way & { readonly name: WayName }): Promise<void> {
     const possible = this.#senders.filter(({ name }) => !("cannot" in expected[way.name](name)));
     const moves = (sender: Sender) => effectOf(expected[way.name](sender.name)).includes("→");
@@ -69,12 +69,12 @@ export class Matrix {
     this.#note(name, outcomes);
   }
 
-  /** Throws where a cell is not as it must be. */
+  /** Throws if a cell isn't as expected. */
   check(way: WayName): void {
     assert.deepEqual(this.#wrong.filter((line) => line.startsWith(`${way} ×`)), []);
   }
 
-  /** The cells as a table. */
+  /** Formats the cells as a table. */
   toString(): string {
     return table(["way in", "sender", "effect", "answer", "log: reason", "counted"], this.#rows, 56);
   }
@@ -86,7 +86,7 @@ export class Matrix {
     const before = await world.state();
     const since = room.seen.events.length;
     const attempt: Attempt = await way.attempt(world, sender);
-    const later = await room.say("help"); // a room is read in order: once this is answered, all before it is done
+    const later = await room.say("help"); // a room is read in order: once this is answered, everything before it is done
     await room.answerTo(later);
     if ("answer" in must && must.answer) await room.told(must.answer, since).catch(() => undefined); // compared below
     const outcome = async (): Promise<Outcome> => {
@@ -125,7 +125,7 @@ export class Matrix {
   }
 }
 
-/** All ways in the order of the table; the one that needs the operator down is done by itself. */
+/** All ways in the order of the table. The one that needs the operator down runs separately. */
 export const allWays: readonly (Way & { readonly name: WayName })[] = Object.values(ways);
 
 function effectOf(must: Expected): string {
@@ -138,12 +138,12 @@ function isAsExpected({ effect, answer, log }: Outcome, must: Expected): boolean
   return must.log instanceof RegExp ? must.log.test(log ?? "") : must.log === log;
 }
 
-/** One word with hyphens is a reason; everything else is an account of what was done. */
+/** A reason is one word with hyphens. Anything else describes what was done. */
 function isRefusal(log: string | undefined): log is string {
   return log !== undefined && log !== "joined" && /^[a-z]+(-[a-z]+)*$/.test(log);
 }
 
-/** The answer to our own question for help, also to those that a way asks. */
+/** Matches the answer to `help`, which this suite and some ways send. */
 function isHelp(body: string): boolean {
   return body.includes("on and off. Commands:");
 }

@@ -1,34 +1,30 @@
-/** What people do with their phones, whichever program runs them. */
+/** Actions of people with their phones, independent of the client. */
 
 import { bodyOf, editedBy, repliesTo } from "../conversation.ts";
 import type { Content, SeenEvent, Watch } from "../../../testbed/mod.ts";
 
-/** A phone: matrix-nio's or mautrix-go's. */
+/** A phone that runs matrix-nio or mautrix-go. */
 export interface Client {
-  /** User id. */
   readonly userId: string;
-  /** Device id. */
   readonly deviceId: string;
   /** Sends a request below `/_matrix/client/v3`. */
   // deno-lint-ignore no-explicit-any
   request(method: string, path: string, body?: unknown): Promise<any>;
-  /** Encrypts for everybody in the room; the key goes out at once. */
+  /** Encrypts for everyone in the room and sends the key immediately. */
   encrypt(roomId: string, type: string, content: Content): Promise<Outgoing>;
   /** Waits until the phone shows all of these users as joined. */
   untilJoined(roomId: string, users: readonly string[]): Promise<void>;
-  /** Looks at a room from now on. */
+  /** Watches a room from now on. */
   watch(roomId: string): Watch;
 }
 
-/** An event as it is sent. */
+/** An event to send. */
 export interface Outgoing {
-  /** Type. */
   readonly type: string;
-  /** Content. */
   readonly content: Content;
 }
 
-/** Makes a room and invites people. Returns its id. */
+/** Creates a room and invites people. Returns its ID. */
 export async function createRoom(
   owner: Client,
   invite: readonly string[],
@@ -48,24 +44,23 @@ export async function join(client: Client, roomId: string): Promise<void> {
   await client.request("POST", `/rooms/${encodeURIComponent(roomId)}/join`, {});
 }
 
-/** Sends an event as it is. Returns its event id. */
+/** Sends an event as is. Returns its event ID. */
 export async function put(client: Pick<Client, "request">, roomId: string, event: Outgoing): Promise<string> {
   const path = `/rooms/${encodeURIComponent(roomId)}/send/${event.type}/${crypto.randomUUID()}`;
   return (await client.request("PUT", path, event.content)).event_id;
 }
 
-/** Encrypts an event and sends it. Returns its event id. */
+/** Encrypts an event and sends it. Returns its event ID. */
 export async function send(client: Client, roomId: string, type: string, content: Content): Promise<string> {
   return await put(client, roomId, await client.encrypt(roomId, type, content));
 }
 
-/** A room, seen by one phone in it that the operator obeys. */
+/** A room as seen by the phone of a member whom the operator obeys. */
 export class Room {
-  /** Room id. */
   readonly roomId: string;
-  /** Whose phone looks. */
+  /** The phone. */
   readonly owner: Client;
-  /** Everything seen since it was made. */
+  /** All events seen since the room was created. */
   readonly seen: Watch;
   readonly #operatorId: string;
 
@@ -76,7 +71,7 @@ export class Room {
     this.#operatorId = operatorId;
   }
 
-  /** Makes a room with the operator and others in it, and waits until all of them are there. */
+  /** Creates a room with the operator and others, and waits until all of them have joined. */
   static async create(owner: Client, operatorId: string, others: readonly Client[], encrypted = true): Promise<Room> {
     const users = [operatorId, ...others.map(({ userId }) => userId)];
     const roomId = await createRoom(owner, users, { encrypted });
@@ -86,12 +81,12 @@ export class Room {
     return room;
   }
 
-  /** The owner sends a text. Returns its event id. */
+  /** Sends a text as the owner. Returns its event ID. */
   async say(body: string): Promise<string> {
     return await send(this.owner, this.roomId, "m.room.message", { msgtype: "m.text", body });
   }
 
-  /** The owner sends a text, and waits for its answer. */
+  /** Sends a text as the owner, and waits for its answer. */
   async ask(body: string): Promise<SeenEvent> {
     const eventId = await this.say(body);
     return await this.answerTo(eventId);
@@ -107,9 +102,9 @@ export class Room {
   }
 
   /**
-   * Waits until the operator says something like this.
+   * Waits for a message of the operator that matches.
    *
-   * @param since how many events had been seen before that
+   * @param since number of seen events to skip
    */
   async told(what: RegExp, since = 0, deadlineMs = 10_000): Promise<SeenEvent> {
     const accept = (event: SeenEvent) => this.saidSince(since).includes(event) && what.test(bodyOf(event));
@@ -117,9 +112,9 @@ export class Room {
   }
 
   /**
-   * Everything that the operator has said since then.
+   * Returns all messages of the operator after that.
    *
-   * @param since how many events had been seen
+   * @param since number of seen events to skip
    */
   saidSince(since: number): SeenEvent[] {
     return this.seen.events.slice(since).filter((event) => this.#isSaid(event) && bodyOf(event) !== "");

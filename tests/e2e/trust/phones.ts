@@ -1,4 +1,4 @@
-/** The ground that these cases stand on: the phones understand each other before the operator has anything to do with it. */
+/** The precondition of these cases: the phones understand each other without the operator. */
 
 import assert from "node:assert/strict";
 import type { Phone } from "../../../testbed/phone.ts";
@@ -65,7 +65,6 @@ async function identities(world: World, story: Story): Promise<void> {
   story.add("Alice's phone looks at Mallory's devices and identities", "as they are, signed or not", "");
 }
 
-/** Cases about the phones alone. */
 export const phoneCases: readonly Case[] = [
   { name: "phones on mautrix-go and matrix-nio read each other", run: chat },
   { name: "phones on mautrix-go have identities, sign devices and verify each other", run: identities },

@@ -1,4 +1,4 @@
-/** The operator's own identity: it survives a lost volume with the recovery key, and nothing ever replaces it silently. */
+/** The operator's own identity survives a lost volume if there is a recovery key, and is never replaced silently. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -46,7 +46,7 @@ class Keeper {
     return this.#world.run({ ...this.#environment, RECOVERY_KEY: this.recoveryKey, ...more }, args);
   }
 
-  /** Starts it, waits until it is ready, and stops it. Returns what it has printed that is of interest. */
+  /** Starts the operator, waits until it is ready, and stops it. Returns the first log line that matches, or "". */
   async runOnce(what: RegExp, more: Readonly<Record<string, string>> = {}): Promise<string> {
     await using run = this.start(more);
     await run.untilReady();
@@ -54,7 +54,7 @@ class Keeper {
     return run.lines.find((line) => what.test(line)) ?? "";
   }
 
-  /** Puts another recovery key in the place of this one, by the program itself. Returns the old one. */
+  /** Replaces the recovery key by running the program. Returns the old one. */
   async rotate(): Promise<string> {
     const old = this.recoveryKey;
     const { homeserver } = this.#world.testbed;
@@ -74,12 +74,12 @@ class Keeper {
     await Deno.remove(this.#environment["CRYPTO_STORE_PATH"] ?? "", { recursive: true });
   }
 
-  /** What Alice's phone shows of it. */
+  /** Returns what Alice's phone shows of the operator. */
   seen(): Promise<Sight> {
     return this.#world.alice.look(this.userId);
   }
 
-  /** Which of the secrets stand in the account's data, and as what. */
+  /** Returns which secrets are in the account data, and in which form. */
   async stored(): Promise<string[]> {
     const ask = await this.#world.administrator.as(this.userId);
     const types = ["m.secret_storage.default_key", ...secretTypes];
@@ -91,7 +91,7 @@ class Keeper {
     );
   }
 
-  /** mautrix-go opens the account's secret storage with the recovery key. Returns the master key that it finds. */
+  /** Opens the account's secret storage in mautrix-go with the recovery key. Returns the master key in it. */
   async restoredElsewhere(key = this.recoveryKey): Promise<string> {
     const phone = await this.#world.login(this.name);
     return await phone.restoreIdentity(key);
@@ -178,7 +178,7 @@ function show({ masterKey, devices }: Sight): string {
   return `identity ${masterKey?.slice(0, 8) ?? "(none)"}…, ${signed} of ${devices.length} devices signed`;
 }
 
-/** Requests after which a first start is killed, as the homeserver logs them; and moments, in milliseconds. */
+/** Points at which a first start is killed: requests, as the homeserver logs them, and times in milliseconds. */
 const requests = [
   /\/keys\/upload/,
   /\/keys\/device_signing\/upload/,
@@ -195,7 +195,7 @@ async function isKilled(world: World, story: Story): Promise<void> {
     ...moments,
   ];
   const outcomes = points.map((_, index) => index);
-  // Two at a time: most of a start is waiting.
+  // Two at a time, because a start mostly waits.
   const next = async () => {
     for (let index = outcomes.shift(); index !== undefined; index = outcomes.shift()) {
       await isKilledAt(world, story, `keeper${index}`, points[index] ?? 0);
@@ -236,7 +236,6 @@ async function untilRequested({ testbed }: World, userId: string, request: RegEx
   }
 }
 
-/** Cases about the operator's own identity. */
 export const recoveryCases: readonly Case[] = [
   { name: "its identity survives a lost volume, and is replaced by nothing but --reset-identity", run: losesVolume },
   { name: "killed while it makes its identity, it completes it at the next start", run: isKilled },

@@ -1,4 +1,4 @@
-/** Rooms without anybody whom the operator obeys, and the way back for somebody whose identity has changed. */
+/** Rooms without any user whom the operator obeys, and recovery for a user whose identity has changed. */
 
 import assert from "node:assert/strict";
 import { Room } from "./people.ts";
@@ -35,7 +35,7 @@ async function acceptsBySetting(world: World, story: Story): Promise<void> {
   }
 }
 
-/** Cases about rooms and ways back; somebody's identity must have changed before. */
+/** These cases require a user whose identity has already changed. */
 export const roomCases: readonly Case[] = [
   { name: "a room without an allowed user is left", run: leaves },
   { name: "another identity is accepted by the setting that the log gives", run: acceptsBySetting },

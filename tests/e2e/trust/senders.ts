@@ -1,10 +1,10 @@
-/** The senders of the matrix: who speaks to the operator, from which device, and in whose name. */
+/** The senders of the matrix: who sends to the operator, from which device, and as which user. */
 
 import type { Phone } from "../../../testbed/phone.ts";
 import { type Client, type Outgoing, put, Room } from "./people.ts";
 import type { World } from "./world.ts";
 
-/** What the senders are called in the table. */
+/** Names of the senders in the table. */
 export const senderNames = [
   "stranger",
   "allowed, in clear",
@@ -17,39 +17,38 @@ export const senderNames = [
   "allowed and right, no identity",
 ] as const;
 
-/** What a sender is called in the table. */
 export type SenderName = typeof senderNames[number];
 
-/** One of the senders, with a room where the operator and Alice are, too. */
+/** A sender, with a room that the operator and Alice are in, too. */
 export interface Sender {
-  /** What it is called. */
+  /** Name in the table. */
   readonly name: SenderName;
-  /** The room. Alice's right phone looks at it. */
+  /** The room, as seen by Alice's genuine phone. */
   readonly room: Room;
-  /** Who encrypts; undefined: nobody. */
+  /** Client that encrypts. Undefined if nothing is encrypted. */
   readonly encrypter: Client | undefined;
-  /** In whose name, and with whose access token, it is sent. */
+  /** User whose access token sends the event. */
   readonly speaker: Client;
-  /** Something encrypted and sent before, and perhaps obeyed then. */
+  /** An encrypted event that was sent before, and perhaps obeyed. */
   readonly old: Outgoing | undefined;
-  /** Somebody right in whose name a forger would speak; a member of the room. */
+  /** Trusted user in the room, in whose name a forger would send. */
   readonly victim: Client;
 }
 
-/** A command, with something in it that nobody else says. */
+/** Builds a command with a unique part. */
 export function command(world: World, body: string, more: Readonly<Record<string, unknown>> = {}): Outgoing {
   const formatted_body = `${body}<!-- ${world.phrase()} -->`;
   const format = "org.matrix.custom.html";
   return { type: "m.room.message", content: { msgtype: "m.text", body, format, formatted_body, ...more } };
 }
 
-/** Sends an event as a sender does. Returns its event id. */
+/** Sends an event as the sender. Returns its event ID. */
 export async function sendAs({ encrypter, speaker, room }: Sender, { type, content }: Outgoing): Promise<string> {
   const event = encrypter ? await encrypter.encrypt(room.roomId, type, content) : { type, content };
   return await put(speaker, room.roomId, event);
 }
 
-/** Brings every sender about. What is allowed and right commands once, and is known from then on. */
+/** Creates every sender. Allowed and trusted ones send one command and are known from then on. */
 export async function gather(world: World): Promise<Sender[]> {
   const { alice, bob, carol, dave, mallory, operatorId } = world;
   const roomWith = (...others: Client[]) => Room.create(alice, operatorId, [...others, dave]);
@@ -104,7 +103,7 @@ function parts({ type, content }: Outgoing): [string, Outgoing["content"]] {
   return [type, content];
 }
 
-/** Commands that are obeyed. Returns the start as it went out. */
+/** Sends commands that are obeyed. Returns the start event as sent. */
 async function startAndStop(world: World, client: Client, room: Room): Promise<Outgoing> {
   const start = await client.encrypt(room.roomId, ...parts(command(world, "start")));
   await room.answerTo(await put(client, room.roomId, start));
@@ -115,8 +114,8 @@ async function startAndStop(world: World, client: Client, room: Room): Promise<O
 }
 
 /**
- * Deletes a person's device and logs in on one of the same id, which has other keys. The old phone cannot reach the
- * homeserver any more, but it has its keys still.
+ * Deletes a person's device and logs in again under the same ID with other keys. The old phone can't reach the
+ * homeserver any more, but still has its keys.
  */
 async function makeAnew(world: World, phone: Phone, room: Room): Promise<Phone> {
   await world.untilAsked(() => world.administrator.deleteDevice(phone.userId, phone.deviceId));

@@ -1,6 +1,6 @@
 /**
- * What no honest server does: the operator runs against the sandbox's homeserver, which forges invitations, delivers
- * events twice and puts anybody's words into anybody's mouth. The cluster is the real one.
+ * What no honest server does. The operator uses the sandbox's homeserver, which forges invitations, delivers events
+ * twice and forges senders. The cluster is real.
  */
 
 import assert from "node:assert/strict";
@@ -11,17 +11,17 @@ import { OperatorLog } from "./log.ts";
 import type { Case, Story } from "./story.ts";
 import type { World } from "./world.ts";
 
-/** A homeserver that does as it is told, with people and an operator on it. */
+/** A homeserver under our control, with people and an operator. */
 interface Stage extends AsyncDisposable {
   readonly homeserver: Homeserver;
   readonly operatorId: string;
-  /** Obeyed, with an identity. */
+  /** Allowed, with an identity. */
   readonly anna: Person;
-  /** Obeyed, with an identity. */
+  /** Allowed, with an identity. */
   readonly bert: Person;
-  /** Not obeyed. */
+  /** Not allowed. */
   readonly mallory: Person;
-  /** All but Mallory and the operator. */
+  /** Room of everyone except Mallory and the operator. */
   readonly roomId: string;
   readonly log: OperatorLog;
 }
@@ -77,7 +77,7 @@ async function forges(world: World, story: Story): Promise<void> {
   await forgesInvitations(story, stage);
 }
 
-/** Says something and waits for the answer. Returns the event id. */
+/** Sends a text and waits for the answer. Returns the event ID. */
 async function ask({ anna, operatorId, roomId }: Stage, body: string): Promise<string> {
   const isAnswer = (message: Message) => message.sender === operatorId && firstAnswer(message) !== undefined;
   const answered = anna.next(isAnswer);
@@ -106,9 +106,9 @@ async function forgesMessages(world: World, story: Story, stage: Stage): Promise
   const inClear = attacks.inject(roomId, { type: "m.room.message", sender: anna.userId, content });
   await tries("puts a `start` in clear into Anna's mouth", inClear, "clear-in-encrypted-room");
   attacks.duplicate(roomId, start);
-  await ask(stage, "status"); // whatever was to be done about it is done
+  await ask(stage, "status"); // its answer comes after anything done about the earlier event
   const { generation } = await world.state();
-  // A start's one answer is edited as things go on.
+  // A start has one answer, which is edited as it progresses.
   const answers = anna.messages(roomId)
     .filter((message) => /^clawdbot is on/.test(firstAnswer(message) ?? "")).length;
   story.add("delivers Anna's old `start` again under its own id", `not obeyed, ${answers} answer in all`, "");
@@ -140,7 +140,6 @@ async function forgesInvitations(story: Story, stage: Stage): Promise<void> {
   }
 }
 
-/** Cases that need a homeserver of ours. */
 export const stagedCases: readonly Case[] = [
   { name: "forged messages and invitations switch nothing", run: forges },
 ];

@@ -1,4 +1,4 @@
-/** What the cases besides the matrix tell: a line for each thing that was done, and what came of it. */
+/** Report of the cases outside the matrix: one row per action and its outcome. */
 
 import assert from "node:assert/strict";
 import type { NamedCase } from "../results.ts";
@@ -7,40 +7,40 @@ import { command } from "./senders.ts";
 import { table } from "./table.ts";
 import type { World } from "./world.ts";
 
-/** Collects lines and prints them. */
+/** Collects rows and formats them. */
 export class Story {
   readonly #title: string;
   readonly #rows: string[][] = [];
 
-  /** @param title what it is about */
+  /** @param title subject */
   constructor(title: string) {
     this.#title = title;
   }
 
   /**
-   * Adds a line.
+   * Adds a row.
    *
-   * @param done what somebody did
-   * @param came what came of it
-   * @param told what was said or logged
+   * @param done what someone did
+   * @param came the outcome
+   * @param told what was sent or logged
    */
   add(done: string, came: string, told: string): void {
     this.#rows.push([done, came, told]);
   }
 
-  /** The lines as a table. */
+  /** Formats the rows as a table. */
   toString(): string {
     return table([this.#title, "came of it", "said in the room, or logged"], this.#rows, 110);
   }
 }
 
-/** A case; what it tells goes into the story. */
+/** A case, which reports to the story. */
 export interface Case extends NamedCase {
-  /** Does it, and throws where it does not hold. */
+  /** Runs the case. Throws if it fails. */
   run(world: World, story: Story): Promise<void>;
 }
 
-/** Sends a command as somebody, waits until the log says what became of it, and compares the target's count. */
+/** Sends a command, waits until its outcome is logged, and compares the target's replica count. */
 export async function tries(
   world: World,
   story: Story,
@@ -66,7 +66,7 @@ export async function tries(
   if (!reason.endsWith(": done")) assert.ok(!obeyed, done);
 }
 
-/** Sends a command; returns its event id. */
+/** Returns a function that sends a command and returns its event ID. */
 export function commandOf(world: World, client: Client, { roomId }: Room, word: string): () => Promise<string> {
   const { type, content } = command(world, word);
   return () => send(client, roomId, type, content);

@@ -1,4 +1,4 @@
-/** Tables as the suite prints them. */
+/** Formats a table. Long cells are truncated. */
 
 /** Formats a table; cells are cut to what fits a line. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[], longest = 64): string {

@@ -1,4 +1,6 @@
-/** Another client verifies the operator by emoji. That shows who the operator is, and changes nothing about the user. */
+/**
+ * Another client verifies the operator by emoji. That proves who the operator is and changes nothing about the user.
+ */
 
 import assert from "node:assert/strict";
 import type { Phone } from "../../../testbed/phone.ts";
@@ -6,7 +8,7 @@ import { Room } from "./people.ts";
 import { type Case, commandOf, type Story, tries } from "./story.ts";
 import type { World } from "./world.ts";
 
-/** Requests of one user that are accepted within ten minutes. */
+/** Requests per user that are accepted within ten minutes. */
 const mostRequests = 5;
 
 async function compare(world: World, story: Story, who: Phone, roomId?: string): Promise<void> {
@@ -23,7 +25,7 @@ async function compare(world: World, story: Story, who: Phone, roomId?: string):
   assert.equal(plain(ours), plain(theirs));
 }
 
-/** Symbols as text or as picture are the same symbols. */
+/** Removes variation selectors, because the same symbol may have text or emoji presentation. */
 function plain(text: string): string {
   return text.replaceAll("\uFE0F", "");
 }
@@ -33,7 +35,7 @@ async function verifies(world: World, story: Story): Promise<void> {
   const room = await Room.create(alice, operatorId, [bob]);
   const fresh = await world.login("alice");
   await fresh.untilJoined(room.roomId, [operatorId]);
-  await fresh.borrowIdentity(alice); // without it, its program cannot note whom it has verified
+  await fresh.borrowIdentity(alice); // without it, its client can't record whom it has verified
   await compare(world, story, alice);
   await compare(world, story, alice, room.roomId);
   await compare(world, story, fresh);
@@ -47,7 +49,7 @@ async function verifies(world: World, story: Story): Promise<void> {
   await assertNothingPublished(world, story);
 }
 
-/** The operator itself is asked, because a homeserver shows its signatures to nobody else. */
+/** Queries as the operator itself, because a homeserver shows its signatures on other users to nobody else. */
 async function assertNothingPublished(world: World, story: Story): Promise<void> {
   const { administrator, alice, bob, operatorId } = world;
   const ask = await administrator.as(operatorId);
@@ -79,7 +81,6 @@ async function asksTooOften(world: World, story: Story): Promise<void> {
   assert.equal(accepted, mostRequests);
 }
 
-/** Cases about verification. */
 export const verificationCases: readonly Case[] = [
   { name: "another client verifies the operator, and its user is judged as before", run: verifies },
   { name: "verification requests are limited", run: asksTooOften },

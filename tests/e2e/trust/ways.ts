@@ -1,4 +1,4 @@
-/** The ways in of the matrix: what a sender tries, and what shows what came of it. */
+/** The ways in of the matrix: what a sender tries, and how its outcome is observed. */
 
 import { HttpError, type SeenEvent } from "../../../testbed/mod.ts";
 import type { Phone } from "../../../testbed/phone.ts";
@@ -7,20 +7,20 @@ import { createRoom, type Outgoing, put } from "./people.ts";
 import { command, sendAs, type Sender } from "./senders.ts";
 import type { World } from "./world.ts";
 
-/** What was tried: an event in the sender's room, or what came of it if it is none. */
+/** What was tried: an event in the sender's room, or else the outcome. */
 export type Attempt = { readonly eventId: string } | { readonly effect: string; readonly log: string | undefined };
 
 /** A way in. */
 export interface Way {
-  /** What it is called in the table. */
+  /** Name in the table. */
   readonly name: string;
-  /** One sender at a time. */
+  /** Whether senders must try it one at a time. */
   readonly alone?: true;
   /** Tries it. */
   attempt(world: World, sender: Sender): Promise<Attempt>;
 }
 
-/** What each sender has sent as a command, to be sent again. */
+/** The command that each sender has sent, to be sent again. */
 const sent = new Map<Sender, { readonly eventId: string; readonly event: Outgoing }>();
 
 async function say(world: World, sender: Sender): Promise<Attempt> {
@@ -45,19 +45,19 @@ async function edit(world: World, sender: Sender): Promise<Attempt> {
   return { eventId: await sendAs(sender, command(world, "* start", { ...replaced, ...relation })) };
 }
 
-/** Clients send reactions in clear, also in encrypted rooms. */
+/** Sends a reaction. Clients send reactions in clear, even in encrypted rooms. */
 async function react(_: World, sender: Sender): Promise<Attempt> {
   const event_id = sent.get(sender)?.eventId;
   const content = { "m.relates_to": { rel_type: "m.annotation", event_id, key: "start" } };
   return { eventId: await put(sender.speaker, sender.room.roomId, { type: "m.reaction", content }) };
 }
 
-/** Invites the operator to a new room, and looks whether it comes. */
+/** Invites the operator to a new room and observes whether it joins. */
 async function invite(world: World, sender: Sender): Promise<Attempt> {
   return await cameOf(world, await inviteToNewRoom(world, sender));
 }
 
-/** Invites the operator to a new room. Returns its id; undefined where the homeserver refuses that. */
+/** Invites the operator to a new room. Returns its ID, or undefined if the homeserver refuses the invitation. */
 export async function inviteToNewRoom({ operatorId }: World, { speaker }: Sender): Promise<string | undefined> {
   try {
     return await createRoom(speaker, [operatorId]);
@@ -67,7 +67,7 @@ export async function inviteToNewRoom({ operatorId }: World, { speaker }: Sender
   }
 }
 
-/** What came of an invitation. */
+/** Returns the outcome of an invitation. */
 export async function cameOf({ log }: World, roomId: string | undefined): Promise<Attempt> {
   if (roomId === undefined) return { effect: "refused by the homeserver", log: undefined };
   const { message, properties } = await log.first(
@@ -79,7 +79,7 @@ export async function cameOf({ log }: World, roomId: string | undefined): Promis
     : { effect: "declined", log: String(properties["reason"]) };
 }
 
-/** A command under a key that the operator was never given. */
+/** Sends a command under a key that the operator never got. */
 async function lockOut(world: World, sender: Sender): Promise<Attempt> {
   const { encrypter = sender.speaker, speaker, room } = sender;
   const { type, content } = command(world, "start");
@@ -89,8 +89,8 @@ async function lockOut(world: World, sender: Sender): Promise<Attempt> {
 }
 
 /**
- * Asks to compare emojis: to-device where the sender has a phone that can, else in the room. The operator's `ready`
- * shows that it was accepted.
+ * Requests verification by emoji: to-device if the sender's phone supports it, otherwise in the room. The operator's
+ * `ready` shows that it was accepted.
  */
 async function verify(world: World, sender: Sender): Promise<Attempt> {
   const { room, speaker, encrypter } = sender;
@@ -109,7 +109,7 @@ async function verify(world: World, sender: Sender): Promise<Attempt> {
       },
     },
   );
-  await room.ask("help"); // by then it has seen the request, too
+  await room.ask("help"); // by then it has also seen the request
   const isAbout = ({ properties }: LogLine) => properties["user"] === speaker.userId;
   const about = await world.log.find(isAbout, from, isPhone ? toDeviceMs : 0);
   if (!about?.message.includes("verifies this device")) {
@@ -121,7 +121,7 @@ async function verify(world: World, sender: Sender): Promise<Attempt> {
   }
   if (isPhone) await (speaker as Phone).untilReady(transaction);
   else await room.seen.first("ready", (event) => isReadyFor(event, transaction));
-  // Two at a time would both be cancelled.
+  // Two requests at the same time would both be cancelled.
   if (isPhone) await (speaker as Phone).cancelVerification(transaction);
   else {
     const relation = { "m.relates_to": { rel_type: "m.reference", event_id: transaction } };
@@ -137,21 +137,21 @@ function isReadyFor({ type, content, outerContent }: SeenEvent, transaction: str
     [content, outerContent].some((each) => each["m.relates_to"]?.event_id === transaction);
 }
 
-/** The ciphertext of a command again, under another event id; of one that was obeyed, where there is such a one. */
+/** Sends the ciphertext of a command again under another event ID, if possible of one that was obeyed. */
 async function replay(_: World, sender: Sender): Promise<Attempt> {
   const event = sender.old ?? sent.get(sender)?.event;
   if (event === undefined) throw new Error(`${sender.name} has sent nothing yet`);
   return { eventId: await put(sender.speaker, sender.room.roomId, event) };
 }
 
-/** A command of this sender's in the name of somebody who is right. */
+/** Sends a command of this sender in the name of a trusted user. */
 async function forge(world: World, { encrypter, room, victim }: Sender): Promise<Attempt> {
   const { type, content } = command(world, "start");
   const event = encrypter ? await encrypter.encrypt(room.roomId, type, content) : { type, content };
   return { eventId: await world.administrator.sendAs(victim.userId, room.roomId, event) };
 }
 
-/** All ways but the invitation while the operator is down, which is done for all senders at once. */
+/** All ways except the invitation while the operator is down, which is done for all senders at once. */
 export const ways = {
   command: { name: "command", attempt: say },
   mention: { name: "mention", attempt: mention },

@@ -1,6 +1,6 @@
 /**
- * What the cases about trust find: real servers, an operator, people whom it obeys on phones of two kinds, a stranger,
- * and whoever runs the homeserver.
+ * Environment of the trust cases: real servers, an operator, people whom it obeys with two kinds of phones, a stranger,
+ * and the homeserver's administrator.
  */
 
 import { join } from "node:path";
@@ -15,66 +15,68 @@ import { type Client, Room } from "./people.ts";
 const deployment = "clawdbot";
 const namespace = "trust";
 
-/** The surroundings of all cases. */
+/** Environment of all cases. */
 export interface World extends AsyncDisposable {
-  /** Servers. */
   readonly testbed: Testbed;
-  /** Where mautrix-go's phones are. */
+  /** Host of the mautrix-go phones. */
   readonly host: PhoneHost;
-  /** Whoever runs the homeserver. */
+  /** The homeserver's administrator. */
   readonly administrator: Administrator;
   /** How the operator is run. */
   readonly options: LoggedOptions;
-  /** The operator's user id. */
+  /** The operator's user ID. */
   readonly operatorId: string;
   /** The operator's log. */
   readonly log: OperatorLog;
-  /** The operator that runs now. */
+  /** The current operator process. */
   operator: OperatorProcess;
-  /** Obeyed; has an identity. The phone runs mautrix-go. */
+  /** Allowed, with an identity. mautrix-go. */
   readonly alice: Phone;
-  /** Obeyed; has an identity, until it is replaced. mautrix-go. */
+  /** Allowed, with an identity that is replaced later. mautrix-go. */
   readonly bob: Phone;
-  /** Obeyed; has an identity, until the device is made anew. mautrix-go. */
+  /** Allowed, with an identity. The device is recreated later. mautrix-go. */
   readonly carol: Phone;
-  /** Obeyed; has no identity. matrix-nio. */
+  /** Allowed, without an identity. matrix-nio. */
   readonly dave: Client;
-  /** As Alice, for an attack on the account. mautrix-go. */
+  /** Like Alice, for an attack on the account. mautrix-go. */
   readonly erin: Phone;
-  /** As Dave, for an attack on the account. matrix-nio. */
+  /** Like Dave, for an attack on the account. matrix-nio. */
   readonly frank: Client;
-  /** As Alice, for an attack on the device. mautrix-go. */
+  /** Like Alice, for an attack on the device. mautrix-go. */
   readonly grace: Phone;
-  /** Obeyed; has no identity at first. mautrix-go. */
+  /** Allowed, at first without an identity. mautrix-go. */
   readonly heidi: Phone;
-  /** Not obeyed. mautrix-go. */
+  /** Not allowed. mautrix-go. */
   readonly mallory: Phone;
-  /** What must never be seen in a log. */
+  /** Strings that must never appear in a log. */
   readonly secrets: Set<string>;
-  /** Texts of messages that must never be seen in a log. */
+  /** Message texts that must never appear in a log. */
   readonly bodies: Set<string>;
-  /** Log files of all operators of this run. */
+  /** Log files of all operators in this run. */
   readonly logFiles: Set<string>;
-  /** Makes an account. The password is a secret. */
+  /** Creates an account. Its password is registered as a secret. */
   account(name: string): Promise<{ userId: string; localpart: string; password: string }>;
-  /** Logs in on a further device of an account (name or user id), perhaps with another password than the first. */
+  /**
+   * Logs in another device of an account (localpart or user ID), optionally with another password than the original
+   * one.
+   */
   login(name: string, options?: { deviceId?: string; password?: string }): Promise<Phone>;
-  /** A recovery key that nobody else has. */
+  /** Returns a new recovery key. */
   newRecoveryKey(): Promise<string>;
-  /** A text that nobody else says. */
+  /** Returns a unique text. */
   phrase(): string;
-  /** Changes somebody's devices, and waits until the operator has asked the homeserver for keys. */
+  /** Changes someone's devices and waits until the operator has queried keys. */
   untilAsked(change: () => Promise<void>): Promise<void>;
-  /** What the target is, now or as soon as it is as wanted. */
+  /** Returns the target's state, once it satisfies `wanted`. */
   state(wanted?: (state: TargetState) => boolean): Promise<TargetState>;
-  /** Switches the target off behind the operator's back. */
+  /** Turns the target off by chat, and waits until no pod is left. */
   switchOff(): Promise<void>;
-  /** Starts the operator again, perhaps with other variables. */
+  /** Restarts the operator, optionally with other variables. */
   startOperator(environment?: Readonly<Record<string, string>>): Promise<void>;
   /**
-   * Starts another operator, and doesn't wait. Its log is text unless told otherwise.
+   * Starts another operator and doesn't wait. It logs as text by default.
    *
-   * @param environment variables besides those of the world's operator; an empty one is as good as none
+   * @param environment variables besides those of the world's operator; an empty one counts as unset
    */
   run(environment: Readonly<Record<string, string>>, args?: readonly string[], logFile?: string): OperatorProcess;
 }
@@ -168,7 +170,7 @@ export async function createWorld(): Promise<World> {
       }
     },
     switchOff: async () => {
-      // By chat: the operator tells of what others change.
+      // By chat, because the operator would report a change made by someone else.
       const room = await Room.create(alice, world.operatorId, []);
       await room.ask("stop");
       await state(({ replicas, current }) => replicas === 0 && current === 0);
