@@ -9,7 +9,10 @@ export interface LogLine {
   readonly properties: Readonly<Record<string, unknown>>;
 }
 
-/** How late some homeservers hand over what is sent device to device, after what is said in a room; milliseconds. */
+/**
+ * Some homeservers deliver to-device messages later than room messages that were sent after them, by up to this many
+ * milliseconds.
+ */
 export const toDeviceMs = 15_000;
 
 /** A log file of JSON lines. */
