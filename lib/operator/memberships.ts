@@ -31,11 +31,14 @@ const FOR_AN_HOUR = {
   minSpanMs: TRIED_FOR_MS,
   resetAfterMs: Infinity,
 };
-/** Time to spend on looking at rooms before yielding to the event loop. */
-const SLICE_MS = 20;
+/** Rooms to look at before yielding to the event loop. */
+const SLICE = 100;
 
 export interface MembershipsOptions {
-  readonly chat: Pick<Chat, "invitation" | "invitations" | "join" | "joinedRooms" | "leave" | "room" | "self">;
+  readonly chat: Pick<
+    Chat,
+    "invitation" | "invitations" | "join" | "joinedRooms" | "leave" | "refreshMembers" | "room" | "self"
+  >;
   /** Users whose invitations are accepted. A room is left when none of them is in it. */
   readonly allowedUsers: ReadonlySet<string>;
   readonly audit: Pick<Audit, "declined">;
@@ -84,12 +87,9 @@ export class Memberships {
     for (const [roomId, what] of this.#givenUp) if (present.get(roomId) !== what) this.#givenUp.delete(roomId);
 
     for (const invitation of invitations) this.#consider(invitation);
-    let sinceMs = performance.now();
-    for (const roomId of rooms) {
+    for (const [index, roomId] of rooms.entries()) {
+      if (index % SLICE === SLICE - 1) await sleep(0, stop);
       if (this.#isAlone(roomId)) this.#leave(roomId, "joined");
-      if (performance.now() - sinceMs < SLICE_MS) continue;
-      await sleep(0, stop);
-      sinceMs = performance.now();
     }
   }
 
@@ -168,9 +168,11 @@ export class Memberships {
     if (isDue) {
       this.#inHand.add(roomId);
       try {
-        await chat.leave(roomId, stop);
-        if (invitation !== undefined) audit.declined(roomId, invitation.inviters);
-        else logger.warn("left {room}: no allowed user is in it", { room: roomId });
+        if (invitation === undefined) await this.#leaveIfAlone(roomId);
+        else {
+          await chat.leave(roomId, stop);
+          audit.declined(roomId, invitation.inviters);
+        }
       } catch (error) {
         if (stop.aborted || isFatal(error)) throw error;
         if (error instanceof TransientError) {
@@ -186,6 +188,18 @@ export class Memberships {
     this.#lookAt(roomId);
   }
 
+  /**
+   * Leaves a room that we have joined, if the homeserver's list of its members has no allowed user either. Sync may leave
+   * members out: Dendrite 0.13.8 sometimes does when a room has just been joined.
+   */
+  async #leaveIfAlone(roomId: string): Promise<void> {
+    const { chat, stop } = this.#options;
+    await chat.refreshMembers(roomId, stop);
+    if (!this.#isAlone(roomId)) return;
+    await chat.leave(roomId, stop);
+    logger.warn("left {room}: no allowed user is in it", { room: roomId });
+  }
+
   /** Logs a warning for the first of a series of refusals only, which may be thousands. */
   #tellOfRefusal(room: string, reason: string): void {
     const level = this.#isRefusalTold ? "debug" : "warn";
@@ -197,7 +211,7 @@ export class Memberships {
   #isAlone(roomId: string): boolean {
     const { chat, allowedUsers } = this.#options;
     const room = chat.room(roomId);
-    // If we are not among the members, the list is incomplete.
+    // If we are not among the members, the list is certainly incomplete.
     return room?.membership === "join" && room.isJoined(chat.self) &&
       !hasAllowedUser(room, allowedUsers, chat.self);
   }

@@ -66,6 +66,14 @@ export interface Chat {
    */
   senderOf(roomId: string, eventId: string, signal: AbortSignal): Promise<string | undefined>;
 
+  /**
+   * Asks the homeserver for the joined members of a room. Completes those that {@linkcode Chat.room} returns, and that
+   * messages are encrypted for.
+   *
+   * @throws RejectedError if the homeserver refuses; TransientError
+   */
+  refreshMembers(roomId: string, signal: AbortSignal): Promise<void>;
+
   /** Returns the rooms that we have joined. */
   joinedRooms(): readonly string[];
 

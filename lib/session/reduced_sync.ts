@@ -7,9 +7,10 @@
 import { getLogger } from "@logtape/logtape";
 import { Throttle } from "../async.ts";
 import { RejectedError } from "../errors.ts";
-import { type Json, object, objects, text } from "../json.ts";
+import { type Json, object, objects } from "../json.ts";
 import type { RoomState } from "../store/mod.ts";
-import { type HomeserverClient, path } from "./homeserver_client.ts";
+import type { HomeserverClient } from "./homeserver_client.ts";
+import { askJoinedMembers, memberEvents } from "./joined_members.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -55,27 +56,12 @@ async function membersOf(
   rooms: RoomState,
   signal: AbortSignal,
 ): Promise<Json[]> {
-  let joined: Map<string, Json>;
   try {
-    const { json } = await client.send({
-      method: "GET",
-      path: path`/_matrix/client/v3/rooms/${roomId}/joined_members`,
-    }, signal);
-    joined = new Map(objects(json["joined"]));
+    const joined = await askJoinedMembers(client, roomId, signal);
+    return memberEvents(rooms.joinedMembers(roomId), joined);
   } catch (error) {
     if (!(error instanceof RejectedError)) throw error;
     log.warning("knowing only those members of {room} who speak: {reason}", { room: roomId, reason: error.message });
     return [];
   }
-  const left = rooms.joinedMembers(roomId).filter((user) => !joined.has(user));
-  return [
-    ...left.map((user) => memberEvent(user, { membership: "leave" })),
-    ...[...joined].map(([user, profile]) =>
-      memberEvent(user, { membership: "join", displayname: text(profile["display_name"]) })
-    ),
-  ];
-}
-
-function memberEvent(user: string, content: Json): Json {
-  return { type: "m.room.member", state_key: user, sender: user, content };
 }

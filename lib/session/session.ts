@@ -20,6 +20,7 @@ import type { CryptoMachine } from "./crypto_machine.ts";
 import { OwnNames } from "./own_names.ts";
 import { HomeserverRetry, type HomeserverRetryOptions, syncLoop } from "./sync_loop.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
+import { askJoinedMembers } from "./joined_members.ts";
 import type { RestoreDetection } from "./restore_detection.ts";
 import { RoomEncryption } from "./room_encryption.ts";
 import { findSent } from "./sent_messages.ts";
@@ -337,6 +338,21 @@ export class Session implements Disposable {
       isJoined: (user) => this.#store.rooms.isJoined(roomId, user),
       nameOf: (user) => this.#store.rooms.nameOf(roomId, user),
     };
+  }
+
+  /**
+   * Asks the homeserver for the joined members of a room and stores them. Sync responses may have omitted some.
+   *
+   * @throws RejectedError if the homeserver refuses; TransientError
+   */
+  async refreshMembers(roomId: string, signal: AbortSignal): Promise<void> {
+    const effect = await this.#applier.refreshMembers(roomId, async () => {
+      const joined = await askJoinedMembers(this.#client, roomId, signal);
+      if (joined.has(this.self)) return joined;
+      throw new TransientError(`Cannot list the members of ${roomId}: the answer omits ourselves`);
+    });
+    for (const roomId of effect.rotate) this.#encryption.rotate(roomId);
+    if (effect.names) this.#names.roomsChanged();
   }
 
   /** Returns the IDs of the rooms that we have joined. */

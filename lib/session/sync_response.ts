@@ -8,6 +8,7 @@
 import type { Entering, NewEvent, Store, StoredEncryption, StoredRoom } from "../store/mod.ts";
 import { count, type Json, list, object, objects, text, texts } from "../json.ts";
 import type { RefusedEvent } from "./facts.ts";
+import { memberEvents } from "./joined_members.ts";
 
 /** The only algorithm for room encryption (client-server API, 11.12.4.3). */
 export const MEGOLM = "m.megolm.v1.aes-sha2";
@@ -98,6 +99,8 @@ export class SyncApplier {
   readonly #allowedUsers: ReadonlySet<string>;
   readonly #agents: ReadonlySet<string>;
   readonly #now: () => number;
+  /** Rooms whose members are being asked for, and the users whose membership sync responses have told meanwhile. */
+  readonly #asking = new Set<{ readonly roomId: string; readonly told: Set<string> }>();
 
   /** `self` is our own user ID. `now` returns milliseconds since the epoch. */
   constructor(
@@ -122,16 +125,7 @@ export class SyncApplier {
     const { rooms } = this.#store;
     const before = rooms.syncToken();
     const after = text(answer["next_batch"]) ?? "";
-    const effect: SyncEffect = {
-      events: false,
-      rooms: false,
-      gaps: false,
-      names: false,
-      refused: [],
-      activity: { messages: [], typing: new Map() },
-      verifiers: this.#verifiers(answer),
-      rotate: new Set(),
-    };
+    const effect = noEffect(this.#verifiers(answer));
     rooms.advance(after, isDurable, () => {
       const { invite, leave, join } = object(answer["rooms"]);
       for (const [roomId, room] of objects(invite)) this.#invited(roomId, room, effect);
@@ -139,6 +133,28 @@ export class SyncApplier {
       for (const [roomId, room] of objects(join)) this.#joined(roomId, room, before, after, effect);
     });
     return effect;
+  }
+
+  /**
+   * Asks for the joined members of a room and applies the answer, unless we have left meanwhile. Where a sync response has
+   * told of a user meanwhile, that counts: the answer may be older.
+   */
+  async refreshMembers(roomId: string, ask: () => Promise<ReadonlyMap<string, Json>>): Promise<SyncEffect> {
+    const asking = { roomId, told: new Set<string>() };
+    this.#asking.add(asking);
+    try {
+      const joined = await ask();
+      const { rooms } = this.#store;
+      const effect = noEffect();
+      this.#store.transaction(() => {
+        if (rooms.get(roomId)?.membership !== "join") return;
+        const events = memberEvents(rooms.joinedMembers(roomId), joined);
+        this.#state(roomId, events.filter(({ state_key: user }) => !asking.told.has(String(user))), effect);
+      });
+      return effect;
+    } finally {
+      this.#asking.delete(asking);
+    }
   }
 
   #verifiers(answer: Json): Set<string> {
@@ -263,6 +279,9 @@ export class SyncApplier {
         if (this.#allowedUsers.has(stateKey)) names.set(stateKey, text(content["displayname"]));
       } else if (content["membership"] === "join") this.#named(roomId, text(content["displayname"]), effect);
     }
+    for (const { told } of [...this.#asking].filter((asking) => asking.roomId === roomId)) {
+      for (const [user] of members) told.add(user);
+    }
     const { rooms } = this.#store;
     effect.rooms ||= members.some(([user, joined]) =>
       this.#allowedUsers.has(user) && rooms.isJoined(roomId, user) !== joined
@@ -317,6 +336,19 @@ export function refusal({ roomId, eventId, sender }: NewEvent): RefusedEvent {
 /** Returns a room's state events in order: those before the timeline, then those in it. */
 function stateOf(room: Json): Json[] {
   return ["state", "timeline"].flatMap((where) => list(object(room[where])["events"])).map(object);
+}
+
+function noEffect(verifiers: ReadonlySet<string> = new Set()): SyncEffect {
+  return {
+    events: false,
+    rooms: false,
+    gaps: false,
+    names: false,
+    refused: [],
+    activity: { messages: [], typing: new Map() },
+    verifiers,
+    rotate: new Set(),
+  };
 }
 
 function blank(roomId: string): StoredRoom {

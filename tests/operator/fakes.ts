@@ -228,6 +228,8 @@ export class World {
   readonly payloads = new Map<string, Payload>();
   /** Who sent events that are not in the inbox. */
   readonly senders = new Map<string, string>();
+  /** Joined members of rooms, as the homeserver lists them when asked; where it would tell nothing new, left out. */
+  readonly listedMembers = new Map<string, readonly string[]>();
   invitations: Invitation[] = [];
   /** How we are called. */
   names: readonly string[] = [self, "Claw"];
@@ -471,6 +473,12 @@ export class World {
           return this.senders.get(eventId);
         }),
       room: (roomId) => this.rooms.get(roomId),
+      refreshMembers: (roomId, signal) =>
+        life.async("refreshMembers", async () => {
+          await this.before("refreshMembers", roomId, signal);
+          const joined = this.listedMembers.get(roomId);
+          if (joined !== undefined) this.room(roomId, { joined });
+        }),
       joinedRooms: () =>
         [...this.rooms.values()].filter(({ membership }) => membership === "join").map(({ roomId }) => roomId),
       invitations: () => this.invitations,

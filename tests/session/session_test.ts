@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { Secret } from "../../lib/config/mod.ts";
 import { ConfigError, CredentialError, RejectedError, TransientError } from "../../lib/errors.ts";
+import { type Json, list, object, objects } from "../../lib/json.ts";
 import type { Payload } from "../../lib/session/mod.ts";
 import { openStore } from "../../lib/store/mod.ts";
-import { FaultProxy, type StandingFault } from "../../testbed/proxy.ts";
+import { type Answered, FaultProxy, type StandingFault } from "../../testbed/proxy.ts";
 import { never, World } from "./world.ts";
 
 function body(payload: Payload | undefined): unknown {
@@ -451,6 +452,84 @@ Deno.test("Session asks for less where the answer to a sync is too large, and kn
   });
 });
 
+Deno.test("Session completes the members of a room that sync has told in part", async (t) => {
+  /** Alice's room with Bert and us, of whose members a sync has told none but us. */
+  const incomplete = async (world: World, proxy: FaultProxy) => {
+    const [alice, bert] = [await world.person("alice"), await world.person("bert")];
+    world.url = proxy.url;
+    const running = (await world.open()).sync();
+    using _fault = proxy.also({ kind: "rewrite", when: ({ path }) => path.endsWith("/sync"), rewrite: withoutMembers });
+    const roomId = await alice.createRoom([running.session.self, bert.userId]);
+    await bert.until(() => bert.invitations.has(roomId) || undefined);
+    await bert.join(roomId);
+    await running.joined(roomId);
+    assert.deepEqual(running.store.rooms.joinedMembers(roomId), [running.session.self]);
+    return { alice, bert, running, roomId };
+  };
+  const isListing = ({ path }: { readonly path: string }) => path.endsWith("/joined_members");
+
+  await t.step("all get keys", async () => {
+    await using world = new World();
+    await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+    const { alice, bert, running: opened, roomId } = await incomplete(world, proxy);
+    await using running = opened;
+    await running.session.refreshMembers(roomId, never);
+    const everybody = [alice.userId, bert.userId, running.session.self];
+    assert.deepEqual(running.store.rooms.joinedMembers(roomId).sort(), everybody);
+    assert.equal(running.session.room(roomId)?.nameOf(alice.userId), "alice");
+    await running.say(roomId, "answer");
+    for (const person of [alice, bert]) {
+      await person.until(() => person.messages(roomId).some((message) => message.body === "answer") || undefined);
+    }
+  });
+  await t.step("a member who is not listed has left, and gets no more keys", async () => {
+    await using world = new World();
+    await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+    const { alice, running: opened, roomId } = await incomplete(world, proxy);
+    await using running = opened;
+    running.store.rooms.updateMembers(roomId, [["@gone:localhost", true]]);
+    await running.session.refreshMembers(roomId, never);
+    assert.ok(!running.store.rooms.isJoined(roomId, "@gone:localhost"));
+    assert.ok(running.store.rooms.isJoined(roomId, alice.userId));
+  });
+  await t.step("what sync tells meanwhile counts", async () => {
+    await using world = new World();
+    await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+    const { alice, bert, running: opened, roomId } = await incomplete(world, proxy);
+    await using running = opened;
+    await running.session.refreshMembers(roomId, never);
+    const carol = await world.person("carol");
+    await alice.invite(roomId, carol.userId);
+    const [listed, mayAnswer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    using _slow = proxy.also({
+      kind: "rewrite",
+      when: isListing,
+      rewrite: async (answer) => {
+        listed.resolve();
+        await mayAnswer.promise;
+        return answer;
+      },
+    });
+    const refreshed = running.session.refreshMembers(roomId, never);
+    await listed.promise;
+    await bert.leave(roomId);
+    await running.until(() => !running.store.rooms.isJoined(roomId, bert.userId) || undefined);
+    await running.joinedBy(carol, roomId);
+    mayAnswer.resolve();
+    await refreshed;
+    const present = [alice.userId, carol.userId, running.session.self];
+    assert.deepEqual(running.store.rooms.joinedMembers(roomId).sort(), present);
+  });
+  await t.step("a list without ourselves is none", async () => {
+    await using world = new World();
+    await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+    const { running: opened, roomId } = await incomplete(world, proxy);
+    await using running = opened;
+    using _fault = proxy.also({ kind: "answer", status: 200, body: { joined: {} }, when: isListing });
+    await assert.rejects(running.session.refreshMembers(roomId, never), TransientError);
+  });
+});
+
 Deno.test("Session does not end where each answer to a sync is too large, whatever its status", async (t) => {
   for (const status of [200, 400]) {
     await t.step(`with ${status}`, async () => {
@@ -815,3 +894,20 @@ Deno.test("Session tells what is written where an agent is, and when the agent t
   assert.equal(await running.session.senderOf(roomId, eventId, never), agent.userId);
   assert.equal(await running.session.senderOf(roomId, "$unheard-of", never), undefined);
 });
+
+/** The answer to a sync without the members of rooms, except for ourselves. */
+function withoutMembers({ status, body }: Answered): Answered {
+  const isOthers = (event: Json) => event["type"] === "m.room.member" && event["state_key"] !== "@toggle:localhost";
+  const rest = (part: unknown) => ({
+    ...object(part),
+    events: list(object(part)["events"]).map(object).filter((event) => !isOthers(event)),
+  });
+  const join = objects(object(object(body)["rooms"])["join"]).map(([roomId, room]) => [
+    roomId,
+    { ...room, state: rest(room["state"]), timeline: rest(room["timeline"]) },
+  ]);
+  return {
+    status,
+    body: { ...object(body), rooms: { ...object(object(body)["rooms"]), join: Object.fromEntries(join) } },
+  };
+}
