@@ -99,6 +99,7 @@ const rules: readonly Rule[] = [
     },
   },
   { form: /^docker /, why: containers },
+  { form: /^apt-get install /, why: "installs packages, as root" },
   { form: /^register_new_matrix_user /, why: "needs a Synapse of one's own" },
   { form: /^curl .*\/keys\/query"$/, why: "needs an access token of one's own" },
   { form: /^npx -y deno@[\d.]+ test /, why: "is what this test is an example of" },
