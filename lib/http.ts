@@ -100,19 +100,19 @@ async function textOf(response: Response, what: string, maxBytes: number, signal
   const decoder = new TextDecoder();
   const parts: string[] = [];
   let bytes = 0;
-  // Untrusted, so used only in the message.
+  // The header may be missing or too low, so the bytes are counted too.
   const toldBytes = Number(response.headers.get("content-length") ?? 0);
   try {
     for (;;) {
-      const { done, value } = await Promise.race([reader.read(), aborted]);
-      if (done) break;
-      bytes += value.byteLength;
-      if (bytes > maxBytes) {
+      if (Math.max(bytes, toldBytes) > maxBytes) {
         const size = toldBytes > bytes ? ` of ${mebibytes(toldBytes)}` : "";
         const reason = `the answer${size} is larger than ${mebibytes(maxBytes)}`;
         throw new RejectedError(`Cannot ${what}: ${reason}`, response.status, TOO_LARGE);
       }
-      parts.push(decoder.decode(value, { stream: true }));
+      const { done, value } = await Promise.race([reader.read(), aborted]);
+      if (done) break;
+      bytes += value.byteLength;
+      if (bytes <= maxBytes) parts.push(decoder.decode(value, { stream: true }));
     }
     return parts.join("") + decoder.decode();
   } catch (error) {

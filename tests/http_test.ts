@@ -84,6 +84,27 @@ Deno.test("sendHttp() refuses an answer that is larger than permitted", async ()
   });
 });
 
+Deno.test("sendHttp() refuses such an answer by its headers, or where they don't tell, as soon as it has become too large", async () => {
+  const rows: [head: string, body: string, message: RegExp][] = [
+    ["content-length: 2000000", "x", /the answer of 2 MiB is larger than 1 MiB$/],
+    [
+      "transfer-encoding: chunked",
+      `2\r\nxx\r\n${(1_048_577).toString(16)}\r\n${"x".repeat(1_048_577)}\r\n`,
+      /the answer is larger than 1 MiB$/,
+    ],
+  ];
+  for (const [head, body, message] of rows) {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const asking = get(new URL(`http://127.0.0.1:${listener.addr.port}/`), never, { maxBytes: 1_048_576 });
+    using connection = await listener.accept();
+    await connection.read(new Uint8Array(1_024));
+    const sending = new Response(`HTTP/1.1 200 OK\r\n${head}\r\n\r\n${body}`).body?.pipeTo(connection.writable);
+    // The body never ends.
+    await assert.rejects(asking, { code: "TOO_LARGE", message });
+    await sending?.catch(() => {});
+  }
+});
+
 Deno.test("sendHttp() refuses a URL that is too long to be sent, and shows little of it", async () => {
   await using server = serve(() => new Response());
   for (const long of [`${server.url.origin}/?a=${"x".repeat(70_000)}`, `${server.url.origin}/${"x".repeat(70_000)}`]) {
