@@ -25,6 +25,8 @@ const HELD_DEADLINE_MS = HELD_MS + 5_000;
 const SHORT_DEADLINE_MS = 10_000;
 /** Consecutive failures after which the server or the connection is considered slow. */
 const SLOW_FROM = 5;
+/** How long responses stay reduced after one was too large. Each one that is too large costs memory before it is refused. */
+const REDUCED_FOR_MS = 60_000;
 /** Deadline of a poll without a token. Its response holds everything. */
 const FIRST_DEADLINE_MS = 120_000;
 
@@ -124,6 +126,7 @@ export async function syncLoop(
   const work = new HomeserverRetry(retryOptions);
   const patient = { ...retryOptions, policy: { ...retryOptions.policy, maxFailures: Infinity } };
   const reducing = new HomeserverRetry(patient, isTooLarge);
+  let reducedUntilMs = 0;
   const polls = new Polls();
   // A server that answers at once, without holding polls, must not cause a busy loop.
   const throttle = new Throttle({ burst: 50, everyMs: 100 });
@@ -142,8 +145,9 @@ export async function syncLoop(
     await throttle.turn(signal);
     await work.run(async (signal) => {
       const polling = { client, rooms, self, agents, polls };
-      const answer = await poll(polling, false, signal).catch((error) => {
+      const answer = await poll(polling, performance.now() < reducedUntilMs, signal).catch((error) => {
         if (!isTooLarge(error)) throw error;
+        reducedUntilMs = performance.now() + REDUCED_FOR_MS;
         log.warning("asking for less: {reason}", { reason: error.message });
         return reducing.run((signal) => poll(polling, true, signal), signal);
       }).catch(failed);
