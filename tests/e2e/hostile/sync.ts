@@ -143,6 +143,32 @@ async function wholeInvitation(ground: Ground): Promise<string> {
   return "joined, and answered";
 }
 
+/** Sync shows a joined room with no member but the operator. */
+async function joinedWithoutMembers(ground: Ground): Promise<string> {
+  await using subject = await Subject.create(ground);
+  await subject.start();
+  let omitted = 0;
+  using _fault = subject.homeserver.also({
+    kind: "rewrite",
+    when: isSync,
+    rewrite: ({ status, body }) => {
+      const isOthers = ({ type, state_key }: Content) => type === "m.room.member" && state_key !== subject.operatorId;
+      for (const { state, timeline } of Object.values(body?.rooms?.join ?? {}) as Content[]) {
+        for (const part of [state, timeline]) {
+          const events: Content[] = part?.events ?? [];
+          omitted += events.filter(isOthers).length;
+          if (part?.events) part.events = events.filter((event) => !isOthers(event));
+        }
+      }
+      return { status, body };
+    },
+  });
+  await subject.meet();
+  assert.ok(omitted > 0);
+  assert.doesNotMatch(await subject.log(), /left !/);
+  return `joined, and answered; ${omitted} member event${omitted === 1 ? "" : "s"} left out`;
+}
+
 /** Messages sent while the operator was down are only available from a server whose history never ends. */
 function endlessHistory(letter: string, input: string, before: string, page: () => Content): HostileRow {
   return {
@@ -285,6 +311,13 @@ export const syncRows: readonly HostileRow[] = [
     before: "exit 1 at every start",
     where: "real",
     run: tooMuchAtOnce,
+  },
+  {
+    number: "32",
+    input: "a joined room without its other members",
+    before: "left at once",
+    where: "real",
+    run: joinedWithoutMembers,
   },
   {
     number: "30c",
