@@ -2,7 +2,7 @@
  * Runs a real Dendrite on this machine, built from Go's module proxy. It differs from Synapse as follows, seen on
  * 0.13.8: the first upload of a cross-signing identity requires the password; transaction ids are remembered per access
  * token, for half an hour to an hour; there is no `unsigned.age`; a login with a known device id ends that device's
- * older token; leaving a room twice returns 400.
+ * older token; leaving a room twice returns 400; on SQLite, the wildcard `*` in a filter's event types matches nothing.
  *
  * @module
  */

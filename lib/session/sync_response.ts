@@ -13,7 +13,10 @@ import { memberEvents } from "./joined_members.ts";
 /** The only algorithm for room encryption (client-server API, 11.12.4.3). */
 export const MEGOLM = "m.megolm.v1.aes-sha2";
 const STATE_TYPES = ["m.room.member", "m.room.encryption", "m.room.create"];
-const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", "m.key.verification.*"];
+/** Steps of a verification in a room. Named one by one, because Dendrite on SQLite matches no wildcards. */
+const VERIFICATION_TYPES = ["ready", "start", "accept", "key", "mac", "done", "cancel"]
+  .map((step) => `m.key.verification.${step}`);
+const TIMELINE_TYPES = [...STATE_TYPES, "m.room.encrypted", "m.room.message", ...VERIFICATION_TYPES];
 /** Events per timeline. If there are more, the server sets `limited` and the rest is fetched by back pagination. */
 const TIMELINE_LIMIT = 50;
 /** Open gaps per room. Beyond that, the room's history is cut off. */
