@@ -4,6 +4,9 @@
  * @module
  */
 
+/** Matrix spec v1.16, appendices, 4.2, "Common Identifier Format". */
+const MAX_IDENTIFIER_LENGTH = 255;
+
 /** A JSON object whose fields are unchecked. */
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -36,6 +39,12 @@ export function list(value: unknown): readonly unknown[] {
 /** The value if it is a string that SQLite and UTF-8 preserve: no NUL, no lone surrogate. */
 export function text(value: unknown): string | undefined {
   return typeof value === "string" && value.isWellFormed() && !value.includes("\0") ? value : undefined;
+}
+
+/** The value if it is a {@linkcode text} of at most 255 characters: no Matrix identifier is longer. */
+export function identifier(value: unknown): string | undefined {
+  const found = text(value);
+  return found !== undefined && found.length <= MAX_IDENTIFIER_LENGTH ? found : undefined;
 }
 
 /** The value if it is a non-negative safe integer. */

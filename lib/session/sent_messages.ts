@@ -7,7 +7,7 @@
  */
 
 import { RejectedError } from "../errors.ts";
-import { type Json, list, object, text } from "../json.ts";
+import { identifier, type Json, list, object, text } from "../json.ts";
 import { type HomeserverClient, path } from "./homeserver_client.ts";
 
 /** Content key of the transaction ID. */
@@ -52,7 +52,7 @@ export async function findSent(
     }
     const found = list(json["chunk"]).map(object)
       .find(({ sender, content }) => sender === self && object(content)[TRANSACTION] === transactionId);
-    if (found !== undefined) return text(found["event_id"]);
+    if (found !== undefined) return identifier(found["event_id"]);
     const next = text(json["end"]);
     if (next === undefined || next === from) return undefined;
     from = next;

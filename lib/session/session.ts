@@ -15,7 +15,7 @@ import type { Store } from "../store/mod.ts";
 import { outgoingEvent } from "./content.ts";
 import { BackPagination } from "./back_pagination.ts";
 import { ensureIdentity, type IdentityState, untilSigned } from "./cross_signing.ts";
-import { type Json, object, parseObject, text } from "../json.ts";
+import { identifier, type Json, object, parseObject, text } from "../json.ts";
 import type { CryptoMachine } from "./crypto_machine.ts";
 import { OwnNames } from "./own_names.ts";
 import { HomeserverRetry, type HomeserverRetryOptions, syncLoop } from "./sync_loop.ts";
@@ -426,7 +426,7 @@ export class Session implements Disposable {
   ): Promise<string> {
     const { type, content } = outgoingEvent(answer, replacesEventId);
     const body = await this.#encryption.send(answer.roomId, transactionId, type, content, signal);
-    const eventId = text(parseObject(body)?.["event_id"]);
+    const eventId = identifier(parseObject(body)?.["event_id"]);
     // An edit needs the event ID. A retry under the same transaction ID doesn't send the message twice.
     if (!eventId) throw new TransientError("Cannot tell as which event it was sent: the answer names none");
     return eventId;

@@ -6,7 +6,7 @@
  */
 
 import type { Entering, NewEvent, Store, StoredEncryption, StoredRoom } from "../store/mod.ts";
-import { count, type Json, list, object, objects, text, texts } from "../json.ts";
+import { count, identifier, type Json, list, object, objects, text, texts } from "../json.ts";
 import type { RefusedEvent } from "./facts.ts";
 import { memberEvents } from "./joined_members.ts";
 
@@ -26,8 +26,8 @@ const MAX_INVITERS = 10;
 /** Limit on the rooms for which typing notifications are requested, and on the length of their IDs in the URL. */
 export const MAX_TYPING_ROOMS = 50;
 const MAX_TYPING_LENGTH = 2_048;
-/** Longest user ID (Matrix spec v1.16, appendices, 4.2.1). */
-const MAX_USER_ID_LENGTH = 255;
+/** Longest display name that Synapse permits. */
+const MAX_NAME_LENGTH = 256;
 /**
  * Longest token, as encoded in a URL. Servers and proxies accept URLs of 8,192 bytes, and the filter takes some of
  * that.
@@ -131,9 +131,9 @@ export class SyncApplier {
     const effect = noEffect(this.#verifiers(answer));
     rooms.advance(after, isDurable, () => {
       const { invite, leave, join } = object(answer["rooms"]);
-      for (const [roomId, room] of objects(invite)) this.#invited(roomId, room, effect);
-      for (const [roomId, room] of objects(leave)) this.#left(roomId, room, effect);
-      for (const [roomId, room] of objects(join)) this.#joined(roomId, room, before, after, effect);
+      for (const [roomId, room] of roomsIn(invite)) this.#invited(roomId, room, effect);
+      for (const [roomId, room] of roomsIn(leave)) this.#left(roomId, room, effect);
+      for (const [roomId, room] of roomsIn(join)) this.#joined(roomId, room, before, after, effect);
     });
     return effect;
   }
@@ -176,8 +176,7 @@ export class SyncApplier {
     const inviters = ["invite_state", "state", "org.matrix.msc4319.state"]
       .flatMap((where) => list(object(room[where])["events"])).map(object)
       .filter((event) => event["type"] === "m.room.member" && event["state_key"] === this.#self)
-      .map((event) => text(event["sender"]) ?? "")
-      .map((sender) => sender.length > MAX_USER_ID_LENGTH ? "" : sender);
+      .map((event) => identifier(event["sender"]) ?? "");
     const named = [...new Set(inviters)];
     // "" is not a user ID. It stands for the remaining inviters and keeps the list from being fully allowed.
     if (named.length > MAX_INVITERS) named.splice(MAX_INVITERS, Infinity, "");
@@ -270,7 +269,7 @@ export class SyncApplier {
     const members: [userId: string, joined: boolean][] = [];
     const names = new Map<string, string | undefined>();
     for (const event of events) {
-      const stateKey = text(event["state_key"]);
+      const stateKey = identifier(event["state_key"]);
       const content = object(event["content"]);
       if (stateKey === undefined) continue;
       if (event["type"] === "m.room.encryption" && stateKey === "") this.#encrypted(roomId, content, effect);
@@ -279,8 +278,8 @@ export class SyncApplier {
       // invitation.
       if (stateKey !== this.#self) {
         members.push([stateKey, content["membership"] === "join"]);
-        if (this.#allowedUsers.has(stateKey)) names.set(stateKey, text(content["displayname"]));
-      } else if (content["membership"] === "join") this.#named(roomId, text(content["displayname"]), effect);
+        if (this.#allowedUsers.has(stateKey)) names.set(stateKey, nameIn(content));
+      } else if (content["membership"] === "join") this.#named(roomId, nameIn(content), effect);
     }
     for (const { told } of [...this.#asking].filter((asking) => asking.roomId === roomId)) {
       for (const [user] of members) told.add(user);
@@ -315,8 +314,8 @@ export class SyncApplier {
  * @returns undefined for state events, our own, redacted and malformed ones
  */
 export function messageOf(roomId: string, event: Json, self: string, nowMs: number): NewEvent | undefined {
-  const eventId = text(event["event_id"]);
-  const sender = text(event["sender"]);
+  const eventId = identifier(event["event_id"]);
+  const sender = identifier(event["sender"]);
   if (eventId === undefined || sender === undefined || sender === self || "state_key" in event) return undefined;
   const type = text(event["type"]) ?? "";
   if (!["m.room.encrypted", "m.room.message"].includes(type) && !type.startsWith("m.key.verification.")) {
@@ -334,6 +333,16 @@ export function isWritten({ event }: NewEvent): boolean {
 /** Reduces a message that was dropped to what the listener gets. */
 export function refusal({ roomId, eventId, sender }: NewEvent): RefusedEvent {
   return { roomId, eventId, sender };
+}
+
+/** Returns the rooms of a section of the response. A longer id is none, and would be stored with all that refers to it. */
+function roomsIn(section: unknown): [roomId: string, room: Json][] {
+  return objects(section).filter(([roomId]) => identifier(roomId) !== undefined);
+}
+
+/** Returns the display name in a member event, cut to the longest that homeservers permit. */
+function nameIn(content: Json): string | undefined {
+  return text(content["displayname"])?.slice(0, MAX_NAME_LENGTH);
 }
 
 /** Returns a room's state events in order: those before the timeline, then those in it. */

@@ -218,6 +218,19 @@ Deno.test("SyncApplier knows our own name in each room", async () => {
   assert.deepEqual(syncing.store.rooms.ownNames(), []);
 });
 
+Deno.test("SyncApplier stores nothing under an id of more than 255 characters, and no longer name than a homeserver permits", async () => {
+  await using syncing = new Syncing();
+  const long = (begin: string): string => begin + "x".repeat(255);
+  syncing.joined(member(long("@carol:")), member("@bob:x", "join", { displayname: long("Bob") }));
+  assert.deepEqual(syncing.store.rooms.joinedMembers(ROOM).sort(), ["@ann:x", "@bob:x", SELF]);
+  assert.equal(syncing.store.rooms.nameOf(ROOM, "@bob:x")?.length, 256);
+  syncing.timeline([message("@ann:x", long("$")), message(long("@ann:"), "$1"), message("@ann:x", "$2")]);
+  assert.deepEqual(syncing.arrived(), ["$2"]);
+  const room = { timeline: { events: [] }, invite_state: { events: [] } };
+  syncing.apply({ join: { [long("!")]: room }, invite: { [long("!i")]: room } });
+  assert.deepEqual(syncing.store.rooms.all().map(({ roomId }) => roomId), [ROOM]);
+});
+
 Deno.test("SyncApplier applies a room of 10,000 members in under a second, in one transaction", async () => {
   await using syncing = new Syncing();
   syncing.apply({});
