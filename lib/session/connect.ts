@@ -7,7 +7,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Login } from "../config/mod.ts";
-import { ConfigError, CredentialError, TokenRefused, TransientError } from "../errors.ts";
+import { ConfigError, CredentialError, RejectedError, TokenRefused, TransientError } from "../errors.ts";
 import { object } from "../json.ts";
 import type { CrossSigningKeys, Store, StoredSession } from "../store/mod.ts";
 import { exportIdentity } from "./cross_signing.ts";
@@ -285,13 +285,20 @@ async function beginAnew(connecting: Connecting, account: StoredSession, lost: D
   return await begin(connecting, next);
 }
 
+/** Every homeserver answers a query for our own keys, so a refusal is a temporary fault. */
+function notForGood(error: unknown): never {
+  if (!(error instanceof RejectedError)) throw error;
+  throw new TransientError(error.message, { cause: error });
+}
+
 /** Returns our device's keys as the homeserver lists them, or undefined if it doesn't list the device. */
 async function listedKeys(
   machine: CryptoMachine,
   { userId, deviceId }: StoredSession,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const devices = object((await machine.query(userId, signal))["device_keys"])[userId];
+  const { device_keys } = await machine.query(userId, signal).catch(notForGood);
+  const devices = object(device_keys)[userId];
   if (devices === undefined) throw new TransientError("Cannot go on: the homeserver does not tell our own devices");
   const keys = machine.listed(userId)?.get(deviceId);
   return keys && `${keys.ed25519} ${keys.curve25519}`;
@@ -343,7 +350,7 @@ async function adopt(
   const { userId, deviceId } = account;
   const body = { device_keys: { [userId]: [deviceId] } };
   const { json } = await retry(
-    (signal) => client.send({ method: "POST", path: "/_matrix/client/v3/keys/query", body }, signal),
+    (signal) => client.send({ method: "POST", path: "/_matrix/client/v3/keys/query", body }, signal).catch(notForGood),
     signal,
   );
   if (object(object(json["device_keys"])[userId])[deviceId] !== undefined) {

@@ -222,6 +222,14 @@ Deno.test("openSession() waits for a new device that is not listed yet, and logs
     assert.deepEqual([late.hits, logins(world)], [4, 1]);
     assert.ok(await keysOf(world, device));
   });
+  await t.step("the queries are refused meanwhile", async () => {
+    await using world = new World();
+    world.retry = persistently(10);
+    const answer = { status: 404, body: { errcode: "M_WRONG_ROOM_KEYS_VERSION", error: "No such version" } };
+    using refused = world.homeserver.fault({ path: "/keys/query", times: 4, answer });
+    await deviceOf(world);
+    assert.deepEqual([refused.hits, logins(world)], [4, 1]);
+  });
   await t.step("it never is: the next start goes on as the same device", async () => {
     await using world = new World();
     world.retry = persistently(5);
