@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Deadline } from "./async.ts";
+import { Deadline, unlessAborted } from "./async.ts";
 import { RejectedError, TransientError } from "./errors.ts";
 
 /** Default limit of a response body, in bytes. Reading takes six times as much memory, and a pod has 256 MiB. */
@@ -92,11 +92,6 @@ export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promi
 async function textOf(response: Response, what: string, maxBytes: number, signal: AbortSignal): Promise<string> {
   if (response.body === null) return "";
   const reader = response.body.getReader();
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  aborted.catch(() => {});
-  const abort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  if (signal.aborted) abort();
   const decoder = new TextDecoder();
   const parts: string[] = [];
   let bytes = 0;
@@ -109,7 +104,7 @@ async function textOf(response: Response, what: string, maxBytes: number, signal
         const reason = `the answer${size} is larger than ${mebibytes(maxBytes)}`;
         throw new RejectedError(`Cannot ${what}: ${reason}`, response.status, TOO_LARGE);
       }
-      const { done, value } = await Promise.race([reader.read(), aborted]);
+      const { done, value } = await unlessAborted(reader.read(), signal);
       if (done) break;
       bytes += value.byteLength;
       if (bytes <= maxBytes) parts.push(decoder.decode(value, { stream: true }));
@@ -119,8 +114,6 @@ async function textOf(response: Response, what: string, maxBytes: number, signal
     // Frees the connection. An error here adds nothing to the one being thrown.
     await reader.cancel(error).catch(() => {});
     throw error;
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }
 

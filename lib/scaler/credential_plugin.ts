@@ -7,6 +7,7 @@
 
 import { KubeConfig, type User } from "@kubernetes/client-node";
 import type { RequestOptions } from "node:https";
+import { unlessAborted } from "../async.ts";
 import { CredentialError } from "../errors.ts";
 import { type Json, list } from "../json.ts";
 import { nameOf } from "./credentials.ts";
@@ -56,15 +57,7 @@ export class CredentialPlugin {
   async read(signal: AbortSignal): Promise<PluginCredentials> {
     this.#pending ??= this.#ask().finally(() => this.#pending = undefined);
     // client-node's methods don't take a signal.
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const abort = (): void => reject(signal.reason);
-    signal.addEventListener("abort", abort, { once: true });
-    if (signal.aborted) abort();
-    try {
-      return await Promise.race([this.#pending, aborted]);
-    } finally {
-      signal.removeEventListener("abort", abort);
-    }
+    return await unlessAborted(this.#pending, signal);
   }
 
   async #ask(): Promise<PluginCredentials> {

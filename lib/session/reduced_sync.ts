@@ -7,7 +7,7 @@
 import { getLogger } from "@logtape/logtape";
 import { Throttle } from "../async.ts";
 import { RejectedError } from "../errors.ts";
-import { type Json, object, objects } from "../json.ts";
+import { type Json, list, object, objects } from "../json.ts";
 import type { RoomState } from "../store/mod.ts";
 import type { HomeserverClient } from "./homeserver_client.ts";
 import { askJoinedMembers, memberEvents } from "./joined_members.ts";
@@ -34,10 +34,9 @@ export async function withMembers(
     await throttle.turn(signal);
     const members = await membersOf(roomId, client, rooms, signal);
     const state = object(room["state"]);
-    const events = state["events"];
     completed.push([roomId, {
       ...room,
-      state: { ...state, events: [...(Array.isArray(events) ? events : []), ...members] },
+      state: { ...state, events: [...list(state["events"]), ...members] },
     }]);
   }
   return {
