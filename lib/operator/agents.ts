@@ -42,14 +42,16 @@ export class Agents {
     return this.#agents.filter((agent) => agent.alias === alias).map(({ userId }) => userId);
   }
 
+  /** Whether one of a target's agents has joined a room. */
+  isIn(roomId: string, alias: string): boolean {
+    const room = this.#chat.room(roomId);
+    return this.of(alias).some((agent) => room?.isJoined(agent));
+  }
+
   /** Returns the rooms that both we and an agent of the target have joined. Scans all rooms. */
   roomsOf(alias: string): readonly string[] {
-    const agents = this.of(alias);
-    if (agents.length === 0) return [];
-    return this.#chat.joinedRooms().filter((roomId) => {
-      const room = this.#chat.room(roomId);
-      return agents.some((agent) => room?.isJoined(agent));
-    });
+    if (this.of(alias).length === 0) return [];
+    return this.#chat.joinedRooms().filter((roomId) => this.isIn(roomId, alias));
   }
 
   /** Returns the agents that a message names or replies to. */

@@ -20,9 +20,9 @@ import type {
   PendingCommand,
   State,
   TargetPolicy,
-  Verb,
   Write,
 } from "./decision.ts";
+import { intentOf, isAsBefore, now, towards, verbOf, wait } from "./decision.ts";
 import { decideIdle, isTalkedTo, untilIdle } from "./decide_idle.ts";
 import { endedRollout } from "./rollout_end.ts";
 import { APART_MS, beginsSoon, type Edge, type ScheduleView } from "./schedule.ts";
@@ -64,8 +64,6 @@ const MISSED_AFTER_MS = 5_000;
 const SET_BACK_MS = 7 * 24 * 3_600_000;
 /** Polling interval while events from before the start are still being read. */
 const CATCHING_UP_MS = 1_000;
-/** Longest wait for a timer or an edge, because the wall clock may be set, and a suspended machine wakes up late. */
-const LONGEST_TIMER_WAIT_MS = 30_000;
 /** Number of rooms to remember in which a target was commanded. */
 const MAX_ROOMS = 5;
 /**
@@ -82,15 +80,6 @@ export function decide(state: State, observed: Observed, nowMs: number, policy: 
     decideIdle(state, observed, nowMs, policy) ?? decideForeignChange(state, observed, nowMs, policy) ??
     decideRollout(state, observed, nowMs, policy) ?? decideReadiness(state, observed, nowMs) ??
     wait(untilDue(state, observed, nowMs, policy));
-}
-
-function now(...effects: readonly Effect[]): Decision {
-  return { effects, requeueAfterMs: 0 };
-}
-
-function wait(...ms: readonly (number | undefined)[]): Decision {
-  const known = ms.filter((each) => each !== undefined);
-  return { effects: [], requeueAfterMs: known.length === 0 ? undefined : Math.max(0, Math.min(...known)) };
 }
 
 /** Returns the milliseconds until a timer, an edge or idleness needs a decision; undefined if none of them does. */
@@ -200,10 +189,6 @@ function replicasOfStart({ replicasBeforeStop = 1 }: State, { startReplicas }: T
   return startReplicas === "previous" ? replicasBeforeStop : startReplicas;
 }
 
-function intentOf({ desired: before, resourceVersion, generation }: Scale, after: number, atMs: number): Intent {
-  return { before, after, resourceVersion, generation, atMs };
-}
-
 /** When a target stops automatically, and whether that is because of AUTO_STOP. */
 type StopTime = Pick<StopTimer, "dueAtMs" | "isDefault">;
 
@@ -221,11 +206,6 @@ interface Result {
   readonly followedSinceMs?: number;
   /** New stop time of the target. Undefined leaves it unchanged, unless the replica count changes: that clears it. */
   readonly timer?: StopTime | undefined;
-}
-
-/** A message to an agent counts as a start. */
-function verbOf({ word }: PendingCommand): Verb {
-  return word === "wake" ? "start" : word;
 }
 
 function failed(command: PendingCommand, why: Why): Result {
@@ -273,10 +253,6 @@ function afterInterruption(
     before,
     after: scale.desired,
   };
-}
-
-function isAsBefore({ before, generation }: Intent, scale: Scale): boolean {
-  return scale.desired === before && scale.generation === generation;
 }
 
 function withoutActing(
@@ -526,7 +502,7 @@ function untilEdge(schedule: ScheduleView | undefined, nowMs: number): number | 
   const edges = [schedule?.nextBegin, schedule?.nextEnd].filter((edge) => edge !== undefined);
   if (edges.length === 0) return undefined;
   const leftMs = Math.min(...edges.map(({ atMs }) => atMs)) - nowMs;
-  return Math.max(0, Math.min(leftMs, LONGEST_TIMER_WAIT_MS));
+  return towards(leftMs);
 }
 
 /** Returns the latest edge if it has not been handled. */
@@ -651,7 +627,7 @@ function saidOfEdge({ rooms = [] }: State, { atMs }: Edge, what: string, news: N
 function untilTimer({ timer }: State, nowMs: number): number | undefined {
   if (timer === undefined) return undefined;
   const leftMs = timer.dueAtMs - (timer.warned ? 0 : WARNED_BEFORE_MS) - nowMs;
-  return leftMs > 0 ? Math.min(leftMs, LONGEST_TIMER_WAIT_MS) : 0;
+  return towards(leftMs);
 }
 
 /**

@@ -6,6 +6,7 @@
  */
 
 import type { Decision, Effect, News, Observed, State, TargetPolicy, Write } from "./decision.ts";
+import { intentOf, isAsBefore, now, towards, wait } from "./decision.ts";
 import { endedRollout } from "./rollout_end.ts";
 import { beginsSoon } from "./schedule.ts";
 import type { Idle } from "./target_state.ts";
@@ -19,8 +20,6 @@ const WRITTEN_EVERY_MS = 60_000;
  * are ignored.
  */
 const JITTER_MS = 10_000;
-/** Longest wait, because the wall clock may be set, and a suspended machine wakes up late. */
-const LONGEST_WAIT_MS = 30_000;
 
 /** Idleness at the time of a decision. */
 interface Known {
@@ -43,48 +42,48 @@ export function decideIdle(
     if (stored === undefined) return undefined;
     const { warning } = stored;
     const news: News = expectedReplicas === 0 ? { kind: "switched-off", next: undefined } : { kind: "stays-awake" };
-    return act(
+    return now(
       { kind: "remember", changes: { idle: undefined } },
       ...warning === undefined ? [] : [told(warning, news, true)],
     );
   }
   const isRetrying = failure !== undefined && nowMs < failure.retryAtMs;
   if (expectedReplicas === undefined) {
-    return scale !== undefined || isRetrying ? undefined : act({ kind: "read" });
+    return scale !== undefined || isRetrying ? undefined : now({ kind: "read" });
   }
   // Nobody knows since when this target has been running. Its idle time starts now.
   if (stored === undefined) {
-    return act({ kind: "remember", changes: { idle: withLife({ userAtMs: nowMs }, observed) } });
+    return now({ kind: "remember", changes: { idle: withLife({ userAtMs: nowMs }, observed) } });
   }
   const { idle, idleStopMs, quietSinceMs } = known(state, stored, policy.idleStopMs, observed, nowMs);
   const { warning } = idle;
   if (accepted !== undefined && warning !== undefined) {
-    return act(...asleep(state, idle, accepted.before, nowMs, idleStopMs));
+    return now(...asleep(state, idle, accepted.before, nowMs, idleStopMs));
   }
   const isAwake = warning !== undefined &&
     (quietSinceMs > warning.quietSinceMs + JITTER_MS || heldOpen(state, observed, nowMs, policy) !== undefined);
   if (isAwake) {
     const { warning: _, ...awake } = idle;
-    return act({ kind: "remember", changes: { idle: awake } }, told(warning, { kind: "stays-awake" }, true));
+    return now({ kind: "remember", changes: { idle: awake } }, told(warning, { kind: "stays-awake" }, true));
   }
-  if (isWorthWriting(stored, idle, nowMs)) return act({ kind: "remember", changes: { idle } });
+  if (isWorthWriting(stored, idle, nowMs)) return now({ kind: "remember", changes: { idle } });
   if (untilIdle(state, observed, nowMs, policy) !== 0) return undefined;
 
   if (isRetrying) {
     const { why } = failure;
     if (warning === undefined || why === undefined || warning.failureTold === true) {
-      return again(failure.retryAtMs - nowMs);
+      return wait(failure.retryAtMs - nowMs);
     }
     const changes = { idle: { ...idle, warning: { ...warning, failureTold: true } } };
-    return act({ kind: "remember", changes }, told(warning, { kind: "failed", word: "stop", why }, false));
+    return now({ kind: "remember", changes }, told(warning, { kind: "failed", word: "stop", why }, false));
   }
-  if (scale === undefined) return act({ kind: "read" });
+  if (scale === undefined) return now({ kind: "read" });
   if (scale.desired === 0) {
     // We have stopped it and were killed before we could report it; or somebody else has, which is reported elsewhere.
-    if (warning?.intent !== undefined) return act(...asleep(state, idle, warning.intent.before, nowMs, idleStopMs));
+    if (warning?.intent !== undefined) return now(...asleep(state, idle, warning.intent.before, nowMs, idleStopMs));
     // If nothing else will report the change, it is accepted silently.
     const isTold = observed.isWatched || state.rollout !== undefined;
-    return isTold ? undefined : act({ kind: "remember", changes: { expectedReplicas: 0, readySinceMs: undefined } });
+    return isTold ? undefined : now({ kind: "remember", changes: { expectedReplicas: 0, readySinceMs: undefined } });
   }
   if (warning === undefined) {
     // An overdue stop is announced too, for example after downtime of ours: no target is stopped without a warning.
@@ -92,16 +91,15 @@ export function decideIdle(
     const { roomId } = idle;
     const begun = { saidAtMs: nowMs, stopsAtMs, quietSinceMs, ...roomId === undefined ? {} : { roomId } };
     const news: News = { kind: "falling-asleep", quietForMs: nowMs - quietSinceMs, leftMs: stopsAtMs - nowMs };
-    return act({ kind: "remember", changes: { idle: { ...idle, warning: begun } } }, told(begun, news, false));
+    return now({ kind: "remember", changes: { idle: { ...idle, warning: begun } } }, told(begun, news, false));
   }
-  const { desired: before, resourceVersion, generation } = scale;
-  if (warning.intent !== undefined && warning.intent.generation !== generation) {
+  if (warning.intent !== undefined && !isAsBefore(warning.intent, scale)) {
     // We may have stopped it and been killed before we could report it. In any case somebody has changed it since.
     const { warning: _, ...awake } = idle;
     const changes = { idle: { ...awake, userAtMs: nowMs } };
-    return act({ kind: "remember", changes }, told(warning, { kind: "stays-awake" }, true));
+    return now({ kind: "remember", changes }, told(warning, { kind: "stays-awake" }, true));
   }
-  return act({ kind: "scale", intent: { before, after: 0, resourceVersion, generation, atMs: nowMs }, for: "idle" });
+  return now({ kind: "scale", intent: intentOf(scale, 0, nowMs), for: "idle" });
 }
 
 /** Returns the milliseconds until idleness needs a decision; undefined if it never does as things stand. */
@@ -115,9 +113,9 @@ export function untilIdle(
   if (policy.idleStopMs === undefined || stored === undefined || expectedReplicas === 0) return undefined;
   const { idle: { warning }, idleStopMs, quietSinceMs } = known(state, stored, policy.idleStopMs, observed, nowMs);
   const openForMs = heldOpen(state, observed, nowMs, policy);
-  if (openForMs !== undefined) return Math.min(openForMs, LONGEST_WAIT_MS);
+  if (openForMs !== undefined) return towards(openForMs);
   const dueAtMs = warning?.stopsAtMs ?? quietSinceMs + idleStopMs - warnedBefore(idleStopMs);
-  return Math.min(Math.max(0, dueAtMs - nowMs), LONGEST_WAIT_MS);
+  return towards(dueAtMs - nowMs);
 }
 
 /** Whether somebody has talked to the target's agent lately. The end of an up-time doesn't interrupt that. */
@@ -129,20 +127,12 @@ export function isTalkedTo({ idle }: State, { life }: Observed, nowMs: number, {
   return nowMs - Math.max(messageAtMs, Math.min(agentMs, messageAtMs + idleStopMs)) < idleStopMs;
 }
 
-function act(...effects: readonly Effect[]): Decision {
-  return { effects, requeueAfterMs: 0 };
-}
-
-function again(requeueAfterMs: number): Decision {
-  return { effects: [], requeueAfterMs };
-}
-
 function warnedBefore(idleStopMs: number): number {
   return Math.min(WARNED_BEFORE_MS, idleStopMs / 5);
 }
 
 /**
- * Returns the milliseconds for which idleness is ignored, at least; undefined if it counts. Up-times, an up-time that
+ * Returns the milliseconds for which idleness is ignored, as far as is known; undefined if it counts. Up-times, an up-time that
  * is about to begin and a timer that somebody has set override it. A target that is still starting has had no chance to
  * write.
  */
@@ -153,7 +143,7 @@ function heldOpen(
   { startTimeoutMs }: TargetPolicy,
 ): number | undefined {
   if (schedule?.isUp === true) return Math.max(0, (schedule.nextEnd?.atMs ?? Infinity) - nowMs);
-  if (schedule !== undefined && beginsSoon(schedule, nowMs)) return LONGEST_WAIT_MS;
+  if (schedule !== undefined && beginsSoon(schedule, nowMs)) return Infinity;
   if (timer !== undefined && timer.isDefault !== true) return Math.max(0, timer.dueAtMs - nowMs);
   const isStarting = rollout !== undefined && rollout.after > 0 && rollout.told !== "ready";
   const startsForMs = isStarting ? rollout.atMs + startTimeoutMs - nowMs : 0;

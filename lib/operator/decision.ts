@@ -1,5 +1,5 @@
 /**
- * Input and output types of {@linkcode decide}.
+ * Input and output of {@linkcode decide}, and what its parts make decisions of.
  *
  * @module
  */
@@ -267,4 +267,38 @@ export type News =
 export interface Decision {
   readonly effects: readonly Effect[];
   readonly requeueAfterMs: number | undefined;
+}
+
+/** Carries out the effects and decides again at once. */
+export function now(...effects: readonly Effect[]): Decision {
+  return { effects, requeueAfterMs: 0 };
+}
+
+/** Does nothing until the first of the times is over, or something happens. Undefined ones are left out. */
+export function wait(...ms: readonly (number | undefined)[]): Decision {
+  const known = ms.filter((each) => each !== undefined);
+  return { effects: [], requeueAfterMs: known.length === 0 ? undefined : Math.max(0, Math.min(...known)) };
+}
+
+/** Longest wait for a moment, because the wall clock may be set, and a suspended machine wakes up late. */
+const LONGEST_WAIT_MS = 30_000;
+
+/** Returns how long to wait for a moment that is so far away. */
+export function towards(leftMs: number): number {
+  return Math.max(0, Math.min(leftMs, LONGEST_WAIT_MS));
+}
+
+/** Returns the change of a scale, as it is written down before it is made. */
+export function intentOf({ desired: before, resourceVersion, generation }: Scale, after: number, atMs: number): Intent {
+  return { before, after, resourceVersion, generation, atMs };
+}
+
+/** Whether the scale is as it was before the change. */
+export function isAsBefore({ before, generation }: Intent, scale: Scale): boolean {
+  return scale.desired === before && scale.generation === generation;
+}
+
+/** A message to an agent counts as a start. */
+export function verbOf({ word }: Pick<TargetCommand, "word">): Verb {
+  return word === "wake" ? "start" : word;
 }

@@ -23,6 +23,7 @@ import type { Agents } from "./agents.ts";
 import type { Audit, Observer, Refusal } from "./audit.ts";
 import { COMMAND_TRIED_FOR_MS, decide, isReady, UNANSWERED_TOLD_AFTER_MS } from "./decide.ts";
 import type { Call, Effect, Failure, Life, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
+import { verbOf } from "./decision.ts";
 import { ageOf, inThread, threadOf } from "./message.ts";
 import type { Diagnosis, Scale } from "../scaler/mod.ts";
 import type { InboxEvent } from "../session/mod.ts";
@@ -200,8 +201,7 @@ export class TargetWorker {
         error,
       });
       if (turn === undefined) return this.#failures.add("Kubernetes API", undefined, error).retryAtMs - clock.now();
-      const { word } = turn.command;
-      const news = { kind: "failed", word: word === "wake" ? "start" : word, why: { kind: "internal" } } as const;
+      const news = { kind: "failed", word: verbOf(turn.command), why: { kind: "internal" } } as const;
       this.#write([{ kind: "answer", outcome: "failed", news, followed: false }], turn);
       return undefined;
     }

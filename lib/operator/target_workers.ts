@@ -96,20 +96,16 @@ export class TargetWorkers {
 
   /** Passes activity in rooms of agents to the workers. */
   agentRoomsActive({ messages, typing }: AgentRoomActivity): void {
-    const { chat, agents, clock, config: { targets } } = this.#options;
+    const { agents, clock, config: { targets } } = this.#options;
     const nowMs = clock.now();
     for (const target of targets) {
       const worker = this.#workers.get(workloadKey(target));
       const own = agents.of(target.alias);
-      const isTheirs = (roomId: string): boolean => {
-        const room = chat.room(roomId);
-        return own.some((agent) => room?.isJoined(agent));
-      };
       for (const message of messages) {
         const { roomId, sender } = message;
         const atMs = nowMs - ageOf(message, nowMs);
         if (own.includes(sender)) worker?.lived({ agentAtMs: atMs });
-        else if (!agents.has(sender) && isTheirs(roomId)) worker?.lived({ userAtMs: atMs, roomId });
+        else if (!agents.has(sender) && agents.isIn(roomId, target.alias)) worker?.lived({ userAtMs: atMs, roomId });
       }
       for (const [roomId, users] of typing) worker?.typing(roomId, users.filter((user) => own.includes(user)));
     }
