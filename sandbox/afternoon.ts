@@ -6,6 +6,7 @@
  */
 
 import type { WorkloadView } from "./kubernetes/mod.ts";
+import { takeNoArguments } from "./program.ts";
 import { Scene } from "./scene.ts";
 import { nameFor } from "./stage.ts";
 
@@ -154,10 +155,7 @@ export function recordingIn(svg: string): Recording {
 }
 
 if (import.meta.main) {
-  if (Deno.args.length > 0) {
-    console.error(`unknown argument "${Deno.args[0]}"; permitted: none`);
-    Deno.exit(2);
-  }
+  takeNoArguments();
   await Deno.writeTextFile(afternoonFile, drawAfternoon(await record()));
   Deno.exit(0);
 }

@@ -6,6 +6,7 @@
  */
 
 import { wrap } from "./terminal/text.ts";
+import { takeNoArguments } from "./program.ts";
 import { Scene } from "./scene.ts";
 import { playScript } from "./script.ts";
 import { nameFor } from "./stage.ts";
@@ -119,10 +120,7 @@ function escaped(text: string): string {
 }
 
 if (import.meta.main) {
-  if (Deno.args.length > 0) {
-    console.error(`unknown argument "${Deno.args[0]}"; permitted: none`);
-    Deno.exit(2);
-  }
+  takeNoArguments();
   await Deno.writeTextFile(pictureFile, draw(await conversation()));
   Deno.exit(0);
 }

@@ -54,6 +54,13 @@ export async function runProgram(main: (stop: AbortSignal) => Promise<number>): 
   }
 }
 
+/** Exits with 2 if this process was given an argument. */
+export function takeNoArguments(): void {
+  if (Deno.args.length === 0) return;
+  console.error(`unknown argument "${Deno.args[0]}"; permitted: none`);
+  Deno.exit(2);
+}
+
 /**
  * Parses ports given as `--name N`.
  *

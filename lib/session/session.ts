@@ -24,7 +24,7 @@ import { askJoinedMembers } from "./joined_members.ts";
 import type { RestoreDetection } from "./restore_detection.ts";
 import { RoomEncryption } from "./room_encryption.ts";
 import { findSent } from "./sent_messages.ts";
-import { SyncApplier } from "./sync_response.ts";
+import { SyncApplier, type SyncEffect } from "./sync_response.ts";
 import { Decryption } from "./decryption.ts";
 import { Verifier } from "./verification.ts";
 
@@ -187,14 +187,13 @@ export class Session implements Disposable {
   async #receive(answer: Json, listener: Listener, history: BackPagination, signal: AbortSignal): Promise<void> {
     const isForCrypto = await this.#machine.receive(answer, this.#store.rooms.syncToken(), signal);
     const effect = this.#applier.apply(answer, isForCrypto);
-    for (const roomId of effect.rotate) this.#encryption.rotate(roomId);
+    this.#applied(effect);
     for (const roomId of Object.keys(object(object(answer["rooms"])["leave"]))) {
       await this.#forgetSessions(roomId, signal);
     }
     for (const roomId of this.#answeredInvitations) {
       if (this.#store.rooms.get(roomId)?.membership !== "invite") this.#answeredInvitations.delete(roomId);
     }
-    if (effect.names) this.#names.roomsChanged();
     if (isForCrypto) this.#outgoing.notify();
     if (effect.gaps) history.fill();
     for (const event of effect.refused) listener.refused(event);
@@ -351,8 +350,13 @@ export class Session implements Disposable {
       if (joined.has(this.self)) return joined;
       throw new TransientError(`Cannot list the members of ${roomId}: the answer omits ourselves`);
     });
-    for (const roomId of effect.rotate) this.#encryption.rotate(roomId);
-    if (effect.names) this.#names.roomsChanged();
+    this.#applied(effect);
+  }
+
+  /** Follows what has been stored: sessions of rooms that members have left, and our own names. */
+  #applied({ rotate, names }: SyncEffect): void {
+    for (const roomId of rotate) this.#encryption.rotate(roomId);
+    if (names) this.#names.roomsChanged();
   }
 
   /** Returns the IDs of the rooms that we have joined. */

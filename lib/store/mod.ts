@@ -267,6 +267,14 @@ export class Store implements AsyncDisposable {
     for (const { name } of await factory.databases()) await settled(factory.deleteDatabase(name), "success");
   }
 
+  /** Within a transaction: the next crypto database is another device's, and the account is that device's. */
+  #useDevice(account: StoredSession, identity: CrossSigningKeys | undefined): void {
+    this.#parts.state.run("UPDATE meta SET value = value + 1 WHERE name = 'crypto'");
+    this.account.save(account);
+    this.counter.clear();
+    if (identity !== undefined) this.carriedIdentity.save(identity);
+  }
+
   /**
    * Switches to another device: its account replaces the old one, and the Rust crypto gets a new, empty database.
    * Journal, pins and rooms are kept. Whatever uses the crypto must be closed before.
@@ -284,10 +292,7 @@ export class Store implements AsyncDisposable {
   ): Promise<void> {
     const { state } = this.#parts;
     state.transaction(() => {
-      state.run("UPDATE meta SET value = value + 1 WHERE name = 'crypto'");
-      this.account.save(account);
-      this.counter.clear();
-      if (identity !== undefined) this.carriedIdentity.save(identity);
+      this.#useDevice(account, identity);
       if (!settleAll) return;
       this.journal.settleAll("store-restored");
       this.rooms.forgetAll();
@@ -311,10 +316,7 @@ export class Store implements AsyncDisposable {
     beginKeyChange(folder, key);
     const next = new Seal(key, folder);
     state.transaction(() => {
-      state.run("UPDATE meta SET value = value + 1 WHERE name = 'crypto'");
-      this.account.save(account);
-      this.counter.clear();
-      if (identity !== undefined) this.carriedIdentity.save(identity);
+      this.#useDevice(account, identity);
       resealAll(state, seal, next);
     });
     finishKeyChange(folder, () => true);

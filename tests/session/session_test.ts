@@ -406,17 +406,20 @@ Deno.test("Session asks for less where the answer to a sync is too large, and kn
     body: { filler: "x".repeat(17 * 1_048_576) },
     when: ({ url, path }) => path.endsWith("/sync") && !url.includes("lazy_load_members"),
   } satisfies StandingFault;
-  await t.step("at its first sync", async () => {
-    await using world = new World();
+  /** A room of Alice, Bert and the operator, which has joined it and isn't running any more. */
+  const known = async (world: World) => {
     const [alice, bert] = [await world.person("alice"), await world.person("bert")];
-    await using proxy = await FaultProxy.start({ url: world.homeserver.url });
-    world.url = proxy.url;
     const roomId = await alice.createRoom(["@toggle:localhost", bert.userId]);
     await bert.join(roomId);
-    {
-      await using running = (await world.open()).sync();
-      await running.joined(roomId);
-    }
+    await using running = (await world.open()).sync();
+    await running.joined(roomId);
+    return { alice, bert, roomId };
+  };
+  await t.step("at its first sync", async () => {
+    await using world = new World();
+    await using proxy = await FaultProxy.start({ url: world.homeserver.url });
+    world.url = proxy.url;
+    const { alice, bert, roomId } = await known(world);
     await Deno.remove(world.folder, { recursive: true });
     let refused = 0;
     const when: typeof large.when = (request) => {
@@ -442,15 +445,9 @@ Deno.test("Session asks for less where the answer to a sync is too large, and kn
   });
   await t.step("after it was away, with somebody gone meanwhile", async () => {
     await using world = new World();
-    const [alice, bert] = [await world.person("alice"), await world.person("bert")];
     await using proxy = await FaultProxy.start({ url: world.homeserver.url });
     world.url = proxy.url;
-    const roomId = await alice.createRoom(["@toggle:localhost", bert.userId]);
-    await bert.join(roomId);
-    {
-      await using running = (await world.open()).sync();
-      await running.joined(roomId);
-    }
+    const { alice, bert, roomId } = await known(world);
     await bert.leave(roomId);
     for (const text of ["1", "2", "3"]) await alice.say(roomId, text);
     await proxy.begin(large);
