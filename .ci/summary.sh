@@ -1,8 +1,8 @@
 #!/bin/sh
 # Summarises the output of steps: summary.sh FOLDER STEP...
 # A step is suite:NAME, which must have run tests and left none out, or gate:NAME, of which only the exit code counts.
-# FOLDER/NAME.log is its output, FOLDER/NAME.status its exit code, 124 if it timed out. The last line is
-# "N passed, N failed".
+# FOLDER/NAME.log is its output, FOLDER/NAME.status its exit code, 124 if it timed out. Names the tests that failed, and
+# why. The last line is "N passed, N failed".
 set -eu
 folder=$1
 shift
@@ -24,9 +24,24 @@ counts() {
   ' "$1"
 }
 
+# Prints each failed test with the first line of its error.
+failures() {
+  awk -v step="$1" '
+    { gsub(/\033\[[0-9;]*m/, "") }
+    /^ ERRORS *$/ { inside = 1 }
+    /^ FAILURES *$/ { inside = 0 }
+    inside && / => \.\/.*:[0-9]+:[0-9]+$/ { print step " failed: " $0 }
+    inside && /^error: / { print "  " substr($0, 8, 300) }
+  ' "$2"
+}
+
 all_passed=0
 all_failed=0
 echo
+for step in "$@"; do
+  name=${step#*:}
+  [ ! -f "$folder/$name.log" ] || failures "$name" "$folder/$name.log"
+done
 for step in "$@"; do
   kind=${step%%:*}
   name=${step#*:}

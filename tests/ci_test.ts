@@ -117,6 +117,37 @@ Deno.test("summary.sh adds up what ran, and counts what did not as failed", asyn
   }
 });
 
+Deno.test("summary.sh names the tests that failed, and why", async () => {
+  using folder = new Folder();
+  const colour = (text: string) => `\x1b[0m\x1b[31m${text}\x1b[0m`;
+  const log = [
+    "a ... ok (1ms)",
+    " ERRORS ",
+    "",
+    `a thing holds => ${colour("./tests/thing_test.ts:27:6")}`,
+    `${colour("error")}: AssertionError: 1 !== 2`,
+    "    at file:///thing_test.ts:28:10",
+    "",
+    " FAILURES ",
+    "",
+    "a thing holds => ./tests/thing_test.ts:27:6",
+    "",
+    "FAILED | 1 passed | 1 failed (9ms)",
+    "",
+  ];
+  folder.write("test.log", log.join("\n"));
+  folder.write("test.status", "1\n");
+  const { stdout } = await new Deno.Command("sh", {
+    args: [fileURLToPath(new URL(".ci/summary.sh", root)), folder.path, "suite:test"],
+  }).output();
+  assert.deepEqual(text.decode(stdout).trim().split("\n"), [
+    "test failed: a thing holds => ./tests/thing_test.ts:27:6",
+    "  AssertionError: 1 !== 2",
+    "test: 1 passed, 1 failed",
+    "1 passed, 1 failed",
+  ]);
+});
+
 /** Whether there is a bash: on a machine without one, .ci/run itself can't run either, and nothing is left out. */
 const bash = await new Deno.Command("bash", { args: ["-c", ":"] }).output().then(() => true, () => false);
 

@@ -45,6 +45,11 @@ export interface ProbeAnswer {
   readonly text: string;
 }
 
+/** The operator isn't ready: it has ended, or it takes too long. */
+export class NotReady extends Error {
+  override readonly name = "NotReady";
+}
+
 /** A running operator process. */
 export class OperatorProcess implements AsyncDisposable {
   /** Lines logged so far. */
@@ -184,8 +189,8 @@ export class OperatorProcess implements AsyncDisposable {
     await this.kill();
   }
 
-  #failure(reason: string): Error {
-    return new Error(`The operator is not ready: ${reason}\n${this.lines.slice(-60).join("\n")}`);
+  #failure(reason: string): NotReady {
+    return new NotReady(`The operator is not ready: ${reason}\n${this.lines.slice(-60).join("\n")}`);
   }
 
   async #read(logFile: string | undefined, take: (line: string) => void): Promise<void> {

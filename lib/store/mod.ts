@@ -213,11 +213,10 @@ export class Store implements AsyncDisposable {
       this.#crypto = openMemoryDatabase(cryptoSchema, latch);
       return await this.#useCrypto(this.#crypto);
     }
-    const meta = (name: string) => Number(state.get("SELECT value FROM meta WHERE name = ?", name)?.value);
-    const number = meta("crypto");
+    const number = this.#meta("crypto");
     const path = join(folder, `crypto-${number}.sqlite3`);
     const crypto = openDatabase(path, cryptoSchema, {
-      mayCreate: meta("crypto_begun") < number,
+      mayCreate: this.#meta("crypto_begun") < number,
       holder: () => describeHolder(join(folder, HOLDER_FILE)),
       latch,
     });
@@ -267,9 +266,16 @@ export class Store implements AsyncDisposable {
     for (const { name } of await factory.databases()) await settled(factory.deleteDatabase(name), "success");
   }
 
+  #meta(name: string): number {
+    return Number(this.#parts.state.get("SELECT value FROM meta WHERE name = ?", name)?.value);
+  }
+
   /** Within a transaction: the next crypto database is another device's, and the account is that device's. */
   #useDevice(account: StoredSession, identity: CrossSigningKeys | undefined): void {
-    this.#parts.state.run("UPDATE meta SET value = value + 1 WHERE name = 'crypto'");
+    const { folder, state } = this.#parts;
+    // A restored state.sqlite3 may lie beside the crypto database of a later device.
+    const taken = folder === undefined ? [] : cryptoFiles(folder).map(({ number }) => number);
+    state.run("UPDATE meta SET value = ? WHERE name = 'crypto'", Math.max(this.#meta("crypto"), ...taken) + 1);
     this.account.save(account);
     this.counter.clear();
     if (identity !== undefined) this.carriedIdentity.save(identity);
@@ -324,9 +330,7 @@ export class Store implements AsyncDisposable {
     state.run("VACUUM");
     this.#crypto?.close();
     this.#crypto = undefined;
-    for (const { name } of Array.from(Deno.readDirSync(folder))) {
-      if (/^crypto-\d+\.sqlite3(-wal|-shm)?$/.test(name)) removeFile(join(folder, name));
-    }
+    for (const { path } of cryptoFiles(folder)) removeFile(path);
     await this.close();
   }
 
@@ -371,6 +375,14 @@ function settled(target: Failing, done: "success" | "complete"): Promise<void> {
   return new Promise((resolve, reject) => {
     target.addEventListener(done, () => resolve());
     for (const failure of ["error", "abort"]) target.addEventListener(failure, () => reject(target.error));
+  });
+}
+
+/** The files of all crypto databases in the folder, with their numbers. */
+function cryptoFiles(folder: string): { readonly path: string; readonly number: number }[] {
+  return Array.from(Deno.readDirSync(folder)).flatMap(({ name }) => {
+    const number = /^crypto-(\d+)\.sqlite3(-wal|-shm)?$/.exec(name)?.[1];
+    return number === undefined ? [] : [{ path: join(folder, name), number: Number(number) }];
   });
 }
 

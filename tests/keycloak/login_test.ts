@@ -213,7 +213,7 @@ async function saysAuthority(ground: Ground, environment: Environment): Promise<
   assert.match(trusted.said, /^✔ homeserver +https:.*Synapse/m);
 }
 
-/** The session's time is over: Synapse ends its token softly. */
+/** The session's time is over: Synapse ends its access token softly, and its refresh token with it. */
 async function endSoftly(
   { testbed: { homeserver, folder } }: Ground,
   operator: LoggingIn,
@@ -223,6 +223,8 @@ async function endSoftly(
   {
     using database = new DatabaseSync(join(folder, "homeserver", "homeserver.db"));
     database.prepare("UPDATE access_tokens SET valid_until_ms = 1 WHERE user_id = ?").run(userId);
+    const refreshTokens = database.prepare("UPDATE refresh_tokens SET expiry_ts = 1 WHERE user_id = ?");
+    assert.notEqual(refreshTokens.run(userId).changes, 0, "the operator has asked for no refresh token");
   }
   await homeserver.start();
   const again = /logging in again as the same device/;

@@ -11,14 +11,14 @@ import { never, type Running, World } from "./world.ts";
 
 const self = "@toggle:localhost";
 
-/** A backup of the store; `restore` brings it back, whatever has become of the store since. */
-async function backUp(world: World): Promise<AsyncDisposable & { restore(): Promise<void> }> {
+/** A backup of the store. `restore` replaces the present store by it, or copies its files over the present ones. */
+async function backUp(world: World): Promise<AsyncDisposable & { restore(over?: boolean): Promise<void> }> {
   const copy = await Deno.makeTempDir();
   const copied = (from: string, to: string) => cp(from, to, { recursive: true });
   await copied(world.folder, copy);
   return {
-    restore: async () => {
-      await Deno.remove(world.folder, { recursive: true });
+    restore: async (over = false) => {
+      if (!over) await Deno.remove(world.folder, { recursive: true });
       await copied(copy, world.folder);
     },
     [Symbol.asyncDispose]: () => Deno.remove(copy, { recursive: true }),
@@ -27,6 +27,12 @@ async function backUp(world: World): Promise<AsyncDisposable & { restore(): Prom
 
 function deviceOf({ store }: Running): string | undefined {
   return store.account.load()?.deviceId;
+}
+
+/** Opens a session, closes it, and returns its device. */
+async function deviceOfNext(world: World): Promise<string | undefined> {
+  await using running = await world.open();
+  return deviceOf(running);
 }
 
 /** A store whose backup has an unsettled command and an unsent answer; the run after it has settled another one. */
@@ -83,6 +89,19 @@ Deno.test("openSession() notices a restored backup also where its tokens are ref
   await using running = (await world.open()).sync();
   assert.notEqual(deviceOf(running), device);
   await listensOnlyToWhatComesNow(running, alice, roomId);
+});
+
+Deno.test("openSession() leaves the keys of a later device alone, if a backup was copied over them", async () => {
+  await using world = new World();
+  const device = await deviceOfNext(world);
+  await using backup = await backUp(world);
+  world.homeserver.attacks.deleteDevice(self, device ?? "");
+  const later = await deviceOfNext(world);
+  await backup.restore(true);
+  const keys = await Deno.readFile(`${world.folder}/crypto-2.sqlite3`);
+  const last = await deviceOfNext(world);
+  assert.equal(new Set([device, later, last]).size, 3);
+  assert.deepEqual(await Deno.readFile(`${world.folder}/crypto-2.sqlite3`), keys);
 });
 
 Deno.test("openSession() takes no later state of the same store for a restored one", async () => {
