@@ -9,10 +9,10 @@ import { ConfigError, errorMessage, PermissionError } from "./lib/errors.ts";
 import { UNTRUSTED_CERTIFICATE } from "./lib/http.ts";
 import {
   canI,
+  clusterEnvironment,
   KubernetesApi,
   KubernetesScaler,
   openCluster,
-  placesIn,
   scalableNames,
   serverVersion,
   whoAmI,
@@ -78,9 +78,9 @@ export async function connectionTest(): Promise<number> {
   } catch (error) {
     if (ending.signal.aborted && error === ending.signal.reason) return 1;
     if (!(error instanceof ConfigError)) throw error;
-    await run(error.problems.map((found) => ({
+    await run(error.problems.map((message) => ({
       name: "configuration",
-      run: () => Promise.resolve({ ok: false, found }),
+      run: () => Promise.resolve({ ok: false, message }),
     })));
     return 2;
   }
@@ -94,13 +94,13 @@ function overTls(run: (signal: AbortSignal) => Promise<Finding>): (signal: Abort
     try {
       return await run(signal);
     } catch (error) {
-      const found = errorMessage(error);
-      if (signal.aborted || !found.includes(UNTRUSTED_CERTIFICATE)) throw error;
-      const cure = found.includes("UnknownIssuer")
+      const message = errorMessage(error);
+      if (signal.aborted || !message.includes(UNTRUSTED_CERTIFICATE)) throw error;
+      const remedy = message.includes("UnknownIssuer")
         ? "if an authority of your own signed it, give that authority's certificate: set DENO_CERT to its path, or add " +
           "deploy/components/private-ca"
         : "check the certificate's names and dates, and the URL";
-      return { ok: false, found, cure };
+      return { ok: false, message, remedy };
     }
   };
 }
@@ -128,61 +128,61 @@ function matrixChecks(config: Config, env: Env): Check[] {
   return [
     {
       name: "configuration",
-      run: () => Promise.resolve({ ok: true, found: `complete; allowed users: ${config.allowedUsers.join(", ")}` }),
+      run: () => Promise.resolve({ ok: true, message: `complete; allowed users: ${config.allowedUsers.join(", ")}` }),
     },
-    ...config.warnings.map((found): Check => ({
+    ...config.warnings.map((message): Check => ({
       name: "variables",
-      run: () => Promise.resolve({ ok: "warning", found }),
+      run: () => Promise.resolve({ ok: "warning", message }),
     })),
     ...placeholders.length === 0 ? [] : [
       {
         name: "placeholders",
-        cure: "put your own values there",
-        run: () => Promise.resolve({ ok: "warning", found: `from the example: ${placeholders.join("; ")}` }),
+        remedy: "put your own values there",
+        run: () => Promise.resolve({ ok: "warning", message: `from the example: ${placeholders.join("; ")}` }),
       } satisfies Check,
     ],
     {
       name: "homeserver",
       needs: ["configuration"],
-      cure: "check MATRIX_HOMESERVER, and that the homeserver can be reached from here",
+      remedy: "check MATRIX_HOMESERVER, and that the homeserver can be reached from here",
       address: () => config.homeserver.kind === "url" ? config.homeserver.url : config.homeserver.name,
       run: overTls(async (signal) => {
         client = new HomeserverClient(await findHomeserver(config.homeserver, signal));
         about = await aboutHomeserver(client, signal);
         const newest = about.versions.at(-1);
         if (newest === undefined) {
-          return { ok: false, found: `${client.baseUrl} supports no version of the Matrix spec` };
+          return { ok: false, message: `${client.baseUrl} supports no version of the Matrix spec` };
         }
         const software = about.software === undefined ? "" : `${about.software}, `;
-        return { ok: true, found: `${client.baseUrl} (${software}spec ${newest})` };
+        return { ok: true, message: `${client.baseUrl} (${software}spec ${newest})` };
       }),
     },
     {
       name: "clock",
       needs: ["homeserver"],
-      cure: "set the clock by NTP: certificates, tokens and the age of commands depend on it",
+      remedy: "set the clock by NTP: certificates, tokens and the age of commands depend on it",
       run: () => {
         const { clockAheadMs } = about;
         if (clockAheadMs === undefined) {
-          return Promise.resolve({ ok: "skipped", found: "the homeserver sends no date" });
+          return Promise.resolve({ ok: "skipped", message: "the homeserver sends no date" });
         }
         if (Math.abs(clockAheadMs) <= CLOCK_TOLERANCE_MS) {
-          return Promise.resolve({ ok: true, found: "within a minute of the homeserver's" });
+          return Promise.resolve({ ok: true, message: "within a minute of the homeserver's" });
         }
         const minutes = Math.round(Math.abs(clockAheadMs) / 60_000);
-        const found = `${minutes} min ${clockAheadMs > 0 ? "ahead of" : "behind"} the homeserver's`;
-        return Promise.resolve({ ok: "warning", found });
+        const message = `${minutes} min ${clockAheadMs > 0 ? "ahead of" : "behind"} the homeserver's`;
+        return Promise.resolve({ ok: "warning", message });
       },
     },
     {
       name: "login",
       needs: ["homeserver"],
-      cure: "check AUTH_METHOD, MATRIX_USER and the secret that belongs to it",
+      remedy: "check AUTH_METHOD, MATRIX_USER and the secret that belongs to it",
       address: () => client.baseUrl,
       run: overTls(async (signal) => {
         const { userId, deviceId, loggedOut } = await tryLogin(client, config.login, signal);
         const left = loggedOut ? "logged out again" : "token left valid";
-        return { ok: true, found: `${userId}, device ${deviceId} (${left})` };
+        return { ok: true, message: `${userId}, device ${deviceId} (${left})` };
       }),
     },
   ];
@@ -192,14 +192,14 @@ function storeCheck({ storePath }: Config, env: Env): Check {
   return {
     name: "crypto store",
     needs: ["configuration"],
-    cure: "check CRYPTO_STORE_PATH, and that user 1200 of the image can write there",
+    remedy: "check CRYPTO_STORE_PATH, and that user 1200 of the image can write there",
     run: () => {
       if (!inCluster(env) && !env["CRYPTO_STORE_PATH"]?.trim()) {
-        return Promise.resolve({ ok: "skipped", found: `${storePath} is a path in a pod, and this is not one` });
+        return Promise.resolve({ ok: "skipped", message: `${storePath} is a path in a pod, and this is not one` });
       }
       const holder = probeStore(storePath);
-      const found = holder === undefined ? "writable and not in use" : `in use by a running operator (${holder})`;
-      return Promise.resolve({ ok: true, found: `${storePath}: ${found}` });
+      const state = holder === undefined ? "writable and not in use" : `in use by a running operator (${holder})`;
+      return Promise.resolve({ ok: true, message: `${storePath}: ${state}` });
     },
   };
 }
@@ -210,10 +210,10 @@ function oldStoreCheck(config: Config): Check {
     needs: ["configuration"],
     run: () => {
       const owner = findOldStore(config.storePath);
-      const found = owner === undefined
+      const message = owner === undefined
         ? "none of the Python operator"
         : `Python operator's store of ${owner}: the next start takes it over, unless this operator has its own`;
-      return Promise.resolve({ ok: true, found });
+      return Promise.resolve({ ok: true, message });
     },
   };
 }
@@ -226,41 +226,41 @@ function kubernetesChecks(config: Config, env: Env): Check[] {
   const permission = (target: Target, verb: string, on?: "scale" | "pods" | "events", more = false): Check => ({
     name: `can ${verb} ${on === "pods" || on === "events" ? on : `${target.kind}s${on ? `/${on}` : ""}`}${of(target)}`,
     needs: ["kubernetes"],
-    cure: "see DEPLOYMENT_NAME or TARGETS, and apply the Role of deploy/base for that target",
+    remedy: "see DEPLOYMENT_NAME or TARGETS, and apply the Role of deploy/base for that target",
     run: async (signal): Promise<Finding> => {
       const { allowed, resource } = await canI(api, target, verb, on, signal);
       const whose = api.context === "in-cluster" ? "" : " (your own permissions, not the operator's)";
-      if (allowed) return { ok: true, found: `${resource}${whose}` };
-      if (!more) return { ok: false, found: `not allowed: ${verb} ${resource}${whose}` };
-      return { ok: "skipped", found: `not allowed${whose}; optional, see deploy/components/extended` };
+      if (allowed) return { ok: true, message: `${resource}${whose}` };
+      if (!more) return { ok: false, message: `not allowed: ${verb} ${resource}${whose}` };
+      return { ok: "skipped", message: `not allowed${whose}; optional, see deploy/components/extended` };
     },
   });
   return [
     {
       name: "kubernetes",
       needs: ["configuration"],
-      cure: "check KUBECONFIG or the pod's ServiceAccount, and that the API server can be reached from here",
+      remedy: "check KUBECONFIG or the pod's ServiceAccount, and that the API server can be reached from here",
       address: () => server,
       run: async (signal) => {
-        const cluster = await openCluster(placesIn(env), signal);
+        const cluster = await openCluster(clusterEnvironment(env), signal);
         api = new KubernetesApi(cluster);
         server = api.server;
         const [version, who] = [await serverVersion(api, signal), await whoAmI(api, signal)];
-        return { ok: true, found: `${api.server} (${version}, context ${api.context}, user ${who})` };
+        return { ok: true, message: `${api.server} (${version}, context ${api.context}, user ${who})` };
       },
     },
     ...config.targets.flatMap((target): Check[] => [
       {
         name: config.targets.length === 1 ? "target" : `target ${target.alias}`,
         needs: ["kubernetes"],
-        cure: "check TARGETS, or DEPLOYMENT_NAME and DEPLOYMENT_NAMESPACE, and the Role of deploy/base",
+        remedy: "check TARGETS, or DEPLOYMENT_NAME and DEPLOYMENT_NAMESPACE, and the Role of deploy/base",
         run: async (signal) => {
           try {
             const { desired, ready } = await new KubernetesScaler(api).read(target, signal);
-            return { ok: true, found: `${target.namespace}/${target.name}: ${ready}/${desired} ready` };
+            return { ok: true, message: `${target.namespace}/${target.name}: ${ready}/${desired} ready` };
           } catch (error) {
             if (!(error instanceof PermissionError)) throw error;
-            return { ok: false, found: error.message, cure: await roleCure(api, target, signal) };
+            return { ok: false, message: error.message, remedy: await roleRemedy(api, target, signal) };
           }
         },
       },
@@ -275,7 +275,7 @@ function kubernetesChecks(config: Config, env: Env): Check[] {
 }
 
 /** What to do about a target that may not be read: its Role names another one, or there is none. */
-async function roleCure(api: KubernetesApi, target: Target, signal: AbortSignal): Promise<string> {
+async function roleRemedy(api: KubernetesApi, target: Target, signal: AbortSignal): Promise<string> {
   const names = await scalableNames(api, target, signal);
   const where = `namespace "${target.namespace}"`;
   if (names === undefined) {

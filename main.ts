@@ -18,7 +18,7 @@ import {
 } from "./lib/config/mod.ts";
 import { ConfigError, errorMessage, TokenRefused } from "./lib/errors.ts";
 import { Operator } from "./lib/operator/mod.ts";
-import { KubernetesApi, KubernetesScaler, openCluster, placesIn, serverVersion } from "./lib/scaler/mod.ts";
+import { clusterEnvironment, KubernetesApi, KubernetesScaler, openCluster, serverVersion } from "./lib/scaler/mod.ts";
 import {
   askReadiness,
   every,
@@ -210,7 +210,7 @@ async function operate(
       },
     }, signal);
 
-  const cluster = lifetime.use(await openCluster(placesIn(env), signal));
+  const cluster = lifetime.use(await openCluster(clusterEnvironment(env), signal));
   const store = lifetime.use(
     await openStore({
       folder: config.storePath,
@@ -219,12 +219,12 @@ async function operate(
     }),
   );
   await store.openCrypto();
-  lifetime.endsWith(store.failed);
+  lifetime.failOn(store.failed);
 
   const known = store.account.load()?.homeserver;
   const homeserver = await retried((signal) => findHomeserver(config.homeserver, signal, known));
   if (purpose === "fresh-device") setOldStoreAside(config.storePath);
-  await lifetime.watch(takeOver({ store, folder: config.storePath, homeserver, user: config.user }));
+  await lifetime.guard(takeOver({ store, folder: config.storePath, homeserver, user: config.user }));
   const allowedUsers = new Set(config.allowedUsers);
   const sessionOptions: OpenSessionOptions = {
     homeserver,
@@ -241,10 +241,10 @@ async function operate(
     const key = crypto.getRandomValues(new Uint8Array(32));
     // A configured key isn't in a file of ours. Print the new one first, so that it can't be lost.
     if (config.storeKey !== undefined) console.log(key.toBase64());
-    await lifetime.watch(replaceStoreKey(sessionOptions, key, signal));
+    await lifetime.guard(replaceStoreKey(sessionOptions, key, signal));
     return;
   }
-  const session = lifetime.use(await lifetime.watch(openSession(sessionOptions, signal)));
+  const session = lifetime.use(await lifetime.guard(openSession(sessionOptions, signal)));
   if (config.agents.some(({ userId }) => userId === session.self)) {
     throw new ConfigError([`AGENTS: is the operator's own account (got "${session.self}"); use the agent's`]);
   }
@@ -278,14 +278,14 @@ async function operate(
     retire();
     firstSync.resolve();
   };
-  lifetime.begin((signal) => session.run(operator, synced, { policy, onWait }, signal));
-  await lifetime.until(firstSync.promise);
+  lifetime.start((signal) => session.run(operator, synced, { policy, onWait }, signal));
+  await lifetime.waitFor(firstSync.promise);
   const recoveryKey = config.recoveryKey?.reveal();
   if (purpose === "reset-identity") {
-    await lifetime.watch(retried((signal) => session.ensureIdentity(recoveryKey, true, signal)));
+    await lifetime.guard(retried((signal) => session.ensureIdentity(recoveryKey, true, signal)));
     return;
   }
-  lifetime.begin(async (signal) => {
+  lifetime.start(async (signal) => {
     const checked = Promise.withResolvers<void>();
     const identified = session.untilSigned(recoveryKey, () => {
       health.problem = () => session.signingProblem;
@@ -305,14 +305,14 @@ async function operate(
     });
     await identified;
   });
-  lifetime.begin((signal) =>
+  lifetime.start((signal) =>
     every(PROBE_MS, async () => {
       if (!health.kubernetesAnswers) await serverVersion(api, signal).catch(() => signal.throwIfAborted());
     }, signal)
   );
-  lifetime.begin((signal) => session.restoreDetection.raiseDaily(signal));
+  lifetime.start((signal) => session.restoreDetection.raiseDaily(signal));
   lifetime.defer(() => stopping.aborted ? session.restoreDetection.raiseAtEnd() : undefined);
-  await lifetime.finish(operator.run(signal));
+  await lifetime.waitForMain(operator.run(signal));
 }
 
 /** Logs a warning if a target can't be read. It isn't fatal: the target may be created later. */

@@ -141,7 +141,7 @@ export function isRefusal(error: unknown): error is PermissionError | NotFoundEr
 }
 
 /** An error's class, and where it was thrown. Omits its message, which may quote a chat message, as JSON errors do. */
-export function placeOf(error: unknown): string {
+export function errorLocation(error: unknown): string {
   if (!(error instanceof Error)) return "a value that is not an Error was thrown";
   const place = /^\s+at .*$/m.exec(error.stack ?? "")?.[0].trim();
   return place === undefined ? error.name : `${error.name} ${place}`;

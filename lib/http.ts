@@ -36,7 +36,7 @@ export interface HttpRequest {
   /** Largest response body, in bytes. Default: 16 MiB. */
   readonly maxBytes?: number;
   /** What errors say after "Cannot". Default: method and URL. */
-  readonly what?: string;
+  readonly action?: string;
 }
 
 /** A response with any status. */
@@ -58,9 +58,9 @@ export interface HttpResponse {
 export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
   signal.throwIfAborted();
   const { method, url, headers, body, client, deadlineMs, maxBytes = MAX_BODY_BYTES } = request;
-  const what = request.what ?? `${method} ${shownUrl(url)}`;
+  const action = request.action ?? `${method} ${shownUrl(url)}`;
   if (url.href.length > MAX_URL_LENGTH) {
-    throw new RejectedError(`Cannot ${what}: its URL is longer than ${MAX_URL_LENGTH} characters`, 0, "TOO_LONG");
+    throw new RejectedError(`Cannot ${action}: its URL is longer than ${MAX_URL_LENGTH} characters`, 0, "TOO_LONG");
   }
   using deadline = new Deadline(deadlineMs, signal);
   try {
@@ -72,14 +72,14 @@ export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promi
       signal: deadline.signal,
       ...(client === undefined ? {} : { client }),
     });
-    const text = await textOf(response, what, maxBytes, deadline.signal);
+    const text = await textOf(response, action, maxBytes, deadline.signal);
     return { status: response.status, headers: response.headers, body: text };
   } catch (error) {
     signal.throwIfAborted();
-    if (deadline.expired) throw new TransientError(`Cannot ${what}: no answer within ${deadlineMs / 1_000} s`);
+    if (deadline.expired) throw new TransientError(`Cannot ${action}: no answer within ${deadlineMs / 1_000} s`);
     if (isNetworkFailure(error)) {
       // Without the cause, which contains the query.
-      throw new TransientError(`Cannot ${what}: ${networkReason(error, url)}`);
+      throw new TransientError(`Cannot ${action}: ${networkReason(error, url)}`);
     }
     throw error;
   }
@@ -89,7 +89,7 @@ export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promi
  * Reads a body. The signal of `fetch` doesn't reach a body whose Response has been garbage-collected (Deno 2.9.6), so
  * it is checked here too.
  */
-async function textOf(response: Response, what: string, maxBytes: number, signal: AbortSignal): Promise<string> {
+async function textOf(response: Response, action: string, maxBytes: number, signal: AbortSignal): Promise<string> {
   if (response.body === null) return "";
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
@@ -102,7 +102,7 @@ async function textOf(response: Response, what: string, maxBytes: number, signal
       if (Math.max(bytes, toldBytes) > maxBytes) {
         const size = toldBytes > bytes ? ` of ${mebibytes(toldBytes)}` : "";
         const reason = `the answer${size} is larger than ${mebibytes(maxBytes)}`;
-        throw new RejectedError(`Cannot ${what}: ${reason}`, response.status, TOO_LARGE);
+        throw new RejectedError(`Cannot ${action}: ${reason}`, response.status, TOO_LARGE);
       }
       const { done, value } = await unlessAborted(reader.read(), signal);
       if (done) break;

@@ -250,7 +250,7 @@ export function targets(text: string): readonly Target[] {
     const target = targetOf(item);
     if (typeof target === "string") problems.push(unfit(target, item));
     else if (found.has(target.alias)) problems.push(unfit("alias is taken by another target", item));
-    else if ([...found.values()].some((other) => placeOf(other) === placeOf(target))) {
+    else if ([...found.values()].some((other) => workloadOf(other) === workloadOf(target))) {
       problems.push(unfit("second alias for the same workload", item));
     } else found.set(target.alias, target);
   }
@@ -310,6 +310,6 @@ export function splitAlias(item: string): { readonly alias: string | undefined; 
   return { alias: alias?.trim(), rest: rest.trim() };
 }
 
-function placeOf({ kind, namespace, name }: Target): string {
+function workloadOf({ kind, namespace, name }: Target): string {
   return `${kind}/${namespace}/${name}`;
 }

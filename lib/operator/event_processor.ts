@@ -24,7 +24,7 @@ import {
   untrusted,
 } from "../commands/mod.ts";
 import type { Agent } from "../config/mod.ts";
-import { isFatal, placeOf } from "../errors.ts";
+import { errorLocation, isFatal } from "../errors.ts";
 import type { Agents, Around } from "./agents.ts";
 import type { Audit, Outcome, Refusal } from "./audit.ts";
 import type { Authorization, Authorizer } from "./authorizer.ts";
@@ -217,7 +217,7 @@ export class EventProcessor {
     } catch (error) {
       if (signal.aborted || isFatal(error)) throw error;
       const { roomId: room, eventId: event } = inbox;
-      logger.error("failed to handle {event} in {room}: {reason}", { room, event, reason: placeOf(error) });
+      logger.error("failed to handle {event} in {room}: {reason}", { room, event, reason: errorLocation(error) });
       return this.#refuse(inbox, "unreadable");
     }
   }

@@ -6,7 +6,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { type Backoff, type BackoffPolicy, type Clock, retry } from "../async.ts";
-import { isFatal, isRefusal, placeOf, TransientError } from "../errors.ts";
+import { errorLocation, isFatal, isRefusal, TransientError } from "../errors.ts";
 import type { Observer } from "./audit.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
@@ -56,7 +56,7 @@ export class Retrier {
       onRetry: (error, waitMs) => {
         // The message of an unknown error may quote chat text.
         const isKnown = error instanceof TransientError || isRefusal(error);
-        const reason = isKnown ? error.message : placeOf(error);
+        const reason = isKnown ? error.message : errorLocation(error);
         this.#observer.retried();
         const wait = Math.ceil(waitMs / 1_000);
         logger.warn("failed to {what}, trying again in {wait} s: {reason}", { what, wait, reason });

@@ -53,7 +53,7 @@ export interface ApiOptions {
 }
 
 /** The part of {@linkcode Cluster} that requests need. */
-export type ClusterAccess = Pick<Cluster, "server" | "context" | "connect" | "refused">;
+export type ClusterAccess = Pick<Cluster, "server" | "context" | "connect" | "invalidateCredentials">;
 
 /** An event of a watch (Kubernetes API, meta/v1 WatchEvent). */
 export interface WatchEvent {
@@ -107,7 +107,7 @@ export class KubernetesApi {
         sendHttp({
           ...requestOf(call, connection),
           deadlineMs: this.#deadlineMs,
-          what: `${call.verb} ${call.resource} at ${connection.server}`,
+          action: `${call.verb} ${call.resource} at ${connection.server}`,
         }, signal), signal);
       const read = parseObject(response.body);
       if (read === undefined) throw new TransientError(`${cannot(call)}: ${this.server} answered no Kubernetes object`);
@@ -190,7 +190,7 @@ export class KubernetesApi {
     using first = await this.#connect(call, signal);
     let answer = await send(first);
     if (answer.status === 401) {
-      this.#cluster.refused();
+      this.#cluster.invalidateCredentials();
       using second = await this.#connect(call, signal);
       if (!isSame(first, second)) answer = await send(second);
     }

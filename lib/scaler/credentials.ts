@@ -45,7 +45,7 @@ export interface CredentialSource {
    * Reports that the credentials were refused. The next read discards cached ones, such as those of a credential
    * plugin.
    */
-  refused(): void;
+  invalidate(): void;
 }
 
 /** What one request is sent with. Dispose of it when the request has ended. */
@@ -105,8 +105,8 @@ export class Cluster implements Disposable {
   }
 
   /** Reports that the API server refused the credentials. The next connection gets new ones from their source. */
-  refused(): void {
-    this.#source.refused();
+  invalidateCredentials(): void {
+    this.#source.invalidate();
   }
 
   /** Closes its connections. */

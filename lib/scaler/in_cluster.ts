@@ -27,7 +27,7 @@ export function inClusterSource(host: string, port: string, folder: string): Cre
         tls: { caCerts: [readAuthority(`${folder}/ca.crt`)] },
       };
     },
-    refused: () => {},
+    invalidate: () => {},
   };
 }
 

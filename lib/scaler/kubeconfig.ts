@@ -45,7 +45,7 @@ export class KubeconfigSource implements CredentialSource {
     }
   }
 
-  refused(): void {
+  invalidate(): void {
     this.#login = undefined;
   }
 

@@ -16,7 +16,7 @@ export {
   type TlsOptions,
 } from "./credentials.ts";
 export type { KubernetesEvent } from "./events.ts";
-export { type ClusterPlaces, openCluster, placesIn } from "./open_cluster.ts";
+export { type ClusterEnvironment, clusterEnvironment, openCluster } from "./open_cluster.ts";
 export type { Diagnosis, Problem } from "./pod_diagnosis.ts";
 export { KubernetesScaler } from "./scaler.ts";
 export { type Counts, FIELD_MANAGER, type Scale, type Workload } from "./workloads.ts";

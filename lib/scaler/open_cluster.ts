@@ -8,8 +8,8 @@ import { ConfigError } from "../errors.ts";
 import { Cluster, type CredentialSource, nameOf } from "./credentials.ts";
 import { inClusterSource } from "./in_cluster.ts";
 
-/** Where to look for a cluster; undefined means unset. */
-export interface ClusterPlaces {
+/** What says where the cluster is; undefined means unset. */
+export interface ClusterEnvironment {
   /** Value of KUBECONFIG: one path, or several separated as in PATH. Empty means unset. */
   readonly kubeconfig: string | undefined;
   /** Value of KUBERNETES_SERVICE_HOST. */
@@ -22,8 +22,8 @@ export interface ClusterPlaces {
   readonly home: string | undefined;
 }
 
-/** Reads the places from environment variables. */
-export function placesIn(env: Readonly<Record<string, string | undefined>>): ClusterPlaces {
+/** Reads it from environment variables. */
+export function clusterEnvironment(env: Readonly<Record<string, string | undefined>>): ClusterEnvironment {
   return {
     kubeconfig: env["KUBECONFIG"],
     serviceHost: env["KUBERNETES_SERVICE_HOST"],
@@ -38,13 +38,13 @@ export function placesIn(env: Readonly<Record<string, string | undefined>>): Clu
  *
  * @throws ConfigError if there is none or it can't be used; CredentialError if its credential plugin fails
  */
-export async function openCluster(places: ClusterPlaces, signal: AbortSignal): Promise<Cluster> {
+export async function openCluster(environment: ClusterEnvironment, signal: AbortSignal): Promise<Cluster> {
   signal.throwIfAborted();
-  return await Cluster.open(await findSource(places), signal);
+  return await Cluster.open(await findSource(environment), signal);
 }
 
-async function findSource(places: ClusterPlaces): Promise<CredentialSource> {
-  const { kubeconfig, serviceHost, servicePort, serviceAccountFolder, home } = places;
+async function findSource(environment: ClusterEnvironment): Promise<CredentialSource> {
+  const { kubeconfig, serviceHost, servicePort, serviceAccountFolder, home } = environment;
   if (kubeconfig) {
     const separator = Deno.build.os === "windows" ? ";" : ":";
     return await kubeconfigSource("KUBECONFIG", kubeconfig.split(separator).filter((path) => path !== ""));

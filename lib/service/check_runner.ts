@@ -12,9 +12,9 @@ export interface Finding {
   /** Whether the check passed; `warning` if it passed but something needs attention; `skipped` if there was nothing to check. */
   readonly ok: boolean | "warning" | "skipped";
   /** What was found, as one line of text. */
-  readonly found: string;
+  readonly message: string;
   /** How to fix it. */
-  readonly cure?: string;
+  readonly remedy?: string;
 }
 
 /** One check. */
@@ -23,8 +23,8 @@ export interface Check {
   readonly name: string;
   /** Names of earlier checks that must have passed. */
   readonly needs?: readonly string[];
-  /** How to fix a failure, unless the finding says so. */
-  readonly cure?: string;
+  /** How to fix a failure, unless the finding has a remedy of its own. */
+  readonly remedy?: string;
   /** The address being tried, if known. Shown if it doesn't answer. */
   address?(): string | undefined;
   /** Runs the check. A thrown error means failure; its message is the finding. */
@@ -59,17 +59,17 @@ export async function runChecks(checks: readonly Check[], options: CheckOptions)
   for (const check of checks) {
     options.signal.throwIfAborted();
     const unmet = check.needs?.find((name) => !["passed", "warned"].includes(outcomes.get(name) ?? ""));
-    const { ok, found, cure } = unmet === undefined
-      ? await find(check, options)
-      : { ok: "skipped", found: `needs ${unmet}` } as Finding;
+    const { ok, message, remedy } = unmet === undefined
+      ? await runCheck(check, options)
+      : { ok: "skipped", message: `needs ${unmet}` } as Finding;
     const outcome = ok === "skipped" ? ok : ok === "warning" ? "warned" : ok ? "passed" : "failed";
     outcomes.set(check.name, outcome);
-    const remedy = cure ?? (outcome === "failed" || outcome === "warned" ? check.cure : undefined);
+    const advice = remedy ?? (outcome === "failed" || outcome === "warned" ? check.remedy : undefined);
     const [sign, colour] = marks[outcome];
     const mark = options.colour ? `\x1b[${colour}m${sign}\x1b[0m` : sign;
-    const reason = outcome === "skipped" ? `skipped: ${found}` : found;
+    const reason = outcome === "skipped" ? `skipped: ${message}` : message;
     options.print(`${mark} ${printable(check.name).padEnd(width)}  ${printable(reason)}`);
-    if (remedy !== undefined) options.print(`${" ".repeat(width + 4)}${printable(remedy)}`);
+    if (advice !== undefined) options.print(`${" ".repeat(width + 4)}${printable(advice)}`);
   }
   return ![...outcomes.values()].includes("failed");
 }
@@ -83,7 +83,10 @@ function printable(line: string): string {
 }
 
 /** Runs one check and turns an error into a finding. It stops waiting for a check that ignores its signal. */
-async function find(check: Check, { signal, deadlineMs = 10_000, graceMs = 5_000 }: CheckOptions): Promise<Finding> {
+async function runCheck(
+  check: Check,
+  { signal, deadlineMs = 10_000, graceMs = 5_000 }: CheckOptions,
+): Promise<Finding> {
   const timeout = new AbortController();
   const finished = new AbortController();
   const either = AbortSignal.any([signal, timeout.signal]);
@@ -98,9 +101,9 @@ async function find(check: Check, { signal, deadlineMs = 10_000, graceMs = 5_000
     if (timeout.signal.aborted) {
       const address = check.address?.();
       const from = address === undefined ? "" : ` from ${address}`;
-      return { ok: false, found: `no answer${from} within ${deadlineMs / 1_000} s` };
+      return { ok: false, message: `no answer${from} within ${deadlineMs / 1_000} s` };
     }
-    return { ok: false, found: errorMessage(error) };
+    return { ok: false, message: errorMessage(error) };
   } finally {
     clearTimeout(timer);
     either.removeEventListener("abort", startGrace);

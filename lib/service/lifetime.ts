@@ -25,7 +25,7 @@ export class Lifetime implements AsyncDisposable {
    *
    * @param stopping ends it when aborted
    * @param onPanic called at once if a WebAssembly module panics; nothing may be written after that
-   * @param graceMs grace period of each loop, and of the work passed to {@linkcode finish}, in milliseconds
+   * @param graceMs grace period of each loop, and of the work passed to {@linkcode waitForMain}, in milliseconds
    */
   constructor(stopping: AbortSignal, onPanic: (error: unknown) => void, graceMs: number = GRACE_MS) {
     this.#onPanic = onPanic;
@@ -54,15 +54,15 @@ export class Lifetime implements AsyncDisposable {
   }
 
   /** Starts a loop. If it fails, the lifetime ends. Errors that it throws because it was aborted are ignored. */
-  begin(loop: (signal: AbortSignal) => Promise<unknown>): void {
+  start(loop: (signal: AbortSignal) => Promise<unknown>): void {
     const ended = loop(this.signal).catch((error) => this.#fail(error));
     this.#stack.defer(async () => {
-      await this.#atMost(ended);
+      await this.#withinGrace(ended);
     });
   }
 
   /** Ends the lifetime with the error that this promise resolves with, if it ever does. */
-  endsWith(error: Promise<unknown>): void {
+  failOn(error: Promise<unknown>): void {
     error.then((each) => this.#fail(each));
   }
 
@@ -71,8 +71,8 @@ export class Lifetime implements AsyncDisposable {
    *
    * @throws what it throws; the first failure of a loop; the signal's reason
    */
-  async until<Value>(work: Promise<Value>): Promise<Value> {
-    return await unlessAborted(Promise.race([this.watch(work), this.#failed.promise]), this.signal);
+  async waitFor<Value>(work: Promise<Value>): Promise<Value> {
+    return await unlessAborted(Promise.race([this.guard(work), this.#failed.promise]), this.signal);
   }
 
   /**
@@ -80,13 +80,13 @@ export class Lifetime implements AsyncDisposable {
    *
    * @throws what it throws, or the first failure of a loop
    */
-  async finish(work: Promise<void>): Promise<void> {
-    const watched = this.watch(work);
+  async waitForMain(work: Promise<void>): Promise<void> {
+    const watched = this.guard(work);
     try {
       await unlessAborted(Promise.race([watched, this.#failed.promise]), this.signal);
     } catch (error) {
       if (!this.signal.aborted || error !== this.signal.reason) throw error;
-      await this.#atMost(watched);
+      await this.#withinGrace(watched);
     }
   }
 
@@ -96,7 +96,7 @@ export class Lifetime implements AsyncDisposable {
     await this.#stack.disposeAsync();
   }
 
-  async #atMost(work: Promise<unknown>): Promise<void> {
+  async #withinGrace(work: Promise<unknown>): Promise<void> {
     using deadline = new Deadline(this.#graceMs, new AbortController().signal);
     try {
       await unlessAborted(work, deadline.signal);
@@ -106,7 +106,7 @@ export class Lifetime implements AsyncDisposable {
   }
 
   /** Awaits work that handles the abort signal itself. Reports a panic in it before anything is closed. */
-  async watch<Value>(work: Promise<Value>): Promise<Value> {
+  async guard<Value>(work: Promise<Value>): Promise<Value> {
     try {
       return await work;
     } catch (error) {

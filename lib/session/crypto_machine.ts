@@ -39,9 +39,9 @@ import type { HomeserverClient } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
-const TELL_AGAIN_AFTER_MS = 60_000;
+const REPORT_AGAIN_AFTER_MS = 60_000;
 /** Dropped entries of an answer that one log line names. */
-const MAX_TOLD = 5;
+const MAX_NAMED_ENTRIES = 5;
 
 /** Consecutive uploads of one-time keys that may be refused because of their IDs. Each round has about 50 new IDs. */
 const MAX_KEY_CONFLICTS = 20;
@@ -100,8 +100,8 @@ export class CryptoMachine implements Disposable {
   #isSigned = false;
   #syncs = 0;
   /** Counts of our own keys at the homeserver, as last passed to the crypto. */
-  #toldKeys = "";
-  #tellAgainAtMs = 0;
+  #reportedKeys = "";
+  #reportAgainAtMs = 0;
   /** IDs of room messages being sent. Sending one fetches the outgoing requests again, which still include it. */
   readonly #roomMessagesInFlight = new Set<string>();
   #sendRoomMessage: RoomMessageSender | undefined;
@@ -142,17 +142,17 @@ export class CryptoMachine implements Disposable {
     const stale = [...changed, ...left].filter((user) => this.#senders.has(user));
     this.#store.cryptoNotes.addStale(stale);
     for (const user of stale) this.#stale.set(user, this.#syncs);
-    const events = this.#ofSenders(list(object(sync["to_device"])["events"]));
+    const events = this.#permittedEvents(list(object(sync["to_device"])["events"]));
     const counts = keyCounts(sync["device_one_time_keys_count"]);
     const fallback = sync["device_unused_fallback_key_types"];
     const keys = JSON.stringify([counts, fallback]);
-    const isNews = events.length + changed.length + left.length > 0 || keys !== this.#toldKeys;
-    if (!isNews && performance.now() < this.#tellAgainAtMs) return false;
+    const hasNews = events.length + changed.length + left.length > 0 || keys !== this.#reportedKeys;
+    if (!hasNews && performance.now() < this.#reportAgainAtMs) return false;
 
     const lists = (): DeviceLists => new DeviceLists(userIds(changed), userIds(left));
-    const handOver = (batch: readonly Json[], isFirst: boolean): Promise<void> =>
+    const pass = (batch: readonly Json[], isFirst: boolean): Promise<void> =>
       this.#changes.run(async () => {
-        this.#store.megolm.attribute(text(batch[0]?.["sender"]));
+        this.#store.megolm.setSender(text(batch[0]?.["sender"]));
         const received = await this.olm.receiveSyncChanges(
           JSON.stringify(batch),
           isFirst ? lists() : new DeviceLists([], []),
@@ -164,15 +164,15 @@ export class CryptoMachine implements Disposable {
         await this.#prune();
       }, signal);
     // The first batch is empty and carries the device lists and counts, because there may be no events.
-    const handOverAll = async (batches: readonly (readonly Json[])[]): Promise<void> => {
-      for (const [place, batch] of [[], ...batches].entries()) await handOver(batch, place === 0);
+    const passAll = async (batches: readonly (readonly Json[])[]): Promise<void> => {
+      for (const [place, batch] of [[], ...batches].entries()) await pass(batch, place === 0);
     };
     const input = `sync ${token ?? ""}`;
     this.guard.forgetOthers("sync ", input);
-    if (this.guard.panics(input) === 0) await this.guard.run(input, () => handOverAll(bySender(events)), signal);
-    else await this.#receiveOneByOne(events, handOver, signal);
-    this.#toldKeys = keys;
-    this.#tellAgainAtMs = performance.now() + TELL_AGAIN_AFTER_MS;
+    if (this.guard.panics(input) === 0) await this.guard.run(input, () => passAll(bySender(events)), signal);
+    else await this.#receiveOneByOne(events, pass, signal);
+    this.#reportedKeys = keys;
+    this.#reportAgainAtMs = performance.now() + REPORT_AGAIN_AFTER_MS;
     this.#revision += 1;
     return true;
   }
@@ -200,7 +200,7 @@ export class CryptoMachine implements Disposable {
    * key that it is given, and believes the first sender of a key. Therefore only events of allowed users and our own
    * pass, by the sender that the homeserver names.
    */
-  #ofSenders(events: readonly unknown[]): Json[] {
+  #permittedEvents(events: readonly unknown[]): Json[] {
     const dropped = new Map<string, number>();
     const handed = events.map(object).filter((event) => {
       const sender = text(event["sender"]);
@@ -228,11 +228,11 @@ export class CryptoMachine implements Disposable {
 
   /** Deletes the oldest Megolm sessions of a sender who has too many. */
   async #prune(): Promise<void> {
-    const surplus = this.#store.megolm.surplus();
-    this.#store.megolm.attribute(undefined);
-    if (surplus.length === 0) return;
-    await this.#store.deleteCryptoRecords(surplus);
-    log.debug("deleted {count} old Megolm sessions", { count: surplus.length });
+    const excess = this.#store.megolm.excessSessions();
+    this.#store.megolm.setSender(undefined);
+    if (excess.length === 0) return;
+    await this.#store.deleteCryptoRecords(excess);
+    log.debug("deleted {count} old Megolm sessions", { count: excess.length });
   }
 
   /** Deletes the Megolm sessions of a room that we are no longer in. */
@@ -303,7 +303,7 @@ export class CryptoMachine implements Disposable {
     signal: AbortSignal,
   ): Promise<OutgoingRequest[]> {
     return this.#changes.run(async () => {
-      this.#store.megolm.attribute(this.olm.userId.toString());
+      this.#store.megolm.setSender(this.olm.userId.toString());
       const requests = await this.olm.shareRoomKey(new RoomId(roomId), userIds(members), settings);
       await this.#prune();
       return requests;
@@ -446,7 +446,7 @@ export class CryptoMachine implements Disposable {
     if (dropped.length > 0) {
       log.warn("ignored malformed parts of the answer to {request}: {entries}", {
         request: RequestType[type],
-        entries: dropped.slice(0, MAX_TOLD).join(", "),
+        entries: dropped.slice(0, MAX_NAMED_ENTRIES).join(", "),
       });
     }
     if (id === undefined) return json;

@@ -79,7 +79,7 @@ export class Session implements Disposable {
   /** Rooms whose invitation was answered but not yet confirmed by a sync. */
   readonly #answeredInvitations = new Set<string>();
   readonly #names: OwnNames;
-  readonly #toldOfCutHistoryAtMs = new Map<string, number>();
+  readonly #cutOffReportedAtMs = new Map<string, number>();
   /** Wakes the loop that sends the crypto's outgoing requests. */
   readonly #outgoing = new Wakeup();
 
@@ -135,7 +135,7 @@ export class Session implements Disposable {
       {
         filled: () => {
           listener.eventsArrived();
-          this.#tellOfCutHistories(listener);
+          this.#reportCutOffHistories(listener);
         },
         refused: (event) => listener.refused(event),
         agentRoomActive: (messages) => listener.agentRoomsActive({ messages, typing: new Map() }),
@@ -203,18 +203,18 @@ export class Session implements Disposable {
     if (effect.events) listener.eventsArrived();
     if (effect.rooms) listener.roomsChanged();
     for (const user of effect.verifiers) listener.verificationAsked(user);
-    this.#tellOfCutHistories(listener);
+    this.#reportCutOffHistories(listener);
   }
 
   /** Reports cut-off histories, at most once an hour per room, however much the server omits. */
-  #tellOfCutHistories(listener: Listener): void {
-    for (const { id, roomId } of this.#store.journal.cutHistories()) {
+  #reportCutOffHistories(listener: Listener): void {
+    for (const { id, roomId } of this.#store.journal.cutOffHistories()) {
       const nowMs = this.#options.now();
-      if (nowMs - (this.#toldOfCutHistoryAtMs.get(roomId) ?? -Infinity) < HOUR_MS) continue;
+      if (nowMs - (this.#cutOffReportedAtMs.get(roomId) ?? -Infinity) < HOUR_MS) continue;
       this.#store.transaction(() => {
         if (!listener.historyCutOff(roomId, id)) return;
-        this.#store.journal.cutHistoryTold(roomId, id);
-        this.#toldOfCutHistoryAtMs.set(roomId, nowMs);
+        this.#store.journal.markCutOffReported(roomId, id);
+        this.#cutOffReportedAtMs.set(roomId, nowMs);
       });
     }
   }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Entering, NewEvent, Store, StoredEncryption, StoredRoom } from "../store/mod.ts";
+import type { InitialState, NewEvent, Store, StoredEncryption, StoredRoom } from "../store/mod.ts";
 import { count, identifier, type Json, list, object, objects, text, texts } from "../json.ts";
 import type { RefusedEvent } from "./facts.ts";
 import { memberEvents } from "./joined_members.ts";
@@ -102,8 +102,8 @@ export class SyncApplier {
   readonly #allowedUsers: ReadonlySet<string>;
   readonly #agents: ReadonlySet<string>;
   readonly #now: () => number;
-  /** Rooms whose members are being asked for, and the users whose membership sync responses have told meanwhile. */
-  readonly #asking = new Set<{ readonly roomId: string; readonly told: Set<string> }>();
+  /** Queries for a room's members under way, and the users whose membership a sync response has reported meanwhile. */
+  readonly #memberQueries = new Set<{ readonly roomId: string; readonly reported: Set<string> }>();
 
   /** `self` is our own user ID. `now` returns milliseconds since the epoch. */
   constructor(
@@ -139,12 +139,12 @@ export class SyncApplier {
   }
 
   /**
-   * Asks for the joined members of a room and applies the answer, unless we have left meanwhile. Where a sync response has
-   * told of a user meanwhile, that counts: the answer may be older.
+   * Asks for the joined members of a room and applies the answer, unless we have left meanwhile. If a sync response has
+   * reported a user meanwhile, that report wins: the answer may be older.
    */
   async refreshMembers(roomId: string, ask: () => Promise<ReadonlyMap<string, Json>>): Promise<SyncEffect> {
-    const asking = { roomId, told: new Set<string>() };
-    this.#asking.add(asking);
+    const query = { roomId, reported: new Set<string>() };
+    this.#memberQueries.add(query);
     try {
       const joined = await ask();
       const { rooms } = this.#store;
@@ -152,11 +152,11 @@ export class SyncApplier {
       this.#store.transaction(() => {
         if (rooms.get(roomId)?.membership !== "join") return;
         const events = memberEvents(rooms.joinedMembers(roomId), joined);
-        this.#state(roomId, events.filter(({ state_key: user }) => !asking.told.has(String(user))), effect);
+        this.#state(roomId, events.filter(({ state_key: user }) => !query.reported.has(String(user))), effect);
       });
       return effect;
     } finally {
-      this.#asking.delete(asking);
+      this.#memberQueries.delete(query);
     }
   }
 
@@ -209,7 +209,7 @@ export class SyncApplier {
 
     if (before === undefined) {
       // Messages from before this store existed are not commands to us.
-      for (const event of events) this.#take(roomId, event, { state: "settled" }, effect);
+      for (const event of events) this.#addEvent(roomId, event, { state: "settled" }, effect);
       return;
     }
     // An adopted token comes from another program: its timelines continue where that program stopped, even in rooms
@@ -223,12 +223,12 @@ export class SyncApplier {
       return;
     }
     if (timeline["limited"] === true) {
-      if (from === undefined) rooms.cutHistory(roomId);
+      if (from === undefined) rooms.recordCutOffHistory(roomId);
       else this.#leaveGap(roomId, from, before, effect);
     }
     const gap = rooms.openGap(roomId);
     for (const event of events) {
-      this.#take(roomId, event, gap === undefined ? { state: "new" } : { state: "held", gap }, effect);
+      this.#addEvent(roomId, event, gap === undefined ? { state: "new" } : { state: "held", gap }, effect);
     }
   }
 
@@ -236,21 +236,21 @@ export class SyncApplier {
     const { rooms } = this.#store;
     effect.gaps = true;
     if (rooms.gapCount(roomId) < MAX_GAPS) rooms.addGap({ roomId, from, to });
-    else rooms.cutHistory(roomId);
+    else rooms.recordCutOffHistory(roomId);
   }
 
-  #take(roomId: string, event: Json, how: Entering, effect: SyncEffect): void {
+  #addEvent(roomId: string, event: Json, initial: InitialState, effect: SyncEffect): void {
     const message = messageOf(roomId, event, this.#self, this.#now());
     if (message === undefined) return;
     const { rooms } = this.#store;
     const isAgents = this.#agents.has(message.sender);
     if (!isAgents && !this.#allowedUsers.has(message.sender)) {
       // Messages from before this store existed were not sent to us, so they are not reported as refused.
-      if (how.state !== "settled") effect.refused.push(refusal(message));
+      if (initial.state !== "settled") effect.refused.push(refusal(message));
       return;
     }
     if (isWritten(message) && rooms.isAnyJoined(roomId, this.#agents)) effect.activity.messages.push(message);
-    if (!isAgents && rooms.addEvent(message, how) && how.state === "new") effect.events = true;
+    if (!isAgents && rooms.addEvent(message, initial) && initial.state === "new") effect.events = true;
   }
 
   /**
@@ -281,15 +281,15 @@ export class SyncApplier {
         if (this.#allowedUsers.has(stateKey)) names.set(stateKey, nameIn(content));
       } else if (content["membership"] === "join") this.#named(roomId, nameIn(content), effect);
     }
-    for (const { told } of [...this.#asking].filter((asking) => asking.roomId === roomId)) {
-      for (const [user] of members) told.add(user);
+    for (const { reported } of [...this.#memberQueries].filter((query) => query.roomId === roomId)) {
+      for (const [user] of members) reported.add(user);
     }
     const { rooms } = this.#store;
     effect.rooms ||= members.some(([user, joined]) =>
       this.#allowedUsers.has(user) && rooms.isJoined(roomId, user) !== joined
     );
     if (rooms.updateMembers(roomId, members).length > 0) effect.rotate.add(roomId);
-    for (const [user, name] of names) rooms.nameMember(roomId, user, name);
+    for (const [user, name] of names) rooms.setMemberName(roomId, user, name);
   }
 
   #encrypted(roomId: string, content: Json, effect: SyncEffect): void {

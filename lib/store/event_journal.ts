@@ -201,14 +201,14 @@ export class EventJournal {
   }
 
   /** Rooms that must still be told that part of their timeline is missing, with the id of the latest such part. */
-  cutHistories(): readonly { readonly id: number; readonly roomId: string }[] {
+  cutOffHistories(): readonly { readonly id: number; readonly roomId: string }[] {
     // One notice per room, however many parts are missing.
     return this.#database.all("SELECT max(id) AS id, room_id FROM cut_histories GROUP BY room_id ORDER BY 1")
       .map((row) => ({ id: Number(row.id), roomId: String(row.room_id) }));
   }
 
   /** Marks the room as told about that missing part and all earlier ones. */
-  cutHistoryTold(roomId: string, id: number): void {
+  markCutOffReported(roomId: string, id: number): void {
     this.#database.run("DELETE FROM cut_histories WHERE room_id = ? AND id <= ?", roomId, id);
   }
 

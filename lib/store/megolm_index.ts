@@ -51,7 +51,7 @@ export class MegolmIndex {
   readonly #database: Database;
   readonly #now: () => number;
   #sender: string | undefined;
-  #noted: { readonly store: string; readonly roomHash: string }[] = [];
+  #added: { readonly store: string; readonly roomHash: string }[] = [];
 
   /** Uses an open database; `now` returns milliseconds since the epoch. */
   constructor(database: Database, now: () => number) {
@@ -67,7 +67,7 @@ export class MegolmIndex {
       "INSERT INTO megolm_sessions (store, key, room_hash, sender, noted_at_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
       ...[store, encodeKey(key), roomHash, this.#sender ?? null, this.#now()],
     );
-    if (isNew > 0) this.#noted.push({ store, roomHash });
+    if (isNew > 0) this.#added.push({ store, roomHash });
   }
 
   /** Called for each record that is deleted, within the same transaction. */
@@ -77,11 +77,11 @@ export class MegolmIndex {
   }
 
   /** Indexes records from before the index existed. Their senders are unknown. */
-  adopt(records: Iterable<CryptoRecord>): void {
+  backfill(records: Iterable<CryptoRecord>): void {
     this.#database.transaction(() => {
       for (const { store, key } of records) this.written(store, key);
     });
-    this.#noted = [];
+    this.#added = [];
   }
 
   /**
@@ -89,19 +89,19 @@ export class MegolmIndex {
    *
    * @param sender undefined if unknown; such sessions don't count towards {@linkcode MAX_SESSIONS}
    */
-  attribute(sender: string | undefined): void {
+  setSender(sender: string | undefined): void {
     this.#sender = sender;
-    this.#noted = [];
+    this.#added = [];
   }
 
   /**
    * Learns the hashes that rooms are stored under.
    *
-   * @param roomIds rooms of the sessions received since {@linkcode attribute}, in order; nothing is learned unless all
+   * @param roomIds rooms of the sessions received since {@linkcode setSender}, in order; nothing is learned unless all
    * of those sessions were new
    */
   learnRooms(store: SessionStore, roomIds: readonly string[]): void {
-    const hashes = this.#noted.filter((noted) => noted.store === store).map(({ roomHash }) => roomHash);
+    const hashes = this.#added.filter((added) => added.store === store).map(({ roomHash }) => roomHash);
     if (hashes.length !== roomIds.length) return;
     for (const [place, roomId] of roomIds.entries()) {
       const sql = "INSERT INTO megolm_rooms VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
@@ -109,16 +109,16 @@ export class MegolmIndex {
     }
   }
 
-  /** Sessions beyond {@linkcode MAX_SESSIONS} of the sender last given to {@linkcode attribute}. */
-  surplus(): CryptoRecord[] {
-    if (this.#noted.length === 0 || this.#sender === undefined) return [];
+  /** Sessions beyond {@linkcode MAX_SESSIONS} of the sender last given to {@linkcode setSender}. */
+  excessSessions(): CryptoRecord[] {
+    if (this.#added.length === 0 || this.#sender === undefined) return [];
     const beyond = (condition: string, limit: number, ...values: string[]) =>
       this.#database.all(
         `SELECT store, key FROM megolm_sessions WHERE sender = ? AND store = ? ${condition}
           ORDER BY seq DESC LIMIT -1 OFFSET ${limit}`,
         ...[this.#sender ?? null, ...values],
       ).map(toRecord);
-    const rooms = new Map(this.#noted.map((noted) => [`${noted.store} ${noted.roomHash}`, noted]));
+    const rooms = new Map(this.#added.map((added) => [`${added.store} ${added.roomHash}`, added]));
     return [
       ...[...rooms.values()].flatMap(({ store, roomHash }) =>
         beyond("AND room_hash = ?", MAX_SESSIONS.perRoom, store, roomHash)

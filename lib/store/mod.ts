@@ -26,7 +26,7 @@ import { RoomState } from "./room_state.ts";
 export type { StoreError } from "../errors.ts";
 export { probeStore } from "./probe.ts";
 export { type StoredAnswer, type StoredEntry, type StoredEvent, transactionId } from "./event_journal.ts";
-export type { Entering, Gap, NewEvent, StoredEncryption, StoredRoom } from "./room_state.ts";
+export type { Gap, InitialState, NewEvent, StoredEncryption, StoredRoom } from "./room_state.ts";
 export type { Key } from "./indexeddb/mod.ts";
 export type { SessionStore } from "./megolm_index.ts";
 export type { CryptoNotes, CryptoRecord, EventJournal, MegolmIndex, Pins, RoomState, SealedDocument };
@@ -256,7 +256,7 @@ export class Store implements AsyncDisposable {
   async #useCrypto(crypto: Database): Promise<void> {
     const index = new MegolmIndex(crypto, this.#parts.now);
     installGlobals(await openDurableIndexedDB(crypto.raw, (writes) => crypto.transaction(writes), index));
-    if (crypto.get("SELECT 1 FROM megolm_sessions") === undefined) index.adopt(recordsOf(crypto));
+    if (crypto.get("SELECT 1 FROM megolm_sessions") === undefined) index.backfill(recordsOf(crypto));
     this.#megolm = index;
   }
 

@@ -54,7 +54,7 @@ export interface NewEvent {
 }
 
 /** State that an event is added in: to be handled, held behind a gap, or not to be handled at all. */
-export type Entering =
+export type InitialState =
   | { readonly state: "new" }
   | { readonly state: "held"; readonly gap: number }
   | { readonly state: "settled" };
@@ -268,7 +268,7 @@ export class RoomState {
   }
 
   /** Sets a joined member's display name. */
-  nameMember(roomId: string, userId: string, name: string | undefined): void {
+  setMemberName(roomId: string, userId: string, name: string | undefined): void {
     const sql = "UPDATE joined_members SET name = ?1 WHERE room_id = ?2 AND user_id = ?3 AND name IS NOT ?1";
     this.#database.run(sql, name ?? null, roomId, userId);
   }
@@ -290,16 +290,20 @@ export class RoomState {
    *
    * @returns false if the event is already known
    */
-  addEvent(event: NewEvent, how: Entering): boolean {
+  addEvent(event: NewEvent, initial: InitialState): boolean {
     const { roomId, eventId, sender, receivedAtMs, ageMs } = event;
     return this.#database.transaction(() => {
-      if (this.knows(roomId, eventId)) return false;
-      const settled = how.state === "settled";
+      if (this.hasEvent(roomId, eventId)) return false;
+      const settled = initial.state === "settled";
       this.#database.run(
         `INSERT INTO events (seq, room_id, event_id, sender, received_at_ms, age_ms, state, gap, content, outcome,
           settled_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         ...[this.#nextPlace(), roomId, eventId, sender, Math.round(receivedAtMs)],
-        ...[ageMs === undefined ? null : Math.round(ageMs), how.state, how.state === "held" ? how.gap : null],
+        ...[
+          ageMs === undefined ? null : Math.round(ageMs),
+          initial.state,
+          initial.state === "held" ? initial.gap : null,
+        ],
         settled ? null : this.#seal.close(event.event, "event", roomId, eventId),
         ...settled ? ["silent", this.#now()] : [null, null],
       );
@@ -308,7 +312,7 @@ export class RoomState {
   }
 
   /** Whether the event is known. */
-  knows(roomId: string, eventId: string): boolean {
+  hasEvent(roomId: string, eventId: string): boolean {
     return this.#database.get("SELECT 1 FROM events WHERE room_id = ? AND event_id = ?", roomId, eventId) !== undefined;
   }
 
@@ -341,7 +345,7 @@ export class RoomState {
   }
 
   /** Records that part of a room's timeline is unavailable, apart from its gaps. Replaces earlier records of the room. */
-  cutHistory(roomId: string): void {
+  recordCutOffHistory(roomId: string): void {
     this.#database.transaction(() => {
       this.#database.run("DELETE FROM cut_histories WHERE room_id = ?", roomId);
       this.#database.run("INSERT INTO cut_histories (room_id) VALUES (?)", roomId);
@@ -367,16 +371,16 @@ export class RoomState {
       if (!gap) return;
       const sql = "SELECT max(id) AS id FROM gaps WHERE room_id = ? AND id < ?";
       const older = this.#database.get(sql, gap.room_id ?? null, id)?.id;
-      const how: Entering = typeof older === "number" ? { state: "held", gap: older } : { state: "new" };
-      for (const event of events) this.addEvent(event, how);
+      const initial: InitialState = typeof older === "number" ? { state: "held", gap: older } : { state: "new" };
+      for (const event of events) this.addEvent(event, initial);
       for (const { seq } of this.#database.all("SELECT seq FROM events WHERE gap = ? ORDER BY seq", id)) {
         this.#database.run(
           "UPDATE events SET seq = ?, state = ?, gap = ? WHERE seq = ?",
-          ...[this.#nextPlace(), how.state, how.state === "held" ? how.gap : null, seq ?? null],
+          ...[this.#nextPlace(), initial.state, initial.state === "held" ? initial.gap : null, seq ?? null],
         );
       }
       this.#database.run("DELETE FROM gaps WHERE id = ?", id);
-      if (cutOff) this.cutHistory(String(gap.room_id));
+      if (cutOff) this.recordCutOffHistory(String(gap.room_id));
     });
   }
 

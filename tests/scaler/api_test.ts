@@ -142,7 +142,7 @@ async function breakingOff(text: string) {
 
 function apiAt(server: string, client: Deno.HttpClient): KubernetesApi {
   const connect = () => Promise.resolve({ server, client, headers: [], [Symbol.dispose]: () => {} });
-  return new KubernetesApi({ context: "test", server, connect, refused: () => {} });
+  return new KubernetesApi({ context: "test", server, connect, invalidateCredentials: () => {} });
 }
 
 Deno.test("KubernetesApi.watch() puts lines together, and ends where the connection breaks", async () => {

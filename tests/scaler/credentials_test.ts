@@ -117,7 +117,7 @@ for (const [name, placesOf] of Object.entries(sources)) {
 Deno.test("Cluster.connect() keeps the last client while files don't fit, and closes a replaced one after its use", async () => {
   let tls = { caCerts: [authority] as string[], client: undefined as { cert: string; key: string } | undefined };
   const read = () => Promise.resolve({ server: "https://127.0.0.1", headers: [], tls });
-  using cluster = await Cluster.open({ context: "it", read, refused: () => {} }, patient);
+  using cluster = await Cluster.open({ context: "it", read, invalidate: () => {} }, patient);
   const isClosed = (client: Deno.HttpClient) => {
     try {
       client.close();

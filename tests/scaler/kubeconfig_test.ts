@@ -222,7 +222,7 @@ Deno.test("a credential plugin is run, and run again when its credentials are re
   );
   using cluster = await openCluster({ ...nowhere, kubeconfig: file.path }, patient);
   assert.deepEqual(await headersOf(cluster), [["authorization", "Bearer token-2"]]);
-  cluster.refused();
+  cluster.invalidateCredentials();
   assert.deepEqual(await headersOf(cluster), [["authorization", "Bearer token-3"]]);
   assert.deepEqual(await headersOf(cluster), [["authorization", "Bearer token-3"]]);
 });

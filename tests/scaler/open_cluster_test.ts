@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { ConfigError, CredentialError, TransientError } from "../../lib/errors.ts";
-import { type ClusterPlaces, KubernetesApi, openCluster, serverVersion } from "../../lib/scaler/mod.ts";
+import { type ClusterEnvironment, KubernetesApi, openCluster, serverVersion } from "../../lib/scaler/mod.ts";
 import { nowhere, patient } from "./at_sandbox.ts";
 import { authority, certificate, privateKey } from "../certificates.ts";
 
@@ -30,7 +30,7 @@ Deno.test("openCluster() takes KUBECONFIG, else the pod's own cluster, else ~/.k
   const account = { serviceHost: "10.0.0.1", servicePort: "443", serviceAccountFolder: `${at.folder}/account` };
   const home = `${at.folder}/home`;
   const named = `${at.folder}/named`;
-  const rows: [name: string, places: Partial<ClusterPlaces>, context: string, server: string][] = [
+  const rows: [name: string, places: Partial<ClusterEnvironment>, context: string, server: string][] = [
     ["all three", { kubeconfig: named, ...account, home }, "named", "https://named.example:6443"],
     ["an empty KUBECONFIG", { kubeconfig: "", ...account, home }, "in-cluster", "https://10.0.0.1:443"],
     ["no KUBECONFIG", { ...account, home }, "in-cluster", "https://10.0.0.1:443"],

@@ -21,15 +21,15 @@ function check(name: string, finding: Finding | Error, needs?: string[]): Check 
 }
 
 Deno.test(
-  "runChecks() prints what was found and how to mend it, and tells whether all is well",
+  "runChecks() prints each finding and its remedy, and returns whether none failed",
   leavesNothing,
   async (t) => {
-    const well = check("configuration", { ok: true, found: "complete" });
+    const well = check("configuration", { ok: true, message: "complete" });
     const rows: [name: string, checks: Check[], ok: boolean, lines: string[]][] = [
       ["passed", [well], true, ["✔ configuration  complete"]],
       [
-        "failed with a cure",
-        [check("login", { ok: false, found: "wrong password", cure: "set MATRIX_PASSWORD" }), well],
+        "failed with a remedy",
+        [check("login", { ok: false, message: "wrong password", remedy: "set MATRIX_PASSWORD" }), well],
         false,
         ["✘ login          wrong password", "                 set MATRIX_PASSWORD", "✔ configuration  complete"],
       ],
@@ -38,13 +38,13 @@ Deno.test(
         "with what controls a terminal",
         [check("homeserver", {
           ok: false,
-          found: "1.0\x1b[2K\r✔ homeserver:\n✔ login: \x9b1m\u202egood",
-          cure: "\x07",
+          message: "1.0\x1b[2K\r✔ homeserver:\n✔ login: \x9b1m\u202egood",
+          remedy: "\x07",
         })],
         false,
         ["✘ homeserver  1.0�[2K ✔ homeserver: ✔ login: �1m�good", "              �"],
       ],
-      ["skipped by itself", [check("store", { ok: "skipped", found: "no store" })], true, [
+      ["skipped by itself", [check("store", { ok: "skipped", message: "no store" })], true, [
         "– store  skipped: no store",
       ]],
       [
@@ -53,7 +53,7 @@ Deno.test(
           check("homeserver", new Error("refused")),
           check("login", new Error("never run"), ["homeserver"]),
           check("logout", new Error("never run"), ["login"]),
-          check("store", { ok: true, found: "writable" }, []),
+          check("store", { ok: true, message: "writable" }, []),
         ],
         false,
         [
@@ -65,7 +65,7 @@ Deno.test(
       ],
       [
         "a need met",
-        [well, check("homeserver", { ok: true, found: "there" }, ["configuration"])],
+        [well, check("homeserver", { ok: true, message: "there" }, ["configuration"])],
         true,
         ["✔ configuration  complete", "✔ homeserver     there"],
       ],
@@ -77,7 +77,11 @@ Deno.test(
 );
 
 Deno.test("runChecks() colours only the marks", leavesNothing, async () => {
-  const checks = [check("a", { ok: true, found: "x" }), check("b", new Error("y")), check("c", new Error("z"), ["b"])];
+  const checks = [
+    check("a", { ok: true, message: "x" }),
+    check("b", new Error("y")),
+    check("c", new Error("z"), ["b"]),
+  ];
   const { lines } = await run(checks, { colour: true });
   assert.deepEqual(lines, ["\x1b[32m✔\x1b[0m a  x", "\x1b[31m✘\x1b[0m b  y", "\x1b[90m–\x1b[0m c  skipped: needs b"]);
 });
@@ -89,20 +93,20 @@ Deno.test(
     const told = Promise.withResolvers<void>();
     const hanging: Check = {
       name: "homeserver",
-      cure: "see to it",
+      remedy: "fix it",
       address: () => "http://h",
       run: (signal) => {
         signal.addEventListener("abort", () => told.resolve());
         return new Promise(() => {});
       },
     };
-    const checks = [hanging, check("store", { ok: true, found: "writable" })];
+    const checks = [hanging, check("store", { ok: true, message: "writable" })];
     const { ok, lines } = await run(checks, { deadlineMs: 5, graceMs: 5 });
     await told.promise;
     assert.equal(ok, false);
     assert.deepEqual(lines, [
       "✘ homeserver  no answer from http://h within 0.005 s",
-      "              see to it",
+      "              fix it",
       "✔ store       writable",
     ]);
   },

@@ -3,7 +3,7 @@ import { Lifetime } from "../../lib/service/mod.ts";
 
 const noPanic = (error: unknown): never => assert.fail(String(error));
 
-/** A loop that ends when it is told to, and notes that. */
+/** A loop that ends when aborted, and notes that. */
 function loop(name: string, notes: string[]): (signal: AbortSignal) => Promise<void> {
   return (signal) =>
     new Promise((_, reject) =>
@@ -19,14 +19,14 @@ Deno.test("Lifetime ends loops before it closes what was opened before them", as
   {
     await using lifetime = new Lifetime(new AbortController().signal, noPanic);
     lifetime.defer(() => void notes.push("session closed"));
-    lifetime.begin(loop("sync", notes));
-    lifetime.begin(loop("probe", notes));
+    lifetime.start(loop("sync", notes));
+    lifetime.start(loop("probe", notes));
     lifetime.defer(() => void notes.push("operator closed"));
   }
   assert.deepEqual(notes, ["sync ended", "probe ended", "operator closed", "session closed"]);
 });
 
-Deno.test("Lifetime leaves nothing on the signal that it was given", async () => {
+Deno.test("Lifetime leaves no listener on the signal that it was given", async () => {
   const counted = new AbortController().signal;
   let listeners = 0;
   const { addEventListener, removeEventListener } = counted;
@@ -40,52 +40,52 @@ Deno.test("Lifetime leaves nothing on the signal that it was given", async () =>
   };
   for (let login = 0; login < 3; login += 1) {
     await using lifetime = new Lifetime(counted, noPanic);
-    lifetime.begin(loop("sync", []));
+    lifetime.start(loop("sync", []));
     assert.equal(listeners, 1);
   }
   assert.equal(listeners, 0);
 });
 
-Deno.test("Lifetime.until() and finish() end with the first failure of a loop", async (t) => {
-  for (const wait of ["until", "finish"] as const) {
+Deno.test("Lifetime.waitFor() and waitForMain() throw the first failure of a loop", async (t) => {
+  for (const wait of ["waitFor", "waitForMain"] as const) {
     await t.step(wait, async () => {
       await using lifetime = new Lifetime(new AbortController().signal, noPanic);
       const waiting = lifetime[wait](new Promise<void>(() => {}));
-      lifetime.begin(() => Promise.reject(new Error("broken")));
-      lifetime.begin(() => Promise.reject(new Error("broken later")));
+      lifetime.start(() => Promise.reject(new Error("broken")));
+      lifetime.start(() => Promise.reject(new Error("broken later")));
       await assert.rejects(waiting, /^Error: broken$/);
     });
   }
 });
 
-Deno.test("Lifetime.endsWith() ends it with an error that comes, and waits for none at the end", async () => {
+Deno.test("Lifetime.failOn() ends it when the error arrives, and disposal does not wait for one", async () => {
   const { promise: never } = Promise.withResolvers<unknown>();
   const began = performance.now();
   {
     await using lifetime = new Lifetime(new AbortController().signal, noPanic);
-    lifetime.endsWith(never);
-    lifetime.endsWith(Promise.resolve(new Error("disk full")));
-    await assert.rejects(lifetime.finish(new Promise<void>(() => {})), /^Error: disk full$/);
+    lifetime.failOn(never);
+    lifetime.failOn(Promise.resolve(new Error("disk full")));
+    await assert.rejects(lifetime.waitForMain(new Promise<void>(() => {})), /^Error: disk full$/);
   }
   assert.ok(performance.now() - began < 2_000, "it waited for an error that never came");
 });
 
-Deno.test("Lifetime.until() ends with the stop, and a loop that ends by it is no failure", async () => {
+Deno.test("Lifetime.waitFor() rejects when stopped, and a loop that was aborted has not failed", async () => {
   const stopping = new AbortController();
   await using lifetime = new Lifetime(stopping.signal, noPanic);
-  lifetime.begin(loop("sync", []));
-  const waiting = lifetime.until(new Promise<void>(() => {}));
+  lifetime.start(loop("sync", []));
+  const waiting = lifetime.waitFor(new Promise<void>(() => {}));
   stopping.abort(new Error("stop"));
   await assert.rejects(waiting, (error) => error === stopping.signal.reason);
 });
 
-Deno.test("Lifetime.finish() gives the work its grace, and not more", async (t) => {
+Deno.test("Lifetime.waitForMain() waits for the grace period, and no longer", async (t) => {
   await t.step("it ends in time", async () => {
     const stopping = new AbortController();
     await using lifetime = new Lifetime(stopping.signal, noPanic);
     const work = Promise.withResolvers<void>();
     let finished = false;
-    const waiting = lifetime.finish(work.promise).then(() => finished = true);
+    const waiting = lifetime.waitForMain(work.promise).then(() => finished = true);
     stopping.abort();
     await Promise.resolve();
     assert.equal(finished, false);
@@ -96,7 +96,7 @@ Deno.test("Lifetime.finish() gives the work its grace, and not more", async (t) 
     const stopping = new AbortController();
     await using lifetime = new Lifetime(stopping.signal, noPanic);
     const work = Promise.withResolvers<void>();
-    const waiting = lifetime.finish(work.promise);
+    const waiting = lifetime.waitForMain(work.promise);
     stopping.abort();
     work.reject(new Error("the store is full"));
     await assert.rejects(waiting, /the store is full/);
@@ -104,28 +104,28 @@ Deno.test("Lifetime.finish() gives the work its grace, and not more", async (t) 
   await t.step("it does not end", async () => {
     const stopping = new AbortController();
     await using lifetime = new Lifetime(stopping.signal, noPanic, 5);
-    lifetime.begin(() => new Promise(() => {}));
+    lifetime.start(() => new Promise(() => {}));
     stopping.abort();
-    await lifetime.finish(new Promise(() => {}));
+    await lifetime.waitForMain(new Promise(() => {}));
   });
 });
 
-Deno.test("Lifetime tells of a panic at once, wherever it comes from", async (t) => {
+Deno.test("Lifetime reports a panic at once, wherever it occurs", async (t) => {
   const panic = new WebAssembly.RuntimeError("unreachable");
   const ways: [way: string, fail: (lifetime: Lifetime) => Promise<void>][] = [
     ["a loop", (lifetime) => {
-      lifetime.begin(() => Promise.reject(panic));
-      return lifetime.until(new Promise(() => {}));
+      lifetime.start(() => Promise.reject(panic));
+      return lifetime.waitFor(new Promise(() => {}));
     }],
-    ["the start", (lifetime) => lifetime.until(Promise.reject(panic))],
-    ["the work", (lifetime) => lifetime.finish(Promise.reject(panic))],
+    ["the start", (lifetime) => lifetime.waitFor(Promise.reject(panic))],
+    ["the work", (lifetime) => lifetime.waitForMain(Promise.reject(panic))],
   ];
   for (const [way, fail] of ways) {
     await t.step(way, async () => {
-      const told: unknown[] = [];
-      await using lifetime = new Lifetime(new AbortController().signal, (error) => told.push(error));
+      const reported: unknown[] = [];
+      await using lifetime = new Lifetime(new AbortController().signal, (error) => reported.push(error));
       await assert.rejects(fail(lifetime), (error) => error === panic);
-      assert.ok(told.includes(panic));
+      assert.ok(reported.includes(panic));
     });
   }
 });

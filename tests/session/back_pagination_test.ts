@@ -73,7 +73,7 @@ async function fill(page: (from: string, asked: number) => Response | Json, join
     active,
     waits,
     events: store.journal.unsettled(0).map(({ inbox }) => inbox.eventId),
-    isCutOff: store.journal.cutHistories().length > 0,
+    isCutOff: store.journal.cutOffHistories().length > 0,
   };
 }
 

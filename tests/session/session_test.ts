@@ -814,18 +814,18 @@ Deno.test("Session tells of a history that was cut off until somebody takes it, 
   await using running = (await world.open()).sync();
   const roomId = await running.roomWith(alice);
   running.isReady = false;
-  running.store.rooms.cutHistory(roomId);
+  running.store.rooms.recordCutOffHistory(roomId);
   await alice.say(roomId, "one");
   await running.read(1);
-  assert.equal(running.store.journal.cutHistories().length, 1);
+  assert.equal(running.store.journal.cutOffHistories().length, 1);
   running.isReady = true;
   await alice.say(roomId, "two");
   await running.until(() => running.cutOff.length > 0 || undefined);
-  assert.deepEqual([running.cutOff, running.store.journal.cutHistories()], [[roomId], []]);
-  running.store.rooms.cutHistory(roomId);
+  assert.deepEqual([running.cutOff, running.store.journal.cutOffHistories()], [[roomId], []]);
+  running.store.rooms.recordCutOffHistory(roomId);
   await alice.say(roomId, "three");
   await running.read(3);
-  assert.deepEqual([running.cutOff, running.store.journal.cutHistories().length], [[roomId], 1]);
+  assert.deepEqual([running.cutOff, running.store.journal.cutOffHistories().length], [[roomId], 1]);
 });
 
 Deno.test("Session is addressed by a name that it is given while it runs", async (t) => {

@@ -279,7 +279,7 @@ Deno.test("SyncApplier leaves no more than a hundred gaps in a room, and notes t
     );
   }
   assert.equal(syncing.store.rooms.gapCount(ROOM), 100);
-  assert.deepEqual(syncing.store.journal.cutHistories().map(({ roomId }) => roomId), [ROOM]);
+  assert.deepEqual(syncing.store.journal.cutOffHistories().map(({ roomId }) => roomId), [ROOM]);
   assert.deepEqual(syncing.arrived(), [], "all wait behind the gaps");
   for (const { id } of syncing.store.rooms.gaps()) syncing.store.rooms.fillGap(id, []);
   assert.deepEqual(syncing.arrived(), Array.from({ length: 102 }, (_, index) => `$${index}`));

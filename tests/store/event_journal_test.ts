@@ -120,17 +120,17 @@ Deno.test("EventJournal tells once of each room in whose history something is mi
   const { rooms } = await folder.life();
   rooms.fillGap(rooms.addGap({ roomId: "!r", from: "p", to: "s" }), [event("$1")], true);
   rooms.fillGap(rooms.addGap({ roomId: "!whole", from: "p", to: "s" }), []);
-  rooms.cutHistory("!r");
-  rooms.cutHistory("!other");
+  rooms.recordCutOffHistory("!r");
+  rooms.recordCutOffHistory("!other");
   const { journal, rooms: later } = await folder.life();
-  const [one, other] = journal.cutHistories();
+  const [one, other] = journal.cutOffHistories();
   assert.deepEqual([one?.roomId, other?.roomId], ["!r", "!other"]);
-  later.cutHistory("!r");
-  journal.cutHistoryTold("!r", one?.id ?? 0);
-  assert.equal(journal.cutHistories().filter(({ roomId }) => roomId === "!r").length, 1, "what came since is news");
+  later.recordCutOffHistory("!r");
+  journal.markCutOffReported("!r", one?.id ?? 0);
+  assert.equal(journal.cutOffHistories().filter(({ roomId }) => roomId === "!r").length, 1, "what came since is news");
   later.forget("!r");
   later.forget("!other");
-  assert.deepEqual(journal.cutHistories(), []);
+  assert.deepEqual(journal.cutOffHistories(), []);
 });
 
 Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was used", async () => {
@@ -145,12 +145,12 @@ Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was u
   const old = arrive(store, "$old");
   folder.nowMs += WEEK_MS;
   store.journal.prune();
-  assert.equal(store.rooms.knows("!r", "$1"), true, "not older than a week");
+  assert.equal(store.rooms.hasEvent("!r", "$1"), true, "not older than a week");
   folder.nowMs += 1;
 
   const later = await folder.life();
   later.journal.prune();
-  assert.deepEqual(["$1", "$2"].map((id) => later.rooms.knows("!r", id)), [false, false]);
+  assert.deepEqual(["$1", "$2"].map((id) => later.rooms.hasEvent("!r", id)), [false, false]);
   assert.deepEqual(standing(later), [["$old", "new"]]);
   assert.equal(later.journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), undefined);
   assert.equal(later.journal.unsent("!r", 10).length, 1, "what is to be sent stays");
@@ -184,10 +184,10 @@ Deno.test("EventJournal.prune() keeps ten thousand settled events, and places go
     for (let i = 1; i <= 10_001; i++) store.rooms.addEvent(event(`$${i}`), { state: "settled" });
   });
   store.journal.prune();
-  assert.deepEqual(["$1", "$2"].map((id) => store.rooms.knows("!r", id)), [false, true]);
+  assert.deepEqual(["$1", "$2"].map((id) => store.rooms.hasEvent("!r", id)), [false, true]);
   folder.nowMs += WEEK_MS + 1;
   store.journal.prune();
-  assert.equal(store.rooms.knows("!r", "$10001"), false);
+  assert.equal(store.rooms.hasEvent("!r", "$10001"), false);
   assert.equal(arrive(await folder.life(), "$next"), 10_002);
 });
 
@@ -213,7 +213,7 @@ Deno.test("EventJournal.prune() settles what could not be decrypted for a week, 
   store.journal.prune();
   assert.deepEqual(standing(store), [["$new", "new"]]);
   assert.deepEqual(store.journal.arrived(0).map(({ inbox }) => inbox.eventId), ["$new"]);
-  assert.equal(store.rooms.knows("!r", "$10001"), true, "a copy is not taken in");
+  assert.equal(store.rooms.hasEvent("!r", "$10001"), true, "a copy is not taken in");
 });
 
 Deno.test("EventJournal says once what is about a user or a room, however long ago that was", async () => {

@@ -49,13 +49,13 @@ Deno.test("MegolmIndex knows records from before there was an index, and they ca
   {
     await using store = await life();
     // Learnt from the first key that comes for the room.
-    store.megolm.attribute("@ann:x");
+    store.megolm.setSender("@ann:x");
     const database = await request((factory) => factory.open(`${CRYPTO_NAME}::matrix-sdk-crypto`, 1));
     await request(() => database.transaction([STORE], "readwrite").objectStore(STORE).put({}, "room\u001dfourth"));
     database.close();
     assert.equal((await records()).length, 4);
     store.megolm.learnRooms(STORE, ["!room:x"]);
-    assert.deepEqual(store.megolm.surplus(), []);
+    assert.deepEqual(store.megolm.excessSessions(), []);
     const found = store.megolm.ofRoom("!room:x").map(({ key }) => key);
     assert.deepEqual(found.sort(), ["room\u001dfirst", "room\u001dfourth", "room\u001dsecond"]);
     await store.deleteCryptoRecords(store.megolm.ofRoom("!room:x"));

@@ -58,7 +58,7 @@ Deno.test("openStore() takes over all that the first release had in its store", 
     const [gap] = rooms.gaps();
     assert.deepEqual(gap, { id: gap?.id, roomId: ROOM, from: "p1", to: "s41" });
     assert.deepEqual(journal.unsent(ROOM, 10).map(({ answer }) => answer.eventId), ["$used9"]);
-    assert.equal(rooms.knows(ROOM, "$used9"), true);
+    assert.equal(rooms.hasEvent(ROOM, "$used9"), true);
 
     // What was used up stays so: by its row, by the floor of rows that are gone, and whoever is named as the sender.
     const claims: [messageIndex: number, sender: string, accepted: boolean][] = [

@@ -79,7 +79,7 @@ Deno.test("RoomState.forget() leaves no members, no gaps and nothing held", asyn
   store.rooms.addEvent(event("$1"), { state: "held", gap });
   store.rooms.forget("!r");
   assert.deepEqual([store.rooms.gaps(), store.rooms.joinedMembers("!r"), ready(store)], [[], [], []]);
-  assert.equal(store.rooms.knows("!r", "$1"), true);
+  assert.equal(store.rooms.hasEvent("!r", "$1"), true);
 });
 
 Deno.test("RoomState.forget() leaves no trace of a room that was never encrypted", async () => {
