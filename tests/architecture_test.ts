@@ -172,7 +172,7 @@ Deno.test("no files import each other in a circle, types included", async () => 
 });
 
 Deno.test("what is pure imports nothing but types, and what is pure", async () => {
-  const operator = ["decide", "decide_idle", "decision", "rollout_end", "schedule"].map((name) =>
+  const operator = ["decide", "decide_idle", "decide_schedule", "decision", "rollout_end", "schedule"].map((name) =>
     `lib/operator/${name}.ts`
   );
   const pure = [...operator, "lib/authorization/policy.ts"];

@@ -11,7 +11,7 @@ import type { Message } from "./message.ts";
 import type { Chat } from "./ports.ts";
 
 /** Context of a message: its room, its sender and what it replies to. */
-export interface Around {
+export interface MessageContext {
   readonly room: Pick<RoomFacts, "isJoined" | "joinedCount">;
   readonly sender: string;
   /** Sender of the message that it replies to; undefined if it isn't a reply or that sender is unknown. */
@@ -28,7 +28,7 @@ export class Agents {
   }
 
   /** Returns the agents that have joined a room. */
-  in(room: Pick<RoomFacts, "isJoined"> | undefined): readonly Agent[] {
+  joinedTo(room: Pick<RoomFacts, "isJoined"> | undefined): readonly Agent[] {
     return room === undefined ? [] : this.#agents.filter(({ userId }) => room.isJoined(userId));
   }
 
@@ -55,20 +55,20 @@ export class Agents {
   }
 
   /** Returns the agents that a message names or replies to. */
-  named(message: Message, { room, repliedUser }: Around): readonly Agent[] {
-    return this.in(room).filter(({ userId }) => userId === repliedUser || isNamed(message, userId));
+  named(message: Message, { room, repliedUser }: MessageContext): readonly Agent[] {
+    return this.joinedTo(room).filter(({ userId }) => userId === repliedUser || isNamed(message, userId));
   }
 
   /**
    * Returns the agents that a message is addressed to (SPEC 3m): those that it names. If it names none, all agents of
    * the room, provided that nobody but them, the sender and us has joined it.
    */
-  addressed(message: Message, around: Around): readonly Agent[] {
-    const named = this.named(message, around);
+  addressed(message: Message, context: MessageContext): readonly Agent[] {
+    const named = this.named(message, context);
     if (named.length > 0) return named;
-    const present = this.in(around.room);
-    const company = new Set([around.sender, this.#chat.self, ...present.map(({ userId }) => userId)]);
-    const isAmongThem = [...company].filter((user) => around.room.isJoined(user)).length === around.room.joinedCount;
+    const present = this.joinedTo(context.room);
+    const company = new Set([context.sender, this.#chat.self, ...present.map(({ userId }) => userId)]);
+    const isAmongThem = [...company].filter((user) => context.room.isJoined(user)).length === context.room.joinedCount;
     return isAmongThem ? present : [];
   }
 }

@@ -118,7 +118,7 @@ export class Audit {
     done: Omit<CommandRecord, "room" | "event" | "sender">,
   ): void {
     const record: CommandRecord = { ...done, room, event, sender };
-    logger.info(commandLine(record), known(record));
+    logger.info(commandLine(record), definedFields(record));
     this.#observer.commanded(record);
   }
 
@@ -162,6 +162,6 @@ function commandLine({ target, before, after }: CommandRecord): string {
   return `{command}${on} by {sender}: {outcome}${counts.length === 0 ? "" : ` (${counts.join(" → ")})`}`;
 }
 
-function known(record: CommandRecord): Record<string, unknown> {
+function definedFields(record: CommandRecord): Record<string, unknown> {
   return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined));
 }

@@ -79,7 +79,7 @@ export class Authorizer {
   }
 
   /** Removes pinned devices that no longer exist, and pins an identity that a pinned device has signed. */
-  async lookAtDevices(userId: string, signal: AbortSignal): Promise<void> {
+  async checkDevices(userId: string, signal: AbortSignal): Promise<void> {
     if (this.#pins.get(userId)?.kind !== "devices") return;
     const published = await pending(() => this.#chat.published(userId, signal));
     await currentPin(this.#pins, userId, published, this.#clock.now());

@@ -19,15 +19,28 @@ import type {
   Observed,
   PendingCommand,
   State,
+  StopTime,
   TargetPolicy,
   Write,
 } from "./decision.ts";
-import { intentOf, isAsBefore, now, towards, verbOf, wait } from "./decision.ts";
-import { decideIdle, isTalkedTo, untilIdle } from "./decide_idle.ts";
-import { endedRollout } from "./rollout_end.ts";
-import { APART_MS, beginsSoon, type Edge, type ScheduleView } from "./schedule.ts";
+import {
+  act,
+  cappedWaitMs,
+  intentOf,
+  isAsBefore,
+  lateness,
+  releaseHold,
+  replicasOfStart,
+  upcoming,
+  verbOf,
+  wait,
+} from "./decision.ts";
+import { decideIdle, untilIdle } from "./decide_idle.ts";
+import { decideSchedule, handled, isOverridden, pendingEdge, untilEdge } from "./decide_schedule.ts";
+import { endRollout } from "./rollout_end.ts";
+import { beginsWithinMinute, type ScheduleView } from "./schedule.ts";
 import type { Intent } from "./target_command.ts";
-import type { ChatStop, FollowedSchedule, Rollout, StopTimer, TargetState } from "./target_state.ts";
+import type { Rollout, StopTimer, TargetState } from "./target_state.ts";
 
 /** A command is given up after this time (SPEC 3f). */
 export const COMMAND_TRIED_FOR_MS = 30_000;
@@ -53,17 +66,6 @@ const UNREADABLE_TOLD_AFTER_MS = 10_000;
 const DIAGNOSED_EVERY_MS = 2_000;
 /** A timer is announced this long before it is due (SPEC 3j). */
 const WARNED_BEFORE_MS = 10 * 60_000;
-/** A timer or an edge that is handled later than this is reported as late. */
-const PUNCTUAL_MS = 120_000;
-/** An edge that is handled later than this was missed: commands and other people's changes may have come since. */
-const MISSED_AFTER_MS = 5_000;
-/**
- * If the last handled edge is at most this far in the future, the clock was set back, and we wait for it to catch up.
- * If it is further ahead, the clock was wrong before, and the schedule starts over.
- */
-const SET_BACK_MS = 7 * 24 * 3_600_000;
-/** Polling interval while events from before the start are still being read. */
-const CATCHING_UP_MS = 1_000;
 /** Number of rooms to remember in which a target was commanded. */
 const MAX_ROOMS = 5;
 /**
@@ -92,32 +94,6 @@ function untilDue(state: State, observed: Observed, nowMs: number, policy: Targe
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
-/**
- * Returns what happens to a target next without a command. `rooms` is the number of rooms in which its agents' users
- * are heard.
- */
-function upcoming(
-  desired: number,
-  timer: StopTime | undefined,
-  isHeld: boolean,
-  schedule: ScheduleView | undefined,
-  nowMs: number,
-  { agents, idleStopMs }: TargetPolicy,
-  rooms?: number,
-): Upcoming | undefined {
-  const isOn = desired > 0;
-  const edge = isOn ? schedule?.nextEnd : schedule?.nextBegin;
-  const isByIdleness = isOn && idleStopMs !== undefined && schedule?.isUp !== true &&
-    (timer === undefined || timer.isDefault === true);
-  const heard = rooms === undefined ? {} : { rooms };
-  if (isByIdleness) return { kind: "sleeps-after", ms: idleStopMs, ...heard };
-  if (isOn && timer !== undefined) return { kind: "stops-in", ms: timer.dueAtMs - nowMs };
-  if (!isOn && agents.length > 0 && !isHeld) return { kind: "wakes", agents, ...heard };
-  if (edge === undefined) return undefined;
-  const { atMs, timeZone } = edge;
-  return { kind: isOn ? "stops-at" : "starts-at", when: { atMs, nowMs, timeZone } };
-}
-
 /** Whether all desired pods are ready and the status is current. */
 export function isReady({ desired, ready, settled }: Scale): boolean {
   return desired > 0 && settled && ready >= desired;
@@ -134,7 +110,7 @@ function decideCommand(
 ): Decision {
   const { scale, failure, waitingFor, accepted, authorization, diagnosis } = observed;
   if (command.word === "wake") {
-    const passedOver = decideNotToWake(state, command, observed, nowMs, policy);
+    const passedOver = skipWake(state, command, observed, nowMs, policy);
     if (passedOver !== undefined) return passedOver;
   }
   const verb = verbOf(command);
@@ -142,16 +118,16 @@ function decideCommand(
   const party = failure?.party ?? waitingFor;
   if (party !== undefined) {
     if (failure?.why !== undefined) {
-      return conclude(state, command, failed(command, failure.why), observed, nowMs, policy);
+      return conclude(state, command, failureOf(command, failure.why), observed, nowMs, policy);
     }
     if (failure !== undefined && spentMs >= COMMAND_TRIED_FOR_MS) {
       const perhapsDone = command.unconfirmed !== undefined;
       const why: Why = { kind: "unreachable", who: party, triedMs: COMMAND_TRIED_FOR_MS, perhapsDone };
-      return conclude(state, command, failed(command, why), observed, nowMs, policy);
+      return conclude(state, command, failureOf(command, why), observed, nowMs, policy);
     }
     const isTold = command.unansweredTold || (command.word === "wake" && isKnownOn(state));
     if (spentMs >= UNANSWERED_TOLD_AFTER_MS && !isTold) {
-      return now({ kind: "say-waiting", news: { kind: "unanswered", word: verb, party } });
+      return act({ kind: "say-waiting", news: { kind: "unanswered", word: verb, party } });
     }
     const untilToldMs = isTold ? undefined : UNANSWERED_TOLD_AFTER_MS - spentMs;
     if (failure === undefined) return wait(untilToldMs);
@@ -160,37 +136,30 @@ function decideCommand(
     }
   }
   if (accepted !== undefined) {
-    return conclude(state, command, done(command, accepted, observed, policy), observed, nowMs, policy);
+    return conclude(state, command, changed(command, accepted, observed, policy), observed, nowMs, policy);
   }
-  if (scale === undefined) return now({ kind: "read" });
+  if (scale === undefined) return act({ kind: "read" });
   if (command.word === "status") {
     const isDiagnosed = diagnosis !== undefined && diagnosis.atMs >= command.takenAtMs;
-    if (scale.desired > 0 && !isReady(scale) && !isDiagnosed) return now({ kind: "diagnose" });
-    return conclude(state, command, report(state, command, observed, scale, nowMs, policy), observed, nowMs, policy);
+    if (scale.desired > 0 && !isReady(scale) && !isDiagnosed) return act({ kind: "diagnose" });
+    return conclude(state, command, statusOf(state, command, observed, scale, nowMs, policy), observed, nowMs, policy);
   }
-  const ended = afterInterruption(command, scale, observed, policy) ??
-    withoutActing(state, command, scale, observed, nowMs, policy);
+  const ended = resumeChange(command, scale, observed, policy) ??
+    withoutChange(state, command, scale, observed, nowMs, policy);
   if (ended !== undefined) return conclude(state, command, ended, observed, nowMs, policy);
   // Sender, device and room are checked right before acting, because they may have changed since the command arrived.
-  if (authorization === undefined) return now({ kind: "authorize" });
+  if (authorization === undefined) return act({ kind: "authorize" });
   if (authorization.refusal !== undefined) {
     const { refusal } = authorization;
     const result: Result = { outcome: "refused", refusal, news: { kind: "not-authorized", refusal } };
     return conclude(state, command, result, observed, nowMs, policy);
   }
   if (scale.desired > 0 && command.word !== "stop") {
-    return conclude(state, command, timed(state, command, scale, observed, nowMs), observed, nowMs, policy);
+    return conclude(state, command, timerChanged(state, command, scale, observed, nowMs), observed, nowMs, policy);
   }
   const intent = intentOf(scale, verb === "start" ? replicasOfStart(state, policy) : 0, nowMs);
-  return now({ kind: "scale", intent, for: "command" });
+  return act({ kind: "scale", intent, for: "command" });
 }
-
-function replicasOfStart({ replicasBeforeStop = 1 }: State, { startReplicas }: TargetPolicy): number {
-  return startReplicas === "previous" ? replicasBeforeStop : startReplicas;
-}
-
-/** When a target stops automatically, and whether that is because of AUTO_STOP. */
-type StopTime = Pick<StopTimer, "dueAtMs" | "isDefault">;
 
 /** Result of a command. */
 interface Result {
@@ -208,14 +177,14 @@ interface Result {
   readonly timer?: StopTime | undefined;
 }
 
-function failed(command: PendingCommand, why: Why): Result {
+function failureOf(command: PendingCommand, why: Why): Result {
   const word = verbOf(command);
   const news: News = { kind: "failed", word, why };
   return { outcome: "failed", news, ...command.unansweredTold ? { alert: { kind: "failed-alert", word } } : {} };
 }
 
 /** A status needs a read, and a diagnosis if the target isn't ready. */
-function report(
+function statusOf(
   { readySinceMs, timer, stopped }: State,
   { isOnly }: PendingCommand,
   { diagnosis, schedule, agentRooms }: Observed,
@@ -237,7 +206,7 @@ function report(
  * Resolves a change whose outcome is unknown. It was made, or somebody else has made another change, or nothing
  * happened. The count alone doesn't tell, because somebody may have set it back afterwards; hence the generation.
  */
-function afterInterruption(
+function resumeChange(
   command: PendingCommand,
   scale: Scale,
   observed: Observed,
@@ -245,7 +214,7 @@ function afterInterruption(
 ): Result | undefined {
   const { unconfirmed: intent, typed } = command;
   if (intent === undefined || isAsBefore(intent, scale)) return undefined;
-  if (scale.desired === intent.after) return done(command, intent, observed, policy);
+  if (scale.desired === intent.after) return changed(command, intent, observed, policy);
   const { before } = intent;
   return {
     outcome: "overtaken",
@@ -255,7 +224,7 @@ function afterInterruption(
   };
 }
 
-function withoutActing(
+function withoutChange(
   state: State,
   command: PendingCommand,
   scale: Scale,
@@ -265,14 +234,14 @@ function withoutActing(
 ): Result | undefined {
   const { desired } = scale;
   const counts = { before: desired, after: desired };
-  const already = alreadySo(state, command, scale, observed, nowMs, policy);
+  const already = alreadyInEffect(state, command, scale, observed, nowMs, policy);
   if (already !== undefined) return { outcome: "already", ...counts, ...already };
   const ageMs = Math.max(0, nowMs - command.sentAtMs);
   if (ageMs <= policy.maxCommandAgeMs) return undefined;
   return { outcome: "too-old", news: { kind: "too-old", typed: command.typed, ageMs }, ...counts };
 }
 
-function alreadySo(
+function alreadyInEffect(
   { timer, stopped }: State,
   { word, durationMs }: PendingCommand,
   scale: Scale,
@@ -300,7 +269,7 @@ function alreadyOn(
   return { news: { kind: "already-starting", scale, next }, followedSinceMs: nowMs };
 }
 
-function done(
+function changed(
   { word, durationMs }: PendingCommand,
   { before, after, atMs }: Intent,
   { schedule }: Observed,
@@ -326,14 +295,14 @@ function stopTime(
     : autoStopMs !== undefined
     ? { dueAtMs: nowMs + autoStopMs, isDefault: true }
     : undefined;
-  return timer === undefined || isOverruled(timer, schedule) ? undefined : timer;
+  return timer === undefined || isOverridden(timer, schedule) ? undefined : timer;
 }
 
 /**
  * Handles a message to an agent that needs no start, or must not cause one. That is silent, because the message wasn't
  * addressed to us. Returns undefined if the start may be tried, or its failure reported.
  */
-function decideNotToWake(
+function skipWake(
   state: State,
   command: PendingCommand,
   { scale, failure, authorization, accepted, isWatched, wakeFailedAtMs = -Infinity }: Observed,
@@ -341,7 +310,7 @@ function decideNotToWake(
   policy: TargetPolicy,
 ): Decision | undefined {
   const passOver = (outcome: Outcome, refusal?: Refusal, ...before: readonly Effect[]): Decision =>
-    now(...before, { kind: "answer", outcome, refusal, news: undefined, followed: false });
+    act(...before, { kind: "answer", outcome, refusal, news: undefined, followed: false });
   const { stopped } = state;
   const { unconfirmed, seq, receivedAtMs, sentAtMs } = command;
   if (accepted !== undefined) return undefined;
@@ -359,7 +328,7 @@ function decideNotToWake(
   if (scale.desired > 0) {
     // Without a watch we would otherwise not learn that somebody else has turned the target on.
     const isUnseen = !isWatched && state.rollout === undefined && state.expectedReplicas === 0;
-    const seen: Effect = { kind: "remember", changes: { expectedReplicas: scale.desired, ...noLongerHeld(stopped) } };
+    const seen: Effect = { kind: "remember", changes: { expectedReplicas: scale.desired, ...releaseHold(stopped) } };
     return passOver("already", undefined, ...isUnseen ? [seen] : []);
   }
   if (nowMs - sentAtMs > policy.maxCommandAgeMs) return passOver("too-old");
@@ -367,7 +336,7 @@ function decideNotToWake(
   if (seq < stopped.seq) return passOver("overtaken");
   if (!stopped.isHeld) return undefined;
   if (stopped.isTold === true) return passOver("already");
-  return now(
+  return act(
     { kind: "remember", changes: { stopped: { ...stopped, isTold: true } } },
     { kind: "answer", outcome: "already", news: { kind: "kept-off" }, followed: false },
   );
@@ -379,7 +348,7 @@ function isKnownOn({ expectedReplicas = 0 }: State): boolean {
 }
 
 /** Sets or extends the timer of a target that is on. */
-function timed(
+function timerChanged(
   { timer }: State,
   { word, durationMs = 0 }: PendingCommand,
   scale: Scale,
@@ -412,9 +381,9 @@ function conclude(
     ...{ kind: "answer", outcome, refusal, news, before, after, followed: followedSinceMs !== undefined },
     ...alert === undefined ? {} : { alert },
   };
-  if (word === "status") return now(answer);
+  if (word === "status") return act(answer);
   const isChange = outcome === "done" && before !== after;
-  const { rollout, effects } = endedRollout(
+  const { rollout, effects } = endRollout(
     state,
     isChange && word === "stop" ? sender : undefined,
     isChange,
@@ -428,7 +397,7 @@ function conclude(
     : rollout;
   const { rooms = [], timer: former } = state;
   const timer = stopTime && timerOf(command, stopTime, isChange ? undefined : former, nowMs);
-  const missed = isObeyed(outcome) ? pendingEdge(state, schedule) : undefined;
+  const missed = isConclusive(outcome) ? pendingEdge(state, schedule) : undefined;
   const changes: TargetState = {
     // A message to an agent doesn't add its room to those in which the target's news is announced.
     ...word === "wake" ? {} : { rooms: [roomId, ...rooms.filter((room) => room !== roomId)].slice(0, MAX_ROOMS) },
@@ -440,9 +409,9 @@ function conclude(
     ...isChange && word === "stop" ? { replicasBeforeStop: before } : {},
     ...isChange && verb === "start" ? { startedBy: sender } : {},
     ...isChange || timer !== undefined ? { timer } : {},
-    ...after === undefined ? {} : lifeAfter(state, command, after, nowMs, policy),
+    ...after === undefined ? {} : idleAfter(state, command, after, nowMs, policy),
     // A successful command overrides an edge before it that is still pending.
-    ...missed === undefined ? {} : { schedule: followed(missed, schedule) },
+    ...missed === undefined ? {} : { schedule: handled(missed, schedule) },
   };
   const why = word === "wake" ? "wrote to its agent" : `sent ${word}`;
   const record: Write = {
@@ -451,16 +420,16 @@ function conclude(
     cause: word === "wake" ? "message" : "chat",
     message: `${sender} ${why} in ${roomId}: replicas ${before} → ${after}`,
   };
-  return now(...effects, { kind: "remember", changes }, answer, ...isChange ? [record] : []);
+  return act(...effects, { kind: "remember", changes }, answer, ...isChange ? [record] : []);
 }
 
 /** Whether the command was carried out, had nothing to do, or was overtaken by somebody else's change. */
-function isObeyed(outcome: Outcome): boolean {
+function isConclusive(outcome: Outcome): boolean {
   return outcome === "done" || outcome === "already" || outcome === "overtaken";
 }
 
 /** A stop is held until the target is turned on again. Whoever turns it on, or wants it on, restarts its idle time. */
-function lifeAfter(
+function idleAfter(
   { idle, stopped }: State,
   { seq, word, roomId }: PendingCommand,
   after: number,
@@ -469,16 +438,11 @@ function lifeAfter(
 ): TargetState {
   if (after === 0) return word === "stop" && agents.length > 0 ? { stopped: { seq, isHeld: true } } : {};
   return {
-    ...noLongerHeld(stopped),
+    ...releaseHold(stopped),
     ...idleStopMs === undefined
       ? {}
       : { idle: { ...idle, userAtMs: nowMs, ...word === "wake" ? { messageAtMs: nowMs, roomId } : {} } },
   };
-}
-
-/** Clears a held stop, because the target is turned on, whatever the cause. */
-function noLongerHeld(stopped: ChatStop | undefined): TargetState {
-  return stopped?.isHeld === true ? { stopped: { ...stopped, isHeld: false } } : {};
 }
 
 /** A timer that is moved keeps the room and the user that it was set by. */
@@ -495,139 +459,13 @@ function timerOf(
   return { dueAtMs, ...kind, roomId: place.roomId, ...thread, user: moved?.user ?? sender, warned };
 }
 
-// ── Schedule ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Returns the milliseconds until the next up-time begins or ends; undefined if none does. */
-function untilEdge(schedule: ScheduleView | undefined, nowMs: number): number | undefined {
-  const edges = [schedule?.nextBegin, schedule?.nextEnd].filter((edge) => edge !== undefined);
-  if (edges.length === 0) return undefined;
-  const leftMs = Math.min(...edges.map(({ atMs }) => atMs)) - nowMs;
-  return towards(leftMs);
-}
-
-/** Returns the latest edge if it has not been handled. */
-function pendingEdge({ schedule: state }: State, schedule: ScheduleView | undefined): Edge | undefined {
-  if (state === undefined || schedule?.text !== state.text) return undefined;
-  return schedule.previous !== undefined && schedule.previous.atMs > state.edgeAtMs ? schedule.previous : undefined;
-}
-
-function followed({ atMs }: Edge, schedule: ScheduleView | undefined): FollowedSchedule {
-  return { text: schedule?.text ?? "", edgeAtMs: atMs };
-}
-
-/**
- * Whether the schedule overrides a timer. AUTO_STOP doesn't apply in an up-time, nor if an up-time begins before it is
- * due. A timer that is due within a minute of the begin of an up-time has no effect.
- */
-function isOverruled({ dueAtMs, isDefault }: StopTime, schedule: ScheduleView | undefined): boolean {
-  if (schedule === undefined) return false;
-  const { isUp, previous, nextBegin } = schedule;
-  if (isUp) return isDefault === true || (previous?.kind === "begin" && dueAtMs < previous.atMs + APART_MS);
-  if (nextBegin === undefined || dueAtMs < nextBegin.atMs - APART_MS) return false;
-  return isDefault === true || dueAtMs < nextBegin.atMs + APART_MS;
-}
-
-/** Starts the target when an up-time begins and stops it when one ends. Only edges act, each one once. */
-function decideSchedule(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision | undefined {
-  const { schedule: known, timer, expectedReplicas } = state;
-  const { schedule, scale, failure, accepted, isCatchingUp } = observed;
-  if (schedule === undefined) return undefined;
-  if (known?.text !== schedule.text || known.edgeAtMs - nowMs > SET_BACK_MS) {
-    const { text, previous } = schedule;
-    return now({ kind: "remember", changes: { schedule: { text, edgeAtMs: previous?.atMs ?? nowMs } } });
-  }
-  const edge = pendingEdge(state, schedule);
-  // A stop that the timer has begun is completed first.
-  if (edge === undefined || timer?.intent !== undefined) return undefined;
-  const { intent } = known;
-  const isBegin = edge.kind === "begin";
-  if (accepted !== undefined) return intent && now(...edgeFollowed(state, edge, accepted, schedule, nowMs, policy));
-  if (failure !== undefined && nowMs < failure.retryAtMs) {
-    const { why } = failure;
-    if (why === undefined || known.failureTold === true) {
-      return wait(failure.retryAtMs - nowMs, untilEdge(schedule, nowMs));
-    }
-    const news: News = { kind: "failed", word: isBegin ? "start" : "stop", why };
-    const changes = { schedule: { ...known, failureTold: true } };
-    return now({ kind: "remember", changes }, saidOfEdge(state, edge, "schedule-failed", news));
-  }
-  const settled = now({ kind: "remember", changes: { schedule: followed(edge, schedule) } });
-  const isMissed = nowMs - edge.atMs > MISSED_AFTER_MS;
-  const next = isBegin ? schedule.nextEnd : schedule.nextBegin;
-  // Somebody is talking to the agent. The target is stopped once it is idle.
-  if (!isBegin && isTalkedTo(state, observed, nowMs, policy)) return settled;
-  // Somebody has asked for a longer time.
-  if (!isBegin && timer !== undefined && timer.dueAtMs > edge.atMs) return settled;
-  if (isMissed && next !== undefined && next.atMs - nowMs <= APART_MS) return settled;
-  if (isMissed && isCatchingUp === true) return wait(CATCHING_UP_MS);
-  if (scale === undefined) return now({ kind: "read" });
-  if (intent !== undefined && !isAsBefore(intent, scale)) {
-    // It was made, but we were killed before we could report it; or somebody else has made another change since.
-    const isMade = scale.desired === intent.after;
-    if ((intent.after > 0) === isBegin) {
-      return isMade ? now(...edgeFollowed(state, edge, intent, schedule, nowMs, policy)) : settled;
-    }
-    // It was made at an earlier edge.
-    const changes = { expectedReplicas: intent.after, schedule: { text: known.text, edgeAtMs: known.edgeAtMs } };
-    return now({ kind: "remember", changes });
-  }
-  if (isMissed && expectedReplicas !== undefined && scale.desired !== expectedReplicas) return settled;
-  if ((scale.desired > 0) === isBegin) return settled;
-  return now({
-    kind: "scale",
-    intent: intentOf(scale, isBegin ? replicasOfStart(state, policy) : 0, nowMs),
-    for: "schedule",
-  });
-}
-
-/** Updates the target's state for an edge that was carried out, and announces it. */
-function edgeFollowed(
-  state: State,
-  edge: Edge,
-  { before, after }: Intent,
-  schedule: ScheduleView,
-  nowMs: number,
-  policy: TargetPolicy,
-): Effect[] {
-  const { rollout, effects } = endedRollout(state, undefined, true, after, nowMs);
-  const lateMs = nowMs - edge.atMs > PUNCTUAL_MS ? nowMs - edge.atMs : undefined;
-  const next = upcoming(after, undefined, state.stopped?.isHeld === true && after === 0, schedule, nowMs, policy);
-  const news: News = after > 0
-    ? { kind: "schedule-started", replicas: after, next, lateMs }
-    : { kind: "schedule-stopped", next, lateMs };
-  return [
-    ...effects,
-    {
-      kind: "remember",
-      changes: {
-        ...{ expectedReplicas: after, timer: undefined, readySinceMs: undefined, rollout },
-        ...after > 0 ? { startedBy: undefined, ...noLongerHeld(state.stopped) } : { replicasBeforeStop: before },
-        schedule: followed(edge, schedule),
-      },
-    },
-    saidOfEdge(state, edge, "schedule", news),
-    {
-      kind: "record",
-      reason: after > 0 ? "SwitchedOn" : "SwitchedOff",
-      cause: "schedule",
-      message: `An up-time of the schedule ${after > 0 ? "begins" : "ends"}: replicas ${before} → ${after}`,
-    },
-  ];
-}
-
-/** Announces something once per edge, in the rooms where the target was last commanded. */
-function saidOfEdge({ rooms = [] }: State, { atMs }: Edge, what: string, news: News): Write {
-  const key = `${atMs} ${what}`;
-  return { kind: "announce", key, rooms, news, mention: undefined, rings: false, notWhereFollowed: false };
-}
-
 // ── Timers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Returns the milliseconds until the timer needs a decision; undefined if there is no timer. */
 function untilTimer({ timer }: State, nowMs: number): number | undefined {
   if (timer === undefined) return undefined;
   const leftMs = timer.dueAtMs - (timer.warned ? 0 : WARNED_BEFORE_MS) - nowMs;
-  return towards(leftMs);
+  return cappedWaitMs(leftMs);
 }
 
 /**
@@ -637,38 +475,40 @@ function untilTimer({ timer }: State, nowMs: number): number | undefined {
 function decideTimer(state: State, observed: Observed, nowMs: number): Decision | undefined {
   const { timer } = state;
   const { scale, failure, accepted, schedule } = observed;
-  if (timer !== undefined && timer.intent === undefined && isOverruled(timer, schedule)) {
-    return now({ kind: "remember", changes: { timer: undefined } });
+  if (timer !== undefined && timer.intent === undefined && isOverridden(timer, schedule)) {
+    return act({ kind: "remember", changes: { timer: undefined } });
   }
   if (timer === undefined || untilTimer(state, nowMs) !== 0) return undefined;
   const lateMs = nowMs - timer.dueAtMs;
-  if (accepted !== undefined) return now(...stopped(state, timer, accepted.before, nowMs));
+  if (accepted !== undefined) return act(...timerEffects(state, timer, accepted.before, nowMs));
   if (failure !== undefined && nowMs < failure.retryAtMs) {
     const { why } = failure;
     if (why === undefined || timer.failureTold === true || lateMs < 0) return wait(failure.retryAtMs - nowMs);
     const news: News = { kind: "failed", word: "stop", why };
     const changes = { timer: { ...timer, failureTold: true } };
-    return now({ kind: "remember", changes }, saidOf(timer, "stop-failed", news));
+    return act({ kind: "remember", changes }, announceTimer(timer, "stop-failed", news));
   }
-  if (scale === undefined) return now({ kind: "read" });
+  if (scale === undefined) return act({ kind: "read" });
   if (scale.desired === 0) {
     // Somebody else has stopped it; or we have, and were killed before we could report it.
     const { intent } = timer;
-    if (intent === undefined) return now({ kind: "remember", changes: { timer: undefined } });
-    return now(...stopped(state, timer, intent.before, nowMs));
+    if (intent === undefined) return act({ kind: "remember", changes: { timer: undefined } });
+    return act(...timerEffects(state, timer, intent.before, nowMs));
   }
-  const isTooLate = lateMs >= 0 && schedule !== undefined && beginsSoon(schedule, nowMs);
-  if (isTooLate || isOverruled(timer, schedule)) return now({ kind: "remember", changes: { timer: undefined } });
+  const isTooLate = lateMs >= 0 && schedule !== undefined && beginsWithinMinute(schedule, nowMs);
+  if (isTooLate || isOverridden(timer, schedule)) return act({ kind: "remember", changes: { timer: undefined } });
   if (lateMs < 0) {
     const changes = { timer: { ...timer, warned: true } };
-    return now({ kind: "remember", changes }, saidOf(timer, "warning", { kind: "timer-ending", leftMs: -lateMs }));
+    return act(
+      { kind: "remember", changes },
+      announceTimer(timer, "warning", { kind: "timer-ending", leftMs: -lateMs }),
+    );
   }
-  return now({ kind: "scale", intent: intentOf(scale, 0, nowMs), for: "timer" });
+  return act({ kind: "scale", intent: intentOf(scale, 0, nowMs), for: "timer" });
 }
 
-function stopped(state: State, timer: StopTimer, before: number, nowMs: number): Effect[] {
-  const { rollout, effects } = endedRollout(state, undefined, true, 0, nowMs);
-  const lateMs = nowMs - timer.dueAtMs;
+function timerEffects(state: State, timer: StopTimer, before: number, nowMs: number): Effect[] {
+  const { rollout, effects } = endRollout(state, undefined, true, 0, nowMs);
   return [
     ...effects,
     {
@@ -681,7 +521,7 @@ function stopped(state: State, timer: StopTimer, before: number, nowMs: number):
         rollout,
       },
     },
-    saidOf(timer, "stop", { kind: "timer-stopped", lateMs: lateMs > PUNCTUAL_MS ? lateMs : undefined }),
+    announceTimer(timer, "stop", { kind: "timer-stopped", lateMs: lateness(timer.dueAtMs, nowMs) }),
     {
       kind: "record",
       reason: "SwitchedOff",
@@ -692,7 +532,7 @@ function stopped(state: State, timer: StopTimer, before: number, nowMs: number):
 }
 
 /** Announces something once per timer, in the room where it was set. */
-function saidOf({ dueAtMs, roomId, threadId, user }: StopTimer, what: string, news: News): Write {
+function announceTimer({ dueAtMs, roomId, threadId, user }: StopTimer, what: string, news: News): Write {
   return {
     kind: "announce",
     key: `${dueAtMs} ${what}`,
@@ -726,7 +566,7 @@ function decideForeignChange(
     if (failure !== undefined && nowMs < failure.retryAtMs) {
       return wait(failure.retryAtMs - nowMs, untilDue(state, observed, nowMs, policy));
     }
-    return now({ kind: "read" });
+    return act({ kind: "read" });
   }
   const { desired, manager, resourceVersion } = scale;
   if (desired === before && (rollout === undefined || rollout.after === desired)) return undefined;
@@ -759,9 +599,9 @@ function decideForeignChange(
   const changes: TargetState = {
     expectedReplicas: desired,
     rollout: rollout === undefined || isOver ? undefined : { ...rollout, after: desired },
-    ...desired === 0 ? { timer: undefined, readySinceMs: undefined } : noLongerHeld(stopped),
+    ...desired === 0 ? { timer: undefined, readySinceMs: undefined } : releaseHold(stopped),
   };
-  return now(...effects, { kind: "remember", changes });
+  return act(...effects, { kind: "remember", changes });
 }
 
 // ── Rollouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -775,18 +615,18 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
   const leftMs = FOLLOWED_FOR_MS - afterMs;
   const again = (...ms: number[]) => wait(...ms, untilDue(state, observed, nowMs, policy));
   const isDone = rollout.after === 0 || rollout.told === "ready";
-  const end = () => now({ kind: "unfollow" }, { kind: "remember", changes: { rollout: undefined } });
+  const end = () => act({ kind: "unfollow" }, { kind: "remember", changes: { rollout: undefined } });
   if (failure !== undefined && nowMs < failure.retryAtMs) {
     if (isDone) return leftMs > 0 ? again(leftMs, failure.retryAtMs - nowMs) : end();
-    return unreadable(rollout, failure, nowMs) ?? again(failure.retryAtMs - nowMs);
+    return decideUnreadable(rollout, failure, nowMs) ?? again(failure.retryAtMs - nowMs);
   }
-  if (scale === undefined) return now({ kind: "read" });
+  if (scale === undefined) return act({ kind: "read" });
   if (isDone && leftMs <= 0) return end();
   const pollMs = isWatched ? 2_000 : 1_000;
   if (rollout.after > 0 && !isReady(scale)) {
     const isCurrent = diagnosis !== undefined && diagnosis.atMs >= rollout.atMs;
-    if (!isCurrent || nowMs - diagnosis.atMs >= DIAGNOSED_EVERY_MS) return now({ kind: "diagnose" });
-    return unready(rollout, scale, diagnosis, nowMs, policy) ??
+    if (!isCurrent || nowMs - diagnosis.atMs >= DIAGNOSED_EVERY_MS) return act({ kind: "diagnose" });
+    return decideUnready(rollout, scale, diagnosis, nowMs, policy) ??
       again(afterMs < policy.startTimeoutMs ? pollMs : 10_000);
   }
   if (rollout.after > 0 && rollout.told !== "ready") {
@@ -797,7 +637,7 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
     const next = upcoming(scale.desired, timer, false, observed.schedule, nowMs, policy);
     const { wokenAtMs } = rollout;
     const since = wokenAtMs === undefined ? {} : { afterMessageMs: Math.max(0, nowMs - wokenAtMs) };
-    return now(
+    return act(
       { kind: "remember", changes: { rollout: { ...rollout, told: "ready" }, readySinceMs: nowMs } },
       {
         ...{ kind: "update", news: { kind: "ready", afterMs, ...since, next }, isLast: false },
@@ -811,18 +651,18 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
 }
 
 /** Reports that the API server refuses to show the target, once this has lasted a while. Reads continue. */
-function unreadable(rollout: Rollout, { why, sinceMs }: Failure, nowMs: number): Decision | undefined {
+function decideUnreadable(rollout: Rollout, { why, sinceMs }: Failure, nowMs: number): Decision | undefined {
   if (why === undefined || rollout.unreadableTold === true || nowMs - sinceMs < UNREADABLE_TOLD_AFTER_MS) {
     return undefined;
   }
-  return now(
+  return act(
     { kind: "remember", changes: { rollout: { ...rollout, unreadableTold: true } } },
     { kind: "update", news: { kind: "unreadable", why }, alert: { kind: "unreadable-alert" }, isLast: false },
   );
 }
 
 /** Reports the state of a start that isn't ready; undefined if nothing is new. */
-function unready(
+function decideUnready(
   rollout: Rollout,
   scale: Scale,
   diagnosis: Diagnosis,
@@ -838,7 +678,7 @@ function unready(
   const isLate = !rollout.late && told !== "ready" && afterMs >= startTimeoutMs;
   const { unreadableTold, ...readable } = rollout;
   const tell = (changes: Partial<Rollout>, news: News, alert?: News): Decision =>
-    now(
+    act(
       { kind: "remember", changes: { rollout: { ...readable, ...changes } } },
       { ...{ kind: "update", news, isLast: false }, ...alert === undefined ? {} : { alert } },
     );
@@ -865,14 +705,14 @@ function unready(
     return tell({ told: "partly" }, { kind: "partly-ready", scale });
   }
   if ((told !== "nothing" && told !== "partly") || afterMs < PROVISIONAL_AFTER_MS) return undefined;
-  const telling = diagnosis.problems.filter(isTelling);
+  const telling = diagnosis.problems.filter(isInformative);
   const provisional = telling.map(({ kind }) => kind).join(" ");
   if (provisional === (rollout.provisional ?? "")) return undefined;
   return tell({ provisional }, { kind: "starting", scale, problems: telling });
 }
 
 /** Whether a problem says more than that the target isn't ready yet, which is true of every pod that is starting. */
-function isTelling({ kind, reason, message = "" }: Problem): boolean {
+function isInformative({ kind, reason, message = "" }: Problem): boolean {
   return kind !== "other" || (message !== "" && reason !== "ContainersNotReady");
 }
 
@@ -893,5 +733,5 @@ function decideReadiness(
   if (rollout !== undefined || seen === undefined || seen.desired !== expectedReplicas) return undefined;
   const isNews = isReady(seen) ? readySinceMs === undefined && seenUnready : readySinceMs !== undefined;
   if (!isNews) return undefined;
-  return now({ kind: "remember", changes: { readySinceMs: isReady(seen) ? nowMs : undefined } });
+  return act({ kind: "remember", changes: { readySinceMs: isReady(seen) ? nowMs : undefined } });
 }

@@ -6,9 +6,9 @@
  */
 
 import type { Decision, Effect, News, Observed, State, TargetPolicy, Write } from "./decision.ts";
-import { intentOf, isAsBefore, now, towards, wait } from "./decision.ts";
-import { endedRollout } from "./rollout_end.ts";
-import { beginsSoon } from "./schedule.ts";
+import { act, cappedWaitMs, intentOf, isAsBefore, wait } from "./decision.ts";
+import { endRollout } from "./rollout_end.ts";
+import { beginsWithinMinute } from "./schedule.ts";
 import type { Idle } from "./target_state.ts";
 
 /** The room is warned this long before the target is stopped, or a fifth of IDLE_STOP before, if that is shorter. */
@@ -22,7 +22,7 @@ const WRITTEN_EVERY_MS = 60_000;
 const JITTER_MS = 10_000;
 
 /** Idleness at the time of a decision. */
-interface Known {
+interface Idleness {
   readonly idle: Idle;
   readonly idleStopMs: number;
   /** Start of the quiet period, milliseconds since the epoch. */
@@ -42,32 +42,33 @@ export function decideIdle(
     if (stored === undefined) return undefined;
     const { warning } = stored;
     const news: News = expectedReplicas === 0 ? { kind: "switched-off", next: undefined } : { kind: "stays-awake" };
-    return now(
+    return act(
       { kind: "remember", changes: { idle: undefined } },
-      ...warning === undefined ? [] : [told(warning, news, true)],
+      ...warning === undefined ? [] : [idleNotice(warning, news, true)],
     );
   }
   const isRetrying = failure !== undefined && nowMs < failure.retryAtMs;
   if (expectedReplicas === undefined) {
-    return scale !== undefined || isRetrying ? undefined : now({ kind: "read" });
+    return scale !== undefined || isRetrying ? undefined : act({ kind: "read" });
   }
   // Nobody knows since when this target has been running. Its idle time starts now.
   if (stored === undefined) {
-    return now({ kind: "remember", changes: { idle: withLife({ userAtMs: nowMs }, observed) } });
+    return act({ kind: "remember", changes: { idle: withActivity({ userAtMs: nowMs }, observed) } });
   }
-  const { idle, idleStopMs, quietSinceMs } = known(state, stored, policy.idleStopMs, observed, nowMs);
+  const idleness = idlenessOf(state, stored, policy.idleStopMs, observed, nowMs);
+  const { idle, idleStopMs, quietSinceMs } = idleness;
   const { warning } = idle;
   if (accepted !== undefined && warning !== undefined) {
-    return now(...asleep(state, idle, accepted.before, nowMs, idleStopMs));
+    return act(...stoppedEffects(state, idle, accepted.before, nowMs, idleStopMs));
   }
   const isAwake = warning !== undefined &&
-    (quietSinceMs > warning.quietSinceMs + JITTER_MS || heldOpen(state, observed, nowMs, policy) !== undefined);
+    (quietSinceMs > warning.quietSinceMs + JITTER_MS || exemptForMs(state, observed, nowMs, policy) !== undefined);
   if (isAwake) {
     const { warning: _, ...awake } = idle;
-    return now({ kind: "remember", changes: { idle: awake } }, told(warning, { kind: "stays-awake" }, true));
+    return act({ kind: "remember", changes: { idle: awake } }, idleNotice(warning, { kind: "stays-awake" }, true));
   }
-  if (isWorthWriting(stored, idle, nowMs)) return now({ kind: "remember", changes: { idle } });
-  if (untilIdle(state, observed, nowMs, policy) !== 0) return undefined;
+  if (isWorthWriting(stored, idle, nowMs)) return act({ kind: "remember", changes: { idle } });
+  if (untilStep(idleness, state, observed, nowMs, policy) !== 0) return undefined;
 
   if (isRetrying) {
     const { why } = failure;
@@ -75,31 +76,33 @@ export function decideIdle(
       return wait(failure.retryAtMs - nowMs);
     }
     const changes = { idle: { ...idle, warning: { ...warning, failureTold: true } } };
-    return now({ kind: "remember", changes }, told(warning, { kind: "failed", word: "stop", why }, false));
+    return act({ kind: "remember", changes }, idleNotice(warning, { kind: "failed", word: "stop", why }, false));
   }
-  if (scale === undefined) return now({ kind: "read" });
+  if (scale === undefined) return act({ kind: "read" });
   if (scale.desired === 0) {
     // We have stopped it and were killed before we could report it; or somebody else has, which is reported elsewhere.
-    if (warning?.intent !== undefined) return now(...asleep(state, idle, warning.intent.before, nowMs, idleStopMs));
+    if (warning?.intent !== undefined) {
+      return act(...stoppedEffects(state, idle, warning.intent.before, nowMs, idleStopMs));
+    }
     // If nothing else will report the change, it is accepted silently.
     const isTold = observed.isWatched || state.rollout !== undefined;
-    return isTold ? undefined : now({ kind: "remember", changes: { expectedReplicas: 0, readySinceMs: undefined } });
+    return isTold ? undefined : act({ kind: "remember", changes: { expectedReplicas: 0, readySinceMs: undefined } });
   }
   if (warning === undefined) {
     // An overdue stop is announced too, for example after downtime of ours: no target is stopped without a warning.
-    const stopsAtMs = Math.max(quietSinceMs + idleStopMs, nowMs + warnedBefore(idleStopMs));
+    const stopsAtMs = Math.max(quietSinceMs + idleStopMs, nowMs + warningLeadMs(idleStopMs));
     const { roomId } = idle;
     const begun = { saidAtMs: nowMs, stopsAtMs, quietSinceMs, ...roomId === undefined ? {} : { roomId } };
     const news: News = { kind: "falling-asleep", quietForMs: nowMs - quietSinceMs, leftMs: stopsAtMs - nowMs };
-    return now({ kind: "remember", changes: { idle: { ...idle, warning: begun } } }, told(begun, news, false));
+    return act({ kind: "remember", changes: { idle: { ...idle, warning: begun } } }, idleNotice(begun, news, false));
   }
   if (warning.intent !== undefined && !isAsBefore(warning.intent, scale)) {
     // We may have stopped it and been killed before we could report it. In any case somebody has changed it since.
     const { warning: _, ...awake } = idle;
     const changes = { idle: { ...awake, userAtMs: nowMs } };
-    return now({ kind: "remember", changes }, told(warning, { kind: "stays-awake" }, true));
+    return act({ kind: "remember", changes }, idleNotice(warning, { kind: "stays-awake" }, true));
   }
-  return now({ kind: "scale", intent: intentOf(scale, 0, nowMs), for: "idle" });
+  return act({ kind: "scale", intent: intentOf(scale, 0, nowMs), for: "idle" });
 }
 
 /** Returns the milliseconds until idleness needs a decision; undefined if it never does as things stand. */
@@ -111,23 +114,39 @@ export function untilIdle(
 ): number | undefined {
   const { idle: stored, expectedReplicas = 0 } = state;
   if (policy.idleStopMs === undefined || stored === undefined || expectedReplicas === 0) return undefined;
-  const { idle: { warning }, idleStopMs, quietSinceMs } = known(state, stored, policy.idleStopMs, observed, nowMs);
-  const openForMs = heldOpen(state, observed, nowMs, policy);
-  if (openForMs !== undefined) return towards(openForMs);
-  const dueAtMs = warning?.stopsAtMs ?? quietSinceMs + idleStopMs - warnedBefore(idleStopMs);
-  return towards(dueAtMs - nowMs);
+  const idleness = idlenessOf(state, stored, policy.idleStopMs, observed, nowMs);
+  return untilStep(idleness, state, observed, nowMs, policy);
+}
+
+/** Returns the milliseconds until the room is warned or the target is stopped; 0 if that is due. */
+function untilStep(
+  { idle: { warning }, idleStopMs, quietSinceMs }: Idleness,
+  state: State,
+  observed: Observed,
+  nowMs: number,
+  policy: TargetPolicy,
+): number {
+  const exemptMs = exemptForMs(state, observed, nowMs, policy);
+  if (exemptMs !== undefined) return cappedWaitMs(exemptMs);
+  const dueAtMs = warning?.stopsAtMs ?? quietSinceMs + idleStopMs - warningLeadMs(idleStopMs);
+  return cappedWaitMs(dueAtMs - nowMs);
 }
 
 /** Whether somebody has talked to the target's agent lately. The end of an up-time doesn't interrupt that. */
-export function isTalkedTo({ idle }: State, { life }: Observed, nowMs: number, { idleStopMs }: TargetPolicy): boolean {
+export function isInConversation(
+  { idle }: State,
+  { activity }: Observed,
+  nowMs: number,
+  { idleStopMs }: TargetPolicy,
+): boolean {
   if (idle === undefined || idleStopMs === undefined) return false;
-  const { messageAtMs, agentAtMs = messageAtMs } = withLife(idle, { life });
+  const { messageAtMs, agentAtMs = messageAtMs } = withActivity(idle, { activity });
   if (messageAtMs === undefined || agentAtMs === undefined || messageAtMs > nowMs) return false;
-  const agentMs = life?.isAgentTyping === true ? nowMs : Math.min(nowMs, agentAtMs);
+  const agentMs = activity?.isAgentTyping === true ? nowMs : Math.min(nowMs, agentAtMs);
   return nowMs - Math.max(messageAtMs, Math.min(agentMs, messageAtMs + idleStopMs)) < idleStopMs;
 }
 
-function warnedBefore(idleStopMs: number): number {
+function warningLeadMs(idleStopMs: number): number {
   return Math.min(WARNED_BEFORE_MS, idleStopMs / 5);
 }
 
@@ -136,14 +155,14 @@ function warnedBefore(idleStopMs: number): number {
  * is about to begin and a timer that somebody has set override it. A target that is still starting has had no chance to
  * write.
  */
-function heldOpen(
+function exemptForMs(
   { timer, rollout }: State,
   { schedule }: Observed,
   nowMs: number,
   { startTimeoutMs }: TargetPolicy,
 ): number | undefined {
   if (schedule?.isUp === true) return Math.max(0, (schedule.nextEnd?.atMs ?? Infinity) - nowMs);
-  if (schedule !== undefined && beginsSoon(schedule, nowMs)) return Infinity;
+  if (schedule !== undefined && beginsWithinMinute(schedule, nowMs)) return Infinity;
   if (timer !== undefined && timer.isDefault !== true) return Math.max(0, timer.dueAtMs - nowMs);
   const isStarting = rollout !== undefined && rollout.after > 0 && rollout.told !== "ready";
   const startsForMs = isStarting ? rollout.atMs + startTimeoutMs - nowMs : 0;
@@ -155,16 +174,16 @@ function heldOpen(
  * its own heartbeat doesn't keep it awake. A time in the future was recorded before the clock was set back; it counts
  * as now.
  */
-function known(
+function idlenessOf(
   { readySinceMs = 0 }: State,
   stored: Idle,
   idleStopMs: number,
-  { life }: Observed,
+  { activity }: Observed,
   nowMs: number,
-): Known {
-  const { userAtMs, agentAtMs, warning, ...rest } = withLife(stored, { life });
+): Idleness {
+  const { userAtMs, agentAtMs, warning, ...rest } = withActivity(stored, { activity });
   const userMs = Math.min(nowMs, userAtMs);
-  const agentMs = life?.isAgentTyping === true ? nowMs : agentAtMs && Math.min(nowMs, agentAtMs);
+  const agentMs = activity?.isAgentTyping === true ? nowMs : agentAtMs && Math.min(nowMs, agentAtMs);
   const fromMs = readySinceMs > nowMs ? userMs : Math.max(userMs, readySinceMs);
   return {
     idle: {
@@ -175,7 +194,7 @@ function known(
         warning: {
           ...warning,
           quietSinceMs: Math.min(nowMs, warning.quietSinceMs),
-          stopsAtMs: Math.min(nowMs + warnedBefore(idleStopMs), warning.stopsAtMs),
+          stopsAtMs: Math.min(nowMs + warningLeadMs(idleStopMs), warning.stopsAtMs),
         },
       },
     },
@@ -184,13 +203,13 @@ function known(
   };
 }
 
-function withLife(stored: Idle, { life = {} }: Pick<Observed, "life">): Idle {
-  const agentAtMs = later(stored.agentAtMs, life.agentAtMs);
-  const messageAtMs = later(stored.messageAtMs, life.userAtMs);
-  const roomId = life.roomId ?? stored.roomId;
+function withActivity(stored: Idle, { activity = {} }: Pick<Observed, "activity">): Idle {
+  const agentAtMs = later(stored.agentAtMs, activity.agentAtMs);
+  const messageAtMs = later(stored.messageAtMs, activity.userAtMs);
+  const roomId = activity.roomId ?? stored.roomId;
   return {
     ...stored,
-    userAtMs: later(stored.userAtMs, life.userAtMs) ?? stored.userAtMs,
+    userAtMs: later(stored.userAtMs, activity.userAtMs) ?? stored.userAtMs,
     ...agentAtMs === undefined ? {} : { agentAtMs },
     ...messageAtMs === undefined ? {} : { messageAtMs },
     ...roomId === undefined ? {} : { roomId },
@@ -209,9 +228,9 @@ function isWorthWriting(stored: Idle, idle: Idle, nowMs: number): boolean {
   return isUnknown || newest(stored) > nowMs || newest(idle) - newest(stored) >= WRITTEN_EVERY_MS;
 }
 
-function asleep(state: State, idle: Idle, before: number, nowMs: number, idleStopMs: number): Effect[] {
+function stoppedEffects(state: State, idle: Idle, before: number, nowMs: number, idleStopMs: number): Effect[] {
   const { warning } = idle;
-  const { rollout, effects } = endedRollout(state, undefined, true, 0, nowMs);
+  const { rollout, effects } = endRollout(state, undefined, true, 0, nowMs);
   return [
     ...effects,
     {
@@ -221,7 +240,7 @@ function asleep(state: State, idle: Idle, before: number, nowMs: number, idleSto
         ...{ timer: undefined, readySinceMs: undefined, rollout, idle: undefined },
       },
     },
-    ...warning === undefined ? [] : [told(warning, { kind: "fell-asleep", idleStopMs }, true)],
+    ...warning === undefined ? [] : [idleNotice(warning, { kind: "fell-asleep", idleStopMs }, true)],
     {
       kind: "record",
       reason: "SwitchedOff",
@@ -232,7 +251,7 @@ function asleep(state: State, idle: Idle, before: number, nowMs: number, idleSto
 }
 
 /** Everything that is said about one quiet period is a single message, which is edited. */
-function told({ saidAtMs, roomId }: NonNullable<Idle["warning"]>, news: News, isLast: boolean): Write {
+function idleNotice({ saidAtMs, roomId }: NonNullable<Idle["warning"]>, news: News, isLast: boolean): Write {
   return {
     kind: "notice",
     key: `idle ${saidAtMs}`,

@@ -10,7 +10,7 @@ import type { Diagnosis, Problem, Scale } from "../scaler/mod.ts";
 import type { Cause, Outcome, Refusal } from "./audit.ts";
 import type { ScheduleView } from "./schedule.ts";
 import type { Intent, TargetCommand } from "./target_command.ts";
-import type { TargetState } from "./target_state.ts";
+import type { ChatStop, StopTimer, TargetState } from "./target_state.ts";
 
 /** The part of the configuration that decisions depend on. */
 export interface TargetPolicy
@@ -62,7 +62,7 @@ export interface PendingCommand {
 export type Party = "Kubernetes API" | "homeserver";
 
 /** Latest activity in the rooms of a target's agents, as seen by this process. */
-export interface Life {
+export interface AgentActivity {
   /** When a user last wrote, milliseconds since the epoch. */
   readonly userAtMs?: number;
   /** Room in which that was. */
@@ -98,7 +98,7 @@ export interface Observed {
   /** Whether messages from before the start are still being read. There may be commands among them. */
   readonly isCatchingUp?: boolean;
   /** Latest activity in the rooms of the target's agents. */
-  readonly life?: Life | undefined;
+  readonly activity?: AgentActivity | undefined;
   /** Number of rooms that both we and an agent of the target have joined; undefined if not determined. */
   readonly agentRooms?: number | undefined;
   /** When a message last failed to wake the target, milliseconds since the epoch. */
@@ -186,6 +186,9 @@ export type Write =
     readonly message: string;
   };
 
+/** When a target stops automatically, and whether that is because of AUTO_STOP. */
+export type StopTime = Pick<StopTimer, "dueAtMs" | "isDefault">;
+
 /** What a command tries to do at a target. */
 export type Verb = Exclude<TargetCommand["word"], "wake">;
 
@@ -270,7 +273,7 @@ export interface Decision {
 }
 
 /** Carries out the effects and decides again at once. */
-export function now(...effects: readonly Effect[]): Decision {
+export function act(...effects: readonly Effect[]): Decision {
   return { effects, requeueAfterMs: 0 };
 }
 
@@ -280,11 +283,14 @@ export function wait(...ms: readonly (number | undefined)[]): Decision {
   return { effects: [], requeueAfterMs: known.length === 0 ? undefined : Math.max(0, Math.min(...known)) };
 }
 
+/** A timer or an edge that is handled later than this is reported as late. */
+const PUNCTUAL_MS = 120_000;
+
 /** Longest wait for a moment, because the wall clock may be set, and a suspended machine wakes up late. */
 const LONGEST_WAIT_MS = 30_000;
 
 /** Returns how long to wait for a moment that is so far away. */
-export function towards(leftMs: number): number {
+export function cappedWaitMs(leftMs: number): number {
   return Math.max(0, Math.min(leftMs, LONGEST_WAIT_MS));
 }
 
@@ -301,4 +307,46 @@ export function isAsBefore({ before, generation }: Intent, scale: Scale): boolea
 /** A message to an agent counts as a start. */
 export function verbOf({ word }: Pick<TargetCommand, "word">): Verb {
   return word === "wake" ? "start" : word;
+}
+
+/** Returns how late something due is handled, in milliseconds; undefined if that isn't worth reporting. */
+export function lateness(dueAtMs: number, nowMs: number): number | undefined {
+  const lateMs = nowMs - dueAtMs;
+  return lateMs > PUNCTUAL_MS ? lateMs : undefined;
+}
+
+/** Returns the replica count that a start sets. */
+export function replicasOfStart({ replicasBeforeStop = 1 }: State, { startReplicas }: TargetPolicy): number {
+  return startReplicas === "previous" ? replicasBeforeStop : startReplicas;
+}
+
+/** Clears a held stop, because the target is turned on, whatever the cause. */
+export function releaseHold(stopped: ChatStop | undefined): TargetState {
+  return stopped?.isHeld === true ? { stopped: { ...stopped, isHeld: false } } : {};
+}
+
+/**
+ * Returns what happens to a target next without a command. `rooms` is the number of rooms in which its agents' users
+ * are heard.
+ */
+export function upcoming(
+  desired: number,
+  timer: StopTime | undefined,
+  isHeld: boolean,
+  schedule: ScheduleView | undefined,
+  nowMs: number,
+  { agents, idleStopMs }: TargetPolicy,
+  rooms?: number,
+): Upcoming | undefined {
+  const isOn = desired > 0;
+  const edge = isOn ? schedule?.nextEnd : schedule?.nextBegin;
+  const isByIdleness = isOn && idleStopMs !== undefined && schedule?.isUp !== true &&
+    (timer === undefined || timer.isDefault === true);
+  const heard = rooms === undefined ? {} : { rooms };
+  if (isByIdleness) return { kind: "sleeps-after", ms: idleStopMs, ...heard };
+  if (isOn && timer !== undefined) return { kind: "stops-in", ms: timer.dueAtMs - nowMs };
+  if (!isOn && agents.length > 0 && !isHeld) return { kind: "wakes", agents, ...heard };
+  if (edge === undefined) return undefined;
+  const { atMs, timeZone } = edge;
+  return { kind: isOn ? "stops-at" : "starts-at", when: { atMs, nowMs, timeZone } };
 }

@@ -25,7 +25,7 @@ import {
 } from "../commands/mod.ts";
 import type { Agent } from "../config/mod.ts";
 import { errorLocation, isFatal } from "../errors.ts";
-import type { Agents, Around } from "./agents.ts";
+import type { Agents, MessageContext } from "./agents.ts";
 import type { Audit, Outcome, Refusal } from "./audit.ts";
 import type { Authorization, Authorizer } from "./authorizer.ts";
 import { ageOf, type Message, messageOf } from "./message.ts";
@@ -57,7 +57,7 @@ type Readable = Extract<Authorization, { kind: "readable" }>;
 type Undecryptable = Extract<Authorization, { kind: "undecryptable" }>;
 
 /** State of an event after authorization: settled, waiting for a key, or a command. */
-type Next = TargetCommand | "settled" | "waits-for-key";
+type Disposition = TargetCommand | "settled" | "waits-for-key";
 
 export interface EventProcessorOptions {
   readonly chat: Pick<Chat, "names" | "room" | "self" | "senderOf">;
@@ -86,7 +86,7 @@ export interface EventProcessorOptions {
 }
 
 /** A command that is being carried out. */
-interface UnderWay {
+interface RunningCommand {
   readonly typed: string;
   readonly done: Promise<void>;
 }
@@ -94,13 +94,13 @@ interface UnderWay {
 export class EventProcessor {
   readonly #options: EventProcessorOptions;
   /** Sequence numbers of the events that are being handled. */
-  readonly #inHand = new Set<number>();
+  readonly #inProgress = new Set<number>();
   /** Sequence numbers of the events whose key is missing and for which no hint has been sent yet. */
   readonly #awaitingKey = new Set<number>();
   /** Commands that are being carried out, by room. */
-  readonly #underWay = new Map<string, Set<UnderWay>>();
+  readonly #running = new Map<string, Set<RunningCommand>>();
   /** When a hint was last sent, by kind and room. */
-  readonly #toldAtMs = new Map<string, number>();
+  readonly #hintedAtMs = new Map<string, number>();
   #keysArrived = 0;
 
   constructor(options: EventProcessorOptions) {
@@ -112,18 +112,18 @@ export class EventProcessor {
    * target first, because all other events must be decrypted before.
    */
   resume(): void {
-    this.#takeAll((after) => this.#options.journal.unsettled(after));
+    this.#enqueueAll((after) => this.#options.journal.unsettled(after));
   }
 
   /** Takes new events. */
   eventsArrived(): void {
-    this.#takeAll((after) => this.#options.journal.arrived(after));
+    this.#enqueueAll((after) => this.#options.journal.arrived(after));
   }
 
   /** Takes the events that were waiting for this key. */
   keyArrived(roomId: string, sessionId: string): void {
     this.#keysArrived += 1;
-    for (const entry of this.#options.journal.awaitingKey(roomId, sessionId)) this.#take(entry);
+    for (const entry of this.#options.journal.awaitingKey(roomId, sessionId)) this.#enqueue(entry);
   }
 
   /** Tells a room that part of its history could not be fetched; once per id. */
@@ -132,55 +132,55 @@ export class EventProcessor {
     const room = chat.room(roomId);
     if (room === undefined || !isRoomAllowed(roomId, allowedRooms)) return;
     if (!hasAllowedUser(room, allowedUsers, chat.self)) return;
-    sendQueue.say(aboutRoom(roomId, `${roomId} history ${id}`, historyCutOff()));
+    sendQueue.enqueue(roomHint(roomId, `${roomId} history ${id}`, historyCutOff()));
   }
 
-  #takeAll(read: (after: number) => readonly Entry[]): void {
+  #enqueueAll(read: (after: number) => readonly Entry[]): void {
     // Starts from the beginning each time: events behind a gap appear between sequence numbers that were seen before.
     for (let after = 0;;) {
       const entries = read(after);
       const last = entries.at(-1);
       if (last === undefined) return;
-      for (const entry of entries) this.#take(entry);
+      for (const entry of entries) this.#enqueue(entry);
       after = last.inbox.seq;
     }
   }
 
-  #take(entry: Entry): void {
+  #enqueue(entry: Entry): void {
     const { inbox, progress } = entry;
     const { chat, config, audit, queue, sendQueue } = this.#options;
-    if (this.#inHand.has(inbox.seq)) return;
+    if (this.#inProgress.has(inbox.seq)) return;
     if (!isMessage(inbox)) return sendQueue.settle(inbox.seq, "no-message");
     if (inbox.sender === chat.self) return sendQueue.settle(inbox.seq, "own");
     if (!config.allowedUsers.has(inbox.sender)) {
       audit.refused(inbox, "stranger");
       return sendQueue.settle(inbox.seq, "stranger");
     }
-    this.#inHand.add(inbox.seq);
+    this.#inProgress.add(inbox.seq);
     if (progress.state === "begun") return this.#submit(resumedCommand(inbox, progress.command));
-    queue.run(`room ${inbox.roomId}`, () => this.#inTurn(entry));
+    queue.run(`room ${inbox.roomId}`, () => this.#processInOrder(entry));
   }
 
   /**
    * Handles an event in the room's order. If the homeserver takes too long to answer about its sender, the sender's
    * events leave the order, and the room goes on.
    */
-  async #inTurn(entry: Entry): Promise<void> {
+  async #processInOrder(entry: Entry): Promise<void> {
     const { queue, clock, stop } = this.#options;
     const { roomId, sender } = entry.inbox;
     const aside = `aside ${roomId} ${sender}`;
-    const setAside = (): void => queue.run(aside, () => this.#handle(entry, stop));
+    const setAside = (): void => queue.run(aside, () => this.#process(entry, stop));
     if (queue.isBusy(aside)) return setAside();
     using deadline = new Deadline(HOLDS_ROOM_FOR_MS, stop, { clock });
     try {
-      await this.#handle(entry, deadline.signal);
+      await this.#process(entry, deadline.signal);
     } catch (error) {
       if (!deadline.expired || error !== deadline.signal.reason) throw error;
       setAside();
     }
   }
 
-  async #handle(entry: Entry, signal: AbortSignal): Promise<void> {
+  async #process(entry: Entry, signal: AbortSignal): Promise<void> {
     const { seq } = entry.inbox;
     const keysBefore = this.#keysArrived;
     const next = await this.#authorizeOrGiveUp(entry, signal);
@@ -189,10 +189,10 @@ export class EventProcessor {
       return next.word === "status" ? this.#status(next) : this.#submit(next);
     }
 
-    this.#inHand.delete(seq);
+    this.#inProgress.delete(seq);
     // The key may have arrived between the failed decryption and the write that recorded it.
     if (next === "waits-for-key" && keysBefore !== this.#keysArrived) {
-      this.#take({ inbox: entry.inbox, progress: { state: "undecryptable" } });
+      this.#enqueue({ inbox: entry.inbox, progress: { state: "undecryptable" } });
     }
   }
 
@@ -203,12 +203,12 @@ export class EventProcessor {
     if (config.echo !== "message" || command.word === "wake") return;
     queue.run(`acknowledge ${seq}`, async () => {
       await clock.sleep(Math.max(0, receivedAtMs + ACKNOWLEDGED_AFTER_MS - clock.now()), stop);
-      if (this.#inHand.has(seq)) targets.acknowledge(command);
+      if (this.#inProgress.has(seq)) targets.acknowledge(command);
     });
   }
 
   /** An unknown failure affects this message only. */
-  async #authorizeOrGiveUp(entry: Entry, signal: AbortSignal): Promise<Next> {
+  async #authorizeOrGiveUp(entry: Entry, signal: AbortSignal): Promise<Disposition> {
     const { inbox } = entry;
     const { retrier } = this.#options;
     try {
@@ -223,7 +223,7 @@ export class EventProcessor {
   }
 
   /** @param signal ends the attempts to decrypt it; nothing is decided then */
-  async #authorize({ inbox, progress }: Entry, signal: AbortSignal): Promise<Next> {
+  async #authorize({ inbox, progress }: Entry, signal: AbortSignal): Promise<Disposition> {
     this.#awaitingKey.delete(inbox.seq);
     const authorization = await this.#options.authorizer.authorize(inbox, signal);
     if (authorization.kind === "undecryptable") {
@@ -231,7 +231,7 @@ export class EventProcessor {
     }
     const message = messageOf(inbox, authorization.payload);
     const repliedUser = await this.#repliedUser(inbox, message, authorization.room, signal);
-    return this.#options.journal.transaction(() => this.#decide(inbox, authorization, message, repliedUser));
+    return this.#options.journal.transaction(() => this.#interpret(inbox, authorization, message, repliedUser));
   }
 
   /**
@@ -245,7 +245,7 @@ export class EventProcessor {
     signal: AbortSignal,
   ): Promise<string | undefined> {
     const { agents, chat } = this.#options;
-    if (message?.repliedTo === undefined || room === undefined || agents.in(room).length === 0) return undefined;
+    if (message?.repliedTo === undefined || room === undefined || agents.joinedTo(room).length === 0) return undefined;
     const { eventIds: [eventId, ...others], quotedUser } = message.repliedTo;
     if (quotedUser !== undefined || eventId === undefined || others.length > 0) return quotedUser;
     if (this.#isOurs(message.repliedTo)) return chat.self;
@@ -253,16 +253,16 @@ export class EventProcessor {
     return isNamed ? undefined : await chat.senderOf(roomId, eventId, signal);
   }
 
-  #undecryptable(inbox: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): Next {
+  #undecryptable(inbox: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): Disposition {
     const { chat, journal, config, clock, audit, agents, targets, queue, sendQueue, stop } = this.#options;
     if (why.kind === "forged") return this.#refuse(inbox, "mismatched-sender");
     const isTold = () => {
       const room = chat.room(inbox.roomId);
       if (room?.membership !== "join" || !isRoomAllowed(inbox.roomId, config.allowedRooms)) return false;
       // If agents are awake, the message was probably for them, and they have read it.
-      const present = agents.in(room);
+      const present = agents.joinedTo(room);
       const isTheirs = present.length > 0 && !present.some(({ alias }) => targets.isAsleep(alias));
-      return this.#isDue("undecryptable", inbox, isTheirs ? DAY_MS : HINT_EVERY_MS);
+      return this.#mayHint("undecryptable", inbox, isTheirs ? DAY_MS : HINT_EVERY_MS);
     };
     const hint = replyTo(inbox, "hint", undecryptable(why.kind === "withheld" ? why.code : undefined));
     if (why.kind === "broken") return this.#refuse(inbox, "unreadable", isTold() ? [hint] : []);
@@ -273,17 +273,17 @@ export class EventProcessor {
     audit.undecryptable(inbox, why.kind === "withheld" ? why.code : why.kind);
     queue.run(`hint ${inbox.seq}`, async () => {
       await clock.sleep(KEY_GRACE_MS, stop);
-      if (this.#awaitingKey.delete(inbox.seq) && isTold()) sendQueue.say(hint);
+      if (this.#awaitingKey.delete(inbox.seq) && isTold()) sendQueue.enqueue(hint);
     });
     return "waits-for-key";
   }
 
-  #decide(
+  #interpret(
     inbox: InboxEvent,
     authorization: Readable,
     message: Message | undefined,
     repliedUser: string | undefined,
-  ): Next {
+  ): Disposition {
     const { chat, clock, journal, config, agents, sendQueue } = this.#options;
     const { room, payload, verdict } = authorization;
     // A refused ciphertext is claimed too. Otherwise the server could send it again once its sender is trusted. With a
@@ -292,7 +292,7 @@ export class EventProcessor {
     if (payload.kind === "decrypted" && !isForged && !journal.claim(inbox.seq, payload.ciphertext)) {
       return this.#refuse(inbox, "repeat");
     }
-    const isWithAgent = agents.in(room).length > 0;
+    const isWithAgent = agents.joinedTo(room).length > 0;
     if (message === undefined || (!message.isText && !isWithAgent)) return this.#settle(inbox, "no-text");
 
     const parsed = parse(message.isText ? message.text : "", chat.names, config.aliases);
@@ -301,24 +301,24 @@ export class EventProcessor {
     const isReplyToUs = message.repliedTo !== undefined && this.#isOurs(message.repliedTo);
     const mentionsUs = message.mentions.includes(chat.self) || parsed.addressed;
     if (room !== undefined && isWithAgent) {
-      const around: Around = { room, sender: inbox.sender, repliedUser };
-      const isNamed = agents.named(message, around).length > 0;
+      const context: MessageContext = { room, sender: inbox.sender, repliedUser };
+      const isNamed = agents.named(message, context).length > 0;
       const isCommand = parsed.kind === "command";
       if (!(mentionsUs || isReplyToUs) || (isNamed && !isCommand)) {
         // A command word without the agent's name may have been meant for us.
         const isIgnored = isOld || message.isEdit || (isCommand && !isNamed);
-        return this.#toAgents(inbox, authorization, isIgnored ? [] : agents.addressed(message, around));
+        return this.#agentMessage(inbox, authorization, isIgnored ? [] : agents.addressed(message, context));
       }
     }
     const isAddressed = isWithAgent
       ? mentionsUs || isReplyToUs
-      : mentionsUs || (room !== undefined && isPrivate(room, inbox.sender, chat.self));
+      : mentionsUs || (room !== undefined && isDirectRoom(room, inbox.sender, chat.self));
     const isAnswered = !isOld && (isAddressed || parsed.kind === "command");
     if (!verdict.trusted) {
       if (verdict.reason === "room-not-allowed" && isAnswered) {
-        sendQueue.say(aboutRoom(inbox.roomId, inbox.roomId, roomNotAllowed()));
+        sendQueue.enqueue(roomHint(inbox.roomId, inbox.roomId, roomNotAllowed()));
       }
-      return this.#distrust(inbox, authorization, verdict, isAnswered);
+      return this.#refuseUntrusted(inbox, authorization, verdict, isAnswered);
     }
     if (message.isEdit) {
       return parsed.kind === "command" ? this.#refuse(inbox, "edit") : this.#settle(inbox, "edit");
@@ -339,12 +339,12 @@ export class EventProcessor {
    * Handles a message to agents: it wakes them or does nothing. We stay silent, unless an agent is asleep and the
    * message would have woken it if its sender were trusted.
    */
-  #toAgents(inbox: InboxEvent, authorization: Readable, called: readonly Agent[]): Next {
+  #agentMessage(inbox: InboxEvent, authorization: Readable, called: readonly Agent[]): Disposition {
     const { verdict, payload } = authorization;
     const aliases = [...new Set(called.map(({ alias }) => alias))];
     if (!verdict.trusted) {
       const isMissed = aliases.some((alias) => this.#options.targets.isAsleep(alias));
-      return this.#distrust(inbox, authorization, verdict, isMissed);
+      return this.#refuseUntrusted(inbox, authorization, verdict, isMissed);
     }
     if (aliases.length === 0 || payload.kind !== "decrypted") return this.#settle(inbox, "not-for-us");
     return {
@@ -353,14 +353,14 @@ export class EventProcessor {
     };
   }
 
-  #distrust(
+  #refuseUntrusted(
     inbox: InboxEvent,
     authorization: Readable,
     { reason, explanation }: Extract<Readable["verdict"], { trusted: false }>,
     isAnswered: boolean,
   ): "settled" {
     const everyMs = explanation === "not-encrypted" ? 60 * MINUTE_MS : HINT_EVERY_MS;
-    const isTold = isAnswered && explanation !== undefined && this.#isDue(explanation, inbox, everyMs);
+    const isTold = isAnswered && explanation !== undefined && this.#mayHint(explanation, inbox, everyMs);
     return this.#refuse(inbox, reason, isTold ? [this.#explain(inbox, authorization, explanation)] : []);
   }
 
@@ -370,14 +370,14 @@ export class EventProcessor {
     return quotedUser === chat.self || eventIds.every((eventId) => journal.isOurs(eventId));
   }
 
-  #command(inbox: InboxEvent, command: Command, tooOldMs: number | undefined): Next {
+  #command(inbox: InboxEvent, command: Command, tooOldMs: number | undefined): Disposition {
     const { config, sendQueue } = this.#options;
     const { aliases, echo: form } = config;
     const { word, text: typed, durationMs } = command;
     // The answer already names the command.
     if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
     if (form === "reaction") {
-      sendQueue.say({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
+      sendQueue.enqueue({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
     }
     if (word === "help") {
       const text = help(aliases, config);
@@ -389,15 +389,15 @@ export class EventProcessor {
 
   #submit(command: TargetCommand): void {
     const { inbox: { seq, roomId }, word, typed } = command;
-    const done = this.#options.targets.submit(command).then(() => void this.#inHand.delete(seq));
+    const done = this.#options.targets.submit(command).then(() => void this.#inProgress.delete(seq));
     if (word === "status") return;
-    const underWay = this.#underWay.get(roomId) ?? new Set();
-    this.#underWay.set(roomId, underWay);
+    const running = this.#running.get(roomId) ?? new Set();
+    this.#running.set(roomId, running);
     const mine = { typed, done };
-    underWay.add(mine);
+    running.add(mine);
     done.then(() => {
-      underWay.delete(mine);
-      if (underWay.size === 0) this.#underWay.delete(roomId);
+      running.delete(mine);
+      if (running.size === 0) this.#running.delete(roomId);
     });
   }
 
@@ -405,7 +405,7 @@ export class EventProcessor {
   #status(command: TargetCommand): void {
     const { inbox: { seq, roomId } } = command;
     const { queue, clock, stop } = this.#options;
-    const before = [...this.#underWay.get(roomId) ?? []];
+    const before = [...this.#running.get(roomId) ?? []];
     if (before.length === 0) return this.#submit(command);
     queue.run(`status ${seq}`, async () => {
       using deadline = new Deadline(STATUS_WAITS_MS, stop, { clock });
@@ -415,7 +415,7 @@ export class EventProcessor {
         if (!deadline.expired) throw error;
       }
       stop.throwIfAborted();
-      const underWay = before.filter((each) => this.#underWay.get(roomId)?.has(each) && each.typed !== "")
+      const underWay = before.filter((each) => this.#running.get(roomId)?.has(each) && each.typed !== "")
         .map(({ typed }) => typed);
       this.#submit({ ...command, underWay });
     });
@@ -446,11 +446,11 @@ export class EventProcessor {
   }
 
   /** Limits how often a room is told the same thing (SPEC 4c, 4h). */
-  #isDue(what: string, { roomId }: InboxEvent, everyMs: number): boolean {
+  #mayHint(kind: string, { roomId }: InboxEvent, everyMs: number): boolean {
     const nowMs = this.#options.clock.now();
-    const key = `${what} ${roomId}`;
-    if (nowMs - (this.#toldAtMs.get(key) ?? -Infinity) < everyMs) return false;
-    this.#toldAtMs.set(key, nowMs);
+    const key = `${kind} ${roomId}`;
+    if (nowMs - (this.#hintedAtMs.get(key) ?? -Infinity) < everyMs) return false;
+    this.#hintedAtMs.set(key, nowMs);
     return true;
   }
 
@@ -486,11 +486,11 @@ function targetsOf({ word, target }: Command, aliases: readonly string[]): reado
 }
 
 /** Whether nobody but the sender and us is in the room. Every message there is addressed to us. */
-function isPrivate(room: RoomFacts, sender: string, self: string): boolean {
+function isDirectRoom(room: RoomFacts, sender: string, self: string): boolean {
   return room.joinedCount === [sender, self].filter((user) => room.isJoined(user)).length;
 }
 
 /** An answer about a room instead of an event. Its transaction id is always the same, so it is sent only once. */
-function aboutRoom(roomId: string, eventId: string, text: Text): Answer {
+function roomHint(roomId: string, eventId: string, text: Text): Answer {
   return { kind: "hint", sequence: 0, roomId, eventId, form: "notice", text, reply: false };
 }

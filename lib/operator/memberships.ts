@@ -24,15 +24,15 @@ const MAX_LEAVES = 4;
 /**
  * A refused join is retried for this long: federation and workers may refuse what they accept a moment later (SPEC 4b).
  */
-const TRIED_FOR_MS = 60 * 60_000;
-const FOR_AN_HOUR = {
+const JOIN_TRIED_FOR_MS = 60 * 60_000;
+const JOIN_BACKOFF = {
   maxMs: 5 * 60_000,
   maxFailures: 1,
-  minSpanMs: TRIED_FOR_MS,
+  minSpanMs: JOIN_TRIED_FOR_MS,
   resetAfterMs: Infinity,
 };
 /** Rooms to look at before yielding to the event loop. */
-const SLICE = 100;
+const ROOMS_PER_SLICE = 100;
 
 export interface MembershipsOptions {
   readonly chat: Pick<
@@ -52,43 +52,45 @@ export class Memberships {
   readonly #options: MembershipsOptions;
   readonly #joins = new Semaphore(MAX_JOINS);
   /** Rooms whose invitation is being answered, or that are being left. */
-  readonly #inHand = new Set<string>();
+  readonly #inProgress = new Set<string>();
   /** Rooms to leave and invitations to decline, oldest first. Maps the room to the invitation or membership. */
   readonly #leaving = new Map<string, string>();
   /** Number of background jobs that leave rooms. */
-  #leavers = 0;
-  #isRefusalTold = false;
+  #leaveWorkers = 0;
+  #isRefusalLogged = false;
   /**
    * Joins and leaves that were given up because the homeserver refused them (joins: for an hour). Maps the room to the
    * invitation or membership.
    */
   readonly #givenUp = new Map<string, string>();
-  #isLookDue = false;
+  #isReviewQueued = false;
 
   constructor(options: MembershipsOptions) {
     this.#options = options;
   }
 
   /** Looks at all invitations and rooms, now or as soon as the current pass is over. */
-  look(): void {
-    if (this.#isLookDue) return;
-    this.#isLookDue = true;
+  review(): void {
+    if (this.#isReviewQueued) return;
+    this.#isReviewQueued = true;
     this.#options.queue.run("memberships", () => {
-      this.#isLookDue = false;
-      return this.#lookAtAll();
+      this.#isReviewQueued = false;
+      return this.#reviewAll();
     });
   }
 
-  async #lookAtAll(): Promise<void> {
+  async #reviewAll(): Promise<void> {
     const { chat, stop } = this.#options;
     const invitations = chat.invitations();
     const rooms = chat.joinedRooms();
-    const present = new Map([...rooms.map((room) => [room, "joined"] as const), ...invitations.map(named)]);
-    for (const [roomId, what] of this.#givenUp) if (present.get(roomId) !== what) this.#givenUp.delete(roomId);
+    const present = new Map([...rooms.map((room) => [room, "joined"] as const), ...invitations.map(entryOf)]);
+    for (const [roomId, membership] of this.#givenUp) {
+      if (present.get(roomId) !== membership) this.#givenUp.delete(roomId);
+    }
 
-    for (const invitation of invitations) this.#consider(invitation);
+    for (const invitation of invitations) this.#answer(invitation);
     for (const [index, roomId] of rooms.entries()) {
-      if (index % SLICE === SLICE - 1) await sleep(0, stop);
+      if (index % ROOMS_PER_SLICE === ROOMS_PER_SLICE - 1) await sleep(0, stop);
       if (this.#isAlone(roomId)) this.#leave(roomId, "joined");
     }
   }
@@ -97,23 +99,23 @@ export class Memberships {
    * Looks at a room again, because things may have changed while it was in hand: another inviter, or everybody has
    * left.
    */
-  #lookAt(roomId: string): void {
+  #reviewRoom(roomId: string): void {
     const invitation = this.#options.chat.invitation(roomId);
-    if (invitation !== undefined) this.#consider(invitation);
+    if (invitation !== undefined) this.#answer(invitation);
     else if (this.#isAlone(roomId)) this.#leave(roomId, "joined");
   }
 
-  #consider(invitation: Invitation): void {
-    const [roomId, what] = named(invitation);
-    if (isInvited(invitation, this.#options.allowedUsers)) this.#join(roomId, what);
-    else this.#leave(roomId, what);
+  #answer(invitation: Invitation): void {
+    const [roomId, membership] = entryOf(invitation);
+    if (isInvited(invitation, this.#options.allowedUsers)) this.#join(roomId, membership);
+    else this.#leave(roomId, membership);
   }
 
   /** Accepts an invitation. It is checked again before each attempt. */
-  #join(roomId: string, what: string): void {
+  #join(roomId: string, membership: string): void {
     const { chat, allowedUsers, queue, retrier, stop } = this.#options;
-    if (this.#inHand.has(roomId) || this.#givenUp.get(roomId) === what) return;
-    this.#inHand.add(roomId);
+    if (this.#inProgress.has(roomId) || this.#givenUp.get(roomId) === membership) return;
+    this.#inProgress.add(roomId);
     const join = (): Promise<void> =>
       this.#joins.run(async () => {
         const invitation = chat.invitation(roomId);
@@ -123,32 +125,32 @@ export class Memberships {
       }, stop);
     queue.run(`join ${roomId}`, async () => {
       try {
-        const limits = { policy: FOR_AN_HOUR, refusals: true, unknownFailures: Infinity };
+        const limits = { policy: JOIN_BACKOFF, refusals: true, unknownFailures: Infinity };
         await retrier.run(`join ${roomId}`, join, stop, limits);
       } catch (error) {
         if (stop.aborted || isFatal(error)) throw error;
         // A homeserver that was unavailable for an hour has refused nothing.
-        if (!(error instanceof Error && error.cause instanceof TransientError)) this.#givenUp.set(roomId, what);
+        if (!(error instanceof Error && error.cause instanceof TransientError)) this.#givenUp.set(roomId, membership);
         logger.warn("stopped trying to join {room} for now: {reason}", { room: roomId, reason: String(error) });
       } finally {
-        this.#inHand.delete(roomId);
+        this.#inProgress.delete(roomId);
       }
-      this.#lookAt(roomId);
+      this.#reviewRoom(roomId);
     });
   }
 
   /** Queues a room to be left, or an invitation to be declined. */
-  #leave(roomId: string, what: string): void {
-    if (this.#inHand.has(roomId) || this.#givenUp.get(roomId) === what) return;
-    this.#leaving.set(roomId, what);
-    if (this.#leavers >= Math.min(MAX_LEAVES, this.#leaving.size)) return;
-    this.#leavers += 1;
+  #leave(roomId: string, membership: string): void {
+    if (this.#inProgress.has(roomId) || this.#givenUp.get(roomId) === membership) return;
+    this.#leaving.set(roomId, membership);
+    if (this.#leaveWorkers >= Math.min(MAX_LEAVES, this.#leaving.size)) return;
+    this.#leaveWorkers += 1;
     const { queue, retrier, stop } = this.#options;
     queue.run(`leave ${roomId}`, async () => {
       // Never more jobs than rooms: a room that can't be left for now must not be tried by several at once.
-      while (this.#leaving.size >= this.#leavers) await retrier.run("leave a room", () => this.#leaveNext(), stop);
-      this.#leavers -= 1;
-      if (this.#leavers === 0) this.#isRefusalTold = false;
+      while (this.#leaving.size >= this.#leaveWorkers) await retrier.run("leave a room", () => this.#leaveNext(), stop);
+      this.#leaveWorkers -= 1;
+      if (this.#leaveWorkers === 0) this.#isRefusalLogged = false;
     });
   }
 
@@ -161,12 +163,12 @@ export class Memberships {
     const { chat, allowedUsers, audit, stop } = this.#options;
     const [next] = this.#leaving;
     if (next === undefined) return;
-    const [roomId, what] = next;
+    const [roomId, membership] = next;
     this.#leaving.delete(roomId);
     const invitation = chat.invitation(roomId);
     const isDue = invitation === undefined ? this.#isAlone(roomId) : !isInvited(invitation, allowedUsers);
     if (isDue) {
-      this.#inHand.add(roomId);
+      this.#inProgress.add(roomId);
       try {
         if (invitation === undefined) await this.#leaveIfAlone(roomId);
         else {
@@ -176,16 +178,16 @@ export class Memberships {
       } catch (error) {
         if (stop.aborted || isFatal(error)) throw error;
         if (error instanceof TransientError) {
-          this.#leaving.set(roomId, what);
+          this.#leaving.set(roomId, membership);
           throw error;
         }
-        this.#givenUp.set(roomId, what);
-        this.#tellOfRefusal(roomId, String(error));
+        this.#givenUp.set(roomId, membership);
+        this.#logRefusal(roomId, String(error));
       } finally {
-        this.#inHand.delete(roomId);
+        this.#inProgress.delete(roomId);
       }
     }
-    this.#lookAt(roomId);
+    this.#reviewRoom(roomId);
   }
 
   /**
@@ -201,9 +203,9 @@ export class Memberships {
   }
 
   /** Logs a warning for the first of a series of refusals only, which may be thousands. */
-  #tellOfRefusal(room: string, reason: string): void {
-    const level = this.#isRefusalTold ? "debug" : "warn";
-    this.#isRefusalTold = true;
+  #logRefusal(room: string, reason: string): void {
+    const level = this.#isRefusalLogged ? "debug" : "warn";
+    this.#isRefusalLogged = true;
     logger[level]("failed to leave {room}: {reason}", { room, reason });
   }
 
@@ -217,6 +219,6 @@ export class Memberships {
   }
 }
 
-function named(invitation: Invitation): [roomId: string, what: string] {
+function entryOf(invitation: Invitation): [roomId: string, membership: string] {
   return [invitation.roomId, `invited by ${invitation.inviters.join(" ")}`];
 }

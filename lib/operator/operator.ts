@@ -64,7 +64,7 @@ export class Operator implements Listener, AsyncDisposable {
   readonly #targets: TargetWorkers;
   readonly #events: EventProcessor;
   /** Users whose device check is queued and hasn't started. A change during a check queues another one. */
-  readonly #devicesToLookAt = new Set<string>();
+  readonly #devicesToCheck = new Set<string>();
   #running = false;
   #failure: { readonly error: unknown } | undefined;
 
@@ -117,8 +117,8 @@ export class Operator implements Listener, AsyncDisposable {
     signal.addEventListener("abort", end);
     try {
       this.#running = true;
-      this.#look(() => {
-        this.#memberships.look();
+      this.#whileRunning(() => {
+        this.#memberships.review();
         this.devicesChanged([...this.#allowedUsers]);
         this.#events.resume();
         this.#targets.start();
@@ -136,7 +136,7 @@ export class Operator implements Listener, AsyncDisposable {
 
   /** New events are in the inbox. */
   eventsArrived(): void {
-    this.#look(() => this.#events.eventsArrived());
+    this.#whileRunning(() => this.#events.eventsArrived());
   }
 
   /** A stranger's message was received and not stored. */
@@ -151,21 +151,21 @@ export class Operator implements Listener, AsyncDisposable {
 
   /** A key arrived for a Megolm session whose messages could not be decrypted. */
   keyArrived(roomId: string, sessionId: string): void {
-    this.#look(() => this.#events.keyArrived(roomId, sessionId));
+    this.#whileRunning(() => this.#events.keyArrived(roomId, sessionId));
   }
 
   /** Invitations or memberships have changed. */
   roomsChanged(): void {
-    this.#look(() => this.#memberships.look());
+    this.#whileRunning(() => this.#memberships.review());
   }
 
   /** The homeserver reports that devices or identities of these users have changed. */
   devicesChanged(userIds: readonly string[]): void {
-    this.#look(() => {
+    this.#whileRunning(() => {
       for (const user of userIds) {
-        if (!this.#allowedUsers.has(user) || this.#devicesToLookAt.has(user)) continue;
-        this.#devicesToLookAt.add(user);
-        this.#queue.run(`devices ${user}`, () => this.#lookAtDevices(user));
+        if (!this.#allowedUsers.has(user) || this.#devicesToCheck.has(user)) continue;
+        this.#devicesToCheck.add(user);
+        this.#queue.run(`devices ${user}`, () => this.#checkDevices(user));
       }
     });
   }
@@ -173,7 +173,7 @@ export class Operator implements Listener, AsyncDisposable {
   /** Part of a room's history could not be fetched. Returns false if the operator isn't running. */
   historyCutOff(roomId: string, id: number): boolean {
     let isTaken = false;
-    this.#look(() => {
+    this.#whileRunning(() => {
       this.#events.historyCutOff(roomId, id);
       isTaken = true;
     });
@@ -193,7 +193,7 @@ export class Operator implements Listener, AsyncDisposable {
   }
 
   /** Runs a callback of the chat. Our failures must not reach the caller. */
-  #look(at: () => void): void {
+  #whileRunning(at: () => void): void {
     if (!this.#running || this.#stop.signal.aborted) return;
     try {
       at();
@@ -202,10 +202,10 @@ export class Operator implements Listener, AsyncDisposable {
     }
   }
 
-  async #lookAtDevices(user: string): Promise<void> {
-    this.#devicesToLookAt.delete(user);
+  async #checkDevices(user: string): Promise<void> {
+    this.#devicesToCheck.delete(user);
     const stop = this.#stop.signal;
-    await this.#retrier.run(`look at the devices of ${user}`, () => this.#authorizer.lookAtDevices(user, stop), stop);
+    await this.#retrier.run(`look at the devices of ${user}`, () => this.#authorizer.checkDevices(user, stop), stop);
   }
 
   /** An unhandled failure ends only its own job, unless it is fatal. */

@@ -39,11 +39,11 @@ export class Retrier {
   /**
    * Runs work until it succeeds, waiting longer after each {@linkcode TransientError}.
    *
-   * @param what names the work in the log
+   * @param task names the work in the log
    * @param signal ends the retries, between attempts
    * @throws any failure that isn't retryable; the signal's reason
    */
-  run<Value>(what: string, work: () => Promise<Value>, signal: AbortSignal, limits: RetryLimits = {}): Promise<Value> {
+  run<Value>(task: string, work: () => Promise<Value>, signal: AbortSignal, limits: RetryLimits = {}): Promise<Value> {
     const { unknownFailures = 0, refusals = false, policy } = limits;
     let unknown = 0;
     return retry(work, {
@@ -59,7 +59,7 @@ export class Retrier {
         const reason = isKnown ? error.message : errorLocation(error);
         this.#observer.retried();
         const wait = Math.ceil(waitMs / 1_000);
-        logger.warn("failed to {what}, trying again in {wait} s: {reason}", { what, wait, reason });
+        logger.warn("failed to {what}, trying again in {wait} s: {reason}", { what: task, wait, reason });
       },
       sleep: (ms, until) => this.#clock.sleep(ms, until),
     }, signal);

@@ -14,7 +14,7 @@ import type { Rollout } from "./target_state.ts";
  * @param isChange whether we have set the count
  * @param after new count; undefined if unknown
  */
-export function endedRollout(
+export function endRollout(
   { rollout }: State,
   stoppedBy: string | undefined,
   isChange: boolean,

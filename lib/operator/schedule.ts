@@ -43,11 +43,11 @@ const REACH_DAYS = 16;
 const MARGIN_DAYS = 4;
 
 /** Changes that would be reverted within this time are not made. */
-export const APART_MS = 60_000;
+export const MIN_INTERVAL_MS = 60_000;
 
 /** Whether an up-time begins so soon that a running target should be left on. */
-export function beginsSoon({ isUp, nextBegin }: ScheduleView, nowMs: number): boolean {
-  return !isUp && nextBegin !== undefined && nextBegin.atMs - nowMs <= APART_MS;
+export function beginsWithinMinute({ isUp, nextBegin }: ScheduleView, nowMs: number): boolean {
+  return !isUp && nextBegin !== undefined && nextBegin.atMs - nowMs <= MIN_INTERVAL_MS;
 }
 
 export class Schedule {
@@ -55,7 +55,7 @@ export class Schedule {
   readonly text: string;
   readonly #upTimes: readonly UpTime[];
   /** The intervals around a day. Cached, because they are needed for each decision. */
-  #laidOut: { readonly day: number; readonly intervals: readonly Interval[] } | undefined;
+  #cached: { readonly day: number; readonly intervals: readonly Interval[] } | undefined;
 
   constructor(upTimes: readonly UpTime[]) {
     this.#upTimes = upTimes;
@@ -64,7 +64,7 @@ export class Schedule {
 
   /** Returns the schedule as of a time in milliseconds since the epoch. */
   at(nowMs: number): ScheduleView {
-    const intervals = this.#around(nowMs);
+    const intervals = this.#intervals(nowMs);
     const edges = intervals.flatMap(({ begin, end }) => [begin, end])
       .filter(({ atMs }) => Math.abs(atMs - nowMs) <= REACH_DAYS * DAY_MS);
     const next = (kind: Edge["kind"]) => edges.find((edge) => edge.kind === kind && edge.atMs > nowMs);
@@ -77,13 +77,13 @@ export class Schedule {
     };
   }
 
-  #around(nowMs: number): readonly Interval[] {
+  #intervals(nowMs: number): readonly Interval[] {
     const day = Math.floor(nowMs / DAY_MS);
-    if (this.#laidOut?.day !== day) {
+    if (this.#cached?.day !== day) {
       const intervals = this.#upTimes.flatMap((upTime) => intervalsOf(upTime, nowMs));
-      this.#laidOut = { day, intervals: joined(intervals) };
+      this.#cached = { day, intervals: merged(intervals) };
     }
-    return this.#laidOut.intervals;
+    return this.#cached.intervals;
   }
 }
 
@@ -113,11 +113,11 @@ function instantOf(date: Temporal.PlainDate, minute: number, timeZone: string): 
 }
 
 /** Merges intervals that overlap or are at most a minute apart, so that `00:00-23:59` doesn't stop at midnight. */
-function joined(intervals: readonly Interval[]): Interval[] {
+function merged(intervals: readonly Interval[]): Interval[] {
   const all: Interval[] = [];
   for (const next of intervals.toSorted((one, other) => one.begin.atMs - other.begin.atMs)) {
     const last = all.at(-1);
-    if (last === undefined || next.begin.atMs - last.end.atMs > APART_MS) all.push(next);
+    if (last === undefined || next.begin.atMs - last.end.atMs > MIN_INTERVAL_MS) all.push(next);
     else if (next.end.atMs > last.end.atMs) all.splice(-1, 1, { begin: last.begin, end: next.end });
   }
   return all;

@@ -47,11 +47,11 @@ export class SendQueue {
    * Rooms whose next answer may already have been sent, by an earlier run or by an attempt whose response was lost. It
    * is searched for before it is sent. One answer per room suffices, because a room's answers are sent one at a time.
    */
-  readonly #unsure: Set<string>;
+  readonly #maybeSent: Set<string>;
 
   constructor(options: SendQueueOptions) {
     this.#options = options;
-    this.#unsure = new Set(options.journal.roomsToAnswer());
+    this.#maybeSent = new Set(options.journal.roomsToAnswer());
   }
 
   /** Settles an event and sends its answers. */
@@ -61,7 +61,7 @@ export class SendQueue {
   }
 
   /** Sends an answer without settling anything. */
-  say(answer: Answer): void {
+  enqueue(answer: Answer): void {
     this.#options.journal.say(answer);
     this.drain();
   }
@@ -121,15 +121,15 @@ export class SendQueue {
     }
     const replaced = answer.kind === "edit" ? journal.sentAs({ ...answer, kind: "answer", sequence: 0 }) : undefined;
     const { roomId } = answer;
-    const before = this.#unsure.has(roomId) ? await chat.findSent(transactionId, roomId, abandon) : undefined;
-    this.#unsure.add(roomId);
+    const before = this.#maybeSent.has(roomId) ? await chat.findSent(transactionId, roomId, abandon) : undefined;
+    this.#maybeSent.add(roomId);
     journal.sent(transactionId, before ?? await chat.send(transactionId, answer, replaced, abandon));
-    this.#unsure.delete(roomId);
+    this.#maybeSent.delete(roomId);
   }
 
   #drop({ transactionId, answer }: Unsent, error: unknown): void {
     this.#options.journal.drop(transactionId);
-    this.#unsure.delete(answer.roomId);
+    this.#maybeSent.delete(answer.roomId);
     const { roomId: room, eventId: event, kind } = answer;
     const reason = errorMessage(error);
     logger.warn("dropped the answer ({kind}) to {event} in {room}: {reason}", { room, event, kind, reason });

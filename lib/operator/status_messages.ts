@@ -44,14 +44,14 @@ export class StatusMessages {
   acknowledge(command: TargetCommand): void {
     const message = this.#messageOf(command);
     const isOver = [...command.steps.values()].every(({ end }) => end !== undefined);
-    if (!message.answered && !isOver) this.#options.states.setMessage(this.#say(message, command));
+    if (!message.answered && !isOver) this.#options.states.setMessage(this.#queue(message, command));
   }
 
   /** Shows in the command's message that a server hasn't answered, until the command ends at the target. */
-  sayWaiting(command: TargetCommand, target: Target, news: News): void {
+  showWaiting(command: TargetCommand, target: Target, news: News): void {
     const message = this.#messageOf(command);
     const line: StatusLine = { workload: workloadKey(target), text: this.sentence(target, news), state: "waiting" };
-    this.#options.states.setMessage(this.#say({ ...message, lines: withLine(message.lines, line) }, command));
+    this.#options.states.setMessage(this.#queue({ ...message, lines: withLine(message.lines, line) }, command));
   }
 
   /**
@@ -107,7 +107,7 @@ export class StatusMessages {
     };
     for (const message of states.following(workload)) {
       const lines = withLine(message.lines, line);
-      const changed = message.answered ? this.#say({ ...message, lines }) : { ...message, lines };
+      const changed = message.answered ? this.#queue({ ...message, lines }) : { ...message, lines };
       const isTold = alert === undefined || (alert.kind === "ready-alert" && message.isToAgent === true);
       states.setMessage(isTold ? changed : this.#mention(changed, changed.users, target, alert));
     }
@@ -135,7 +135,7 @@ export class StatusMessages {
       if (following.includes(roomId) || room?.membership !== "join") continue;
       const mentions = mention !== undefined && room.isJoined(mention) ? [mention] : [];
       const plain = this.sentence(target, news);
-      const text = mentions.length === 0 ? plain : words.mentioning(this.#named(roomId, mentions), plain);
+      const text = mentions.length === 0 ? plain : words.mentioning(this.#people(roomId, mentions), plain);
       const eventId = `${target.alias} ${key} ${roomId}`;
       const form = rings ? "text" : "notice";
       const about = { sequence: 0, roomId, eventId, ...inThread(threadId) };
@@ -156,7 +156,7 @@ export class StatusMessages {
     // It was not said anywhere, so there is no message to edit.
     if (message === undefined) return;
     const lines = [{ workload, text: this.sentence(target, news), state: isLast ? "final" : "waiting" } as const];
-    states.setMessage(this.#say({ ...message, isNotice: true, lines }));
+    states.setMessage(this.#queue({ ...message, isNotice: true, lines }));
   }
 
   #messageOf({ inbox, typed, word }: TargetCommand): StatusMessage {
@@ -171,7 +171,7 @@ export class StatusMessages {
   }
 
   /** Queues a message's text: the answer itself, or an edit of it. */
-  #say(message: StatusMessage, command?: TargetCommand): StatusMessage {
+  #queue(message: StatusMessage, command?: TargetCommand): StatusMessage {
     // While a command is going on at some targets, its message has no lines yet for those where it has ended.
     const ended = [...command?.steps.values() ?? []].flatMap(({ target, workload = target, end }): StatusLine[] =>
       end?.text === undefined || message.lines.some((line) => line.workload === workload)
@@ -182,7 +182,7 @@ export class StatusMessages {
     return answered(message);
   }
 
-  #named(roomId: string, users: readonly string[]): words.Person[] {
+  #people(roomId: string, users: readonly string[]): words.Person[] {
     const room = this.#options.chat.room(roomId);
     return users.map((userId) => ({ userId, name: room?.nameOf(userId) }));
   }
@@ -190,7 +190,7 @@ export class StatusMessages {
   /** Queues a new message that mentions people. */
   #mention(message: StatusMessage, mentions: readonly string[], target: Target, news: News): StatusMessage {
     const { roomId, eventId, threadId, alerts: sequence } = message;
-    const text = words.mentioning(this.#named(roomId, mentions), this.sentence(target, news));
+    const text = words.mentioning(this.#people(roomId, mentions), this.sentence(target, news));
     this.#options.journal.say({
       ...{ kind: "alert", sequence, roomId, eventId, form: "text", text, reply: true, mentions },
       ...inThread(threadId),
@@ -244,14 +244,14 @@ function answerOf(
 }
 
 /** What sentences need, whatever the news. */
-interface Sentenced {
+interface SentenceContext {
   /** Whether there are other targets, so that commands must name this one. */
   readonly isOneOfSeveral: boolean;
   /** User ids of the target's agents. */
   readonly agents: readonly string[];
 }
 
-function sentence(alias: string, news: News, { isOneOfSeveral, agents }: Sentenced): Required<Text> {
+function sentence(alias: string, news: News, { isOneOfSeveral, agents }: SentenceContext): Required<Text> {
   switch (news.kind) {
     case "switched-on":
       return words.switchedOn(alias, news.replicas, news.next);

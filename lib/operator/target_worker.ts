@@ -22,7 +22,7 @@ import {
 import type { Agents } from "./agents.ts";
 import type { Audit, Observer, Refusal } from "./audit.ts";
 import { COMMAND_TRIED_FOR_MS, decide, isReady, UNANSWERED_TOLD_AFTER_MS } from "./decide.ts";
-import type { Call, Effect, Failure, Life, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
+import type { AgentActivity, Call, Effect, Failure, Observed, Party, State, TargetPolicy, Write } from "./decision.ts";
 import { verbOf } from "./decision.ts";
 import { ageOf, inThread, threadOf } from "./message.ts";
 import type { Diagnosis, Scale } from "../scaler/mod.ts";
@@ -45,7 +45,7 @@ const MISSING_TARGET_MS = 5_000;
 /** The number of conflicts between read and write, in one pass, that counts as a failure. */
 const MAX_CONFLICTS = 5;
 /** Longest wait for events from before the start. */
-const CATCHES_UP_FOR_MS = 30_000;
+const MAX_CATCHING_UP_MS = 30_000;
 /** More decisions than this without a wait are a bug. */
 const MAX_DECISIONS = 100;
 
@@ -89,9 +89,9 @@ export class TargetWorker {
   readonly #schedule: Schedule | undefined;
   #startedAtMs = 0;
   /** Aborts the current pass, so that a command needn't wait for it. */
-  #look = new AbortController();
+  #passAbort = new AbortController();
   /** Latest activity in the rooms of its agents. */
-  #life: Life = {};
+  #activity: AgentActivity = {};
   /** Agents that are typing, by room. */
   readonly #typing = new Map<string, readonly string[]>();
   /** When a message last failed to wake the target, milliseconds since the epoch. */
@@ -132,29 +132,31 @@ export class TargetWorker {
     };
     this.#waiting.add(over);
     if (command.word === "status") {
-      queue.run(`status ${command.inbox.seq} ${this.#target.alias}`, () => this.#carryOut(command).then(over));
+      queue.run(`status ${command.inbox.seq} ${this.#target.alias}`, () => this.#execute(command).then(over));
     } else {
       this.#commands.push({ command, over });
-      this.#look.abort();
+      this.#passAbort.abort();
       this.#wakeup.notify();
     }
     return promise;
   }
 
   /** Records activity in the rooms of its agents. */
-  lived({ userAtMs = -Infinity, agentAtMs = -Infinity, roomId }: Life): void {
-    const { userAtMs: userBefore = -Infinity, agentAtMs: agentBefore = -Infinity } = this.#life;
-    if (userAtMs > userBefore) this.#life = { ...this.#life, userAtMs, ...roomId === undefined ? {} : { roomId } };
-    if (agentAtMs > agentBefore) this.#life = { ...this.#life, agentAtMs };
+  recordActivity({ userAtMs = -Infinity, agentAtMs = -Infinity, roomId }: AgentActivity): void {
+    const { userAtMs: userBefore = -Infinity, agentAtMs: agentBefore = -Infinity } = this.#activity;
+    if (userAtMs > userBefore) {
+      this.#activity = { ...this.#activity, userAtMs, ...roomId === undefined ? {} : { roomId } };
+    }
+    if (agentAtMs > agentBefore) this.#activity = { ...this.#activity, agentAtMs };
     this.#wakeup.notify();
   }
 
   /** Records which of its agents are typing in a room. */
-  typing(roomId: string, agents: readonly string[]): void {
+  recordTyping(roomId: string, agents: readonly string[]): void {
     const before = this.#typing.get(roomId) ?? [];
     if (agents.length === 0) this.#typing.delete(roomId);
     else this.#typing.set(roomId, agents);
-    if (before.length + agents.length > 0) this.lived({ agentAtMs: this.#options.clock.now() });
+    if (before.length + agents.length > 0) this.recordActivity({ agentAtMs: this.#options.clock.now() });
   }
 
   async #run(): Promise<void> {
@@ -166,21 +168,21 @@ export class TargetWorker {
         await this.#wakeup.wait(await this.#reconcile(undefined) ?? Infinity, stop, clock);
         continue;
       }
-      await this.#carryOut(next.command);
+      await this.#execute(next.command);
       this.#commands.shift();
       next.over();
     }
   }
 
   /** Reconciles until the command has ended. */
-  async #carryOut(command: TargetCommand): Promise<void> {
+  async #execute(command: TargetCommand): Promise<void> {
     const { stop, clock, states } = this.#options;
     const { roomId, eventId } = command.inbox;
     const unconfirmed = command.steps.get(this.#workload)?.intent;
     const lines = states.message(roomId, eventId)?.lines ?? [];
     const isTold = lines.some(({ workload, state }) => workload === this.#workload && state === "waiting");
     using turn = new Turn(command, this.#options, unconfirmed, isTold);
-    this.#tellIfUnanswered(turn);
+    this.#reportIfUnanswered(turn);
     for (;;) {
       const requeueAfterMs = await this.#reconcile(turn);
       if (turn.isOver) return;
@@ -211,11 +213,11 @@ export class TargetWorker {
     const { clock, policy } = this.#options;
     const failures = turn?.failures ?? this.#failures;
     const shown = this.#shown;
-    if (turn === undefined) this.#look = new AbortController();
-    let learnt: Partial<Observed> = { shown, failure: failures.latest };
+    if (turn === undefined) this.#passAbort = new AbortController();
+    let learned: Partial<Observed> = { shown, failure: failures.latest };
     let conflicts = 0;
     for (let decisions = 0; decisions < MAX_DECISIONS; decisions += 1) {
-      const observed: Observed = { ...this.#standing(turn), ...learnt };
+      const observed: Observed = { ...this.#known(turn), ...learned };
       const { effects, requeueAfterMs } = decide(this.#state(turn), observed, clock.now(), policy);
       if (effects.length === 0) {
         if (observed.failure !== undefined) return requeueAfterMs;
@@ -225,26 +227,26 @@ export class TargetWorker {
       }
       this.#write(effects.filter(isWrite), turn);
       if (turn?.isOver) return undefined;
-      learnt = { ...learnt, accepted: undefined };
+      learned = { ...learned, accepted: undefined };
       const call = effects.find((effect): effect is Call => !isWrite(effect));
       if (call === undefined) continue;
       try {
-        learnt = { ...learnt, failure: undefined, ...await this.#call(call, turn) };
+        learned = { ...learned, failure: undefined, ...await this.#call(call, turn) };
       } catch (error) {
         // A command is waiting; its own pass will read the target.
-        const isInterrupted = turn === undefined && this.#look.signal.aborted && call.kind !== "scale";
+        const isInterrupted = turn === undefined && this.#passAbort.signal.aborted && call.kind !== "scale";
         if (isInterrupted && !isFatal(error)) return 0;
         // Somebody else has changed the target meanwhile. It is read again at once, a few times.
         const isRace = error instanceof ConflictError && ++conflicts < MAX_CONFLICTS;
         const failure = isRace ? undefined : this.#failed(error, call, turn);
-        learnt = { ...learnt, scale: undefined, authorization: undefined, failure };
+        learned = { ...learned, scale: undefined, authorization: undefined, failure };
       }
     }
     throw new Error(`No end to what is to be done at ${this.#target.alias}`);
   }
 
-  /** Returns what is known without a request. */
-  #standing(turn: Turn | undefined): Observed {
+  /** Returns what is known without making a request. */
+  #known(turn: Turn | undefined): Observed {
     const { agents } = this.#options;
     // This scans all rooms.
     const agentRooms = turn?.command.word === "status" ? agents.roomsOf(this.#target.alias).length : undefined;
@@ -255,7 +257,7 @@ export class TargetWorker {
       diagnosis: this.#diagnosis,
       schedule: this.#schedule?.at(this.#options.clock.now()),
       isCatchingUp: this.#isCatchingUp(),
-      life: this.#lifeNow(),
+      activity: this.#currentActivity(),
       agentRooms,
       wakeFailedAtMs: this.#wakeFailedAtMs,
     };
@@ -265,19 +267,19 @@ export class TargetWorker {
   #isCatchingUp(): boolean {
     const { clock, journal } = this.#options;
     const sinceMs = clock.now() - this.#startedAtMs;
-    return this.#schedule !== undefined && sinceMs < CATCHES_UP_FOR_MS && journal.arrived(0).length > 0;
+    return this.#schedule !== undefined && sinceMs < MAX_CATCHING_UP_MS && journal.arrived(0).length > 0;
   }
 
   /** Returns the latest activity. A time in the future was recorded before the clock was set back; it counts as now. */
-  #lifeNow(): Life {
+  #currentActivity(): AgentActivity {
     const nowMs = this.#options.clock.now();
-    const { userAtMs, agentAtMs } = this.#life;
-    this.#life = {
-      ...this.#life,
+    const { userAtMs, agentAtMs } = this.#activity;
+    this.#activity = {
+      ...this.#activity,
       ...userAtMs === undefined ? {} : { userAtMs: Math.min(nowMs, userAtMs) },
       ...agentAtMs === undefined ? {} : { agentAtMs: Math.min(nowMs, agentAtMs) },
     };
-    return { ...this.#life, isAgentTyping: this.#typing.size > 0 };
+    return { ...this.#activity, isAgentTyping: this.#typing.size > 0 };
   }
 
   #state(turn: Turn | undefined): State {
@@ -297,10 +299,10 @@ export class TargetWorker {
     };
   }
 
-  /** Performs a call and returns what it has shown. */
+  /** Performs a call and returns what it observed. */
   async #call(call: Call, turn: Turn | undefined): Promise<Partial<Observed>> {
     const { stop, authorize } = this.#options;
-    const signal = turn?.readDeadline.signal ?? AbortSignal.any([stop, this.#look.signal]);
+    const signal = turn?.readDeadline.signal ?? AbortSignal.any([stop, this.#passAbort.signal]);
     if (turn !== undefined) turn.waitingFor = partyOf(call);
     try {
       switch (call.kind) {
@@ -323,12 +325,12 @@ export class TargetWorker {
   async #read(signal: AbortSignal): Promise<Scale> {
     const { scaler, clock } = this.#options;
     const scale = await scaler.read(this.#target, signal);
-    this.#seen(scale);
+    this.#recordCounts(scale);
     this.#seenReadySinceMs = isReady(scale) ? this.#seenReadySinceMs ?? clock.now() : undefined;
     return scale;
   }
 
-  #seen(scale: Scale): void {
+  #recordCounts(scale: Scale): void {
     this.#options.observer.replicas(this.#target.alias, scale);
     this.#seenUnready ||= !isReady(scale);
   }
@@ -359,7 +361,7 @@ export class TargetWorker {
       command.steps.set(this.#workload, { target: alias, workload: this.#workload, intent });
       journal.begin(command.inbox.seq, storedCommand(command));
     } else {
-      this.#write([{ kind: "remember", changes: begun(states.of(this.#workload), call) }], undefined);
+      this.#write([{ kind: "remember", changes: withIntent(states.of(this.#workload), call) }], undefined);
     }
     using scaleDeadline = turn === undefined ? new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock }) : undefined;
     try {
@@ -370,7 +372,7 @@ export class TargetWorker {
         scaleDeadline?.signal ?? turn?.scaleDeadline.signal ?? abandon,
       );
     } catch (error) {
-      if (turn !== undefined && !isAnswered(error)) turn.unconfirmed = intent;
+      if (turn !== undefined && !isRefusedChange(error)) turn.unconfirmed = intent;
       throw error;
     }
     observer.scaled(alias, clock.now() - intent.atMs);
@@ -383,7 +385,7 @@ export class TargetWorker {
     const party = partyOf(call);
     // The cluster may accept our credentials again later. If the homeserver refuses them, the login has ended.
     if (isFatal(error) && !(error instanceof CredentialError && party === "Kubernetes API")) throw error;
-    const why = this.#whyRefused(error, turn);
+    const why = this.#refusalOf(error, turn);
     const failure = (turn?.failures ?? this.#failures).add(party, why, error);
     logger.warn("failed to {what} {target}, trying again in {wait} s: {reason}", {
       what: call.kind,
@@ -395,7 +397,7 @@ export class TargetWorker {
   }
 
   /** Returns why the API server refused a call; undefined if a retry may succeed. */
-  #whyRefused(error: unknown, turn: Turn | undefined): Why | undefined {
+  #refusalOf(error: unknown, turn: Turn | undefined): Why | undefined {
     const { kind, namespace, name } = this.#target;
     if (error instanceof PermissionError) return { kind: "not-permitted", verb: error.verb, resource: error.resource };
     if (error instanceof NotFoundError) {
@@ -412,12 +414,12 @@ export class TargetWorker {
   #write(writes: readonly Write[], turn: Turn | undefined): void {
     if (writes.length === 0) return;
     const { transaction, states, drain } = this.#options;
-    const told = turn && [...turn.command.steps.values()].map(({ end }) => end?.outcome);
+    const earlier = turn && [...turn.command.steps.values()].map(({ end }) => end?.outcome);
     transaction(() => {
       for (const write of writes) this.#perform(write, turn);
       states.save();
     });
-    for (const write of writes) this.#account(write, turn, told ?? []);
+    for (const write of writes) this.#recordOutcome(write, turn, earlier ?? []);
     drain();
   }
 
@@ -427,9 +429,9 @@ export class TargetWorker {
       case "remember":
         return states.change(this.#workload, write.changes);
       case "answer":
-        return this.#answer(write, turn);
+        return this.#endCommand(write, turn);
       case "say-waiting":
-        return this.#sayWaiting(write, turn);
+        return this.#showWaiting(write, turn);
       case "update":
         return messages.update(this.#target, write);
       case "unfollow":
@@ -444,7 +446,7 @@ export class TargetWorker {
   }
 
   /** Ends a command at this target. The last of its targets settles the event. */
-  #answer(write: Extract<Write, { kind: "answer" }>, turn: Turn | undefined): void {
+  #endCommand(write: Extract<Write, { kind: "answer" }>, turn: Turn | undefined): void {
     if (turn === undefined) throw new Error("Cannot answer what nobody has asked");
     const { messages } = this.#options;
     const { command } = turn;
@@ -460,16 +462,16 @@ export class TargetWorker {
   }
 
   /** Also records the command, so that it edits the message if it is resumed after a restart. */
-  #sayWaiting({ news }: Extract<Write, { kind: "say-waiting" }>, turn: Turn | undefined): void {
+  #showWaiting({ news }: Extract<Write, { kind: "say-waiting" }>, turn: Turn | undefined): void {
     if (turn === undefined) throw new Error("Cannot have nobody wait");
     const { messages, journal } = this.#options;
-    messages.sayWaiting(turn.command, this.#target, news);
+    messages.showWaiting(turn.command, this.#target, news);
     journal.begin(turn.command.inbox.seq, storedCommand(turn.command));
     turn.unansweredTold = true;
   }
 
-  /** Updates audit trail and metrics after the writes. `told` has the outcomes at other targets so far. */
-  #account(write: Write, turn: Turn | undefined, told: readonly (string | undefined)[]): void {
+  /** Updates audit trail and metrics after the writes. `earlier` has the outcomes at other targets so far. */
+  #recordOutcome(write: Write, turn: Turn | undefined, earlier: readonly (string | undefined)[]): void {
     const { audit, observer, clock } = this.#options;
     const { alias } = this.#target;
     if (write.kind === "record") audit.changed(this.#target, write.reason, write.cause, write.message);
@@ -483,14 +485,14 @@ export class TargetWorker {
     const { inbox, word: command } = turn.command;
     if (command === "wake" && outcome === "failed" && news !== undefined) this.#wakeFailedAtMs = clock.now();
     // If several targets refuse a command for the same reason, it is recorded once.
-    if (refusal !== undefined && !told.includes(refusal)) audit.refused(inbox, refusal);
+    if (refusal !== undefined && !earlier.includes(refusal)) audit.refused(inbox, refusal);
     // Messages to an agent that is awake are not recorded.
     if (news === undefined) return;
     audit.commanded(inbox, { command, target: alias, outcome, before, after, ms: clock.now() - turn.takenAtMs });
   }
 
   /** Shows in the command's message that a server isn't answering, even while a call hangs. */
-  #tellIfUnanswered(turn: Turn): void {
+  #reportIfUnanswered(turn: Turn): void {
     if (turn.unansweredTold) return;
     const { queue, clock, policy } = this.#options;
     queue.run(`unanswered ${turn.command.inbox.seq} ${this.#target.alias}`, async () => {
@@ -502,7 +504,7 @@ export class TargetWorker {
       }
       const { waitingFor, failures: { latest: failure } } = turn;
       if (waitingFor === undefined && failure === undefined) return;
-      const observed: Observed = { ...this.#standing(turn), waitingFor, failure };
+      const observed: Observed = { ...this.#known(turn), waitingFor, failure };
       this.#write(decide(this.#state(turn), observed, clock.now(), policy).effects.filter(isWrite), turn);
     });
   }
@@ -517,7 +519,7 @@ export class TargetWorker {
           if (!this.#isWatched) backoff = newBackoff();
           this.#isWatched = true;
           this.#shown = scale;
-          this.#seen(scale);
+          this.#recordCounts(scale);
           this.#wakeup.notify();
         }
       } catch (error) {
@@ -541,7 +543,7 @@ export class TargetWorker {
 }
 
 /** Returns the state with the intent of a change that no command has asked for, stored with the cause of the change. */
-function begun({ idle, timer, schedule }: TargetState, call: Extract<Call, { kind: "scale" }>): TargetState {
+function withIntent({ idle, timer, schedule }: TargetState, call: Extract<Call, { kind: "scale" }>): TargetState {
   const { intent } = call;
   if (call.for === "timer") return { timer: timer && { ...timer, intent } };
   if (call.for === "schedule") return { schedule: schedule && { ...schedule, intent } };
@@ -557,7 +559,7 @@ function partyOf(call: Call): Party {
 }
 
 /** Whether the API server has refused a change, so that it was certainly not made. */
-function isAnswered(error: unknown): boolean {
+function isRefusedChange(error: unknown): boolean {
   return error instanceof ConflictError || error instanceof PermissionError || error instanceof NotFoundError ||
     error instanceof RejectedError;
 }

@@ -79,7 +79,10 @@ export class TargetWorkers {
   async submit(command: TargetCommand): Promise<void> {
     const { steps } = command;
     const { targets } = this.#options.config;
-    const placed = [...steps.values()].map((step) => ({ step, target: targets.find((each) => isMeant(step, each)) }));
+    const placed = [...steps.values()].map((step) => ({
+      step,
+      target: targets.find((each) => isTargetOf(step, each)),
+    }));
     // Keyed by workload from here on, because aliases may have been swapped since the command was given.
     steps.clear();
     for (const { step, target } of placed) {
@@ -89,7 +92,7 @@ export class TargetWorkers {
     const open = placed.filter(({ step }) => step.end === undefined);
     await Promise.all(
       open.map(({ step, target }) =>
-        target === undefined ? this.#gone(command, step) : this.#workers.get(workloadKey(target))?.submit(command)
+        target === undefined ? this.#endGone(command, step) : this.#workers.get(workloadKey(target))?.submit(command)
       ),
     );
   }
@@ -104,10 +107,12 @@ export class TargetWorkers {
       for (const message of messages) {
         const { roomId, sender } = message;
         const atMs = nowMs - ageOf(message, nowMs);
-        if (own.includes(sender)) worker?.lived({ agentAtMs: atMs });
-        else if (!agents.has(sender) && agents.isIn(roomId, target.alias)) worker?.lived({ userAtMs: atMs, roomId });
+        if (own.includes(sender)) worker?.recordActivity({ agentAtMs: atMs });
+        else if (!agents.has(sender) && agents.isIn(roomId, target.alias)) {
+          worker?.recordActivity({ userAtMs: atMs, roomId });
+        }
       }
-      for (const [roomId, users] of typing) worker?.typing(roomId, users.filter((user) => own.includes(user)));
+      for (const [roomId, users] of typing) worker?.recordTyping(roomId, users.filter((user) => own.includes(user)));
     }
   }
 
@@ -130,7 +135,7 @@ export class TargetWorkers {
   }
 
   /** Ends a command at a target that the configuration no longer names. */
-  #gone(command: TargetCommand, step: TargetStep): void {
+  #endGone(command: TargetCommand, step: TargetStep): void {
     const { transaction, audit, sendQueue } = this.#options;
     const { inbox, word, typed, steps } = command;
     const { target: alias, workload = alias } = step;
@@ -164,6 +169,6 @@ async function refusalOf(
 }
 
 /** Whether the target is the workload that a step was meant for, whatever its alias is now. */
-function isMeant({ target: alias, workload }: TargetStep, target: Target): boolean {
+function isTargetOf({ target: alias, workload }: TargetStep, target: Target): boolean {
   return workload === undefined ? target.alias === alias : workloadKey(target) === workload;
 }
