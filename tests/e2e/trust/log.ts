@@ -63,8 +63,13 @@ export class OperatorLog {
     return words.length === 0 ? undefined : words.join(", ");
   }
 
-  /** Waits for the event's key, which may be late, and returns the final outcome. Without the key, the current one. */
-  async verdictWithKey(eventId: string): Promise<string | undefined> {
+  /**
+   * Returns the final outcome of an event. If its key is late, waits for it, unless the event is expected to have none.
+   * Without the key, returns the current outcome.
+   */
+  async finalVerdictOn(eventId: string, isExpected: (verdict: string) => boolean): Promise<string | undefined> {
+    const first = await this.verdictOn(eventId);
+    if (!first?.startsWith("undecryptable") || isExpected(first)) return first;
     const isLater = ({ message, properties }: LogLine) =>
       properties["event"] === eventId && !message.startsWith("failed to decrypt");
     await this.find(isLater, 0, toDeviceMs);

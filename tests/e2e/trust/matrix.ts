@@ -88,6 +88,8 @@ export class Matrix {
     const attempt: Attempt = await way.attempt(world, sender);
     const later = await room.say("help"); // a room is read in order: once this is answered, everything before it is done
     await room.answerTo(later);
+    const verdict = (eventId: string) => world.log.finalVerdictOn(eventId, (verdict) => isLogged(verdict, must));
+    if ("eventId" in attempt) await verdict(attempt.eventId); // which is not in order, if its key is late
     if ("answer" in must && must.answer) await room.told(must.answer, since).catch(() => undefined); // compared below
     const outcome = async (): Promise<Outcome> => {
       if (effectOf(must).includes("→")) await room.told(/is ready \(took/, since);
@@ -100,7 +102,7 @@ export class Matrix {
       return {
         effect: moved ? `${before.replicas} → ${after.replicas}` : "none",
         answer,
-        log: await world.log.verdictOn(attempt.eventId),
+        log: await verdict(attempt.eventId),
       };
     };
     return { sender, outcome };
@@ -135,6 +137,11 @@ function effectOf(must: Expected): string {
 function isAsExpected({ effect, answer, log }: Outcome, must: Expected): boolean {
   if ("cannot" in must || effect !== must.effect) return false;
   if (must.answer === undefined ? answer !== "" : !must.answer.test(answer)) return false;
+  return isLogged(log, must);
+}
+
+function isLogged(log: string | undefined, must: Expected): boolean {
+  if ("cannot" in must) return false;
   return must.log instanceof RegExp ? must.log.test(log ?? "") : must.log === log;
 }
 

@@ -51,9 +51,7 @@ export async function tries(
   const before = await world.state();
   const eventId = await say();
   await world.log.first(`event ${eventId}`, ({ properties }) => properties["event"] === eventId);
-  const first = await world.log.verdictOn(eventId);
-  const isLate = first === "undecryptable: no-key" && reason !== first;
-  const verdict = isLate ? await world.log.verdictWithKey(eventId) : first;
+  const verdict = await world.log.finalVerdictOn(eventId, (verdict) => verdict === reason);
   const after = await world.state();
   const obeyed = before.generation !== after.generation;
   const came = obeyed
