@@ -43,6 +43,8 @@ export interface BackPaginationOptions {
   readonly agents: ReadonlySet<string>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** Asks the homeserver for the joined members of a room. */
+  readonly refreshMembers: (roomId: string, signal: AbortSignal) => Promise<void>;
 }
 
 /** Contents of a gap, oldest event first. */
@@ -99,6 +101,7 @@ export class BackPagination {
     for (;;) {
       const gap = rooms.oldestGap(roomId);
       if (gap === undefined) return void this.#filling.delete(roomId);
+      if (gap.to === undefined) await work.run((signal) => this.#askMembers(roomId, signal), this.#stop);
       const { events, refused, latest, cutOff } = await work.run((signal) => this.#read(gap, signal), this.#stop);
       rooms.fillGap(gap.id, events, cutOff !== undefined);
       if (cutOff !== undefined) {
@@ -110,6 +113,22 @@ export class BackPagination {
       for (const event of refused) this.#listener.refused(event);
       if (rooms.isAnyJoined(roomId, this.#options.agents)) this.#listener.agentRoomActive(latest);
       this.#listener.filled();
+    }
+  }
+
+  /**
+   * Completes the members of a room that we have just joined, so that all of them can read the first answer. Sync may
+   * leave some out: Dendrite 0.13.8 does when it tells of a join before it has applied it completely.
+   */
+  async #askMembers(roomId: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#readers.run(() => this.#options.refreshMembers(roomId, signal), signal);
+    } catch (error) {
+      if (!(error instanceof RejectedError)) throw error;
+      log.warning("knowing only those members of {room} that sync has listed: {reason}", {
+        room: roomId,
+        reason: error.message,
+      });
     }
   }
 

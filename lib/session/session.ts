@@ -130,8 +130,12 @@ export class Session implements Disposable {
     signal.addEventListener("abort", aborted);
     if (signal.aborted) aborted();
     const queue = new KeyedQueue(stop, failed.reject);
+    const refreshMembers = async (roomId: string, signal: AbortSignal): Promise<void> => {
+      await this.refreshMembers(roomId, signal);
+      listener.roomsChanged();
+    };
     const history = new BackPagination(
-      this.#options,
+      { ...this.#options, refreshMembers },
       {
         filled: () => {
           listener.eventsArrived();

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { KeyedQueue, operatorPolicy, sleep } from "../../lib/async.ts";
+import { RejectedError, TransientError } from "../../lib/errors.ts";
 import type { Json } from "../../lib/json.ts";
 import { BackPagination } from "../../lib/session/back_pagination.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
@@ -13,8 +14,22 @@ function message(eventId: string, sender = "@ann:x"): Json {
   return { type: "m.room.message", event_id: eventId, sender, content: { body: eventId, msgtype: "m.text" } };
 }
 
-/** What came of filling a gap from `p` to `s`, by a server that answers requests for pages as given, by their number. */
-async function fill(page: (from: string, asked: number) => Response | Json, joined: readonly string[] = []): Promise<{
+/** The gap of a limited timeline. Without its end, it is that of a room which was just joined. */
+interface Filled {
+  readonly to?: string | undefined;
+  /** Answers requests for the members; they are known by default. */
+  readonly refreshMembers?: () => Promise<void>;
+}
+
+/**
+ * What came of filling a gap from `p` to, by default, `s`, by a server that answers requests for pages as given, by their
+ * number.
+ */
+async function fill(
+  page: (from: string, asked: number) => Response | Json,
+  joined: readonly string[] = [],
+  { to, refreshMembers = () => Promise.resolve() }: Filled = { to: "s" },
+): Promise<{
   readonly asked: string[];
   readonly events: string[];
   readonly refused: RefusedEvent[];
@@ -32,7 +47,7 @@ async function fill(page: (from: string, asked: number) => Response | Json, join
   using client = new HomeserverClient(`http://127.0.0.1:${server.addr.port}`);
   await using store = openMemoryStore();
   store.rooms.updateMembers(ROOM, joined.map((user) => [user, true]));
-  const gap = store.rooms.addGap({ roomId: ROOM, from: "p", to: "s" });
+  const gap = store.rooms.addGap({ roomId: ROOM, from: "p", to });
   store.rooms.addEvent(
     { roomId: ROOM, eventId: "$after", sender: "@ann:x", event: message("$after"), receivedAtMs: 0, ageMs: 0 },
     { state: "held", gap },
@@ -45,7 +60,13 @@ async function fill(page: (from: string, asked: number) => Response | Json, join
   const active: string[] = [];
   const waits: number[] = [];
   const history = new BackPagination(
-    { client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), agents: new Set(["@clawd:x"]), now: () => 0 },
+    {
+      ...{ client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), agents: new Set(["@clawd:x"]), now: () => 0 },
+      refreshMembers: (roomId) => {
+        asked.push(`members of ${roomId}`);
+        return refreshMembers();
+      },
+    },
     {
       filled: filled.resolve,
       refused: (event) => refused.push(event),
@@ -85,6 +106,31 @@ Deno.test("BackPagination fills a gap in the order of the timeline, without stra
   );
   assert.deepEqual([events, asked, isCutOff], [["$1", "$2", "$4", "$after"], ["p", "older"], false]);
   assert.deepEqual(refused, [{ roomId: ROOM, eventId: "$3", sender: "@eve:x" }]);
+});
+
+Deno.test("BackPagination asks for the members of a room that was joined, before anything in it is handled", async (t) => {
+  const members = `members of ${ROOM}`;
+  const page = () => ({ chunk: [message("$1")] });
+  await t.step("but not where only the timeline was limited", async () => {
+    assert.deepEqual((await fill(page)).asked, ["p"]);
+  });
+  await t.step("once", async () => {
+    const { asked, events } = await fill(page, [], {});
+    assert.deepEqual([asked, events], [[members, "p"], ["$1", "$after"]]);
+  });
+  await t.step("again where the homeserver didn't answer", async () => {
+    let failures = 2;
+    const refreshMembers = () =>
+      failures-- > 0 ? Promise.reject(new TransientError("Cannot list the members: 502")) : Promise.resolve();
+    const { asked, events, waits } = await fill(page, [], { refreshMembers });
+    assert.deepEqual([asked, waits.length], [[members, members, members, "p"], 2]);
+    assert.deepEqual(events, ["$1", "$after"]);
+  });
+  await t.step("and goes on without, where that is refused", async () => {
+    const refreshMembers = () => Promise.reject(new RejectedError("Cannot list the members: 403", 403, "M_FORBIDDEN"));
+    const { asked, events, isCutOff } = await fill(page, [], { refreshMembers });
+    assert.deepEqual([asked, events, isCutOff], [[members, "p"], ["$1", "$after"], false]);
+  });
 });
 
 Deno.test("BackPagination tells of the latest message of each user and agent where an agent is", async () => {
@@ -134,7 +180,10 @@ Deno.test("BackPagination asks for sixteen pages at once, however many rooms hav
   const failures: unknown[] = [];
   const queue = new KeyedQueue(stop.signal, (error) => failures.push(error));
   const history = new BackPagination(
-    { client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), agents: new Set(), now: () => 0 },
+    {
+      ...{ client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), agents: new Set<string>(), now: () => 0 },
+      refreshMembers: () => Promise.reject(new Error("no room was joined")),
+    },
     { filled: () => {}, refused: () => {}, agentRoomActive: () => {} },
     { policy: operatorPolicy(2), onWait: () => {} },
     queue,
