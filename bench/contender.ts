@@ -60,10 +60,10 @@ export class Contender implements AsyncDisposable {
    * @param allowed user id of the allowed user
    */
   static async create(testbed: Testbed, program: Program, allowed: string): Promise<Contender> {
-    const { homeserver, workloads, cluster, folder } = testbed;
+    const { homeserver, workloads, serviceAccounts, cluster, folder } = testbed;
     const { name } = program;
     await workloads.createTarget({ namespace: name, name: targetName, startDelayMs: 20 });
-    const account = await workloads.serviceAccount(name, "operator", rules);
+    const account = await serviceAccounts.create(name, "operator", rules);
     const password = crypto.randomUUID();
     const { userId, localpart } = await homeserver.register(name, password);
     const { hostname, port } = new URL(cluster.url);

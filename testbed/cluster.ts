@@ -1,6 +1,6 @@
 /**
  * Starts a real Kubernetes control plane on this machine, or connects to an existing cluster by its kubeconfig, and
- * sends requests as administrator. `workloads.ts` creates objects in it.
+ * sends requests as administrator. `workloads.ts` and `service_accounts.ts` create objects in it.
  *
  * @module
  */

@@ -22,6 +22,9 @@ import { type Keycloak, startKeycloak } from "./keycloak.ts";
 import { type Person, Phones } from "./person.ts";
 import { cacheFolder, setUp } from "./setup.ts";
 import { dendrite } from "./tools.ts";
+import { ClusterRecords } from "./cluster_records.ts";
+import { Namespaces } from "./namespaces.ts";
+import { ServiceAccounts } from "./service_accounts.ts";
 import { Workloads } from "./workloads.ts";
 
 export type { ControlPlane, PodDelays } from "./cluster.ts";
@@ -34,18 +37,9 @@ export { containment } from "./pod.ts";
 export { actionlint, customResources, kubectl, kustomize, promlint, promrules } from "./tools.ts";
 export { Child, type ChildOptions } from "./process.ts";
 export { installPythonOperator, PythonOperator, type PythonOperatorOptions } from "./python_operator.ts";
-export {
-  baseRules,
-  type ClusterEvent,
-  extendedRules,
-  type Rule,
-  type ScaleWrite,
-  type ServiceAccount,
-  type TargetOptions,
-  type TargetState,
-  type WorkloadResource,
-  Workloads,
-} from "./workloads.ts";
+export { type ClusterEvent, ClusterRecords, type ScaleWrite } from "./cluster_records.ts";
+export { baseRules, extendedRules, type Rule, type ServiceAccount, ServiceAccounts } from "./service_accounts.ts";
+export { type TargetOptions, type TargetState, type WorkloadResource, Workloads } from "./workloads.ts";
 
 /** Pods that start, fail and stop fast, but not instantly. */
 const quickPods: PodDelays = { startMs: 300, stopMs: 100, runMs: 300, backOffMs: 1_000 };
@@ -58,8 +52,12 @@ export interface Testbed extends AsyncDisposable {
   readonly cluster: ControlPlane;
   /** The homeserver's Keycloak; undefined unless requested. */
   readonly keycloak: Keycloak | undefined;
-  /** Creates objects in the cluster. */
+  /** Creates workloads in the cluster, and reads their state. */
   readonly workloads: Workloads;
+  /** Creates ServiceAccounts in the cluster. */
+  readonly serviceAccounts: ServiceAccounts;
+  /** Events and audit log of the cluster. */
+  readonly records: ClusterRecords;
   /** Folder for files of this run, removed at its end. */
   readonly folder: string;
   /** Registers a new user and logs in a phone, which syncs by default. */
@@ -109,14 +107,17 @@ export async function startTestbed(
   ]);
   resources.use(homeserver);
   resources.use(cluster);
-  const workloads = resources.use(new Workloads(cluster, await within("credentials")));
+  const namespaces = resources.use(new Namespaces(cluster));
+  const credentials = await within("credentials");
   const phones = resources.use(new Phones(python, homeserver.url, join(folder, "phones.log")));
   const started = resources.move();
   return {
     homeserver,
     cluster,
     keycloak,
-    workloads,
+    workloads: new Workloads(cluster, namespaces),
+    serviceAccounts: new ServiceAccounts(cluster, namespaces, credentials),
+    records: new ClusterRecords(cluster),
     folder,
     person: async (name, syncing) => {
       const password = crypto.randomUUID();

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { splitAlias, Unfit, unfit } from "./values.ts";
+import { itemsOf, splitAlias, Unfit, unfit } from "./values.ts";
 
 /** A range of hours on some days of each week, in a time zone. */
 export interface UpTime {
@@ -32,11 +32,9 @@ const EXAMPLE = "e.g. Mon-Fri 08:00-18:00 Europe/Berlin, Sat 22:00-06:00 Europe/
 /** Parses comma-separated up-times. An empty text has none. The caller checks that their targets exist. */
 export function upTimes(text: string): readonly UpTimeEntry[] {
   if (text === "") return Object.freeze([]);
-  const items = text.split(",").map((item) => item.trim()).filter((item) => item !== "");
-  if (items.length === 0) throw new Unfit(unfit("empty list", text, EXAMPLE));
   const problems: string[] = [];
   const entries: UpTimeEntry[] = [];
-  for (const item of items) {
+  for (const item of itemsOf(text, EXAMPLE)) {
     const { alias, rest } = splitAlias(item);
     const read = upTimeOf(rest);
     if ("problem" in read) problems.push(unfit(read.problem, item, read.use));

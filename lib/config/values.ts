@@ -76,13 +76,19 @@ export function textOf(what: string, fits: (text: string) => boolean, use?: stri
   };
 }
 
-/** Parses a comma-separated list and checks each item. Drops empty items and duplicates. */
+/** Splits a comma-separated list into its items, trimmed and without empty ones. There must be at least one. */
+export function itemsOf(text: string, use: string): string[] {
+  const items = text.split(",").map((item) => item.trim()).filter((item) => item !== "");
+  if (items.length === 0) throw new Unfit(unfit("empty list", text, use));
+  return items;
+}
+
+/** Parses a comma-separated list and checks each item. Drops duplicates. */
 export function listOf(what: string, fits: (item: string) => boolean, use: string): Parser<readonly string[]> {
   return (text) => {
-    const items = [...new Set(text.split(",").map((item) => item.trim()).filter((item) => item !== ""))];
+    const items = [...new Set(itemsOf(text, use))];
     const wrong = items.filter((item) => !fits(item));
     if (wrong.length > 0) throw new Unfit(...wrong.map((item) => unfit(`not ${what}`, item, use)));
-    if (items.length === 0) throw new Unfit(unfit("empty list", text, use));
     return Object.freeze(items);
   };
 }
@@ -246,7 +252,7 @@ export interface Target extends Workload {
 export function targets(text: string): readonly Target[] {
   const found = new Map<string, Target>();
   const problems: string[] = [];
-  for (const item of text.split(",").map((each) => each.trim()).filter((each) => each !== "")) {
+  for (const item of itemsOf(text, "alias=namespace/name")) {
     const target = targetOf(item);
     if (typeof target === "string") problems.push(unfit(target, item));
     else if (found.has(target.alias)) problems.push(unfit("alias is taken by another target", item));
@@ -254,7 +260,6 @@ export function targets(text: string): readonly Target[] {
       problems.push(unfit("second alias for the same workload", item));
     } else found.set(target.alias, target);
   }
-  if (found.size === 0 && problems.length === 0) problems.push(unfit("empty list", text, "alias=namespace/name"));
   if (problems.length > 0) throw new Unfit(...problems);
   return Object.freeze([...found.values()]);
 }

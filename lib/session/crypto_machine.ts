@@ -30,7 +30,6 @@ import {
   endpoint,
   isWellFormed,
   keyCounts,
-  onlyAsked,
   type OutgoingRequest,
   userIds,
 } from "./crypto_requests.ts";
@@ -442,7 +441,7 @@ export class CryptoMachine implements Disposable {
   /** Passes the parsable part of an answer to the crypto. */
   async #mark(request: OutgoingRequest, answer: Json, signal: AbortSignal): Promise<Json> {
     const { id, type } = request;
-    const { json, dropped }: CryptoAnswer = cryptoAnswer(type, onlyAsked(request, answer));
+    const { json, dropped }: CryptoAnswer = cryptoAnswer(request, answer);
     if (dropped.length > 0) {
       log.warn("ignored malformed parts of the answer to {request}: {entries}", {
         request: RequestType[type],

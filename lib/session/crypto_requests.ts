@@ -47,26 +47,27 @@ export function endpoint(request: OutgoingRequest): Request {
   }
 }
 
-/** The parsable part of an answer, and the entries that were dropped. */
+/** The usable part of an answer, and the malformed entries that were dropped. */
 export interface CryptoAnswer {
   readonly json: Json;
   /** User IDs, or user and device IDs, as the homeserver wrote them. */
   readonly dropped: readonly string[];
 }
 
-/** Reduces an answer to the parts that the crypto can parse. */
-export function cryptoAnswer(type: RequestType, answer: Json): CryptoAnswer {
+/**
+ * Reduces an answer to what the crypto can parse, about the users that were asked for. It would also store data about
+ * anyone else.
+ */
+export function cryptoAnswer({ type, body }: Pick<OutgoingRequest, "type" | "body">, answer: Json): CryptoAnswer {
   const dropped: string[] = [];
   switch (type) {
     case RequestType.KeysQuery: {
-      const users = (name: string): Json => ofUsers(answer[name], dropped, json);
+      const asked = object(parseObject(body)?.["device_keys"]);
+      const users = (section: string): Json => ofUsers(answer[section], asked, dropped, json);
+      const devices = (value: unknown, user: string) => ofDevices(value, user, dropped, json);
       return {
         json: {
-          device_keys: ofUsers(
-            answer["device_keys"],
-            dropped,
-            (devices, user) => ofDevices(devices, user, dropped, json),
-          ),
+          device_keys: ofUsers(answer["device_keys"], asked, dropped, devices),
           master_keys: users("master_keys"),
           self_signing_keys: users("self_signing_keys"),
           user_signing_keys: users("user_signing_keys"),
@@ -76,15 +77,13 @@ export function cryptoAnswer(type: RequestType, answer: Json): CryptoAnswer {
       };
     }
     case RequestType.KeysClaim: {
+      const asked = object(parseObject(body)?.["one_time_keys"]);
       // The crypto validates the keys themselves, one by one.
       const keys = (value: unknown): unknown => Object.keys(object(value)).every(isKeyId) ? json(value) : undefined;
+      const devices = (value: unknown, user: string) => ofDevices(value, user, dropped, keys);
       return {
         json: {
-          one_time_keys: ofUsers(
-            answer["one_time_keys"],
-            dropped,
-            (devices, user) => ofDevices(devices, user, dropped, keys),
-          ),
+          one_time_keys: ofUsers(answer["one_time_keys"], asked, dropped, devices),
           failures: failures(answer),
         },
         dropped,
@@ -99,20 +98,6 @@ export function cryptoAnswer(type: RequestType, answer: Json): CryptoAnswer {
     default:
       return { json: {}, dropped };
   }
-}
-
-/** Reduces an answer to the users that were asked for. The crypto would also store data about anyone else. */
-export function onlyAsked({ type, body }: Pick<OutgoingRequest, "type" | "body">, answer: Json): Json {
-  const isQuery = type === RequestType.KeysQuery;
-  if (!isQuery && type !== RequestType.KeysClaim) return answer;
-  const sections = isQuery
-    ? ["device_keys", "master_keys", "self_signing_keys", "user_signing_keys"]
-    : ["one_time_keys"];
-  const asked = object(parseObject(body)?.[isQuery ? "device_keys" : "one_time_keys"]);
-  const told = sections.filter((name) => isObject(answer[name])).map((
-    name,
-  ) => [name, Object.fromEntries(Object.entries(object(answer[name])).filter(([user]) => Object.hasOwn(asked, user)))]);
-  return { ...answer, ...Object.fromEntries(told) };
 }
 
 /** Counts of our own keys by algorithm, as in a sync or upload response. A value that isn't a number counts as 0. */
@@ -139,9 +124,15 @@ export function isWellFormed(value: unknown): boolean {
   return !/\\u[dD][89a-fA-F]/.test(JSON.stringify(value));
 }
 
-/** Maps the entry of each valid user. Entries for which `read` returns undefined are dropped. */
-function ofUsers(entries: unknown, dropped: string[], read: (value: unknown, user: string) => unknown): Json {
-  return entriesOf(entries, "", dropped, (user, value) => isUserId(user) ? read(value, user) : undefined);
+/** Maps the entry of each user that was asked for. Entries for which `read` returns undefined are dropped. */
+function ofUsers(
+  entries: unknown,
+  asked: Json,
+  dropped: string[],
+  read: (value: unknown, user: string) => unknown,
+): Json {
+  const wanted = Object.entries(object(entries)).filter(([user]) => Object.hasOwn(asked, user));
+  return entriesOf(Object.fromEntries(wanted), "", dropped, (user, value) => read(value, user));
 }
 
 function ofDevices(
@@ -186,11 +177,6 @@ function isText(value: string): boolean {
 /** `algorithm:name` (Matrix spec v1.16, client-server API, 11.12.1, `/keys/claim`). */
 function isKeyId(id: string): boolean {
   return /^[^:]+:/.test(id) && isText(id);
-}
-
-function isUserId(user: string): boolean {
-  using id = userId(user);
-  return id !== undefined;
 }
 
 function userId(user: string): UserId | undefined {

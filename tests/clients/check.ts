@@ -19,9 +19,9 @@ Deno.test("Nheko", async (t) => {
   await assertInstalled(nhekoPackage);
   // Nheko 0.11 can't make a room of version 12, Synapse's own choice: it doesn't know the new form of room ids.
   await using testbed = await startTestbed(pods, { roomVersion: "11" });
-  const { homeserver, workloads } = testbed;
+  const { homeserver, workloads, serviceAccounts } = testbed;
   await workloads.createTarget({ namespace, name: target });
-  const account = await workloads.serviceAccount(namespace, "openclaw-toggle", baseRules(target));
+  const account = await serviceAccounts.create(namespace, "openclaw-toggle", baseRules(target));
   const [password, alicePassword] = [crypto.randomUUID(), crypto.randomUUID()];
   const { userId: operatorId, localpart: operatorName } = await homeserver.register("openclaw", password);
   const { userId: aliceId, localpart: aliceName } = await homeserver.register("alice", alicePassword);

@@ -186,10 +186,10 @@ class AgentWorld implements AsyncDisposable {
   static async create(): Promise<AgentWorld> {
     await using resources = new AsyncDisposableStack();
     const testbed = resources.use(await startTestbed());
-    const { workloads, homeserver } = testbed;
+    const { workloads, serviceAccounts, homeserver } = testbed;
     const namespace = `agents-${crypto.randomUUID().slice(0, 8)}`;
     await workloads.createTarget({ namespace, name: DEPLOYMENT });
-    const account = await workloads.serviceAccount(namespace, "openclaw-toggle", extendedRules(DEPLOYMENT));
+    const account = await serviceAccounts.create(namespace, "openclaw-toggle", extendedRules(DEPLOYMENT));
     const alice = await testbed.person("alice");
     const clawd = await testbed.person("clawd");
     const password = crypto.randomUUID();

@@ -31,7 +31,7 @@ export async function crashOnRealServers(kills: number): Promise<void> {
   await testbed.workloads.createTarget({ namespace, name: DEPLOYMENT });
   const target = () => testbed.workloads.until(namespace, DEPLOYMENT, () => true, PATIENCE_MS);
   const { generation } = await target();
-  const account = await testbed.workloads.serviceAccount(namespace, "openclaw-toggle", baseRules(DEPLOYMENT));
+  const account = await testbed.serviceAccounts.create(namespace, "openclaw-toggle", baseRules(DEPLOYMENT));
   const anna = await testbed.person("anna");
   const password = crypto.randomUUID();
   const { userId: operatorId, localpart } = await testbed.homeserver.register("toggle", password);
@@ -72,7 +72,7 @@ export async function crashOnRealServers(kills: number): Promise<void> {
     const { lost, doubled, unreadable, turnedBack } = figures;
     assert.deepEqual({ lost, doubled, unreadable, turnedBack }, { lost: 0, doubled: 0, unreadable: 0, turnedBack: 0 });
     // Setting the same count again would not be a change.
-    const writes = await testbed.workloads.scaleWrites(namespace, DEPLOYMENT) ?? [];
+    const writes = await testbed.records.scaleWrites(namespace, DEPLOYMENT) ?? [];
     const accepted = writes.filter(({ status }) => status === 200).length;
     assert.ok(accepted <= figures.commands, `${accepted} writes were accepted of ${figures.commands} commands`);
     results.add(CASE, true);

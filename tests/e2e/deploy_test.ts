@@ -228,7 +228,7 @@ async function fill({ homeserver }: Testbed, manifests: Manifests, overlay: stri
 }
 
 async function base(testbed: Testbed, manifests: Manifests): Promise<void> {
-  const { workloads, cluster } = testbed;
+  const { workloads, serviceAccounts, cluster } = testbed;
   const alice = await testbed.person("alice");
   const { namespace, userId } = await fill(testbed, manifests, example, alice.userId, "clawdbot");
   await manifests.edit(`${example}/kustomization.yaml`, "  - ../../components/extended\n", "  []\n");
@@ -237,7 +237,7 @@ async function base(testbed: Testbed, manifests: Manifests): Promise<void> {
   await manifests.kubectl("apply", "--kustomize", example);
   await workloads.until(namespace, name, ({ ready }) => ready === 1, 20_000);
 
-  const account = await workloads.credentialsOf(namespace, name, rulesOf(await manifests.render(example)));
+  const account = await serviceAccounts.credentialsOf(namespace, name, rulesOf(await manifests.render(example)));
   await assertPermitted(testbed, account, {
     [namespace]: ["get apps/deployments", "get apps/deployments/scale", "patch apps/deployments/scale"]
       .map((rule) => `${rule} clawdbot`),
@@ -266,7 +266,7 @@ async function base(testbed: Testbed, manifests: Manifests): Promise<void> {
 
 /** Runs the operator with the pod's settings, as the API server stores them, and sends commands. */
 async function toggle(
-  { cluster, workloads, folder }: Testbed,
+  { cluster, workloads, records, folder }: Testbed,
   { namespace, account, begin }: { namespace: string; account: ServiceAccount; begin: () => Promise<Conversation> },
   commands: readonly [command: string, namespace: string, target: string, replicas: number][],
 ): Promise<void> {
@@ -286,7 +286,7 @@ async function toggle(
   for (const [command, where, target, replicas] of commands) {
     await talk.ask(command);
     await workloads.until(where, target, ({ ready }) => ready === replicas, 10_000);
-    const writes = await workloads.scaleWrites(where, target) ?? [];
+    const writes = await records.scaleWrites(where, target) ?? [];
     assert.deepEqual(writes.at(-1), {
       user: `system:serviceaccount:${namespace}:${name}`,
       status: 200,
@@ -300,7 +300,11 @@ async function extended(testbed: Testbed, manifests: Manifests): Promise<void> {
   const { namespace } = await fill(testbed, manifests, example, "@nobody:localhost", "clawdbot");
   await makeTarget(testbed, manifests, namespace, "clawdbot");
   await manifests.kubectl("apply", "--kustomize", example);
-  const account = await testbed.workloads.credentialsOf(namespace, name, rulesOf(await manifests.render(example)));
+  const account = await testbed.serviceAccounts.credentialsOf(
+    namespace,
+    name,
+    rulesOf(await manifests.render(example)),
+  );
   await assertPermitted(testbed, account, { [namespace]: extendedPermissions("clawdbot") }, ["clawdbot", name]);
 
   using client = Deno.createHttpClient({ caCerts: [testbed.cluster.authority] });
@@ -338,12 +342,12 @@ async function targets(testbed: Testbed, manifests: Manifests): Promise<void> {
   await makeTarget(testbed, manifests, second, "model");
   await manifests.kubectl("create", "namespace", namespace);
   await manifests.kubectl("apply", "--kustomize", overlay);
-  const { workloads } = testbed;
+  const { workloads, serviceAccounts } = testbed;
   await workloads.until(namespace, name, ({ ready }) => ready === 1, 20_000);
   const objects = await manifests.render(overlay);
-  const account = await workloads.credentialsOf(namespace, name, []);
+  const account = await serviceAccounts.credentialsOf(namespace, name, []);
   for (const role of objects.filter(({ kind }) => kind === "Role")) {
-    await workloads.untilAllowed(
+    await serviceAccounts.untilAllowed(
       role.metadata?.namespace ?? "",
       `system:serviceaccount:${namespace}:${name}`,
       rulesOf([role], role.metadata?.name),

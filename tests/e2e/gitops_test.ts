@@ -58,12 +58,12 @@ const tools: readonly Tool[] = [
 
 Deno.test("beside Argo CD and Flux", async (t) => {
   await using testbed = await startTestbed();
-  const { homeserver, cluster, workloads, folder } = testbed;
+  const { homeserver, cluster, workloads, serviceAccounts, folder } = testbed;
   const manifests = await Manifests.copy(folder, cluster.kubeconfig);
   const alice = await testbed.person("alice");
   const password = crypto.randomUUID();
   const { userId, localpart } = await homeserver.register("toggle-gitops", password);
-  const account = await workloads.serviceAccount(namespace, "openclaw-toggle", extendedRules(name));
+  const account = await serviceAccounts.create(namespace, "openclaw-toggle", extendedRules(name));
 
   await t.step("their objects are valid", async () => {
     for (const { file, crd } of tools) {

@@ -35,7 +35,7 @@ Deno.test("moving from the Python operator", async (t) => {
 /** All messages and checks of one takeover. */
 async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void> {
   const { alice, talk, operatorId, folder, namespace } = move;
-  const { workloads } = testbed;
+  const { workloads, records } = testbed;
   const { hostname, port } = new URL(testbed.cluster.url);
   const options: LoggedOptions = {
     environment: {
@@ -80,7 +80,7 @@ async function goOn(testbed: Testbed, move: Move, ending: Ending): Promise<void>
 
   assert.equal(talk.answersTo(command).length, 1);
   assert.deepEqual(talk.seen.events.filter(({ how }) => how === "undecryptable"), []);
-  const writes = await workloads.scaleWrites(namespace, target);
+  const writes = await records.scaleWrites(namespace, target);
   assert.deepEqual(writes?.map(({ replicas }) => replicas), [1, 0, 1]);
   report.push(`${move.name}: device ${deviceId} before and after, ready after ${operator.readyMs.toFixed(0)} ms`);
   assert.equal(await operator.stop(), 0);

@@ -23,7 +23,7 @@ Deno.test("testbed", async (t) => {
   await t.step("Person.sendText() tells relations within and without the ciphertext apart", () => relate(alice, bob));
   await t.step("Person.sendText() unencrypted is seen as clear text", () => speakInClear(alice, bob));
   await t.step("Person.untilJoined() says who has not joined", () => nobodyComes(alice, bob));
-  await t.step("Workloads.serviceAccount() may do what its rules say", () => scaleWithBaseRules(testbed));
+  await t.step("ServiceAccounts.create() may do what its rules say", () => scaleWithBaseRules(testbed));
   await t.step("Workloads.createTarget() waits as long for readiness as is asked", () => startSlowly(testbed));
 
   await t.step("PythonOperator takes a command in an encrypted room", () => switchWithPython(testbed, alice));
@@ -108,10 +108,10 @@ async function nobodyComes(alice: Person, bob: Person): Promise<void> {
   await assert.rejects(alice.untilJoined(roomId, [bob.userId], 50), new RegExp(`${bob.userId}.* join within 50 ms`));
 }
 
-async function scaleWithBaseRules({ cluster, workloads }: Testbed): Promise<void> {
+async function scaleWithBaseRules({ cluster, workloads, serviceAccounts, records }: Testbed): Promise<void> {
   const [namespace, name] = ["testbed-base", "agent"];
   await workloads.createTarget({ namespace, name });
-  const account = await workloads.serviceAccount(namespace, "toggle", baseRules(name));
+  const account = await serviceAccounts.create(namespace, "toggle", baseRules(name));
   using client = Deno.createHttpClient({ caCerts: [await Deno.readTextFile(`${account.folder}/ca.crt`)] });
   const deployments = `${cluster.url}/apis/apps/v1/namespaces/${namespace}/deployments`;
   const ask = (method: string, path: string, body?: unknown) =>
@@ -137,7 +137,7 @@ async function scaleWithBaseRules({ cluster, workloads }: Testbed): Promise<void
     await assert.rejects(ask(method, path, body), isForbidden, `${method} ${path} must be forbidden`);
   }
   const user = `system:serviceaccount:${namespace}:toggle`;
-  const writes = await workloads.scaleWrites(namespace, name);
+  const writes = await records.scaleWrites(namespace, name);
   if (writes) assert.deepEqual(writes, [{ user, status: 200, replicas: 1 }]);
 }
 
@@ -150,10 +150,13 @@ async function startSlowly({ workloads }: Testbed): Promise<void> {
   assert.ok(performance.now() - begin >= 800);
 }
 
-async function switchWithPython({ homeserver, workloads, cluster, folder }: Testbed, alice: Person): Promise<void> {
+async function switchWithPython(
+  { homeserver, workloads, serviceAccounts, cluster, folder }: Testbed,
+  alice: Person,
+): Promise<void> {
   const [namespace, name] = ["python", "clawdbot"];
   await workloads.createTarget({ namespace, name });
-  const account = await workloads.serviceAccount(namespace, "operator", baseRules(name));
+  const account = await serviceAccounts.create(namespace, "operator", baseRules(name));
   const password = crypto.randomUUID();
   const { userId, localpart } = await homeserver.register("python-operator", password);
   await using operator = new PythonOperator({

@@ -57,7 +57,7 @@ export async function createWorld(): Promise<World> {
   const report = new Report();
   const namespace = `clawdbot-${crypto.randomUUID().slice(0, 8)}`;
   await testbed.workloads.createTarget({ namespace, name: deployment });
-  const account = await testbed.workloads.serviceAccount(namespace, "openclaw-toggle", baseRules(deployment));
+  const account = await testbed.serviceAccounts.create(namespace, "openclaw-toggle", baseRules(deployment));
 
   const alice = await testbed.person("alice");
   const password = `never to be logged ${crypto.randomUUID()}`;

@@ -84,10 +84,10 @@ async function holdsAll(folder: string): Promise<void> {
 }
 
 async function toggle(testbed: Testbed, tree: string, executable: Executable): Promise<void> {
-  const { workloads, cluster, homeserver, folder } = testbed;
+  const { workloads, serviceAccounts, cluster, homeserver, folder } = testbed;
   const [namespace, name] = ["image", "clawdbot"];
   await workloads.createTarget({ namespace, name });
-  const { folder: credentials, kubeconfig } = await workloads.serviceAccount(namespace, "toggle", baseRules(name));
+  const { folder: credentials, kubeconfig } = await serviceAccounts.create(namespace, "toggle", baseRules(name));
   const alice = await testbed.person("alice");
   const password = crypto.randomUUID();
   const { userId, localpart } = await homeserver.register("toggle-image", password);

@@ -22,7 +22,7 @@ const name = "openclaw-toggle";
 Deno.test("the ten minutes of docs/install.md", async () => {
   assert.equal(Deno.uid(), 0, "Cannot run the image: it takes root to change root and user; run this as root");
   await using testbed = await startTestbed();
-  const { cluster, workloads, homeserver, folder } = testbed;
+  const { cluster, workloads, serviceAccounts, homeserver, folder } = testbed;
   const alice = await testbed.person("alice");
   await workloads.createTarget({ namespace, name: "clawdbot" });
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
@@ -87,7 +87,7 @@ Deno.test("the ten minutes of docs/install.md", async () => {
     );
     const { serviceAccountName = "", containers } = spec?.template.spec ?? { containers: [] };
     const rules = [{ apiGroups: ["apps"], resources: ["deployments"], resourceNames: ["clawdbot"], verbs: ["get"] }];
-    const credentials = await workloads.credentialsOf(namespace, serviceAccountName, rules);
+    const credentials = await serviceAccounts.credentialsOf(namespace, serviceAccountName, rules);
     const places: Places = { root: tree, volume: join(folder, "volume"), account: join(folder, "account") };
     await volumeFor(image, places.volume);
     const secrets = ["token", "ca.crt", "namespace"].map((file) => [file, join(credentials.folder, file)]);

@@ -114,7 +114,7 @@ export class Ground implements AsyncDisposable {
     const { testbed, alice } = this;
     const namespace = `${name}-${crypto.randomUUID().slice(0, 8)}`;
     await testbed.workloads.createTarget({ namespace, name: "clawdbot" });
-    const account = await testbed.workloads.serviceAccount(namespace, "openclaw-toggle", baseRules("clawdbot"));
+    const account = await testbed.serviceAccounts.create(namespace, "openclaw-toggle", baseRules("clawdbot"));
     this.secret(account.token);
     const folder = join(testbed.folder, namespace);
     await Deno.mkdir(folder);

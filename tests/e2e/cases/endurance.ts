@@ -139,7 +139,7 @@ async function killDuringStart(world: World, command: Command, afterMs: number):
 
 /** Returns the writes to the target's scale from the API server's audit log, which a given cluster doesn't reveal. */
 function writes(world: World): Promise<ScaleWrite[] | undefined> {
-  return world.testbed.workloads.scaleWrites(world.namespace, "clawdbot");
+  return world.testbed.records.scaleWrites(world.namespace, "clawdbot");
 }
 
 /** Asserts that each command wrote once, and nobody else did. A conflict isn't an effect. */

@@ -84,7 +84,7 @@ export class Subject implements AsyncDisposable {
   /** Creates account, target and proxies. Starts nothing. */
   static async create(ground: Ground, given: SubjectOptions = {}): Promise<Subject> {
     await using resources = new AsyncDisposableStack();
-    const { testbed: { homeserver, cluster, workloads, folder: base } } = ground;
+    const { testbed: { homeserver, cluster, workloads, serviceAccounts, folder: base } } = ground;
     const name = `fault-${crypto.randomUUID().slice(0, 8)}`;
     const folder = join(base, name);
     await Deno.mkdir(folder);
@@ -94,7 +94,7 @@ export class Subject implements AsyncDisposable {
       FaultProxy.start({ url: homeserver.url }),
       FaultProxy.start({ url: cluster.url, authority: cluster.authority }),
       workloads.createTarget({ namespace: name, name: "clawdbot", ...given.target })
-        .then(() => workloads.serviceAccount(name, "openclaw-toggle", rules("clawdbot"))),
+        .then(() => serviceAccounts.create(name, "openclaw-toggle", rules("clawdbot"))),
       homeserver.register(name, password),
     ]);
     resources.use(toHomeserver);

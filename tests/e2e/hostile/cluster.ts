@@ -184,9 +184,9 @@ async function answeredByAnother(ground: Ground, status: number, body: unknown):
 }
 
 /** Uses kubeconfigs that kubectl accepts, and checks the user name at the API server. */
-async function kubeconfigs({ testbed: { cluster, workloads, folder } }: Ground): Promise<string> {
+async function kubeconfigs({ testbed: { cluster, serviceAccounts, folder } }: Ground): Promise<string> {
   const namespace = `hostile-${crypto.randomUUID().slice(0, 8)}`;
-  const { token } = await workloads.serviceAccount(namespace, "toggle", []);
+  const { token } = await serviceAccounts.create(namespace, "toggle", []);
   const { users: [{ user: { token: administrator } }] } = JSON.parse(await json(cluster.kubeconfig));
   const own = join(folder, namespace);
   await Deno.mkdir(own);

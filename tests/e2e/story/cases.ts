@@ -190,7 +190,7 @@ export const cases: readonly Case[] = [
       await scene.says("start");
       await scene.hears(/^clawdbot is ready/);
       const wanted = ["clawdbot", "openclaw-toggle", "SwitchedOn"] as const;
-      const { type, reason, message } = await testbed.workloads.untilEvent(namespace, ...wanted);
+      const { type, reason, message } = await testbed.records.untilEvent(namespace, ...wanted);
       assert.ok(message.includes(alice.userId), message);
       assert.equal(type, "Normal");
       return `kubectl get events: ${type} ${reason}: ${message}`;
@@ -236,7 +236,7 @@ export const cases: readonly Case[] = [
         const since = scene.events.slice(before).filter(({ content }) => `${content.body}`.includes("schedule"));
         assert.deepEqual(since, []);
         const wanted = ["clawdbot", "openclaw-toggle", "SwitchedOff"] as const;
-        const { message } = await world.testbed.workloads.untilEvent(world.namespace, ...wanted);
+        const { message } = await world.testbed.records.untilEvent(world.namespace, ...wanted);
         return `kubectl get events: SwitchedOff: ${message}`;
       } finally {
         await world.restart(extended, 0);

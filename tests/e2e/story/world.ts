@@ -93,7 +93,7 @@ export class World implements AsyncDisposable {
     for (const [name, workload] of all) await testbed.workloads.createTarget({ namespace, name, ...workload });
     const account = async (name: Setting["role"], rules: typeof baseRules) => {
       const whole = all.flatMap(([alias, { resource }]) => rules(alias, resource));
-      return (await testbed.workloads.serviceAccount(namespace, name, whole)).kubeconfig;
+      return (await testbed.serviceAccounts.create(namespace, name, whole)).kubeconfig;
     };
     const kubeconfigs = { base: await account("base", baseRules), extended: await account("extended", extendedRules) };
     const alice = await testbed.person("alice");

@@ -64,10 +64,10 @@ export class Move implements AsyncDisposable {
 
   /** Starts the Python operator and waits until it is in a room with Alice. */
   static async begin(testbed: Testbed, name: string, python: string): Promise<Move> {
-    const { workloads, homeserver, cluster } = testbed;
+    const { workloads, serviceAccounts, homeserver, cluster } = testbed;
     const namespace = `takeover-${name}`;
     await workloads.createTarget({ namespace, name: target });
-    const account = await workloads.serviceAccount(namespace, "toggle", baseRules(target));
+    const account = await serviceAccounts.create(namespace, "toggle", baseRules(target));
     const alice = await testbed.person(`alice-${name}`);
     const password = crypto.randomUUID();
     const { userId: operatorId, localpart } = await homeserver.register(`toggle-${name}`, password);

@@ -86,9 +86,9 @@ export async function createWorld(): Promise<World> {
   await using resources = new AsyncDisposableStack();
   const testbed = resources.use(await startTestbed());
   const host = resources.use(await PhoneHost.start(testbed.homeserver.url, join(testbed.folder, "mautrix.log")));
-  const { workloads, homeserver } = testbed;
+  const { workloads, serviceAccounts, homeserver } = testbed;
   await workloads.createTarget({ namespace, name: deployment });
-  const service = await workloads.serviceAccount(namespace, "openclaw-toggle", baseRules(deployment));
+  const service = await serviceAccounts.create(namespace, "openclaw-toggle", baseRules(deployment));
   const administrator = await Administrator.appear(testbed);
 
   const secrets = new Set([service.token]);
