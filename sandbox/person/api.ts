@@ -52,7 +52,7 @@ export class Api {
    * @param timeoutMs deadline of each attempt, over headers and body
    * @throws Refused if the homeserver refuses the request
    */
-  async request(method: string, path: string, body?: unknown, timeoutMs = 10_000): Promise<JsonObject> {
+  async request(method: string, path: string, body?: unknown, timeoutMs = 60_000): Promise<JsonObject> {
     for (let tries = 1;; tries += 1) {
       try {
         return await this.#ask(method, path, body, timeoutMs);

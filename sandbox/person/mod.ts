@@ -104,7 +104,7 @@ export class Person implements AsyncDisposable {
    *
    * @throws Error at the deadline, listing the messages seen meanwhile; or if syncing has failed
    */
-  next(matches: (message: Message) => boolean, deadlineMs = 10_000): Promise<Message> {
+  next(matches: (message: Message) => boolean, deadlineMs = 60_000): Promise<Message> {
     const seen: Message[] = [];
     const listening = this.#conversation.listen((message) => void seen.push(message));
     const found = this.until(
@@ -123,7 +123,7 @@ export class Person implements AsyncDisposable {
    * @param what names the value in the error
    * @throws Error at the deadline, or if syncing has failed
    */
-  until<T>(look: () => T | undefined, deadlineMs = 10_000, what: () => string = () => "it"): Promise<T> {
+  until<T>(look: () => T | undefined, deadlineMs = 60_000, what: () => string = () => "it"): Promise<T> {
     return this.#waiting.until(look, deadlineMs, what);
   }
 
@@ -225,7 +225,7 @@ export class Person implements AsyncDisposable {
       "GET",
       `/sync?timeout=${timeoutMs}&filter=${filter}${since}`,
       undefined,
-      timeoutMs + 10_000,
+      timeoutMs + 60_000,
     );
     const lists = objectOf(answer["device_lists"]);
     await this.crypto.receive({

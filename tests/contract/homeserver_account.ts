@@ -158,7 +158,7 @@ export const accountCases: readonly ContractCase[] = [
       const first = await loginToRefresh(world);
       const client = new Client(world.server, first);
       await client.get("GET", "/account/whoami");
-      await new Promise((resolve) => setTimeout(resolve, world.server.refreshableMs + 100));
+      await world.server.letPass(world.server.refreshableMs + 100);
       const { soft_logout } = await client.refused(401, "M_UNKNOWN_TOKEN", "GET", "/account/whoami");
       assert.equal(soft_logout, true);
       await new Client(world.server, { ...first, ...await refreshed(world, first) }).get("GET", "/account/whoami");

@@ -54,7 +54,7 @@ export interface Answer {
 }
 
 /** Longest wait for an answer, milliseconds. */
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 60_000;
 
 /** Makes a request. */
 export async function call(cluster: KubernetesUnderTest, options: CallOptions): Promise<Answer> {

@@ -3,7 +3,7 @@ import { Homeserver } from "../../sandbox/homeserver/mod.ts";
 import { KubernetesSandbox } from "../../sandbox/kubernetes/mod.ts";
 import { startTestbed } from "../../testbed/mod.ts";
 import { homeserverContract, runHomeserverContract } from "../contract/homeserver.ts";
-import { refreshableMs, sandboxHomeserver } from "../contract/homeserver_sandbox.ts";
+import { refreshableMs, SandboxClock, sandboxHomeserver } from "../contract/homeserver_sandbox.ts";
 import { runKubernetesContract } from "../contract/kubernetes.ts";
 import { realUnderTest } from "../contract/kubernetes_real.ts";
 import { sandboxUnderTest } from "../contract/kubernetes_sandbox.ts";
@@ -11,26 +11,30 @@ import { type ContractRow, sideBySide } from "../contract/results.ts";
 import { Results } from "./results.ts";
 
 Deno.test("the sandbox and the real servers keep the same contract", async (t) => {
-  await using testbed = await startTestbed(undefined, { refreshableMs });
+  // That is waited for.
+  const shortMs = 2_000;
+  await using testbed = await startTestbed(undefined, { refreshableMs: shortMs });
 
   await t.step("homeserver", async () => {
     const { url, serverName, register } = testbed.homeserver;
     const real = {
       url,
       serverName,
-      refreshableMs,
+      refreshableMs: shortMs,
+      letPass: (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms)),
       register: async (localpart: string, password: string) => {
         await register.call(testbed.homeserver, localpart, password);
       },
     };
-    await using homeserver = new Homeserver({ refreshableMs });
+    const clock = new SandboxClock();
+    await using homeserver = new Homeserver({ refreshableMs, now: clock.now });
     await using results = new Results("the contract", testbed.homeserver.kind);
     const found = await runHomeserverContract(testbed.homeserver.kind, real);
     for (const [index, { case: name, why }] of found.entries()) {
       const { synapseOnly } = homeserverContract[index] ?? {};
       if (why === "" || !results.isElsewhere({ name, synapseOnly })) results.add(name, why === "");
     }
-    judge([...await runHomeserverContract("sandbox", sandboxHomeserver(homeserver)), ...found]);
+    judge([...await runHomeserverContract("sandbox", sandboxHomeserver(homeserver, clock)), ...found]);
   });
 
   await t.step("Kubernetes API", async () => {

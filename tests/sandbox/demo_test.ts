@@ -73,8 +73,10 @@ Deno.test("demo plays a conversation where there is no terminal, and leaves noth
   await demo.until(/🔒 you +good morning\n[^]*🔒 toggle +clawdbot was asleep: starting/);
   await demo.until(/🔒 clawd +You said: good morning\n/);
   await demo.until(/✔ clawd was asleep, and a message woke it/);
-  await demo.until(/🔒 you +start\n[^]*🔒 toggle +(?:✎ )?🦞 start\n +clawdbot is on \(1 replica\)/);
-  await demo.until(/clawdbot 1\/1 ready/);
+  // On a slow machine, the pod may be ready before the answer is read.
+  await demo.until(
+    /🔒 you +start\n(?=[^]*clawdbot 1\/1 ready)[^]*🔒 toggle +(?:✎ )?🦞 start\n +clawdbot is on \(1 replica\)/,
+  );
   await demo.until(/🔒 mallory +stop\n/);
   await demo.until(/✔ mallory, whom the operator does not know, was ignored 2 times/);
   await demo.until(/✔ the homeserver saw \d+ messages, \d+ of them m\.room\.encrypted, 0 in clear/);
@@ -111,16 +113,16 @@ Deno.test("demo ends everything when it is ended", async (t) => {
       assert.ok(await isRunning(pid));
       const folder = join(demo.folder, leftIn(demo.folder)[0] ?? "");
       using watcher = Deno.watchFs(demo.folder, { recursive: false });
-      const deadline = setTimeout(() => watcher.close(), 10_000);
+      const late = setTimeout(() => watcher.close(), 60_000);
       await end(demo, pid);
       assert.equal((await demo.process.status).code, code);
       assert.match(await demo.errors, says);
       for await (const { kind, paths } of watcher) if (kind === "remove" && paths.includes(folder)) break;
-      clearTimeout(deadline);
+      clearTimeout(late);
       assert.deepEqual(leftIn(demo.folder), []);
       // A process that was killed is not gone at once.
-      let looks = 1;
-      while (await isRunning(pid)) assert.ok(looks++ < 100, "the operator still runs");
+      const deadline = performance.now() + 60_000;
+      while (await isRunning(pid)) assert.ok(performance.now() < deadline, "the operator still runs");
     });
   }
 });

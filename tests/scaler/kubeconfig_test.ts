@@ -240,7 +240,7 @@ Deno.test(
           kubeconfig({ user: { exec: { apiVersion: "client.authentication.k8s.io/v1", command } } }),
         );
         await assert.rejects(
-          openCluster({ ...nowhere, kubeconfig: file.path }, AbortSignal.timeout(5_000)),
+          openCluster({ ...nowhere, kubeconfig: file.path }, AbortSignal.timeout(60_000)),
           CredentialError,
         );
       });

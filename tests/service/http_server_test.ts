@@ -57,7 +57,8 @@ Deno.test("serveHealth() answers a probe at once beside 3,000 requests that were
   const beganMs = performance.now();
   const response = await fetch(`http://127.0.0.1:${server.port}/healthz`);
   assert.deepEqual([response.status, await response.text()], [200, "alive\n"]);
-  assert.ok(performance.now() - beganMs < 1_000);
+  // Before the first of them is given up, after 5 s.
+  assert.ok(performance.now() - beganMs < 4_000);
   while (open > 64) await Promise.race(sockets.filter(({ closed }) => !closed).map((each) => once(each, "close")));
   for (const socket of sockets) socket.destroy();
 });

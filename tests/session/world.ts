@@ -173,7 +173,7 @@ export class Running implements AsyncDisposable {
   /** Waits until `look` finds something, after each time that the session tells of a change. */
   until<T>(look: () => T | undefined): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const tooLate = setTimeout(() => reject(new Error("it did not come about within 10 s")), 10_000);
+    const tooLate = setTimeout(() => reject(new Error("it did not come about within 60 s")), 60_000);
     const watcher = (): void => {
       if (this.#failure !== undefined) return reject(this.#failure);
       const found = look();
