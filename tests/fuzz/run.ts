@@ -11,10 +11,10 @@ import { firstAnswer, type Message, Person } from "../../sandbox/person/mod.ts";
 import { type OperatorOptions, OperatorProcess } from "../operator_process.ts";
 import { Forger } from "./forger.ts";
 import { Ground, Rates } from "./ground.ts";
+import { folderSize, logSize, mb, overgrown, overgrownLogs, type StoreSize, storeSize } from "./store_size.ts";
 
 const MEBI = 2 ** 20;
-/** Permitted growth of the store and of the heap. */
-const MAX_STORE_MB = 2;
+/** Permitted growth of the heap. */
 const MAX_HEAP_MB = 10;
 /** Time to recover after a round: our longest backoff, one request in flight, and a margin. */
 const RECOVERY_MS = 60_000;
@@ -57,7 +57,7 @@ export const PROPERTIES = [
   "no request loop over 10 a second",
   "health answers within a second",
   "a command is obeyed afterwards",
-  "store within 2 MB",
+  "store within 2 MB and 2 KB an event of allowed users",
   "heap within 10 MB",
 ] as const;
 export type Property = (typeof PROPERTIES)[number];
@@ -111,10 +111,12 @@ class Run implements AsyncDisposable {
   readonly #health = `127.0.0.1:${freePort()}`;
   readonly #long: boolean;
   #operator: OperatorProcess | undefined;
-  /** Initial sizes: of the store while the operator is stopped, of the store while it runs, and of the heap. */
-  #store = 0;
-  #disk = 0;
+  /** Initial sizes: of the stopped operator's store, of the running one's write-ahead logs, and of its heap. */
+  #store: StoreSize | undefined;
+  #logs = 0;
   #heap = 0;
+  /** Number of rooms that an allowed user has invited the operator to. */
+  #rooms = 0;
   #starts = 0;
   #spoken = 0;
   /** Longest blocking of the event loop in the current round, in milliseconds. */
@@ -213,37 +215,36 @@ class Run implements AsyncDisposable {
     if (!await this.#live()) throw new Error(`Cannot fuzz: ${this.#failures.get("no exit")}`);
     for (let warm = 0; warm < 3; warm += 1) await this.#obeys("before the fuzz");
     await this.#stop();
-    this.#store = folderSize(this.#ground.place.store);
+    this.#store = this.#storeSize();
     await this.#live();
     await this.#obeys("before the fuzz");
     const memory = await this.#memory();
     if (memory === undefined) throw new Error(`Cannot fuzz: ${this.#failures.get("no exit")}`);
-    const { heap, rss } = memory;
-    this.#heap = heap;
-    this.#disk = folderSize(this.#ground.place.store);
+    this.#heap = memory.heap;
+    this.#logs = logSize(this.#ground.place.store);
+    this.#rooms = 0;
     this.#rates.begin();
-    this.#print(
-      `begins with a store of ${mb(this.#store)} (${mb(this.#disk)} on the disk), a heap of ${mb(heap)}, RSS ${
-        mb(rss)
-      }; seed ${this.#options.seed}`,
-    );
+    const sizes = toldSizes(this.#store, this.#logs, memory);
+    this.#print(`begins with ${sizes}; seed ${this.#options.seed}`);
   }
 
   async #measured(): Promise<void> {
     const memory = await this.#memory();
-    if (memory === undefined) return;
-    const { heap, rss } = memory;
+    if (memory === undefined || this.#store === undefined) return;
+    const { heap } = memory;
     if (heap - this.#heap > MAX_HEAP_MB * MEBI) this.failed("heap within 10 MB", `${mb(this.#heap)} → ${mb(heap)}`);
-    const disk = folderSize(this.#ground.place.store);
+    const logs = logSize(this.#ground.place.store);
     await this.#stop();
-    const store = folderSize(this.#ground.place.store);
-    const sizes = [["while it is down", this.#store, store], ["while it runs", this.#disk, disk]] as const;
-    for (const [when, before, after] of sizes) {
-      if (after - before > MAX_STORE_MB * MEBI) {
-        this.failed("store within 2 MB", `${when}: ${mb(before)} → ${mb(after)}`);
-      }
+    const store = this.#storeSize();
+    this.#print(`ends with ${toldSizes(store, logs, memory)}; ${this.#rooms} rooms were made`);
+    for (const what of [...overgrown(this.#store, store, this.#rooms), ...overgrownLogs(this.#logs, logs)]) {
+      this.failed("store within 2 MB and 2 KB an event of allowed users", what);
     }
-    this.#print(`ends with a store of ${mb(store)} (${mb(disk)} on the disk), a heap of ${mb(heap)}, RSS ${mb(rss)}`);
+  }
+
+  #storeSize(): StoreSize {
+    const { store, anna } = this.#ground.place;
+    return storeSize(store, anna.userId);
   }
 
   /** Starts the operator with unchanged responses. Returns whether it became ready. */
@@ -328,7 +329,10 @@ class Run implements AsyncDisposable {
     const { anna, operatorId } = this.#ground.place;
     const turn = this.#spoken++;
     await anna.say(roomId, WORDS[turn % WORDS.length] ?? "");
-    if (turn % 3 === 0) await anna.api.request("POST", "/createRoom", { invite: [operatorId], preset: "private_chat" });
+    if (turn % 3 === 0) {
+      await anna.api.request("POST", "/createRoom", { invite: [operatorId], preset: "private_chat" });
+      this.#rooms += 1;
+    }
     // A watch lasts for minutes, so it is interrupted to start a new one.
     if (turn % 5 === 0 && this.#forger.active.has("watch")) this.#ground.cluster.interrupt();
     // Makes everyone's next message need a new room key, and the operator's devices be queried again.
@@ -507,6 +511,7 @@ class Run implements AsyncDisposable {
   async #room(operatorId: string, until = performance.now() + this.#patienceMs): Promise<string> {
     const { anna } = this.#ground.place;
     const roomId = await anna.createRoom([operatorId]);
+    this.#rooms += 1;
     const isThere = () => anna.members(roomId).includes(operatorId) || !this.#isAlive() || undefined;
     await anna.until(isThere, Math.max(1, until - performance.now())).catch(() => undefined);
     return roomId;
@@ -585,13 +590,11 @@ function aborted(signal: AbortSignal): Promise<undefined> {
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(undefined)));
 }
 
-function mb(bytes: number): string {
-  return `${(bytes / MEBI).toFixed(1)} MB`;
-}
-
-function folderSize(folder: string): number {
-  return [...Deno.readDirSync(folder)].reduce((sum, { name, isDirectory }) => {
-    const path = `${folder}/${name}`;
-    return sum + (isDirectory ? folderSize(path) : Deno.statSync(path).size);
-  }, 0);
+function toldSizes(
+  { databases, journal, events }: StoreSize,
+  logs: number,
+  { heap, rss }: { readonly heap: number; readonly rss: number },
+): string {
+  const store = `a store of ${mb(databases)}, a journal of ${mb(journal)} (${events} events), logs of ${mb(logs)}`;
+  return `${store}, a heap of ${mb(heap)}, RSS ${mb(rss)}`;
 }
