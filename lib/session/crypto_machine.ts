@@ -46,6 +46,15 @@ const MAX_NAMED_ENTRIES = 5;
 const MAX_KEY_CONFLICTS = 20;
 
 /**
+ * Size of the Olm account, in bytes, from which on no one-time keys are made, because the private halves of some 500
+ * are unused. Anyone may claim a key and never use it. The crypto keeps 5,000, and each to-device message makes it read
+ * and write them all. Homeservers hand out the fallback key where no one-time key is left.
+ */
+const MAX_ACCOUNT_BYTES = 100_000;
+/** Number of one-time keys to which the crypto fills up. */
+const ENOUGH_KEYS = 50;
+
+/**
  * Public keys of a device as the homeserver lists them, unpadded base64. Unverified: they may only lower trust, never
  * raise it.
  */
@@ -101,6 +110,8 @@ export class CryptoMachine implements Disposable {
   /** Counts of our own keys at the homeserver, as last passed to the crypto. */
   #reportedKeys = "";
   #reportAgainAtMs = 0;
+  /** Whether too many one-time keys were unused when last checked. */
+  #isFull = false;
   /** IDs of room messages being sent. Sending one fetches the outgoing requests again, which still include it. */
   readonly #roomMessagesInFlight = new Set<string>();
   #sendRoomMessage: RoomMessageSender | undefined;
@@ -155,7 +166,7 @@ export class CryptoMachine implements Disposable {
         const received = await this.olm.receiveSyncChanges(
           JSON.stringify(batch),
           isFirst ? lists() : new DeviceLists([], []),
-          new Map(counts),
+          new Map(this.#sparing(counts)),
           fallback === undefined ? undefined : new Set(texts(fallback).filter((type) => text(type) !== undefined)),
           new DecryptionSettings(TrustRequirement.Untrusted),
         );
@@ -417,7 +428,8 @@ export class CryptoMachine implements Disposable {
     for (let rounds = 1;; rounds += 1) {
       try {
         const { json } = await this.#client.send(endpoint(request), signal);
-        return await this.#mark(request, json, signal);
+        const counts = Object.fromEntries(this.#sparing(keyCounts(json["one_time_key_counts"])));
+        return await this.#mark(request, { one_time_key_counts: counts }, signal);
       } catch (error) {
         const { one_time_keys: oneTimeKeys, ...others } = object(JSON.parse(request.body));
         const isConflict = error instanceof RejectedError && error.status === 400 && oneTimeKeys !== undefined;
@@ -436,6 +448,18 @@ export class CryptoMachine implements Disposable {
       if (next === undefined) return {};
       request = next;
     }
+  }
+
+  /** Counts of our own keys for the crypto, which makes one-time keys for those that are missing. */
+  #sparing(counts: [algorithm: string, count: number][]): [algorithm: string, count: number][] {
+    const isFull = this.#store.olmAccountSize() > MAX_ACCOUNT_BYTES;
+    if (isFull && !this.#isFull) {
+      log.warn(
+        "made no more one-time keys: others claimed many without using them, the fallback key takes their place",
+      );
+    }
+    this.#isFull = isFull;
+    return isFull ? [...counts, ["signed_curve25519", ENOUGH_KEYS]] : counts;
   }
 
   /** Passes the parsable part of an answer to the crypto. */

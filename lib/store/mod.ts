@@ -237,6 +237,14 @@ export class Store implements AsyncDisposable {
     return this.#megolm;
   }
 
+  /** Size of the Olm account in the Rust crypto's database, in bytes. It grows with each unused one-time key. */
+  olmAccountSize(): number {
+    // The account is the largest record of this object store.
+    const sql = `SELECT max(octet_length(value)) AS size FROM records JOIN stores ON stores.id = records.store
+      WHERE stores.name = 'core'`;
+    return Number(this.#crypto?.get(sql)?.size ?? 0);
+  }
+
   /** Deletes records from the Rust crypto's database behind the crypto's back. It reads these records on every use. */
   async deleteCryptoRecords(records: readonly CryptoRecord[]): Promise<void> {
     if (records.length === 0) return;

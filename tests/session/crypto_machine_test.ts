@@ -4,13 +4,16 @@ import assert from "node:assert/strict";
 import { DeviceId, initAsync, OlmMachine, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { CryptoMachine } from "../../lib/session/crypto_machine.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
-import { openStore } from "../../lib/store/mod.ts";
+import { openStore, type Store } from "../../lib/store/mod.ts";
 import { publishedKeys } from "./peer.ts";
 
 const never = new AbortController().signal;
 
 /** A device's crypto over a store of its own; it reaches no homeserver unless it is given one. */
-async function withMachine(use: (machine: CryptoMachine) => Promise<void>, url = "http://127.0.0.1:9"): Promise<void> {
+async function withMachine(
+  use: (machine: CryptoMachine, store: Store) => Promise<void>,
+  url = "http://127.0.0.1:9",
+): Promise<void> {
   const folder = await Deno.makeTempDir();
   {
     await using store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
@@ -23,7 +26,7 @@ async function withMachine(use: (machine: CryptoMachine) => Promise<void>, url =
       deviceId: "TEST",
       allowedUsers: new Set(["@alice:localhost"]),
     });
-    await use(machine);
+    await use(machine, store);
   }
   await Deno.remove(folder, { recursive: true });
 }
@@ -84,5 +87,29 @@ Deno.test("CryptoMachine.query() keeps nothing of users whose messages are not r
     await machine.query("@alice:localhost", never);
     assert.ok(machine.listed("@alice:localhost") !== undefined);
     assert.equal(machine.listed("@eve:evil.example"), undefined);
+  }, `http://127.0.0.1:${server.addr.port}`);
+});
+
+Deno.test("CryptoMachine makes no more one-time keys while many that were claimed are unused", async () => {
+  const none = { signed_curve25519: 0 };
+  const uploads: Record<string, object>[] = [];
+  // As if others claimed every key at once and never wrote a message with one.
+  await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
+    uploads.push(await request.json());
+    return Response.json({ one_time_key_counts: none });
+  });
+  await withMachine(async (machine, store) => {
+    for (let sync = 0; sync < 40; sync += 1) {
+      const counts = { device_one_time_keys_count: none, device_unused_fallback_key_types: [] };
+      const request = { type: "m.room_key_request", sender: "@alice:localhost", content: {} };
+      await machine.receive({ ...counts, to_device: { events: [request] } }, `token ${sync}`, never);
+      await machine.sendOutgoing(never);
+    }
+    const made = uploads.flatMap(({ one_time_keys }) => Object.keys(one_time_keys ?? {}));
+    assert.ok(made.length >= 200, `only ${made.length} keys`);
+    assert.ok(made.length <= 700, `${made.length} keys`);
+    assert.ok(store.olmAccountSize() < 150_000, `${store.olmAccountSize()} bytes`);
+    // Without a one-time key, the homeserver hands out the fallback key.
+    assert.ok(uploads.some(({ fallback_keys }) => Object.keys(fallback_keys ?? {}).length > 0));
   }, `http://127.0.0.1:${server.addr.port}`);
 });
