@@ -24,6 +24,9 @@ const LONG_RECOVERY_MS = 6 * 60_000;
 const HANG_MS = 15_000;
 /** Blocking of the event loop, in milliseconds, from which its cause is printed. */
 const HELD_MS = 500;
+/** Blocking of our own event loop, in milliseconds, from which an answer may have come in time and been seen too late. */
+const OWN_HELD_MS = 200;
+const OWN_TICK_MS = 20;
 /** Duration from which a run includes long waits. */
 const LONG_RUN_MS = 10 * 60_000;
 const ACTIVITY_MS = 400;
@@ -122,8 +125,9 @@ class Run implements AsyncDisposable {
   /** Longest blocking of the event loop in the current round, in milliseconds. */
   #held = 0;
   #told: (memory: string) => void = () => {};
-  /** Time of the last response from its health server. */
-  #heardAt = 0;
+  /** Time of the first request to its health server that was not answered since the last one that was. */
+  #silentSince: number | undefined;
+  readonly #own = new OwnHold();
   /** Whether the operator has exited by itself. */
   #ended = false;
   #ending = false;
@@ -206,6 +210,7 @@ class Run implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ending = true;
+    this.#own[Symbol.dispose]();
     await this.#operator?.kill();
     await this.#resources.disposeAsync();
   }
@@ -264,7 +269,7 @@ class Run implements AsyncDisposable {
     });
     const late = AbortSignal.timeout(this.#patienceMs);
     const isReady = await Promise.race([operator.ready.then(() => true, () => false), aborted(late)]);
-    this.#heardAt = performance.now();
+    this.#silentSince = undefined;
     if (isReady) return true;
     this.failed("a command is obeyed afterwards", `not ready after a start\n${operator.lines.slice(-15).join("\n")}`);
     return false;
@@ -521,15 +526,20 @@ class Run implements AsyncDisposable {
   async #isHealthy(now: boolean): Promise<void> {
     const until = performance.now() + (now ? this.#patienceMs : 0);
     for (;;) {
+      const asked = performance.now();
+      this.#own.begin();
       const answer = await fetch(`http://${this.#health}/healthz`, { signal: AbortSignal.timeout(1_000) }).catch((
         error,
       ) => error);
       if (answer instanceof Response) {
         await answer.body?.cancel();
-        this.#heardAt = performance.now();
-      } else if (this.#isAlive()) this.failed("health answers within a second", String(answer));
+        this.#silentSince = undefined;
+      } else if (this.#isAlive() && this.#own.longestMs() < OWN_HELD_MS) {
+        this.failed("health answers within a second", String(answer));
+        this.#silentSince ??= asked;
+        if (performance.now() > this.#silentSince + HANG_MS) return await this.#hangs();
+      }
       if (!this.#isAlive()) return;
-      if (performance.now() > this.#heardAt + HANG_MS) return await this.#hangs();
       if (!now || (answer instanceof Response && answer.ok)) return;
       if (performance.now() > until) return this.failed("health answers within a second", `/healthz: ${answer.status}`);
       await new Promise((resolve) => setTimeout(resolve, 200));
@@ -583,6 +593,35 @@ class Run implements AsyncDisposable {
 
   #print(line: string): void {
     this.#options.print?.(line);
+  }
+}
+
+/** Measures how long the event loop of this process is blocked. */
+class OwnHold implements Disposable {
+  #longestMs = 0;
+  #tickAt = performance.now();
+  readonly #ticks = setInterval(() => this.#tick(), OWN_TICK_MS);
+
+  /** Begins to measure. */
+  begin(): void {
+    this.#tickAt = performance.now();
+    this.#longestMs = 0;
+  }
+
+  /** Returns the longest blocking since the beginning, in milliseconds. */
+  longestMs(): number {
+    this.#tick();
+    return this.#longestMs;
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    this.#longestMs = Math.max(this.#longestMs, now - this.#tickAt - OWN_TICK_MS);
+    this.#tickAt = now;
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#ticks);
   }
 }
 
