@@ -38,12 +38,16 @@ export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
+/** Abort reasons that nobody looks at. Made once, because an error that is made for each request costs its stack trace. */
+const STOPPED = new DOMException("The timer was stopped", "AbortError");
+const CANCELLED = new DOMException("Nobody waits for it any more", "AbortError");
+
 /** A signal that is aborted after a time, or with its parent. Disposing stops the timer without aborting. */
 export class Deadline implements Disposable {
   readonly #controller = new AbortController();
   readonly #parent: AbortSignal;
   readonly #clock: Clock;
-  readonly #reason: unknown;
+  readonly #reason: () => unknown;
   readonly #forward = (): void => this.#controller.abort(this.#parent.reason);
   #timer = new AbortController();
   #expired = false;
@@ -51,16 +55,16 @@ export class Deadline implements Disposable {
   /**
    * @param ms milliseconds from now
    * @param parent aborts this one at once
-   * @param reason abort reason on expiry; a TimeoutError by default
+   * @param reason makes the abort reason on expiry; a TimeoutError by default
    */
   constructor(
     ms: number,
     parent: AbortSignal,
-    { clock = systemClock, reason }: { readonly clock?: Clock; readonly reason?: unknown } = {},
+    { clock = systemClock, reason }: { readonly clock?: Clock; readonly reason?: () => unknown } = {},
   ) {
     this.#parent = parent;
     this.#clock = clock;
-    this.#reason = reason ?? new DOMException("The time for it is over", "TimeoutError");
+    this.#reason = reason ?? (() => new DOMException("The time for it is over", "TimeoutError"));
     if (parent.aborted) this.#forward();
     parent.addEventListener("abort", this.#forward);
     this.extend(ms);
@@ -78,12 +82,12 @@ export class Deadline implements Disposable {
 
   /** Restarts the timer. */
   extend(ms: number): void {
-    this.#timer.abort();
+    this.#timer.abort(STOPPED);
     const timer = this.#timer = new AbortController();
     this.#clock.sleep(ms, timer.signal).then(() => {
       if (this.signal.aborted) return;
       this.#expired = true;
-      this.#controller.abort(this.#reason);
+      this.#controller.abort(this.#reason());
     }, (error) => {
       if (!timer.signal.aborted) this.#controller.abort(error);
     });
@@ -91,12 +95,12 @@ export class Deadline implements Disposable {
 
   /** Aborts the signal before its time, for example when nobody waits for the rest of a body. */
   cancel(): void {
-    this.#controller.abort();
+    this.#controller.abort(CANCELLED);
   }
 
   [Symbol.dispose](): void {
     this.#parent.removeEventListener("abort", this.#forward);
-    this.#timer.abort();
+    this.#timer.abort(STOPPED);
   }
 }
 

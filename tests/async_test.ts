@@ -376,7 +376,7 @@ Deno.test("Mutex.run() ends a wait with the signal, and lets nobody in before th
 
 Deno.test("Deadline tells its own end from its parent's, and can be put off", leavesNothing, async () => {
   const parent = new AbortController();
-  using late = new Deadline(1, parent.signal, { reason: new Error("late") });
+  using late = new Deadline(1, parent.signal, { reason: () => new Error("late") });
   await new Promise((resolve) => late.signal.addEventListener("abort", resolve));
   assert.ok(late.expired);
   assert.equal(late.signal.reason.message, "late");

@@ -1,6 +1,6 @@
 /**
- * What a command costs the homeserver, counted: the same in every room, whatever its size. How memory grows is counted
- * by the soak (`tests/long/soak.ts`); how long things take is measured by `deno task bench`.
+ * What a command costs the homeserver, counted: the same in every room, whatever its size; and what it costs the API
+ * server. How memory grows is counted by the soak (`tests/long/soak.ts`); how long things take is measured by `deno task bench`.
  *
  * @module
  */
@@ -67,4 +67,51 @@ Deno.test("a command costs as many requests in a room of two as in one of eight"
       assert.deepEqual(await requestsPerCommand(echo, others), Array(commandCount).fill(asked));
     });
   }
+});
+
+/** Requests to the API server for a start that is followed until the target is ready, and for the stop after it. */
+async function requestsForTarget(verbs: string[]): Promise<{ start: string[]; stop: string[] }> {
+  await using place = await Place.open();
+  const { anna, kubernetes, operatorId, environment } = place;
+  const named = { namespace: "clawdbot", resourceNames: ["clawdbot"] };
+  const account = kubernetes.token("counted", [
+    { ...named, resources: ["deployments"], verbs },
+    { ...named, resources: ["deployments/scale"], verbs: ["get", "patch"] },
+  ]);
+  await kubernetes.writeKubeconfig(environment["KUBECONFIG"] ?? "", account);
+  await using operator = place.start();
+  const roomId = await place.invite();
+  await place.joined(roomId);
+  await operator.ready;
+  const command = async (word: string, end: RegExp): Promise<string[]> => {
+    const ended = anna.next(({ sender, body }) => sender === operatorId && end.test(body));
+    kubernetes.requests.length = 0;
+    await anna.say(roomId, word);
+    await ended;
+    // What follows the answer is over when a status was answered: its read comes after the others.
+    const status = anna.next(({ sender, body }) => sender === operatorId && body.includes("🦞 status"));
+    await anna.say(roomId, "status");
+    await status;
+    const asked = kubernetes.requests.map(({ method, path }) => `${method} ${/[\w-]+(?=\?|$)/.exec(path)}`);
+    return asked.slice(0, -1);
+  };
+  // The first Event is refused. After that, none is tried for a while.
+  await command("start", /is ready/);
+  await command("stop", /is off/);
+  return { start: await command("start", /is ready/), stop: await command("stop", /is off/) };
+}
+
+Deno.test("a command costs the API server a read and a write, and reads while a start is followed", async (t) => {
+  const [read, write, pods] = ["GET clawdbot", "PATCH scale", "GET pods"];
+  await t.step("with a watch", async () => {
+    const { start, stop } = await requestsForTarget(["get", "watch"]);
+    assert.deepEqual(stop, [read, write]);
+    assert.deepEqual(start.slice(0, 2), [read, write]);
+    assert.ok(start.length <= 6, `${start}`);
+  });
+  await t.step("without a watch", async () => {
+    const { start, stop } = await requestsForTarget(["get"]);
+    assert.deepEqual(stop, [read, write, read]);
+    assert.deepEqual(start, [read, write, read, pods, read]);
+  });
 });

@@ -6,7 +6,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import type { KeyedQueue } from "../async.ts";
+import type { Clock, KeyedQueue } from "../async.ts";
 import type { UntrustedReason } from "../authorization/mod.ts";
 import type { CommandWord } from "../commands/mod.ts";
 import { CredentialError, errorMessage, isFatal, PermissionError } from "../errors.ts";
@@ -76,19 +76,31 @@ export interface Observer {
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
+/** Forbidden Events are tried again after this time, because the permission may have been granted. */
+const FORBIDDEN_FOR_MS = 300_000;
+
 /** Writes the audit trail. */
 export class Audit {
   readonly #observer: Observer;
   readonly #rollouts: Pick<Rollouts, "record">;
   readonly #queue: KeyedQueue;
   readonly #stop: AbortSignal;
-  #isForbidden = false;
+  readonly #clock: Clock;
+  /** When to try again to record Events on a target, milliseconds since the epoch, where it was forbidden. */
+  readonly #forbiddenUntilMs = new Map<string, number>();
 
   /** @param queue writes the Kubernetes Events in the background */
-  constructor(observer: Observer, rollouts: Pick<Rollouts, "record">, queue: KeyedQueue, stop: AbortSignal) {
+  constructor(
+    observer: Observer,
+    rollouts: Pick<Rollouts, "record">,
+    queue: KeyedQueue,
+    clock: Clock,
+    stop: AbortSignal,
+  ) {
     this.#observer = observer;
     this.#rollouts = rollouts;
     this.#queue = queue;
+    this.#clock = clock;
     this.#stop = stop;
   }
 
@@ -133,6 +145,7 @@ export class Audit {
     if (!isLogged && reason === "SwitchedOn") logger.info("turned on {target} ({cause}): {why}", facts);
     if (!isLogged && reason === "SwitchedOff") logger.info("turned off {target} ({cause}): {why}", facts);
     if (reason === "SwitchedOn") this.#observer.wokeUp(alias, cause);
+    if (this.#clock.now() < (this.#forbiddenUntilMs.get(alias) ?? 0)) return;
     this.#queue.run(`record ${alias}`, async () => {
       try {
         await this.#rollouts.record(target, { reason, message, type: "Normal" }, this.#stop);
@@ -140,8 +153,11 @@ export class Audit {
         this.#stop.throwIfAborted();
         // If the cluster refuses our credentials, its next request reads them again. That is not fatal here.
         if (isFatal(error) && !(error instanceof CredentialError)) throw error;
-        if (error instanceof PermissionError && this.#isForbidden) return;
-        this.#isForbidden ||= error instanceof PermissionError;
+        if (error instanceof PermissionError) {
+          const isKnown = this.#forbiddenUntilMs.has(alias);
+          this.#forbiddenUntilMs.set(alias, this.#clock.now() + FORBIDDEN_FOR_MS);
+          if (isKnown) return;
+        }
         const why = errorMessage(error);
         logger.info("failed to record an Event on {target}: {reason}", { target: alias, reason: why });
       }

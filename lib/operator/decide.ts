@@ -608,9 +608,9 @@ function decideForeignChange(
 
 /** Reports the progress of a followed change, until the target is ready or off and a minute has passed. */
 function decideRollout(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision | undefined {
-  const { rollout, timer } = state;
+  const { expectedReplicas, rollout, timer } = state;
   if (rollout === undefined) return undefined;
-  const { scale, failure, isWatched, diagnosis, seenReadySinceMs } = observed;
+  const { scale, shown, failure, isWatched, diagnosis, seenReadySinceMs } = observed;
   const afterMs = nowMs - rollout.atMs;
   const leftMs = FOLLOWED_FOR_MS - afterMs;
   const again = (...ms: number[]) => wait(...ms, untilDue(state, observed, nowMs, policy));
@@ -620,8 +620,12 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
     if (isDone) return leftMs > 0 ? again(leftMs, failure.retryAtMs - nowMs) : end();
     return decideUnreadable(rollout, failure, nowMs) ?? again(failure.retryAtMs - nowMs);
   }
-  if (scale === undefined) return act({ kind: "read" });
+  // Once only an undone change is left to report, the watch is enough.
+  const isAsLeft = shown === undefined ||
+    (shown.desired === expectedReplicas && (shown.desired === 0 || isReady(shown)));
+  if (scale === undefined && !(isDone && isWatched && isAsLeft)) return act({ kind: "read" });
   if (isDone && leftMs <= 0) return end();
+  if (scale === undefined) return again(leftMs);
   const pollMs = isWatched ? 2_000 : 1_000;
   if (rollout.after > 0 && !isReady(scale)) {
     const isCurrent = diagnosis !== undefined && diagnosis.atMs >= rollout.atMs;

@@ -80,7 +80,7 @@ export class Operator implements Listener, AsyncDisposable {
     const abandon = this.#abandon.signal;
     const queue = this.#queue = new KeyedQueue(stop, (error) => this.#failed(error));
     const retrier = this.#retrier = new Retrier(options.newBackoff, clock, observer);
-    const audit = this.#audit = new Audit(observer, options.rollouts, queue, stop);
+    const audit = this.#audit = new Audit(observer, options.rollouts, queue, clock, stop);
     const agents = new Agents(config.agents, chat);
     const authorizer = this.#authorizer = new Authorizer(chat, pins, clock, config);
     const { allowedUsers } = config;

@@ -129,7 +129,7 @@ export class KubernetesApi {
   async *watch(call: Call, signal: AbortSignal): AsyncGenerator<WatchEvent, void> {
     signal.throwIfAborted();
     const late = `${cannot(call)}: ${this.server} has not answered within ${this.#deadlineMs / 1_000} s`;
-    using deadline = new Deadline(this.#deadlineMs, signal, { reason: new TransientError(late) });
+    using deadline = new Deadline(this.#deadlineMs, signal, { reason: () => new TransientError(late) });
     let hasBegun = false;
     try {
       const { stream } = await this.#exchange(

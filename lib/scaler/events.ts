@@ -4,10 +4,10 @@
  * @module
  */
 
-import { object, text } from "../json.ts";
+import { type Json, object, text } from "../json.ts";
 import type { KubernetesApi } from "./api.ts";
 import { oneLine } from "./pod_diagnosis.ts";
-import { FIELD_MANAGER, getWorkload, namespacedPath, type Workload } from "./workloads.ts";
+import { FIELD_MANAGER, namespacedPath, type Workload } from "./workloads.ts";
 
 /** Content of a Kubernetes Event. */
 export interface KubernetesEvent {
@@ -19,6 +19,15 @@ export interface KubernetesEvent {
   readonly type: "Normal" | "Warning";
 }
 
+/** The object that an Event is about (Kubernetes API, ObjectReference). */
+export type ObjectReference = Readonly<Record<"apiVersion" | "kind" | "namespace" | "name" | "uid", string>>;
+
+/** Refers to a workload that was read. */
+export function referenceTo({ namespace, name }: Workload, { apiVersion, kind, metadata }: Json): ObjectReference {
+  const uid = text(object(metadata).uid) ?? "";
+  return { apiVersion: text(apiVersion) ?? "", kind: text(kind) ?? "", namespace, name, uid };
+}
+
 /**
  * Creates an Event (Kubernetes API, core/v1) on a workload.
  *
@@ -27,26 +36,18 @@ export interface KubernetesEvent {
 export async function createEvent(
   api: KubernetesApi,
   workload: Workload,
+  involvedObject: ObjectReference,
   { type, reason, message }: KubernetesEvent,
   signal: AbortSignal,
 ): Promise<void> {
-  const { apiVersion, kind, metadata } = await getWorkload(api, workload, signal);
   const { namespace, name } = workload;
-  const { uid, resourceVersion } = object(metadata);
   const now = new Date().toISOString();
   const { path, resource } = namespacedPath(workload, "events");
   const body = {
     apiVersion: "v1",
     kind: "Event",
     metadata: { namespace, generateName: `${name}.` },
-    involvedObject: {
-      apiVersion: text(apiVersion),
-      kind: text(kind),
-      namespace,
-      name,
-      uid: text(uid),
-      resourceVersion: text(resourceVersion),
-    },
+    involvedObject,
     type,
     reason,
     message: oneLine(message),

@@ -8,7 +8,7 @@
 import { PermissionError } from "../errors.ts";
 import { count, type Json, list, object, text } from "../json.ts";
 import type { KubernetesApi } from "./api.ts";
-import { getWorkload, namespacedPath, type Workload } from "./workloads.ts";
+import { namespacedPath, type Workload } from "./workloads.ts";
 
 /** Why a workload isn't ready. */
 export interface Diagnosis {
@@ -57,8 +57,12 @@ const MESSAGE_LENGTH = 4_096;
  *
  * @throws TransientError | PermissionError | NotFoundError | RejectedError if the workload can't be read
  */
-export async function diagnose(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Diagnosis> {
-  const read = await getWorkload(api, workload, signal);
+export async function diagnose(
+  api: KubernetesApi,
+  workload: Workload,
+  read: Json,
+  signal: AbortSignal,
+): Promise<Diagnosis> {
   const selector = encodeURIComponent(selectorOf(object(read.spec)));
   const { path, resource } = namespacedPath(workload, "pods");
   const call = { verb: "list", resource, method: "GET", path: `${path}?labelSelector=${selector}` } as const;

@@ -5,10 +5,11 @@
  */
 
 import type { KubernetesApi } from "./api.ts";
-import { createEvent, type KubernetesEvent } from "./events.ts";
+import type { Json } from "../json.ts";
+import { createEvent, type KubernetesEvent, type ObjectReference, referenceTo } from "./events.ts";
 import { diagnose, type Diagnosis } from "./pod_diagnosis.ts";
 import { watchRollout } from "./rollout_watch.ts";
-import { getWorkload, patchScale, type Scale, scaleIn, type Workload } from "./workloads.ts";
+import { getWorkload, patchScale, type Scale, scaleIn, type Workload, workloadPath } from "./workloads.ts";
 
 /**
  * The workloads of one cluster. Every method throws TransientError, PermissionError, NotFoundError or RejectedError, or
@@ -16,6 +17,10 @@ import { getWorkload, patchScale, type Scale, scaleIn, type Workload } from "./w
  */
 export class KubernetesScaler {
   readonly #api: KubernetesApi;
+  /** Workloads as last read, by path, until they are diagnosed. */
+  readonly #read = new Map<string, Json>();
+  /** What Events refer to, by path. */
+  readonly #references = new Map<string, ObjectReference>();
 
   /** Uses the cluster of the given API client. */
   constructor(api: KubernetesApi) {
@@ -24,7 +29,13 @@ export class KubernetesScaler {
 
   /** Reads a workload's replica counts. */
   async read(workload: Workload, signal: AbortSignal): Promise<Scale> {
-    return scaleIn(workload, "get", await getWorkload(this.#api, workload, signal));
+    const { path } = workloadPath(workload);
+    this.#read.delete(path);
+    const read = await getWorkload(this.#api, workload, signal);
+    const scale = scaleIn(workload, "get", read);
+    this.#read.set(path, read);
+    this.#references.set(path, referenceTo(workload, read));
+    return scale;
   }
 
   /**
@@ -41,13 +52,22 @@ export class KubernetesScaler {
     return watchRollout(this.#api, workload, signal);
   }
 
-  /** Diagnoses why a workload isn't ready, from its pods too if they may be listed. */
+  /**
+   * Diagnoses why a workload isn't ready, from its pods too if they may be listed. It explains what
+   * {@linkcode KubernetesScaler.read} has returned; the workload is read again only if that was diagnosed already.
+   */
   async diagnose(workload: Workload, signal: AbortSignal): Promise<Diagnosis> {
-    return await diagnose(this.#api, workload, signal);
+    const { path } = workloadPath(workload);
+    const read = this.#read.get(path) ?? await getWorkload(this.#api, workload, signal);
+    this.#read.delete(path);
+    return await diagnose(this.#api, workload, read, signal);
   }
 
   /** Creates a Kubernetes Event on a workload. Needs permission to `create` Events. */
   async record(workload: Workload, event: KubernetesEvent, signal: AbortSignal): Promise<void> {
-    await createEvent(this.#api, workload, event, signal);
+    const { path } = workloadPath(workload);
+    const reference = this.#references.get(path) ??
+      referenceTo(workload, await getWorkload(this.#api, workload, signal));
+    await createEvent(this.#api, workload, reference, event, signal);
   }
 }

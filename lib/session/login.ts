@@ -89,7 +89,7 @@ export async function whileLoggedIn<Result>(
 
 /** Logs out, even if the caller's signal has been aborted. */
 async function leave(client: HomeserverClient): Promise<void> {
-  const reason = new TransientError("Cannot log out: no answer within 5 s");
+  const reason = (): Error => new TransientError("Cannot log out: no answer within 5 s");
   using deadline = new Deadline(5_000, new AbortController().signal, { reason });
   await logOut(client, deadline.signal);
 }

@@ -668,6 +668,34 @@ const byOthers: readonly Case[] = [
 
 const on = { expectedReplicas: 1 } as const;
 const rollouts: readonly Case[] = [
+  { given: "a stop, and a watch", state: { expectedReplicas: 0, rollout: stopped }, then: [], again: "in 60 s" },
+  {
+    given: "a stop, and a watch that still shows the count before",
+    state: { expectedReplicas: 0, rollout: stopped },
+    observed: { shown: ready },
+    then: ["read"],
+  },
+  {
+    given: "a stop without a watch",
+    state: { expectedReplicas: 0, rollout: stopped },
+    observed: { isWatched: false },
+    then: ["read"],
+  },
+  {
+    given: "it is ready, and a watch shows nothing else",
+    state: { ...on, rollout: { ...begun, told: "ready" } },
+    observed: { shown: ready },
+    atMs: 10 * second,
+    then: [],
+    again: "in 50 s",
+  },
+  {
+    given: "it was ready, and a watch shows that it isn't",
+    state: { ...on, rollout: { ...begun, told: "ready" } },
+    observed: { shown: starting },
+    atMs: 10 * second,
+    then: ["read"],
+  },
   { given: "a start goes on", state: { ...on, rollout: begun }, then: ["read"] },
   {
     given: "it isn't ready",

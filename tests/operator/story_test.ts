@@ -475,12 +475,19 @@ Deno.test("Operator notes on a target who has changed it, and lives without the 
   await running.receive("status");
   await running.receive("on");
   assert.deepEqual(world.notes, [`clawdbot SwitchedOn: ${alice} sent start in ${room}: replicas 0 → 1`]);
+  let tries = 0;
   world.before = (call) => {
-    if (call === "record") throw new PermissionError("create", "events");
+    if (call !== "record") return;
+    tries += 1;
+    throw new PermissionError("create", "events");
   };
   await running.receive("stop");
   await running.receive("start");
-  assert.deepEqual(world.effects, [1, 0, 1]);
+  assert.deepEqual([world.effects, tries], [[1, 0, 1], 1], "forbidden once, it is not tried at each change");
+  await world.clock.advance(300_000);
+  world.before = () => {};
+  await running.receive("stop");
+  assert.equal(world.notes.at(-1), `clawdbot SwitchedOff: ${alice} sent stop in ${room}: replicas 1 → 0`);
 });
 
 Deno.test("Operator lives with credentials that a cluster refuses for a while", async () => {

@@ -265,6 +265,21 @@ Deno.test("KubernetesScaler.diagnose() says more as soon as it may", async () =>
   assert.deepEqual(await at.scaler.diagnose(target, patient), { problems: [], missingPermission });
 });
 
+Deno.test("KubernetesScaler.diagnose() and record() don't read a workload again that was just read", async () => {
+  await using at = await atSandbox({ rules: extendedRole });
+  await at.scaler.read(target, patient);
+  const requests = () =>
+    at.sandbox.requests.splice(0).map(({ method, path }) => `${method} ${/\w+(?=\?|$)/.exec(path)}`);
+  assert.deepEqual(requests(), ["GET clawdbot"]);
+  await at.scaler.diagnose(target, patient);
+  assert.deepEqual(requests(), ["GET pods"]);
+  await at.scaler.record(target, { reason: "SwitchedOn", message: "x", type: "Normal" }, patient);
+  assert.deepEqual(requests(), ["POST events"]);
+  // What was diagnosed once may have changed.
+  await at.scaler.diagnose(target, patient);
+  assert.deepEqual(requests(), ["GET clawdbot", "GET pods"]);
+});
+
 Deno.test("KubernetesScaler.diagnose() passes on what keeps it from looking", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   await assert.rejects(at.scaler.diagnose({ ...target, name: "nobody" }, patient), PermissionError);
@@ -277,20 +292,22 @@ Deno.test("KubernetesScaler.record() writes an Event that names the very object"
   const note = { reason: "SwitchedOn", message: "@ada:example.org has set\n replicas to 1", type: "Normal" } as const;
   const before = Date.now();
   await at.scaler.record(target, note, patient);
+  await at.scaler.read(target, patient);
+  await at.scaler.record(target, note, patient);
   const admin = { headers: { authorization: `Bearer ${at.sandbox.adminToken}` } };
   const namespace = `${at.sandbox.url}/api/v1/namespaces/agents`;
-  const { items: [event] } = await (await fetch(`${namespace}/events`, admin)).json();
+  const { items: [event, again] } = await (await fetch(`${namespace}/events`, admin)).json();
   const deployments = `${at.sandbox.url}/apis/apps/v1/namespaces/agents/deployments`;
   const { metadata: { uid } } = await (await fetch(`${deployments}/clawdbot`, admin)).json();
   assert.match(event.metadata.name, /^clawdbot\.\w+$/);
-  assert.deepEqual({ ...event.involvedObject, resourceVersion: "" }, {
+  assert.deepEqual(event.involvedObject, {
     apiVersion: "apps/v1",
     kind: "Deployment",
     namespace: "agents",
     name: "clawdbot",
     uid,
-    resourceVersion: "",
   });
+  assert.deepEqual(again.involvedObject, event.involvedObject);
   assert.deepEqual([event.type, event.reason, event.message, event.count, event.source.component], [
     "Normal",
     "SwitchedOn",
