@@ -34,6 +34,7 @@ import {
 import {
   findHomeserver,
   HomeserverClient,
+  loadCrypto,
   openSession,
   type OpenSessionOptions,
   replaceStoreKey,
@@ -210,6 +211,8 @@ async function operate(
       },
     }, signal);
 
+  // Compiles while the store is opened.
+  const cryptoLoaded = loadCrypto();
   const cluster = lifetime.use(await openCluster(clusterEnvironment(env), signal));
   const store = lifetime.use(
     await openStore({
@@ -220,6 +223,7 @@ async function operate(
   );
   await store.openCrypto();
   lifetime.failOn(store.failed);
+  await cryptoLoaded;
 
   const known = store.account.load()?.homeserver;
   const homeserver = await retried((signal) => findHomeserver(config.homeserver, signal, known));

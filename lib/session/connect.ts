@@ -131,7 +131,7 @@ class DeviceLost extends Error {
 }
 
 async function begin(connecting: Connecting, account: StoredSession): Promise<Session> {
-  const { client, store, login, signal } = connecting;
+  const { client, store, login, retry, signal } = connecting;
   const { userId: self, deviceId } = account;
   useStoredTokens(connecting, account);
   using unfinished = new DisposableStack();
@@ -139,12 +139,15 @@ async function begin(connecting: Connecting, account: StoredSession): Promise<Se
   const machine = unfinished.use(await CryptoMachine.open({ client, store, self, deviceId, allowedUsers }));
   await machine.track(allowedUsers);
   const restoreDetection = new RestoreDetection(client, store, self, deviceId);
-  try {
-    await useToken(connecting, account, () => publishKeys(connecting, machine, restoreDetection));
-  } catch (error) {
+  const name = await useToken(connecting, account, async () => {
+    await publishKeys(connecting, machine, restoreDetection);
+    const raised = retry((signal) => restoreDetection.raise(signal), signal);
+    const [name] = await Promise.all([displayName(client, self, signal), raised]);
+    return name;
+  }).catch(async (error) => {
     if (error instanceof DeviceLost) error.identity = await exportIdentity(machine.olm);
     throw error;
-  }
+  });
   const session = new Session({
     ...connecting,
     client,
@@ -152,7 +155,7 @@ async function begin(connecting: Connecting, account: StoredSession): Promise<Se
     restoreDetection,
     self,
     deviceId,
-    displayName: await displayName(client, self, signal),
+    displayName: name,
     // With jwt and sso, the password must not reach the homeserver.
     password: login.method === "jwt" || login.method === "sso" ? undefined : login.password,
   });
@@ -188,7 +191,11 @@ function changeAccount(store: Store, changed: Partial<StoredSession>): void {
  * Runs `work` with the account's access token. After a soft logout it logs in again as the same device and runs `work`
  * again.
  */
-async function useToken(connecting: Connecting, account: StoredSession, work: () => Promise<void>): Promise<void> {
+async function useToken<Value>(
+  connecting: Connecting,
+  account: StoredSession,
+  work: () => Promise<Value>,
+): Promise<Value> {
   const { client, login } = connecting;
   try {
     return await work();
@@ -202,7 +209,7 @@ async function useToken(connecting: Connecting, account: StoredSession, work: ()
   }
   useStoredTokens(connecting, await newLogin(connecting, account));
   try {
-    await work();
+    return await work();
   } catch (error) {
     throw error instanceof TokenRefused ? new DeviceLost(error.message) : error;
   }
@@ -229,9 +236,12 @@ async function publishKeys(
     if (isMoved(account, client.baseUrl)) throw refusedElsewhere(account, client.baseUrl, reason);
     throw new DeviceLost(reason);
   };
-  const before = await retry((signal) => listedKeys(machine, account, signal), signal);
+  const [before, isRestored] = await Promise.all([
+    retry((signal) => listedKeys(machine, account, signal), signal),
+    retry((signal) => restoreDetection.isRestored(signal), signal),
+  ]);
   if (before !== undefined) mustBeOurKeys(before);
-  if (await retry((signal) => restoreDetection.isRestored(signal), signal)) {
+  if (isRestored) {
     throw new DeviceLost("the store is older than what the homeserver knows: it was restored from a backup", {
       isRestored: true,
     });
@@ -255,7 +265,6 @@ async function publishKeys(
   if (account.isListed !== true || isMoved(account, client.baseUrl)) {
     changeAccount(store, { homeserver: client.baseUrl, isListed: true });
   }
-  await retry((signal) => restoreDetection.raise(signal), signal);
 }
 
 /** Continues as a new device. Nothing is discarded before the new login has succeeded. */

@@ -7,6 +7,8 @@
 export type { BackoffPolicy, Clock } from "../async.ts";
 export type { Json } from "../json.ts";
 export type * from "./facts.ts";
+/** Loads the Rust crypto's WebAssembly, once. Called early, it compiles beside the first steps of a start. */
+export { initAsync as loadCrypto } from "@matrix-org/matrix-sdk-crypto-wasm";
 export { type AboutHomeserver, aboutHomeserver, findHomeserver } from "./discovery.ts";
 export type { IdentityState } from "./cross_signing.ts";
 export { type LoggedIn, tryLogin, whileLoggedIn } from "./login.ts";
