@@ -5,11 +5,12 @@
  * @module
  */
 
+import type { Scale } from "../scaler/mod.ts";
 import type { Decision, Effect, News, Observed, State, TargetPolicy, Write } from "./decision.ts";
 import { act, cappedWaitMs, intentOf, isAsBefore, wait } from "./decision.ts";
 import { endRollout } from "./rollout_end.ts";
 import { beginsWithinMinute } from "./schedule.ts";
-import type { Idle } from "./target_state.ts";
+import type { Idle, IdleWarning } from "./target_state.ts";
 
 /** The room is warned this long before the target is stopped, or a fifth of IDLE_STOP before, if that is shorter. */
 const WARNED_BEFORE_MS = 5 * 60_000;
@@ -62,7 +63,8 @@ export function decideIdle(
     return act(...stoppedEffects(state, idle, accepted.before, nowMs, idleStopMs));
   }
   const isAwake = warning !== undefined &&
-    (quietSinceMs > warning.quietSinceMs + JITTER_MS || exemptForMs(state, observed, nowMs, policy) !== undefined);
+    (quietSinceMs > warning.quietSinceMs + JITTER_MS || isFromFuture(warning, scale, nowMs) ||
+      exemptForMs(state, observed, nowMs, policy) !== undefined);
   if (isAwake) {
     const { warning: _, ...awake } = idle;
     return act({ kind: "remember", changes: { idle: awake } }, idleNotice(warning, { kind: "stays-awake" }, true));
@@ -130,6 +132,14 @@ function untilStep(
   if (exemptMs !== undefined) return cappedWaitMs(exemptMs);
   const dueAtMs = warning?.stopsAtMs ?? quietSinceMs + idleStopMs - warningLeadMs(idleStopMs);
   return cappedWaitMs(dueAtMs - nowMs);
+}
+
+/**
+ * Whether the clock was set back behind the warning. Nobody can tell then whether a message came before or after it, so
+ * the quiet period begins anew. A stop that has begun is dealt with first, unless it hasn't been done.
+ */
+function isFromFuture({ saidAtMs, intent }: IdleWarning, scale: Scale | undefined, nowMs: number): boolean {
+  return saidAtMs > nowMs + JITTER_MS && (intent === undefined || (scale !== undefined && scale.desired !== 0));
 }
 
 /** Whether somebody has talked to the target's agent lately. The end of an up-time doesn't interrupt that. */

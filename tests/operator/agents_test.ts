@@ -675,6 +675,22 @@ Deno.test("Operator doesn't keep a target awake longer because the clock was set
   assert.match(world.texts.at(-1) ?? "", /^clawdbot goes to sleep in 5 min/);
 });
 
+Deno.test("Operator keeps a target awake for a message after the clock was set back behind the warning", async () => {
+  const world = new World(sleepy);
+  world.room(room, three);
+  await using running = world.start();
+  await running.receive("hello");
+  await world.clock.advance(28 * minute);
+  assert.match(world.texts.at(-1) ?? "", /^clawdbot goes to sleep in 5 min/);
+  world.clock.set(-hour);
+  await running.receive("wait, I am still here");
+  assert.match(world.story.at(-1) ?? "", /^✎ clawdbot stays on/);
+  await world.clock.advance(25 * minute - 1);
+  assert.deepEqual(world.effects, [1]);
+  await world.clock.advance(5 * minute + 1);
+  assert.deepEqual(world.effects, [1, 0]);
+});
+
 Deno.test("Operator hints at what it can't read where an agent is awake once a day, else every ten minutes", async (t) => {
   for (const [state, count] of [["awake", 1], ["asleep", 3]] as const) {
     await t.step(state, async () => {

@@ -352,10 +352,31 @@ const idleness: readonly Case[] = ([
     then: ["remember idle: user 0 min in !room"],
   },
   {
-    given: "the clock is set back by a day after it was told: no more time is left than was told",
+    given: "the clock is set back by a day after it was told: counted from now on",
     state: { expectedReplicas: 1, idle: warned },
     atMs: -24 * hour,
+    then: ["remember idle: user 0 min in !room", "notice stays-awake in !room, last"],
+  },
+  {
+    given: "it is corrected by some seconds after it was told: that stands",
+    state: { expectedReplicas: 1, idle: warned },
+    atMs: 25 * minute - 10 * second,
+    then: [],
+    again: "in 30 s",
+  },
+  {
+    given: "it is set back by a day after the stop was begun, which has been done: no more time is left than was told",
+    state: { expectedReplicas: 1, idle: { ...quiet, warning: { ...warning, intent: toNone } } },
+    observed: { scale: off },
+    atMs: -24 * hour,
     then: ["remember idle: user 0 min in !room warned, stops 5 min"],
+  },
+  {
+    given: "it is set back by a day after the stop was begun, which has not been done",
+    state: { expectedReplicas: 1, idle: { ...quiet, warning: { ...warning, intent: toNone } } },
+    observed: { scale: ready },
+    atMs: -24 * hour,
+    then: ["remember idle: user 0 min in !room", "notice stays-awake in !room, last"],
   },
   {
     given: "the clock is set forward by a day: it is told first",
