@@ -5,6 +5,7 @@
  * @module
  */
 
+import { withoutAcknowledgement } from "./person/mod.ts";
 import { wrap } from "./terminal/text.ts";
 import { takeNoArguments } from "./program.ts";
 import { Scene } from "./scene.ts";
@@ -22,7 +23,7 @@ export interface Drawn {
   readonly html: string;
   /** Whether it is a notice, which doesn't notify. */
   readonly quiet: boolean;
-  /** Whether it was edited. */
+  /** Whether it was edited, apart from an acknowledgement that a slow answer replaces. */
   readonly edited: boolean;
 }
 
@@ -46,7 +47,7 @@ export async function conversation(): Promise<Drawn[]> {
     name: nameFor(person, sender),
     html: html ?? escaped(body),
     quiet: kind === "notice",
-    edited: earlier.length > 0,
+    edited: earlier.some((text) => withoutAcknowledgement(text) !== ""),
   }));
 }
 
