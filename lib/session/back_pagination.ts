@@ -140,7 +140,7 @@ export class BackPagination {
     const end = (cutOff?: string): Filling => {
       return { events: events.reverse(), refused: refused.reverse(), latest: [...latest.values()], cutOff };
     };
-    const clock = { now: Date.now, sleep: this.#retryOptions.sleep ?? sleep };
+    const clock = { now, sleep: this.#retryOptions.sleep ?? sleep };
     const throttle = new Throttle({ burst: 10, everyMs: 100, clock });
     const seen = new Set<string>();
     for (let from = gap.from; seen.size < MAX_PAGES;) {
