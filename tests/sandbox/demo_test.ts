@@ -90,11 +90,14 @@ Deno.test("demo ends everything when it is ended", async (t) => {
     ["by SIGTERM", ({ process }) => process.kill("SIGTERM"), 1, /^Interrupted\n$/],
     [
       "by Ctrl-C, and the same once more from a task runner",
-      async ({ process }) => {
+      async ({ process }, pid) => {
+        // While the operator is frozen, the demo waits for its end, and sees both.
+        Deno.kill(Number(pid), "SIGSTOP");
         process.kill("SIGINT");
         // Equal signals that follow at once may become one, and those half a second apart are two.
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await new Promise((resolve) => setTimeout(resolve, 50));
         process.kill("SIGINT");
+        Deno.kill(Number(pid), "SIGCONT");
       },
       1,
       /^Interrupted\n$/,
