@@ -191,7 +191,7 @@ function idlenessOf(
   { activity }: Observed,
   nowMs: number,
 ): Idleness {
-  const { userAtMs, agentAtMs, warning, ...rest } = withActivity(stored, { activity });
+  const { userAtMs, messageAtMs, agentAtMs, warning, ...rest } = withActivity(stored, { activity });
   const userMs = Math.min(nowMs, userAtMs);
   const agentMs = activity?.isAgentTyping === true ? nowMs : agentAtMs && Math.min(nowMs, agentAtMs);
   const fromMs = readySinceMs > nowMs ? userMs : Math.max(userMs, readySinceMs);
@@ -199,6 +199,7 @@ function idlenessOf(
     idle: {
       ...rest,
       userAtMs: userMs,
+      ...messageAtMs === undefined ? {} : { messageAtMs: Math.min(nowMs, messageAtMs) },
       ...agentMs === undefined ? {} : { agentAtMs: agentMs },
       ...warning === undefined ? {} : {
         warning: {
@@ -231,10 +232,13 @@ function later(one: number | undefined, other: number | undefined): number | und
 }
 
 function isWorthWriting(stored: Idle, idle: Idle, nowMs: number): boolean {
-  const newest = ({ userAtMs, agentAtMs = 0, warning }: Idle): number =>
-    Math.max(userAtMs, agentAtMs, warning?.quietSinceMs ?? 0);
-  // The first message must be persisted, because the end of an up-time depends on whether anybody talks at all.
-  const isUnknown = stored.messageAtMs === undefined && nowMs - (idle.messageAtMs ?? nowMs) >= WRITTEN_EVERY_MS;
+  const newest = ({ userAtMs, messageAtMs = 0, agentAtMs = 0, warning }: Idle): number =>
+    Math.max(userAtMs, messageAtMs, agentAtMs, warning?.quietSinceMs ?? 0);
+  // A message that isn't newer than a start must be persisted, too, because the end of an up-time depends on whether
+  // anybody talks.
+  const { messageAtMs = -Infinity } = idle;
+  const isUnknown = messageAtMs - (stored.messageAtMs ?? -Infinity) >= WRITTEN_EVERY_MS &&
+    nowMs - messageAtMs >= WRITTEN_EVERY_MS;
   return isUnknown || newest(stored) > nowMs || newest(idle) - newest(stored) >= WRITTEN_EVERY_MS;
 }
 

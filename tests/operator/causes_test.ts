@@ -306,6 +306,52 @@ async function followsNextEdge(world: Witness): Promise<void> {
   }
 }
 
+Deno.test("Operator turns a target on and off for a reason, in the cases that were found at random", async (t) => {
+  const rows: [name: string, fromMinute: number, toMinute: number, idleStopMs: number, steps: Step[]][] = [
+    [
+      "the clock is set back behind a warning, and a message comes",
+      ...[75, 90, hour] as const,
+      [
+        { kind: "message" },
+        { kind: "wait-for-edge", ms: -16 * minute },
+        { kind: "set-clock", byMs: -64 * minute - 1 },
+        { kind: "message" },
+        { kind: "wait-for-edge", ms: -16 * minute },
+      ],
+    ],
+    [
+      "a message comes when an up-time has just begun, long after another, and then a restart",
+      ...[510, 540, hour] as const,
+      [
+        { kind: "message" },
+        { kind: "wait-for-edge", ms: 0 },
+        { kind: "restart", downMs: 0, until: undefined, killed: undefined },
+        { kind: "message" },
+        { kind: "wait-for-edge", ms: -16 * minute },
+      ],
+    ],
+    [
+      "the clock is set back behind a message, and an up-time ends when it has caught up",
+      ...[15, 150, 10 * minute] as const,
+      [
+        { kind: "wait-for-edge", ms: 0 },
+        { kind: "restart", downMs: 0, until: -1, killed: undefined },
+        { kind: "message" },
+        { kind: "kubectl", replicas: 3 },
+        { kind: "set-clock", byMs: -20 * minute + second },
+      ],
+    ],
+  ];
+  for (const [name, fromMinute, toMinute, idleStopMs, steps] of rows) {
+    await t.step(name, async () => {
+      const schedule = [{ ...upTime, fromMinute, toMinute, text: `${fromMinute}-${toMinute}` }];
+      const world = new Witness({ schedule, idleStopMs, agents: [{ alias: "clawdbot", userId: agent }] });
+      world.mayWatch = false;
+      await live(world, steps);
+    });
+  }
+});
+
 Deno.test("Operator turns a target on and off for a reason, once for each, and never to and fro by itself", async () => {
   await fc.assert(
     fc.asyncProperty(

@@ -160,6 +160,13 @@ const idleness: readonly Case[] = ([
     then: ["remember idle: user -1 min"],
   },
   {
+    given: "the same, and somebody had written a day before",
+    state: { expectedReplicas: 1, idle: { userAtMs: 0, messageAtMs: -24 * hour } },
+    observed: { activity: { userAtMs: 9 * second } },
+    atMs: minute + 9 * second,
+    then: ["remember idle: user -1 min"],
+  },
+  {
     given: "the last message is read once more after a restart, and seems to be a little younger",
     state: { expectedReplicas: 1, idle: { ...warned, messageAtMs: 0 } },
     observed: { activity: { userAtMs: 9 * second, roomId: room } },
