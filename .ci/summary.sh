@@ -24,7 +24,7 @@ counts() {
   ' "$1"
 }
 
-# Prints each failed test with the first line of its error.
+# Prints each failed test with the first line of its error. A property test adds its seed, its counterexample and the cause.
 failures() {
   awk -v step="$1" '
     { gsub(/\033\[[0-9;]*m/, "") }
@@ -32,6 +32,7 @@ failures() {
     /^ FAILURES *$/ { inside = 0 }
     inside && / => \.\/.*:[0-9]+:[0-9]+$/ { print step " failed: " $0 }
     inside && /^error: / { print "  " substr($0, 8, 300) }
+    inside && /^(\{ seed: |Counterexample: |Caused by: )/ { print "  " substr($0, 1, 1000) }
   ' "$2"
 }
 

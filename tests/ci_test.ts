@@ -128,11 +128,20 @@ Deno.test("summary.sh names the tests that failed, and why", async () => {
     `${colour("error")}: AssertionError: 1 !== 2`,
     "    at file:///thing_test.ts:28:10",
     "",
+    `a property holds => ${colour("./tests/thing_test.ts:40:6")}`,
+    `${colour("error")}: Error: Property failed after 281 tests`,
+    '{ seed: -458064526, path: "280:3:1", endOnFailure: true }',
+    "Counterexample: [[1,2]]",
+    "Shrunk 33 time(s)",
+    "    at file:///thing_test.ts:41:10",
+    "Caused by: AssertionError: 3 !== 4",
+    "",
     " FAILURES ",
     "",
     "a thing holds => ./tests/thing_test.ts:27:6",
+    "a property holds => ./tests/thing_test.ts:40:6",
     "",
-    "FAILED | 1 passed | 1 failed (9ms)",
+    "FAILED | 1 passed | 2 failed (9ms)",
     "",
   ];
   folder.write("test.log", log.join("\n"));
@@ -143,8 +152,13 @@ Deno.test("summary.sh names the tests that failed, and why", async () => {
   assert.deepEqual(text.decode(stdout).trim().split("\n"), [
     "test failed: a thing holds => ./tests/thing_test.ts:27:6",
     "  AssertionError: 1 !== 2",
-    "test: 1 passed, 1 failed",
-    "1 passed, 1 failed",
+    "test failed: a property holds => ./tests/thing_test.ts:40:6",
+    "  Error: Property failed after 281 tests",
+    '  { seed: -458064526, path: "280:3:1", endOnFailure: true }',
+    "  Counterexample: [[1,2]]",
+    "  Caused by: AssertionError: 3 !== 4",
+    "test: 1 passed, 2 failed",
+    "1 passed, 2 failed",
   ]);
 });
 
