@@ -1,5 +1,6 @@
 /**
- * Writes into the docs what is made from code: the tables of variables and of metrics. `deno task docs` runs this.
+ * Writes into the docs what is made from code: the tables of variables, of metrics and of what only Synapse has.
+ * `deno task docs` runs this.
  *
  * @module
  */
@@ -7,6 +8,7 @@
 import { readArguments } from "../build/arguments.ts";
 import { markdownTables } from "../lib/config/mod.ts";
 import { type Metric, METRICS } from "../lib/service/mod.ts";
+import { homeserverContract } from "./contract/homeserver.ts";
 
 /** A page with a generated table: its path, and the marker that the table stands between. */
 interface Generated {
@@ -19,6 +21,7 @@ interface Generated {
 export const generated: readonly Generated[] = [
   { page: page("configuration"), marker: "configuration", table: markdownTables },
   { page: page("operations"), marker: "metrics", table: metricsTable },
+  { page: page("compatibility"), marker: "contract", table: contractTable },
 ];
 
 function page(name: string): URL {
@@ -41,9 +44,20 @@ function metricsTable(): string {
   const metrics = Object.values<Metric>(METRICS).map((
     { name, kind, labels, help },
   ) => [`\`${name}\``, kind, labels.map((label) => `\`${label}\``).join(", "), help.replace(/\.$/, "")]);
-  const head = ["Metric", "Kind", "Labels", "What it tells"];
-  const widths = head.map((title, column) => Math.max(title.length, ...metrics.map((row) => row[column]?.length ?? 0)));
-  const rows = [head, ...metrics].map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)));
+  return markdownTable(["Metric", "Kind", "Labels", "What it tells"], metrics);
+}
+
+/** What Synapse has and the operator gets by without. */
+function contractTable(): string {
+  const rows = homeserverContract.flatMap(({ name, synapseOnly }) =>
+    synapseOnly === undefined ? [] : [[name, synapseOnly]]
+  );
+  return markdownTable(["On Synapse", "The operator elsewhere"], rows);
+}
+
+function markdownTable(head: readonly string[], body: readonly string[][]): string {
+  const widths = head.map((title, column) => Math.max(title.length, ...body.map((row) => row[column]?.length ?? 0)));
+  const rows = [head, ...body].map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)));
   rows.splice(1, 0, widths.map((width) => "-".repeat(width)));
   return rows.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
