@@ -259,6 +259,8 @@ export class EventProcessor {
     const isTold = () => {
       const room = chat.room(inbox.roomId);
       if (room?.membership !== "join" || !isRoomAllowed(inbox.roomId, config.allowedRooms)) return false;
+      // The homeserver may hide for now that the room is encrypted. Nothing is said in clear then.
+      if (!room.encrypted) return false;
       // If agents are awake, the message was probably for them, and they have read it.
       const present = agents.joinedTo(room);
       const isTheirs = present.length > 0 && !present.some(({ alias }) => targets.isAsleep(alias));

@@ -465,6 +465,18 @@ Deno.test("Operator hints at undecryptable messages once per room in ten minutes
   assert.equal(world.texts[1], noKey);
 });
 
+Deno.test("Operator says nothing in clear about an encrypted message, where the homeserver hides that the room is", async () => {
+  const world = new World({ requireEncryption: false });
+  world.room(room, { encrypted: false });
+  await using running = world.start();
+  await running.receive("start", { payload: locked() });
+  const broken = { kind: "broken", reason: "x" } as const;
+  await running.receive("start", { payload: { kind: "undecryptable", why: broken, sessionId: undefined } });
+  await world.clock.advance(5_000);
+  assert.deepEqual(world.texts, []);
+  assert.deepEqual(world.refusals, ["(undecryptable)", "unreadable"]);
+});
+
 Deno.test("Operator reads undecryptable messages again at its next start, and does not hint again", async () => {
   const world = new World();
   {
