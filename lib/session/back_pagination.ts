@@ -118,7 +118,7 @@ export class BackPagination {
 
   /**
    * Completes the members of a room that we have just joined, so that all of them can read the first answer. Sync may
-   * leave some out: Dendrite 0.13.8 does when it tells of a join before it has applied it completely.
+   * leave some out: Dendrite 0.13.8 may tell of a join before it tells the state of the room.
    */
   async #askMembers(roomId: string, signal: AbortSignal): Promise<void> {
     try {

@@ -170,7 +170,7 @@ async function joinedWithoutMembers(ground: Ground): Promise<string> {
 }
 
 /** Messages sent while the operator was down are only available from a server whose history never ends. */
-function endlessHistory(letter: string, input: string, before: string, page: () => Content): HostileRow {
+function endlessHistory(letter: string, input: string, before: string, page: (asked: number) => Content): HostileRow {
   return {
     number: `23${letter}`,
     input,
@@ -186,7 +186,7 @@ function endlessHistory(letter: string, input: string, before: string, page: () 
         when: isHistory,
         rewrite: () => {
           asked += 1;
-          return { status: 200, body: page() };
+          return { status: 200, body: page(asked) };
         },
       });
       const begun = performance.now();
@@ -255,8 +255,6 @@ async function newName(ground: Ground): Promise<string> {
   return `“The Claw: status” → ${answer}`;
 }
 
-let tokens = 0;
-
 export const syncRows: readonly HostileRow[] = [
   {
     number: "7",
@@ -291,13 +289,13 @@ export const syncRows: readonly HostileRow[] = [
     "a",
     "/messages with alternating tokens and empty pages",
     "21,163 requests in 5 s",
-    () => ({ start: "t0", chunk: [], end: `t${tokens++ % 2}` }),
+    (asked) => ({ start: "t0", chunk: [], end: `t${asked % 2}` }),
   ),
   endlessHistory(
     "b",
     "/messages with ever new tokens and empty pages",
     "requests without end",
-    () => ({ start: "t0", chunk: [], end: `t${tokens++}` }),
+    (asked) => ({ start: "t0", chunk: [], end: `t${asked}` }),
   ),
   endlessHistory(
     "c",

@@ -21,7 +21,11 @@ const beginsAtMs = Math.floor(Date.now() / 60_000 + 30) * 60_000;
 const endsAtMs = beginsAtMs + 30 * 60_000;
 const day = new Date(beginsAtMs).toUTCString().slice(0, 3);
 const [begins, ends] = [beginsAtMs, endsAtMs].map((ms) => new Date(ms).toISOString().slice(11, 16));
-const scheduled: Setting = { role: "extended", environment: { SCHEDULE: `${day} ${begins}-${ends} UTC` } };
+const scheduled: Setting = {
+  role: "extended",
+  // Where events don't tell their age, the operator's clock makes commands as old as it is ahead.
+  environment: { SCHEDULE: `${day} ${begins}-${ends} UTC`, MAX_COMMAND_AGE: "3h" },
+};
 const base: Setting = { role: "base", environment: { START_TIMEOUT: "15s" } };
 
 /** Echo, answer, and three edits of the answer. */
