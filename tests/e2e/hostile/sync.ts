@@ -5,7 +5,7 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { type Content, httpJson } from "../../../testbed/mod.ts";
 import type { Answered, Asked } from "../../../testbed/proxy.ts";
-import { bodyOf } from "../conversation.ts";
+import { bodyOf, Conversation } from "../conversation.ts";
 import { type Ground, patienceMs, Subject } from "../faults/subject.ts";
 import type { HostileRow } from "./row.ts";
 
@@ -143,30 +143,41 @@ async function wholeInvitation(ground: Ground): Promise<string> {
   return "joined, and answered";
 }
 
-/** Sync shows a joined room with no member but the operator. */
-async function joinedWithoutMembers(ground: Ground): Promise<string> {
+/** Sync shows a joined room without some of its members: without Bob, or with nobody but the operator. */
+async function joinedWithoutMembers(ground: Ground, who: "Bob" | "all"): Promise<string> {
+  const { alice, testbed } = ground;
+  const bob = await testbed.person(`bob-${crypto.randomUUID().slice(0, 8)}`);
   await using subject = await Subject.create(ground);
   await subject.start();
   let omitted = 0;
+  const isOmitted = ({ type, state_key: user }: Content) =>
+    type === "m.room.member" && (who === "Bob" ? user === bob.userId : user !== subject.operatorId);
   using _fault = subject.homeserver.also({
     kind: "rewrite",
     when: isSync,
     rewrite: ({ status, body }) => {
-      const isOthers = ({ type, state_key }: Content) => type === "m.room.member" && state_key !== subject.operatorId;
       for (const { state, timeline } of Object.values(body?.rooms?.join ?? {}) as Content[]) {
         for (const part of [state, timeline]) {
           const events: Content[] = part?.events ?? [];
-          omitted += events.filter(isOthers).length;
-          if (part?.events) part.events = events.filter((event) => !isOthers(event));
+          omitted += events.filter(isOmitted).length;
+          if (part?.events) part.events = events.filter((event) => !isOmitted(event));
         }
       }
       return { status, body };
     },
   });
-  await subject.meet();
+  const roomId = await alice.createRoom({ invite: [bob.userId], encrypted: true });
+  await bob.join(roomId);
+  await alice.invite(roomId, subject.operatorId);
+  await alice.untilJoined(roomId, [bob.userId, subject.operatorId], patienceMs);
+  const bobs = new Conversation(bob, roomId, subject.operatorId);
+  subject.talk = new Conversation(alice, roomId, subject.operatorId);
+  const command = await subject.send("status", 0);
+  await subject.answerTo(command);
+  assert.equal((await bobs.answerTo(command, patienceMs)).how, "decrypted");
   assert.ok(omitted > 0);
   assert.doesNotMatch(await subject.log(), /left !/);
-  return `joined, and answered; ${omitted} member event${omitted === 1 ? "" : "s"} left out`;
+  return `joined, and answered so that all can read it; ${omitted} member event${omitted === 1 ? "" : "s"} left out`;
 }
 
 /** Messages sent while the operator was down are only available from a server whose history never ends. */
@@ -311,11 +322,18 @@ export const syncRows: readonly HostileRow[] = [
     run: tooMuchAtOnce,
   },
   {
-    number: "32",
+    number: "32a",
     input: "a joined room without its other members",
     before: "left at once",
     where: "real",
-    run: joinedWithoutMembers,
+    run: (ground) => joinedWithoutMembers(ground, "all"),
+  },
+  {
+    number: "32b",
+    input: "a joined room without a member who isn't allowed",
+    before: "that member can't read the answers",
+    where: "real",
+    run: (ground) => joinedWithoutMembers(ground, "Bob"),
   },
   {
     number: "30c",
