@@ -73,6 +73,8 @@ Deno.test("a command costs as many requests in a room of two as in one of eight"
 async function requestsForTarget(verbs: string[]): Promise<{ start: string[]; stop: string[] }> {
   await using place = await Place.open();
   const { anna, kubernetes, operatorId, environment } = place;
+  // The first look comes before the pod is ready, and the second, a second later, after that: on a slow machine, too.
+  kubernetes.durations.startMs = 400;
   const named = { namespace: "clawdbot", resourceNames: ["clawdbot"] };
   const account = kubernetes.token("counted", [
     { ...named, resources: ["deployments"], verbs },
