@@ -165,7 +165,8 @@ export class Forger {
     const chosen = draw(how, "how");
     if (chosen === "pass") return undefined;
     const made = await this.#make(chosen, question, draw, ask);
-    if (made === undefined) return undefined;
+    // A sync may have waited for news until after the round.
+    if (made === undefined || !this.active.has(endpoint)) return made;
     this.counts.set(endpoint, (this.counts.get(endpoint) ?? 0) + 1);
     const name = `${endpoint}#${number}`;
     this.names.push(name);
@@ -184,7 +185,7 @@ export class Forger {
 
   async #make(
     chosen: How,
-    { grammar, error, done, streamed, token }: Question,
+    { endpoint, grammar, error, done, streamed, token }: Question,
     draw: <T>(arbitrary: fc.Arbitrary<T>, what: string) => T,
     ask: () => Promise<Forged>,
   ): Promise<Forged | undefined> {
@@ -207,7 +208,7 @@ export class Forger {
     }
     const asks = chosen !== "grammar" || done === "always" || (done === "sometimes" && draw(fc.boolean(), "asks"));
     const truth = asks && !streamed ? await ask() : undefined;
-    if (truth !== undefined && truth.status >= 400) return truth;
+    if (truth !== undefined && (truth.status >= 400 || !this.active.has(endpoint))) return truth;
     const grown = (): string => {
       const value = draw(grammar, "value");
       const text = typeof value === "string" && streamed ? value : render(value);
