@@ -315,6 +315,9 @@ export class CryptoMachine implements Disposable {
     return this.#changes.run(async () => {
       this.#store.megolm.setSender(this.olm.userId.toString());
       const requests = await this.olm.shareRoomKey(new RoomId(roomId), userIds(members), settings);
+      for (const sessions of ["outbound_group_sessions", "inbound_group_sessions3"] as const) {
+        this.#store.megolm.learnRooms(sessions, [roomId]);
+      }
       await this.#prune();
       return requests;
     }, signal);

@@ -9,12 +9,12 @@ import { decodeKey, encodeKey, type Key } from "./indexeddb/mod.ts";
 import type { Database } from "./sqlite.ts";
 
 /**
- * Object stores of matrix-sdk-indexeddb that grow with what others send. A key is `hash(room)`, separator,
- * `hash(session)`.
+ * Object stores of matrix-sdk-indexeddb that grow with what others send and with rooms. A key is `hash(room)`,
+ * separator, `hash(session)`; of our own outbound session, of which a room has one, `hash(room)`.
  */
-export type SessionStore = "inbound_group_sessions3" | "withheld_sessions";
+export type SessionStore = "inbound_group_sessions3" | "withheld_sessions" | "outbound_group_sessions";
 
-const STORES: readonly SessionStore[] = ["inbound_group_sessions3", "withheld_sessions"];
+const STORES: readonly SessionStore[] = ["inbound_group_sessions3", "withheld_sessions", "outbound_group_sessions"];
 const SEPARATOR = "\u001d";
 
 /** How many sessions of one sender are kept. The oldest are deleted first. */

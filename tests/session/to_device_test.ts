@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
+import { DatabaseSync } from "node:sqlite";
+import { EncryptionSettings, OlmMachine } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { TransientError } from "../../lib/errors.ts";
 import { Decryption } from "../../lib/session/decryption.ts";
 import { HomeserverClient } from "../../lib/session/homeserver_client.ts";
@@ -63,6 +64,21 @@ class Place implements AsyncDisposable {
       // The homeserver, which is asked for the device, does not exist.
       if (!(error instanceof TransientError)) throw error;
       return "read";
+    }
+  }
+
+  /** Number of records in an object store of the crypto, counted in a copy, as the database itself is locked. */
+  count(objectStore: string): number {
+    const copy = Deno.makeTempDirSync();
+    try {
+      for (const file of ["crypto-1.sqlite3", "crypto-1.sqlite3-wal"]) {
+        Deno.copyFileSync(join(this.folder, file), join(copy, file));
+      }
+      using database = new DatabaseSync(join(copy, "crypto-1.sqlite3"));
+      const sql = "SELECT count(*) AS records FROM records JOIN stores ON stores.id = store WHERE stores.name = ?";
+      return Number(database.prepare(sql).get(objectStore)?.["records"]);
+    } finally {
+      Deno.removeSync(copy, { recursive: true });
     }
   }
 
@@ -163,6 +179,18 @@ Deno.test("CryptoMachine.forgetRoom() deletes a room's Megolm sessions, and no o
     assert.deepEqual(place.store.megolm.rooms(Date.now()), [kept]);
     await place.again();
   }
+});
+
+Deno.test("CryptoMachine.forgetRoom() deletes our own session of a room, though nobody sent one", async () => {
+  await using place = await Place.open();
+  const [left, kept] = ["!left:localhost", "!kept:localhost"];
+  const records = () => [place.count("outbound_group_sessions"), place.count("inbound_group_sessions3")];
+  for (const room of [left, kept]) await place.machine.shareRoomKey(room, [], new EncryptionSettings(), never);
+  assert.deepEqual(records(), [2, 2]);
+  await place.machine.forgetRoom(left, never);
+  assert.deepEqual(records(), [1, 1]);
+  await place.again();
+  assert.deepEqual([place.store.megolm.ofRoom(left), place.store.megolm.ofRoom(kept).length], [[], 2]);
 });
 
 Deno.test("CryptoMachine goes on without the to-device event at which the crypto panics", async (t) => {
