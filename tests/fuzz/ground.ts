@@ -34,6 +34,7 @@ const MUST_BE_DONE = [
   "keys/upload",
   "device_signing",
   "signatures",
+  "account_data",
   "join",
   "leave",
   "scale",
