@@ -7,6 +7,14 @@
 /** Matrix spec v1.16, appendices, 4.2, "Common Identifier Format". */
 const MAX_IDENTIFIER_LENGTH = 255;
 
+/**
+ * Levels of arrays and objects in each other that are read. JSON.parse() reads any number, but JSON.stringify() overflows
+ * the stack at some thousands if an object has a name such as `0` or `toJSON`. Events have a dozen.
+ */
+const MAX_LEVELS = 100;
+
+const [QUOTE, BACKSLASH, BRACKET, CLOSING_BRACKET, BRACE, CLOSING_BRACE] = [0x22, 0x5c, 0x5b, 0x5d, 0x7b, 0x7d];
+
 /** A JSON object whose fields are unchecked. */
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -15,15 +23,46 @@ export function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Parses a JSON object; undefined if the text isn't one. */
+/** Parses a JSON object; undefined if the text isn't one. What is nested too deeply reads as null. */
 export function parseObject(body: string): Json | undefined {
   try {
     const value: unknown = JSON.parse(body);
-    return isObject(value) ? value : undefined;
+    if (!isObject(value)) return undefined;
+    return isDeep(body) ? object(shallow(value, MAX_LEVELS)) : value;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
+}
+
+/** Whether valid JSON has more than {@linkcode MAX_LEVELS}. */
+function isDeep(body: string): boolean {
+  let levels = 0;
+  for (let index = 0; index < body.length; index += 1) {
+    const letter = body.charCodeAt(index);
+    if (letter === QUOTE) index = endOfText(body, index);
+    else if (letter === BRACKET || letter === BRACE) levels += 1;
+    else if (letter === CLOSING_BRACKET || letter === CLOSING_BRACE) levels -= 1;
+    if (levels > MAX_LEVELS) return true;
+  }
+  return false;
+}
+
+/** Index of the quote that ends the text which begins at `start`. */
+function endOfText(body: string, start: number): number {
+  for (let end = start + 1;; end += 1) {
+    const letter = body.charCodeAt(end);
+    if (letter === BACKSLASH) end += 1;
+    else if (letter === QUOTE) return end;
+  }
+}
+
+/** A copy of so many levels of a value. Further ones are null. */
+function shallow(value: unknown, levels: number): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (levels === 0) return null;
+  if (Array.isArray(value)) return value.map((item) => shallow(item, levels - 1));
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, shallow(item, levels - 1)]));
 }
 
 /** The value if it is a JSON object, else an empty object. */

@@ -18,7 +18,7 @@ import {
 import { TransientError } from "../errors.ts";
 import type { CiphertextKey, ListedDevice, Payload, Published, SenderFacts, Undecryptable } from "./facts.ts";
 import { getLogger } from "@logtape/logtape";
-import { type Json, object, text } from "../json.ts";
+import { type Json, object, parseObject, text } from "../json.ts";
 import type { CryptoMachine, ListedKeys } from "./crypto_machine.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
@@ -84,7 +84,7 @@ export class Decryption {
     const decrypted = await guard.run(input, () => decrypt(this.#machine, roomId, event), signal);
     if ("kind" in decrypted) return { kind: "undecryptable", why: decrypted, sessionId: ciphertext.sessionId };
     using message = decrypted;
-    const inner = object(JSON.parse(message.event));
+    const inner = object(parseObject(message.event));
     const payload: Payload = {
       kind: "decrypted",
       type: text(inner["type"]) ?? "",

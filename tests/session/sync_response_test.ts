@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Json } from "../../lib/json.ts";
+import { type Json, list, object, parseObject } from "../../lib/json.ts";
 import { SyncApplier, type SyncEffect, syncFilter } from "../../lib/session/sync_response.ts";
 import { openMemoryStore, type Store } from "../../lib/store/mod.ts";
 
@@ -87,6 +87,18 @@ Deno.test("SyncApplier takes in no message of a user who is not allowed, writes 
 
   assert.equal(syncing.timeline([...strangers.slice(0, 2), message("@ann:x", "$ann")]).events, true);
   assert.deepEqual(syncing.arrived(), ["$ann"]);
+});
+
+Deno.test("SyncApplier stores an event that is nested too deeply, and those after it", async () => {
+  await using syncing = new Syncing();
+  syncing.joined();
+  // JSON.stringify() can't write this value, by which the program ended at every start.
+  const deep = `{"toJSON":1,"text":${"[".repeat(20_000)}${"]".repeat(20_000)}}`;
+  const events = `[{"type":"m.room.message","sender":"@ann:x","event_id":"$deep","content":{"body":${deep}}},
+    {"type":"m.room.message","sender":"@ann:x","event_id":"$next","content":{"body":"stop"}}]`;
+  const { events: received } = parseObject(`{"events":${events}}`) ?? {};
+  syncing.timeline(list(received).map(object));
+  assert.deepEqual(syncing.arrived(), ["$deep", "$next"]);
 });
 
 Deno.test("SyncApplier refuses nothing that was said before the store existed, nor what is no message", async () => {
