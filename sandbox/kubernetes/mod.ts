@@ -58,6 +58,16 @@ export interface PodView {
   readonly state: "Pending" | "Running" | "Ready" | "Terminating";
 }
 
+/** A workload or pod that was created, changed or deleted. */
+export interface ChangedObject {
+  /** Plural name of its kind. */
+  readonly resource: string;
+  readonly namespace: string;
+  readonly name: string;
+  /** `spec.replicas`; undefined for a pod. */
+  readonly replicas: number | undefined;
+}
+
 /** A request that was answered, or affected by a fault. */
 export interface SeenRequest {
   readonly method: string;
@@ -185,8 +195,12 @@ export class KubernetesSandbox implements AsyncDisposable {
   }
 
   /** Calls a listener after every change of a workload or pod, until disposed of. */
-  onChange(listener: () => void): Disposable {
-    return this.#store.listen(({ resource }) => (resource in WORKLOADS || resource === "pods") && listener());
+  onChange(listener: (changed: ChangedObject) => void): Disposable {
+    return this.#store.listen(({ resource, object: { metadata: { namespace, name }, spec } }) => {
+      if (resource in WORKLOADS || resource === "pods") {
+        listener({ resource, namespace, name, replicas: spec?.replicas });
+      }
+    });
   }
 
   /** Injects a fault. Disposing of the result removes it. */

@@ -46,6 +46,8 @@ export class PersonCrypto implements Disposable {
   readonly #machine: OlmMachine;
   readonly #api: Api;
   #last: Promise<unknown> = Promise.resolve();
+  /** Counts of one-time and fallback keys that the machine knows, as JSON. */
+  #knownCounts = "";
 
   private constructor(machine: OlmMachine, api: Api) {
     this.#machine = machine;
@@ -71,9 +73,14 @@ export class PersonCrypto implements Disposable {
     return turn;
   }
 
-  /** Passes a sync to the machine and sends the requests that result. */
+  /**
+   * Passes a sync to the machine and sends the requests that result. Does nothing if there is nothing new in it: the
+   * machine would work out the public halves of all its one-time keys.
+   */
   receive(news: CryptoNews): Promise<void> {
     return this.#inTurn(async () => {
+      const counts = JSON.stringify([news.counts, news.fallbacks]);
+      if (counts === this.#knownCounts && news.toDevice.length + news.changed.length + news.left.length === 0) return;
       const lists = new DeviceLists(news.changed.map((id) => new UserId(id)), news.left.map((id) => new UserId(id)));
       await this.#machine.receiveSyncChanges(
         JSON.stringify(news.toDevice),
@@ -82,6 +89,7 @@ export class PersonCrypto implements Disposable {
         new Set(news.fallbacks),
         new DecryptionSettings(TrustRequirement.Untrusted),
       );
+      this.#knownCounts = counts;
       await this.#flush();
     });
   }

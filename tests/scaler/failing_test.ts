@@ -21,7 +21,7 @@ async function problemsWhen(
 ): Promise<readonly Problem[]> {
   for (;;) {
     const changed = Promise.withResolvers<void>();
-    using _listening = sandbox.onChange(changed.resolve);
+    using _listening = sandbox.onChange(() => changed.resolve());
     const { problems } = await scaler.diagnose(target, patient);
     if (wanted(problems[0])) return problems;
     await changed.promise;
