@@ -7,6 +7,8 @@
 
 import { join } from "node:path";
 import { Child, containment, type ServiceAccount, type Testbed } from "../testbed/mod.ts";
+import { ControlGroup } from "./control_group.ts";
+import { type Usage, usageOf } from "./usage.ts";
 
 /** The programs, in the order in which they are measured and shown. */
 export const names = ["toggle", "before", "python", "floor"] as const;
@@ -25,18 +27,14 @@ export interface Program {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-/** Resource usage of a process. */
-export interface Usage {
-  /** Resident memory, in bytes. */
-  readonly rss: number;
-  /** The same, with shared pages divided among their users. */
-  readonly pss: number;
-  /** CPU time since the start, in milliseconds. */
-  readonly cpuMs: number;
+/** Resource usage of a program. */
+export interface ContenderUsage extends Usage {
+  /** Working set in bytes, as a cluster reckons it; undefined if this machine has no control groups for memory. */
+  readonly workingSet: number | undefined;
 }
 
-/** Clock ticks per second in /proc (`getconf CLK_TCK`; fixed on Linux). */
-const ticksPerSecond = 100;
+/** Longest wait for a program that has a fifth of a core. */
+const readyMs = 180_000;
 
 /** A program with its account and its target. */
 export class Contender implements AsyncDisposable {
@@ -53,6 +51,8 @@ export class Contender implements AsyncDisposable {
   #starts = 0;
   #stores = 0;
   #child: Child | undefined;
+  /** The running program's group, if this machine has control groups. */
+  #group: ControlGroup | undefined;
 
   /**
    * Creates its account and its target.
@@ -105,23 +105,31 @@ export class Contender implements AsyncDisposable {
    * Starts it and waits until it takes commands.
    *
    * @param how `cold`: with a new store, as a new device; `warm`: with the existing store
+   * @param cores limits its processor time; undefined: no limit
    * @returns how long that took, in milliseconds
+   * @throws Error if its processor time shall be limited and this machine has no control groups for that
    */
-  async start(how: "cold" | "warm"): Promise<number> {
+  async start(how: "cold" | "warm", cores?: number): Promise<number> {
     if (how === "cold") this.#stores += 1;
     await Deno.mkdir(this.#folder, { recursive: true });
+    const group = await ControlGroup.create(`bench-${this.name}`, cores === undefined ? "memory" : "cpu");
+    this.#group = group;
+    if (cores !== undefined) {
+      if (group === undefined) throw new Error("Cannot limit processor time: no control group can be created");
+      await group.limitCores(cores);
+    }
     const logFile = join(this.#folder, `${this.#starts++}.log`);
     const begin = performance.now();
     const child = new Child({
       name: this.name,
-      command: [...containment(this.#account.folder), ...this.#program.command],
+      command: [...group?.prefix ?? [], ...containment(this.#account.folder), ...this.#program.command],
       environment: { ...this.#environment, CRYPTO_STORE_PATH: join(this.#folder, `store-${this.#stores}`) },
       clearEnvironment: true,
       logFile,
     });
     this.#child = child;
     const isReady = async () => this.#program.ready.test(await Deno.readTextFile(logFile).catch(() => ""));
-    for (const deadline = begin + 60_000; !(await isReady());) {
+    for (const deadline = begin + readyMs; !(await isReady());) {
       if (!child.running || performance.now() > deadline) {
         throw new Error(`Cannot start ${this.name}: it is not ready\n${await child.tail()}`);
       }
@@ -133,18 +141,15 @@ export class Contender implements AsyncDisposable {
   /** Stops it. */
   async stop(): Promise<void> {
     await this.#child?.stop(10_000);
+    await this.#group?.[Symbol.asyncDispose]();
     this.#child = undefined;
+    this.#group = undefined;
   }
 
   /** Its resource usage so far. */
-  async usage(): Promise<Usage> {
-    const process = `/proc/${this.#child?.pid}`;
-    const memory = await Deno.readTextFile(`${process}/smaps_rollup`);
-    const bytes = (what: string) => Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, "m").exec(memory)?.[1]) * 1_024;
-    // Fields 14 and 15, utime and stime (proc_pid_stat(5)), counted after the process name, which may contain anything.
-    const times = (await Deno.readTextFile(`${process}/stat`)).replace(/^.*\) /s, "").split(" ");
-    const ticks = Number(times[11]) + Number(times[12]);
-    return { rss: bytes("Rss"), pss: bytes("Pss"), cpuMs: ticks * 1_000 / ticksPerSecond };
+  async usage(): Promise<ContenderUsage> {
+    if (this.#child === undefined) throw new Error(`Cannot tell the usage of ${this.name}: it is not running`);
+    return { ...await usageOf(this.#child.pid), workingSet: await this.#group?.workingSet() };
   }
 
   /** Stops it, if it is running. */

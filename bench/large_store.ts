@@ -8,8 +8,11 @@
 
 import { DeviceId, initAsync, OlmMachine, RequestType, StoreHandle, UserId } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { join } from "node:path";
+import { runtimeFlags } from "../build/compile.ts";
 import { openStore } from "../lib/store/mod.ts";
+import { ControlGroup } from "./control_group.ts";
 import type { Figure } from "./figures.ts";
+import { usageOf } from "./usage.ts";
 
 const openings = 3;
 const devicesOfOneUser = 10;
@@ -23,6 +26,14 @@ interface Opened {
   readonly rss: number;
 }
 
+/** The same, with what the bench itself has read of the process. */
+interface Observed extends Opened {
+  /** The working set; undefined if this machine has no control groups for memory. */
+  readonly workingSet: number | undefined;
+  /** Memory without pages of files; undefined if the process has ended too early. */
+  readonly withoutFiles: number | undefined;
+}
+
 /** Creates both stores and opens them in turn. */
 export async function largeStores(
   python: string,
@@ -31,28 +42,35 @@ export async function largeStores(
   before: string | undefined,
 ): Promise<Figure[]> {
   const folder = await Deno.makeTempDir({ prefix: "bench-" });
-  const ours = (root: string) => [Deno.execPath(), "run", "-A", join(root, "bench", "large_store.ts")];
+  const ours = (root: string) => [Deno.execPath(), "run", "-A", ...runtimeFlags, join(root, "bench", "large_store.ts")];
   const commands = {
     toggle: ours(join(import.meta.dirname ?? ".", "..")),
     ...before === undefined ? {} : { before: ours(before) },
     python: [python, join(import.meta.dirname ?? ".", "large_store.py")],
   };
   try {
-    const [ms, rss]: [Record<string, number[]>, Record<string, number[]>] = [{}, {}];
+    type Values = Record<string, number[]>;
+    const [ms, rss, workingSet, withoutFiles]: [Values, Values, Values, Values] = [{}, {}, {}, {}];
     for (const [name, command] of Object.entries(commands)) {
       await run([...command, "make", join(folder, name), `${sessions}`, `${devices}`]);
     }
     for (let i = 0; i < openings; i++) {
       for (const [name, command] of Object.entries(commands)) {
-        const opened: Opened = JSON.parse(await run([...command, "open", join(folder, name)]));
+        const opened = await observe([...command, "open", join(folder, name)]);
         (ms[name] ??= []).push(opened.ms);
         (rss[name] ??= []).push(opened.rss / mebi);
+        if (opened.workingSet !== undefined) (workingSet[name] ??= []).push(opened.workingSet / mebi);
+        if (opened.withoutFiles !== undefined) (withoutFiles[name] ??= []).push(opened.withoutFiles / mebi);
       }
     }
     const what = `a crypto store with ${sessions} Megolm sessions and ${devices} devices`;
     return [
       { what: `opening ${what}`, unit: "ms", values: ms },
       { what: `RSS of a process that has opened ${what}`, unit: "MiB", values: rss },
+      ...Object.keys(workingSet).length === 0
+        ? []
+        : [{ what: "its working set", unit: "MiB", values: workingSet } as const],
+      { what: "its working set without pages of files", unit: "MiB", values: withoutFiles },
     ];
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -65,20 +83,46 @@ async function run([program = "", ...args]: readonly string[]): Promise<string> 
   return new TextDecoder().decode(stdout);
 }
 
+/** Has a program open its store, and looks at the process before it ends. */
+async function observe(command: readonly string[]): Promise<Observed> {
+  await using group = await ControlGroup.create("bench-store", "memory");
+  const [program = "", ...args] = [...group?.prefix ?? [], ...command];
+  const process = new Deno.Command(program, { args, stdin: "piped", stdout: "piped", stderr: "piped" }).spawn();
+  const errors = new Response(process.stderr).text();
+  const reader = process.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let line = "";
+  while (!line.includes("\n")) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error(`Cannot run ${command.join(" ")}: ${await errors}`);
+    line += value;
+  }
+  const opened: Opened = JSON.parse(line);
+  // An earlier version of this program has ended by now, and has no usage any more.
+  const usage = await usageOf(process.pid).catch(() => undefined);
+  const workingSet = await group?.workingSet();
+  await process.stdin.close();
+  await reader.cancel();
+  await process.status;
+  await errors;
+  return { ...opened, workingSet, withoutFiles: usage?.withoutFiles || undefined };
+}
+
 async function openMachine(store: Awaited<ReturnType<typeof openStore>>): Promise<OlmMachine> {
   await store.openCrypto();
   const handle = await StoreHandle.openWithKey("openclaw-toggle", store.cryptoKey);
   return await OlmMachine.initFromStore(new UserId("@bench:localhost"), new DeviceId("BENCH"), handle);
 }
 
-async function open(folder: string): Promise<Opened> {
+async function open(folder: string): Promise<void> {
   await initAsync();
   const begin = performance.now();
   await using store = await openStore({ folder, holder: { host: "bench", pid: Deno.pid } });
   const machine = await openMachine(store);
-  const opened = { ms: performance.now() - begin, rss: Deno.memoryUsage().rss };
+  const opened: Opened = { ms: performance.now() - begin, rss: Deno.memoryUsage().rss };
+  console.log(JSON.stringify(opened));
+  // The bench looks at this process until it ends our input.
+  await Array.fromAsync(Deno.stdin.readable);
   machine.close();
-  return opened;
 }
 
 async function make(folder: string, sessions: number, devices: number): Promise<void> {
@@ -158,6 +202,6 @@ function base64(bytes: Uint8Array): string {
 if (import.meta.main) {
   const [what, folder = "", sessions, devices] = Deno.args;
   if (what === "make") await make(folder, Number(sessions), Number(devices));
-  else console.log(JSON.stringify(await open(folder)));
+  else await open(folder);
   Deno.exit();
 }

@@ -9,20 +9,20 @@
 import { dirname, join } from "node:path";
 import { readArguments } from "../build/arguments.ts";
 import { bundle, bundleFolder } from "../build/bundle.ts";
-import { permissions, runtimeFlags } from "../build/compile.ts";
-import { readContainerfile } from "../build/containerfile.ts";
 import { installPythonOperator, startTestbed } from "../testbed/mod.ts";
 import type { Name, Program } from "./contender.ts";
 import { type Figure, table } from "./figures.ts";
 import { largeStores } from "./large_store.ts";
 import { machine } from "./machine.ts";
-import { commands, endurance, idle, sizes, starts } from "./measurements.ts";
+import { commands, endurance, idle, sizes, slowStarts, starts } from "./measurements.ts";
+import { imageEnvironment, operatorCommand, operatorReady } from "./operator.ts";
 import { Stage } from "./stage.ts";
 
 const root = join(import.meta.dirname ?? ".", "..");
 
 const given = readArguments({
   starts: { type: "string", default: "5" },
+  "slow-starts": { type: "string", default: "3" },
   commands: { type: "string", default: "20" },
   members: { type: "string", default: "2,10,30,100" },
   "first-commands": { type: "string", default: "5" },
@@ -37,11 +37,11 @@ const given = readArguments({
 
 const python = await installPythonOperator();
 await bundle();
-const { environment } = readContainerfile(await Deno.readTextFile(join(root, "Containerfile")));
+const environment = await imageEnvironment();
 const bundled = (name: Name, folder: string): Program => ({
   name,
-  command: [Deno.execPath(), "run", ...permissions(), ...runtimeFlags, join(folder, "main.js")],
-  ready: /\bready: /i,
+  command: operatorCommand(folder),
+  ready: operatorReady,
   environment,
 });
 const programs: readonly Program[] = [
@@ -64,7 +64,8 @@ const add = (what: string, made: readonly Figure[]) => {
 {
   await using testbed = await startTestbed({ startMs: 20, stopMs: 20, runMs: 300, backOffMs: 1_000 });
   await using stage = await Stage.create(testbed, programs);
-  add("starts", await starts(stage, Number(given.starts)));
+  const slow = await slowStarts(stage, Number(given["slow-starts"]));
+  add("starts", [...await starts(stage, Number(given.starts)), ...slow]);
   add("idle", await idle(stage, Number(given["idle-seconds"])));
   const members = given.members.split(",").map(Number);
   add("commands", await commands(stage, members, Number(given.commands), Number(given["first-commands"])));

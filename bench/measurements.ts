@@ -5,11 +5,14 @@
  */
 
 import { join } from "node:path";
-import type { Name, Usage } from "./contender.ts";
+import type { ContenderUsage, Name } from "./contender.ts";
+import { ControlGroup } from "./control_group.ts";
 import type { Figure } from "./figures.ts";
 import type { Room, Stage } from "./stage.ts";
 
 const mebi = 2 ** 20;
+/** Processor of a Raspberry Pi beside a core of a server. */
+const fewCores = 0.2;
 type Values = Record<string, number[]>;
 
 /** Values of one measurement, by program. */
@@ -43,9 +46,54 @@ export async function starts(stage: Stage, count: number): Promise<Figure[]> {
   ];
 }
 
+/** The same with a fifth of a core, as on a Raspberry Pi. Afterwards all programs but the floor are stopped. */
+export async function slowStarts(stage: Stage, count: number): Promise<Figure[]> {
+  await using trial = await ControlGroup.create("bench-trial", "cpu");
+  if (trial === undefined) {
+    console.error(`bench: starts with ${fewCores} cores left out, because no control group can be created`);
+    return [];
+  }
+  const measured = { cold: new Series(), warm: new Series() };
+  for (const how of ["cold", "warm"] as const) {
+    for (let i = 0; i < count; i++) {
+      for (const contender of stage.operators) {
+        await contender.stop();
+        measured[how].add(contender.name, await contender.start(how, fewCores));
+        await contender.stop();
+      }
+    }
+  }
+  return [
+    measured.cold.figure(`process start → ready, new device, ${fewCores} cores`, "ms"),
+    measured.warm.figure(`process start → ready, restarted, ${fewCores} cores`, "ms"),
+  ];
+}
+
+/** Memory of a program, in several reckonings. */
+class MemorySeries {
+  readonly #series = { rss: new Series(), pss: new Series(), workingSet: new Series(), withoutFiles: new Series() };
+
+  add(name: Name, { rss, pss, workingSet, withoutFiles }: ContenderUsage): void {
+    this.#series.rss.add(name, rss / mebi);
+    this.#series.pss.add(name, pss / mebi);
+    this.#series.withoutFiles.add(name, withoutFiles / mebi);
+    if (workingSet !== undefined) this.#series.workingSet.add(name, workingSet / mebi);
+  }
+
+  figures(when: string): Figure[] {
+    const { rss, pss, workingSet, withoutFiles } = this.#series;
+    return [
+      rss.figure(`RSS, ${when}`, "MiB"),
+      pss.figure(`PSS, ${when}`, "MiB"),
+      ...Object.keys(workingSet.values).length === 0 ? [] : [workingSet.figure(`working set, ${when}`, "MiB")],
+      withoutFiles.figure(`working set without pages of files, ${when}`, "MiB"),
+    ];
+  }
+}
+
 /** Memory, CPU time and requests while idle, after one command. */
 export async function idle(stage: Stage, seconds: number): Promise<Figure[]> {
-  const [rss, pss, cpu, requests] = [new Series(), new Series(), new Series(), new Series()];
+  const [memory, cpu, requests] = [new MemorySeries(), new Series(), new Series()];
   for (const contender of stage.contenders) {
     const room = await stage.room(contender, 2);
     for (let i = 0; i < 2; i++) await stage.command(room);
@@ -59,14 +107,12 @@ export async function idle(stage: Stage, seconds: number): Promise<Figure[]> {
   const before = await look();
   await wait(seconds);
   for (const [i, { contender: { name }, usage, asked }] of (await look()).entries()) {
-    rss.add(name, usage.rss / mebi);
-    pss.add(name, usage.pss / mebi);
+    memory.add(name, usage);
     cpu.add(name, (usage.cpuMs - (before[i]?.usage.cpuMs ?? NaN)) / seconds / 10);
     requests.add(name, (asked - (before[i]?.asked ?? NaN)) * 60 / seconds);
   }
   return [
-    rss.figure("RSS, idle", "MiB"),
-    pss.figure("PSS, idle", "MiB"),
+    ...memory.figures("idle"),
     cpu.figure("processor, idle", "% of one core"),
     requests.figure("requests to the homeserver, idle", "requests a minute"),
   ];
@@ -127,14 +173,10 @@ export async function endurance(stage: Stage, commandCount: number, messageCount
   const cpu = new Series();
   const made: Figure[] = [];
   const memory = async (after: string) => {
-    const [rss, pss] = [new Series(), new Series()];
+    const series = new MemorySeries();
     await wait(5);
-    for (const contender of stage.operators) {
-      const usage: Usage = await contender.usage();
-      rss.add(contender.name, usage.rss / mebi);
-      pss.add(contender.name, usage.pss / mebi);
-    }
-    made.push(rss.figure(`RSS, after ${after}`, "MiB"), pss.figure(`PSS, after ${after}`, "MiB"));
+    for (const contender of stage.operators) series.add(contender.name, await contender.usage());
+    made.push(...series.figures(`after ${after}`));
   };
   for (const contender of stage.operators) {
     const room = await stage.room(contender, 2);
