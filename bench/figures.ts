@@ -24,6 +24,11 @@ export function p95(numbers: readonly number[]): number {
   return quantile(numbers, 0.95, Math.ceil);
 }
 
+/** 99th percentile. */
+export function p99(numbers: readonly number[]): number {
+  return quantile(numbers, 0.99, Math.ceil);
+}
+
 function quantile(numbers: readonly number[], share: number, round: (place: number) => number): number {
   return numbers.toSorted((a, b) => a - b)[round(share * (numbers.length - 1))] ?? NaN;
 }
