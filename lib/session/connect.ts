@@ -345,7 +345,16 @@ async function adopt(
   { client, store, login, retry, now, signal }: Connecting,
   stored: StoredSession | undefined,
 ): Promise<StoredSession> {
-  const found = await retry((signal) => logIn(client, login, undefined, signal), signal).catch((error) => {
+  const found = await retry(async (signal) => {
+    const found = await logIn(client, login, undefined, signal);
+    // A token is one device's for life. To switch would set keys aside that the homeserver lists.
+    if (stored?.isListed && stored.accessToken === found.accessToken && stored.deviceId !== found.deviceId) {
+      throw new TransientError(
+        `Cannot go on as device ${stored.deviceId}: the homeserver takes its token for that of device ${found.deviceId}`,
+      );
+    }
+    return found;
+  }, signal).catch((error) => {
     if (!(error instanceof CredentialError) || stored === undefined || !isMoved(stored, client.baseUrl)) throw error;
     throw refusedElsewhere(stored, client.baseUrl, error.message);
   });

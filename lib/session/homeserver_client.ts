@@ -185,6 +185,11 @@ export class HomeserverClient implements Disposable {
   }
 }
 
+/** Returns the value if it is an access token that a header can carry (RFC 9110, 5.5, "field-vchar"). */
+export function accessTokenOf(value: unknown): string | undefined {
+  return typeof value === "string" && /^[\x21-\x7e]+$/.test(value) ? value : undefined;
+}
+
 function headersOf(request: Request, accessToken: string | undefined): Headers {
   const headers = new Headers();
   if (request.body !== undefined && !(request.body instanceof URLSearchParams)) {

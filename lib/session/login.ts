@@ -9,7 +9,7 @@ import type { Login } from "../config/mod.ts";
 import { CredentialError, RejectedError, TokenRefused, TransientError } from "../errors.ts";
 import { count, type Json, list, object, text } from "../json.ts";
 import { passwordGrant } from "./keycloak.ts";
-import type { HomeserverClient } from "./homeserver_client.ts";
+import { accessTokenOf, type HomeserverClient } from "./homeserver_client.ts";
 import { singleSignOn } from "./sso.ts";
 
 /** Result of a login. */
@@ -122,7 +122,7 @@ async function newDevice(
     const loggedIn = {
       userId: text(json["user_id"]),
       deviceId: text(json["device_id"]),
-      accessToken: text(json["access_token"]),
+      accessToken: accessTokenOf(json["access_token"]),
       refreshToken: text(json["refresh_token"]),
       expiresInMs: count(json["expires_in_ms"]),
     };

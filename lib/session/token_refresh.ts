@@ -10,7 +10,7 @@ import { unlessAborted } from "../async.ts";
 import { errorMessage, RejectedError, TokenRefused, TransientError } from "../errors.ts";
 import { count, text } from "../json.ts";
 import type { StoredSession } from "../store/mod.ts";
-import type { HomeserverClient, TokenRenewal } from "./homeserver_client.ts";
+import { accessTokenOf, type HomeserverClient, type TokenRenewal } from "./homeserver_client.ts";
 
 const log = getLogger(["openclaw-toggle", "session"]);
 
@@ -120,8 +120,8 @@ export class TokenRefresh implements TokenRenewal {
       deadlineMs: DEADLINE_MS,
       isOpen: true,
     }, signal);
-    const accessToken = text(json["access_token"]);
-    if (!accessToken) throw new TransientError("Cannot refresh the access token: the answer names none");
+    const accessToken = accessTokenOf(json["access_token"]);
+    if (accessToken === undefined) throw new TransientError("Cannot refresh the access token: the answer names none");
     const tokens = {
       accessToken,
       // If the response has no new refresh token, the old one remains valid.

@@ -107,6 +107,23 @@ Deno.test("openSession() by the token of another device sets the keys of the old
   assert.ok(Array.from(Deno.readDirSync(world.folder)).some(({ name }) => name === "crypto-1.sqlite3"));
 });
 
+Deno.test("openSession() by a token waits while the homeserver takes it for that of another device", async () => {
+  await using world = new World();
+  world.login = await byToken(world);
+  const device = await deviceOf(world);
+  const keys = await keysOf(world, device);
+  {
+    const body = { user_id: self, device_id: "OTHER" };
+    using _ = world.homeserver.fault({ path: /whoami$/, answer: { status: 200, body } });
+    await assert.rejects(world.open(), {
+      name: "TransientError",
+      message: /takes its token for that of device OTHER$/,
+    });
+  }
+  assert.equal(await deviceOf(world), device);
+  assert.deepEqual(await keysOf(world, device), keys);
+});
+
 Deno.test("openSession() logs in again as the same device after a soft logout, by Keycloak too", async (t) => {
   await using keycloak = new Keycloak({
     users: { toggle: { password: "at keycloak" } },

@@ -179,6 +179,18 @@ Deno.test("logIn() by Keycloak's token, in each form, for a localpart or a full 
   });
 });
 
+Deno.test("logIn() takes no access token that no request can carry", async (t) => {
+  await using servers = new Servers();
+  const login: Login = { method: "password", user: "toggle", password: new Secret("secret") };
+  for (const token of ["💥", "a\r\nb", "a b", "é", ""]) {
+    await t.step(JSON.stringify(token), async () => {
+      const body = { user_id: "@toggle:localhost", device_id: "D", access_token: token };
+      using _ = servers.homeserver.fault({ method: "POST", path: /login$/, answer: { status: 200, body } });
+      await refused(logIn(servers.requests, login, undefined, never), /answer names no device or token/);
+    });
+  }
+});
+
 Deno.test("logIn() by Keycloak's token says what is wrong", async (t) => {
   await using servers = new Servers();
   const wrongSecret = { clientId: "confidential", clientSecret: new Secret(wrong) };

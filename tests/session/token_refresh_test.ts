@@ -143,6 +143,14 @@ Deno.test("TokenRefresh goes on with the token in use while it cannot be renewed
   assert.equal(ground.saved.length, 1);
 });
 
+Deno.test("TokenRefresh keeps the token in use where the new one is none that a request can carry", async () => {
+  await using ground = await Ground.create();
+  ground.nowMs += 241_000;
+  using _broken = ground.homeserver.fault({ path: "/refresh", answer: { status: 200, body: { access_token: "💥" } } });
+  await ground.ask();
+  assert.deepEqual(ground.saved, []);
+});
+
 Deno.test("TokenRefresh says that the homeserver is away, not that the login has ended, where it cannot renew", async () => {
   await using ground = await Ground.create();
   ground.nowMs += refreshableMs + 1;
