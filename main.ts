@@ -7,20 +7,13 @@
 import { getLogger } from "@logtape/logtape";
 import { Backoff, operatorPolicy, retry, systemClock } from "./lib/async.ts";
 import project from "./deno.json" with { type: "json" };
-import {
-  type Config,
-  encodeRecoveryKey,
-  type Purpose,
-  readArguments,
-  readConfig,
-  type Target,
-  usage,
-} from "./lib/config/mod.ts";
+import { type Config, encodeRecoveryKey, type Purpose, readArguments, readConfig, usage } from "./lib/config/mod.ts";
 import { ConfigError, errorMessage, TokenRefused } from "./lib/errors.ts";
+import { healthcheck, rotateRecoveryKey, rotateStoreKey } from "./lib/maintenance/mod.ts";
 import { Operator } from "./lib/operator/mod.ts";
 import { clusterEnvironment, KubernetesApi, KubernetesScaler, openCluster, serverVersion } from "./lib/scaler/mod.ts";
 import {
-  askReadiness,
+  becomeReady,
   every,
   Health,
   hourly,
@@ -31,16 +24,7 @@ import {
   Shutdown,
   startLogging,
 } from "./lib/service/mod.ts";
-import {
-  findHomeserver,
-  HomeserverClient,
-  loadCrypto,
-  openSession,
-  type OpenSessionOptions,
-  replaceStoreKey,
-  SecretStorage,
-  whileLoggedIn,
-} from "./lib/session/mod.ts";
+import { findHomeserver, loadCrypto, openSession, type OpenSessionOptions } from "./lib/session/mod.ts";
 import { openStore } from "./lib/store/mod.ts";
 import { retireOldStore, setOldStoreAside, takeOver } from "./lib/takeover/mod.ts";
 
@@ -69,48 +53,13 @@ async function main(args: readonly string[]): Promise<number> {
       terminal: Deno.stderr.isTerminal(),
       readFile: Deno.readTextFileSync,
     });
-    if (purpose === "healthcheck") return await healthcheck(config);
-    if (purpose === "rotate-recovery-key") return await rotateRecoveryKey(config);
+    if (purpose === "healthcheck") return await healthcheck(config, console);
+    if (purpose === "rotate-recovery-key") return await rotateRecoveryKey(config, console);
     return await runOperator(config, env, purpose);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     for (const problem of error.problems) console.error(problem);
     return 2;
-  }
-}
-
-/** Exit code that says whether the operator running with this configuration is ready. */
-async function healthcheck({ httpAddress }: Config): Promise<number> {
-  if (httpAddress === undefined || httpAddress.port === 0) {
-    const given = httpAddress === undefined ? "off" : "on any free port";
-    console.error(`HTTP_ADDRESS: ${given}, so there is nothing to ask; use e.g. 127.0.0.1:8080`);
-    return 1;
-  }
-  const { ok, reason } = await askReadiness(httpAddress, new AbortController().signal);
-  (ok ? console.log : console.error)(reason);
-  return ok ? 0 : 1;
-}
-
-/** Puts a new recovery key in the place of the configured one, and prints it. */
-async function rotateRecoveryKey({ recoveryKey, homeserver, login }: Config): Promise<number> {
-  if (recoveryKey === undefined) {
-    throw new ConfigError(["RECOVERY_KEY: not set; give the present one, which --rotate-recovery-key replaces"]);
-  }
-  const next = crypto.getRandomValues(new Uint8Array(32));
-  const { signal } = new AbortController();
-  // Print the key before it is needed for the first time, so that it can't be lost.
-  const onWrite = (): void => console.log(encodeRecoveryKey(next));
-  try {
-    using client = new HomeserverClient(await findHomeserver(homeserver, signal));
-    await whileLoggedIn(client, login, async (self) => {
-      await SecretStorage.replaceKey(client, self, { key: recoveryKey.reveal(), next, onWrite }, signal);
-      console.error(`The secret storage of ${self} is encrypted under the new key. Set RECOVERY_KEY to it.`);
-    }, signal);
-    return 0;
-  } catch (error) {
-    if (error instanceof ConfigError) throw error;
-    console.error(`${errorMessage(error)}. If a new key was printed, keep both keys and try again with either`);
-    return 1;
   }
 }
 
@@ -242,10 +191,7 @@ async function operate(
     onWait,
   };
   if (purpose === "rotate-store-key") {
-    const key = crypto.getRandomValues(new Uint8Array(32));
-    // A configured key isn't in a file of ours. Print the new one first, so that it can't be lost.
-    if (config.storeKey !== undefined) console.log(key.toBase64());
-    await lifetime.guard(replaceStoreKey(sessionOptions, key, signal));
+    await lifetime.guard(rotateStoreKey(sessionOptions, config, console, signal));
     return;
   }
   const session = lifetime.use(await lifetime.guard(openSession(sessionOptions, signal)));
@@ -289,26 +235,8 @@ async function operate(
     await lifetime.guard(retried((signal) => session.ensureIdentity(recoveryKey, true, signal)));
     return;
   }
-  lifetime.start(async (signal) => {
-    const checked = Promise.withResolvers<void>();
-    const identified = session.untilSigned(recoveryKey, () => {
-      health.problem = () => session.signingProblem;
-      checked.resolve();
-    }, signal);
-    const targets = config.targets.map((target) => checkTarget(scaler, target, signal));
-    // An unsigned device can still answer, unless keys are sent only to signed devices.
-    await Promise.all([Promise.race([identified, checked.promise]), ...targets]);
-    if (health.problem() !== undefined) {
-      log.error("refusing commands: {problem}", { problem: health.problem() });
-      await identified;
-    }
-    health.ready();
-    log.info("ready: {user} takes commands for {targets}", {
-      user: session.self,
-      targets: config.targets.map(({ alias }) => alias).join(", "),
-    });
-    await identified;
-  });
+  const { targets } = config;
+  lifetime.start((signal) => becomeReady({ health, session, scaler, targets, recoveryKey }, signal));
   lifetime.start((signal) =>
     every(PROBE_MS, async () => {
       if (!health.kubernetesAnswers) await serverVersion(api, signal).catch(() => signal.throwIfAborted());
@@ -317,20 +245,6 @@ async function operate(
   lifetime.start((signal) => session.restoreDetection.raiseDaily(signal));
   lifetime.defer(() => stopping.aborted ? session.restoreDetection.raiseAtEnd() : undefined);
   await lifetime.waitForMain(operator.run(signal));
-}
-
-/** Logs a warning if a target can't be read. It isn't fatal: the target may be created later. */
-async function checkTarget(scaler: KubernetesScaler, target: Target, signal: AbortSignal): Promise<void> {
-  try {
-    const { desired, ready } = await scaler.read(target, signal);
-    log.info("found {target}: {ready}/{desired} ready", { target: target.alias, ready, desired });
-  } catch (error) {
-    signal.throwIfAborted();
-    log.warn("failed to read {target}, see TARGETS or DEPLOYMENT_NAME, and the Role: {reason}", {
-      target: target.alias,
-      reason: errorMessage(error),
-    });
-  }
 }
 
 Deno.exit(await main(Deno.args));

@@ -31,6 +31,7 @@ const may: Readonly<Record<string, { readonly all: readonly string[]; readonly t
   takeover: { all: ["store"], types: [] },
   scaler: { all: [], types: [] },
   service: { all: [], types: ["config"] },
+  maintenance: { all: ["config", "service", "session"], types: [] },
 };
 
 /** Files that belong to no room. */

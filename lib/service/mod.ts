@@ -12,5 +12,6 @@ export { Lifetime } from "./lifetime.ts";
 export { type LoggingOptions, startLogging } from "./logging.ts";
 export { type Metric, METRICS, Metrics, noMetrics } from "./metrics.ts";
 export { every, hourly } from "./periodic.ts";
+export { becomeReady, type ReadinessOptions } from "./readiness.ts";
 export { type HealthServer, serveHealth } from "./http_server.ts";
 export { type Process, Shutdown } from "./shutdown.ts";
