@@ -68,7 +68,7 @@ export interface ControlPlane extends AsyncDisposable {
  *
  * @param kubeconfig file with the address, and credentials that may create namespaces, roles and tokens
  */
-export async function givenControlPlane(kubeconfig: string): Promise<ControlPlane> {
+export async function existingControlPlane(kubeconfig: string): Promise<ControlPlane> {
   const refuse = () => Promise.reject(new Error("Cannot stop or start the cluster: it was given"));
   const administrator = await connect(kubeconfig);
   return {

@@ -57,7 +57,7 @@ export interface Homeserver extends AsyncDisposable {
  * @param url base URL
  * @param secret its `registration_shared_secret`
  */
-export async function givenHomeserver(url: string, secret: string): Promise<Homeserver> {
+export async function existingHomeserver(url: string, secret: string): Promise<Homeserver> {
   const suffix = `-${Date.now().toString(36)}`;
   const refuse = () => Promise.reject(new Error(`Cannot stop, start or look into ${url}: it was given`));
   const base = url.replace(/\/+$/, "");

@@ -9,10 +9,10 @@
  */
 
 import { join } from "node:path";
-import { type ControlPlane, givenControlPlane, type PodDelays, startControlPlane } from "./cluster.ts";
+import { type ControlPlane, existingControlPlane, type PodDelays, startControlPlane } from "./cluster.ts";
 import { startDendrite } from "./dendrite.ts";
 import {
-  givenHomeserver,
+  existingHomeserver,
   type Homeserver,
   type HomeserverKind,
   homeserverKinds,
@@ -97,13 +97,13 @@ export async function startTestbed(
     : undefined;
   const [homeserver, cluster] = await allOrNone([
     givenUrl
-      ? givenHomeserver(givenUrl, registrationSecret())
+      ? existingHomeserver(givenUrl, registrationSecret())
       : kind === "dendrite"
       ? startDendrite(await dendrite(), await within("homeserver"), options.rateLimits)
       : startHomeserver(python, await within("homeserver"), { ...options, keycloak }),
     controlPlane
       ? startControlPlane(controlPlane, await within("cluster"), delays)
-      : givenControlPlane(givenCluster ?? ""),
+      : existingControlPlane(givenCluster ?? ""),
   ]);
   resources.use(homeserver);
   resources.use(cluster);

@@ -219,7 +219,7 @@ export class Person {
   }
 
   /** Sends a user the key of a room's latest session, which another user created, as if it were this user's own. */
-  async handOver(roomId: string, userId: string): Promise<void> {
+  async forwardRoomKey(roomId: string, userId: string): Promise<void> {
     await this.#phones.request("handOver", { person: this.#name, roomId, userId });
   }
 

@@ -9,7 +9,7 @@ import { httpJson } from "./network.ts";
 import { type Content, type SeenEvent, Watch } from "./watch.ts";
 
 /** A user's identity and devices, as currently published by the homeserver. */
-export interface Sight {
+export interface PublishedUser {
   /** Public master key, unpadded base64; undefined without an identity. */
   readonly masterKey?: string;
   /** All of the user's devices. */
@@ -136,8 +136,8 @@ export class Phone {
   }
 
   /** Fetches a user's identity and devices. */
-  async look(userId: string): Promise<Sight> {
-    return await this.#ask("look", { userId }) as Sight;
+  async published(userId: string): Promise<PublishedUser> {
+    return await this.#ask("look", { userId }) as PublishedUser;
   }
 
   /**

@@ -35,7 +35,7 @@ export type Fault =
   | (Selection & { readonly kind: "forge"; readonly forge: Forge });
 
 /** Makes a response. `ask` forwards the request to the server and returns the real response. */
-export type Forge = (request: Asked, ask: () => Promise<Forged>) => Promise<Forged | undefined>;
+export type Forge = (request: RequestInfo, ask: () => Promise<Forged>) => Promise<Forged | undefined>;
 
 /** A response as sent over the wire. */
 export interface Forged {
@@ -66,11 +66,11 @@ export type StandingFault = Exclude<Fault, { kind: "refuse" }>;
 
 interface Selection {
   /** Limits the fault to these requests. */
-  readonly when?: (request: Asked) => boolean;
+  readonly when?: (request: RequestInfo) => boolean;
 }
 
 /** The parts of a request that a fault may look at. */
-export interface Asked {
+export interface RequestInfo {
   /** HTTP method. */
   readonly method: string;
   /** Path without its query. */
@@ -105,7 +105,7 @@ export class FaultProxy implements AsyncDisposable {
   readonly #port = freePort();
   readonly #upstream: string;
   readonly #client: Deno.HttpClient;
-  readonly #arrivals: { readonly atMs: number; readonly request: Asked }[] = [];
+  readonly #arrivals: { readonly atMs: number; readonly request: RequestInfo }[] = [];
   readonly #sockets = new Set<Socket>();
   /** Connections silenced by a fault, until it ends. */
   readonly #hung = new Set<Socket>();
@@ -131,7 +131,7 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   /** Starts a fault. Open connections break, unless the fault is silence or a stall, or is selective. */
-  async begin(fault: Fault): Promise<void> {
+  async setFault(fault: Fault): Promise<void> {
     this.#fault = fault;
     const keeps = fault.kind === "silent" || fault.kind === "stall" || ("when" in fault);
     if (fault.kind === "refuse") await this.#stopListening();
@@ -139,7 +139,7 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   /** Ends the fault. Connections that it kept waiting break, as after a restart of a server. */
-  async heal(): Promise<void> {
+  async clearFault(): Promise<void> {
     const { kind } = this.#fault ?? {};
     this.#fault = undefined;
     if (kind === "refuse") await this.#listen();
@@ -157,13 +157,13 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   /** Starts an additional fault; disposing of the result ends it. If several match, the latest one applies. */
-  also(fault: StandingFault): Disposable {
+  addFault(fault: StandingFault): Disposable {
     this.#others.add(fault);
     return { [Symbol.dispose]: () => void this.#others.delete(fault) };
   }
 
   /** Counts the requests since a time of `performance.now()`, optionally only the matching ones. */
-  arrivedSince(beginMs: number, isMeant: (request: Asked) => boolean = () => true): number {
+  arrivedSince(beginMs: number, isMeant: (request: RequestInfo) => boolean = () => true): number {
     return this.#arrivals.filter(({ atMs, request }) => atMs >= beginMs && isMeant(request)).length;
   }
 
@@ -198,32 +198,32 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    this.#arrivals.push({ atMs: performance.now(), request: askedOf(request) });
-    const fault = this.#striking(request);
+    this.#arrivals.push({ atMs: performance.now(), request: requestInfo(request) });
+    const fault = this.#activeFault(request);
     if (fault?.kind === "answer") return answerWith(response, fault);
     if (fault?.kind === "silent") return this.#silence(request, fault.forGood);
     try {
       if (fault?.kind === "forge") return await this.#forge(fault.forge, request, response);
       if (fault?.kind === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
-      await this.#pass(request, response);
+      await this.#forward(request, response);
     } catch {
       // One end has disconnected, so disconnect the other.
       request.socket.destroy();
     }
   }
 
-  #striking(request: IncomingMessage): StandingFault | undefined {
+  #activeFault(request: IncomingMessage): StandingFault | undefined {
     const own = this.#fault === undefined || this.#fault.kind === "refuse" ? [] : [this.#fault];
-    const asked = askedOf(request);
+    const asked = requestInfo(request);
     return [...own, ...this.#others].findLast((fault) => fault.when?.(asked) ?? true);
   }
 
   async #forge(forge: Forge, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const ask = async (): Promise<Forged> => {
       const { status, headers, body } = await this.#ask(request, response);
-      return { status, headers: without([...headers]), body: await new Response(body).text(), then: "end" };
+      return { status, headers: withoutOwnHeaders([...headers]), body: await new Response(body).text(), then: "end" };
     };
-    const made = await forge(askedOf(request), ask);
+    const made = await forge(requestInfo(request), ask);
     if (made === undefined) return await this.#relay(await this.#ask(request, response), response);
     const { status, headers, body, then } = made;
     const bytes = new TextEncoder().encode(body);
@@ -243,7 +243,7 @@ export class FaultProxy implements AsyncDisposable {
     const body = await bodyOf(request);
     return await fetch(this.#upstream + url, {
       method,
-      headers: without(Object.entries(request.headers).map(([name, value]) => [name, String(value)])),
+      headers: withoutOwnHeaders(Object.entries(request.headers).map(([name, value]) => [name, String(value)])),
       body: body.length === 0 && (method === "GET" || method === "HEAD") ? null : body,
       redirect: "manual",
       client: this.#client,
@@ -252,19 +252,19 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   async #relay(answer: Response, response: ServerResponse): Promise<void> {
-    response.writeHead(answer.status, without([...answer.headers]));
+    response.writeHead(answer.status, withoutOwnHeaders([...answer.headers]));
     for await (const chunk of answer.body ?? []) response.write(chunk);
     response.end();
   }
 
-  async #pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #forward(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { url = "/" } = request;
     const answer = await this.#ask(request, response);
     // Checked again, because a fault may have started while the server was processing the request.
-    const fault = this.#striking(request);
+    const fault = this.#activeFault(request);
     if (fault?.kind === "rewrite" && /json/.test(answer.headers.get("content-type") ?? "") && !/watch=/.test(url)) {
       const { status, body: changed } = await fault.rewrite({ status: answer.status, body: await answer.json() });
-      response.writeHead(status, without([...answer.headers]));
+      response.writeHead(status, withoutOwnHeaders([...answer.headers]));
       return void response.end(JSON.stringify(changed));
     }
     if (fault?.kind !== "drop" && fault?.kind !== "stall" && fault?.kind !== "silent") {
@@ -273,7 +273,9 @@ export class FaultProxy implements AsyncDisposable {
     const bytes = await answer.bytes();
     if (fault.kind === "drop") return void request.socket.destroy();
     if (fault.kind === "stall") {
-      response.writeHead(answer.status, without([...answer.headers])).write(bytes.subarray(0, bytes.length / 2));
+      response.writeHead(answer.status, withoutOwnHeaders([...answer.headers])).write(
+        bytes.subarray(0, bytes.length / 2),
+      );
     }
     this.#silence(request, fault.forGood);
   }
@@ -290,7 +292,7 @@ function answerWith(response: ServerResponse, fault: Extract<Fault, { kind: "ans
   response.end(isText ? body : JSON.stringify(body ?? {}));
 }
 
-function askedOf({ method = "", url = "", headers: { authorization = "" } }: IncomingMessage): Asked {
+function requestInfo({ method = "", url = "", headers: { authorization = "" } }: IncomingMessage): RequestInfo {
   return { method, path: url.replace(/\?.*$/, ""), url, authorization };
 }
 
@@ -300,6 +302,6 @@ async function bodyOf(request: IncomingMessage): Promise<Uint8Array<ArrayBuffer>
   return await new Blob(chunks).bytes();
 }
 
-function without(headers: readonly (readonly [string, string])[]): Record<string, string> {
+function withoutOwnHeaders(headers: readonly (readonly [string, string])[]): Record<string, string> {
   return Object.fromEntries(headers.filter(([name]) => !ownHeaders.includes(name)));
 }

@@ -59,7 +59,7 @@ export async function setUp(options: { controlPlane: boolean; keycloak?: boolean
   }
   const interpreter = await pythonEnvironment(requirements, ["--only-binary", ":all:"], python);
   if (program && !(await exists(program))) {
-    await making(program, "Kubernetes control plane (minutes the first time)", async (path) => {
+    await buildOnce(program, "Kubernetes control plane (minutes the first time)", async (path) => {
       await run("build the control plane", [join(sources, "build.sh"), path]);
     });
   }
@@ -71,7 +71,7 @@ async function setUpKeycloak(python: Python): Promise<KeycloakTools> {
   const distribution = join(cacheFolder, `keycloak-${keycloakVersion}`);
   if (!(await exists(distribution))) {
     await run("find Maven, which fetches Keycloak (on Debian and Ubuntu: apt install maven)", ["mvn", "--version"]);
-    await making(distribution, "Keycloak distribution", unpackKeycloak);
+    await buildOnce(distribution, "Keycloak distribution", unpackKeycloak);
   }
   const required = join(here, "keycloak", "requirements.txt");
   const interpreter = await pythonEnvironment(required, ["--no-deps", "--only-binary", ":all:"], python);
@@ -120,7 +120,7 @@ export async function pythonEnvironment(
   const folder = join(cacheFolder, `python-${await digest([requirements], version)}`);
   const interpreter = join(folder, "bin", "python");
   if (!(await exists(interpreter))) {
-    await making(folder, `Python environment of ${basename(requirements)}`, async (unfinished) => {
+    await buildOnce(folder, `Python environment of ${basename(requirements)}`, async (unfinished) => {
       await run("make a Python environment (on Debian and Ubuntu: apt install python3-venv)", [
         ...[path, "-m", "venv", unfinished],
       ]);
@@ -164,7 +164,11 @@ async function findPython(): Promise<Python> {
 }
 
 /** Creates a file or folder under a temporary name and then renames it, so that what has the final name is complete. */
-export async function making(path: string, what: string, make: (unfinished: string) => Promise<void>): Promise<void> {
+export async function buildOnce(
+  path: string,
+  what: string,
+  make: (unfinished: string) => Promise<void>,
+): Promise<void> {
   await Deno.mkdir(cacheFolder, { recursive: true });
   const begin = performance.now();
   console.error(`testbed: making the ${what} …`);

@@ -6,7 +6,7 @@
 
 import { basename, join } from "node:path";
 import type { DendriteTools } from "./dendrite.ts";
-import { cacheFolder, digest, exists, making, run } from "./setup.ts";
+import { buildOnce, cacheFolder, digest, exists, run } from "./setup.ts";
 
 const here = import.meta.dirname ?? ".";
 
@@ -35,7 +35,7 @@ export async function customResources(of: keyof typeof definitions): Promise<str
   const [module, ...files] = definitions[of];
   const folder = join(cacheFolder, `crd-${of}-${module.slice(module.lastIndexOf("@") + 1)}`);
   if (!await exists(folder)) {
-    await making(folder, `custom resources of ${of}`, async (unfinished) => {
+    await buildOnce(folder, `custom resources of ${of}`, async (unfinished) => {
       const download = new Deno.Command("go", { args: ["mod", "download", "-json", module], cwd: here });
       const { success, stdout, stderr } = await download.output();
       const text = new TextDecoder();
@@ -57,7 +57,7 @@ async function goProgram(folder: string): Promise<string> {
   if (await exists(program)) return program;
   const build = ["go", "build", "-C", folder, "-buildvcs=false", "-o"];
   const what = `build ${basename(folder)} with Go (https://go.dev/dl)`;
-  await making(program, basename(folder), (unfinished) => run(what, [...build, unfinished]));
+  await buildOnce(program, basename(folder), (unfinished) => run(what, [...build, unfinished]));
   return program;
 }
 
@@ -66,7 +66,7 @@ async function goTool(path: string, version: string): Promise<string> {
   const name = path.split("/").findLast((part) => !/^v\d+$/.test(part)) ?? "";
   const program = join(cacheFolder, `${name}-${version}`);
   if (await exists(program)) return program;
-  await making(program, `${name} ${version}`, async (unfinished) => {
+  await buildOnce(program, `${name} ${version}`, async (unfinished) => {
     const folder = `${unfinished}.d`;
     await run(`build ${name} with Go (https://go.dev/dl)`, ["go", "install", `${path}@${version}`], { GOBIN: folder });
     await Deno.rename(join(folder, name), unfinished);
@@ -80,7 +80,7 @@ export async function dendrite(): Promise<DendriteTools> {
   const version = "v0.13.8";
   const folder = join(cacheFolder, `dendrite-${version}`);
   if (!await exists(folder)) {
-    await making(folder, `dendrite ${version} (minutes the first time)`, async (unfinished) => {
+    await buildOnce(folder, `dendrite ${version} (minutes the first time)`, async (unfinished) => {
       const programs = ["dendrite", "generate-keys"].map((name) =>
         `github.com/matrix-org/dendrite/cmd/${name}@${version}`
       );

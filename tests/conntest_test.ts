@@ -14,7 +14,7 @@ import { baseRole, extendedRole } from "./scaler/at_sandbox.ts";
 const root = join(import.meta.dirname ?? ".", "..");
 
 /** What it said. */
-interface Said {
+interface Output {
   readonly code: number;
   /** What is to be done, on a line of its own, is put behind an arrow. */
   readonly lines: readonly string[];
@@ -22,7 +22,7 @@ interface Said {
 }
 
 /** Servers where all is well, until something is done to them, and a folder. */
-class Ground implements AsyncDisposable {
+class Fixture implements AsyncDisposable {
   readonly homeserver = new Homeserver();
   readonly kubernetes: KubernetesSandbox;
   readonly folder: string;
@@ -34,8 +34,8 @@ class Ground implements AsyncDisposable {
     kubernetes.create({ namespace: "agents", name: "clawdbot" });
   }
 
-  static async make(): Promise<Ground> {
-    return new Ground(await KubernetesSandbox.start(), await Deno.makeTempDir());
+  static async make(): Promise<Fixture> {
+    return new Fixture(await KubernetesSandbox.start(), await Deno.makeTempDir());
   }
 
   /** Runs a task of deno.json, with a kubeconfig of somebody who holds a Role. */
@@ -43,7 +43,7 @@ class Ground implements AsyncDisposable {
     environment: Readonly<Record<string, string>> = {},
     rules = extendedRole,
     task = "conntest",
-  ): Promise<Said> {
+  ): Promise<Output> {
     const kubeconfig = join(this.folder, "kubeconfig");
     await this.kubernetes.writeKubeconfig(kubeconfig, this.kubernetes.token("ops", rules));
     const command = (project.tasks as Record<string, string>)[task] ?? "";
@@ -97,7 +97,7 @@ class Ground implements AsyncDisposable {
 /** A state of things, and what is to be said of it: each line of these forms, in this order, among others. */
 interface Row {
   readonly name: string;
-  readonly run: (ground: Ground) => Promise<Said>;
+  readonly run: (fixture: Fixture) => Promise<Output>;
   readonly code: number;
   readonly says: readonly RegExp[];
   /** Devices that are there afterwards, until the next test; none if left out. */
@@ -109,7 +109,7 @@ const withRole = (without: string) => extendedRole.filter(({ verbs }) => !verbs.
 const rows: readonly Row[] = [
   {
     name: "all is well",
-    run: (ground) => ground.run(),
+    run: (fixture) => fixture.run(),
     code: 0,
     says: [
       /^✔ configuration +complete; allowed users: @alice:localhost$/,
@@ -125,7 +125,7 @@ const rows: readonly Row[] = [
   },
   {
     name: "the base Role only",
-    run: (ground) => ground.run({}, baseRole),
+    run: (fixture) => fixture.run({}, baseRole),
     code: 0,
     says: [
       /^✔ can patch deployments\/scale/,
@@ -136,7 +136,7 @@ const rows: readonly Row[] = [
   },
   {
     name: "a wrong configuration",
-    run: (ground) => ground.run({ ALLOWED_USERS: "alice", MATRIX_USER: "" }),
+    run: (fixture) => fixture.run({ ALLOWED_USERS: "alice", MATRIX_USER: "" }),
     code: 2,
     says: [
       /^✘ configuration +MATRIX_USER: not set/,
@@ -145,7 +145,7 @@ const rows: readonly Row[] = [
   },
   {
     name: "placeholders",
-    run: (ground) => ground.run({ ALLOWED_USERS: "@alice:localhost,@you:example.org" }),
+    run: (fixture) => fixture.run({ ALLOWED_USERS: "@alice:localhost,@you:example.org" }),
     code: 0,
     says: [
       /^! placeholders +from the example: ALLOWED_USERS: @you:example\.org → put your own values there$/,
@@ -154,16 +154,16 @@ const rows: readonly Row[] = [
   },
   {
     name: "a name that is nearly ours",
-    run: (ground) => ground.run({ ALLOWED_USER: "@bob:localhost" }),
+    run: (fixture) => fixture.run({ ALLOWED_USER: "@bob:localhost" }),
     code: 0,
     says: [/^! variables +ALLOWED_USER: unknown variable; ALLOWED_USERS is set and counts$/, /^✔ login/],
   },
   {
     name: "a clock that is wrong",
-    run: async (ground) => {
-      await using proxy = await FaultProxy.start(ground.homeserver);
+    run: async (fixture) => {
+      await using proxy = await FaultProxy.start(fixture.homeserver);
       const date = new Date(Date.now() + 180_000).toUTCString();
-      await proxy.begin({
+      await proxy.setFault({
         kind: "forge",
         when: ({ path }) => path.endsWith("/versions"),
         forge: async (_, ask) => {
@@ -171,52 +171,52 @@ const rows: readonly Row[] = [
           return { ...answer, headers: { ...answer.headers, date } };
         },
       });
-      return await ground.run({ MATRIX_HOMESERVER: proxy.url });
+      return await fixture.run({ MATRIX_HOMESERVER: proxy.url });
     },
     code: 0,
     says: [/^! clock +3 min behind the homeserver's → set the clock by NTP/, /^✔ login/],
   },
   {
     name: "a homeserver that tells its software to nobody",
-    run: async (ground) => {
-      using _hidden = ground.homeserver.fault({ path: /federation/, answer: { status: 404 } });
-      return await ground.run();
+    run: async (fixture) => {
+      using _hidden = fixture.homeserver.fault({ path: /federation/, answer: { status: 404 } });
+      return await fixture.run();
     },
     code: 0,
     says: [/^✔ homeserver +http:\S+ \(spec v1\.\d+\)$/],
   },
   {
     name: "a proxy that is silent about the homeserver's software",
-    run: async (ground) => {
-      using _hidden = ground.homeserver.fault({ path: /federation/, delayMs: Infinity });
-      return await ground.run();
+    run: async (fixture) => {
+      using _hidden = fixture.homeserver.fault({ path: /federation/, delayMs: Infinity });
+      return await fixture.run();
     },
     code: 0,
     says: [/^✔ homeserver +http:\S+ \(spec v1\.\d+\)$/, /^✔ clock/, /^✔ login/],
   },
   {
     name: "a private authority that isn't trusted",
-    run: async (ground) => {
-      await using proxy = await FaultProxy.start(ground.homeserver, { cert: certificate, key: privateKey });
-      return await ground.run({ MATRIX_HOMESERVER: proxy.url });
+    run: async (fixture) => {
+      await using proxy = await FaultProxy.start(fixture.homeserver, { cert: certificate, key: privateKey });
+      return await fixture.run({ MATRIX_HOMESERVER: proxy.url });
     },
     code: 1,
     says: [/^✘ homeserver +.*: the certificate isn't trusted: UnknownIssuer → if an authority of your own .*DENO_CERT/],
   },
   {
     name: "a private authority that is trusted",
-    run: async (ground) => {
-      await using proxy = await FaultProxy.start(ground.homeserver, { cert: certificate, key: privateKey });
-      const file = join(ground.folder, "ca.crt");
+    run: async (fixture) => {
+      await using proxy = await FaultProxy.start(fixture.homeserver, { cert: certificate, key: privateKey });
+      const file = join(fixture.folder, "ca.crt");
       await Deno.writeTextFile(file, authority);
-      return await ground.run({ MATRIX_HOMESERVER: proxy.url, DENO_CERT: file });
+      return await fixture.run({ MATRIX_HOMESERVER: proxy.url, DENO_CERT: file });
     },
     code: 0,
     says: [/^✔ homeserver +https:/, /^✔ login/],
   },
   {
     name: "a Role that names another target",
-    run: (ground) => ground.run({ DEPLOYMENT_NAME: "other" }),
+    run: (fixture) => fixture.run({ DEPLOYMENT_NAME: "other" }),
     code: 1,
     says: [
       /^✘ target +.*"other".* → the Role in namespace "agents" names "clawdbot", not "other": correct DEPLOYMENT_NAME/,
@@ -224,7 +224,7 @@ const rows: readonly Row[] = [
   },
   {
     name: "credentials without rights",
-    run: (ground) => ground.run({}, []),
+    run: (fixture) => fixture.run({}, []),
     code: 1,
     says: [
       /^✔ kubernetes/,
@@ -233,10 +233,10 @@ const rows: readonly Row[] = [
   },
   {
     name: "no homeserver there",
-    run: async (ground) => {
-      await ground.homeserver.offline();
-      const said = await ground.run();
-      ground.homeserver.online();
+    run: async (fixture) => {
+      await fixture.homeserver.offline();
+      const said = await fixture.run();
+      fixture.homeserver.online();
       return said;
     },
     code: 1,
@@ -248,15 +248,15 @@ const rows: readonly Row[] = [
   },
   {
     name: "something else there",
-    run: (ground) => ground.run({ MATRIX_HOMESERVER: ground.kubernetes.url }),
+    run: (fixture) => fixture.run({ MATRIX_HOMESERVER: fixture.kubernetes.url }),
     code: 1,
     says: [/^✘ homeserver +.* → check MATRIX_HOMESERVER/],
   },
   {
     name: "a homeserver that hangs",
-    run: async (ground) => {
-      using _hanging = ground.homeserver.fault({ path: /versions$/, delayMs: Infinity });
-      return await ground.run();
+    run: async (fixture) => {
+      using _hanging = fixture.homeserver.fault({ path: /versions$/, delayMs: Infinity });
+      return await fixture.run();
     },
     code: 1,
     says: [
@@ -267,21 +267,21 @@ const rows: readonly Row[] = [
   },
   {
     name: "a wrong password",
-    run: (ground) => ground.run({ MATRIX_PASSWORD: "wrong" }),
+    run: (fixture) => fixture.run({ MATRIX_PASSWORD: "wrong" }),
     code: 1,
     says: [/^✘ login +.*refuses user or password; see MATRIX_USER, MATRIX_PASSWORD/],
   },
   {
     name: "a token that is not known",
-    run: (ground) => ground.run({ AUTH_METHOD: "token", MATRIX_ACCESS_TOKEN: "unknown", MATRIX_PASSWORD: "" }),
+    run: (fixture) => fixture.run({ AUTH_METHOD: "token", MATRIX_ACCESS_TOKEN: "unknown", MATRIX_PASSWORD: "" }),
     code: 1,
     says: [/^✘ login +.*token/],
   },
   {
     name: "a login that hangs",
-    run: async (ground) => {
-      using _hanging = ground.homeserver.fault({ method: "POST", path: /login$/, delayMs: Infinity });
-      return await ground.run();
+    run: async (fixture) => {
+      using _hanging = fixture.homeserver.fault({ method: "POST", path: /login$/, delayMs: Infinity });
+      return await fixture.run();
     },
     // The server has logged in after all, and how to log out was in the answer that nobody waited for.
     leaves: ["OPENCLAWTOGGLETEST"],
@@ -290,74 +290,74 @@ const rows: readonly Row[] = [
   },
   {
     name: "no place for the store",
-    run: async (ground) => {
-      await Deno.writeTextFile(join(ground.folder, "file"), "");
-      return await ground.run({ CRYPTO_STORE_PATH: join(ground.folder, "file", "store") });
+    run: async (fixture) => {
+      await Deno.writeTextFile(join(fixture.folder, "file"), "");
+      return await fixture.run({ CRYPTO_STORE_PATH: join(fixture.folder, "file", "store") });
     },
     code: 1,
     says: [/^✘ crypto store +Cannot .* → check CRYPTO_STORE_PATH/, /^✔ kubernetes +/],
   },
   {
     name: "the default place of the store, outside a cluster",
-    run: (ground) => ground.run({ CRYPTO_STORE_PATH: "" }),
+    run: (fixture) => fixture.run({ CRYPTO_STORE_PATH: "" }),
     code: 0,
     says: [/^– crypto store +skipped: \/data\/crypto_store is a path in a pod, and this is not one$/],
   },
   {
     name: "a store that an operator holds",
-    run: async (ground) => {
-      const folder = join(ground.folder, "store");
+    run: async (fixture) => {
+      const folder = join(fixture.folder, "store");
       await using _store = await openStore({ folder, holder: { host: "here", pid: 7 } });
-      return await ground.run();
+      return await fixture.run();
     },
     code: 0,
     says: [/^✔ crypto store +.* in use by a running operator \(host here, pid 7, since \d{4}-/],
   },
   {
     name: "no cluster",
-    run: (ground) => ground.run({ KUBECONFIG: join(ground.folder, "none") }),
+    run: (fixture) => fixture.run({ KUBECONFIG: join(fixture.folder, "none") }),
     code: 1,
     says: [/^✘ kubernetes +KUBECONFIG: can't use .*: no such file/, /^– target +skipped: needs kubernetes$/],
   },
   {
     name: "a cluster that hangs",
-    run: (ground) => {
-      ground.kubernetes.fault({ effect: "silence" });
-      return ground.run();
+    run: (fixture) => {
+      fixture.kubernetes.fault({ effect: "silence" });
+      return fixture.run();
     },
     code: 1,
     says: [/^✔ login +/, /^✘ kubernetes +no answer from http:\S+ within 10 s → check KUBECONFIG/],
   },
   {
     name: "a kubeconfig that wants to run a program, where none may be run",
-    run: async (ground) => {
-      const path = join(ground.folder, "exec");
+    run: async (fixture) => {
+      const path = join(fixture.folder, "exec");
       const user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "cloud-login" } };
-      await Deno.writeTextFile(path, JSON.stringify(kubeconfig(ground.kubernetes.url, user)));
-      return await ground.run({ KUBECONFIG: path }, extendedRole, "start");
+      await Deno.writeTextFile(path, JSON.stringify(kubeconfig(fixture.kubernetes.url, user)));
+      return await fixture.run({ KUBECONFIG: path }, extendedRole, "start");
     },
     code: 1,
     says: [/^✘ kubernetes +.* logs in by running "cloud-login", which this program may not do; `deno task conntest`/],
   },
   {
     name: "a token that the cluster refuses",
-    run: async (ground) => {
-      const path = join(ground.folder, "refused");
-      await Deno.writeTextFile(path, JSON.stringify(kubeconfig(ground.kubernetes.url, { token: "wrong" })));
-      return await ground.run({ KUBECONFIG: path });
+    run: async (fixture) => {
+      const path = join(fixture.folder, "refused");
+      await Deno.writeTextFile(path, JSON.stringify(kubeconfig(fixture.kubernetes.url, { token: "wrong" })));
+      return await fixture.run({ KUBECONFIG: path });
     },
     code: 1,
     says: [/^✘ kubernetes +.* refused the credentials of sandbox: they are wrong or have expired → check KUBECONFIG/],
   },
   {
     name: "no such target",
-    run: (ground) => ground.run({ DEPLOYMENT_NAME: "other" }, [{ resources: ["*"], verbs: ["*"] }]),
+    run: (fixture) => fixture.run({ DEPLOYMENT_NAME: "other" }, [{ resources: ["*"], verbs: ["*"] }]),
     code: 1,
     says: [/^✘ target +.*"other".*not found → check TARGETS, or DEPLOYMENT_NAME/],
   },
   {
     name: "a permission that is missing",
-    run: (ground) => ground.run({}, withRole("patch")),
+    run: (fixture) => fixture.run({}, withRole("patch")),
     code: 1,
     says: [
       /^✘ can patch deployments\/scale +not allowed: patch .* → see DEPLOYMENT_NAME or TARGETS, and apply the Role of deploy\/base/,
@@ -377,8 +377,8 @@ function kubeconfig(server: string, user: unknown): unknown {
 Deno.test("conntest says what is found and how to mend it, hangs never, and leaves nothing behind", async (t) => {
   const transcript: string[] = [];
   const check = async ({ name, run, code, says, leaves = [] }: Row): Promise<void> => {
-    await using ground = await Ground.make();
-    const said = await run(ground);
+    await using fixture = await Fixture.make();
+    const said = await run(fixture);
     const seconds = (said.ms / 1_000).toFixed(1);
     transcript.push(`${name}: exit ${said.code} after ${seconds} s`, ...said.lines.map((line) => `  ${line}`));
     assert.equal(said.code, code, said.lines.join("\n"));
@@ -390,12 +390,12 @@ Deno.test("conntest says what is found and how to mend it, hangs never, and leav
     }
     const problems = said.lines.filter((line) => line.startsWith("✘") && !line.startsWith("✘ configuration"));
     assert.ok(problems.every((line) => line.includes(" → ")), "each problem has its cure");
-    assert.deepEqual(await ground.devices(), leaves);
-    const left = Array.from(Deno.readDirSync(ground.folder), (entry) => entry.name);
+    assert.deepEqual(await fixture.devices(), leaves);
+    const left = Array.from(Deno.readDirSync(fixture.folder), (entry) => entry.name);
     assert.equal(left.includes("store"), name.includes("operator holds"));
     if (leaves.length === 0) return;
-    await ground.run();
-    assert.deepEqual(await ground.devices(), []);
+    await fixture.run();
+    assert.deepEqual(await fixture.devices(), []);
   };
   // Three at a time: some wait for a deadline, the others take this machine's time.
   const waiting = [...rows];

@@ -7,7 +7,7 @@
 
 import assert from "node:assert/strict";
 import { Person } from "../sandbox/person/mod.ts";
-import { Place } from "./faults/place.ts";
+import { Fixture } from "./faults/fixture.ts";
 
 const commandCount = 5;
 
@@ -20,7 +20,7 @@ const message = "PUT /rooms/{roomId}/send/{type}/{transactionId}";
  * was too slow for an answer in time, the line that went before it is left out.
  */
 async function requestsPerCommand(echo: "true" | "false", others: number): Promise<string[][]> {
-  await using place = await Place.open();
+  await using place = await Fixture.open();
   await using people = new AsyncDisposableStack();
   const { anna, homeserver, operatorId } = place;
   await using operator = place.start({ environment: { ECHO_MODE: echo } });

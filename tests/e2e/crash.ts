@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { baseRules, type Person, type SeenEvent, startTestbed, type Watch } from "../../testbed/mod.ts";
-import { crash, type Ground, type Life, type Room, type Said, told } from "../faults/crash.ts";
+import { crash, type CrashFixture, type OperatorRun, type Room, type RoomMessage, summary } from "../faults/crash.ts";
 import { firstAnswer } from "../../sandbox/person/mod.ts";
 import { editedBy } from "./conversation.ts";
 import { OperatorProcess } from "../operator_process.ts";
@@ -50,9 +50,9 @@ export async function crashOnRealServers(kills: number): Promise<void> {
     HTTP_ADDRESS: "",
   };
   let last: OperatorProcess | undefined;
-  const ground: Ground = {
+  const fixture: CrashFixture = {
     operatorId,
-    live: (): Life => {
+    startOperator: (): OperatorRun => {
       const process = last = new OperatorProcess({ environment });
       return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
     },
@@ -67,8 +67,8 @@ export async function crashOnRealServers(kills: number): Promise<void> {
   const begin = performance.now();
   const progress = (done: number) => done % 100 === 0 && console.log(`${done} kills, ${minutes(begin)}`);
   try {
-    const figures = await crash(ground, { kills, progress });
-    console.log(told(figures));
+    const figures = await crash(fixture, { kills, progress });
+    console.log(summary(figures));
     const { lost, doubled, unreadable, turnedBack } = figures;
     assert.deepEqual({ lost, doubled, unreadable, turnedBack }, { lost: 0, doubled: 0, unreadable: 0, turnedBack: 0 });
     // Setting the same count again would not be a change.
@@ -91,15 +91,15 @@ function minutes(begin: number): string {
 
 function roomOf(anna: Person, roomId: string, operatorId: string): Room {
   const watch = anna.watch(roomId);
-  const said = () => {
+  const messages = () => {
     const edits = Map.groupBy(watch.events, editedBy);
     return watch.events.filter((event) => editedBy(event) === undefined)
       .map((event) => saidOf(event, edits.get(event.eventId) ?? []));
   };
   return {
-    said,
+    messages: messages,
     say: (text) => anna.sendText(roomId, text),
-    murmur: async (edit) => void await anna.sendText(roomId, "never mind", { edit }),
+    sendChatter: async (edit) => void await anna.sendText(roomId, "never mind", { edit }),
     until: (look, what) => until(watch, look, what),
     joined: () => anna.untilJoined(roomId, [operatorId], PATIENCE_MS),
     caughtUp: async () => {
@@ -115,7 +115,7 @@ async function until(watch: Watch, look: () => boolean, what: string): Promise<v
   if (!look()) await watch.first(what, () => look(), PATIENCE_MS);
 }
 
-function saidOf({ eventId, sender, content, outerContent, how }: SeenEvent, edits: readonly SeenEvent[]): Said {
+function saidOf({ eventId, sender, content, outerContent, how }: SeenEvent, edits: readonly SeenEvent[]): RoomMessage {
   const relation = outerContent["m.relates_to"] ?? content["m.relates_to"];
   const about = relation?.["m.in_reply_to"]?.event_id;
   const [body = "", ...earlier] = [content, ...edits.map(({ content }) => content["m.new_content"] ?? {})]

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { httpJson, startTestbed } from "../../testbed/mod.ts";
-import type { Asked } from "../../testbed/proxy.ts";
+import type { RequestInfo } from "../../testbed/proxy.ts";
 import { OperatorProcess } from "../operator_process.ts";
 import { eventually, type Ground, patienceMs, Subject } from "./faults/subject.ts";
 import { withLog } from "./faults/rows.ts";
@@ -15,8 +15,8 @@ interface Case extends NamedCase {
   run(ground: Ground): Promise<string | void>;
 }
 
-const isLogin = ({ method, path }: Asked) => method === "POST" && path.endsWith("/login");
-const isIdentity = ({ path }: Asked) => path.endsWith("/keys/device_signing/upload");
+const isLogin = ({ method, path }: RequestInfo) => method === "POST" && path.endsWith("/login");
+const isIdentity = ({ path }: RequestInfo) => path.endsWith("/keys/device_signing/upload");
 
 /** Returns the operator's devices with keys, and which of them its own identity has signed. */
 async function devicesOf({ alice }: Ground, { operatorId }: Subject): Promise<{ all: string[]; signed: string[] }> {
@@ -105,7 +105,7 @@ async function leavesTwice(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const mallory = await testbed.person("mallory");
   let left = 0;
-  using _lost = subject.homeserver.also({
+  using _lost = subject.homeserver.addFault({
     kind: "drop",
     when: ({ path }) => path.endsWith("/leave") && ++left === 1,
   });
@@ -127,7 +127,7 @@ const invitations = 8;
 async function ownRateLimits(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   let limits = 0;
-  using _counting = subject.homeserver.also({
+  using _counting = subject.homeserver.addFault({
     kind: "rewrite",
     rewrite: (answer) => {
       if (answer.status === 429) limits += 1;

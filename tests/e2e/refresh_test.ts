@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { startTestbed } from "../../testbed/mod.ts";
-import type { Asked } from "../../testbed/proxy.ts";
+import type { RequestInfo } from "../../testbed/proxy.ts";
 import { countOf } from "../long/arguments.ts";
 import { OperatorProcess } from "../operator_process.ts";
 import { Results } from "./results.ts";
@@ -18,8 +18,8 @@ const [leastMs, mostMs] = [3_000, 20_000];
 /** Time between an answer and the next command, in milliseconds. */
 const pauseMs = 2_000;
 
-const isLogin = ({ method, path }: Asked) => method === "POST" && path.endsWith("/login");
-const isRefresh = ({ path }: Asked) => path.endsWith("/refresh");
+const isLogin = ({ method, path }: RequestInfo) => method === "POST" && path.endsWith("/login");
+const isRefresh = ({ path }: RequestInfo) => path.endsWith("/refresh");
 
 Deno.test(`a login that lives ${lifeMs / 1_000} s lasts for ${minutes} min, whatever is killed`, async () => {
   await using testbed = await startTestbed(undefined, { refreshableMs: lifeMs });
@@ -59,7 +59,7 @@ async function live(subject: Subject): Promise<{ commands: number; kills: number
   const over = new AbortController();
   const figures = { commands: 0, kills: 0, killsAtRefresh: 0 };
   const begin = performance.now();
-  using _killer = subject.homeserver.also({
+  using _killer = subject.homeserver.addFault({
     kind: "forge",
     // Only every second one, so that the operator makes progress.
     when: (request) =>

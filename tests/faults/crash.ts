@@ -1,6 +1,6 @@
 /**
  * The crash suite: whole conversations during which the operator is killed at random moments, and the checks at the
- * end. Servers and phones come from a {@linkcode Ground}: the sandbox's or real ones.
+ * end. Servers and phones come from a {@linkcode CrashFixture}: the sandbox's or real ones.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 import { type Sent, wireFaults } from "./wire.ts";
 
 /** A message in a room, from anyone. */
-export interface Said {
+export interface RoomMessage {
   /** Event ID. */
   readonly eventId: string;
   /** User ID. */
@@ -28,9 +28,9 @@ export interface Room {
   /** Sends a text. Returns its event ID. */
   say(text: string): Promise<string>;
   /** Sends something that is neither a command nor answered. */
-  murmur(about: string): Promise<void>;
+  sendChatter(about: string): Promise<void>;
   /** Returns the messages that the person sees. */
-  said(): readonly Said[];
+  messages(): readonly RoomMessage[];
   /** Waits until `look` returns true. Checks whenever the person sees something new. */
   until(look: () => boolean, what: string): Promise<void>;
   /** Waits until the operator has joined. */
@@ -42,7 +42,7 @@ export interface Room {
 }
 
 /** One process of the operator. */
-export interface Life {
+export interface OperatorRun {
   /** Waits until it is ready. */
   ready(): Promise<void>;
   /** Kills it, and waits until it is dead. */
@@ -52,11 +52,11 @@ export interface Life {
 }
 
 /** Servers, a person, and an operator that can be started repeatedly. */
-export interface Ground {
+export interface CrashFixture {
   /** User ID of the operator. */
   readonly operatorId: string;
   /** Starts the operator. */
-  live(): Life;
+  startOperator(): OperatorRun;
   /** Creates a room and invites the operator. */
   invite(): Promise<Room>;
   /** Returns how often the target's replica count has changed. */
@@ -110,7 +110,7 @@ const GAP = 60;
 
 /** Kills the operator repeatedly and counts what was lost. */
 export async function crash(
-  ground: Ground,
+  fixture: CrashFixture,
   { kills, burst = 1, progress = () => {}, patienceMs }: Plan,
 ): Promise<Figures> {
   const figures: Figures = {
@@ -126,7 +126,7 @@ export async function crash(
     }
   };
   const answered = ({ room, eventId }: typeof given[number]) =>
-    answersTo(room.said(), ground.operatorId, eventId).some(({ text }) => text !== "");
+    answersTo(room.messages(), fixture.operatorId, eventId).some(({ text }) => text !== "");
   const wait = async (look: () => boolean, what: string) => {
     let late = false;
     const timer = patienceMs === undefined ? undefined : setTimeout(() => (late = true), patienceMs);
@@ -136,10 +136,10 @@ export async function crash(
   const allAnswered = () => wait(() => given.every(answered), "answers to all commands");
 
   const begin = performance.now();
-  let life = ground.live();
-  await life.ready();
+  let operator = fixture.startOperator();
+  await operator.ready();
   const startMs = performance.now() - begin;
-  let room = await ground.invite();
+  let room = await fixture.invite();
   rooms.push(room);
   await room.joined();
   await say(room, 2);
@@ -154,53 +154,56 @@ export async function crash(
     const joining = kill % 12 === 7;
     if (joining) {
       await allAnswered();
-      room = await ground.invite();
+      room = await fixture.invite();
       rooms.push(room);
       await elapsed(Math.random() * commandMs);
     } else if (kill % 3 === 1) {
       // Kills during startup. Sometimes what was sent meanwhile is behind a gap.
-      await life.kill();
+      await operator.kill();
       if (kill % 12 === 4) {
         const last = given.at(-1)?.eventId ?? "";
-        for (let i = 0; i < GAP; i += 1) await room.murmur(last);
+        for (let i = 0; i < GAP; i += 1) await room.sendChatter(last);
       }
       await say(room);
-      life = ground.live();
+      operator = fixture.startOperator();
       await elapsed(Math.random() * 1.5 * startMs);
     } else {
-      await life.ready();
+      await operator.ready();
       await say(room);
       await elapsed(Math.random() * 1.2 * commandMs);
     }
-    await life.kill();
+    await operator.kill();
     await room.caughtUp();
-    const done = await ground.effects();
+    const done = await fixture.effects();
     const last = given.at(-1);
     if (joining) figures.joining += 1;
     else if (done < given.length) figures.before += 1;
     else if (last !== undefined && !answered(last)) figures.between += 1;
     else figures.after += 1;
-    life = ground.live();
+    operator = fixture.startOperator();
     if (joining) {
-      await life.ready();
+      await operator.ready();
       await room.joined();
     }
   }
   progress(kills);
-  await life.ready();
+  await operator.ready();
   await allAnswered();
   // Its answer comes after anything that would be said twice.
   const fence = await room.say("status");
-  await wait(() => answersTo(room.said(), ground.operatorId, fence).some(({ text }) => text !== ""), "the last answer");
-  const code = await life.stop();
+  await wait(
+    () => answersTo(room.messages(), fixture.operatorId, fence).some(({ text }) => text !== ""),
+    "the last answer",
+  );
+  const code = await operator.stop();
   if (code !== 0) throw new Error(`The operator ended with code ${code}`);
 
   figures.commands = given.length;
-  count(figures, given, ground.operatorId, await ground.effects());
+  count(figures, given, fixture.operatorId, await fixture.effects());
   for (const each of rooms) {
     await each.caughtUp();
-    figures.unreadable += each.said().filter((one) => one.sender === ground.operatorId && !one.readable).length;
-    const { faults, sessions } = wireFaults((await each.sent()).filter(({ sender }) => sender === ground.operatorId));
+    figures.unreadable += each.messages().filter((one) => one.sender === fixture.operatorId && !one.readable).length;
+    const { faults, sessions } = wireFaults((await each.sent()).filter(({ sender }) => sender === fixture.operatorId));
     figures.turnedBack += faults;
     figures.sessions += sessions;
   }
@@ -208,7 +211,7 @@ export async function crash(
 }
 
 /** Formats the figures as one line. */
-export function told(figures: Figures): string {
+export function summary(figures: Figures): string {
   const { kills, joining, before, between, after, commands, lost, doubled } = figures;
   const { unreadable, turnedBack, sessions, problems } = figures;
   return `${kills} kills (${before} before the effect, ${between} between effect and answer, ${after} after the answer, ` +
@@ -231,18 +234,18 @@ function count(
   const surplus = (many: number, wanted: number) => Math.max(0, many - wanted);
   const changes = `${effects} changes by ${given.length} commands`;
   tally(surplus(given.length, effects), surplus(effects, given.length), changes);
-  given.forEach(({ room, eventId, word }, place) => {
-    const answers = answersTo(room.said(), operatorId, eventId);
+  given.forEach(({ room, eventId, word }, index) => {
+    const answers = answersTo(room.messages(), operatorId, eventId);
     const isTold = answers.some(({ text }) => ANSWERS[word].test(text));
     tally(
       Number(!isTold),
       surplus(answers.length, 1),
-      `${word}, command ${place + 1}: ${JSON.stringify(answers.map(({ text }) => text))}`,
+      `${word}, command ${index + 1}: ${JSON.stringify(answers.map(({ text }) => text))}`,
     );
   });
 }
 
-function answersTo(said: readonly Said[], operatorId: string, eventId: string): Said[] {
+function answersTo(said: readonly RoomMessage[], operatorId: string, eventId: string): RoomMessage[] {
   return said.filter((one) => one.sender === operatorId && one.about === eventId && one.quiet);
 }
 

@@ -1,18 +1,18 @@
 import assert from "node:assert/strict";
-import { Place } from "./place.ts";
+import { Fixture } from "./fixture.ts";
 
 Deno.test("the crypto is not closed while it takes in what a sync has brought", async () => {
-  await using place = await Place.open();
-  const roomId = await place.invite();
-  await using operator = place.start({
+  await using fixture = await Fixture.open();
+  const roomId = await fixture.invite();
+  await using operator = fixture.start({
     flags: ["--preload", new URL("slow_receive.ts", import.meta.url).pathname],
   });
   await operator.ready;
-  await place.joined(roomId);
+  await fixture.joined(roomId);
   const receiving = Promise.withResolvers<void>();
   operator.onLine = (line) => line === "receiving" && receiving.resolve();
   operator.signal("SIGUSR2");
-  await place.anna.say(roomId, "status");
+  await fixture.anna.say(roomId, "status");
   await receiving.promise;
   assert.equal(await operator.stop(), 0);
   const told = operator.lines.filter((line) => ["received", "closed"].includes(line));
@@ -20,8 +20,8 @@ Deno.test("the crypto is not closed while it takes in what a sync has brought", 
 });
 
 Deno.test("the operator ends with 2 where an agent has its own account, which a localpart alone doesn't tell", async () => {
-  await using place = await Place.open();
-  await using operator = place.start({ environment: { AGENTS: `clawdbot=${place.operatorId}` } });
+  await using fixture = await Fixture.open();
+  await using operator = fixture.start({ environment: { AGENTS: `clawdbot=${fixture.operatorId}` } });
   assert.equal(await operator.ended, 2);
   assert.match(operator.lines.join("\n"), /AGENTS: is the operator's own account \(got "@toggle:localhost"\)/);
 });

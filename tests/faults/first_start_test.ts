@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { firstAnswer, type Message } from "../../sandbox/person/mod.ts";
-import { PATIENCE_MS, Place } from "./place.ts";
+import { Fixture, PATIENCE_MS } from "./fixture.ts";
 import { printTable } from "./table.ts";
 
 /** Steps of a first start that change something at the homeserver. */
@@ -20,28 +20,28 @@ Deno.test("killed at each step of its first start, before it hears of it, the op
   const table: string[][] = [];
   for (const [name, method, path] of steps) {
     await t.step(name, async () => {
-      await using place = await Place.open();
-      const { anna, homeserver, operatorId } = place;
+      await using fixture = await Fixture.open();
+      const { anna, homeserver, operatorId } = fixture;
       {
         using _held = homeserver.fault({ method, path, times: 1, after: true, delayMs: Infinity });
         const asked = homeserver.requests.next((entry) => {
           return entry.method === method && entry.template === path && entry.userId !== anna.userId;
         }, AbortSignal.timeout(PATIENCE_MS));
-        await using first = place.start();
+        await using first = fixture.start();
         await asked;
         // These requests are answered only after the step has been executed.
         for (let i = 0; i < 5; i += 1) await anna.api.request("GET", "/account/whoami");
         await first.kill();
       }
-      await using second = place.start();
+      await using second = fixture.start();
       await second.ready;
-      const roomId = await place.invite();
-      await place.joined(roomId);
+      const roomId = await fixture.invite();
+      await fixture.joined(roomId);
       const eventId = await anna.say(roomId, "start");
       const isAnswer = (message: Message) =>
         message.about === eventId && message.kind === "notice" && firstAnswer(message) !== undefined;
       await anna.until(() => anna.messages(roomId).some(isAnswer) || undefined, PATIENCE_MS);
-      assert.deepEqual(place.effects, [1]);
+      assert.deepEqual(fixture.effects, [1]);
 
       const query = await anna.api.request("POST", "/keys/query", { device_keys: { [operatorId]: [] } });
       const published = (query["device_keys"] as Record<string, Record<string, PublishedDevice>>)[operatorId] ?? {};

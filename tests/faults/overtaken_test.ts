@@ -1,19 +1,19 @@
 import assert from "node:assert/strict";
 import { firstAnswer } from "../../sandbox/person/mod.ts";
-import { PATIENCE_MS, Place } from "./place.ts";
+import { Fixture, PATIENCE_MS } from "./fixture.ts";
 
 Deno.test("killed while acting, with others acting meanwhile: the next life tells, and does nothing", async (t) => {
-  await using place = await Place.open();
-  const roomId = await place.invite();
-  let operator = place.start();
+  await using fixture = await Fixture.open();
+  const roomId = await fixture.invite();
+  let operator = fixture.start();
   await operator.ready;
-  await place.joined(roomId);
+  await fixture.joined(roomId);
 
   const said = (eventId: string) =>
-    place.anna.messages(roomId).filter(({ about, kind }) => about === eventId && kind === "notice")
+    fixture.anna.messages(roomId).filter(({ about, kind }) => about === eventId && kind === "notice")
       .flatMap((message) => firstAnswer(message) ?? []);
   const answered = async (eventId: string) => {
-    await place.anna.until(() => said(eventId).length > 0 || undefined, PATIENCE_MS, () => `an answer to ${eventId}`);
+    await fixture.anna.until(() => said(eventId).length > 0 || undefined, PATIENCE_MS, () => `an answer to ${eventId}`);
     return said(eventId);
   };
 
@@ -33,7 +33,7 @@ Deno.test("killed while acting, with others acting meanwhile: the next life tell
   for (const [name, command, meanwhile, answer, effects] of rows) {
     await t.step(name, async () => {
       await operator.ready;
-      const before = place.effects.length;
+      const before = fixture.effects.length;
       {
         const { promise: acting, resolve } = Promise.withResolvers<void>();
         class Telling extends RegExp {
@@ -44,25 +44,25 @@ Deno.test("killed while acting, with others acting meanwhile: the next life tell
           }
         }
         // The API server receives the PATCH and does nothing. The journal already records the attempt.
-        using _silent = place.kubernetes.fault({
+        using _silent = fixture.kubernetes.fault({
           method: "PATCH",
           path: new Telling(/fieldManager=openclaw-toggle/),
           times: 1,
           effect: "silence",
         });
-        const eventId = await place.anna.say(roomId, command);
+        const eventId = await fixture.anna.say(roomId, command);
         await acting;
         await operator.kill();
-        for (const replicas of meanwhile) await place.scaleByHand(replicas);
-        operator = place.start();
+        for (const replicas of meanwhile) await fixture.scaleByHand(replicas);
+        operator = fixture.start();
         const answers = await answered(eventId);
         assert.equal(answers.length, 1);
         assert.match(answers[0] ?? "", answer);
-        assert.deepEqual(place.effects.slice(before), effects);
+        assert.deepEqual(fixture.effects.slice(before), effects);
       }
       // There are no late effects either.
-      await answered(await place.anna.say(roomId, "status"));
-      assert.deepEqual(place.effects.slice(before), effects);
+      await answered(await fixture.anna.say(roomId, "status"));
+      assert.deepEqual(fixture.effects.slice(before), effects);
     });
   }
   assert.equal(await operator.stop(), 0);

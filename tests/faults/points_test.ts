@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { firstAnswer, type Message } from "../../sandbox/person/mod.ts";
 import type { Fault } from "../../sandbox/homeserver/mod.ts";
-import { PATIENCE_MS, Place } from "./place.ts";
-import { roomOf } from "./sandbox_ground.ts";
+import { Fixture, PATIENCE_MS } from "./fixture.ts";
+import { roomOf } from "./sandbox_fixture.ts";
 import { printTable } from "./table.ts";
 
 const SEND = "/rooms/{roomId}/send/{type}/{transactionId}";
@@ -20,39 +20,39 @@ interface Point {
   /** Whether the operator must not have sent anything since its start. */
   readonly silent?: boolean;
   /** Makes the servers stop at the point. `roomId` is where the command will be sent. */
-  readonly arrange: (place: Place, faults: DisposableStack, roomId: string) => Reached | Promise<Reached>;
+  readonly arrange: (fixture: Fixture, faults: DisposableStack, roomId: string) => Reached | Promise<Reached>;
 }
 
 /** The homeserver receives a request and neither executes nor answers it. */
 function held(method: string, path: string, skip = 0): Point["arrange"] {
-  return (place, faults) => {
+  return (fixture, faults) => {
     // An error status: executing the request when the fault ends would mean that it was not lost.
     const answer = { status: 503 };
-    const reached = strike(place, faults, { method, path, skip, times: 1, delayMs: Infinity, answer }, skip);
+    const reached = strike(fixture, faults, { method, path, skip, times: 1, delayMs: Infinity, answer }, skip);
     return () => reached;
   };
 }
 
 /** The homeserver executes a request, but the response doesn't arrive. */
-function lost(method: string, path: string, skip: number, isDone: (place: Place, roomId: string) => Reached) {
-  return (place: Place, faults: DisposableStack, roomId: string): Reached => {
-    const done = isDone(place, roomId);
-    strike(place, faults, { method, path, skip, times: 1, after: true, delayMs: Infinity }, skip);
+function lost(method: string, path: string, skip: number, isDone: (fixture: Fixture, roomId: string) => Reached) {
+  return (fixture: Fixture, faults: DisposableStack, roomId: string): Reached => {
+    const done = isDone(fixture, roomId);
+    strike(fixture, faults, { method, path, skip, times: 1, after: true, delayMs: Infinity }, skip);
     return done;
   };
 }
 
-function strike(place: Place, faults: DisposableStack, fault: Fault, skip = 0): Promise<unknown> {
-  faults.use(place.homeserver.fault({ ...fault, userId: place.operatorId }));
+function strike(fixture: Fixture, faults: DisposableStack, fault: Fault, skip = 0): Promise<unknown> {
+  faults.use(fixture.homeserver.fault({ ...fault, userId: fixture.operatorId }));
   let left = skip;
-  return place.homeserver.requests.next(({ method, template, userId }) => {
-    return method === fault.method && template === fault.path && userId === place.operatorId && left-- === 0;
+  return fixture.homeserver.requests.next(({ method, template, userId }) => {
+    return method === fault.method && template === fault.path && userId === fixture.operatorId && left-- === 0;
   }, AbortSignal.timeout(PATIENCE_MS));
 }
 
 /** The API server receives a request and neither executes nor answers it. */
 function unheard(method: string, path: RegExp): Point["arrange"] {
-  return (place, faults) => {
+  return (fixture, faults) => {
     const { promise, resolve } = Promise.withResolvers<void>();
     class Telling extends RegExp {
       override test(text: string): boolean {
@@ -61,56 +61,61 @@ function unheard(method: string, path: RegExp): Point["arrange"] {
         return matches;
       }
     }
-    faults.use(place.kubernetes.fault({ method, path: new Telling(path), times: 1, effect: "silence" }));
+    faults.use(fixture.kubernetes.fault({ method, path: new Telling(path), times: 1, effect: "silence" }));
     return () => promise;
   };
 }
 
 /** The replica count has changed. The kill happens before the API server can respond. */
-function scaled(place: Place, faults: DisposableStack): Reached {
+function scaled(fixture: Fixture, faults: DisposableStack): Reached {
   const { promise, resolve } = Promise.withResolvers<void>();
-  const before = place.effects.length;
-  faults.use(place.kubernetes.onChange(() => place.effects.length > before && resolve()));
+  const before = fixture.effects.length;
+  faults.use(fixture.kubernetes.onChange(() => fixture.effects.length > before && resolve()));
   return () => promise;
 }
 
 /** The API server responds so slowly that the command is acknowledged before it is answered. */
 function slowly(arrange: Point["arrange"]): Point["arrange"] {
-  return (place, faults, roomId) => {
+  return (fixture, faults, roomId) => {
     faults.use(
-      place.kubernetes.fault({ method: "GET", path: /\/deployments\/clawdbot$/, times: 1, effect: { delayMs: 1_000 } }),
+      fixture.kubernetes.fault({
+        method: "GET",
+        path: /\/deployments\/clawdbot$/,
+        times: 1,
+        effect: { delayMs: 1_000 },
+      }),
     );
-    return arrange(place, faults, roomId);
+    return arrange(fixture, faults, roomId);
   };
 }
 
 /** Anna sees one more answer than now. */
-function answered(place: Place, roomId: string): Reached {
-  const count = () => place.anna.messages(roomId).filter((message) => isAnswer(place, message)).length;
+function answered(fixture: Fixture, roomId: string): Reached {
+  const count = () => fixture.anna.messages(roomId).filter((message) => isAnswer(fixture, message)).length;
   const wanted = count() + 1;
-  return () => place.anna.until(() => count() >= wanted || undefined, PATIENCE_MS);
+  return () => fixture.anna.until(() => count() >= wanted || undefined, PATIENCE_MS);
 }
 
-function isAnswer(place: Place, message: Message): boolean {
-  return message.sender === place.operatorId && firstAnswer(message) !== undefined;
+function isAnswer(fixture: Fixture, message: Message): boolean {
+  return message.sender === fixture.operatorId && firstAnswer(message) !== undefined;
 }
 
 /** Anna sees this many more messages of the operator than now. */
-function seen(howMany: number): (place: Place, roomId: string) => Reached {
-  return (place, roomId) => {
-    const count = () => place.anna.messages(roomId).filter(({ sender }) => sender === place.operatorId).length;
+function seen(howMany: number): (fixture: Fixture, roomId: string) => Reached {
+  return (fixture, roomId) => {
+    const count = () => fixture.anna.messages(roomId).filter(({ sender }) => sender === fixture.operatorId).length;
     const wanted = count() + howMany;
-    return () => place.anna.until(() => count() >= wanted || undefined, PATIENCE_MS);
+    return () => fixture.anna.until(() => count() >= wanted || undefined, PATIENCE_MS);
   };
 }
 
 /** The sync response with the command is truncated. */
-async function brokenSync(place: Place, faults: DisposableStack, roomId: string): Promise<Reached> {
-  const next = strike(place, faults, { method: "GET", path: "/sync", times: 1, after: true, body: "drop" });
+async function brokenSync(fixture: Fixture, faults: DisposableStack, roomId: string): Promise<Reached> {
+  const next = strike(fixture, faults, { method: "GET", path: "/sync", times: 1, after: true, body: "drop" });
   // This ends the current poll, so that the next one is hit.
-  await roomOf(place, roomId).murmur(place.anna.messages(roomId)[0]?.eventId ?? "");
+  await roomOf(fixture, roomId).sendChatter(fixture.anna.messages(roomId)[0]?.eventId ?? "");
   await next;
-  return () => roomOf(place, roomId).caughtUp();
+  return () => roomOf(fixture, roomId).caughtUp();
 }
 
 const points: readonly Point[] = [
@@ -124,14 +129,14 @@ const points: readonly Point[] = [
   { name: "PATCH carried out, unanswered", arrange: scaled },
   { name: "the answer not taken yet", arrange: held("PUT", SEND) },
   { name: "the answer taken, unanswered", arrange: lost("PUT", SEND, 0, seen(1)) },
-  { name: "the answer seen", arrange: (place, _, roomId) => seen(1)(place, roomId) },
+  { name: "the answer seen", arrange: (fixture, _, roomId) => seen(1)(fixture, roomId) },
   { name: "the acknowledgement's edit not taken yet", arrange: slowly(held("PUT", SEND, 1)) },
   { name: "the acknowledgement's edit taken, unanswered", arrange: slowly(lost("PUT", SEND, 1, answered)) },
   { name: "joining, not carried out yet", joining: true, arrange: held("POST", JOIN) },
   {
     name: "joined, unanswered",
     joining: true,
-    arrange: lost("POST", JOIN, 0, (place) => (roomId) => place.joined(roomId)),
+    arrange: lost("POST", JOIN, 0, (fixture) => (roomId) => fixture.joined(roomId)),
   },
   {
     name: "reading what was said since the join",
@@ -141,51 +146,53 @@ const points: readonly Point[] = [
 ];
 
 Deno.test("killed at each point of a command's way, it has one effect and one answer", async (t) => {
-  await using place = await Place.open();
-  let roomId = await place.invite();
-  let operator = place.start();
+  await using fixture = await Fixture.open();
+  let roomId = await fixture.invite();
+  let operator = fixture.start();
   await operator.ready;
-  await place.joined(roomId);
+  await fixture.joined(roomId);
   const table: string[][] = [];
   let commands = 0;
   const command = async () => {
     const word = commands % 2 === 0 ? "start" : "stop";
-    const eventId = await place.anna.say(roomId, word);
+    const eventId = await fixture.anna.say(roomId, word);
     commands += 1;
     return eventId;
   };
   const about = (eventId: string) =>
-    place.anna.messages(roomId).filter((message) => message.about === eventId && message.sender === place.operatorId);
+    fixture.anna.messages(roomId).filter((message) =>
+      message.about === eventId && message.sender === fixture.operatorId
+    );
   const untilAnswered = (eventId: string) =>
-    place.anna.until(() => about(eventId).some((message) => isAnswer(place, message)) || undefined, PATIENCE_MS);
+    fixture.anna.until(() => about(eventId).some((message) => isAnswer(fixture, message)) || undefined, PATIENCE_MS);
   await untilAnswered(await command());
 
   for (const { name, joining = false, silent = false, arrange } of points) {
     await t.step(name, async () => {
       if (silent) {
         assert.equal(await operator.stop(), 0);
-        operator = place.start();
+        operator = fixture.start();
       }
       await operator.ready;
-      const effects = place.effects.length;
+      const effects = fixture.effects.length;
       let eventId: string | undefined;
       {
         using faults = new DisposableStack();
-        const reached = await arrange(place, faults, roomId);
-        if (joining) roomId = await place.invite();
+        const reached = await arrange(fixture, faults, roomId);
+        if (joining) roomId = await fixture.invite();
         else eventId = await command();
         await reached(roomId);
         await operator.kill();
       }
-      operator = place.start();
+      operator = fixture.start();
       await operator.ready;
-      if (joining) await place.joined(roomId);
+      if (joining) await fixture.joined(roomId);
       eventId ??= await command();
       await untilAnswered(eventId);
       // Its answer comes after anything that would be said twice.
-      await untilAnswered(await place.anna.say(roomId, "status"));
+      await untilAnswered(await fixture.anna.say(roomId, "status"));
       const texts = about(eventId).map((message) => firstAnswer(message) ?? "(only acknowledged)");
-      const [count, answers] = [place.effects.length - effects, texts.length];
+      const [count, answers] = [fixture.effects.length - effects, texts.length];
       table.push([name, String(count), String(answers), texts.at(-1) ?? ""]);
       assert.deepEqual({ count, answers }, { count: 1, answers: 1 });
       assert.match(texts.at(-1) ?? "", / is (on|off)\b/);

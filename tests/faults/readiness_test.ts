@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { freePort } from "../../testbed/network.ts";
-import { Place } from "./place.ts";
+import { Fixture } from "./fixture.ts";
 
 Deno.test("an operator is not ready while the Kubernetes API doesn't answer, and is within half a minute when it does", async () => {
-  await using place = await Place.open();
-  const fault = place.kubernetes.fault({ effect: "drop" });
-  await using operator = place.start({ environment: { HTTP_ADDRESS: `127.0.0.1:${freePort()}` } });
+  await using fixture = await Fixture.open();
+  const fault = fixture.kubernetes.fault({ effect: "drop" });
+  await using operator = fixture.start({ environment: { HTTP_ADDRESS: `127.0.0.1:${freePort()}` } });
   await operator.ready;
   assert.deepEqual(await operator.probe("readyz"), { status: 503, text: "the Kubernetes API does not answer" });
   assert.deepEqual(await operator.probe("healthz"), { status: 200, text: "alive" });

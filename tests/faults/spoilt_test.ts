@@ -2,16 +2,16 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { firstAnswer, type JsonObject } from "../../sandbox/person/mod.ts";
 import { spoilt } from "./mutation.ts";
-import { PATIENCE_MS, Place } from "./place.ts";
+import { Fixture, PATIENCE_MS } from "./fixture.ts";
 
 const EVENTS = 300;
 
 Deno.test(`${EVENTS} spoilt copies of commands have no effect, and the operator goes on`, async () => {
-  await using place = await Place.open();
-  const { anna, homeserver, operatorId } = place;
-  await using operator = place.start();
-  const roomId = await place.invite();
-  await place.joined(roomId);
+  await using fixture = await Fixture.open();
+  const { anna, homeserver, operatorId } = fixture;
+  await using operator = fixture.start();
+  const roomId = await fixture.invite();
+  await fixture.joined(roomId);
   const answered = async (eventId: string) => {
     const isThere = () =>
       anna.messages(roomId).some((message) => {
@@ -22,7 +22,7 @@ Deno.test(`${EVENTS} spoilt copies of commands have no effect, and the operator 
   const said = [await anna.say(roomId, "start"), await anna.say(roomId, "stop")];
   for (const eventId of said) await answered(eventId);
   const replicas = [1, 0];
-  assert.deepEqual(place.effects, replicas);
+  assert.deepEqual(fixture.effects, replicas);
 
   const path = `/rooms/${encodeURIComponent(roomId)}/messages?dir=b&limit=100`;
   const { chunk } = await anna.api.request("GET", path) as { chunk: JsonObject[] };
@@ -38,7 +38,7 @@ Deno.test(`${EVENTS} spoilt copies of commands have no effect, and the operator 
     homeserver.attacks.inject(roomId, { type, sender: anna.userId, content: content as JsonObject });
   }
   await answered(await anna.say(roomId, "status"));
-  assert.deepEqual(place.effects, replicas);
+  assert.deepEqual(fixture.effects, replicas);
   assert.ok(
     anna.messages(roomId).filter(({ sender }) => sender === operatorId).length < 30,
     "it has been talked into talking",

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { Place } from "./place.ts";
+import { Fixture } from "./fixture.ts";
 import type { OperatorOptions } from "../operator_process.ts";
 
 /** On Linux, root can create namespaces and mounts. */
@@ -79,8 +79,8 @@ const rows: readonly Row[] = [
 ];
 
 Deno.test("a store that cannot be used ends the operator with code 1 and its reason, and stays as it is", async (t) => {
-  await using place = await Place.open();
-  await using first = place.start();
+  await using fixture = await Fixture.open();
+  await using first = fixture.start();
   await first.ready;
 
   for (const elsewhere of [false, true]) {
@@ -91,7 +91,7 @@ Deno.test("a store that cannot be used ends the operator with code 1 and its rea
       ignore: elsewhere && !ROOT,
       fn: async () => {
         const within = ["unshare", "-u", "sh", "-c", 'hostname other-pod && exec "$@"', "sh"];
-        await using second = place.start(elsewhere ? { within } : {});
+        await using second = fixture.start(elsewhere ? { within } : {});
         assert.equal(await second.ended, 1);
         const said = second.lines.join("\n");
         assert.match(
@@ -104,29 +104,29 @@ Deno.test("a store that cannot be used ends the operator with code 1 and its rea
   }
   assert.equal(await first.stop(), 0);
 
-  const backup = join(place.store, "..", "backup");
-  await copy(place.store, backup);
+  const backup = join(fixture.store, "..", "backup");
+  await copy(fixture.store, backup);
   for (const { name, spoil, mend, message, options = {}, onlyRoot = false } of rows) {
     await t.step({
       name,
       ignore: onlyRoot && !ROOT,
       fn: async () => {
-        spoil(place.store);
-        const before = digests(place.store);
-        const within = onlyRoot ? { within: readOnly(place.store) } : {};
-        await using operator = place.start({ ...options, ...within });
+        spoil(fixture.store);
+        const before = digests(fixture.store);
+        const within = onlyRoot ? { within: readOnly(fixture.store) } : {};
+        await using operator = fixture.start({ ...options, ...within });
         const code = await operator.ended;
-        mend?.(place.store);
+        mend?.(fixture.store);
         assert.equal(code, 1, operator.lines.join("\n"));
         assert.match(operator.lines.join("\n"), message);
-        assert.deepEqual(digests(place.store), before);
-        await Deno.remove(place.store, { recursive: true });
-        await copy(backup, place.store);
+        assert.deepEqual(digests(fixture.store), before);
+        await Deno.remove(fixture.store, { recursive: true });
+        await copy(backup, fixture.store);
       },
     });
   }
 
-  await using last = place.start();
+  await using last = fixture.start();
   await last.ready;
   assert.equal(await last.stop(), 0);
 });

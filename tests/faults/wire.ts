@@ -36,6 +36,6 @@ function messageIndex(ciphertext: string): number {
   if (bytes[0] !== 3 || bytes[1] !== 8) {
     throw new Error(`Cannot read a ciphertext: it begins with ${bytes.slice(0, 2)}`);
   }
-  const digits = bytes.slice(2, 1 + bytes.findIndex((byte, place) => place > 1 && byte < 0x80));
+  const digits = bytes.slice(2, 1 + bytes.findIndex((byte, index) => index > 1 && byte < 0x80));
   return digits.reduceRight((sum, digit) => sum * 0x80 + (digit & 0x7f), 0);
 }

@@ -8,7 +8,7 @@
 import { join } from "node:path";
 import { FaultProxy, type Forge } from "../../testbed/proxy.ts";
 import { authority, certificate, privateKey } from "../certificates.ts";
-import { Place } from "../faults/place.ts";
+import { Fixture } from "../faults/fixture.ts";
 import type { Forger, Question } from "./forger.ts";
 import { kubernetesEndpoint, kubernetesGrammar, kubernetesStatus } from "./kubernetes.ts";
 import { matrixEndpoint, matrixError, matrixGrammar } from "./matrix.ts";
@@ -80,7 +80,7 @@ export class Rates {
 
 /** The servers, the proxies and the person. */
 export class Ground implements AsyncDisposable {
-  readonly place: Place;
+  readonly place: Fixture;
   /** Proxy in front of the homeserver. */
   readonly matrix: FaultProxy;
   /** Proxy in front of the cluster. */
@@ -108,17 +108,17 @@ export class Ground implements AsyncDisposable {
   /** Sets everything up. Nothing is changed until the forger has active endpoints. */
   static async open(forger: Forger, rates: Rates): Promise<Ground> {
     await using resources = new AsyncDisposableStack();
-    const place = resources.use(await Place.open());
+    const place = resources.use(await Fixture.open());
     const matrix = resources.use(await FaultProxy.start({ url: place.homeserver.url }));
     const wellKnown = resources.use(
       await FaultProxy.start({ url: place.homeserver.url }, { cert: certificate, key: privateKey }),
     );
     const cluster = resources.use(await FaultProxy.start({ url: place.kubernetes.url }));
     const forgeMatrix = matrixForge(place, forger, rates);
-    await matrix.begin({ kind: "forge", forge: forgeMatrix });
-    await cluster.begin({ kind: "forge", forge: kubernetesForge(forger, rates) });
+    await matrix.setFault({ kind: "forge", forge: forgeMatrix });
+    await cluster.setFault({ kind: "forge", forge: kubernetesForge(forger, rates) });
     const discovered = JSON.stringify({ "m.homeserver": { base_url: matrix.url } });
-    await wellKnown.begin({
+    await wellKnown.setFault({
       kind: "forge",
       forge: async (request) => {
         const truth = {
@@ -163,7 +163,7 @@ export class Ground implements AsyncDisposable {
   }
 }
 
-function matrixForge(place: Place, forger: Forger, rates: Rates): Forge {
+function matrixForge(place: Fixture, forger: Forger, rates: Rates): Forge {
   return async ({ method, path, url }, ask) => {
     // Every transaction and message has its own ID, so IDs are cut off.
     rates.note(`${method} ${path.replace(/(\/(?:send|sendToDevice)\/[^/]*)\/.*$/, "$1")}`);

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { type Environment, Ground, type LoggingIn } from "./ground.ts";
+import { type Environment, Fixture, type LoggingIn } from "./fixture.ts";
 
 /** A line of the table. */
 interface Outcome {
@@ -18,25 +18,25 @@ interface Outcome {
 }
 
 Deno.test("logging in", async (t) => {
-  await using ground = await Ground.prepare();
+  await using fixture = await Fixture.prepare();
   const outcomes: Outcome[] = [];
-  const ways = await waysOf(ground);
-  await t.step("conntest says which authority is missing", () => saysAuthority(ground, ways.jwtOverTls));
+  const ways = await waysOf(fixture);
+  await t.step("conntest says which authority is missing", () => saysAuthority(fixture, ways.jwtOverTls));
   try {
-    for (const { method, case: name, userId, environment, softly } of rightRows(ground, ways)) {
+    for (const { method, case: name, userId, environment, softly } of rightRows(fixture, ways)) {
       await t.step(`${method}: ${name}`, async () => {
-        outcomes.push({ method, case: name, ...await rightly(ground, environment, userId, softly) });
+        outcomes.push({ method, case: name, ...await rightly(fixture, environment, userId, softly) });
       });
     }
-    for (const { method, case: name, environment, words } of await wrongRows(ground, ways)) {
+    for (const { method, case: name, environment, words } of await wrongRows(fixture, ways)) {
       await t.step(`${method}: ${name}`, async () => {
-        outcomes.push({ method, case: name, ...await wrongly(ground, environment, words) });
+        outcomes.push({ method, case: name, ...await wrongly(fixture, environment, words) });
       });
     }
     await t.step("jwt and sso: Keycloak is down, and comes back", async () => {
-      outcomes.push(...await whileDown(ground, ways));
+      outcomes.push(...await whileDown(fixture, ways));
     });
-    await t.step("no log holds a secret or a token", () => keepsSilent(ground));
+    await t.step("no log holds a secret or a token", () => keepsSilent(fixture));
   } finally {
     console.log(`\n${tableOf(outcomes)}\n`);
   }
@@ -55,12 +55,12 @@ interface Ways {
   readonly jwtOverTls: Environment;
 }
 
-async function waysOf(ground: Ground): Promise<Ways> {
-  const { keycloak } = ground;
-  const [ada, tina] = [await ground.account("ada"), await ground.account("tina")];
+async function waysOf(fixture: Fixture): Promise<Ways> {
+  const { keycloak } = fixture;
+  const [ada, tina] = [await fixture.account("ada"), await fixture.account("tina")];
   const atKeycloak = (username: string) => ({
     MATRIX_USER: username,
-    MATRIX_PASSWORD: ground.secret(keycloak.password(username)),
+    MATRIX_PASSWORD: fixture.secret(keycloak.password(username)),
   });
   const jwt = {
     AUTH_METHOD: "jwt",
@@ -68,18 +68,18 @@ async function waysOf(ground: Ground): Promise<Ways> {
     KEYCLOAK_URL: keycloak.url,
     KEYCLOAK_REALM: keycloak.realm,
   };
-  ground.secret(keycloak.secret("synapse"));
+  fixture.secret(keycloak.secret("synapse"));
   return {
     password: { MATRIX_USER: "ada", MATRIX_PASSWORD: ada.password },
     token: {
       AUTH_METHOD: "token",
       MATRIX_USER: "tina",
-      MATRIX_ACCESS_TOKEN: await ground.token("tina", tina.password),
+      MATRIX_ACCESS_TOKEN: await fixture.token("tina", tina.password),
     },
     withoutDevice: {
       AUTH_METHOD: "token",
       MATRIX_USER: "tina",
-      MATRIX_ACCESS_TOKEN: await ground.tokenWithoutDevice(tina.userId),
+      MATRIX_ACCESS_TOKEN: await fixture.tokenWithoutDevice(tina.userId),
     },
     jwt: { ...jwt, ...atKeycloak("public"), KEYCLOAK_CLIENT_ID: "operator" },
     jwtByModule: { ...jwt, ...atKeycloak("by-module"), KEYCLOAK_CLIENT_ID: "operator", JWT_LOGIN_TYPE: "" },
@@ -87,16 +87,16 @@ async function waysOf(ground: Ground): Promise<Ways> {
       ...jwt,
       ...atKeycloak("confidential"),
       KEYCLOAK_CLIENT_ID: "operator-with-secret",
-      KEYCLOAK_CLIENT_SECRET: ground.secret(keycloak.secret("operator-with-secret")),
+      KEYCLOAK_CLIENT_SECRET: fixture.secret(keycloak.secret("operator-with-secret")),
     },
     sso: { AUTH_METHOD: "sso", ...atKeycloak("browser") },
     jwtOverTls: {
       ...jwt,
       ...atKeycloak("over-tls"),
       KEYCLOAK_CLIENT_ID: "operator",
-      MATRIX_HOMESERVER: await ground.overTls(ground.testbed.homeserver.url),
-      KEYCLOAK_URL: await ground.overTls(keycloak.url),
-      DENO_CERT: await ground.authorityFile(),
+      MATRIX_HOMESERVER: await fixture.overTls(fixture.testbed.homeserver.url),
+      KEYCLOAK_URL: await fixture.overTls(keycloak.url),
+      DENO_CERT: await fixture.authorityFile(),
     },
   };
 }
@@ -110,7 +110,7 @@ interface RightRow {
   readonly softly?: boolean;
 }
 
-function rightRows({ testbed }: Ground, ways: Ways): RightRow[] {
+function rightRows({ testbed }: Fixture, ways: Ways): RightRow[] {
   // Another address of the homeserver than its own, as within a cluster.
   const within = { MATRIX_HOMESERVER: testbed.homeserver.url.replace("127.0.0.1", "localhost") };
   return [
@@ -152,13 +152,13 @@ function rightRows({ testbed }: Ground, ways: Ways): RightRow[] {
 }
 
 async function rightly(
-  ground: Ground,
+  fixture: Fixture,
   environment: Environment,
   userId: string,
   softly = false,
 ): Promise<Omit<Outcome, "method" | "case">> {
   const begin = performance.now();
-  await using operator = await ground.operator("right", environment);
+  await using operator = await fixture.operator("right", environment);
   operator.start();
   await operator.untilReady();
   const ms = performance.now() - begin;
@@ -167,7 +167,7 @@ async function rightly(
   assert.equal(devices.length, 1);
   let words = "ready; start and stop obeyed";
   if (softly) {
-    await endSoftly(ground, operator, userId);
+    await endSoftly(fixture, operator, userId);
     await operator.obeys(userId);
     words += "; obeyed after a soft logout";
   }
@@ -185,8 +185,8 @@ async function rightly(
 }
 
 /** Without the authority, of homeserver and Keycloak in turn, the connection test says so; with it, all is well. */
-async function saysAuthority(ground: Ground, environment: Environment): Promise<void> {
-  await using operator = await ground.operator("conntest", environment);
+async function saysAuthority(fixture: Fixture, environment: Environment): Promise<void> {
+  await using operator = await fixture.operator("conntest", environment);
   const own = Object.fromEntries(
     Object.entries(Deno.env.toObject()).filter(([name]) => /^(HOME|PATH|DENO_DIR)$/.test(name)),
   );
@@ -206,7 +206,7 @@ async function saysAuthority(ground: Ground, environment: Environment): Promise<
   const cure = /if an authority of your own signed it, .*set DENO_CERT .*deploy\/components\/private-ca/.source;
   const reason = /the certificate isn't trusted: UnknownIssuer/.source;
   assert.match(missing.said, new RegExp(`^✘ homeserver .*${reason}\\n +${cure}`, "m"));
-  const plain = await test({ DENO_CERT: "", MATRIX_HOMESERVER: ground.testbed.homeserver.url });
+  const plain = await test({ DENO_CERT: "", MATRIX_HOMESERVER: fixture.testbed.homeserver.url });
   assert.match(plain.said, new RegExp(`^✘ login .*${reason}\\n +${cure}`, "m"));
   const trusted = await test({});
   assert.equal(trusted.code, 0, trusted.said);
@@ -215,7 +215,7 @@ async function saysAuthority(ground: Ground, environment: Environment): Promise<
 
 /** The session's time is over: Synapse ends its access token softly, and its refresh token with it. */
 async function endSoftly(
-  { testbed: { homeserver, folder } }: Ground,
+  { testbed: { homeserver, folder } }: Fixture,
   operator: LoggingIn,
   userId: string,
 ): Promise<void> {
@@ -239,16 +239,16 @@ interface WrongRow {
   readonly words: RegExp;
 }
 
-async function wrongRows(ground: Ground, ways: Ways): Promise<WrongRow[]> {
-  const { keycloak } = ground;
+async function wrongRows(fixture: Fixture, ways: Ways): Promise<WrongRow[]> {
+  const { keycloak } = fixture;
   const { password, token, withoutDevice, jwt, jwtWithSecret, sso } = ways;
-  const wrongPassword = { MATRIX_PASSWORD: ground.secret(`wrong password ${crypto.randomUUID()}`) };
+  const wrongPassword = { MATRIX_PASSWORD: fixture.secret(`wrong password ${crypto.randomUUID()}`) };
   const as = (username: string) => ({
     MATRIX_USER: username,
-    MATRIX_PASSWORD: ground.secret(keycloak.password(username)),
+    MATRIX_PASSWORD: fixture.secret(keycloak.password(username)),
   });
-  const ended = ground.secret("syt_that_no_homeserver_has_made");
-  const grace = await ground.account("grace");
+  const ended = fixture.secret("syt_that_no_homeserver_has_made");
+  const grace = await fixture.account("grace");
   return [
     {
       method: "password",
@@ -271,7 +271,7 @@ async function wrongRows(ground: Ground, ways: Ways): Promise<WrongRow[]> {
     {
       method: "token",
       case: "somebody else's token",
-      environment: { ...token, MATRIX_ACCESS_TOKEN: await ground.token("grace", grace.password) },
+      environment: { ...token, MATRIX_ACCESS_TOKEN: await fixture.token("grace", grace.password) },
       words: /the homeserver takes us for @grace:localhost; see MATRIX_USER, MATRIX_ACCESS_TOKEN/,
     },
     {
@@ -289,7 +289,7 @@ async function wrongRows(ground: Ground, ways: Ways): Promise<WrongRow[]> {
     {
       method: "jwt",
       case: "wrong client secret",
-      environment: { ...jwtWithSecret, KEYCLOAK_CLIENT_SECRET: ground.secret("wrong secret of a client") },
+      environment: { ...jwtWithSecret, KEYCLOAK_CLIENT_SECRET: fixture.secret("wrong secret of a client") },
       words: /the secret of client "operator-with-secret" is refused; see KEYCLOAK_CLIENT_SECRET/,
     },
     {
@@ -310,7 +310,7 @@ async function wrongRows(ground: Ground, ways: Ways): Promise<WrongRow[]> {
       environment: {
         ...jwt,
         KEYCLOAK_CLIENT_ID: "synapse",
-        KEYCLOAK_CLIENT_SECRET: ground.secret(keycloak.secret("synapse")),
+        KEYCLOAK_CLIENT_SECRET: fixture.secret(keycloak.secret("synapse")),
       },
       words: /the client "synapse" may not do this .*; switch its "Direct access grants" on/,
     },
@@ -390,11 +390,11 @@ async function wrongRows(ground: Ground, ways: Ways): Promise<WrongRow[]> {
 }
 
 async function wrongly(
-  ground: Ground,
+  fixture: Fixture,
   environment: Environment,
   expected: RegExp,
 ): Promise<Omit<Outcome, "method" | "case">> {
-  await using operator = await ground.operator("wrong", environment);
+  await using operator = await fixture.operator("wrong", environment);
   const begin = performance.now();
   operator.start();
   const { code, reason } = await operator.ended();
@@ -405,11 +405,11 @@ async function wrongly(
 }
 
 /** It is no reason to end; it is tried again until it goes. */
-async function whileDown(ground: Ground, { jwt, sso }: Ways): Promise<Outcome[]> {
-  const { keycloak } = ground;
+async function whileDown(fixture: Fixture, { jwt, sso }: Ways): Promise<Outcome[]> {
+  const { keycloak } = fixture;
   await keycloak.stop();
   const begin = performance.now();
-  const operators = await Promise.all([jwt, sso].map((environment) => ground.operator("down", environment)));
+  const operators = await Promise.all([jwt, sso].map((environment) => fixture.operator("down", environment)));
   try {
     const words = await Promise.all(operators.map(async (operator) => {
       operator.start();
@@ -434,8 +434,8 @@ async function whileDown(ground: Ground, { jwt, sso }: Ways): Promise<Outcome[]>
 /** Shorter texts would be found by chance. */
 const shortestText = 8;
 
-async function keepsSilent(ground: Ground): Promise<void> {
-  const { secrets, logFiles, testbed } = ground;
+async function keepsSilent(fixture: Fixture): Promise<void> {
+  const { secrets, logFiles, testbed } = fixture;
   using database = new DatabaseSync(join(testbed.folder, "homeserver", "homeserver.db"), { readOnly: true });
   for (const table of ["access_tokens", "login_tokens"]) {
     const rows = database.prepare(`SELECT token FROM ${table}`).all();

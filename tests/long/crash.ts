@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { crashOnRealServers } from "../e2e/crash.ts";
-import { crash, told } from "../faults/crash.ts";
-import { Place } from "../faults/place.ts";
-import { sandboxGround } from "../faults/sandbox_ground.ts";
+import { crash, summary } from "../faults/crash.ts";
+import { Fixture } from "../faults/fixture.ts";
+import { sandboxFixture } from "../faults/sandbox_fixture.ts";
 import { NotReady } from "../operator_process.ts";
 import { countOf } from "./arguments.ts";
 
@@ -22,11 +22,11 @@ for (const database of ["state.sqlite3", "crypto-1.sqlite3"]) {
     let harm = 0;
     // Where a kill falls is chance: round after round, until one has done harm.
     for (let kills = 0; harm === 0 && kills < CONTROL_KILLS; kills += ROUND) {
-      await using place = await Place.open();
-      const ground = sandboxGround(place, { flags, environment: { LATE_DATABASE: database } });
+      await using place = await Fixture.open();
+      const fixture = sandboxFixture(place, { flags, environment: { LATE_DATABASE: database } });
       try {
-        const figures = await crash(ground, { kills: ROUND, burst: 2, patienceMs: 15_000 });
-        console.log(`${database} committed late: ${told(figures)}`);
+        const figures = await crash(fixture, { kills: ROUND, burst: 2, patienceMs: 15_000 });
+        console.log(`${database} committed late: ${summary(figures)}`);
         harm += figures.lost + figures.doubled + figures.unreadable;
       } catch (error) {
         // A store that can't be used any more is harm, too.

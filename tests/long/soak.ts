@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { type Fault, tooManyRequests } from "../../sandbox/homeserver/mod.ts";
 import type { Fault as ClusterFault } from "../../sandbox/kubernetes/mod.ts";
 import { firstAnswer, type Message } from "../../sandbox/person/mod.ts";
-import { PATIENCE_MS, Place } from "../faults/place.ts";
+import { Fixture, PATIENCE_MS } from "../faults/fixture.ts";
 import { printTable } from "../faults/table.ts";
 import { countOf } from "./arguments.ts";
 
@@ -31,7 +31,7 @@ const faults: readonly ({ readonly homeserver: Fault } | { readonly cluster: Clu
 ];
 
 Deno.test(`after ${COMMANDS} commands and as much chatter, memory is flat and nothing is lost`, async () => {
-  await using place = await Place.open();
+  await using place = await Fixture.open();
   const { anna, operatorId } = place;
   await using operator = place.start({
     flags: ["--v8-flags=--expose-gc", "--preload", new URL("memory.ts", import.meta.url).pathname],

@@ -11,10 +11,10 @@ import {
   Killed,
   mallory,
   ollama,
-  rest,
   room,
   type RoomChanges,
   self,
+  settled,
   World,
 } from "./fakes.ts";
 import { logOf } from "./log.ts";
@@ -225,7 +225,7 @@ for (const [state, cases] of [["asleep", asleep], ["awake", awake]] as const) {
         world.senders.set("$of clawd", clawd).set("$of bob", bob);
         world.setScale(state === "awake" ? 1 : 0);
         await using running = world.start();
-        await rest();
+        await settled();
         await running.receive(body, how);
         await world.clock.advance(10_000);
         assert.equal(world.outcome(1), outcome);
@@ -268,7 +268,7 @@ Deno.test("Operator wakes a target with one message, which it edits until the ag
     waking,
     "✎ clawdbot is ready (took 40 s)",
   ], "the agent's own answer rings");
-  const [{ answer } = assert.fail()] = [...world.said.values()];
+  const [{ answer } = assert.fail()] = [...world.sent.values()];
   assert.deepEqual([answer.form, answer.reply, answer.eventId], ["notice", true, eventId]);
   assert.deepEqual(world.effects, [1]);
   assert.deepEqual(world.notes, [
@@ -324,7 +324,7 @@ Deno.test("Operator keeps a target off after a stop by chat, and says so once fo
   assert.deepEqual(world.texts.slice(2), ["clawdbot is already off", kept]);
   await running.receive("Claw: start");
   world.setScale(0);
-  await rest();
+  await settled();
   await running.receive("hello?");
   assert.deepEqual(world.effects, [0, 1, 1], "a start ends it");
   assert.equal(world.texts.at(-1), waking);
@@ -340,10 +340,10 @@ Deno.test("Operator wakes nothing by a message whose key comes after a stop", as
   await running.receive("Claw: stop");
   await running.receive("Claw: start");
   world.setScale(0);
-  await rest();
+  await settled();
   world.payloads.set("$event1", decrypted("hello", { sessionId: "late", messageIndex: 0 }));
   running.operator.keyArrived(room, "late");
-  await rest();
+  await settled();
   assert.deepEqual([world.outcome(1), world.effects], ["overtaken", [1, 0, 1]]);
 });
 
@@ -353,7 +353,7 @@ Deno.test("Operator wakes a target by each message once, also one that is sent a
   await using running = world.start();
   await running.receive("hello", saying({}));
   world.setScale(0);
-  await rest();
+  await settled();
   await running.receive("hello", saying({}));
   assert.deepEqual([world.outcome(2), world.effects], ["repeat", [1]]);
 });
@@ -363,7 +363,7 @@ Deno.test("Operator says nothing about an agent that is awake while the Kubernet
   world.room(room, three);
   world.setScale(1);
   await using running = world.start();
-  await rest();
+  await settled();
   world.before = (call) => {
     if (call === "scaler.read") throw new TransientError("Cannot read");
   };
@@ -376,7 +376,7 @@ Deno.test("Operator tries for 30 s to wake a target, and tells one of those who 
   const world = new World({ agents });
   world.room(room, three);
   await using running = world.start();
-  await rest();
+  await settled();
   world.before = (call) => {
     if (call === "scaler.read") throw new TransientError("Cannot read");
   };
@@ -415,8 +415,8 @@ const told = "clawdbot goes to sleep in 5 min: no message for 25 min";
 const gone = "✎ clawdbot is off: no message for 30 min. Write to @clawd to wake it.";
 
 Deno.test("Operator puts a target to sleep where nobody writes, tells before, and wakes it again; also across restarts", async (t) => {
-  for (const lives of [1, 5]) {
-    await t.step(`${lives} lives`, async () => {
+  for (const runs of [1, 5]) {
+    await t.step(`${runs} lives`, async () => {
       const world = new World(sleepy);
       world.room(room, three);
       {
@@ -424,14 +424,14 @@ Deno.test("Operator puts a target to sleep where nobody writes, tells before, an
         await running.receive("hello");
         assert.deepEqual(world.story, [waking, readyAgain]);
       }
-      for (let life = 0; life < lives; life += 1) {
+      for (let run = 0; run < runs; run += 1) {
         await using _running = world.start();
-        await world.clock.advance(25 * minute / lives - 1);
+        await world.clock.advance(25 * minute / runs - 1);
       }
       {
         await using _running = world.start();
         assert.equal(world.story.length, 2);
-        await world.clock.advance(lives);
+        await world.clock.advance(runs);
         assert.deepEqual(world.story.slice(2), [told]);
       }
       {
@@ -447,9 +447,9 @@ Deno.test("Operator puts a target to sleep where nobody writes, tells before, an
       assert.deepEqual(world.effects, [1, 0, 1]);
       assert.deepEqual(world.story.slice(4), [waking, readyAgain]);
       assert.ok(world.notes.includes("clawdbot SwitchedOff: Nobody has written for IDLE_STOP: replicas 1 → 0"));
-      const [warning, end] = [...world.said.values()].slice(2);
+      const [warning, end] = [...world.sent.values()].slice(2);
       assert.deepEqual([warning?.answer.form, warning?.answer.reply, warning?.roomId], ["notice", false, room]);
-      assert.equal(end?.replaces, `$${[...world.said.keys()][2]}`, "the same message");
+      assert.equal(end?.replaces, `$${[...world.sent.keys()][2]}`, "the same message");
     });
   }
 });
@@ -599,7 +599,7 @@ Deno.test("Operator says how many rooms it watches, and sees no other", async ()
   world.room("!second:example.org", three);
   world.room("!third:example.org", larger);
   world.setScale(1);
-  await rest();
+  await settled();
   assert.match(await status(running), /; sleeps after 30 min without a message \(2 rooms watched\)$/);
   await running.receive("hello", { roomId: "!elsewhere:example.org" });
   await world.clock.advance(30 * minute);
@@ -631,7 +631,7 @@ Deno.test("Operator tells first, also of what was due while it was down, and tak
   world.clock.nowMs += 5 * hour;
   {
     await using _running = world.start();
-    await rest();
+    await settled();
     assert.deepEqual(world.story.slice(2), ["clawdbot goes to sleep in 5 min: no message for 5 h"]);
   }
   // It reads what was written while it was away.
@@ -720,7 +720,7 @@ Deno.test("Operator wakes, and puts to sleep, exactly once and says so, wherever
         await using running = world.start(point);
         let isDead = false;
         running.ended.then((error) => isDead = error instanceof Killed);
-        for (await rest(); !isDead && world.clock.nowMs < endMs; await rest()) {
+        for (await settled(); !isDead && world.clock.nowMs < endMs; await settled()) {
           await world.clock.advance(Math.min(minute, endMs - world.clock.nowMs));
         }
       }
@@ -739,7 +739,7 @@ Deno.test("Operator wakes, and puts to sleep, exactly once and says so, wherever
   for (const call of calls) {
     for (const when of ["before", "after"]) {
       const world = await play(`${when} ${call}`);
-      const last = new Map([...world.said.values()].map(({ plain, replaces, answer }) => [
+      const last = new Map([...world.sent.values()].map(({ plain, replaces, answer }) => [
         replaces ?? `$${answer.eventId}`,
         plain,
       ]));

@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Schedule } from "../../lib/operator/schedule.ts";
 import type { StoredCommand } from "../../lib/operator/target_command.ts";
-import { alice, rest, type Running, self, World } from "./fakes.ts";
+import { alice, type Running, self, settled, World } from "./fakes.ts";
 
 const second = 1_000, minute = 60 * second, hour = 60 * minute, day = 24 * hour;
 const agent = "@clawd:example.org";
@@ -244,7 +244,7 @@ async function live(world: Witness, steps: readonly Step[]): Promise<void> {
   };
   try {
     start();
-    await rest();
+    await settled();
     for (const step of steps) {
       if (running === undefined) start();
       switch (step.kind) {
@@ -276,13 +276,13 @@ async function live(world: Witness, steps: readonly Step[]): Promise<void> {
         case "set-clock":
           world.setClock(step.byMs);
       }
-      await rest();
+      await settled();
       world.check();
     }
     // However it came to this, the next edge is followed.
     await end();
     start();
-    await rest();
+    await settled();
     await followsNextEdge(world);
   } finally {
     await end();

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { alice, rest, room, self, World } from "./fakes.ts";
+import { alice, room, self, settled, World } from "./fakes.ts";
 
 const second = "!second:example.org";
 
@@ -15,19 +15,19 @@ Deno.test("Operator tells once of a change by somebody else, where the target wa
         await running.receive("start", { roomId: second });
         await running.receive("start");
         await world.clock.advance(120_000);
-        world.said.clear();
+        world.sent.clear();
         if (lives === 1) {
           world.setScale(3, "clawdbot", "kubectl-edit");
-          await rest();
+          await settled();
           world.setPods({ available: 2 });
-          await rest();
+          await settled();
         }
       }
       // Also what happened while the operator was down.
       if (lives === 2) world.setScale(3, "clawdbot", "kubectl-edit");
       await using _running = world.start();
-      await rest();
-      assert.deepEqual([...world.said.values()].map(({ roomId }) => roomId), [room, second]);
+      await settled();
+      assert.deepEqual([...world.sent.values()].map(({ roomId }) => roomId), [room, second]);
       assert.deepEqual(world.story, [said, said]);
     });
   }
@@ -40,13 +40,13 @@ Deno.test("Operator mentions nobody who is not there, and speaks in no room that
   await running.receive("start", { roomId: second });
   await running.receive("start");
   await world.clock.advance(120_000);
-  world.said.clear();
+  world.sent.clear();
   world.room(second, { membership: "leave" });
   world.room(room, { joined: ["@bob:example.org", self] });
   world.setScale(0);
-  await rest();
+  await settled();
   assert.deepEqual(world.story, ["! clawdbot was scaled from 1 to 0 replicas by somebody else"]);
-  assert.deepEqual([...world.said.values()].at(0)?.answer.mentions, []);
+  assert.deepEqual([...world.sent.values()].at(0)?.answer.mentions, []);
 });
 
 Deno.test("Operator is silent about changes that it cannot see, that are its own, or that nobody here has to do with", async (t) => {
@@ -61,7 +61,7 @@ Deno.test("Operator is silent about changes that it cannot see, that are its own
       await using running = world.start();
       for (const command of commands) await running.receive(command);
       await world.clock.advance(120_000);
-      world.said.clear();
+      world.sent.clear();
       world.setScale(5);
       await world.clock.advance(120_000);
       assert.deepEqual(world.story, []);
@@ -70,12 +70,12 @@ Deno.test("Operator is silent about changes that it cannot see, that are its own
   await t.step("its own, seen before its answer is written down", async () => {
     const world = new World();
     world.before = async (call) => {
-      if (call === "read") await rest();
+      if (call === "read") await settled();
     };
     await using running = world.start();
     for (const command of ["start", "stop", "start", "stop"]) {
       await running.receive(command);
-      await rest();
+      await settled();
     }
     await world.clock.advance(120_000);
     assert.ok(world.story.every((line) => !line.startsWith("!")), world.story.join());
@@ -86,7 +86,7 @@ Deno.test("Operator is silent about changes that it cannot see, that are its own
 Deno.test("Operator takes nothing that a watch shows late for news", async () => {
   const world = new World();
   await using running = world.start();
-  await rest();
+  await settled();
   const { promise: late, resolve: arrive } = Promise.withResolvers<void>();
   world.before = (call) => call === "watched" ? late : undefined;
   await running.receive("start");
@@ -96,7 +96,7 @@ Deno.test("Operator takes nothing that a watch shows late for news", async () =>
   const { length } = world.story;
   world.before = () => {};
   arrive();
-  await rest();
+  await settled();
   assert.equal(world.story.length, length);
 });
 
@@ -108,9 +108,9 @@ Deno.test("Operator notices within minutes that it may watch", async () => {
   await world.clock.advance(120_000);
   world.mayWatch = true;
   await world.clock.advance(300_000);
-  world.said.clear();
+  world.sent.clear();
   world.setScale(2);
-  await rest();
+  await settled();
   assert.equal(world.story.length, 1);
 });
 
@@ -123,7 +123,7 @@ Deno.test("Operator goes on with a start whose count somebody else has changed",
   world.setScale(2, "clawdbot", "hpa");
   await world.clock.advance(4_000);
   world.setPods({ ready: 2 });
-  await rest();
+  await settled();
   assert.deepEqual(world.story.slice(1), [
     `! ${alice}: clawdbot was scaled from 1 to 2 replicas by somebody else (\`hpa\`)`,
     "✎ clawdbot is ready (took 8 s)",
@@ -134,8 +134,8 @@ Deno.test("Operator misses no change that comes while it looks at its own for th
   const world = new World();
   await using running = world.start();
   await running.receive("start");
-  await rest();
-  world.said.clear();
+  await settled();
+  world.sent.clear();
   const looked = Promise.withResolvers<void>();
   const lookedAt = Promise.withResolvers<void>();
   world.before = (call) => {
@@ -147,9 +147,9 @@ Deno.test("Operator misses no change that comes while it looks at its own for th
   await lookedAt.promise;
   await world.clock.advance(61_000);
   world.setScale(3, "clawdbot", "kubectl-edit");
-  await rest();
+  await settled();
   looked.resolve();
-  await rest();
+  await settled();
   assert.deepEqual(world.story, [
     `! ${alice}: clawdbot was scaled from 1 to 3 replicas by somebody else (\`kubectl-edit\`)`,
   ]);
@@ -161,9 +161,9 @@ Deno.test("Operator takes nobody else's count for its own", async () => {
   await running.receive("start");
   await world.clock.advance(4_000);
   world.setScale(3, "clawdbot", "kubectl");
-  await rest();
+  await settled();
   world.setScale(0);
-  await rest();
+  await settled();
   assert.deepEqual(world.story.slice(-2), [
     `! ${alice}: clawdbot was scaled from 1 to 3 replicas by somebody else (\`kubectl\`)`,
     `! ${alice}: clawdbot was scaled from 3 to 0 replicas by somebody else`,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
 import type { InboxEvent, Payload, RoomFacts, SenderFacts } from "../../lib/session/mod.ts";
 import type { OperatorConfig } from "../../lib/operator/mod.ts";
-import { alice, clear, decrypted, identity, mallory, rest, room, type RoomChanges, self, World } from "./fakes.ts";
+import { alice, clear, decrypted, identity, mallory, room, type RoomChanges, self, settled, World } from "./fakes.ts";
 import { logOf } from "./log.ts";
 
 const larger = { joined: [alice, mallory, self] };
@@ -304,7 +304,7 @@ Deno.test("Operator refuses a ciphertext under a second event id, commands and c
       await running.receive(body, text(body));
       assert.equal(world.outcome(2), "repeat");
       assert.deepEqual(world.refusals, ["repeat"]);
-      assert.ok([...world.said.values()].every(({ about }) => about === "$event1"));
+      assert.ok([...world.sent.values()].every(({ about }) => about === "$event1"));
       assert.equal(world.scale.desired, 0);
     });
   }
@@ -368,7 +368,7 @@ Deno.test("Operator refuses a copy while the first is being acted on, and while 
     await running.receive("start", text("start"));
     assert.equal(world.outcome(2), "repeat");
     goOn();
-    await rest();
+    await settled();
     assert.deepEqual(world.effects, [1]);
   });
   await t.step("waiting for its key", async () => {
@@ -380,7 +380,7 @@ Deno.test("Operator refuses a copy while the first is being acted on, and while 
     ];
     for (const { eventId } of copies) world.payloads.set(eventId, text("start").payload);
     running.operator.keyArrived(room, "late");
-    await rest();
+    await settled();
     assert.deepEqual([1, 2].map((seq) => world.outcome(seq)), ["done", "repeat"]);
     assert.deepEqual(world.effects, [1]);
     assert.deepEqual(world.refusals, ["(undecryptable)", "(undecryptable)", "repeat"]);
@@ -408,7 +408,7 @@ Deno.test("Operator tells a room why it refuses clear text once an hour", async 
 
 Deno.test("Operator tells once that a room is left out, also after a restart", async () => {
   const world = new World({ allowedRooms: new Set(["!other:example.org"]) });
-  for (let life = 0; life < 2; life += 1) {
+  for (let run = 0; run < 2; run += 1) {
     await using running = world.start();
     await running.receive("start");
     await running.receive("start");
@@ -492,7 +492,7 @@ Deno.test("Operator reads undecryptable messages again at its next start, and do
   world.payloads.set("$event1", decrypted("start", { sessionId: "late", messageIndex: 0 }));
   {
     await using _running = world.start();
-    await rest();
+    await settled();
   }
   assert.deepEqual(world.texts, [noKey, "clawdbot is on (1 replica), starting…"]);
 });
@@ -625,9 +625,9 @@ Deno.test("Operator answers a command in a thread within the thread, also with h
     missingPermission: undefined,
   };
   await world.clock.advance(20_000);
-  const kinds = new Set([...world.said.values()].map(({ kind }) => kind));
+  const kinds = new Set([...world.sent.values()].map(({ kind }) => kind));
   assert.deepEqual([...kinds].toSorted(), ["alert", "answer", "edit", "hint"]);
-  for (const { kind, answer } of world.said.values()) {
+  for (const { kind, answer } of world.sent.values()) {
     if (kind !== "edit") assert.equal(answer.threadId, "$root", `${kind}: ${answer.text.plain}`);
   }
 });
@@ -657,7 +657,7 @@ Deno.test("Operator answers a status when the commands before it in its room hav
   await running.receive("help");
   assert.deepEqual([1, 3, 4, 5].map((seq) => world.outcome(seq)), [undefined, undefined, "done", "done"]);
   goOn();
-  await rest();
+  await settled();
   assert.deepEqual([1, 3].map((seq) => world.outcome(seq)), ["done", "done"]);
   assert.equal(world.texts.at(-1), "clawdbot is off");
 });
@@ -692,7 +692,7 @@ Deno.test("Operator answers a status that stands behind a gap after the commands
     world.receive(body, { gap });
   }
   running.operator.eventsArrived();
-  await rest();
+  await settled();
   assert.equal(world.outcome(1), undefined);
   world.store.rooms.fillGap(gap, []);
   running.operator.eventsArrived();
@@ -707,17 +707,17 @@ Deno.test("Operator answers a status that stands behind a gap after the commands
 Deno.test("Operator tells a room once of each part that could not be fetched, and only while it runs", async () => {
   const world = new World();
   world.room("!strangers:example.org", { joined: [mallory, self] });
-  for (let life = 0; life < 2; life += 1) {
+  for (let run = 0; run < 2; run += 1) {
     await using running = world.start();
     assert.equal(running.operator.historyCutOff(room, 1), true);
     assert.equal(running.operator.historyCutOff("!strangers:example.org", 2), true);
     assert.equal(running.operator.historyCutOff("!unknown:example.org", 3), true);
-    await rest();
-    running.tellToEnd();
+    await settled();
+    running.stop();
     await running.ended;
     assert.equal(running.operator.historyCutOff(room, 4), false);
   }
-  assert.deepEqual([...world.said.values()].map(({ roomId }) => roomId), [room]);
+  assert.deepEqual([...world.sent.values()].map(({ roomId }) => roomId), [room]);
 });
 
 Deno.test("Operator takes events that a gap has kept back", async () => {
@@ -729,7 +729,7 @@ Deno.test("Operator takes events that a gap has kept back", async () => {
   assert.deepEqual([1, 2].map((seq) => world.outcome(seq)), [undefined, "done"]);
   world.store.rooms.fillGap(gap, []);
   running.operator.eventsArrived();
-  await rest();
+  await settled();
   assert.equal(world.outcome(1), "done");
 });
 
@@ -752,7 +752,7 @@ Deno.test("Operator lets a sender whose devices cannot be asked for hold up a ro
   await world.clock.advance(29_999);
   assert.deepEqual([1, 2, 3, 4].map((seq) => world.outcome(seq)), [undefined, undefined, undefined, undefined]);
   await world.clock.advance(1);
-  await rest();
+  await settled();
   assert.deepEqual([1, 2, 3, 4].map((seq) => world.outcome(seq)), [undefined, "already", undefined, "done"]);
   isAway = false;
   await world.clock.advance(20_000);

@@ -94,7 +94,7 @@ const noPods = { desired: 0, current: 0, ready: 0, available: 0 };
 const none: Scale = { ...noPods, settled: true, resourceVersion: "1", generation: 1 };
 
 /** Fakes do nothing but promises, so that after one turn of the event loop all of them have come to rest. */
-export function rest(): Promise<void> {
+export function settled(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve));
 }
 
@@ -137,7 +137,7 @@ export class FakeClock implements Clock {
   async advance(ms: number): Promise<void> {
     const untilMs = this.nowMs + ms;
     for (;;) {
-      await rest();
+      await settled();
       const [next] = this.#sleepers.toSorted((one, other) => one.untilMs - other.untilMs);
       if (next === undefined || next.untilMs > untilMs) break;
       this.#sleepers = this.#sleepers.filter((other) => other !== next);
@@ -160,7 +160,7 @@ export class Killed extends StoreError {
 }
 
 /** One life of an operator. Ends at a call of a port, `before` or `after` which it is killed. */
-class Life {
+class OperatorRun {
   readonly #killAt: string | undefined;
   readonly #onDurable: (call: string) => void;
   #dead = false;
@@ -175,22 +175,22 @@ class Life {
   }
 
   sync<T>(name: string, call: () => T): T {
-    this.#pass(`before ${name}`);
+    this.#check(`before ${name}`);
     this.#onDurable(name);
     const result = call();
-    this.#pass(`after ${name}`);
+    this.#check(`after ${name}`);
     return result;
   }
 
   async async<T>(name: string, call: () => T | Promise<T>): Promise<T> {
-    this.#pass(`before ${name}`);
+    this.#check(`before ${name}`);
     await Promise.resolve();
     const result = await call();
-    this.#pass(`after ${name}`);
+    this.#check(`after ${name}`);
     return result;
   }
 
-  #pass(point: string): void {
+  #check(point: string): void {
     if (point === this.#killAt) this.#dead = true;
     if (this.#dead) throw new Killed(point);
   }
@@ -200,7 +200,7 @@ class Life {
 export type Message = Partial<Omit<InboxEvent, "seq">> & { readonly payload?: Payload; readonly gap?: number };
 
 /** What was said in a room. */
-export interface Saying {
+export interface SentMessage {
   readonly roomId: string;
   readonly kind: Answer["kind"];
   readonly about: string;
@@ -234,9 +234,9 @@ export class World {
   /** How we are called. */
   names: readonly string[] = [self, "Claw"];
   /** What was said, by transaction id. */
-  readonly said = new Map<string, Saying>();
+  readonly sent = new Map<string, SentMessage>();
   /** Transaction ids under which something was said again, as a homeserver takes it that has forgotten them. */
-  readonly saidAgain: string[] = [];
+  readonly sentAgain: string[] = [];
   readonly membershipCalls: string[] = [];
 
   /** Counts by alias. */
@@ -346,30 +346,30 @@ export class World {
 
   /** Plain texts said so far, in order; without edits. */
   get texts(): string[] {
-    return [...this.said.values()].filter(({ kind }) => kind !== "edit").map(({ plain }) => plain);
+    return [...this.sent.values()].filter(({ kind }) => kind !== "edit").map(({ plain }) => plain);
   }
 
   /** All that was said, in order: edits as `✎`, messages that ring as `!`. */
   get story(): string[] {
-    return [...this.said.values()].map(({ plain, answer: { kind, form } }) =>
+    return [...this.sent.values()].map(({ plain, answer: { kind, form } }) =>
       `${kind === "edit" ? "✎ " : form === "text" ? "! " : ""}${plain}`
     );
   }
 
   /** Starts an operator, which lives until it is ended or killed; with other targets where some are given. */
   start(killAt?: string, targets: readonly Target[] = this.config.targets): Running {
-    const life = new Life(killAt, (call) => this.onDurable(call));
+    const run = new OperatorRun(killAt, (call) => this.onDurable(call));
     return new Running(this, {
-      chat: this.#chat(life),
-      scaler: this.#scaler(life),
-      rollouts: this.#rollouts(life),
-      journal: this.#journal(life),
+      chat: this.#chat(run),
+      scaler: this.#scaler(run),
+      rollouts: this.#rollouts(run),
+      journal: this.#journal(run),
       targetDocument: {
         load: () => this.remembered,
-        save: (remembered) => life.sync("save", () => void (this.remembered = remembered)),
+        save: (remembered) => run.sync("save", () => void (this.remembered = remembered)),
       },
-      transaction: (calls) => this.#transaction(life, calls),
-      pins: this.#pins(life),
+      transaction: (calls) => this.#transaction(run, calls),
+      pins: this.#pins(run),
       config: { ...this.config, targets },
       clock: this.clock,
       newBackoff: (changes) =>
@@ -399,50 +399,50 @@ export class World {
     });
   }
 
-  #journal(life: Life): Journal {
+  #journal(run: OperatorRun): Journal {
     const { journal } = this.store;
     const seen = <E extends Entry>(entries: readonly E[]): readonly E[] => {
       for (const { inbox } of entries) this.#eventIds.set(inbox.seq, inbox.eventId);
       return entries;
     };
     return {
-      transaction: (calls) => this.#transaction(life, calls),
-      unsettled: (afterSeq) => life.sync("unsettled", () => seen(journal.unsettled<StoredCommand>(afterSeq))),
-      arrived: (afterSeq) => life.sync("unsettled", () => seen(journal.arrived(afterSeq))),
+      transaction: (calls) => this.#transaction(run, calls),
+      unsettled: (afterSeq) => run.sync("unsettled", () => seen(journal.unsettled<StoredCommand>(afterSeq))),
+      arrived: (afterSeq) => run.sync("unsettled", () => seen(journal.arrived(afterSeq))),
       awaitingKey: (roomId, sessionId) => seen(journal.awaitingKey<StoredCommand>(roomId, sessionId)),
       undecryptable: (seq, sessionId) => journal.undecryptable(seq, sessionId),
-      claim: (seq, ciphertext) => life.sync("claim", () => journal.claim(seq, ciphertext)),
-      begin: (seq, command) => life.sync("begin", () => journal.begin(seq, command)),
+      claim: (seq, ciphertext) => run.sync("claim", () => journal.claim(seq, ciphertext)),
+      begin: (seq, command) => run.sync("begin", () => journal.begin(seq, command)),
       settle: (seq, outcome, answers) =>
-        life.sync("settle", () => {
+        run.sync("settle", () => {
           journal.settle(seq, outcome, answers);
           this.#outcomes.set(this.#eventIds.get(seq) ?? "", outcome);
         }),
-      say: (answer) => life.sync("say", () => journal.say(answer)),
+      say: (answer) => run.sync("say", () => journal.say(answer)),
       roomsToAnswer: () => journal.roomsToAnswer(),
-      unsent: (roomId, most) => life.sync("unsent", () => journal.unsent<Answer>(roomId, most)),
-      sent: (transactionId, eventId) => life.sync("sent", () => journal.sent(transactionId, eventId)),
-      drop: (transactionId) => life.sync("drop", () => journal.drop(transactionId)),
+      unsent: (roomId, most) => run.sync("unsent", () => journal.unsent<Answer>(roomId, most)),
+      sent: (transactionId, eventId) => run.sync("sent", () => journal.sent(transactionId, eventId)),
+      drop: (transactionId) => run.sync("drop", () => journal.drop(transactionId)),
       isOurs: (eventId) => journal.isOurs(eventId),
       sentAs: (answer) => journal.sentAs(answer),
     };
   }
 
   /** All of it lasts, or nothing. */
-  #transaction<T>(life: Life, calls: () => T): T {
-    return life.sync("transaction", () => this.store.transaction(calls));
+  #transaction<T>(run: OperatorRun, calls: () => T): T {
+    return run.sync("transaction", () => this.store.transaction(calls));
   }
 
-  #pins(life: Life): Pins {
+  #pins(run: OperatorRun): Pins {
     return {
       get: (userId) => this.pins.get(userId),
-      set: (userId, pin) => life.sync("pin", () => void this.pins.set(userId, pin)),
+      set: (userId, pin) => run.sync("pin", () => void this.pins.set(userId, pin)),
     };
   }
 
-  #chat(life: Life): Chat {
+  #chat(run: OperatorRun): Chat {
     const membership = (name: "join" | "leave") => (roomId: string, signal: AbortSignal): Promise<void> =>
-      life.async(name, async () => {
+      run.async(name, async () => {
         this.membershipCalls.push(`${name} ${roomId}`);
         await this.before(name, roomId, signal);
         this.invitations = this.invitations.filter((invitation) => invitation.roomId !== roomId);
@@ -455,7 +455,7 @@ export class World {
         return names();
       },
       read: (event, signal) =>
-        life.async("read", async () => {
+        run.async("read", async () => {
           await this.before("read", event.eventId, signal);
           const payload = this.payloads.get(event.eventId);
           if (payload === undefined) throw new Error(`Cannot read ${event.eventId}`);
@@ -463,18 +463,18 @@ export class World {
           return payload;
         }),
       published: (userId, signal) =>
-        life.async("published", async () => {
+        run.async("published", async () => {
           await this.before("published", userId, signal);
           return this.published.get(userId) ?? { identity: undefined, devices: [] };
         }),
       senderOf: (roomId, eventId, signal) =>
-        life.async("senderOf", async () => {
+        run.async("senderOf", async () => {
           await this.before("senderOf", `${roomId} ${eventId}`, signal);
           return this.senders.get(eventId);
         }),
       room: (roomId) => this.rooms.get(roomId),
       refreshMembers: (roomId, signal) =>
-        life.async("refreshMembers", async () => {
+        run.async("refreshMembers", async () => {
           await this.before("refreshMembers", roomId, signal);
           const joined = this.listedMembers.get(roomId);
           if (joined !== undefined) this.room(roomId, { joined });
@@ -486,31 +486,31 @@ export class World {
       join: membership("join"),
       leave: membership("leave"),
       send: (transactionId, answer, replaces, signal) =>
-        life.async("send", async () => {
+        run.async("send", async () => {
           await this.before("send", answer.roomId, signal);
           const { roomId, kind, eventId: about, text: { plain } } = answer;
-          if (this.said.has(transactionId)) this.saidAgain.push(transactionId);
-          else this.said.set(transactionId, { roomId, kind, about, plain, answer, replaces });
+          if (this.sent.has(transactionId)) this.sentAgain.push(transactionId);
+          else this.sent.set(transactionId, { roomId, kind, about, plain, answer, replaces });
           await this.before("said", roomId, signal);
           return `$${transactionId}`;
         }),
       findSent: (transactionId, roomId, signal) =>
-        life.async("findSent", async () => {
+        run.async("findSent", async () => {
           await this.before("findSent", roomId, signal);
-          return this.said.has(transactionId) ? `$${transactionId}` : undefined;
+          return this.sent.has(transactionId) ? `$${transactionId}` : undefined;
         }),
     };
   }
 
-  #scaler(life: Life): Scaler {
+  #scaler(run: OperatorRun): Scaler {
     return {
       read: (target, signal) =>
-        life.async("scaler.read", async () => {
+        run.async("scaler.read", async () => {
           await this.before("scaler.read", target.alias, signal);
           return this.#scaleOf(target.alias);
         }),
       scale: (target, replicas, resourceVersion, signal) =>
-        life.async("scale", async () => {
+        run.async("scale", async () => {
           await this.before("scale", `${target.alias} ${replicas}`, signal);
           const { alias } = target;
           if (resourceVersion !== this.#scaleOf(alias).resourceVersion) {
@@ -522,16 +522,16 @@ export class World {
     };
   }
 
-  #rollouts(life: Life): Rollouts {
+  #rollouts(run: OperatorRun): Rollouts {
     return {
       watch: (target, signal) => this.#watch(target, signal),
       diagnose: (target, signal) =>
-        life.async("diagnose", async () => {
+        run.async("diagnose", async () => {
           await this.before("diagnose", target.alias, signal);
           return this.diagnosis;
         }),
       record: (target, { reason, message }, signal) =>
-        life.async("record", async () => {
+        run.async("record", async () => {
           await this.before("record", target.alias, signal);
           this.notes.push(`${target.alias} ${reason}: ${message}`);
         }),
@@ -615,7 +615,7 @@ export class Running implements AsyncDisposable {
     const inbox = this.#world.receive(body, how);
     if (this.#world.hasAgent(inbox.roomId)) this.operator.agentRoomsActive({ messages: [inbox], typing: new Map() });
     this.operator.eventsArrived();
-    await rest();
+    await settled();
     return inbox;
   }
 
@@ -624,17 +624,17 @@ export class Running implements AsyncDisposable {
     const receivedAtMs = this.#world.clock.nowMs;
     const message = { roomId, eventId: `$${agent} ${receivedAtMs}`, sender: agent, event: {}, receivedAtMs, ageMs: 0 };
     this.operator.agentRoomsActive({ messages: [message], typing: new Map() });
-    await rest();
+    await settled();
   }
 
   /** These agents are typing in a room from now on, and no others. */
   async agentsType(agents: readonly string[], roomId: string = room): Promise<void> {
     this.operator.agentRoomsActive({ messages: [], typing: new Map([[roomId, agents]]) });
-    await rest();
+    await settled();
   }
 
   /** Tells it to end, without waiting. */
-  tellToEnd(): void {
+  stop(): void {
     this.#stop.abort();
   }
 
@@ -646,7 +646,7 @@ export class Running implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.operator[Symbol.asyncDispose]();
     await this.#ended;
-    assert.deepEqual(this.#world.saidAgain, [], "said twice");
+    assert.deepEqual(this.#world.sentAgain, [], "said twice");
   }
 }
 

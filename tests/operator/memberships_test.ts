@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { RejectedError, TransientError } from "../../lib/errors.ts";
 import { logOf } from "./log.ts";
-import { alice, mallory, rest, type RoomChanges, self, World } from "./fakes.ts";
+import { alice, mallory, type RoomChanges, self, settled, World } from "./fakes.ts";
 
 function emptyWorld(): World {
   const world = new World();
@@ -23,13 +23,13 @@ Deno.test("Operator answers invitations, also those that waited for its start", 
         const invite = () => void (world.invitations = [{ roomId: "!new", inviters }]);
         if (when === "before") invite();
         await using running = world.start();
-        await rest();
+        await settled();
         if (when === "after") invite();
         running.operator.roomsChanged();
-        await rest();
+        await settled();
         assert.deepEqual(world.membershipCalls, [`${call} !new`]);
         assert.deepEqual(world.refusals, refusals);
-        assert.equal(world.said.size, 0);
+        assert.equal(world.sent.size, 0);
       });
     }
   }
@@ -47,10 +47,10 @@ Deno.test("Operator leaves rooms that no allowed user is in", async (t) => {
     await t.step(`${name}: ${JSON.stringify(calls)}`, async () => {
       const world = emptyWorld();
       await using running = world.start();
-      await rest();
+      await settled();
       world.room("!r", facts);
       running.operator.roomsChanged();
-      await rest();
+      await settled();
       assert.deepEqual(world.membershipCalls, calls);
     });
   }
@@ -63,11 +63,11 @@ Deno.test("Operator follows no room's upgrade, but an allowed user's own invitat
   const content = { body: "This room has been replaced", replacement_room: "!new" };
   await running.receive("", { roomId: "!old", event: { type: "m.room.tombstone", state_key: "", content } });
   running.operator.roomsChanged();
-  await rest();
+  await settled();
   assert.deepEqual(world.membershipCalls, []);
   world.invitations = [{ roomId: "!new", inviters: [alice] }];
   running.operator.roomsChanged();
-  await rest();
+  await settled();
   assert.deepEqual(world.membershipCalls, ["join !new"]);
 });
 
@@ -75,10 +75,10 @@ Deno.test("Operator leaves a room that it has joined and that turns out to have 
   const world = emptyWorld();
   world.invitations = [{ roomId: "!new", inviters: [alice] }];
   await using running = world.start();
-  await rest();
+  await settled();
   world.room("!new", { joined: [self, mallory] });
   running.operator.roomsChanged();
-  await rest();
+  await settled();
   assert.deepEqual(world.membershipCalls, ["join !new", "leave !new"]);
 });
 
@@ -92,13 +92,13 @@ Deno.test("Operator asks for a room's members before it leaves, because sync may
   await t.step("an allowed user is in it after all", async () => {
     const world = incomplete();
     await using running = world.start();
-    await rest();
+    await settled();
     assert.deepEqual(world.membershipCalls, []);
     assert.ok(world.rooms.get("!r")?.isJoined(alice));
     world.room("!r", { joined: [self, mallory] });
     world.listedMembers.delete("!r");
     running.operator.roomsChanged();
-    await rest();
+    await settled();
     assert.deepEqual(world.membershipCalls, ["leave !r"], "when the allowed user has left");
   });
   await t.step("the homeserver can't tell for a while", async () => {
@@ -124,9 +124,9 @@ Deno.test("Operator asks for a room's members before it leaves, because sync may
       throw new RejectedError("Cannot list the members: 403", 403, "M_FORBIDDEN");
     };
     await using running = world.start();
-    await rest();
+    await settled();
     running.operator.roomsChanged();
-    await rest();
+    await settled();
     assert.deepEqual([asked, world.membershipCalls], [1, []]);
     assert.equal(world.clock.sleeping, 0);
   });
@@ -137,7 +137,7 @@ Deno.test("Operator asks for a room's members before it leaves, because sync may
       if (call === "refreshMembers") world.room("!r", { joined: [self, mallory, alice] });
     };
     await using _running = world.start();
-    await rest();
+    await settled();
     assert.deepEqual(world.membershipCalls, []);
   });
   await t.step("no invitation is looked at so closely", async () => {
@@ -146,7 +146,7 @@ Deno.test("Operator asks for a room's members before it leaves, because sync may
     world.before = (call, roomId) => void (call === "refreshMembers" && asked.push(roomId));
     world.invitations = [{ roomId: "!i", inviters: [mallory] }];
     await using _running = world.start();
-    await rest();
+    await settled();
     assert.deepEqual([asked, world.membershipCalls], [[], ["leave !i"]]);
   });
 });
@@ -161,7 +161,7 @@ Deno.test("Operator tries again after passing failures, and does not keep other 
     throw new TransientError("Cannot join: 502");
   };
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.membershipCalls, ["join !1", "join !2"]);
   await world.clock.advance(3_000);
   assert.deepEqual(world.membershipCalls, ["join !1", "join !2", "join !1", "join !1"]);
@@ -183,7 +183,7 @@ Deno.test("Operator tries a refused join again for an hour, and judges the invit
     const world = invited();
     refuse(world);
     await using _running = world.start();
-    await rest();
+    await settled();
     world.before = () => {};
     await world.clock.advance(1_000);
     assert.deepEqual(world.membershipCalls, ["join !1", "join !1"]);
@@ -193,7 +193,7 @@ Deno.test("Operator tries a refused join again for an hour, and judges the invit
     const world = invited();
     refuse(world);
     await using _running = world.start();
-    await rest();
+    await settled();
     world.invitations = [{ roomId: "!1", inviters: [alice, mallory] }];
     await world.clock.advance(1_000);
     assert.deepEqual(world.membershipCalls, ["join !1", "leave !1"]);
@@ -202,7 +202,7 @@ Deno.test("Operator tries a refused join again for an hour, and judges the invit
     const world = invited();
     refuse(world);
     await using _running = world.start();
-    await rest();
+    await settled();
     world.invitations = [];
     await world.clock.advance(3_600_000);
     assert.deepEqual(world.membershipCalls, ["join !1"]);
@@ -217,14 +217,14 @@ Deno.test("Operator tries a refused join again for an hour, and judges the invit
     assert.ok(tries > 5 && tries < 30, `${tries} tries`);
     assert.equal(world.clock.sleeping, 0);
     running.operator.roomsChanged();
-    await rest();
+    await settled();
     assert.equal(world.membershipCalls.length, tries);
     world.invitations = [];
     running.operator.roomsChanged();
-    await rest();
+    await settled();
     world.invitations = [{ roomId: "!1", inviters: [alice] }];
     running.operator.roomsChanged();
-    await rest();
+    await settled();
     assert.equal(world.membershipCalls.length, tries + 1);
   });
   await t.step("a homeserver that is away for hours has refused nothing", async () => {
@@ -248,7 +248,7 @@ Deno.test("Operator accepts an allowed user's invitation while any number of str
     call === "leave" ? new Promise<void>((_, reject) => signal?.addEventListener("abort", reject)) : undefined;
   {
     await using _running = world.start();
-    await rest();
+    await settled();
     assert.ok(world.membershipCalls.includes("join !wanted"));
     assert.ok(world.membershipCalls.length <= 5, "a bounded number at a time");
   }
@@ -264,8 +264,8 @@ Deno.test("Operator gives a refused decline up at once, with one warning for all
   };
   const lines = await logOf(async () => {
     await using running = world.start();
-    await rest();
-    running.tellToEnd();
+    await settled();
+    running.stop();
     await running.ended;
   });
   const calls = world.membershipCalls;
@@ -289,7 +289,7 @@ Deno.test("Operator goes on with other declines while the homeserver can't answe
   world.before = () => {};
   await world.clock.advance(20_000);
   running.operator.roomsChanged();
-  await rest();
+  await settled();
   assert.deepEqual(world.refusals, ["invitation", "invitation", "invitation"]);
   assert.equal(world.clock.sleeping, 0);
 });
@@ -303,7 +303,7 @@ Deno.test("Operator accepts other invitations while one hangs, and leaves rooms 
       ? new Promise<void>((_, reject) => signal?.addEventListener("abort", reject))
       : undefined;
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.membershipCalls.toSorted(), ["join !1", "join !2", "join !3", "leave !alone"]);
 });
 
@@ -322,10 +322,10 @@ Deno.test("Operator looks at 10,000 rooms in slices, so that it holds up nothing
   let most = 0;
   while (!world.membershipCalls.includes("leave !last")) {
     looks = 0;
-    await rest();
+    await settled();
     most = Math.max(most, looks);
   }
   assert.ok(most <= 1_000, `${most} rooms in one turn of the event loop`);
   assert.deepEqual(world.membershipCalls, ["leave !last"]);
-  running.tellToEnd();
+  running.stop();
 });

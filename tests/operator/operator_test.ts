@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { inspect } from "node:util";
 import { configure, reset } from "@logtape/logtape";
 import { ConfigError, StoreError, TransientError } from "../../lib/errors.ts";
-import { alice, Killed, rest, World } from "./fakes.ts";
+import { alice, Killed, settled, World } from "./fakes.ts";
 
 const on = "clawdbot is on (1 replica), starting…";
 const off = "clawdbot is off";
@@ -29,12 +29,12 @@ Deno.test("Operator killed anywhere has one effect and one answer per command in
       world.receive("start");
       {
         await using running = world.start(point);
-        await rest();
+        await settled();
         assert.ok(await running.ended instanceof Killed);
       }
       {
         await using _running = world.start();
-        await rest();
+        await settled();
       }
       assert.deepEqual(world.effects, [1]);
       assert.deepEqual(world.texts, [`🦞 start\n${on}`]);
@@ -50,17 +50,17 @@ Deno.test("Operator killed at every point in turn still gets through a conversat
   let killed = 0;
   for (const point of points) {
     await using running = world.start(point);
-    await rest();
-    running.tellToEnd();
+    await settled();
+    running.stop();
     if (await running.ended instanceof Killed) killed += 1;
   }
   assert.ok(killed > 5, `killed ${killed} times`);
   {
     await using _running = world.start();
-    await rest();
+    await settled();
   }
   assert.deepEqual(world.effects, [1, 0, 1]);
-  const answers = [...world.said.values()].filter(({ kind }) => kind === "answer");
+  const answers = [...world.sent.values()].filter(({ kind }) => kind === "answer");
   assert.deepEqual(answers.map(({ about }) => about).toSorted(), [
     "$event1",
     "$event2",
@@ -75,9 +75,9 @@ Deno.test("Operator killed at every point in turn still gets through a conversat
 Deno.test("Operator.run() lets a repeat pass no second time, also across lives", async () => {
   const world = new World();
   const { eventId } = world.receive("start");
-  for (let life = 0; life < 2; life += 1) {
+  for (let run = 0; run < 2; run += 1) {
     await using running = world.start();
-    await rest();
+    await settled();
     world.setScale(0);
     await running.receive("start", { payload: world.payloads.get(eventId) ?? assert.fail() });
   }
@@ -96,7 +96,7 @@ Deno.test("Operator.run() finishes a change that has been begun, answers it, and
   await using running = world.start();
   await running.receive("start");
   await running.receive("stop");
-  running.tellToEnd();
+  running.stop();
   await running.receive("help");
   goOn();
   assert.equal(await running.ended, undefined);
@@ -113,7 +113,7 @@ Deno.test("Operator.run() begins no change after it was told to end", async () =
   world.afterRead = () => {
     reads += 1;
     // The second time is right before acting.
-    if (reads === 2) running.tellToEnd();
+    if (reads === 2) running.stop();
   };
   await running.receive("start");
   assert.equal(await running.ended, undefined);
@@ -136,13 +136,13 @@ Deno.test("Operator.run() ends at once while it waits", async (t) => {
         };
         await using running = world.start();
         await running.receive("start");
-        running.tellToEnd();
+        running.stop();
         assert.equal(await running.ended, undefined);
         assert.equal(world.clock.sleeping, 0);
 
         world.before = () => {};
         await using _again = world.start();
-        await rest();
+        await settled();
         assert.deepEqual(world.texts, [on]);
         assert.deepEqual(world.effects, [1]);
       });
@@ -159,13 +159,13 @@ Deno.test("Operator disposed of gives a hanging change up, and takes it up in it
   {
     await using running = world.start();
     await running.receive("start");
-    running.tellToEnd();
+    running.stop();
   }
   assert.equal(world.entry(1)?.progress.state, "begun");
   assert.equal(world.clock.sleeping, 0);
   world.before = () => {};
   await using _again = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.effects, [1]);
   assert.deepEqual(world.texts, [on]);
 });
@@ -187,7 +187,7 @@ Deno.test("Operator.run() does nothing when it is told to end at once", async ()
   const world = new World();
   world.receive("start");
   await using running = world.start();
-  running.tellToEnd();
+  running.stop();
   await running.ended;
   assert.deepEqual(world.effects, []);
 });
@@ -218,11 +218,11 @@ Deno.test("Operator strikes pinned devices that are gone, at its start and when 
   };
   world.published.set(alice, { identity: undefined, devices: [device(tablet)] });
   await using running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(trusted(), ["TABLET"]);
   world.published.set(alice, { identity: undefined, devices: [device(phone)] });
   running.operator.devicesChanged([alice]);
-  await rest();
+  await settled();
   assert.deepEqual(trusted(), []);
 });
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { PermissionError, TransientError } from "../../lib/errors.ts";
 import { logOf } from "./log.ts";
-import { Killed, rest, room, World } from "./fakes.ts";
+import { Killed, room, settled, World } from "./fakes.ts";
 
 const second = 1_000, minute = 60 * second, hour = 60 * minute, day = 24 * hour;
 /** A Thursday in winter, 07:00 in Berlin. */
@@ -20,7 +20,7 @@ async function workday(changes: ConstructorParameters<typeof World>[0] = {}): Pr
   await using running = world.start();
   await running.receive("stop");
   await world.clock.advance(minute);
-  world.said.clear();
+  world.sent.clear();
   return world;
 }
 
@@ -34,14 +34,14 @@ const started = "clawdbot is on (1 replica), as scheduled; stops at 18:00";
 const stopped = "clawdbot is off, as scheduled; starts on Fri at 08:00";
 
 Deno.test("Operator starts and stops a target by its schedule, also across restarts, and tells and records it", async (t) => {
-  for (const lives of [1, 4]) {
-    await t.step(`${lives} lives between two edges`, async () => {
+  for (const runs of [1, 4]) {
+    await t.step(`${runs} lives between two edges`, async () => {
       const world = await workday();
       const live = async (time: string): Promise<void> => {
-        const stepMs = (morningMs + (Number(time.slice(0, 2)) - 7) * hour - world.clock.nowMs) / lives;
-        for (let life = 0; life < lives; life += 1) {
+        const stepMs = (morningMs + (Number(time.slice(0, 2)) - 7) * hour - world.clock.nowMs) / runs;
+        for (let run = 0; run < runs; run += 1) {
           await using _running = world.start();
-          await world.clock.advance(life === lives - 1 ? stepMs - 1 : stepMs);
+          await world.clock.advance(run === runs - 1 ? stepMs - 1 : stepMs);
         }
       };
       await live("08:00");
@@ -59,7 +59,7 @@ Deno.test("Operator starts and stops a target by its schedule, also across resta
       assert.deepEqual(world.effects, [1, 0]);
       await until(world, "23:00");
       assert.deepEqual(world.story, [started, stopped]);
-      assert.deepEqual([...world.said.values()].map(({ answer }) => [answer.form, answer.mentions, answer.roomId]), [
+      assert.deepEqual([...world.sent.values()].map(({ answer }) => [answer.form, answer.mentions, answer.roomId]), [
         ["notice", [], room],
         ["notice", [], room],
       ]);
@@ -135,7 +135,7 @@ Deno.test("Operator does what commands, timers, other people and the schedule sa
         await until(world, time);
         if (what.startsWith("=")) world.setScale(Number(what.slice(1)));
         else await running.receive(what);
-        await rest();
+        await settled();
       }
       await until(world, `${24 + 7}:00`);
       const first = seen.length;
@@ -170,7 +170,7 @@ Deno.test("Operator tells what comes next, and of the schedule", async () => {
 Deno.test("Operator makes up for the latest edge that it has missed, once", async () => {
   const world = await workday();
   world.clock.nowMs += 3 * hour;
-  for (let life = 0; life < 3; life += 1) {
+  for (let run = 0; run < 3; run += 1) {
     await using _running = world.start();
     await world.clock.advance(minute);
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { RejectedError, TokenRefused, TransientError } from "../../lib/errors.ts";
 import type { Answer } from "../../lib/session/mod.ts";
-import { rest, room, transactionIdOf, World } from "./fakes.ts";
+import { room, settled, transactionIdOf, World } from "./fakes.ts";
 
 const second = "!second:example.org";
 
@@ -32,15 +32,15 @@ Deno.test("Operator sends what an earlier run has left, in order within a room, 
     leave(world, { kind: "answer", eventId, roomId: second, sequence: 1 });
   }
   await using _running = world.start();
-  await rest();
-  assert.deepEqual([...world.said.values()].map(({ roomId, about }) => `${roomId} ${about}`), [
+  await settled();
+  assert.deepEqual([...world.sent.values()].map(({ roomId, about }) => `${roomId} ${about}`), [
     `${second} $1`,
     `${second} $2`,
   ]);
   await world.clock.advance(3_000);
-  await rest();
+  await settled();
   assert.deepEqual(world.clock.waits, [1_000, 2_000]);
-  assert.deepEqual([...world.said.values()].slice(2).map(({ roomId, about }) => `${roomId} ${about}`), [
+  assert.deepEqual([...world.sent.values()].slice(2).map(({ roomId, about }) => `${roomId} ${about}`), [
     `${room} $1`,
     `${room} $2`,
   ]);
@@ -56,7 +56,7 @@ Deno.test("Operator waits as long as the homeserver asks", async () => {
   world.rooms.clear();
   leave(world, {});
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.clock.waits, [7_000]);
 });
 
@@ -66,8 +66,8 @@ Deno.test("Operator edits by the event id of what was said", async () => {
   leave(world, { kind: "edit", eventId: "$1" });
   leave(world, { kind: "edit", eventId: "$2" });
   await using _running = world.start();
-  await rest();
-  assert.deepEqual([...world.said.values()].map(({ replaces }) => replaces), [
+  await settled();
+  assert.deepEqual([...world.sent.values()].map(({ replaces }) => replaces), [
     undefined,
     `$${transactionIdOf(first)}`,
     undefined,
@@ -84,7 +84,7 @@ Deno.test("Operator drops answers that are refused, and goes on", async () => {
   const refused = leave(world, { eventId: "$1" });
   const next = leave(world, { eventId: "$2" });
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.equal(world.stateOf(refused), "dropped");
   assert.equal(world.stateOf(next), "sent");
 });
@@ -97,12 +97,12 @@ Deno.test("Operator drops answers that could not be sent for 24 h", async () => 
   const left = leave(world, {});
   await using _running = world.start();
   await world.clock.advance(86_400_000);
-  await rest();
+  await settled();
   assert.equal(world.stateOf(left), "unsent");
   await world.clock.advance(3_600_000);
-  await rest();
+  await settled();
   assert.equal(world.stateOf(left), "dropped");
-  assert.equal(world.said.size, 0);
+  assert.equal(world.sent.size, 0);
 });
 
 Deno.test("Operator drops an answer that fails for an unknown reason, and nothing else comes to harm", async () => {
@@ -115,13 +115,13 @@ Deno.test("Operator drops an answer that fails for an unknown reason, and nothin
   leave(world, { eventId: "$2", roomId: second });
   {
     await using running = world.start();
-    await rest();
+    await settled();
     assert.equal(world.stateOf(first), "unsent", "it is tried again first");
-    assert.deepEqual([...world.said.values()].map(({ roomId }) => roomId), [second]);
+    assert.deepEqual([...world.sent.values()].map(({ roomId }) => roomId), [second]);
     await world.clock.advance(60_000);
     assert.deepEqual(world.clock.waits, [1_000, 2_000, 4_000, 8_000]);
     assert.equal(world.stateOf(first), "dropped");
-    running.tellToEnd();
+    running.stop();
     assert.equal(await running.ended, undefined);
   }
 });
@@ -133,8 +133,8 @@ Deno.test("Operator told to end keeps an answer that fails for an unknown reason
   };
   const kept = leave(world, { eventId: "$1" });
   await using running = world.start();
-  await rest();
-  running.tellToEnd();
+  await settled();
+  running.stop();
   assert.equal(await running.ended, undefined);
   assert.equal(world.stateOf(kept), "unsent");
 });
@@ -167,14 +167,14 @@ Deno.test("Operator looks for an answer before it sends it again, and never in t
     const world = new World();
     const count = looks(world);
     const [sent, next] = [leave(world, { eventId: "$1" }), leave(world, { eventId: "$2" })];
-    world.said.set(transactionIdOf(sent), {
+    world.sent.set(transactionIdOf(sent), {
       ...{ roomId: room, kind: "answer", about: "$1", plain: "sent before", answer: sent, replaces: undefined },
     });
     await using running = world.start();
-    await rest();
+    await settled();
     assert.deepEqual([world.stateOf(sent), world.stateOf(next), count()], ["sent", "sent", 1]);
     await running.receive("status");
-    assert.deepEqual([world.said.size, count()], [3, 1]);
+    assert.deepEqual([world.sent.size, count()], [3, 1]);
   });
   await t.step("one whose answer was lost", async () => {
     const world = new World();
@@ -185,7 +185,7 @@ Deno.test("Operator looks for an answer before it sends it again, and never in t
     const count = looks(world);
     const left = leave(world, {});
     await using running = world.start();
-    await rest();
+    await settled();
     assert.equal(world.stateOf(left), "unsent");
     await world.clock.advance(1_000);
     assert.deepEqual([world.stateOf(left), lost, count()], ["sent", 1, 2]);
@@ -200,8 +200,8 @@ Deno.test("Operator looks for an answer before it sends it again, and never in t
     };
     const left = leave(world, {});
     await using _running = world.start();
-    await rest();
-    assert.deepEqual([world.stateOf(left), world.said.size], ["unsent", 0]);
+    await settled();
+    assert.deepEqual([world.stateOf(left), world.sent.size], ["unsent", 0]);
     down = false;
     await world.clock.advance(1_000);
     assert.equal(world.stateOf(left), "sent");

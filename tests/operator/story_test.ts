@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { CredentialError, PermissionError } from "../../lib/errors.ts";
 import type { Problem } from "../../lib/scaler/mod.ts";
-import { alice, clawdbot, Killed, ollama, rest, room, self, transactionIdOf, World } from "./fakes.ts";
+import { alice, clawdbot, Killed, ollama, room, self, settled, transactionIdOf, World } from "./fakes.ts";
 
 const on = "clawdbot is on (1 replica), starting…";
 const off = "clawdbot is off";
@@ -36,7 +36,7 @@ Deno.test("Operator edits a start's one answer when the target is ready, with an
       assert.equal(world.story.length, 2);
       assert.equal(world.remembered?.messages.length, 0);
       assert.deepEqual(world.durations, [`clawdbot ${mayWatch ? 13_500 : 14_000}`]);
-      const [, { answer, replaces } = assert.fail()] = [...world.said.values()];
+      const [, { answer, replaces } = assert.fail()] = [...world.sent.values()];
       assert.equal(replaces, `$${transactionIdOf({ eventId: "$event1", kind: "answer", sequence: 0 })}`);
       assert.deepEqual(answer.mentions, undefined);
     });
@@ -69,13 +69,13 @@ Deno.test("Operator calls the sender when a start took long", async () => {
   await running.receive("start");
   await world.clock.advance(42_000);
   world.setPods({ ready: 1 });
-  await rest();
+  await settled();
   assert.deepEqual(world.story, [
     on,
     "✎ clawdbot is ready (took 42 s)",
     `! ${alice}: clawdbot is ready`,
   ]);
-  assert.deepEqual([...world.said.values()].at(-1)?.answer.mentions, [alice]);
+  assert.deepEqual([...world.sent.values()].at(-1)?.answer.mentions, [alice]);
 });
 
 Deno.test("Operator tells at once what is certainly in the way, and again when something else is", async () => {
@@ -183,9 +183,9 @@ Deno.test("Operator lets a second start join the first", async () => {
   assert.deepEqual(world.effects, [1]);
   await world.clock.advance(38_000);
   world.setPods({ ready: 1 });
-  await rest();
+  await settled();
   const ready = "clawdbot is ready (took 40 s)";
-  const news = [...world.said.values()].slice(3).map(({ roomId, about, plain }) => `${roomId} ${about} ${plain}`);
+  const news = [...world.sent.values()].slice(3).map(({ roomId, about, plain }) => `${roomId} ${about} ${plain}`);
   assert.deepEqual(
     news.toSorted(),
     [
@@ -253,7 +253,7 @@ Deno.test("Operator goes on about a start whose count somebody else has changed 
     "clawdbot is already starting (0/2 ready). Stops automatically in 1 h.",
     "✎ clawdbot is ready (took 1 s); stops automatically in 1 h",
   ]);
-  assert.equal([...world.said.values()].at(-1)?.about, "$event1");
+  assert.equal([...world.sent.values()].at(-1)?.about, "$event1");
 });
 
 Deno.test("Operator tells who has undone a change within a minute, in its answer, and calls whoever made it", async (t) => {
@@ -340,7 +340,7 @@ Deno.test("Operator's answer to all has the news of those that did not wait", as
   await world.clock.advance(3_000);
   assert.deepEqual(world.story, []);
   goOn();
-  await rest();
+  await settled();
   assert.deepEqual(world.story, [`${on}\nollama is ready (took 0 s)`]);
 });
 
@@ -386,7 +386,7 @@ Deno.test("Operator killed in the middle of a story goes on with it, and says no
         // It dies on the way from the first failure to its being told.
         await using running = world.start(point);
         await world.clock.advance(2_000);
-        running.tellToEnd();
+        running.stop();
         killed += await running.ended instanceof Killed ? 1 : 0;
       }
       await using _running = world.start();
@@ -419,7 +419,7 @@ Deno.test("Operator goes on after a restart from when the change was made", asyn
   world.clock.nowMs += 25_000;
   world.setPods({ ready: 1 });
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.story, [on, "✎ clawdbot is ready (took 25 s)"]);
 });
 
@@ -432,7 +432,7 @@ Deno.test("Operator says in a status for how long a target has been ready, and w
   await running.receive("status");
   assert.equal(world.story.at(-1), "clawdbot is running: 1/1 ready, up 3 h 12 min");
   world.setPods({ ready: 0, available: 0 });
-  await rest();
+  await settled();
   world.diagnosis = { problems: [image], missingPermission: undefined };
   await running.receive("status");
   assert.equal(
@@ -458,10 +458,10 @@ Deno.test("Operator starts as many as are configured, or as there were before th
       for (const command of commands) {
         // A life each: what counts is remembered.
         await using running = world.start();
-        await rest();
+        await settled();
         if (command.startsWith("=")) world.setScale(Number(command.slice(1)));
         else await running.receive(command);
-        await rest();
+        await settled();
       }
       assert.deepEqual(world.effects, effects);
     });
@@ -525,7 +525,7 @@ Deno.test("Operator killed while it starts is not told twice", async () => {
   world.receive("start");
   {
     await using running = world.start("after scale");
-    await rest();
+    await settled();
     assert.ok(await running.ended instanceof Killed);
   }
   world.clock.nowMs += 10_000;
@@ -548,7 +548,7 @@ Deno.test("Operator forgets what it was telling of targets that are no longer it
   {
     await using _running = later.start();
     later.setPods({ ready: 1 });
-    await rest();
+    await settled();
     assert.deepEqual(later.story, [`✎ clawdbot is ready (took 0 s)\n${on.replace("clawdbot", "ollama")}`]);
     await later.clock.advance(60_000);
   }

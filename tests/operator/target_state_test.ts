@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type TargetDocument, TargetStates } from "../../lib/operator/target_state.ts";
-import { alice, clawdbot, ollama, rest, room, World } from "./fakes.ts";
+import { alice, clawdbot, ollama, room, settled, World } from "./fakes.ts";
 
 const text = { plain: "clawdbot is on (1 replica), starting…", html: "on" };
 
@@ -89,7 +89,7 @@ Deno.test("Operator goes on with a start, its message and its timer as the first
     "✎ clawdbot is ready (took 35 s); stops automatically in 2 h\nformer",
     `! ${alice}: clawdbot is ready`,
   ]);
-  const [edit, alert] = [...world.said.values()].map(({ answer }) => answer.sequence);
+  const [edit, alert] = [...world.sent.values()].map(({ answer }) => answer.sequence);
   assert.deepEqual([edit, alert], [2, 1]);
   await world.clock.advance(7_200_000);
   assert.deepEqual(world.effects, [0]);
@@ -102,7 +102,7 @@ Deno.test("Operator tells of a stop by timer that the first version had begun", 
   const timer = { ...target.timer, dueAtMs: world.clock.nowMs - 1_000, warned: true, before: 1 };
   world.remembered = { targets: { clawdbot: { ...target, timer } }, stories: [] } as unknown as typeof world.remembered;
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.effects, []);
   assert.deepEqual(world.story, [`! ${alice}: clawdbot is off: its time is up`]);
 });

@@ -3,7 +3,7 @@ import { NotFoundError, PermissionError, RejectedError, TransientError } from ".
 import type { Intent } from "../../lib/operator/target_command.ts";
 import type { OperatorConfig } from "../../lib/operator/mod.ts";
 import type { Scale } from "../../lib/scaler/mod.ts";
-import { alice, clawdbot, decrypted, goodSender, phone, rest, room, self, World } from "./fakes.ts";
+import { alice, clawdbot, decrypted, goodSender, phone, room, self, settled, World } from "./fakes.ts";
 
 const on = "clawdbot is on (1 replica), starting…";
 const off = "clawdbot is off";
@@ -30,7 +30,7 @@ Deno.test("Operator switches a target and says so", async (t) => {
       assert.equal(world.effects.length, before === after ? 0 : 1);
       assert.deepEqual(world.texts, [said]);
       assert.equal(world.outcome(1), outcome);
-      const [{ answer } = assert.fail()] = world.said.values();
+      const [{ answer } = assert.fail()] = world.sent.values();
       assert.equal(answer.form, "notice");
       assert.equal(answer.reply, true);
       assert.equal(answer.eventId, eventId);
@@ -112,7 +112,7 @@ Deno.test("Operator tries for 30 s, says so after 5 s, then that it failed, and 
       await world.clock.advance(24_999);
       assert.deepEqual(world.story, [waiting]);
       await world.clock.advance(1);
-      await rest();
+      await settled();
       const alert = `! ${alice}: Can't ${command === "start" ? command : "check"} clawdbot`;
       assert.deepEqual(world.story, [waiting, `✎ ${said}`, alert]);
       assert.deepEqual(triesMs, [0, 1_000, 3_000, 7_000, 15_000]);
@@ -136,7 +136,7 @@ Deno.test("Operator gives up after 30 s when a call hangs, and cannot know what 
       await using running = world.start();
       await running.receive("start");
       await world.clock.advance(30_000);
-      await rest();
+      await settled();
       assert.equal(world.outcome(1), "failed");
       assert.ok(world.story[1]?.includes(part), String(world.story[1]));
     });
@@ -175,7 +175,7 @@ Deno.test("Operator tells what came of a change whose answer was lost", async (t
       await using running = world.start();
       await running.receive("start");
       await world.clock.advance(1_000);
-      await rest();
+      await settled();
       assert.deepEqual(world.texts, [said]);
       assert.deepEqual(world.effects, effects);
     });
@@ -217,7 +217,7 @@ Deno.test("Operator waits when the target changes all the time", async () => {
   await running.receive("start");
   assert.equal(tries, 5);
   await world.clock.advance(30_000);
-  await rest();
+  await settled();
   assert.equal(world.outcome(1), "failed");
   assert.ok(world.story[1]?.includes("Nothing was changed."));
 });
@@ -270,9 +270,9 @@ Deno.test("Operator carries out one command at a time, in their order; status wa
   const outcomes = () => [1, 2, 3, 4, 5, 6].map((seq) => world.outcome(seq));
   assert.deepEqual(outcomes(), [undefined, undefined, undefined, "done", "done", undefined]);
   goOn();
-  await rest();
+  await settled();
   assert.deepEqual(world.effects, [1, 0, 1]);
-  await rest();
+  await settled();
   assert.deepEqual(outcomes(), ["done", "done", "done", "done", "done", "done"]);
 });
 
@@ -341,7 +341,7 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       const { seq } = world.receive("start", { ageMs });
       world.store.journal.begin(seq, { command: "start", parts: [{ target, intent }] });
       await using _running = world.start();
-      await rest();
+      await settled();
       assert.deepEqual(world.texts, [said]);
       assert.deepEqual(world.effects, effects);
     });
@@ -356,7 +356,7 @@ Deno.test("Operator finishes what it was about to do before anything else is don
   const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
   world.store.journal.begin(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.effects, [1, 0]);
 });
 
@@ -380,7 +380,7 @@ Deno.test("Operator takes up nothing of a sender, or in a room, that is not allo
       world.store.journal.begin(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
       world.setScale(now);
       await using _running = world.start();
-      await rest();
+      await settled();
       assert.equal(world.outcome(1), outcome);
       assert.deepEqual(world.texts, said);
       assert.deepEqual(world.effects, []);

@@ -5,7 +5,7 @@ import { CredentialError, NotFoundError, PermissionError, RejectedError, StoreEr
 import { TransientError } from "../../lib/errors.ts";
 import type { Intent } from "../../lib/operator/mod.ts";
 import { logOf } from "./log.ts";
-import { alice, clawdbot, Killed, ollama, rest, transactionIdOf, World } from "./fakes.ts";
+import { alice, clawdbot, Killed, ollama, settled, transactionIdOf, World } from "./fakes.ts";
 
 const on = "clawdbot is on (1 replica), starting…";
 const waiting = "The Kubernetes API isn't answering. Still trying to start clawdbot…";
@@ -23,7 +23,7 @@ Deno.test("A command costs one read and one change, and is written down twice", 
   world.before = (call) => void calls.push(call);
   world.onDurable = (call) => void calls.push(call);
   await using running = world.start();
-  await rest();
+  await settled();
   calls.length = 0;
   await running.receive("start");
   const upToAnswer = calls.slice(calls.indexOf("scaler.read"), calls.indexOf("send"));
@@ -137,8 +137,8 @@ Deno.test("A call that hangs is told after 5 s, by an answer that the outcome ed
   assert.deepEqual(world.story, [waiting]);
   await world.clock.advance(3_000);
   goOn();
-  await rest();
-  await rest();
+  await settled();
+  await settled();
   assert.deepEqual(world.story, [waiting, `✎ ${on}`]);
   world.setPods({ ready: 1 });
   await world.clock.advance(2_000);
@@ -170,11 +170,11 @@ Deno.test("A command that was told to be waiting, and then killed, edits the sam
       world.before = () => {};
       world.clock.nowMs += downMs;
       await using _running = world.start();
-      await rest();
+      await settled();
       assert.deepEqual(world.story, [waiting, `✎ ${end}`]);
       assert.deepEqual(world.effects, effects);
       assert.equal(
-        [...world.said.values()].at(-1)?.replaces,
+        [...world.sent.values()].at(-1)?.replaces,
         `$${transactionIdOf({ eventId: "$event1", kind: "answer", sequence: 0 })}`,
       );
     });
@@ -189,7 +189,7 @@ Deno.test("A command that failed at two targets rings for each, and leaves nothi
   await using running = world.start();
   await running.receive("start all");
   await world.clock.advance(30_000);
-  await rest();
+  await settled();
   const alerts = world.story.filter((line) => line.startsWith("!"));
   assert.deepEqual(alerts.toSorted(), [
     `! ${alice}: Can't start clawdbot`,
@@ -213,7 +213,7 @@ Deno.test("A command that waits at one target, and then at another, says so of b
   world.before = (call, detail) => {
     if (call === "scaler.read" && detail === "ollama") throw new TransientError("Cannot reach it");
   };
-  await rest();
+  await settled();
   await world.clock.advance(6_000);
   assert.equal(world.story.at(-1), `✎ ${on}\n${waitingFor("ollama")}`);
 });
@@ -230,7 +230,7 @@ Deno.test("A status that waited is told to be waiting, and edited, also across a
   }
   world.before = () => {};
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.story, [
     "The Kubernetes API isn't answering. Still trying to check clawdbot…",
     "✎ clawdbot is off",
@@ -258,7 +258,7 @@ Deno.test("A half-done command is finished at the workload that it was given for
       const { seq } = world.receive("start");
       world.store.journal.begin(seq, { command: "start", parts: [{ target: clawdbot.alias, workload, intent }] });
       await using _running = world.start(undefined, targets);
-      await rest();
+      await settled();
       assert.deepEqual(world.texts, [said]);
       assert.equal(world.effects.length, said.includes("no longer") ? 0 : 1);
     });
@@ -278,7 +278,7 @@ Deno.test("A half-done command for two targets is finished at both when their na
     ],
   });
   await using _running = world.start(undefined, [one, two]);
-  await rest();
+  await settled();
   assert.deepEqual(world.effects.toSorted(), ["one 1", "two 1"]);
   assert.deepEqual(world.texts, [`${on.replace("clawdbot", "two")}\n${on.replace("clawdbot", "one")}`]);
 });
@@ -311,9 +311,9 @@ Deno.test("A target that is deleted and created again is watched again within se
   await world.clock.advance(20_000);
   world.before = () => {};
   await world.clock.advance(5_000);
-  world.said.clear();
+  world.sent.clear();
   world.setScale(3, "clawdbot", "kubectl");
-  await rest();
+  await settled();
   assert.deepEqual(world.story, [
     `! ${alice}: clawdbot was scaled from 1 to 3 replicas by somebody else (\`kubectl\`)`,
   ]);
@@ -324,7 +324,7 @@ Deno.test("An autoscaler's minimum is told of each start without a phone ringing
   await using running = world.start();
   await running.receive("start");
   world.setScale(2, "clawdbot", "kube-controller-manager");
-  await rest();
+  await settled();
   world.setPods({ ready: 2 });
   await world.clock.advance(2_000);
   assert.deepEqual(world.story.slice(1), [
@@ -380,8 +380,8 @@ Deno.test("Killed at a message that says it waits, it says so once", async (t) =
       }
       world.before = () => {};
       await using _running = world.start();
-      await rest();
-      await rest();
+      await settled();
+      await settled();
       assert.deepEqual(world.effects, [1]);
       const answers = world.story.filter((line) => line !== waiting);
       assert.deepEqual(answers.map((line) => line.replace("✎ ", "")), [on]);

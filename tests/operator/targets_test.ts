@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { TransientError } from "../../lib/errors.ts";
-import { alice, clawdbot, Killed, ollama, rest, room, self, World } from "./fakes.ts";
+import { alice, clawdbot, Killed, ollama, room, self, settled, World } from "./fakes.ts";
 
 const both = { targets: [clawdbot, ollama] };
 const on = (alias: string) => `${alias} is on (1 replica), starting…`;
@@ -71,7 +71,7 @@ Deno.test("Operator has no target wait for another, and answers when all are don
   assert.deepEqual(world.effects, ["ollama 1", "ollama 0"]);
   assert.deepEqual(world.texts, [off("ollama")]);
   goOn();
-  await rest();
+  await settled();
   assert.deepEqual(world.effects, ["ollama 1", "ollama 0", 1]);
   assert.deepEqual(world.texts, [off("ollama"), `${on("clawdbot")}\n${overtaken("ollama")}`]);
 });
@@ -85,7 +85,7 @@ Deno.test("Operator tells of all targets where one cannot be had", async () => {
   await using running = world.start();
   await running.receive("start all");
   await world.clock.advance(30_000);
-  await rest();
+  await settled();
   const waiting = `${on("clawdbot")}\nThe Kubernetes API isn't answering. Still trying to start ollama…`;
   const [first, text = "", alert] = world.story;
   assert.deepEqual([first, alert], [waiting, `! ${alice}: Can't start ollama`]);
@@ -101,11 +101,11 @@ Deno.test("Operator killed between two targets does each once, whatever was done
       world.receive("start all");
       {
         await using running = world.start(point);
-        await rest();
+        await settled();
         assert.ok(await running.ended instanceof Killed);
       }
       await using _running = world.start();
-      await rest();
+      await settled();
       assert.deepEqual(world.effects.toSorted(), [1, "ollama 1"]);
       assert.deepEqual(world.texts, [`${on("clawdbot")}\n${on("ollama")}`]);
     });
@@ -122,13 +122,13 @@ Deno.test("Operator killed between two targets does each once, whatever was done
     world.receive("stop clawdbot");
     {
       await using running = world.start("after settle");
-      await rest();
+      await settled();
       assert.ok(await running.ended instanceof Killed);
     }
     assert.deepEqual(world.effects, [1, 0]);
     world.before = () => {};
     await using _running = world.start();
-    await rest();
+    await settled();
     assert.deepEqual(world.effects, [1, 0, "ollama 1"]);
     assert.deepEqual(world.texts, [off("clawdbot"), `${overtaken("clawdbot")}\n${on("ollama")}`]);
   });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { CredentialError, PermissionError, RejectedError, TransientError } from "../../lib/errors.ts";
 import type { Target } from "../../lib/config/mod.ts";
-import { alice, clawdbot, Killed, rest, room, World } from "./fakes.ts";
+import { alice, clawdbot, Killed, room, settled, World } from "./fakes.ts";
 
 const minute = 60_000, hour = 60 * minute;
 const warning = `! ${alice}: clawdbot stops automatically in 10 min. Send \`extend 1h\` for another hour.`;
@@ -10,22 +10,22 @@ const ready = "✎ clawdbot is ready (took 0 s); stops automatically in 2 h";
 const on = "clawdbot is on (1 replica), starting… Stops automatically in 2 h.";
 
 Deno.test("Operator stops a target when its time is over, and warns before, also across restarts", async (t) => {
-  for (const lives of [1, 5]) {
-    await t.step(`${lives} lives`, async () => {
+  for (const runs of [1, 5]) {
+    await t.step(`${runs} lives`, async () => {
       const world = new World();
       {
         await using running = world.start();
         await running.receive("start 2h");
         assert.deepEqual(world.story, [on, ready]);
       }
-      for (let life = 0; life < lives; life += 1) {
+      for (let run = 0; run < runs; run += 1) {
         await using _running = world.start();
-        await world.clock.advance(110 * minute / lives - 1);
+        await world.clock.advance(110 * minute / runs - 1);
       }
       {
         await using _running = world.start();
         assert.equal(world.story.length, 2);
-        await world.clock.advance(lives);
+        await world.clock.advance(runs);
         assert.deepEqual(world.story.slice(2), [warning]);
         await world.clock.advance(5 * minute);
       }
@@ -39,7 +39,7 @@ Deno.test("Operator stops a target when its time is over, and warns before, also
       await using _running = world.start();
       await world.clock.advance(hour);
       assert.deepEqual(world.story, [on, ready, warning, stopped]);
-      const [, , { answer } = assert.fail()] = [...world.said.values()];
+      const [, , { answer } = assert.fail()] = [...world.sent.values()];
       assert.deepEqual([answer.roomId, answer.mentions, answer.reply], [room, [alice], false]);
       assert.equal(world.clock.sleeping, 0);
       assert.deepEqual(world.notes, [
@@ -58,7 +58,7 @@ Deno.test("Operator stops at once what was due while it was down, and says so", 
   }
   world.clock.nowMs += 5 * hour;
   await using _running = world.start();
-  await rest();
+  await settled();
   assert.deepEqual(world.effects, [1, 0]);
   assert.deepEqual(world.story.slice(2), [
     "! @alice:example.org: clawdbot is off: its time was up 3 h ago, but I couldn't stop it on time",
@@ -92,7 +92,7 @@ Deno.test("Operator sets, keeps, moves and cancels a target's time", async (t) =
         if (typeof step === "number") await world.clock.advance(step);
         else if (step.startsWith("=")) world.setScale(Number(step.slice(1)));
         else await running.receive(step);
-        await rest();
+        await settled();
       }
       const effects = world.effects.length;
       if (stopsAfterMs === undefined) {
@@ -231,7 +231,7 @@ Deno.test("Operator lets a start with a time join one without, and both come tru
   await running.receive("start 2h");
   await world.clock.advance(30_000);
   world.setPods({ ready: 1 });
-  await rest();
+  await settled();
   assert.deepEqual(world.story, [
     "clawdbot is on (1 replica), starting…",
     "clawdbot is already starting (0/1 ready). Stops automatically in 2 h.",
@@ -273,6 +273,6 @@ Deno.test("Operator warns and stops in the thread in which a time was set", asyn
   // A time that is moved stays where it was set.
   await running.receive("extend 1h");
   await world.clock.advance(2 * 3_600_000);
-  const alerts = [...world.said.values()].filter(({ answer }) => !answer.reply);
+  const alerts = [...world.sent.values()].filter(({ answer }) => !answer.reply);
   assert.deepEqual(alerts.map(({ answer }) => answer.threadId), ["$root", "$root"]);
 });

@@ -265,7 +265,7 @@ Deno.test("openSession() logs in again where a login has named a device that is 
   await using proxy = await FaultProxy.start({ url: world.homeserver.url });
   world.url = proxy.url;
   let answers = 0;
-  await proxy.begin({
+  await proxy.setFault({
     kind: "rewrite",
     when: ({ method, path }) => method === "POST" && path.endsWith("/login"),
     rewrite: ({ status, body }) => ({ status, body: answers++ === 0 ? { ...body, device_id: "NOBODYS" } : body }),

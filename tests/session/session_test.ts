@@ -368,7 +368,7 @@ Deno.test("Session goes on without a sync token that it can't give back", async 
       await using world = new World();
       await using proxy = await FaultProxy.start({ url: world.homeserver.url });
       world.url = proxy.url;
-      using _fault = fault && proxy.also(fault);
+      using _fault = fault && proxy.addFault(fault);
       const alice = await world.person("alice");
       await using running = await world.open();
       running.store.rooms.setSyncToken(token);
@@ -388,7 +388,7 @@ Deno.test("Session does not take a sync token that is too long to be given back"
   await using running = (await world.open()).sync();
   const roomId = await running.roomWith(alice);
   let answers = 0;
-  await proxy.begin({
+  await proxy.setFault({
     kind: "rewrite",
     when: ({ path }) => path.endsWith("/sync"),
     rewrite: ({ status, body }) => ({ status, body: answers++ < 7 ? { ...body, next_batch: "💥".repeat(400) } : body }),
@@ -427,7 +427,7 @@ Deno.test("Session asks for less where the answer to a sync is too large, and kn
       refused += Number(isWhole);
       return isWhole;
     };
-    await proxy.begin({ ...large, when });
+    await proxy.setFault({ ...large, when });
     await using running = (await world.open()).sync();
     await running.until(() => running.session.joinedRooms().includes(roomId) || undefined);
     assert.deepEqual(running.store.rooms.joinedMembers(roomId).sort(), [
@@ -450,7 +450,7 @@ Deno.test("Session asks for less where the answer to a sync is too large, and kn
     const { alice, bert, roomId } = await known(world);
     await bert.leave(roomId);
     for (const text of ["1", "2", "3"]) await alice.say(roomId, text);
-    await proxy.begin(large);
+    await proxy.setFault(large);
     await using running = (await world.open()).sync();
     assert.deepEqual((await running.read(3)).map(body), ["1", "2", "3"]);
     assert.deepEqual(running.store.rooms.joinedMembers(roomId).sort(), [alice.userId, running.session.self]);
@@ -463,7 +463,11 @@ Deno.test("Session completes the members of a room that sync has told in part", 
     const [alice, bert] = [await world.person("alice"), await world.person("bert")];
     world.url = proxy.url;
     const running = (await world.open()).sync();
-    using _fault = proxy.also({ kind: "rewrite", when: ({ path }) => path.endsWith("/sync"), rewrite: withoutMembers });
+    using _fault = proxy.addFault({
+      kind: "rewrite",
+      when: ({ path }) => path.endsWith("/sync"),
+      rewrite: withoutMembers,
+    });
     const roomId = await alice.createRoom([running.session.self, bert.userId]);
     await bert.until(() => bert.invitations.has(roomId) || undefined);
     await bert.join(roomId);
@@ -508,7 +512,7 @@ Deno.test("Session completes the members of a room that sync has told in part", 
     const carol = await world.person("carol");
     await alice.invite(roomId, carol.userId);
     const [listed, mayAnswer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    using _slow = proxy.also({
+    using _slow = proxy.addFault({
       kind: "rewrite",
       when: isListing,
       rewrite: async (answer) => {
@@ -532,7 +536,7 @@ Deno.test("Session completes the members of a room that sync has told in part", 
     await using proxy = await FaultProxy.start({ url: world.homeserver.url });
     const { running: opened, roomId } = await incomplete(world, proxy);
     await using running = opened;
-    using _fault = proxy.also({ kind: "answer", status: 200, body: { joined: {} }, when: isListing });
+    using _fault = proxy.addFault({ kind: "answer", status: 200, body: { joined: {} }, when: isListing });
     await assert.rejects(running.session.refreshMembers(roomId, never), TransientError);
   });
 });
@@ -552,7 +556,7 @@ Deno.test("Session does not end where each answer to a sync is too large, whatev
       }
       await alice.say(roomId, "meanwhile");
       let times = 0;
-      await proxy.begin({
+      await proxy.setFault({
         kind: "answer",
         status,
         body: { filler: "x".repeat(17 * 1_048_576) },

@@ -18,22 +18,22 @@ const [alice, mallory] = ["@alice:localhost", "@mallory:localhost"];
 const MANY = Number(Deno.args.find((argument) => argument.startsWith("--keys="))?.slice(7) ?? 400);
 
 /** Our device over a store in a folder, opened as often as a test likes; Alice is allowed. */
-class Place implements AsyncDisposable {
+class Fixture implements AsyncDisposable {
   readonly folder = Deno.makeTempDirSync();
   #ours: PublishedKeys | undefined;
   #open = new AsyncDisposableStack();
   machine!: CryptoMachine;
   store!: Store;
 
-  static async open(): Promise<Place> {
-    const place = new Place();
-    await place.again();
-    place.#ours = await publishedKeys(place.machine.olm);
-    return place;
+  static async open(): Promise<Fixture> {
+    const fixture = new Fixture();
+    await fixture.reopen();
+    fixture.#ours = await publishedKeys(fixture.machine.olm);
+    return fixture;
   }
 
   /** A new process over the same folder. */
-  async again(): Promise<void> {
+  async reopen(): Promise<void> {
     await this.#open.disposeAsync();
     this.#open = new AsyncDisposableStack();
     this.store = this.#open.use(await openStore({ folder: this.folder, holder: { host: "test", pid: Deno.pid } }));
@@ -94,13 +94,13 @@ class Place implements AsyncDisposable {
 }
 
 Deno.test("CryptoMachine.receive() keeps nothing of what somebody who is not allowed sends", async (t) => {
-  await using place = await Place.open();
-  using stranger = await place.peer(mallory);
+  await using fixture = await Fixture.open();
+  using stranger = await fixture.peer(mallory);
   const keys: Awaited<ReturnType<Peer["roomKey"]>>[] = [];
   for (let count = 0; count < MANY; count += 1) keys.push(await stranger.roomKey("!room:localhost"));
-  await place.receive([]);
-  await place.again();
-  const before = place.bytes();
+  await fixture.receive([]);
+  await fixture.reopen();
+  const before = fixture.bytes();
   const withheld = (id: number) => ({
     type: "m.room_key.withheld",
     sender: mallory,
@@ -114,37 +114,37 @@ Deno.test("CryptoMachine.receive() keeps nothing of what somebody who is not all
     },
   });
   await t.step("room keys", async () => {
-    for (let from = 0; from < keys.length; from += 100) await place.receive(keys.slice(from, from + 100));
-    assert.equal(await place.read("!room:localhost", await stranger.say("!room:localhost", "start")), "no-key");
+    for (let from = 0; from < keys.length; from += 100) await fixture.receive(keys.slice(from, from + 100));
+    assert.equal(await fixture.read("!room:localhost", await stranger.say("!room:localhost", "start")), "no-key");
   });
   await t.step("keys that are withheld, in clear", async () => {
-    await place.receive(Array.from({ length: MANY }, (_, id) => withheld(id)));
+    await fixture.receive(Array.from({ length: MANY }, (_, id) => withheld(id)));
   });
   await t.step("in another's name, as the homeserver would not send them", async () => {
-    await place.receive(keys.slice(0, 10).map((event) => ({ ...event, sender: "@nobody:localhost" })));
+    await fixture.receive(keys.slice(0, 10).map((event) => ({ ...event, sender: "@nobody:localhost" })));
   });
-  await place.again();
+  await fixture.reopen();
   // 60,000 cost 149 MB once, some 2.5 KB each.
-  assert.ok(place.bytes() - before < Math.min(1e6, 200 * MANY), `${place.bytes() - before} bytes more`);
+  assert.ok(fixture.bytes() - before < Math.min(1e6, 200 * MANY), `${fixture.bytes() - before} bytes more`);
 });
 
 Deno.test("CryptoMachine.receive() takes an allowed user's key, though somebody else has sent it before", async () => {
-  await using place = await Place.open();
-  using phone = await place.peer(alice);
+  await using fixture = await Fixture.open();
+  using phone = await fixture.peer(alice);
   const key = await phone.roomKey("!room:localhost");
   const event = await phone.say("!room:localhost", "start");
-  await place.receive([{ ...key, sender: mallory }]);
-  assert.equal(await place.read("!room:localhost", event), "no-key");
-  await place.receive([key]);
-  assert.equal(await place.read("!room:localhost", event), "read");
+  await fixture.receive([{ ...key, sender: mallory }]);
+  assert.equal(await fixture.read("!room:localhost", event), "no-key");
+  await fixture.receive([key]);
+  assert.equal(await fixture.read("!room:localhost", event), "read");
 });
 
 Deno.test("CryptoMachine.receive() keeps so many Megolm sessions of an allowed user in a room; the oldest go", async (t) => {
-  await using place = await Place.open();
-  using phone = await place.peer(alice);
+  await using fixture = await Fixture.open();
+  using phone = await fixture.peer(alice);
   const [room, other] = ["!room:localhost", "!other:localhost"];
   const send = async (roomId: string) => {
-    await place.receive([await phone.roomKey(roomId)]);
+    await fixture.receive([await phone.roomKey(roomId)]);
     return await phone.say(roomId, "status");
   };
   const events: Awaited<ReturnType<typeof send>>[] = [];
@@ -156,28 +156,28 @@ Deno.test("CryptoMachine.receive() keeps so many Megolm sessions of an allowed u
       for (const [index, outcome] of expected) {
         const event = events[index];
         assert.ok(event);
-        assert.equal(await place.read(room, event), outcome, `the session in place ${index}`);
+        assert.equal(await fixture.read(room, event), outcome, `the session in place ${index}`);
       }
-      assert.equal(await place.read(other, elsewhere), "read", "another room is not concerned");
+      assert.equal(await fixture.read(other, elsewhere), "read", "another room is not concerned");
     });
-    await place.again();
+    await fixture.reopen();
   }
 });
 
 Deno.test("CryptoMachine.forgetRoom() deletes a room's Megolm sessions, and no others", async () => {
-  await using place = await Place.open();
-  using phone = await place.peer(alice);
+  await using fixture = await Fixture.open();
+  using phone = await fixture.peer(alice);
   const [left, kept] = ["!left:localhost", "!kept:localhost"];
   // Several in one sync answer, too: it is known of each which room it belongs to.
-  await place.receive([await phone.roomKey(left), await phone.roomKey(kept), await phone.roomKey(left)]);
+  await fixture.receive([await phone.roomKey(left), await phone.roomKey(kept), await phone.roomKey(left)]);
   const [there, here] = [await phone.say(left, "stop"), await phone.say(kept, "stop")];
-  assert.deepEqual([await place.read(left, there), await place.read(kept, here)], ["read", "read"]);
-  assert.deepEqual(place.store.megolm.rooms(Date.now()).sort(), [kept, left].sort());
-  await place.machine.forgetRoom(left, never);
+  assert.deepEqual([await fixture.read(left, there), await fixture.read(kept, here)], ["read", "read"]);
+  assert.deepEqual(fixture.store.megolm.rooms(Date.now()).sort(), [kept, left].sort());
+  await fixture.machine.forgetRoom(left, never);
   for (const _life of [1, 2]) {
-    assert.deepEqual([await place.read(left, there), await place.read(kept, here)], ["no-key", "read"]);
-    assert.deepEqual(place.store.megolm.rooms(Date.now()), [kept]);
-    await place.again();
+    assert.deepEqual([await fixture.read(left, there), await fixture.read(kept, here)], ["no-key", "read"]);
+    assert.deepEqual(fixture.store.megolm.rooms(Date.now()), [kept]);
+    await fixture.reopen();
   }
 });
 
@@ -194,8 +194,8 @@ Deno.test("CryptoMachine.forgetRoom() deletes our own session of a room, though 
 });
 
 Deno.test("CryptoMachine goes on without the to-device event at which the crypto panics", async (t) => {
-  await using place = await Place.open();
-  using phone = await place.peer(alice);
+  await using fixture = await Fixture.open();
+  using phone = await fixture.peer(alice);
   const rooms = ["!one:localhost", "!bad:localhost", "!two:localhost"];
   const keys: Awaited<ReturnType<Peer["roomKey"]>>[] = [];
   for (const room of rooms) keys.push(await phone.roomKey(room));
@@ -208,19 +208,19 @@ Deno.test("CryptoMachine goes on without the to-device event at which the crypto
   try {
     for (const life of ["with all of them", "one by one"]) {
       await t.step(`panics ${life}`, async () => {
-        await assert.rejects(place.receive(keys), WebAssembly.RuntimeError);
+        await assert.rejects(fixture.receive(keys), WebAssembly.RuntimeError);
       });
-      await place.again();
+      await fixture.reopen();
     }
     await t.step("skips it", async () => {
-      assert.equal(await place.receive(keys), true);
+      assert.equal(await fixture.receive(keys), true);
       const outcomes = [];
-      for (const room of rooms) outcomes.push(await place.read(room, await phone.say(room, "status")));
+      for (const room of rooms) outcomes.push(await fixture.read(room, await phone.say(room, "status")));
       assert.deepEqual(outcomes, ["read", "no-key", "read"]);
     });
     await t.step("forgets it with the next answer", async () => {
-      await place.machine.receive({ to_device: { events: keys.slice(0, 1) } }, "next token", never);
-      assert.deepEqual([...place.store.cryptoNotes.panics().keys()].filter((input) => input.startsWith("sync ")), []);
+      await fixture.machine.receive({ to_device: { events: keys.slice(0, 1) } }, "next token", never);
+      assert.deepEqual([...fixture.store.cryptoNotes.panics().keys()].filter((input) => input.startsWith("sync ")), []);
     });
   } finally {
     OlmMachine.prototype.receiveSyncChanges = receiveSyncChanges;
@@ -228,9 +228,9 @@ Deno.test("CryptoMachine goes on without the to-device event at which the crypto
 });
 
 Deno.test("Decryption skips an event at which the crypto has panicked twice, and reads others", async () => {
-  await using place = await Place.open();
-  using phone = await place.peer(alice);
-  await place.receive([await phone.roomKey("!room:localhost")]);
+  await using fixture = await Fixture.open();
+  using phone = await fixture.peer(alice);
+  await fixture.receive([await phone.roomKey("!room:localhost")]);
   const [bad, good] = [await phone.say("!room:localhost", "start"), await phone.say("!room:localhost", "stop")];
   const { decryptRoomEvent } = OlmMachine.prototype;
   OlmMachine.prototype.decryptRoomEvent = function (...input) {
@@ -239,11 +239,11 @@ Deno.test("Decryption skips an event at which the crypto has panicked twice, and
   };
   try {
     for (const _life of [1, 2]) {
-      await assert.rejects(place.read("!room:localhost", bad), WebAssembly.RuntimeError);
-      await place.again();
+      await assert.rejects(fixture.read("!room:localhost", bad), WebAssembly.RuntimeError);
+      await fixture.reopen();
     }
-    assert.equal(await place.read("!room:localhost", bad), "broken");
-    assert.equal(await place.read("!room:localhost", good), "read");
+    assert.equal(await fixture.read("!room:localhost", bad), "broken");
+    assert.equal(await fixture.read("!room:localhost", good), "read");
   } finally {
     OlmMachine.prototype.decryptRoomEvent = decryptRoomEvent;
   }

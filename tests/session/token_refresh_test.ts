@@ -15,7 +15,7 @@ const byPassword: Login = { method: "password", user: "toggle", password: new Se
 const refreshableMs = 300_000;
 
 /** A homeserver, a login there that can be refreshed, and a clock for both. */
-class Ground implements AsyncDisposable {
+class Fixture implements AsyncDisposable {
   nowMs = 1_700_000_000_000;
   readonly homeserver: Homeserver;
   readonly client: HomeserverClient;
@@ -28,12 +28,12 @@ class Ground implements AsyncDisposable {
     this.client = new HomeserverClient(this.homeserver.url);
   }
 
-  static async create(options: HomeserverOptions = {}): Promise<Ground> {
-    const ground = new Ground(options);
-    const { accessToken, refreshToken = "", expiresInMs } = await logIn(ground.client, byPassword, undefined, never);
-    const tokens = { accessToken, refreshToken, refreshAtMs: refreshAtMs(expiresInMs, ground.nowMs) };
-    ground.use(tokens);
-    return ground;
+  static async create(options: HomeserverOptions = {}): Promise<Fixture> {
+    const fixture = new Fixture(options);
+    const { accessToken, refreshToken = "", expiresInMs } = await logIn(fixture.client, byPassword, undefined, never);
+    const tokens = { accessToken, refreshToken, refreshAtMs: refreshAtMs(expiresInMs, fixture.nowMs) };
+    fixture.use(tokens);
+    return fixture;
   }
 
   use(tokens: Tokens & { readonly refreshToken: string }): void {
@@ -74,73 +74,73 @@ Deno.test("refreshAtMs() leaves a margin, and no request loop", () => {
 });
 
 Deno.test("TokenRefresh renews in time, once for all requests, and saves before it is used", async () => {
-  await using ground = await Ground.create();
-  await ground.ask();
-  ground.nowMs += 239_000;
-  await ground.ask();
-  assert.equal(ground.requests("/refresh"), 0);
-  ground.nowMs += 2_000;
-  await Promise.all(Array.from({ length: 10 }, () => ground.ask()));
-  assert.equal(ground.requests("/refresh"), 1);
-  assert.deepEqual(ground.saved.map(({ used }) => used), [2]);
-  assert.equal(ground.client.accessToken, ground.saved[0]?.accessToken);
-  assert.equal(ground.saved[0]?.refreshAtMs, ground.nowMs + 240_000);
-  ground.nowMs += 240_000;
-  await ground.ask();
-  assert.equal(ground.requests("/refresh"), 2);
-  assert.ok(ground.homeserver.requests.entries.every(({ status }) => status === 200));
+  await using fixture = await Fixture.create();
+  await fixture.ask();
+  fixture.nowMs += 239_000;
+  await fixture.ask();
+  assert.equal(fixture.requests("/refresh"), 0);
+  fixture.nowMs += 2_000;
+  await Promise.all(Array.from({ length: 10 }, () => fixture.ask()));
+  assert.equal(fixture.requests("/refresh"), 1);
+  assert.deepEqual(fixture.saved.map(({ used }) => used), [2]);
+  assert.equal(fixture.client.accessToken, fixture.saved[0]?.accessToken);
+  assert.equal(fixture.saved[0]?.refreshAtMs, fixture.nowMs + 240_000);
+  fixture.nowMs += 240_000;
+  await fixture.ask();
+  assert.equal(fixture.requests("/refresh"), 2);
+  assert.ok(fixture.homeserver.requests.entries.every(({ status }) => status === 200));
 });
 
 Deno.test("TokenRefresh renews a token that is refused, once for all requests, which are then sent again", async () => {
-  await using ground = await Ground.create();
-  const [first] = [ground.client.accessToken];
+  await using fixture = await Fixture.create();
+  const [first] = [fixture.client.accessToken];
   // The homeserver's clock is ahead, or it has said nothing of an end.
-  const { refreshToken = "" } = await tokensOf(ground);
-  ground.use({ accessToken: first ?? "", refreshToken, refreshAtMs: undefined });
-  ground.nowMs += refreshableMs + 1;
-  await Promise.all(Array.from({ length: 10 }, () => ground.ask()));
-  assert.equal(ground.requests("/refresh"), 1);
-  assert.equal(ground.saved.length, 1);
-  assert.notEqual(ground.client.accessToken, first);
+  const { refreshToken = "" } = await tokensOf(fixture);
+  fixture.use({ accessToken: first ?? "", refreshToken, refreshAtMs: undefined });
+  fixture.nowMs += refreshableMs + 1;
+  await Promise.all(Array.from({ length: 10 }, () => fixture.ask()));
+  assert.equal(fixture.requests("/refresh"), 1);
+  assert.equal(fixture.saved.length, 1);
+  assert.notEqual(fixture.client.accessToken, first);
 });
 
 /** A further login, whose refresh token is known here. */
-async function tokensOf({ client, nowMs }: Ground): Promise<Tokens> {
+async function tokensOf({ client, nowMs }: Fixture): Promise<Tokens> {
   const { accessToken, refreshToken, expiresInMs } = await logIn(client, byPassword, undefined, never);
   return { accessToken, refreshToken, refreshAtMs: refreshAtMs(expiresInMs, nowMs) };
 }
 
 Deno.test("TokenRefresh sends a request again whose token was replaced on its way, without renewing another", async () => {
-  await using ground = await Ground.create();
-  const late = ground.homeserver.fault({
+  await using fixture = await Fixture.create();
+  const late = fixture.homeserver.fault({
     path: "/account/whoami",
     times: 1,
     delayMs: Infinity,
     answer: { status: 401, body: { errcode: "M_UNKNOWN_TOKEN" } },
   });
-  const asking = ground.ask();
+  const asking = fixture.ask();
   while (late.hits === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-  ground.nowMs += 241_000;
-  await ground.ask();
+  fixture.nowMs += 241_000;
+  await fixture.ask();
   late[Symbol.dispose]();
   await asking;
-  assert.deepEqual([ground.requests("/refresh"), ground.requests("/account/whoami")], [1, 3]);
+  assert.deepEqual([fixture.requests("/refresh"), fixture.requests("/account/whoami")], [1, 3]);
 });
 
 Deno.test("TokenRefresh goes on with the token in use while it cannot be renewed, and asks seldom", async () => {
-  await using ground = await Ground.create();
-  ground.nowMs += 241_000;
-  using down = ground.homeserver.fault({ path: "/refresh", answer: { status: 502 } });
-  for (let count = 0; count < 5; count += 1) await ground.ask();
+  await using fixture = await Fixture.create();
+  fixture.nowMs += 241_000;
+  using down = fixture.homeserver.fault({ path: "/refresh", answer: { status: 502 } });
+  for (let count = 0; count < 5; count += 1) await fixture.ask();
   assert.equal(down.hits, 1);
-  ground.nowMs += 30_000;
-  await ground.ask();
+  fixture.nowMs += 30_000;
+  await fixture.ask();
   assert.equal(down.hits, 2);
-  assert.deepEqual(ground.saved, []);
+  assert.deepEqual(fixture.saved, []);
   down[Symbol.dispose]();
-  ground.nowMs += 30_000;
-  await ground.ask();
-  assert.equal(ground.saved.length, 1);
+  fixture.nowMs += 30_000;
+  await fixture.ask();
+  assert.equal(fixture.saved.length, 1);
 });
 
 Deno.test("TokenRefresh keeps the token in use where the new one is none that a request can carry", async () => {
@@ -152,10 +152,10 @@ Deno.test("TokenRefresh keeps the token in use where the new one is none that a 
 });
 
 Deno.test("TokenRefresh says that the homeserver is away, not that the login has ended, where it cannot renew", async () => {
-  await using ground = await Ground.create();
-  ground.nowMs += refreshableMs + 1;
-  using _down = ground.homeserver.fault({ path: "/refresh", answer: { status: 502 } });
-  await assert.rejects(ground.ask(), { name: "TransientError", message: /refresh: 502/ });
+  await using fixture = await Fixture.create();
+  fixture.nowMs += refreshableMs + 1;
+  using _down = fixture.homeserver.fault({ path: "/refresh", answer: { status: 502 } });
+  await assert.rejects(fixture.ask(), { name: "TransientError", message: /refresh: 502/ });
 });
 
 Deno.test("TokenRefresh tells a login that has ended from one that has ended softly", async (t) => {
@@ -169,42 +169,42 @@ Deno.test("TokenRefresh tells a login that has ended from one that has ended sof
   ];
   for (const [name, soft, status, body, comesOut] of rows) {
     await t.step(name, async () => {
-      await using ground = await Ground.create();
+      await using fixture = await Fixture.create();
       const answer = { status: 401, body: refused("M_UNKNOWN_TOKEN", { soft_logout: soft }) };
-      using _ended = ground.homeserver.fault({ path: "/account/whoami", answer });
-      using _refused = ground.homeserver.fault({ path: "/refresh", answer: { status, body } });
-      await assert.rejects(ground.ask(), (error) => {
+      using _ended = fixture.homeserver.fault({ path: "/account/whoami", answer });
+      using _refused = fixture.homeserver.fault({ path: "/refresh", answer: { status, body } });
+      await assert.rejects(fixture.ask(), (error) => {
         assert.ok(error instanceof TokenRefused, String(error));
         assert.equal(error.soft, comesOut);
         return true;
       });
-      assert.equal(ground.requests("/refresh"), 1);
+      assert.equal(fixture.requests("/refresh"), 1);
     });
   }
 });
 
 Deno.test("TokenRefresh leaves a request to its own signal, and the renewal to the others", async () => {
-  await using ground = await Ground.create();
-  ground.nowMs += 250_000;
-  const slow = ground.homeserver.fault({ path: "/refresh", delayMs: Infinity });
+  await using fixture = await Fixture.create();
+  fixture.nowMs += 250_000;
+  const slow = fixture.homeserver.fault({ path: "/refresh", delayMs: Infinity });
   const impatient = new AbortController();
-  const [given, waiting] = [ground.ask(impatient.signal), ground.ask()];
+  const [given, waiting] = [fixture.ask(impatient.signal), fixture.ask()];
   impatient.abort(new Error("too late"));
   await assert.rejects(given, /too late/);
   slow[Symbol.dispose]();
   await waiting;
-  assert.deepEqual([ground.requests("/refresh"), ground.saved.length], [1, 1]);
+  assert.deepEqual([fixture.requests("/refresh"), fixture.saved.length], [1, 1]);
 });
 
 Deno.test("TokenRefresh keeps nothing that comes after its end", async () => {
-  await using ground = await Ground.create();
-  ground.nowMs += 250_000;
-  using _slow = ground.homeserver.fault({ path: "/refresh", delayMs: Infinity });
-  const asking = ground.ask();
-  ground.client.authenticate("another");
+  await using fixture = await Fixture.create();
+  fixture.nowMs += 250_000;
+  using _slow = fixture.homeserver.fault({ path: "/refresh", delayMs: Infinity });
+  const asking = fixture.ask();
+  fixture.client.authenticate("another");
   await assert.rejects(asking, { name: "AbortError" });
-  assert.deepEqual(ground.saved, []);
-  assert.equal(ground.client.accessToken, "another");
+  assert.deepEqual(fixture.saved, []);
+  assert.equal(fixture.client.accessToken, "another");
 });
 
 /** Opens a session, ends it, and returns the stored account. */

@@ -16,7 +16,7 @@ import {
   UserId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import type { Store } from "../../lib/store/mod.ts";
-import { Folder } from "./folder.ts";
+import { StoreFolder } from "./folder.ts";
 
 const ROOM = "!room:x";
 const [ANN, BOB] = ["@ann:x", "@bob:x"];
@@ -74,11 +74,11 @@ async function read(ann: OlmMachine, event: string): Promise<string> {
 }
 
 Deno.test("the Rust crypto goes on in the next life: same keys, same Olm and Megolm sessions", async () => {
-  await using folder = new Folder();
+  await using folder = new StoreFolder();
   const bob = await OlmMachine.initialize(new UserId(BOB), new DeviceId("BOBDEV"));
   const keys: Record<string, Record<string, unknown>> = {};
 
-  const first = await machineOf(await folder.life());
+  const first = await machineOf(await folder.reopen());
   const identity = first.identityKeys.curve25519.toBase64();
   await serve(first, keys);
   await bob.updateTrackedUsers([new UserId(ANN)]);
@@ -94,7 +94,7 @@ Deno.test("the Rust crypto goes on in the next life: same keys, same Olm and Meg
   const pending = await uploads(first);
   first.close();
 
-  const second = await machineOf(await folder.life());
+  const second = await machineOf(await folder.reopen());
   assert.equal(second.identityKeys.curve25519.toBase64(), identity);
   assert.deepEqual(await uploads(second), pending, "the same keys wait to be uploaded, and none twice");
   assert.equal(await read(second, two), "two", "the Megolm session has lasted");
@@ -102,7 +102,7 @@ Deno.test("the Rust crypto goes on in the next life: same keys, same Olm and Meg
   assert.equal(await read(second, await say(bob, second, "three")), "three", "the Olm session has lasted");
   second.close();
 
-  const third = await machineOf(await folder.life());
+  const third = await machineOf(await folder.reopen());
   const four = await say(bob, third, "four");
   assert.deepEqual([await read(third, four), await read(third, one)], ["four", "one"]);
   third.close();
@@ -110,9 +110,9 @@ Deno.test("the Rust crypto goes on in the next life: same keys, same Olm and Meg
 });
 
 Deno.test("the Rust crypto refuses to open with another key", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   (await machineOf(store)).close();
-  await (await folder.life()).openCrypto();
+  await (await folder.reopen()).openCrypto();
   await assert.rejects(StoreHandle.openWithKey("crypto", new Uint8Array(32).fill(9)));
 });

@@ -3,7 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { Answer } from "../../lib/session/mod.ts";
 import type { Journal as Port } from "../../lib/operator/mod.ts";
 import { type Store, transactionId } from "../../lib/store/mod.ts";
-import { event, Folder } from "./folder.ts";
+import { event, StoreFolder } from "./folder.ts";
 
 const WEEK_MS = 7 * 24 * 3_600_000;
 const intent = { command: "start", parts: [{ target: "clawdbot" }] };
@@ -23,21 +23,21 @@ function standing({ journal }: Store): [string, string][] {
 }
 
 Deno.test("EventJournal is what the operator asks for", async () => {
-  await using folder = new Folder();
-  const port: Port = (await folder.life()).journal;
+  await using folder = new StoreFolder();
+  const port: Port = (await folder.reopen()).journal;
   assert.deepEqual(port.unsettled(0), []);
 });
 
 Deno.test("EventJournal has in the next life where each event stood in this one", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   const places = ["$new", "$undecryptable", "$acting", "$settled"].map((id) => arrive(store, id));
   const [, undecryptable = 0, acting = 0, settled = 0] = places;
   store.journal.undecryptable(undecryptable, "session");
   store.journal.begin(acting, intent);
   store.journal.settle(settled, "done", [answer("$settled", 0), answer("$settled", 1)]);
 
-  const later = await folder.life();
+  const later = await folder.reopen();
   assert.deepEqual(standing(later), [["$new", "new"], ["$undecryptable", "undecryptable"], ["$acting", "begun"]]);
   const [first, , third] = later.journal.unsettled(0);
   assert.deepEqual(first?.inbox, { seq: places[0], ...event("$new") });
@@ -51,13 +51,13 @@ Deno.test("EventJournal has in the next life where each event stood in this one"
 });
 
 Deno.test("EventJournal.awaitingKey() finds what waits for one session of one room", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   for (const [eventId, session] of [["$1", "a"], ["$2", "b"], ["$3", "a"], ["$4", undefined]] as const) {
     store.journal.undecryptable(arrive(store, eventId), session);
   }
   store.journal.settle(arrive(store, "$5"), "ignored", []);
-  const { journal } = await folder.life();
+  const { journal } = await folder.reopen();
   const waiting = journal.awaitingKey("!r", "a");
   assert.deepEqual(waiting.map(({ inbox }) => inbox.eventId), ["$1", "$3"]);
   assert.deepEqual(journal.awaitingKey("!other", "a"), []);
@@ -66,8 +66,8 @@ Deno.test("EventJournal.awaitingKey() finds what waits for one session of one ro
 });
 
 Deno.test("EventJournal refuses to change an event that is settled, held or unknown", async () => {
-  await using folder = new Folder();
-  const { rooms, journal } = await folder.life();
+  await using folder = new StoreFolder();
+  const { rooms, journal } = await folder.reopen();
   rooms.addEvent(event("$settled"), { state: "settled" });
   rooms.addEvent(event("$held"), { state: "held", gap: rooms.addGap({ roomId: "!r", from: "p", to: "s" }) });
   for (const seq of [1, 2, 99]) {
@@ -80,14 +80,14 @@ Deno.test("EventJournal refuses to change an event that is settled, held or unkn
 });
 
 Deno.test("EventJournal.claim() lets one event have a ciphertext", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   const [first, second] = [arrive(store, "$1"), arrive(store, "$2")];
   const key = { sessionId: "s", messageIndex: 0 };
   assert.equal(store.journal.claim(first, key), true);
   assert.equal(store.journal.claim(first, key), true);
   assert.equal(store.journal.claim(first, { ...key, messageIndex: 1 }), false, "an event has one ciphertext");
-  const { journal } = await folder.life();
+  const { journal } = await folder.reopen();
   assert.equal(journal.claim(second, key), false);
   assert.equal(journal.claim(first, key), true);
   journal.settle(first, "done", []);
@@ -96,8 +96,8 @@ Deno.test("EventJournal.claim() lets one event have a ciphertext", async () => {
 });
 
 Deno.test("EventJournal.claim() uses a ciphertext up for the sender who used it, and for nobody else", async () => {
-  await using folder = new Folder();
-  let store = await folder.life();
+  await using folder = new StoreFolder();
+  let store = await folder.reopen();
   const key = { sessionId: "s", messageIndex: 3 };
   const [forged, anns, again] = [arrive(store, "$1", "@bob:x"), arrive(store, "$2"), arrive(store, "$3")];
   assert.equal(store.journal.claim(forged, key), true);
@@ -107,22 +107,22 @@ Deno.test("EventJournal.claim() uses a ciphertext up for the sender who used it,
   folder.nowMs += WEEK_MS + 1;
   store.journal.prune();
 
-  const { journal } = await folder.life();
+  const { journal } = await folder.reopen();
   const lower = { ...key, messageIndex: 2 };
   assert.equal(journal.claim(again, lower), false, "the floor is Ann's");
-  store = await folder.life();
+  store = await folder.reopen();
   const carol = arrive(store, "$4", "@carol:x");
   assert.equal(store.journal.claim(carol, lower), true, "and not Carol's");
 });
 
 Deno.test("EventJournal tells once of each room in whose history something is missing", async () => {
-  await using folder = new Folder();
-  const { rooms } = await folder.life();
+  await using folder = new StoreFolder();
+  const { rooms } = await folder.reopen();
   rooms.fillGap(rooms.addGap({ roomId: "!r", from: "p", to: "s" }), [event("$1")], true);
   rooms.fillGap(rooms.addGap({ roomId: "!whole", from: "p", to: "s" }), []);
   rooms.recordCutOffHistory("!r");
   rooms.recordCutOffHistory("!other");
-  const { journal, rooms: later } = await folder.life();
+  const { journal, rooms: later } = await folder.reopen();
   const [one, other] = journal.cutOffHistories();
   assert.deepEqual([one?.roomId, other?.roomId], ["!r", "!other"]);
   later.recordCutOffHistory("!r");
@@ -134,8 +134,8 @@ Deno.test("EventJournal tells once of each room in whose history something is mi
 });
 
 Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was used", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   for (const [eventId, messageIndex] of [["$1", 4], ["$2", 2]] as const) {
     const seq = arrive(store, eventId);
     assert.equal(store.journal.claim(seq, { sessionId: "s", messageIndex }), true);
@@ -148,22 +148,22 @@ Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was u
   assert.equal(store.rooms.hasEvent("!r", "$1"), true, "not older than a week");
   folder.nowMs += 1;
 
-  const later = await folder.life();
+  const later = await folder.reopen();
   later.journal.prune();
   assert.deepEqual(["$1", "$2"].map((id) => later.rooms.hasEvent("!r", id)), [false, false]);
   assert.deepEqual(standing(later), [["$old", "new"]]);
   assert.equal(later.journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), undefined);
   assert.equal(later.journal.unsent("!r", 10).length, 1, "what is to be sent stays");
 
-  const { journal } = await folder.life();
+  const { journal } = await folder.reopen();
   for (const [messageIndex, accepted] of [[4, false], [3, false], [0, false], [5, true]] as const) {
     assert.equal(journal.claim(old, { sessionId: "s", messageIndex }), accepted, `index ${messageIndex}`);
   }
 });
 
 Deno.test("EventJournal.prune() never lowers a floor", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   const places = [9, 7].map((messageIndex) => {
     const seq = arrive(store, `$${messageIndex}`);
     assert.equal(store.journal.claim(seq, { sessionId: "s", messageIndex }), true);
@@ -178,8 +178,8 @@ Deno.test("EventJournal.prune() never lowers a floor", async () => {
 });
 
 Deno.test("EventJournal.prune() keeps ten thousand settled events, and places go on", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   store.transaction(() => {
     for (let i = 1; i <= 10_001; i++) store.rooms.addEvent(event(`$${i}`), { state: "settled" });
   });
@@ -188,13 +188,13 @@ Deno.test("EventJournal.prune() keeps ten thousand settled events, and places go
   folder.nowMs += WEEK_MS + 1;
   store.journal.prune();
   assert.equal(store.rooms.hasEvent("!r", "$10001"), false);
-  assert.equal(arrive(await folder.life(), "$next"), 10_002);
+  assert.equal(arrive(await folder.reopen(), "$next"), 10_002);
 });
 
 Deno.test("EventJournal.prune() settles what could not be decrypted for a week, and all but ten thousand of such", async () => {
-  await using folder = new Folder();
+  await using folder = new StoreFolder();
   folder.nowMs = event("$").receivedAtMs;
-  const store = await folder.life();
+  const store = await folder.reopen();
   store.transaction(() => {
     for (let i = 1; i <= 10_001; i++) {
       store.rooms.addEvent(event(`$${i}`), { state: "new" });
@@ -217,8 +217,8 @@ Deno.test("EventJournal.prune() settles what could not be decrypted for a week, 
 });
 
 Deno.test("EventJournal says once what is about a user or a room, however long ago that was", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   const about = ["@ann:x another key", "!r", "$1", "clawdbot 7 !r"].map((eventId) => answer(eventId));
   for (const each of about) {
     store.journal.say(each);
@@ -231,18 +231,18 @@ Deno.test("EventJournal says once what is about a user or a room, however long a
 });
 
 Deno.test("EventJournal reads unsent answers room by room, and no more of them than are wanted", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   store.transaction(() => {
     for (let i = 0; i < 1_000; i++) store.journal.say({ ...answer(`$${i}`), roomId: i % 2 === 0 ? "!even" : "!odd" });
   });
   // Only what is asked for is opened: what was altered further back would be a StoreError.
-  await folder.end();
+  await folder.close();
   {
     using database = new DatabaseSync(folder.file("state.sqlite3"));
     database.exec("UPDATE answers SET content = x'00' WHERE event_id NOT IN ('$0', '$1', '$2')");
   }
-  const { journal } = await folder.life();
+  const { journal } = await folder.reopen();
   assert.deepEqual(journal.roomsToAnswer(), ["!even", "!odd"]);
   assert.deepEqual(journal.unsent("!even", 2).map(({ answer }) => answer.eventId), ["$0", "$2"]);
   assert.deepEqual(journal.unsent("!odd", 1).map(({ answer }) => answer.eventId), ["$1"]);
@@ -251,8 +251,8 @@ Deno.test("EventJournal reads unsent answers room by room, and no more of them t
 });
 
 Deno.test("EventJournal says an answer once", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   const [sent, dropped, unsent] = [answer("$1", 0), answer("$1", 1), answer("$1", 2)];
   folder.nowMs = 5_000;
   for (const one of [sent, dropped, unsent]) store.journal.say(one);
@@ -260,7 +260,7 @@ Deno.test("EventJournal says an answer once", async () => {
   store.journal.sent(transactionId("$1", "answer", 0), "$said");
   store.journal.drop(transactionId("$1", "answer", 1));
 
-  const { journal } = await folder.life();
+  const { journal } = await folder.reopen();
   for (const one of [sent, dropped, unsent]) journal.say(one);
   const id = transactionId("$1", "answer", 2);
   assert.deepEqual(journal.unsent("!r", 10), [{ transactionId: id, answer: unsent, writtenAtMs: 5_000 }]);
@@ -269,15 +269,15 @@ Deno.test("EventJournal says an answer once", async () => {
 });
 
 Deno.test("EventJournal refuses content that was moved from another row", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   for (const eventId of ["$1", "$2"]) arrive(store, eventId);
-  await folder.end();
+  await folder.close();
   {
     using database = new DatabaseSync(folder.file("state.sqlite3"));
     database.exec("UPDATE events SET content = (SELECT content FROM events WHERE event_id = '$2')");
   }
-  const { journal } = await folder.life();
+  const { journal } = await folder.reopen();
   assert.throws(() => journal.unsettled(0), {
     name: "StoreError",
     message: /Cannot read event !r \$1 .*it was altered/,

@@ -1,13 +1,13 @@
 /**
- * What the tests of the store share: a folder of its own for each, events, and a clock that is set by hand.
+ * What the tests of the store share: a temporary folder, events, and a clock that is set by hand.
  *
  * @module
  */
 
 import { type NewEvent, openStore, type Store } from "../../lib/store/mod.ts";
 
-/** A folder that is removed in the end. The store in it is opened with `life`, as often as the test needs. */
-export class Folder implements AsyncDisposable {
+/** A temporary folder with a store, which a test opens as often as it needs. */
+export class StoreFolder implements AsyncDisposable {
   /** The store's folder, which does not exist at first. */
   readonly path: string;
   /** What the store's clock shows, milliseconds since the epoch. */
@@ -19,8 +19,8 @@ export class Folder implements AsyncDisposable {
     this.path = `${this.#parent}/store`;
   }
 
-  /** Ends the life before, if there was one, and begins another. */
-  async life(key?: Uint8Array): Promise<Store> {
+  /** Opens the store, after closing it if it is open: a restart. */
+  async reopen(key?: Uint8Array): Promise<Store> {
     await this.#last?.close();
     this.#last = undefined;
     return this.#last = await openStore({
@@ -31,8 +31,8 @@ export class Folder implements AsyncDisposable {
     });
   }
 
-  /** Ends the life. */
-  async end(): Promise<void> {
+  /** Closes the store. */
+  async close(): Promise<void> {
     await this.#last?.close();
     this.#last = undefined;
   }
@@ -48,7 +48,7 @@ export class Folder implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.end();
+    await this.close();
     await Deno.remove(this.#parent, { recursive: true });
   }
 }

@@ -19,7 +19,7 @@ function request(run: (factory: any) => any): Promise<any> {
 
 Deno.test("MegolmIndex knows records from before there was an index, and they can be deleted", async () => {
   const folder = await Deno.makeTempDir();
-  const life = async () => {
+  const reopen = async () => {
     const store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });
     await store.openCrypto();
     return store;
@@ -33,7 +33,7 @@ Deno.test("MegolmIndex knows records from before there was an index, and they ca
     }
   };
   {
-    await using _store = await life();
+    await using _store = await reopen();
     const database = await request((factory) => factory.open(`${CRYPTO_NAME}::matrix-sdk-crypto`, 1));
     for (const key of keys) {
       await request(() => database.transaction([STORE], "readwrite").objectStore(STORE).put({ session: key }, key));
@@ -47,8 +47,8 @@ Deno.test("MegolmIndex knows records from before there was an index, and they ca
     database.exec("DROP TABLE megolm_sessions; DROP TABLE megolm_rooms; PRAGMA user_version = 1");
   }
   {
-    await using store = await life();
-    // Learnt from the first key that comes for the room.
+    await using store = await reopen();
+    // Learned from the first key that comes for the room.
     store.megolm.setSender("@ann:x");
     const database = await request((factory) => factory.open(`${CRYPTO_NAME}::matrix-sdk-crypto`, 1));
     await request(() => database.transaction([STORE], "readwrite").objectStore(STORE).put({}, "room\u001dfourth"));
@@ -62,7 +62,7 @@ Deno.test("MegolmIndex knows records from before there was an index, and they ca
     assert.deepEqual([await records(), store.megolm.ofRoom("!room:x")], [["other\u001dthird"], []]);
   }
   {
-    await using _store = await life();
+    await using _store = await reopen();
     assert.deepEqual(await records(), ["other\u001dthird"]);
   }
   await Deno.remove(folder, { recursive: true });

@@ -3,14 +3,14 @@ import { createHash } from "node:crypto";
 import { DatabaseSync } from "node:sqlite";
 import { StoreError } from "../../lib/errors.ts";
 import { openStore, type Store } from "../../lib/store/mod.ts";
-import { event, Folder } from "./folder.ts";
+import { event, StoreFolder } from "./folder.ts";
 import { open, result } from "./indexeddb/driver.ts";
 
 const program = new URL("open_program.ts", import.meta.url).pathname;
 const session = { homeserver: "https://x", userId: "@me:x", deviceId: "D", accessToken: "secret token" };
 
 /** Runs the other operator; `prefix` is a shell that runs what follows it. */
-function other(folder: Folder, ...more: string[]): Deno.Command {
+function other(folder: StoreFolder, ...more: string[]): Deno.Command {
   const args = ["run", "--no-prompt", `--allow-read`, `--allow-write`, program, folder.path, ...more];
   return new Deno.Command(Deno.execPath(), { args, stdin: "piped", stdout: "piped", stderr: "inherit" });
 }
@@ -23,7 +23,7 @@ async function firstLine(child: Deno.ChildProcess): Promise<string> {
 }
 
 /** A digest of each file in the folder. To be taken only between two lives. */
-function digests(folder: Folder): string[] {
+function digests(folder: StoreFolder): string[] {
   return folder.files().filter((name) => Deno.statSync(folder.file(name)).isFile).map((name) => {
     const digest = createHash("sha256").update(Deno.readFileSync(folder.file(name))).digest("hex");
     return `${name} ${digest}`;
@@ -31,31 +31,31 @@ function digests(folder: Folder): string[] {
 }
 
 Deno.test("openStore() keeps a session from one life to the next, and it can be cleared", async () => {
-  await using folder = new Folder();
-  const first = await folder.life();
+  await using folder = new StoreFolder();
+  const first = await folder.reopen();
   assert.equal(first.account.load(), undefined);
   first.account.save({ ...session, accessToken: "r" });
   first.account.save(session);
-  const second = await folder.life();
+  const second = await folder.reopen();
   assert.deepEqual(second.account.load(), session);
   second.account.clear();
-  assert.equal((await folder.life()).account.load(), undefined);
+  assert.equal((await folder.reopen()).account.load(), undefined);
 });
 
 Deno.test("openStore() makes files for the owner alone, and leaves nothing but them", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   await store.openCrypto();
   const mode = (path: string) => ((Deno.statSync(path).mode ?? 0) & 0o7777).toString(8);
   assert.equal(mode(folder.path), "700");
   for (const name of folder.files()) assert.equal(mode(folder.file(name)), "600", name);
-  await folder.end();
+  await folder.close();
   assert.deepEqual(folder.files(), ["crypto-1.sqlite3", "key", "state.sqlite3"]);
 });
 
 Deno.test("a store's journals stay small, also after a large transaction", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   const journal = () => Deno.statSync(folder.file("state.sqlite3-wal")).size;
   let most = 0;
   const commit = (times: number) => {
@@ -78,24 +78,24 @@ Deno.test("a store's journals stay small, also after a large transaction", async
 });
 
 Deno.test("openStore() accepts what a mount makes of modes", async () => {
-  await using folder = new Folder();
-  (await folder.life()).account.save(session);
-  await folder.end();
+  await using folder = new StoreFolder();
+  (await folder.reopen()).account.save(session);
+  await folder.close();
   Deno.chmodSync(folder.path, 0o2770);
   for (const name of folder.files()) Deno.chmodSync(folder.file(name), 0o660);
-  assert.deepEqual((await folder.life()).account.load(), session);
+  assert.deepEqual((await folder.reopen()).account.load(), session);
 });
 
 Deno.test("a store holds no content in clear", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   store.account.save(session);
   store.rooms.addEvent(event("$1"), { state: "new" });
   const acting = { command: "start", parts: [{ target: "hidden target" }] };
   store.journal.begin(1, acting);
   const text = { plain: "hidden answer" };
   store.journal.say({ kind: "answer", sequence: 0, roomId: "!r", eventId: "$1", form: "notice", text, reply: true });
-  await folder.end();
+  await folder.close();
   const all = folder.files().map((name) => Buffer.from(Deno.readFileSync(folder.file(name))).toString("latin1")).join();
   assert.ok(all.includes("@ann:x"), "the test looks at the right bytes");
   for (const hidden of ["secret token", "text of $1", "hidden target", "hidden answer"]) {
@@ -104,7 +104,7 @@ Deno.test("a store holds no content in clear", async () => {
 });
 
 Deno.test("openStore() refuses a store that another process holds, and says who does", async () => {
-  await using folder = new Folder();
+  await using folder = new StoreFolder();
   const child = other(folder).spawn();
   assert.equal(await firstLine(child), "opened");
   const error = await refusal(folder);
@@ -114,29 +114,29 @@ Deno.test("openStore() refuses a store that another process holds, and says who 
   await child.stdin.close().catch(() => {});
 
   // The dead one has left holder.json behind, which holds nothing.
-  (await folder.life()).account.save(session);
+  (await folder.reopen()).account.save(session);
   const second = other(folder).spawn();
   assert.match(await firstLine(second), /^StoreError .*held by host h, pid 1, since 2026-01-01T00:00:00.000Z/);
   await second.stdin.close();
   await second.status;
-  assert.deepEqual((await folder.life()).account.load(), session);
+  assert.deepEqual((await folder.reopen()).account.load(), session);
 });
 
 Deno.test("openStore() refuses a store that this process holds", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   assert.match((await refusal(folder)).message, /held by host h, pid 1/);
   store.account.save(session);
 });
 
 Deno.test("openStore() refuses keys that do not fit, and changes nothing", async (t) => {
   const [ours, wrong] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
-  const inFile = (folder: Folder, text: string) => Deno.writeTextFileSync(folder.file("key"), text);
-  const without = (folder: Folder) => Deno.removeSync(folder.file("key"));
+  const inFile = (folder: StoreFolder, text: string) => Deno.writeTextFileSync(folder.file("key"), text);
+  const without = (folder: StoreFolder) => Deno.removeSync(folder.file("key"));
   const rows: [
     name: string,
     made: "file" | "given",
-    spoil: (f: Folder) => void,
+    spoil: (f: StoreFolder) => void,
     given: Uint8Array | undefined,
     RegExp,
   ][] = [
@@ -152,9 +152,9 @@ Deno.test("openStore() refuses keys that do not fit, and changes nothing", async
   ];
   for (const [name, made, spoil, given, message] of rows) {
     await t.step(name, async () => {
-      await using folder = new Folder();
-      (await folder.life(made === "given" ? ours : undefined)).account.save(session);
-      await folder.end();
+      await using folder = new StoreFolder();
+      (await folder.reopen(made === "given" ? ours : undefined)).account.save(session);
+      await folder.close();
       const key = made === "given" ? ours : Uint8Array.fromBase64(Deno.readTextFileSync(folder.file("key")).trim());
       spoil(folder);
       const before = digests(folder);
@@ -163,14 +163,14 @@ Deno.test("openStore() refuses keys that do not fit, and changes nothing", async
       for (const one of [key, wrong]) assert.equal(error.message.includes(one.toBase64()), false, "tells a key");
       assert.deepEqual(digests(folder), before);
       if (made === "file") inFile(folder, key.toBase64());
-      assert.deepEqual((await folder.life(key)).account.load(), session);
+      assert.deepEqual((await folder.reopen(key)).account.load(), session);
     });
   }
 });
 
 Deno.test("openStore() refuses files that it cannot read, and leaves them as they are", async (t) => {
-  const state = (folder: Folder) => folder.file("state.sqlite3");
-  const crypto = (folder: Folder) => folder.file("crypto-1.sqlite3");
+  const state = (folder: StoreFolder) => folder.file("state.sqlite3");
+  const crypto = (folder: StoreFolder) => folder.file("crypto-1.sqlite3");
   const sql = (path: string, sql: string) => {
     using database = new DatabaseSync(path);
     database.exec(sql);
@@ -180,7 +180,7 @@ Deno.test("openStore() refuses files that it cannot read, and leaves them as the
     bytes.fill(0xa5, at);
     Deno.writeFileSync(path, bytes);
   };
-  const rows: [name: string, spoil: (folder: Folder) => void, message: RegExp][] = [
+  const rows: [name: string, spoil: (folder: StoreFolder) => void, message: RegExp][] = [
     ["state truncated in the middle", (f) => Deno.truncateSync(state(f), 20_000), /state\.sqlite3: it is damaged/],
     ["state truncated to nothing", (f) => Deno.truncateSync(state(f)), /state\.sqlite3: it is empty; bring a backup/],
     ["state gone", (f) => Deno.removeSync(state(f)), /state\.sqlite3: the file is missing/],
@@ -201,9 +201,9 @@ Deno.test("openStore() refuses files that it cannot read, and leaves them as the
   ];
   for (const [name, spoil, message] of rows) {
     await t.step(name, async () => {
-      await using folder = new Folder();
-      await (await folder.life()).openCrypto();
-      await folder.end();
+      await using folder = new StoreFolder();
+      await (await folder.reopen()).openCrypto();
+      await folder.close();
       spoil(folder);
       const before = digests(folder);
       assert.match((await refusal(folder)).message, message);
@@ -213,7 +213,7 @@ Deno.test("openStore() refuses files that it cannot read, and leaves them as the
 });
 
 Deno.test("openStore() refuses a folder that is a file, or a file that is a folder", async () => {
-  await using folder = new Folder();
+  await using folder = new StoreFolder();
   Deno.writeTextFileSync(folder.path, "");
   assert.match((await refusal(folder)).message, /Cannot open the store .*name a folder that the operator may write to/);
   Deno.removeSync(folder.path);
@@ -222,7 +222,7 @@ Deno.test("openStore() refuses a folder that is a file, or a file that is a fold
 });
 
 Deno.test("a store goes on after a death at any point of its first opening", async (t) => {
-  const rows: [name: string, leave: (folder: Folder) => void][] = [
+  const rows: [name: string, leave: (folder: StoreFolder) => void][] = [
     ["nothing", () => {}],
     ["the folder", (f) => Deno.mkdirSync(f.path)],
     ["an empty state", (f) => (Deno.mkdirSync(f.path), Deno.writeTextFileSync(f.file("state.sqlite3"), ""))],
@@ -230,14 +230,14 @@ Deno.test("a store goes on after a death at any point of its first opening", asy
   ];
   for (const [name, leave] of rows) {
     await t.step(name, async () => {
-      await using folder = new Folder();
+      await using folder = new StoreFolder();
       leave(folder);
-      const store = await folder.life();
+      const store = await folder.reopen();
       store.account.save(session);
-      await folder.end();
+      await folder.close();
       // Begun, but nothing in it yet.
       Deno.writeTextFileSync(folder.file("crypto-1.sqlite3"), "");
-      const next = await folder.life();
+      const next = await folder.reopen();
       assert.deepEqual(next.account.load(), session);
       await next.openCrypto();
     });
@@ -248,9 +248,9 @@ Deno.test("a store that has failed writes nothing more, tells why, and has kept 
   const rows = [["fill", "StoreError", "state"], ["fill-crypto", "UnknownError", "crypto-1"]] as const;
   for (const [what, name, database] of rows) {
     await t.step(what, async () => {
-      await using folder = new Folder();
-      await folder.life();
-      await folder.end();
+      await using folder = new StoreFolder();
+      await folder.reopen();
+      await folder.close();
       // A limit on the length of files stands for a full disk; the signal that comes with it is ignored.
       const limited = ["-c", `trap '' XFSZ; ulimit -f 1000; exec "$@"`, "sh"];
       const args = [...limited, Deno.execPath(), "run", "--allow-read", "--allow-write", program, folder.path, what];
@@ -262,7 +262,7 @@ Deno.test("a store that has failed writes nothing more, tells why, and has kept 
       assert.match(failure.message, new RegExp(why));
 
       assert.ok(lines.length > 10, `${lines.length} were written before`);
-      const store = await folder.life();
+      const store = await folder.reopen();
       assert.equal(store.rooms.syncToken(), undefined);
       if (what === "fill") return assert.equal(store.journal.unsettled(0).length, lines.length);
       await store.openCrypto();
@@ -274,15 +274,15 @@ Deno.test("a store that has failed writes nothing more, tells why, and has kept 
 });
 
 Deno.test("a store that is closed says so", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   await store.close();
   await store.close();
   assert.throws(() => store.account.load(), { name: "StoreError", message: /it is closed/ });
 });
 
 /** The error with which opening the folder, and the crypto in it, is refused. */
-async function refusal(folder: Folder, key?: Uint8Array): Promise<StoreError> {
+async function refusal(folder: StoreFolder, key?: Uint8Array): Promise<StoreError> {
   let store: Store | undefined;
   try {
     store = await openStore({ folder: folder.path, holder: { host: "third", pid: 3 }, ...key && { key } });

@@ -14,7 +14,7 @@ Deno.test("openStore() takes over all that the first release had in its store", 
   const made = Deno.readFileSync(new URL("old/state.sqlite3.gz", import.meta.url));
   Deno.writeFileSync(`${folder}/state.sqlite3`, gunzipSync(made), { mode: 0o600 });
   // A second time, because what was moved must be there at the next start as well.
-  for (const life of ["first", "second"]) {
+  for (const run of ["first", "second"]) {
     await using store = await openStore({
       folder,
       key: new Uint8Array(32).fill(7),
@@ -25,7 +25,7 @@ Deno.test("openStore() takes over all that the first release had in its store", 
     assert.deepEqual(account.load(), {
       ...{ homeserver: "http://h", userId: "@toggle:x", deviceId: "DEVICE", accessToken: "token" },
     });
-    assert.deepEqual([rooms.syncToken(), rooms.tokenIsAdopted()], ["s42", false], life);
+    assert.deepEqual([rooms.syncToken(), rooms.tokenIsAdopted()], ["s42", false], run);
     const all = rooms.all().map(({ roomId, membership, encrypted, encryption, inviters, ownName }) => {
       assert.equal(ownName, undefined);
       return [roomId, membership, encrypted, encryption, inviters];

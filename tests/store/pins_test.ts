@@ -3,7 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { Pin } from "../../lib/authorization/mod.ts";
 import { stateSchema } from "../../lib/store/schema.ts";
 import { StoreError } from "../../lib/errors.ts";
-import { Folder } from "./folder.ts";
+import { StoreFolder } from "./folder.ts";
 
 const identity: Pin = { kind: "identity", masterKey: "master", sinceMs: 1 };
 const devices: Pin = {
@@ -18,7 +18,7 @@ function sql(path: string, ...statements: string[]): void {
 }
 
 Deno.test("openStore() takes over a store from before there were pins", async () => {
-  await using folder = new Folder();
+  await using folder = new StoreFolder();
   Deno.mkdirSync(folder.path, { mode: 0o700 });
   sql(
     folder.file("state.sqlite3"),
@@ -27,7 +27,7 @@ Deno.test("openStore() takes over a store from before there were pins", async ()
     `PRAGMA application_id = ${stateSchema.applicationId}`,
     "PRAGMA user_version = 1",
   );
-  const { rooms, pins } = await folder.life();
+  const { rooms, pins } = await folder.reopen();
   assert.deepEqual(rooms.all(), [
     { roomId: "!r", membership: "join", encrypted: true, encryption: undefined, inviters: [], ownName: undefined },
   ]);
@@ -36,27 +36,27 @@ Deno.test("openStore() takes over a store from before there were pins", async ()
 });
 
 Deno.test("Pins has in the next life what it was given in this one, each user's last", async () => {
-  await using folder = new Folder();
-  const { pins } = await folder.life();
+  await using folder = new StoreFolder();
+  const { pins } = await folder.reopen();
   assert.equal(pins.get("@ann:x"), undefined);
   pins.set("@ann:x", devices);
   pins.set("@ann:x", identity);
   pins.set("@bob:x", devices);
-  const later = (await folder.life()).pins;
+  const later = (await folder.reopen()).pins;
   assert.deepEqual(later.get("@ann:x"), identity);
   assert.deepEqual(later.get("@bob:x"), devices);
   assert.equal(later.get("@Ann:x"), undefined);
 });
 
 Deno.test("Pins of one user cannot stand in for another's, nor be read in a copy", async () => {
-  await using folder = new Folder();
-  const { pins } = await folder.life();
+  await using folder = new StoreFolder();
+  const { pins } = await folder.reopen();
   pins.set("@ann:x", { ...identity, masterKey: "a key to be found" });
   pins.set("@eve:x", { ...identity, masterKey: "eve" });
-  await folder.end();
+  await folder.close();
   const path = folder.file("state.sqlite3");
   assert.ok(!new TextDecoder("latin1").decode(Deno.readFileSync(path)).includes("a key to be found"));
   sql(path, "UPDATE pins SET content = (SELECT content FROM pins WHERE user_id = '@eve:x')");
-  const later = (await folder.life()).pins;
+  const later = (await folder.reopen()).pins;
   assert.throws(() => later.get("@ann:x"), StoreError);
 });

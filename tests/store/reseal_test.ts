@@ -3,7 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import { StoreError } from "../../lib/errors.ts";
 import type { Store } from "../../lib/store/mod.ts";
 import { SEALED_COLUMNS } from "../../lib/store/reseal.ts";
-import { event, Folder } from "./folder.ts";
+import { event, StoreFolder } from "./folder.ts";
 
 const session = { homeserver: "https://x", userId: "@me:x", deviceId: "OLD", accessToken: "secret token" };
 const next = { ...session, deviceId: "NEW" };
@@ -45,65 +45,65 @@ function assertKept({ account, counter, carriedIdentity, targetDocument, pins, j
 
 Deno.test("Store.replaceKey() seals everything with the other key, and leaves nothing that the old one opens", async (t) => {
   await t.step("a configured key", async () => {
-    await using folder = new Folder();
-    await fill(await folder.life(given));
-    await (await folder.life(given)).replaceKey(replacing, next, identity);
-    await folder.end();
+    await using folder = new StoreFolder();
+    await fill(await folder.reopen(given));
+    await (await folder.reopen(given)).replaceKey(replacing, next, identity);
+    await folder.close();
     assert.deepEqual(folder.files(), ["state.sqlite3"], "neither a key file nor the old device's keys");
     await assert.rejects(
-      folder.life(given),
+      folder.reopen(given),
       (error) => error instanceof StoreError && /another key/.test(error.message),
     );
-    const store = await folder.life(replacing);
+    const store = await folder.reopen(replacing);
     assertKept(store);
     await store.openCrypto();
     assert.ok(folder.files().includes("crypto-2.sqlite3"));
   });
   await t.step("the key file", async () => {
-    await using folder = new Folder();
-    await fill(await folder.life());
+    await using folder = new StoreFolder();
+    await fill(await folder.reopen());
     const before = Deno.readTextFileSync(folder.file("key"));
-    await (await folder.life()).replaceKey(replacing, next, identity);
-    await folder.end();
+    await (await folder.reopen()).replaceKey(replacing, next, identity);
+    await folder.close();
     assert.deepEqual(folder.files(), ["key", "state.sqlite3"]);
     assert.notEqual(Deno.readTextFileSync(folder.file("key")), before);
-    assertKept(await folder.life());
+    assertKept(await folder.reopen());
   });
 });
 
 Deno.test("openStore() ends a change of the key file that was cut short", async (t) => {
-  const replaced = async (folder: Folder): Promise<{ old: string; new: string }> => {
-    await fill(await folder.life());
+  const replaced = async (folder: StoreFolder): Promise<{ old: string; new: string }> => {
+    await fill(await folder.reopen());
     const old = Deno.readTextFileSync(folder.file("key"));
-    await (await folder.life()).replaceKey(replacing, next, identity);
-    await folder.end();
+    await (await folder.reopen()).replaceKey(replacing, next, identity);
+    await folder.close();
     return { old, new: Deno.readTextFileSync(folder.file("key")) };
   };
   await t.step("after everything was sealed anew", async () => {
-    await using folder = new Folder();
+    await using folder = new StoreFolder();
     const keys = await replaced(folder);
     Deno.writeTextFileSync(folder.file("key"), keys.old);
     Deno.writeTextFileSync(folder.file("next_key"), keys.new);
-    assertKept(await folder.life());
+    assertKept(await folder.reopen());
     assert.equal(Deno.readTextFileSync(folder.file("key")), keys.new);
     assert.ok(!folder.files().includes("next_key"));
   });
   await t.step("before that", async () => {
-    await using folder = new Folder();
-    await fill(await folder.life());
-    await folder.end();
+    await using folder = new StoreFolder();
+    await fill(await folder.reopen());
+    await folder.close();
     const before = Deno.readTextFileSync(folder.file("key"));
     Deno.writeTextFileSync(folder.file("next_key"), `${replacing.toBase64()}\n`);
-    assert.deepEqual((await folder.life()).account.load(), session);
+    assert.deepEqual((await folder.reopen()).account.load(), session);
     assert.equal(Deno.readTextFileSync(folder.file("key")), before);
     assert.ok(!folder.files().includes("next_key"));
   });
 });
 
 Deno.test("SEALED_COLUMNS names every column that can hold a seal", async () => {
-  await using folder = new Folder();
-  await folder.life();
-  await folder.end();
+  await using folder = new StoreFolder();
+  await folder.reopen();
+  await folder.close();
   using database = new DatabaseSync(folder.file("state.sqlite3"));
   const tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
     .all();

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import type { Store, StoredRoom } from "../../lib/store/mod.ts";
-import { event, Folder } from "./folder.ts";
+import { event, StoreFolder } from "./folder.ts";
 
 const room: StoredRoom = {
   roomId: "!r",
@@ -19,8 +19,8 @@ function ready(store: Store): string[] {
 }
 
 Deno.test("RoomState has in the next life what it was given in this one", async () => {
-  await using folder = new Folder();
-  const { rooms } = await folder.life();
+  await using folder = new StoreFolder();
+  const { rooms } = await folder.reopen();
   assert.equal(rooms.syncToken(), undefined);
   rooms.setSyncToken("s1");
   rooms.setSyncToken("s2");
@@ -32,7 +32,7 @@ Deno.test("RoomState has in the next life what it was given in this one", async 
   rooms.forgetMembers("!i");
   const gap = rooms.addGap({ roomId: "!r", from: "p", to: undefined });
 
-  const later = (await folder.life()).rooms;
+  const later = (await folder.reopen()).rooms;
   assert.equal(later.syncToken(), "s2");
   assert.deepEqual(later.all().map(({ roomId }) => roomId), ["!i", "!r"]);
   assert.deepEqual(later.get("!r"), room);
@@ -46,17 +46,17 @@ Deno.test("RoomState has in the next life what it was given in this one", async 
 });
 
 Deno.test("RoomState.adoptToken() is remembered until the next token", async () => {
-  await using folder = new Folder();
-  (await folder.life()).rooms.adoptToken("theirs");
-  const { rooms } = await folder.life();
+  await using folder = new StoreFolder();
+  (await folder.reopen()).rooms.adoptToken("theirs");
+  const { rooms } = await folder.reopen();
   assert.deepEqual([rooms.syncToken(), rooms.tokenIsAdopted()], ["theirs", true]);
   rooms.setSyncToken("theirs");
   assert.deepEqual([rooms.syncToken(), rooms.tokenIsAdopted()], ["theirs", false]);
 });
 
 Deno.test("RoomState.save() never takes encryption back, not even from a room that was forgotten", async () => {
-  await using folder = new Folder();
-  const { rooms } = await folder.life();
+  await using folder = new StoreFolder();
+  const { rooms } = await folder.reopen();
   rooms.save(room);
   rooms.save(clear);
   assert.deepEqual(rooms.get("!r"), room);
@@ -65,14 +65,14 @@ Deno.test("RoomState.save() never takes encryption back, not even from a room th
   rooms.forget("!r");
   assert.equal(rooms.get("!r"), undefined);
   assert.deepEqual(rooms.all(), []);
-  const later = (await folder.life()).rooms;
+  const later = (await folder.reopen()).rooms;
   later.save(clear);
   assert.deepEqual(later.get("!r"), room);
 });
 
 Deno.test("RoomState.forget() leaves no members, no gaps and nothing held", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   store.rooms.save(room);
   store.rooms.updateMembers("!r", [["@ann:x", true]]);
   const gap = store.rooms.addGap({ roomId: "!r", from: "p", to: "s" });
@@ -83,26 +83,26 @@ Deno.test("RoomState.forget() leaves no members, no gaps and nothing held", asyn
 });
 
 Deno.test("RoomState.forget() leaves no trace of a room that was never encrypted", async () => {
-  await using folder = new Folder();
-  const { rooms } = await folder.life();
+  await using folder = new StoreFolder();
+  const { rooms } = await folder.reopen();
   rooms.save(clear);
   rooms.save({ ...room, roomId: "!encrypted" });
   rooms.setEncrypted("!unknown");
   for (const roomId of ["!r", "!encrypted", "!unknown"]) rooms.forget(roomId);
-  await folder.end();
+  await folder.close();
   using database = new DatabaseSync(folder.file("state.sqlite3"));
   const rows = database.prepare("SELECT room_id FROM rooms").all();
   assert.deepEqual(rows.map(({ room_id }) => room_id), ["!encrypted", "!unknown"]);
 });
 
 Deno.test("RoomState.addEvent() takes an event in once", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   assert.equal(store.rooms.addEvent(event("$1"), { state: "new" }), true);
   assert.equal(store.rooms.addEvent(event("$1"), { state: "new" }), false);
   assert.equal(store.rooms.addEvent(event("$1", "!other"), { state: "new" }), true, "ids are a room's own");
   assert.equal(store.rooms.addEvent(event("$2"), { state: "settled" }), true);
-  const later = await folder.life();
+  const later = await folder.reopen();
   assert.equal(later.rooms.addEvent(event("$2"), { state: "new" }), false);
   assert.deepEqual(later.journal.unsettled(0).map(({ inbox }) => inbox), [
     { seq: 1, ...event("$1") },
@@ -123,8 +123,8 @@ Deno.test("RoomState.fillGap() brings a room's events in the order of its timeli
   ];
   for (const [order, readyAfterEach] of rows) {
     await t.step(`filled in the order ${order}`, async () => {
-      await using folder = new Folder();
-      const { rooms } = await folder.life();
+      await using folder = new StoreFolder();
+      const { rooms } = await folder.reopen();
       rooms.addEvent(event("$1"), { state: "new" });
       const gaps = new Map<string, number>();
       for (const [name, held] of [["a", "$4"], ["b", "$6"], ["c", "$8"]] as const) {
@@ -135,7 +135,7 @@ Deno.test("RoomState.fillGap() brings a room's events in the order of its timeli
       }
       const missed = new Map([["a", ["$2", "$3"]], ["b", ["$5"]], ["c", ["$7"]]]);
       for (const [index, name] of [...order].entries()) {
-        const store = await folder.life();
+        const store = await folder.reopen();
         // An event that is known comes again: /messages may overlap with what was synced.
         const events = ["$1", ...missed.get(name) ?? []].map((id) => event(id));
         store.rooms.fillGap(gaps.get(name) ?? 0, events);
@@ -143,7 +143,7 @@ Deno.test("RoomState.fillGap() brings a room's events in the order of its timeli
         const ids = ready(store).filter((id) => !id.startsWith("$other"));
         assert.deepEqual(ids, readyAfterEach[index]);
       }
-      const store = await folder.life();
+      const store = await folder.reopen();
       assert.deepEqual([store.rooms.gaps(), store.rooms.openGap("!r")], [[], undefined]);
       assert.equal(ready(store).length, 11);
     });
@@ -151,8 +151,8 @@ Deno.test("RoomState.fillGap() brings a room's events in the order of its timeli
 });
 
 Deno.test("RoomState.fillGap() gives places after all that were read before", async () => {
-  await using folder = new Folder();
-  const { rooms, journal } = await folder.life();
+  await using folder = new StoreFolder();
+  const { rooms, journal } = await folder.reopen();
   const gap = rooms.addGap({ roomId: "!r", from: "p", to: "s" });
   rooms.addEvent(event("$held"), { state: "held", gap });
   rooms.addEvent(event("$other", "!other"), { state: "new" });
@@ -162,8 +162,8 @@ Deno.test("RoomState.fillGap() gives places after all that were read before", as
 });
 
 Deno.test("Store.transaction() undoes everything if it throws, and only a part if that is caught within", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   assert.throws(() =>
     store.transaction(() => {
       store.rooms.setSyncToken("lost");
@@ -189,6 +189,6 @@ Deno.test("Store.transaction() undoes everything if it throws, and only a part i
     store.rooms.addEvent(event("$kept"), { state: "new" });
   });
   assert.throws(() => store.transaction(() => Promise.resolve(store.rooms.setSyncToken("lost"))), TypeError);
-  const later = await folder.life();
+  const later = await folder.reopen();
   assert.deepEqual([later.rooms.syncToken(), ready(later)], ["kept", ["$kept"]]);
 });

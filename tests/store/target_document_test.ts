@@ -1,33 +1,33 @@
 import assert from "node:assert/strict";
 import type { TargetDocumentStore as Port } from "../../lib/operator/target_state.ts";
 import type { Store } from "../../lib/store/mod.ts";
-import { event, Folder } from "./folder.ts";
+import { event, StoreFolder } from "./folder.ts";
 
 const remembered = { targets: { clawdbot: { beforeStop: 3, startedBy: "@somebody-to-be-found:x" } }, stories: [] };
 
 Deno.test("Memory has in the next life what it was given last in this one, and hides it", async () => {
-  await using folder = new Folder();
-  const { targetDocument } = await folder.life();
+  await using folder = new StoreFolder();
+  const { targetDocument } = await folder.reopen();
   assert.equal(targetDocument.load(), undefined);
   targetDocument.save({ targets: {}, stories: [] });
   targetDocument.save(remembered);
   assert.deepEqual(targetDocument.load(), remembered);
-  const later = await folder.life();
+  const later = await folder.reopen();
   assert.deepEqual(later.targetDocument.load(), remembered);
-  await folder.end();
+  await folder.close();
   const bytes = new TextDecoder("latin1").decode(Deno.readFileSync(folder.file("state.sqlite3")));
   assert.ok(!bytes.includes("somebody-to-be-found"));
 });
 
 Deno.test("Memory is what the operator asks for", async () => {
-  await using folder = new Folder();
-  const port: Port = (await folder.life()).targetDocument;
+  await using folder = new StoreFolder();
+  const port: Port = (await folder.reopen()).targetDocument;
   assert.equal(port.load(), undefined);
 });
 
 Deno.test("Memory and journal change together or not at all", async () => {
-  await using folder = new Folder();
-  const store = await folder.life();
+  await using folder = new StoreFolder();
+  const store = await folder.reopen();
   store.rooms.addEvent(event("$1"), { state: "new" });
   const settle = (each: Store, then: () => void) =>
     each.transaction(() => {
@@ -36,11 +36,11 @@ Deno.test("Memory and journal change together or not at all", async () => {
       then();
     });
   assert.throws(() => settle(store, () => assert.fail("killed")), /killed/);
-  const later = await folder.life();
+  const later = await folder.reopen();
   assert.equal(later.targetDocument.load(), undefined);
   assert.equal(later.journal.unsettled(0).length, 1);
   settle(later, () => {});
-  const last = await folder.life();
+  const last = await folder.reopen();
   assert.deepEqual(last.targetDocument.load(), remembered);
   assert.equal(last.journal.unsettled(0).length, 0);
 });

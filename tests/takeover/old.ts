@@ -21,7 +21,7 @@ export const kinds = ["libolm", "vodozemac", "upgraded"] as const;
 export type Kind = typeof kinds[number];
 
 /** An event, and the body of what is encrypted in it. */
-interface Said {
+interface StoredMessage {
   readonly body: string;
   readonly event: Json;
 }
@@ -32,8 +32,8 @@ export interface Surroundings {
   readonly oneTimeKeys: Json;
   /** Devices of the person whose end the Olm sessions have. */
   readonly peerDevices: Json;
-  readonly toDevice: readonly Said[];
-  readonly messages: readonly Said[];
+  readonly toDevice: readonly StoredMessage[];
+  readonly messages: readonly StoredMessage[];
 }
 
 const stores = join(import.meta.dirname ?? ".", "stores");

@@ -3,15 +3,15 @@
  * after the next start.
  */
 
-import type { Asked, Fault } from "../../../testbed/proxy.ts";
+import type { Fault, RequestInfo } from "../../../testbed/proxy.ts";
 import { ownNames } from "./machine.ts";
 import { eventually, type Ground, Subject, type SubjectOptions } from "./subject.ts";
 import { OperatorProcess } from "../../operator_process.ts";
 import type { Measured, Row } from "./table.ts";
 
-const isSync = ({ path }: Asked) => path.endsWith("/sync");
-const isAnswer = ({ method, path }: Asked) => method === "PUT" && path.includes("/send/");
-const isPatch = ({ method }: Asked) => method === "PATCH";
+const isSync = ({ path }: RequestInfo) => path.endsWith("/sync");
+const isAnswer = ({ method, path }: RequestInfo) => method === "PUT" && path.includes("/send/");
+const isPatch = ({ method }: RequestInfo) => method === "PATCH";
 
 async function endOf(subject: Subject, begin: number): Promise<Measured> {
   const requests = subject.homeserver.arrivedSince(begin) || await subject.failedAttempts();
@@ -26,7 +26,7 @@ function starting(name: string, fault: Fault | undefined, reached: (subject: Sub
     run: async (ground) => {
       const given: SubjectOptions = fault === undefined ? ownNames(ground).given : {};
       await using subject = await Subject.create(ground, given);
-      if (fault !== undefined) await subject.homeserver.begin(fault);
+      if (fault !== undefined) await subject.homeserver.setFault(fault);
       const begin = performance.now();
       subject.running = new OperatorProcess(subject.options);
       await reached(subject);
@@ -42,7 +42,7 @@ function running(name: string, fault: Fault | undefined, reached: (subject: Subj
     run: async (ground) => {
       await using subject = await Subject.ready(ground);
       const begin = performance.now();
-      if (fault !== undefined) await subject.homeserver.begin(fault);
+      if (fault !== undefined) await subject.homeserver.setFault(fault);
       await reached(subject);
       return await endOf(subject, begin);
     },
@@ -57,7 +57,7 @@ function polling(name: string, kind: "silent" | "stall"): Row<Ground> {
       await using subject = await Subject.ready(ground);
       const begin = performance.now();
       const hanging = marked(kind, isSync);
-      await subject.homeserver.begin(hanging.fault);
+      await subject.homeserver.setFault(hanging.fault);
       await subject.talk.send("status");
       await eventually("a poll that hangs", () => hanging.struck());
       return await endOf(subject, begin);
@@ -66,9 +66,12 @@ function polling(name: string, kind: "silent" | "stall"): Row<Ground> {
 }
 
 /** Makes a fault that reports whether it has occurred. */
-function marked(kind: "silent" | "stall", when: (request: Asked) => boolean): { fault: Fault; struck: () => boolean } {
+function marked(
+  kind: "silent" | "stall",
+  when: (request: RequestInfo) => boolean,
+): { fault: Fault; struck: () => boolean } {
   let struck = false;
-  const mark = (request: Asked) => {
+  const mark = (request: RequestInfo) => {
     const strikes = when(request);
     struck ||= strikes;
     return strikes;
@@ -77,19 +80,24 @@ function marked(kind: "silent" | "stall", when: (request: Asked) => boolean): { 
 }
 
 /** SIGTERM during a command that hangs at one of the two servers. It must be completed after the next start. */
-function busy(name: string, where: "homeserver" | "kubernetes", when: (request: Asked) => boolean, isDone: boolean) {
+function busy(
+  name: string,
+  where: "homeserver" | "kubernetes",
+  when: (request: RequestInfo) => boolean,
+  isDone: boolean,
+) {
   return {
     fault: `SIGTERM: ${name}`,
     run: async (ground: Ground): Promise<Measured> => {
       await using subject = await Subject.ready(ground);
       const begin = performance.now();
       const hanging = marked(isDone ? "stall" : "silent", when);
-      await subject[where].begin(hanging.fault);
+      await subject[where].setFault(hanging.fault);
       const command = await subject.send("start", 1);
       await eventually("a request that hangs", () => hanging.struck());
       if (isDone) await subject.state(({ replicas }) => replicas === 1);
       const ended = await endOf(subject, begin);
-      await subject[where].heal();
+      await subject[where].clearFault();
       await subject.start();
       await subject.answerTo(command);
       const { lost, doubled } = await subject.finish();

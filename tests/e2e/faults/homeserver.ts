@@ -12,12 +12,12 @@ const longMs = [60_000, 300_000];
 async function ride(subject: Subject, fault: Fault, ms: number): Promise<Measured> {
   const { homeserver } = subject;
   const begin = performance.now();
-  await homeserver.begin(fault);
+  await homeserver.setFault(fault);
   const start = await subject.send("start", 1);
   await elapsed(ms);
   const requests = fault.kind === "refuse" ? await subject.failedAttempts() : homeserver.arrivedSince(begin);
   const over = performance.now();
-  await homeserver.heal();
+  await homeserver.clearFault();
   assert.match(await subject.answerTo(start), /is on/);
   return { lastedMs: over - begin, recoveredMs: performance.now() - over, requests, ...await subject.finish() };
 }

@@ -1,7 +1,7 @@
 /** Failures of the Kubernetes API, and recovery. */
 
 import assert from "node:assert/strict";
-import type { Asked, Fault } from "../../../testbed/proxy.ts";
+import type { Fault, RequestInfo } from "../../../testbed/proxy.ts";
 import type { SeenEvent } from "../../../testbed/mod.ts";
 import { bodyOf, editedBy } from "../conversation.ts";
 import { elapsed, type Ground, patienceMs, Subject } from "./subject.ts";
@@ -12,7 +12,7 @@ const briefMs = 8_000;
 /** Longer than the 30 s for which a command is retried. */
 const lastingMs = 35_000;
 
-const isPatch = ({ method }: Asked) => method === "PATCH";
+const isPatch = ({ method }: RequestInfo) => method === "PATCH";
 
 function refusal(code: number, reason: string, headers: Readonly<Record<string, string>> = {}) {
   const body = { kind: "Status", apiVersion: "v1", status: "Failure", reason, code };
@@ -52,7 +52,12 @@ function row(name: string, fault: Fault, ms: number, answers: RegExp): Row<Groun
     run: async (ground): Promise<Measured> => {
       await using subject = await Subject.ready(ground);
       const { kubernetes } = subject;
-      const { answer, measured } = await ride(subject, ms, () => kubernetes.begin(fault), () => kubernetes.heal());
+      const { answer, measured } = await ride(
+        subject,
+        ms,
+        () => kubernetes.setFault(fault),
+        () => kubernetes.clearFault(),
+      );
       assert.match(answer, answers);
       return measured;
     },

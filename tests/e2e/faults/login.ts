@@ -60,7 +60,7 @@ async function softLogout(ground: Ground): Promise<Measured> {
   const before = await devices(ground, subject);
   let old: string | undefined;
   const begin = performance.now();
-  await subject.homeserver.begin({
+  await subject.homeserver.setFault({
     kind: "answer",
     status: 401,
     body: { errcode: "M_UNKNOWN_TOKEN", error: "Soft logged out", soft_logout: true },
@@ -79,7 +79,7 @@ async function softLogout(ground: Ground): Promise<Measured> {
 
 /** Refuses all refresh tokens from now on. */
 export function refuseRefresh({ homeserver }: Subject): Disposable {
-  return homeserver.also({
+  return homeserver.addFault({
     kind: "answer",
     status: 403,
     body: { errcode: "M_FORBIDDEN", error: "The supplied refresh token has expired" },

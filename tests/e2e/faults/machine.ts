@@ -132,7 +132,7 @@ async function killedInMidSend(ground: Ground): Promise<Measured> {
   await using subject = await Subject.ready(ground);
   const begin = performance.now();
   const killed = Promise.withResolvers<void>();
-  const killing = subject.homeserver.also({
+  const killing = subject.homeserver.addFault({
     kind: "forge",
     when: ({ method, path }) => method === "PUT" && path.includes("/send/"),
     forge: async (_, ask) => {

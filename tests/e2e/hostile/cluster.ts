@@ -171,11 +171,11 @@ async function rotatedAuthority(ground: Ground): Promise<string> {
 async function answeredByAnother(ground: Ground, status: number, body: unknown): Promise<string> {
   await using subject = await Subject.ready(ground);
   const beganMs = performance.now();
-  await subject.kubernetes.begin({ kind: "answer", status, body });
+  await subject.kubernetes.setFault({ kind: "answer", status, body });
   const eventId = await subject.send("start", 1);
   await eventually("the operator asks", () => subject.kubernetes.arrivedSince(beganMs) >= 2);
   assert.equal(await subject.running.isReady(), false);
-  await subject.kubernetes.heal();
+  await subject.kubernetes.clearFault();
   await subject.answerTo(eventId);
   await subject.state(({ replicas }) => replicas === 1);
   const { lost, doubled } = await subject.finish();
@@ -311,7 +311,7 @@ async function recreatedDeployment(ground: Ground): Promise<string> {
 /** Runs the connection test against a homeserver that sends terminal escape sequences. */
 async function terminalEscapes(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
-  using _fault = subject.homeserver.also({
+  using _fault = subject.homeserver.addFault({
     kind: "rewrite",
     when: ({ path }) => path.endsWith("/versions"),
     rewrite: ({ status, body }) => ({

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { Person } from "../../../sandbox/person/mod.ts";
-import type { Asked } from "../../../testbed/proxy.ts";
+import type { RequestInfo } from "../../../testbed/proxy.ts";
 import { type Ground, patienceMs, Subject } from "../faults/subject.ts";
 import type { HostileRow } from "./row.ts";
 
@@ -24,7 +24,7 @@ async function newcomer(
   return { person: await login(), password, another: login };
 }
 
-const is = (end: string) => ({ path }: Asked): boolean => path.endsWith(end);
+const is = (end: string) => ({ path }: RequestInfo): boolean => path.endsWith(end);
 
 /** Waits until the phone sees all members, so that it can send into the room. */
 async function sees(person: Person, roomId: string, members: number): Promise<void> {
@@ -45,7 +45,7 @@ async function spoiltKeys(ground: Ground, path: string, spoil: (body: Spoilt, us
   const { person: bob } = await newcomer(ground, "bob");
   await using _bob = bob;
   const spoilt = Promise.withResolvers<void>();
-  using _fault = subject.homeserver.also({
+  using _fault = subject.homeserver.addFault({
     kind: "rewrite",
     when: is(path),
     rewrite: (answer) => {
@@ -184,7 +184,7 @@ async function hiddenEncryption(ground: Ground): Promise<string> {
     if (typeof value !== "object" || value === null) return value;
     return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, withoutEncryption(each)]));
   };
-  using _hidden = subject.homeserver.also({
+  using _hidden = subject.homeserver.addFault({
     kind: "rewrite",
     when: ({ path }) => /\/(sync|messages|members|state)/.test(path),
     rewrite: ({ status, body }) => ({ status, body: withoutEncryption(body) }),
@@ -217,7 +217,7 @@ async function handedOverByAnother(ground: Ground): Promise<string> {
   await anna.say(roomId, "hello");
   await anna.invite(roomId, subject.operatorId);
   await sees(anna, roomId, 3);
-  await mallory.handOver(roomId, subject.operatorId);
+  await mallory.forwardRoomKey(roomId, subject.operatorId);
   // Anything that follows is read after it.
   await subject.meet();
   const eventId = await anna.say(roomId, "start");
@@ -245,7 +245,7 @@ async function slowClaim(ground: Ground): Promise<string> {
   await ground.alice.untilJoined(slow, [bob.userId]);
   let claims = 0;
   const held = Promise.withResolvers<void>();
-  await subject.homeserver.begin({
+  await subject.homeserver.setFault({
     kind: "silent",
     when: (asked) => {
       if (!is("/keys/claim")(asked) || claims++ > 0) return false;
@@ -262,7 +262,7 @@ async function slowClaim(ground: Ground): Promise<string> {
   const eventId = await tablet.say(quick, "status");
   await answer(tablet, eventId);
   const ms = performance.now() - begin;
-  await subject.homeserver.heal();
+  await subject.homeserver.clearFault();
   await subject.answerTo(late);
   assert.ok(ms < 8_000, `answered after ${ms.toFixed(0)} ms`);
   return `another room: answered after ${(ms / 1000).toFixed(1)} s; the slow one later`;
@@ -286,7 +286,7 @@ async function removedDevice(ground: Ground): Promise<string> {
     body: "start",
   });
   const asked = Promise.withResolvers<void>();
-  const untold = subject.homeserver.also({
+  const untold = subject.homeserver.addFault({
     kind: "rewrite",
     when: is("/keys/query"),
     rewrite: ({ status, body }) => {

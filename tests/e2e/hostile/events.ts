@@ -4,17 +4,17 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Person, SeenEvent } from "../../../testbed/mod.ts";
 import { PhoneHost } from "../../../testbed/phone_host.ts";
-import type { Answered, Asked } from "../../../testbed/proxy.ts";
+import type { Answered, RequestInfo } from "../../../testbed/proxy.ts";
 import { bodyOf } from "../conversation.ts";
 import { OperatorProcess } from "../../operator_process.ts";
 import { eventually, type Ground, Subject } from "../faults/subject.ts";
 import { Room } from "../trust/people.ts";
 import type { HostileRow } from "./row.ts";
 
-const isSync = ({ path }: Asked) => path.endsWith("/sync");
-const isQuery = ({ path }: Asked) => path.endsWith("/keys/query");
-const isJoin = ({ method, path }: Asked) => method === "POST" && /\/join(\/|$)/.test(path);
-const isLeave = ({ method, path }: Asked) => method === "POST" && path.endsWith("/leave");
+const isSync = ({ path }: RequestInfo) => path.endsWith("/sync");
+const isQuery = ({ path }: RequestInfo) => path.endsWith("/keys/query");
+const isJoin = ({ method, path }: RequestInfo) => method === "POST" && /\/join(\/|$)/.test(path);
+const isLeave = ({ method, path }: RequestInfo) => method === "POST" && path.endsWith("/leave");
 
 /** Returns the outcome of an event, as the operator logs it. */
 async function verdictOn(subject: Subject, eventId: string): Promise<string> {
@@ -84,7 +84,7 @@ function refusedJoin(letter: string, status: number, errcode: string): HostileRo
       await using subject = await Subject.create(ground);
       await subject.start();
       let refusals = 0;
-      using _fault = subject.homeserver.also({
+      using _fault = subject.homeserver.addFault({
         kind: "answer",
         status,
         body: { errcode, error: "not yet" },
@@ -101,7 +101,7 @@ function refusedJoin(letter: string, status: number, errcode: string): HostileRo
 async function withoutMemberEvent(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   await subject.start();
-  using _fault = subject.homeserver.also({
+  using _fault = subject.homeserver.addFault({
     kind: "rewrite",
     when: isSync,
     rewrite: ({ status, body }) => {
@@ -122,7 +122,7 @@ async function hangingDeclines(ground: Ground): Promise<string> {
   const mallory = await ground.testbed.person(`mallory-${crypto.randomUUID().slice(0, 8)}`);
   await using subject = await Subject.create(ground);
   await subject.start();
-  using _fault = subject.homeserver.also({ kind: "silent", forGood: true, when: isLeave });
+  using _fault = subject.homeserver.addFault({ kind: "silent", forGood: true, when: isLeave });
   const since = performance.now();
   for (let count = 0; count < 8; count += 1) await mallory.createRoom({ invite: [subject.operatorId] });
   await eventually("the first refusals", () => subject.homeserver.arrivedSince(since, isLeave) > 0);
@@ -140,7 +140,7 @@ async function toldLater(ground: Ground): Promise<string> {
   const { alice } = ground;
   await using subject = await Subject.create(ground);
   await subject.start();
-  const fault = subject.homeserver.also({ kind: "rewrite", when: isQuery, rewrite: withoutDevices(alice.userId) });
+  const fault = subject.homeserver.addFault({ kind: "rewrite", when: isQuery, rewrite: withoutDevices(alice.userId) });
   const roomId = await inRoom(alice, subject);
   const content = { msgtype: "m.text", body: "start" };
   const event = await alice.encrypt(roomId, "m.room.message", content);
@@ -163,7 +163,7 @@ async function inAnothersName(ground: Ground): Promise<string> {
   const roomId = await inRoom(alice, subject, [bert]);
   const copyId = `$copy-${crypto.randomUUID()}`;
   let copied = false;
-  using _fault = subject.homeserver.also({
+  using _fault = subject.homeserver.addFault({
     kind: "rewrite",
     when: isSync,
     rewrite: ({ status, body }) => {
@@ -211,7 +211,7 @@ async function statusBehindStop(ground: Ground): Promise<string> {
   for (let count = 0; count < 120; count += 1) await subject.talk.send(`chatter ${count}`);
   const status = await subject.send("status", 0);
   // Delays the change so that the status could overtake it.
-  using _fault = subject.kubernetes.also({ kind: "delay", ms: 2_000, when: ({ method }) => method === "PATCH" });
+  using _fault = subject.kubernetes.addFault({ kind: "delay", ms: 2_000, when: ({ method }) => method === "PATCH" });
   await subject.start();
   const answers = [await subject.answerTo(stop), await subject.answerTo(status)];
   assert.match(answers[0] ?? "", /is off/);

@@ -107,7 +107,7 @@ async function listedLate(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   const begin = performance.now();
   let listed = false;
-  using _late = subject.homeserver.also({
+  using _late = subject.homeserver.addFault({
     kind: "rewrite",
     when: ({ path }) => path.endsWith("/keys/query"),
     rewrite: ({ status, body }) => {
@@ -131,7 +131,7 @@ function isLogin({ method, path }: { readonly method: string; readonly path: str
 async function hundredDays(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   // Requested only once: the next poll comes after the wait.
-  using _wish = subject.homeserver.also({
+  using _wish = subject.homeserver.addFault({
     kind: "answer",
     status: 429,
     headers: { "retry-after": "8640000" },
@@ -153,7 +153,7 @@ async function hundredDays(ground: Ground): Promise<string> {
 async function rateLimited(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   const begin = performance.now();
-  using _limit = subject.homeserver.also({
+  using _limit = subject.homeserver.addFault({
     kind: "answer",
     status: 429,
     body: { errcode: "M_LIMIT_EXCEEDED", error: "Too Many Requests", retry_after_ms: 700 },
@@ -226,7 +226,7 @@ async function restoredBackup(ground: Ground): Promise<string> {
 async function keyConflict(ground: Ground): Promise<string> {
   await using subject = await restoredVolume(ground, 1);
   const [device = ""] = (await seen(ground, subject)).devices;
-  using _hidden = subject.homeserver.also({
+  using _hidden = subject.homeserver.addFault({
     kind: "answer",
     status: 404,
     body: { errcode: "M_NOT_FOUND" },
@@ -281,7 +281,7 @@ async function refusedForAWhile(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const { devices } = await seen(ground, subject);
   const answer = (status: number, errcode: string, login: boolean) =>
-    subject.homeserver.also({
+    subject.homeserver.addFault({
       ...{ kind: "answer", status, body: { errcode, error: "" } },
       when: (asked) => isLogin(asked) === login,
     });
@@ -341,7 +341,7 @@ async function movedWrongly(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   const { devices } = await seen(ground, subject);
   await using other = await FaultProxy.start({ url: ground.testbed.homeserver.url });
-  await other.begin({ kind: "answer", status: 401, body: { errcode: "M_UNKNOWN_TOKEN" } });
+  await other.setFault({ kind: "answer", status: 401, body: { errcode: "M_UNKNOWN_TOKEN" } });
   await subject.running.stop();
   const begin = performance.now();
   assert.equal(await runToEnd(subject, [], { MATRIX_HOMESERVER: other.url }), 1);
@@ -360,11 +360,11 @@ async function movedWrongly(ground: Ground): Promise<string> {
 async function earlierLogins(ground: Ground): Promise<string> {
   await using subject = await Subject.ready(ground);
   using _refresh = refuseRefresh(subject);
-  await subject.kubernetes.begin({ kind: "answer", status: 503, body: "down" });
+  await subject.kubernetes.setFault({ kind: "answer", status: 503, body: "down" });
   const logins = 4;
   for (let login = 1; login <= logins; login += 1) {
     let old: string | undefined;
-    using _ended = subject.homeserver.also({
+    using _ended = subject.homeserver.addFault({
       kind: "answer",
       status: 401,
       body: { errcode: "M_UNKNOWN_TOKEN", soft_logout: true },
@@ -390,7 +390,7 @@ async function earlierLogins(ground: Ground): Promise<string> {
   await eventually("the next probe", () => subject.kubernetes.arrivedSince(performance.now() - 5_000, isProbe) === 0);
   const probes = subject.kubernetes.arrivedSince(begin, isProbe);
   assert.equal(probes, 1);
-  await subject.kubernetes.heal();
+  await subject.kubernetes.clearFault();
   await subject.endBySignal();
   return `after ${logins} logins: one probe a round`;
 }

@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { type Content, httpJson } from "../../../testbed/mod.ts";
-import type { Answered, Asked } from "../../../testbed/proxy.ts";
+import type { Answered, RequestInfo } from "../../../testbed/proxy.ts";
 import { bodyOf, Conversation } from "../conversation.ts";
 import { type Ground, patienceMs, Subject } from "../faults/subject.ts";
 import type { HostileRow } from "./row.ts";
 
-const isSync = ({ path }: Asked) => path.endsWith("/sync");
-const isHistory = ({ path }: Asked) => path.endsWith("/messages");
+const isSync = ({ path }: RequestInfo) => path.endsWith("/sync");
+const isHistory = ({ path }: RequestInfo) => path.endsWith("/messages");
 
 /** Changes a room in the next sync response that contains it, once. */
 function onceIn(roomId: string, change: (room: Content) => void): (answer: Answered) => Answered {
@@ -47,7 +47,7 @@ async function strangersMessages(ground: Ground): Promise<string> {
     }));
     timeline.events.unshift(...events);
   });
-  using _fault = subject.homeserver.also({ kind: "rewrite", when: isSync, rewrite });
+  using _fault = subject.homeserver.addFault({ kind: "rewrite", when: isSync, rewrite });
   const begun = performance.now();
   await subject.ask("status", 0);
   const ms = performance.now() - begun;
@@ -77,7 +77,7 @@ async function manyMembers(ground: Ground): Promise<string> {
     Object.assign(room, { state: { events: [...room.state?.events ?? [], ...members] } });
     arrivedAt = performance.now();
   });
-  using _fault = subject.homeserver.also({ kind: "rewrite", when: isSync, rewrite });
+  using _fault = subject.homeserver.addFault({ kind: "rewrite", when: isSync, rewrite });
   const command = await subject.send("start", 1);
   let slowest = 0;
   const watching = new AbortController();
@@ -123,7 +123,7 @@ async function wholeInvitation(ground: Ground): Promise<string> {
   await using subject = await Subject.create(ground);
   await subject.start();
   let moved = 0;
-  using _fault = subject.homeserver.also({
+  using _fault = subject.homeserver.addFault({
     kind: "rewrite",
     when: isSync,
     rewrite: ({ status, body }) => {
@@ -152,7 +152,7 @@ async function joinedWithoutMembers(ground: Ground, who: "Bob" | "all"): Promise
   let omitted = 0;
   const isOmitted = ({ type, state_key: user }: Content) =>
     type === "m.room.member" && (who === "Bob" ? user === bob.userId : user !== subject.operatorId);
-  using _fault = subject.homeserver.also({
+  using _fault = subject.homeserver.addFault({
     kind: "rewrite",
     when: isSync,
     rewrite: ({ status, body }) => {
@@ -192,7 +192,7 @@ function endlessHistory(letter: string, input: string, before: string, page: (as
       await subject.endBySignal();
       for (let count = 0; count < 60; count += 1) await subject.talk.send(`chatter ${count}`);
       let asked = 0;
-      using _fault = subject.homeserver.also({
+      using _fault = subject.homeserver.addFault({
         kind: "rewrite",
         when: isHistory,
         rewrite: () => {
@@ -221,7 +221,7 @@ async function tooMuchAtOnce(ground: Ground): Promise<string> {
   await subject.endBySignal();
   const command = await subject.send("start", 1);
   let large = 0;
-  using _fault = subject.homeserver.also({
+  using _fault = subject.homeserver.addFault({
     kind: "answer",
     status: 200,
     body: JSON.stringify({ next_batch: "s0", filler: "x".repeat(70 * 1_048_576) }),

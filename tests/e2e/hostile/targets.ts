@@ -1,13 +1,13 @@
 /** Rows about targets: interference by the API server, by proxies and by other people during a command. */
 
 import assert from "node:assert/strict";
-import type { Asked } from "../../../testbed/proxy.ts";
+import type { RequestInfo } from "../../../testbed/proxy.ts";
 import { elapsed, eventually, type Ground, Subject, type SubjectOptions } from "../faults/subject.ts";
 import { textOf } from "../conversation.ts";
 import { rings } from "../story/transcript.ts";
 import type { HostileRow } from "./row.ts";
 
-const isRead = ({ method, path }: Asked) => method === "GET" && path.endsWith("/deployments/clawdbot");
+const isRead = ({ method, path }: RequestInfo) => method === "GET" && path.endsWith("/deployments/clawdbot");
 /** Duration of a start, long enough for the fault to occur during it. */
 const slow: SubjectOptions = { target: { startDelayMs: 4_000 } };
 
@@ -32,7 +32,7 @@ function answeredInTheMiddle(letter: string, what: string, answer: { status: num
       await subject.send("start", 1);
       await hears(subject, /is on/);
       {
-        using _fault = subject.kubernetes.also({ kind: "answer", ...answer, when: isRead });
+        using _fault = subject.kubernetes.addFault({ kind: "answer", ...answer, when: isRead });
         await elapsed(3_000);
       }
       const told = await hears(subject, /is ready/);
@@ -66,7 +66,7 @@ async function madeAgain(ground: Ground): Promise<string> {
 /** The API server is down when a command arrives, and recovers. */
 async function down(ground: Ground, lastingMs: number): Promise<string> {
   await using subject = await Subject.ready(ground, { environment: { ECHO_MODE: "false" } });
-  await subject.kubernetes.begin({ kind: "silent" });
+  await subject.kubernetes.setFault({ kind: "silent" });
   const began = performance.now();
   const start = await subject.send("start", 0);
   const first = await subject.answerTo(start);
@@ -74,7 +74,7 @@ async function down(ground: Ground, lastingMs: number): Promise<string> {
   assert.match(first, /The Kubernetes API isn't answering\. Still trying to start clawdbot/);
   assert.ok(ms > 4_500 && ms < 10_000, `said after ${ms} ms`);
   await elapsed(lastingMs - ms);
-  await subject.kubernetes.heal();
+  await subject.kubernetes.clearFault();
   const last = await hears(subject, /is on|Can't start/);
   const { replicas } = await subject.state();
   if (/Can't start/.test(last)) {

@@ -77,7 +77,7 @@ async function sendsAgain(world: World, story: Story): Promise<void> {
   const again = () => administrator.sendAs(alice.userId, room.roomId, { type, content });
   await tries(world, story, "sends Alice's old `start` again, in her name", again, "repeat");
   await tries(world, story, "and again", again, "repeat");
-  const [device] = (await alice.look(mallory.userId)).devices;
+  const [device] = (await alice.published(mallory.userId)).devices;
   const changed = { ...content, device_id: device?.deviceId, sender_key: device?.curve25519, "org.example.more": 1 };
   const disguised = () => administrator.sendAs(alice.userId, room.roomId, { type, content: changed });
   await tries(world, story, "and again, with all else around the ciphertext changed", disguised, "repeat");

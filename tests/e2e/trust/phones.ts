@@ -49,19 +49,19 @@ async function identities(world: World, story: Story): Promise<void> {
 
   const further = await world.login("mallory");
   const signed = async () =>
-    (await alice.look(mallory.userId)).devices.map((each) => [each.deviceId, each.signedByOwner]);
+    (await alice.published(mallory.userId)).devices.map((each) => [each.deviceId, each.signedByOwner]);
   const before = Object.fromEntries(await signed());
   await mallory.signDevice(further.deviceId);
   const after = Object.fromEntries(await signed());
-  const first = (await alice.look(mallory.userId)).masterKey;
+  const first = (await alice.published(mallory.userId)).masterKey;
   const second = await mallory.makeIdentity();
-  const now = await alice.look(mallory.userId);
+  const now = await alice.published(mallory.userId);
   assert.deepEqual(before, { [mallory.deviceId]: true, [further.deviceId]: false });
   assert.deepEqual(after, { [mallory.deviceId]: true, [further.deviceId]: true });
   assert.notEqual(first, second);
   assert.equal(now.masterKey, second);
   assert.deepEqual(Object.fromEntries(await signed()), before);
-  assert.equal((await alice.look(dave.userId)).masterKey, undefined);
+  assert.equal((await alice.published(dave.userId)).masterKey, undefined);
   story.add("Alice's phone looks at Mallory's devices and identities", "as they are, signed or not", "");
 }
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { Sight } from "../../../testbed/phone.ts";
+import type { PublishedUser } from "../../../testbed/phone.ts";
 import { OperatorProcess, projectRoot } from "../../operator_process.ts";
 import type { Case, Story } from "./story.ts";
 import type { World } from "./world.ts";
@@ -75,8 +75,8 @@ class Keeper {
   }
 
   /** Returns what Alice's phone shows of the operator. */
-  seen(): Promise<Sight> {
-    return this.#world.alice.look(this.userId);
+  seen(): Promise<PublishedUser> {
+    return this.#world.alice.published(this.userId);
   }
 
   /** Returns which secrets are in the account data, and in which form. */
@@ -133,7 +133,7 @@ async function losesVolume(world: World, story: Story): Promise<void> {
   await resets(story, keeper, first);
 }
 
-async function refusesWrongKey(world: World, story: Story, keeper: Keeper, first: Sight): Promise<void> {
+async function refusesWrongKey(world: World, story: Story, keeper: Keeper, first: PublishedUser): Promise<void> {
   const before = await keeper.stored();
   for (const lost of [false, true]) {
     if (lost) await keeper.loseVolume();
@@ -148,7 +148,7 @@ async function refusesWrongKey(world: World, story: Story, keeper: Keeper, first
   }
 }
 
-async function goesOnWithoutKey(story: Story, keeper: Keeper, first: Sight): Promise<void> {
+async function goesOnWithoutKey(story: Story, keeper: Keeper, first: PublishedUser): Promise<void> {
   await keeper.loseVolume();
   const known = (await keeper.seen()).devices.map(({ deviceId }) => deviceId);
   const line = await keeper.runOnce(/not signed/, { RECOVERY_KEY: "" });
@@ -160,7 +160,7 @@ async function goesOnWithoutKey(story: Story, keeper: Keeper, first: Sight): Pro
   assert.deepEqual(fresh.map(({ signedByOwner }) => signedByOwner), [false]);
 }
 
-async function resets(story: Story, keeper: Keeper, first: Sight): Promise<void> {
+async function resets(story: Story, keeper: Keeper, first: PublishedUser): Promise<void> {
   await using run = keeper.start({ RECOVERY_KEY: "" }, ["--reset-identity"]);
   const code = await run.untilEnded();
   const sight = await keeper.seen();
@@ -173,7 +173,7 @@ async function resets(story: Story, keeper: Keeper, first: Sight): Promise<void>
   assert.ok(sight.masterKey !== undefined && sight.masterKey !== first.masterKey);
 }
 
-function show({ masterKey, devices }: Sight): string {
+function show({ masterKey, devices }: PublishedUser): string {
   const signed = devices.filter(({ signedByOwner }) => signedByOwner).length;
   return `identity ${masterKey?.slice(0, 8) ?? "(none)"}…, ${signed} of ${devices.length} devices signed`;
 }

@@ -17,7 +17,7 @@ import { OperatorLog } from "../e2e/trust/log.ts";
 export type Environment = Readonly<Record<string, string>>;
 
 /** The servers, Alice, and what operators are made of. */
-export class Ground implements AsyncDisposable {
+export class Fixture implements AsyncDisposable {
   readonly testbed: Testbed;
   readonly keycloak: Keycloak;
   /** Whom every operator obeys. */
@@ -36,13 +36,13 @@ export class Ground implements AsyncDisposable {
   }
 
   /** Starts everything. */
-  static async prepare(): Promise<Ground> {
+  static async prepare(): Promise<Fixture> {
     await using resources = new AsyncDisposableStack();
     const testbed = resources.use(await startTestbed(undefined, { keycloak: true }));
     assert.ok(testbed.keycloak);
-    const ground = new Ground(testbed, testbed.keycloak, await testbed.person("alice"));
+    const fixture = new Fixture(testbed, testbed.keycloak, await testbed.person("alice"));
     resources.move();
-    return ground;
+    return fixture;
   }
 
   /** A user that the homeserver itself knows, with a password. */
@@ -146,13 +146,13 @@ export class Ground implements AsyncDisposable {
 export class LoggingIn implements AsyncDisposable {
   readonly log: OperatorLog;
   readonly options: LoggedOptions;
-  readonly #ground: Ground;
+  readonly #fixture: Fixture;
   readonly #namespace: string;
   #running: OperatorProcess | undefined;
   #talk: Conversation | undefined;
 
-  constructor(ground: Ground, options: LoggedOptions, namespace: string) {
-    this.#ground = ground;
+  constructor(fixture: Fixture, options: LoggedOptions, namespace: string) {
+    this.#fixture = fixture;
     this.options = options;
     this.#namespace = namespace;
     this.log = new OperatorLog(options.logFile);
@@ -182,8 +182,8 @@ export class LoggingIn implements AsyncDisposable {
 
   /** Alice switches the target on and off, in an encrypted room. */
   async obeys(userId: string): Promise<void> {
-    this.#talk ??= await Conversation.begin(this.#ground.alice, userId);
-    const { workloads } = this.#ground.testbed;
+    this.#talk ??= await Conversation.begin(this.#fixture.alice, userId);
+    const { workloads } = this.#fixture.testbed;
     for (const [command, answer, replicas] of [["start", /is on/, 1], ["stop", /is off/, 0]] as const) {
       const said = await this.#talk.ask(command);
       assert.match(bodyOf(said.answer), answer);
@@ -194,7 +194,7 @@ export class LoggingIn implements AsyncDisposable {
 
   /** Devices with keys that an account has. */
   async devices(userId: string): Promise<string[]> {
-    const { device_keys } = await this.#ground.alice.request("POST", "/keys/query", { device_keys: { [userId]: [] } });
+    const { device_keys } = await this.#fixture.alice.request("POST", "/keys/query", { device_keys: { [userId]: [] } });
     return Object.keys(device_keys[userId] ?? {});
   }
 

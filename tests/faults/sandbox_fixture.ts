@@ -5,41 +5,42 @@
  */
 
 import { firstAnswer, type Message, type Person } from "../../sandbox/person/mod.ts";
-import type { Ground, Life, Room, Said } from "./crash.ts";
-import { PATIENCE_MS, type Place } from "./place.ts";
+import type { CrashFixture, OperatorRun, Room, RoomMessage } from "./crash.ts";
+import { type Fixture, PATIENCE_MS } from "./fixture.ts";
 import type { OperatorOptions } from "../operator_process.ts";
 import type { Sent } from "./wire.ts";
 
 /** Returns the ground of a place. */
-export function sandboxGround(place: Place, options: Partial<OperatorOptions> = {}): Ground {
+export function sandboxFixture(fixture: Fixture, options: Partial<OperatorOptions> = {}): CrashFixture {
   return {
-    operatorId: place.operatorId,
-    live: (): Life => {
-      const process = place.start(options);
+    operatorId: fixture.operatorId,
+    startOperator: (): OperatorRun => {
+      const process = fixture.start(options);
       return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
     },
-    invite: async () => roomOf(place, await place.invite()),
-    effects: () => Promise.resolve(place.effects.length),
+    invite: async () => roomOf(fixture, await fixture.invite()),
+    effects: () => Promise.resolve(fixture.effects.length),
   };
 }
 
 /** Returns a room of the place. */
-export function roomOf(place: Place, roomId: string): Room {
-  const { anna } = place;
-  const said = () => anna.messages(roomId).map(saidOf);
+export function roomOf(fixture: Fixture, roomId: string): Room {
+  const { anna } = fixture;
+  const messages = () => anna.messages(roomId).map(roomMessage);
   return {
-    said,
+    messages: messages,
     say: async (text) => {
       // Gives each command a room key of its own, so that a lost key is noticed.
       await anna.crypto.forgetSession(roomId);
       return await anna.say(roomId, text);
     },
-    murmur: async (edits) => void await anna.say(roomId, "never mind", { edits }),
+    sendChatter: async (edits) => void await anna.say(roomId, "never mind", { edits }),
     until: async (look, what) => await anna.until(() => look() || undefined, PATIENCE_MS, () => what).then(() => {}),
-    joined: () => place.joined(roomId),
+    joined: () => fixture.joined(roomId),
     caughtUp: async () => {
       const last = (await page(anna, roomId, "b"))[0];
-      const isThere = () => last === undefined || said().some(({ eventId }) => eventId === last.eventId) || undefined;
+      const isThere = () =>
+        last === undefined || messages().some(({ eventId }) => eventId === last.eventId) || undefined;
       // An edit appears at the place of the original message.
       await anna.until(() => isThere() || isEdit(last) || undefined, PATIENCE_MS, () => "the last message");
     },
@@ -47,7 +48,7 @@ export function roomOf(place: Place, roomId: string): Room {
   };
 }
 
-function saidOf(message: Message): Said {
+function roomMessage(message: Message): RoomMessage {
   const { eventId, sender, about, kind } = message;
   const readable = kind !== "undecryptable";
   return { eventId, sender, about, text: firstAnswer(message) ?? "", quiet: kind === "notice", readable };

@@ -26,7 +26,7 @@ function named(resource: string) {
 }
 
 /** The servers, a person, and the folder. */
-export class Place implements AsyncDisposable {
+export class Fixture implements AsyncDisposable {
   readonly homeserver: Homeserver;
   readonly kubernetes: KubernetesSandbox;
   /** A user whom the operator obeys. */
@@ -42,7 +42,7 @@ export class Place implements AsyncDisposable {
   readonly #resources: AsyncDisposableStack;
 
   private constructor(
-    parts: Pick<Place, "homeserver" | "kubernetes" | "anna" | "operatorId" | "store" | "environment">,
+    parts: Pick<Fixture, "homeserver" | "kubernetes" | "anna" | "operatorId" | "store" | "environment">,
     resources: AsyncDisposableStack,
   ) {
     ({
@@ -58,7 +58,7 @@ export class Place implements AsyncDisposable {
   }
 
   /** Sets everything up. The target is off. */
-  static async open(): Promise<Place> {
+  static async open(): Promise<Fixture> {
     await using resources = new AsyncDisposableStack();
     const folder = await Deno.makeTempDir({ prefix: "faults-" });
     resources.defer(() => Deno.remove(folder, { recursive: true }));
@@ -85,7 +85,7 @@ export class Place implements AsyncDisposable {
       LOG_LEVEL: "info",
       HTTP_ADDRESS: "",
     };
-    return new Place({ homeserver, kubernetes, anna, operatorId, store, environment }, resources.move());
+    return new Fixture({ homeserver, kubernetes, anna, operatorId, store, environment }, resources.move());
   }
 
   /** Starts the operator. */
