@@ -172,7 +172,7 @@ Deno.test("no files import each other in a circle, types included", async () => 
   assert.deepEqual(cycles(await imports()), []);
 });
 
-Deno.test("what is pure imports nothing but types, and what is pure", async () => {
+Deno.test("pure modules import only types and pure modules", async () => {
   const operator = ["decide", "decide_idle", "decide_schedule", "decision", "rollout_end", "schedule"].map((name) =>
     `lib/operator/${name}.ts`
   );
@@ -268,7 +268,7 @@ Deno.test("cycles() finds each circle once, also one of types", () => {
   assert.deepEqual(cycles(edges.filter(({ from, to }) => from < to)), []);
 });
 
-Deno.test("edgesOf() tells imports of types from others", () => {
+Deno.test("edgesOf() distinguishes type imports", () => {
   const [specifier, a, b] = ["lib/session/mod.ts", "lib/a/mod.ts", "lib/b/mod.ts"].map((path) => root.href + path);
   assert.ok(specifier && a && b);
   const dependencies = [
@@ -283,7 +283,7 @@ Deno.test("edgesOf() tells imports of types from others", () => {
   ]);
 });
 
-Deno.test("reachesForProcess() finds every way, and leaves comments and the like alone", async (t) => {
+Deno.test("reachesForProcess() finds every access, and ignores comments", async (t) => {
   const rows: [text: string, found: number][] = [
     ["const a = Deno.args;", 1],
     ["Deno.env.get('X')", 1],

@@ -74,7 +74,7 @@ Deno.test("Backoff.failed() forgets failures only after working for long enough"
   }
 });
 
-Deno.test("Backoff.failed() measures the span anew once failures are forgiven", () => {
+Deno.test("Backoff.failed() restarts the span once failures are forgotten", () => {
   const { clock, backoff } = onTestClock({ maxFailures: 2, minSpanMs: 900_000 });
   backoff.failed();
   backoff.working();
@@ -103,7 +103,7 @@ Deno.test("Backoff.failed() waits between half and all of the ceiling", () => {
   assert.deepEqual(waits([atRandom(0), atRandom(0.5)]), [500, 750]);
 });
 
-Deno.test("operatorPolicy() goes on for 15 minutes however few retries are set", () => {
+Deno.test("operatorPolicy() retries for 15 minutes, however few retries are set", () => {
   const clock = { nowMs: 0 };
   const backoff = new Backoff(operatorPolicy(3), () => clock.nowMs, () => 1);
   const sequence: number[] = [];
@@ -203,7 +203,7 @@ Deno.test("retry() forgives failures when the work says that it goes well for lo
   assert.deepEqual(waits, [1_000, 2_000, 1_000, 2_000]);
 });
 
-Deno.test("retry() looks at the signal first", async () => {
+Deno.test("retry() checks the signal first", async () => {
   const { controller, options } = set();
   controller.abort(new Error("stopping"));
   const { runs, work } = failing();
@@ -260,7 +260,7 @@ function raise(error: unknown): never {
   throw error;
 }
 
-Deno.test("KeyedMutex.run() lets one at a time in under a key, and keeps no key that nobody uses", async () => {
+Deno.test("KeyedMutex.run() runs one at a time per key, and keeps no unused key", async () => {
   const mutex = new KeyedMutex();
   const signal = new AbortController().signal;
   const done: string[] = [];
@@ -302,7 +302,7 @@ Deno.test("KeyedQueue.run() begins nothing after the stop", async () => {
   await queue.idle();
 });
 
-Deno.test("KeyedQueue.run() tells of failures, and of none that is the end itself", async (t) => {
+Deno.test("KeyedQueue.run() reports failures, except the abort itself", async (t) => {
   const reason = new Error("over");
   const rows: [told: boolean, name: string, stopped: boolean, error: Error][] = [
     [true, "a failure", false, new Error("disk full")],
@@ -349,7 +349,7 @@ Deno.test("Mutex.run() lets one in at a time, in order, also after a failure", a
   assert.deepEqual(order, ["first begins", "first fails", "second"]);
 });
 
-Deno.test("Mutex.run() ends a wait with the signal, and lets nobody in before their turn for that", async () => {
+Deno.test("Mutex.run() ends a wait when aborted, without changing the others' order", async () => {
   const mutex = new Mutex();
   order.length = 0;
   const first = Promise.withResolvers<void>();
@@ -374,7 +374,7 @@ Deno.test("Mutex.run() ends a wait with the signal, and lets nobody in before th
   assert.deepEqual(order, ["first", "third"]);
 });
 
-Deno.test("Deadline tells its own end from its parent's, and can be put off", leavesNothing, async () => {
+Deno.test("Deadline distinguishes its own expiry from its parent's, and can be extended", leavesNothing, async () => {
   const parent = new AbortController();
   using late = new Deadline(1, parent.signal, { reason: () => new Error("late") });
   await new Promise((resolve) => late.signal.addEventListener("abort", resolve));
@@ -405,7 +405,7 @@ Deno.test(
   },
 );
 
-Deno.test("Semaphore runs so many at once, in their order, and passes on the place of one that fails or leaves", async () => {
+Deno.test("Semaphore runs up to its limit in order, and frees the permit of one that fails or is aborted", async () => {
   const never = new AbortController().signal;
   const semaphore = new Semaphore(2);
   const begun: number[] = [];

@@ -257,7 +257,7 @@ Deno.test({
         assert.equal(code === 0, last.endsWith(" 0 failed"));
       });
     }
-    await t.step("a process that a step leaves behind holds nothing up", async () => {
+    await t.step("a process left behind by a step delays nothing", async () => {
       using folder = new Folder();
       const left = `${folder.path}/left`;
       const begin = performance.now();

@@ -411,7 +411,7 @@ Deno.test("conntest says what is found and how to mend it, hangs never, and leav
   for (const { name } of rows) await t.step(name, () => results.get(name)?.promise);
   await done;
   console.log(transcript.join("\n"));
-  await t.step("docs/troubleshooting.md tells what to do about each problem", async () => {
+  await t.step("docs/troubleshooting.md has a remedy for each problem", async () => {
     const readme = await Deno.readTextFile(join(root, "docs", "troubleshooting.md"));
     const table = /<!-- troubleshooting -->([^]*)<!-- \/troubleshooting -->/.exec(readme)?.[1] ?? "";
     const told = [...table.matchAll(/^\| `([^`]+)`/gm)].map(([, name = ""]) => name);

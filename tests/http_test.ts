@@ -84,7 +84,7 @@ Deno.test("sendHttp() refuses an answer that is larger than permitted", async ()
   });
 });
 
-Deno.test("sendHttp() refuses such an answer by its headers, or where they don't tell, as soon as it has become too large", async () => {
+Deno.test("sendHttp() rejects a too large response by its headers, or once its body exceeds the limit", async () => {
   const rows: [head: string, body: string, message: RegExp][] = [
     ["content-length: 2000000", "x", /the answer of 2 MiB is larger than 1 MiB$/],
     [
@@ -105,7 +105,7 @@ Deno.test("sendHttp() refuses such an answer by its headers, or where they don't
   }
 });
 
-Deno.test("sendHttp() refuses a URL that is too long to be sent, and shows little of it", async () => {
+Deno.test("sendHttp() rejects a URL that is too long to be sent, and shows only its start", async () => {
   await using server = serve(() => new Response());
   for (const long of [`${server.url.origin}/?a=${"x".repeat(70_000)}`, `${server.url.origin}/${"x".repeat(70_000)}`]) {
     await assert.rejects(get(new URL(long)), (error: Error) => {

@@ -66,7 +66,7 @@ Deno.test("an image is built and tried on every push, and tried before it is pus
   assert.ok(release.indexOf("gh release create") > release.indexOf("cosign sign"));
 });
 
-Deno.test("what is deployed is named by the version", async () => {
+Deno.test("deployed images are named by version", async () => {
   const kustomization = await Deno.readTextFile(new URL("../deploy/base/kustomization.yaml", import.meta.url));
   assert.equal(/newTag: (.*)/.exec(kustomization)?.[1], project.version);
 });

@@ -166,7 +166,7 @@ Deno.test("currentPin() strikes a pinned device that was seen gone, for good", a
   );
 });
 
-Deno.test("currentPin() leaves an identity and a user who was never seen alone", async () => {
+Deno.test("currentPin() changes neither an identity pin nor an unknown user's", async () => {
   const phone = await signer("PHONE");
   const published = { identity: await signedIdentity(phone), devices: listed(phone) };
   for (const pin of [undefined, { kind: "identity", masterKey: "known", sinceMs: 1 }] as const) {

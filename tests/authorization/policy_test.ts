@@ -237,7 +237,7 @@ Deno.test("authorize() goes by the mode, the identity that is named, and the pin
   assert.equal(found, expectedMatrix);
 });
 
-Deno.test("authorize() explains to the sender what the sender can mend, and nothing else", () => {
+Deno.test("authorize() explains only what the sender can fix", () => {
   for (const mode of modes) {
     for (const facts of Object.values(senders)) {
       for (const pin of Object.values(pins)) {
@@ -248,7 +248,7 @@ Deno.test("authorize() explains to the sender what the sender can mend, and noth
   }
 });
 
-Deno.test("authorize() refuses what it would trust where it cannot be acted on or answered", async (t) => {
+Deno.test("authorize() refuses trusted messages in rooms where they can't be answered", async (t) => {
   const rows: [reason: string, input: Partial<PolicyInput>][] = [
     ["not-joined", { room: undefined }],
     ["not-joined", { room: { ...encryptedRoom, membership: "leave" } }],
@@ -295,7 +295,7 @@ Deno.test("authorize() lets clear text pass only where nothing was ever encrypte
   }
 });
 
-Deno.test("isInvited() wants allowed inviters, and nobody else", async (t) => {
+Deno.test("isInvited() requires that all inviters are allowed", async (t) => {
   const rows: [expected: boolean, inviters: string[]][] = [
     [true, [alice]],
     [true, [alice, alice]],

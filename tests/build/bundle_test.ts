@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { withoutNames } from "../../build/bundle.ts";
 
-Deno.test("withoutNames() leaves the crypto's WebAssembly as it is, but for names", async () => {
+Deno.test("withoutNames() removes only names from the crypto's WebAssembly", async () => {
   const crypto = import.meta.resolve("@matrix-org/matrix-sdk-crypto-wasm");
   const whole = await Deno.readFile(new URL("pkg/matrix_sdk_crypto_wasm_bg.wasm", crypto));
   const small = withoutNames(whole);

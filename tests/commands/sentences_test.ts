@@ -510,7 +510,7 @@ export const sentences: readonly (readonly [when: string, text: Text, plain: str
   ],
 ];
 
-Deno.test("what is said, sentence by sentence", async (t) => {
+Deno.test("the sentences, one by one", async (t) => {
   for (const [when, { plain }, expected] of sentences) {
     await t.step(`${when}: ${expected}`, () => assert.equal(plain, expected));
   }
@@ -559,7 +559,7 @@ Deno.test("HTML says the same as the plain text, modestly, and lets nothing fore
   });
 });
 
-Deno.test("stateOf() knows four states", async (t) => {
+Deno.test("stateOf() returns one of four states", async (t) => {
   const rows: [state: string, name: string, counts: Counts][] = [
     ["off", "nothing wanted, nothing there", off],
     ["stopping", "nothing wanted, a pod there", { ...off, current: 1 }],

@@ -25,7 +25,7 @@ Deno.test("GROUPS has every variable once", () => {
   assert.deepEqual(Object.values(GROUPS).flat().toSorted(), Object.keys(VARIABLES).toSorted());
 });
 
-Deno.test("usage() tells every option and every variable, in 100 columns at most", () => {
+Deno.test("usage() lists every option and every variable, in 100 columns at most", () => {
   const text = usage("1.2.3");
   for (const told of ["1.2.3", "--reset-identity", "  -h, --help  ", ...Object.keys(GROUPS)]) {
     assert.ok(text.includes(told), told);
@@ -46,7 +46,7 @@ Deno.test("markdownTables() has one row of three cells for each variable, and no
   );
 });
 
-Deno.test("markdownTables() tells default, secret files and the Python operator's names", () => {
+Deno.test("markdownTables() shows defaults, secret files and the Python operator's names", () => {
   const rowOf = (name: string) => markdownTables().split("\n").find((line) => line.startsWith(`| \`${name}\``)) ?? "";
   assert.match(rowOf("MAX_COMMAND_AGE"), /\| `5m` +\|/);
   assert.match(rowOf("ALLOWED_USERS"), /\| \*\*required\*\* +\|/);

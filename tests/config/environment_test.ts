@@ -71,7 +71,7 @@ Deno.test("readConfig() yields the defaults where only the required is set", () 
   });
 });
 
-Deno.test("readConfig() looks at where it runs for defaults", () => {
+Deno.test("readConfig() chooses defaults by environment", () => {
   const config = readConfig(least, context({}, { inCluster: true, terminal: true }));
   assert.deepEqual(config.httpAddress, { hostname: "::", port: 8080, fallback: "0.0.0.0" });
   const configured = readConfig({ ...least, HTTP_ADDRESS: "[::]:8080" }, context({}, { inCluster: true }));
@@ -79,7 +79,7 @@ Deno.test("readConfig() looks at where it runs for defaults", () => {
   assert.equal(config.logFormat, "text");
 });
 
-Deno.test("readConfig() reads what is permitted", async (t) => {
+Deno.test("readConfig() accepts permitted values", async (t) => {
   const room12 = `!${"aZ0-_".repeat(9).slice(2)}`;
   const rows: [name: string, text: string, key: keyof Config, value: unknown][] = [
     ["MATRIX_HOMESERVER", "https://m.example.org/", "homeserver", { kind: "url", url: "https://m.example.org" }],
@@ -196,7 +196,7 @@ Deno.test("readConfig() reads a recovery key, and keeps it to itself", () => {
   assert.match(Deno.inspect(config), /recoveryKey: \[redacted\]/);
 });
 
-Deno.test("readConfig() refuses what is not allowed, in a line that names it, quotes it and says what to use", async (t) => {
+Deno.test("readConfig() rejects invalid values in a line that names the variable, quotes the value and says what is allowed", async (t) => {
   const days = "use e.g. 90s, 5m, 1h30m, at most 7d";
   const stops = "use e.g. 90m, 4h, 2d, from 1m to 30d, or off";
   const times = "use e.g. Mon-Fri 08:00-18:00 Europe/Berlin, Sat 22:00-06:00 Europe/Berlin, or always";
@@ -395,7 +395,7 @@ Deno.test("readConfig() gives each time and agent to its target", async (t) => {
   }
 });
 
-Deno.test("readConfig() yields what belongs to the way to log in, and asks for all of it at once", async (t) => {
+Deno.test("readConfig() returns the settings of the login method, and reports all that are missing at once", async (t) => {
   const { MATRIX_PASSWORD: _, ...nobody } = least;
   const password = { MATRIX_PASSWORD: "hunter2" };
   const keycloak = { KEYCLOAK_URL: "https://k/", KEYCLOAK_REALM: "matrix", KEYCLOAK_CLIENT_ID: "operator" };
@@ -506,7 +506,7 @@ Deno.test("readConfig() only warns of a name nearly ours where ours is set", () 
   assert.deepEqual(warnings, ["ALLOWED_USER: unknown variable; ALLOWED_USERS is set and counts"]);
 });
 
-Deno.test("readConfig() names what is misspelt beside other problems, also where the right name is set", () => {
+Deno.test("readConfig() reports misspelt names with other problems, even if the right name is set", () => {
   const told = problems({ ...least, MATRIX_USER: "", ALLOWED_USER: "@eve:h", MATRIX_PASWORD: "x" });
   assert.ok(told.some((line) => line.startsWith("MATRIX_USER: not set")), told.join("\n"));
   for (const name of ["ALLOWED_USER", "MATRIX_PASWORD"]) {
@@ -514,7 +514,7 @@ Deno.test("readConfig() names what is misspelt beside other problems, also where
   }
 });
 
-Deno.test("readConfig() leaves other people's variables alone", () => {
+Deno.test("readConfig() ignores unrelated variables", () => {
   const others = [
     ...[
       "ALLOWED_HOSTS",
@@ -577,7 +577,7 @@ Deno.test("Secret shows [redacted] in every form", () => {
   assert.equal(secret.reveal(), "hunter2");
 });
 
-Deno.test("readConfig() tells everything that is wrong with TARGETS, a line each", async (t) => {
+Deno.test("readConfig() reports every problem of TARGETS, one per line", async (t) => {
   const form = "must be alias=namespace/name or alias=statefulset/namespace/name";
   const letters = "alias must be lower-case letters, digits and hyphens, with a letter first";
   const rows: [text: string, ...wrong: string[]][] = [

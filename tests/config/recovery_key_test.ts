@@ -3,7 +3,7 @@ import { decodeRecoveryKey, encodeRecoveryKey } from "../../lib/config/recovery_
 
 const key = Uint8Array.from({ length: 32 }, (_, index) => index * 7);
 
-Deno.test("decodeRecoveryKey() reads what encodeRecoveryKey() writes, whatever the spaces", () => {
+Deno.test("decodeRecoveryKey() reverses encodeRecoveryKey(), with any spacing", () => {
   for (const bytes of [key, new Uint8Array(32), new Uint8Array(32).fill(255)]) {
     const text = encodeRecoveryKey(bytes);
     assert.match(text, /^E[a-zA-Z0-9]{3}( [a-zA-Z0-9]{1,4})+$/);

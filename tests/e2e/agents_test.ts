@@ -86,7 +86,7 @@ Deno.test(`an agent is woken by a message, ${wakes} times, and falls asleep, wit
       },
     );
 
-    await t.step("what is said to an agent that is awake is none of the operator's business", async () => {
+    await t.step("the operator ignores messages to an agent that is awake", async () => {
       const { generation } = await world.state();
       const ids = [];
       for (const text of ["stop", "thanks, good night", "status"]) ids.push(await talk.send(text));
@@ -97,7 +97,7 @@ Deno.test(`an agent is woken by a message, ${wakes} times, and falls asleep, wit
       assert.equal((await world.state()).generation, generation);
     });
 
-    await t.step("idle → told → asleep; killed when it has told, and when the count is set", async () => {
+    await t.step("idle → warned → stopped; killed after the warning, and after the count is set", async () => {
       const { generation } = await world.state();
       const told = await world.said("warning", (event) => /goes to sleep in /.test(textOf(event)), undefined, 75_000);
       assert.equal((await world.state()).replicas, 1);

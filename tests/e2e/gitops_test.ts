@@ -134,7 +134,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
 
   for (const { manager, file, ignored } of tools) {
     const pointers = ignored(loadYaml(await Deno.readTextFile(join(manifests.folder, "gitops", file))));
-    await t.step(`${manager}, told to leave the count alone`, async () => {
+    await t.step(`${manager}, configured to ignore the count`, async () => {
       assert.deepEqual(pointers, ["/spec/replicas"]);
       const before = talk.seen.events.length;
       for (const [command, replicas] of [["start", 1], ["stop", 0]] as const) {
@@ -152,7 +152,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
         "nothing was undone",
       );
     });
-    await t.step(`${manager}, not told: the operator names it, and what to do`, async () => {
+    await t.step(`${manager}, not configured: the operator names it, and what to do`, async () => {
       const begun = said("start", new RegExp(`somebody else \\(\`?${manager}\`?\\) scaled it to 0`));
       await count(1);
       await sync(manager, 0);
@@ -163,7 +163,7 @@ Deno.test("beside Argo CD and Flux", async (t) => {
     });
   }
 
-  await t.step("a manifest without replicas leaves the count alone, too, once the operator has set it", async () => {
+  await t.step("a manifest without replicas keeps the count that the operator has set", async () => {
     await talk.ask("start");
     await count(1);
     await talk.ask("stop");

@@ -47,7 +47,7 @@ Deno.test("hostile input", async (t) => {
   }
 });
 
-Deno.test("each place that ends the process is told of, with its test", async () => {
+Deno.test("each place that ends the process is listed, with its test", async () => {
   console.log(`\n${processEndsTable()}\n`);
   assert.deepEqual(await missingInTable(new URL("../../", import.meta.url)), []);
 });

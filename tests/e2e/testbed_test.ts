@@ -20,11 +20,11 @@ Deno.test("testbed", async (t) => {
   const [alice, bob] = await Promise.all([testbed.person("alice"), testbed.person("bob")]);
 
   await t.step("Person.sendText() is read by another phone, which answers", () => chatInPrivate(alice, bob));
-  await t.step("Person.sendText() tells relations within and without the ciphertext apart", () => relate(alice, bob));
+  await t.step("Person.sendText() distinguishes relations inside and outside the ciphertext", () => relate(alice, bob));
   await t.step("Person.sendText() unencrypted is seen as clear text", () => speakInClear(alice, bob));
   await t.step("Person.untilJoined() says who has not joined", () => nobodyComes(alice, bob));
   await t.step("ServiceAccounts.create() may do what its rules say", () => scaleWithBaseRules(testbed));
-  await t.step("Workloads.createTarget() waits as long for readiness as is asked", () => startSlowly(testbed));
+  await t.step("Workloads.createTarget() applies the start delay", () => startSlowly(testbed));
 
   await t.step("PythonOperator takes a command in an encrypted room", () => switchWithPython(testbed, alice));
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Fixture } from "./fixture.ts";
 
-Deno.test("the crypto is not closed while it takes in what a sync has brought", async () => {
+Deno.test("the crypto isn't closed while it processes a sync response", async () => {
   await using fixture = await Fixture.open();
   const roomId = await fixture.invite();
   await using operator = fixture.start({
@@ -19,7 +19,7 @@ Deno.test("the crypto is not closed while it takes in what a sync has brought", 
   assert.deepEqual(told.slice(-2), ["received", "closed"]);
 });
 
-Deno.test("the operator ends with 2 where an agent has its own account, which a localpart alone doesn't tell", async () => {
+Deno.test("the operator exits with 2 if an agent has its own account, which a localpart alone doesn't show", async () => {
   await using fixture = await Fixture.open();
   await using operator = fixture.start({ environment: { AGENTS: `clawdbot=${fixture.operatorId}` } });
   assert.equal(await operator.ended, 2);

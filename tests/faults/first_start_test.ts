@@ -16,7 +16,7 @@ interface PublishedDevice {
   readonly signatures: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
-Deno.test("killed at each step of its first start, before it hears of it, the operator comes up whole", async (t) => {
+Deno.test("killed at each step of its first start, before the response arrives, the operator starts completely", async (t) => {
   const table: string[][] = [];
   for (const [name, method, path] of steps) {
     await t.step(name, async () => {

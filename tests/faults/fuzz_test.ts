@@ -163,7 +163,7 @@ Deno.test("parse() takes any text, and finds a command only where there is one",
   );
 });
 
-Deno.test("scaleOf() takes any object, and never tells counts that cannot be", () => {
+Deno.test("scaleOf() accepts any object, and never returns impossible counts", () => {
   const deployment = {
     metadata: { name: "clawdbot", resourceVersion: "17", generation: 3 },
     spec: { replicas: 1, selector: {} },

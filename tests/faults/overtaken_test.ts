@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { firstAnswer } from "../../sandbox/person/mod.ts";
 import { Fixture, PATIENCE_MS } from "./fixture.ts";
 
-Deno.test("killed while acting, with others acting meanwhile: the next life tells, and does nothing", async (t) => {
+Deno.test("killed while acting, and others act meanwhile: after the restart it reports that, and changes nothing", async (t) => {
   await using fixture = await Fixture.open();
   const roomId = await fixture.invite();
   let operator = fixture.start();

@@ -6,7 +6,7 @@ import { Fixture, PATIENCE_MS } from "./fixture.ts";
 
 const EVENTS = 300;
 
-Deno.test(`${EVENTS} spoilt copies of commands have no effect, and the operator goes on`, async () => {
+Deno.test(`${EVENTS} corrupted copies of commands have no effect, and the operator keeps running`, async () => {
   await using fixture = await Fixture.open();
   const { anna, homeserver, operatorId } = fixture;
   await using operator = fixture.start();

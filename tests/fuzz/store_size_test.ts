@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
-import { event, Folder } from "../store/folder.ts";
+import { event, StoreFolder } from "../store/folder.ts";
 import { overgrown, type StoreSize, storeSize } from "./store_size.ts";
 
-async function size(folder: Folder): Promise<StoreSize> {
-  await (await folder.life()).close();
+async function size(folder: StoreFolder): Promise<StoreSize> {
+  await (await folder.reopen()).close();
   return storeSize(folder.path, "@ann:x");
 }
 
 Deno.test("events of an allowed user are measured apart, and permitted", async () => {
-  await using folder = new Folder();
+  await using folder = new StoreFolder();
   const before = await size(folder);
-  const { rooms, journal } = await folder.life();
+  const { rooms, journal } = await folder.reopen();
   journal.transaction(() => {
     for (let index = 1; index <= 3_000; index += 1) {
       const eventId = `$${index}${"x".repeat(40)}`;
@@ -30,9 +30,9 @@ Deno.test("events of an allowed user are measured apart, and permitted", async (
 });
 
 Deno.test("more than an allowed user's events may cost is told, and an event of anyone else", async () => {
-  await using folder = new Folder();
+  await using folder = new StoreFolder();
   const before = await size(folder);
-  const { rooms, journal: events } = await folder.life();
+  const { rooms, journal: events } = await folder.reopen();
   events.transaction(() => {
     rooms.addEvent({ ...event("$1"), sender: "@ann:x", event: { body: "x".repeat(100_000) } }, { state: "new" });
     rooms.addEvent({ ...event("$2"), sender: "@stranger:y" }, { state: "settled" });

@@ -24,7 +24,7 @@ const [user = 0, group = 0] = image.user.split(":").map(Number);
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 const report: string[] = [];
 
-Deno.test("the image in the place of the Python operator's", async (t) => {
+Deno.test("the image replaces the Python operator's", async (t) => {
   assert.equal(Deno.uid(), 0, "Cannot try the image: it takes root to change root and user; run this as root");
   await using testbed = await startTestbed();
   const root = join(testbed.folder, "root");

@@ -217,7 +217,7 @@ const awake: readonly Case[] = [
 ];
 
 for (const [state, cases] of [["asleep", asleep], ["awake", awake]] as const) {
-  Deno.test(`Operator hears what is said where an agent is, which is ${state}`, async (t) => {
+  Deno.test(`Operator handles messages in a room with an agent that is ${state}`, async (t) => {
     for (const { name, body = "hello", how = {}, room: changes = three, config, outcome, said, wakes } of cases) {
       await t.step(`${name}: ${outcome}`, async () => {
         const world = new World({ agents, ...config });
@@ -281,7 +281,7 @@ Deno.test("Operator wakes a target with one message, which it edits until the ag
   );
 });
 
-Deno.test("Operator tells whoever has woken a target, so that it rings, if it doesn't come up", async () => {
+Deno.test("Operator notifies the user whose message has woken a target if it doesn't become ready", async () => {
   const world = new World({ agents });
   world.room(room, three);
   world.isPrompt = false;
@@ -297,7 +297,7 @@ Deno.test("Operator tells whoever has woken a target, so that it rings, if it do
   ]);
 });
 
-Deno.test("Operator rings for whoever has sent a start, also if a message has woken the target before", async () => {
+Deno.test("Operator notifies the sender of a start, even if a message has woken the target before", async () => {
   const world = new World({ agents });
   world.room(room, three);
   world.isPrompt = false;
@@ -372,7 +372,7 @@ Deno.test("Operator says nothing about an agent that is awake while the Kubernet
   assert.deepEqual([world.outcome(1), world.texts], ["failed", []]);
 });
 
-Deno.test("Operator tries for 30 s to wake a target, and tells one of those who wrote meanwhile", async () => {
+Deno.test("Operator tries to wake a target for 30 s, and reports the failure once for all messages meanwhile", async () => {
   const world = new World({ agents });
   world.room(room, three);
   await using running = world.start();
@@ -414,7 +414,7 @@ Deno.test("Operator wakes one target for two agents, and each of two targets by 
 const told = "clawdbot goes to sleep in 5 min: no message for 25 min";
 const gone = "✎ clawdbot is off: no message for 30 min. Write to @clawd to wake it.";
 
-Deno.test("Operator puts a target to sleep where nobody writes, tells before, and wakes it again; also across restarts", async (t) => {
+Deno.test("Operator stops an idle target after a warning, and wakes it again; also across restarts", async (t) => {
   for (const runs of [1, 5]) {
     await t.step(`${runs} lives`, async () => {
       const world = new World(sleepy);
@@ -454,7 +454,7 @@ Deno.test("Operator puts a target to sleep where nobody writes, tells before, an
   }
 });
 
-Deno.test("Operator has a target stay awake while a user writes, and says so if it was told otherwise", async () => {
+Deno.test("Operator keeps a target running while a user writes, and says so after a warning", async () => {
   const world = new World(sleepy);
   world.room(room, three);
   await using running = world.start();
@@ -542,7 +542,7 @@ Deno.test("Operator lets an agent's words and its typing extend the time, by IDL
   });
 });
 
-Deno.test("Operator writes life down once a minute at most", async () => {
+Deno.test("Operator persists activity at most once a minute", async () => {
   const world = new World(sleepy);
   world.room(room, three);
   await using running = world.start();
@@ -557,7 +557,7 @@ Deno.test("Operator writes life down once a minute at most", async () => {
   assert.ok(saves >= 1 && saves <= 3, `${saves} writes in two minutes`);
 });
 
-Deno.test("Operator counts from its own sight what runs when it starts, and sleeps where only Alice is", async () => {
+Deno.test("Operator starts the idle time of a running target when it first sees it, and stops it where only Alice is", async () => {
   const world = new World(sleepy);
   world.room(room, three);
   world.setScale(1);
@@ -621,7 +621,7 @@ Deno.test("Operator sleeps also without a watch", async () => {
   assert.deepEqual([world.effects, world.texts.includes(waking)], [[0, 0], false]);
 });
 
-Deno.test("Operator tells first, also of what was due while it was down, and takes into account what was written meanwhile", async () => {
+Deno.test("Operator warns before an overdue stop after downtime, and counts messages sent meanwhile", async () => {
   const world = new World(sleepy);
   world.room(room, three);
   {

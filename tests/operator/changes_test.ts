@@ -3,7 +3,7 @@ import { alice, room, self, settled, World } from "./fakes.ts";
 
 const second = "!second:example.org";
 
-Deno.test("Operator tells once of a change by somebody else, where the target was last commanded", async (t) => {
+Deno.test("Operator announces a change by somebody else once, in the rooms of the last commands", async (t) => {
   const said = `! ${alice}: clawdbot was scaled from 1 to 3 replicas by somebody else (\`kubectl-edit\`)`;
   for (const lives of [1, 2]) {
     await t.step(`${lives} lives`, async () => {
@@ -33,7 +33,7 @@ Deno.test("Operator tells once of a change by somebody else, where the target wa
   }
 });
 
-Deno.test("Operator mentions nobody who is not there, and speaks in no room that it has left", async () => {
+Deno.test("Operator mentions only joined users, and sends nothing to rooms that it has left", async () => {
   const world = new World();
   world.room(second);
   await using running = world.start();
@@ -49,7 +49,7 @@ Deno.test("Operator mentions nobody who is not there, and speaks in no room that
   assert.deepEqual([...world.sent.values()].at(0)?.answer.mentions, []);
 });
 
-Deno.test("Operator is silent about changes that it cannot see, that are its own, or that nobody here has to do with", async (t) => {
+Deno.test("Operator is silent about changes that it can't see, its own, and those that concern no room", async (t) => {
   const rows: [name: string, commands: string[], mayWatch: boolean][] = [
     ["no watch", ["start"], false],
     ["never commanded", [], true],
@@ -114,7 +114,7 @@ Deno.test("Operator notices within minutes that it may watch", async () => {
   assert.equal(world.story.length, 1);
 });
 
-Deno.test("Operator goes on with a start whose count somebody else has changed", async () => {
+Deno.test("Operator keeps following a start whose count somebody else has changed", async () => {
   const world = new World();
   world.isPrompt = false;
   await using running = world.start();
@@ -130,7 +130,7 @@ Deno.test("Operator goes on with a start whose count somebody else has changed",
   ]);
 });
 
-Deno.test("Operator misses no change that comes while it looks at its own for the last time", async () => {
+Deno.test("Operator misses no change that arrives during the last read of its own", async () => {
   const world = new World();
   await using running = world.start();
   await running.receive("start");
@@ -155,7 +155,7 @@ Deno.test("Operator misses no change that comes while it looks at its own for th
   ]);
 });
 
-Deno.test("Operator takes nobody else's count for its own", async () => {
+Deno.test("Operator attributes no other count to itself", async () => {
   const world = new World();
   await using running = world.start();
   await running.receive("start");

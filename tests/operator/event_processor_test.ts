@@ -268,7 +268,7 @@ Deno.test("Operator settles a message", async (t) => {
   }
 });
 
-Deno.test("Operator goes by the room as it is after reading", async (t) => {
+Deno.test("Operator uses the room's state after decryption", async (t) => {
   const rows: [change: Partial<RoomFacts>, payload: Payload, outcome: string][] = [
     [{ membership: "leave" }, decrypted("help", key), "not-joined"],
     [{ encrypted: true }, clear("start"), "clear-in-encrypted-room"],
@@ -387,7 +387,7 @@ Deno.test("Operator refuses a copy while the first is being acted on, and while 
   });
 });
 
-Deno.test("Operator tells a room why it refuses clear text once an hour", async () => {
+Deno.test("Operator explains a refusal of clear text once an hour per room", async () => {
   const world = new World();
   world.room(room, { encrypted: false });
   world.room("!second:example.org", { encrypted: false });
@@ -406,7 +406,7 @@ Deno.test("Operator tells a room why it refuses clear text once an hour", async 
   assert.equal(world.refusals.length, 5);
 });
 
-Deno.test("Operator tells once that a room is left out, also after a restart", async () => {
+Deno.test("Operator reports once that a room isn't allowed, even after a restart", async () => {
   const world = new World({ allowedRooms: new Set(["!other:example.org"]) });
   for (let run = 0; run < 2; run += 1) {
     await using running = world.start();
@@ -545,7 +545,7 @@ Deno.test("Operator does not let a message that fails for an unknown reason end 
   assert.deepEqual(world.effects, [1]);
 });
 
-Deno.test("Operator's log tells where it failed at a message, and never what stands in it", async () => {
+Deno.test("Operator logs where handling a message failed, never its text", async () => {
   const log = await logOf(async () => {
     const world = new World();
     world.afterRead = () => void JSON.parse("my secret");
@@ -632,7 +632,7 @@ Deno.test("Operator answers a command in a thread within the thread, also with h
   }
 });
 
-Deno.test("Operator is addressed by a name that it was given while it runs", async () => {
+Deno.test("Operator responds to a display name that it was given while running", async () => {
   const world = new World();
   world.room(room, larger);
   await using running = world.start();
@@ -662,7 +662,7 @@ Deno.test("Operator answers a status when the commands before it in its room hav
   assert.equal(world.texts.at(-1), "clawdbot is off");
 });
 
-Deno.test("Operator answers a status after 30 s all the same, and says what is still under way", async () => {
+Deno.test("Operator answers a status after 30 s, and lists the commands still in progress", async () => {
   const world = new World();
   world.setScale(1);
   // Each change hangs until it is given up, after 30 s.
@@ -704,7 +704,7 @@ Deno.test("Operator answers a status that stands behind a gap after the commands
   assert.equal(world.texts.at(-1), "clawdbot is off");
 });
 
-Deno.test("Operator tells a room once of each part that could not be fetched, and only while it runs", async () => {
+Deno.test("Operator reports each missing part of a room's history once, and only while it runs", async () => {
   const world = new World();
   world.room("!strangers:example.org", { joined: [mallory, self] });
   for (let run = 0; run < 2; run += 1) {

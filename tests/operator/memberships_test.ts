@@ -71,7 +71,7 @@ Deno.test("Operator follows no room's upgrade, but an allowed user's own invitat
   assert.deepEqual(world.membershipCalls, ["join !new"]);
 });
 
-Deno.test("Operator leaves a room that it has joined and that turns out to have no allowed user in it", async () => {
+Deno.test("Operator leaves a room that turns out to have no allowed user after joining", async () => {
   const world = emptyWorld();
   world.invitations = [{ roomId: "!new", inviters: [alice] }];
   await using running = world.start();
@@ -168,7 +168,7 @@ Deno.test("Operator tries again after passing failures, and does not keep other 
   assert.deepEqual(world.clock.waits, [1_000, 2_000]);
 });
 
-Deno.test("Operator tries a refused join again for an hour, and judges the invitation anew before each try", async (t) => {
+Deno.test("Operator retries a refused join for an hour, and checks the invitation before each attempt", async (t) => {
   const refuse = (world: World) => {
     world.before = (call) => {
       if (call === "join") throw new RejectedError("Cannot join: 403", 403, "M_FORBIDDEN");
@@ -208,7 +208,7 @@ Deno.test("Operator tries a refused join again for an hour, and judges the invit
     assert.deepEqual(world.membershipCalls, ["join !1"]);
     assert.equal(world.clock.sleeping, 0);
   });
-  await t.step("it never works: given up until it is invited anew", async () => {
+  await t.step("it never works: given up until the next invitation", async () => {
     const world = invited();
     refuse(world);
     await using running = world.start();
@@ -254,7 +254,7 @@ Deno.test("Operator accepts an allowed user's invitation while any number of str
   }
 });
 
-Deno.test("Operator gives a refused decline up at once, with one warning for all, and keeps nobody waiting", async () => {
+Deno.test("Operator gives up refused declines at once, with one warning for all, without delaying others", async () => {
   const world = emptyWorld();
   const strangers = Array.from({ length: 3_000 }, (_, index) => ({ roomId: `!${index}`, inviters: [mallory] }));
   world.invitations = [...strangers, { roomId: "!wanted", inviters: [alice] }];
@@ -276,7 +276,7 @@ Deno.test("Operator gives a refused decline up at once, with one warning for all
   assert.deepEqual(lines.filter((line) => line.includes("!") && line.includes("404")).length, 1);
 });
 
-Deno.test("Operator goes on with other declines while the homeserver can't answer for one", async () => {
+Deno.test("Operator continues with other declines while the homeserver can't answer one", async () => {
   const world = emptyWorld();
   world.invitations = ["!1", "!2", "!3"].map((roomId) => ({ roomId, inviters: [mallory] }));
   world.before = (call, roomId) => {
@@ -307,7 +307,7 @@ Deno.test("Operator accepts other invitations while one hangs, and leaves rooms 
   assert.deepEqual(world.membershipCalls.toSorted(), ["join !1", "join !2", "join !3", "leave !alone"]);
 });
 
-Deno.test("Operator looks at 10,000 rooms in slices, so that it holds up nothing else", async () => {
+Deno.test("Operator reviews 10,000 rooms in slices, without blocking anything else", async () => {
   const world = emptyWorld();
   for (let index = 0; index < 10_000; index += 1) world.room(`!${index}`, { joined: [self, alice] });
   world.room("!last", { joined: [self] });

@@ -32,7 +32,7 @@ function inWords(message: Message | undefined): string {
   return `reply to ${eventIds.join("+")}${quotedUser === undefined ? "" : ` of ${quotedUser}`}: ${text}`;
 }
 
-Deno.test("messageOf() tells plain messages from edits, replies and what is no text", async (t) => {
+Deno.test("messageOf() distinguishes plain messages, edits, replies and other types", async (t) => {
   const rows: [expected: string, name: string, content: Json, outer?: Json][] = [
     ["plain: start", "a text", {}],
     ["none", "a notice", { msgtype: "m.notice" }],

@@ -22,7 +22,7 @@ const calls = [
 ];
 const points = [...calls, "unsent", "send", "sent"].flatMap((call) => [`before ${call}`, `after ${call}`]);
 
-Deno.test("Operator killed anywhere has one effect and one answer per command in its next life", async (t) => {
+Deno.test("Operator killed at any port call has one effect and one answer per command after a restart", async (t) => {
   for (const point of points) {
     await t.step(`killed ${point}`, async () => {
       const world = new World({ echo: "message" });
@@ -72,7 +72,7 @@ Deno.test("Operator killed at every point in turn still gets through a conversat
   assert.deepEqual(world.texts.filter((words) => words.endsWith(on) || words.endsWith(off)), echoed);
 });
 
-Deno.test("Operator.run() lets a repeat pass no second time, also across lives", async () => {
+Deno.test("Operator.run() accepts no replay, even after a restart", async () => {
   const world = new World();
   const { eventId } = world.receive("start");
   for (let run = 0; run < 2; run += 1) {
@@ -106,7 +106,7 @@ Deno.test("Operator.run() finishes a change that has been begun, answers it, and
   assert.equal(world.clock.sleeping, 0);
 });
 
-Deno.test("Operator.run() begins no change after it was told to end", async () => {
+Deno.test("Operator.run() begins no change after a stop", async () => {
   const world = new World();
   let reads = 0;
   await using running = world.start();
@@ -150,7 +150,7 @@ Deno.test("Operator.run() ends at once while it waits", async (t) => {
   }
 });
 
-Deno.test("Operator disposed of gives a hanging change up, and takes it up in its next life", async () => {
+Deno.test("Operator gives up a hanging change when disposed of, and resumes it after a restart", async () => {
   const world = new World();
   world.before = (name, _detail, signal) => {
     if (name !== "scale") return;
@@ -183,7 +183,7 @@ Deno.test("Operator.run() throws what it cannot deal with, and does nothing any 
   assert.equal(world.outcome(2), undefined);
 });
 
-Deno.test("Operator.run() does nothing when it is told to end at once", async () => {
+Deno.test("Operator.run() does nothing if it is stopped at once", async () => {
   const world = new World();
   world.receive("start");
   await using running = world.start();
@@ -192,7 +192,7 @@ Deno.test("Operator.run() does nothing when it is told to end at once", async ()
   assert.deepEqual(world.effects, []);
 });
 
-Deno.test("Operator killed as it writes a started target's timer down stops the target in its next life", async () => {
+Deno.test("Operator killed while persisting a started target's timer stops the target after a restart", async () => {
   const world = new World();
   // What the target is remembered by is written for the command alone, then.
   world.mayWatch = false;
@@ -207,7 +207,7 @@ Deno.test("Operator killed as it writes a started target's timer down stops the 
   assert.equal(world.outcome(1), "done");
 });
 
-Deno.test("Operator strikes pinned devices that are gone, at its start and when it is told of a change", async () => {
+Deno.test("Operator removes pinned devices that are gone, at its start and after device changes", async () => {
   const [phone, tablet] = ["PHONE", "TABLET"].map((deviceId) => ({ deviceId, ed25519: `key of ${deviceId}` }));
   const device = (listed: typeof phone) => ({ ...listed ?? assert.fail(), crossSignedByOwner: false });
   const world = new World();

@@ -59,7 +59,7 @@ function shown({ days, fromMinute, toMinute }: UpTime, { date, minute }: { date:
     (days.includes(dayOf(date, 1)) && isAt(minute + 24 * 60));
 }
 
-Deno.test("Schedule knows whether it is up-time, and the edges before and after", () => {
+Deno.test("Schedule.at() returns whether it is up-time, and the edges before and after", () => {
   const workdays = schedule("Mon-Fri 08:00-18:00 Europe/Berlin");
   const at = (time: string) => workdays.at(Date.parse(time));
   const edge = (kind: Edge["kind"], time: string): Edge => (

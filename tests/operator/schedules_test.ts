@@ -33,7 +33,7 @@ function until(world: World, time: string): Promise<void> {
 const started = "clawdbot is on (1 replica), as scheduled; stops at 18:00";
 const stopped = "clawdbot is off, as scheduled; starts on Fri at 08:00";
 
-Deno.test("Operator starts and stops a target by its schedule, also across restarts, and tells and records it", async (t) => {
+Deno.test("Operator starts and stops a target by its schedule, also across restarts, announces and records it", async (t) => {
   for (const runs of [1, 4]) {
     await t.step(`${runs} lives between two edges`, async () => {
       const world = await workday();
@@ -148,7 +148,7 @@ Deno.test("Operator does what commands, timers, other people and the schedule sa
   }
 });
 
-Deno.test("Operator tells what comes next, and of the schedule", async () => {
+Deno.test("Operator reports the next scheduled change, and the schedule in help", async () => {
   const world = await workday();
   await using running = world.start();
   for (const words of ["status", "start", "status", "start", "extend 1h", "stop", "help"]) await running.receive(words);
@@ -254,7 +254,7 @@ Deno.test("Operator does nothing for an edge that the next one undoes within a m
   assert.deepEqual(world.effects, []);
 });
 
-Deno.test("Operator does no edge twice when the clock is set back, and goes on then", async (t) => {
+Deno.test("Operator handles no edge twice when the clock is set back, and resumes afterwards", async (t) => {
   for (const backMs of [10 * minute, 2 * hour, 2 * day]) {
     await t.step(`by ${backMs / minute} min`, async () => {
       const world = await workday();
@@ -314,7 +314,7 @@ Deno.test("Operator killed while it follows the schedule does it once, and says 
   }
 });
 
-Deno.test("Operator keeps trying to follow the schedule, and tells once that it isn't permitted", async () => {
+Deno.test("Operator retries a scheduled change, and reports once that it isn't permitted", async () => {
   const world = await workday();
   world.before = (call) => {
     if (call === "scale") throw new PermissionError("patch", "deployments.apps/scale");

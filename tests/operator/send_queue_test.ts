@@ -74,7 +74,7 @@ Deno.test("Operator edits by the event id of what was said", async () => {
   ]);
 });
 
-Deno.test("Operator drops answers that are refused, and goes on", async () => {
+Deno.test("Operator drops refused answers, and sends the others", async () => {
   const world = new World();
   world.before = (call) => {
     if (call !== "send") return;
@@ -126,7 +126,7 @@ Deno.test("Operator drops an answer that fails for an unknown reason, and nothin
   }
 });
 
-Deno.test("Operator told to end keeps an answer that fails for an unknown reason, and ends well", async () => {
+Deno.test("Operator keeps an answer that fails for an unknown reason during shutdown, and exits cleanly", async () => {
   const world = new World();
   world.before = (call) => {
     if (call === "send") throw new Error("a reason that nobody thought of");

@@ -43,7 +43,7 @@ Deno.test("Operator edits a start's one answer when the target is ready, with an
   }
 });
 
-Deno.test("Operator asks little of the cluster when nothing goes on, and a read a second at most when it must", async () => {
+Deno.test("Operator makes few requests to the cluster when idle, and at most one read a second otherwise", async () => {
   const world = slowWorld();
   world.mayWatch = false;
   let reads = 0, diagnoses = 0;
@@ -78,7 +78,7 @@ Deno.test("Operator calls the sender when a start took long", async () => {
   assert.deepEqual([...world.sent.values()].at(-1)?.answer.mentions, [alice]);
 });
 
-Deno.test("Operator tells at once what is certainly in the way, and again when something else is", async () => {
+Deno.test("Operator reports certain problems at once, and again when there is another one", async () => {
   const world = slowWorld();
   await using running = world.start();
   await running.receive("start");
@@ -115,7 +115,7 @@ Deno.test("Operator tells at once what is certainly in the way, and again when s
   ]);
 });
 
-Deno.test("Operator tells at the time limit what is pending, and the permission that would tell more, and goes on", async () => {
+Deno.test("Operator reports at the start timeout what is pending and which permission is missing, and keeps watching", async () => {
   const world = slowWorld({ startTimeoutMs: 60_000 });
   world.diagnosis = { problems: [], missingPermission: 'list pods in namespace "clawdbot"' };
   await using running = world.start();
@@ -132,7 +132,7 @@ Deno.test("Operator tells at the time limit what is pending, and the permission 
   assert.deepEqual(world.story.slice(3), ["✎ clawdbot is ready (took 11 min)", `! ${alice}: clawdbot is ready`]);
 });
 
-Deno.test("Operator shows what is provisional after 10 s, and tells it at the time limit", async () => {
+Deno.test("Operator shows provisional problems after 10 s, and alerts at the start timeout", async () => {
   const world = slowWorld({ startTimeoutMs: 60_000 });
   const message = "0/1 nodes are available: 1 Insufficient memory.";
   const obstacle = { kind: "unschedulable", certain: false, reason: "Unschedulable", message } as const;
@@ -153,7 +153,7 @@ Deno.test("Operator shows what is provisional after 10 s, and tells it at the ti
   ]);
 });
 
-Deno.test("Operator tells of several replicas once on their way", async () => {
+Deno.test("Operator reports partial readiness of several replicas once", async () => {
   const world = slowWorld({ startReplicas: 4 });
   await using running = world.start();
   await running.receive("start");
@@ -197,7 +197,7 @@ Deno.test("Operator lets a second start join the first", async () => {
   );
 });
 
-Deno.test("Operator tells how a target fares that somebody else has started, when it is asked to start it", async () => {
+Deno.test("Operator reports the rollout of a target that somebody else has started when a start is sent", async () => {
   const world = slowWorld();
   world.setScale(1);
   await using running = world.start();
@@ -239,7 +239,7 @@ Deno.test("Operator says in a start's answer that it was undone, also where a st
   ]);
 });
 
-Deno.test("Operator goes on about a start whose count somebody else has changed before the next command", async () => {
+Deno.test("Operator keeps reporting a start whose count somebody else has changed before the next command", async () => {
   const world = slowWorld();
   world.mayWatch = false;
   await using running = world.start();
@@ -256,7 +256,7 @@ Deno.test("Operator goes on about a start whose count somebody else has changed 
   assert.equal([...world.sent.values()].at(-1)?.about, "$event1");
 });
 
-Deno.test("Operator tells who has undone a change within a minute, in its answer, and calls whoever made it", async (t) => {
+Deno.test("Operator reports in the answer who has undone a change within a minute, and mentions the sender", async (t) => {
   const rows: [
     command: string,
     before: number,
@@ -315,7 +315,7 @@ Deno.test("Operator tells who has undone a change within a minute, in its answer
   }
 });
 
-Deno.test("Operator tells of several targets in one answer, each with its own end", async () => {
+Deno.test("Operator reports several targets in one answer, each with its own result", async () => {
   const world = slowWorld({ targets: [clawdbot, ollama] });
   await using running = world.start();
   await running.receive("start all");
@@ -344,7 +344,7 @@ Deno.test("Operator's answer to all has the news of those that did not wait", as
   assert.deepEqual(world.story, [`${on}\nollama is ready (took 0 s)`]);
 });
 
-Deno.test("Operator tells that a target can't be looked at once that has lasted, and looks all the same", async () => {
+Deno.test("Operator reports that a target can't be read after a while, and keeps trying", async () => {
   const world = slowWorld();
   world.mayWatch = false;
   await using running = world.start();
@@ -371,7 +371,7 @@ Deno.test("Operator tells that a target can't be looked at once that has lasted,
   assert.match(world.story.slice(4).join(), /^✎ clawdbot is ready \(took 5 min( \d+ s)?\),! .*: clawdbot is ready$/);
 });
 
-Deno.test("Operator killed in the middle of a story goes on with it, and says nothing twice", async (t) => {
+Deno.test("Operator killed during a rollout resumes its messages, and repeats none", async (t) => {
   const calls = ["save", "say", "transaction", "send", "sent", "scaler.read", "diagnose"];
   let killed = 0;
   for (const point of calls.flatMap((call) => [`before ${call}`, `after ${call}`])) {
@@ -410,7 +410,7 @@ Deno.test("Operator killed in the middle of a story goes on with it, and says no
   assert.equal(killed, calls.length * 2);
 });
 
-Deno.test("Operator goes on after a restart from when the change was made", async () => {
+Deno.test("Operator measures from the time of the change after a restart", async () => {
   const world = slowWorld();
   {
     await using running = world.start();
@@ -503,7 +503,7 @@ Deno.test("Operator lives with credentials that a cluster refuses for a while", 
   assert.deepEqual(world.story, [on, "✎ clawdbot is ready (took 6 s)"]);
 });
 
-Deno.test("Operator answers where a cluster refuses its credentials, and goes on", async () => {
+Deno.test("Operator answers when the cluster refuses its credentials, and keeps running", async () => {
   const world = slowWorld();
   await using running = world.start();
   await running.receive("start");
@@ -520,7 +520,7 @@ Deno.test("Operator answers where a cluster refuses its credentials, and goes on
   ]);
 });
 
-Deno.test("Operator killed while it starts is not told twice", async () => {
+Deno.test("Operator killed during its start reports nothing twice", async () => {
   const world = slowWorld();
   world.receive("start");
   {
@@ -556,7 +556,7 @@ Deno.test("Operator forgets what it was telling of targets that are no longer it
   assert.deepEqual(Object.keys(later.remembered?.targets ?? {}), ["deployment/clawdbot/clawdbot"]);
 });
 
-Deno.test("Operator takes a change whose outcome nobody told for nobody's doing", async () => {
+Deno.test("Operator attributes a change with an unknown outcome to nobody", async () => {
   const world = new World();
   world.before = (call, _detail, signal) => {
     if (call === "scale") {

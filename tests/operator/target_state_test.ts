@@ -37,7 +37,7 @@ function firstDocument(nowMs: number) {
   };
 }
 
-Deno.test("TargetStates reads what the first version wrote, and forgets what is no target any more", () => {
+Deno.test("TargetStates reads the first version's document, and drops workloads that are no longer targets", () => {
   const saves: TargetDocument[] = [];
   const states = new TargetStates({
     load: () => firstDocument(0),
@@ -76,7 +76,7 @@ Deno.test("TargetStates reads what it has written", () => {
   assert.deepEqual(new TargetStates(store, [ollama]).of("deployment/clawdbot/clawdbot"), {});
 });
 
-Deno.test("Operator goes on with a start, its message and its timer as the first version left them", async () => {
+Deno.test("Operator resumes a start, its message and its timer from the first version's document", async () => {
   const world = new World();
   world.isPrompt = false;
   world.setScale(1);
@@ -96,7 +96,7 @@ Deno.test("Operator goes on with a start, its message and its timer as the first
   assert.match(world.story.at(-1) ?? "", /its time is up/);
 });
 
-Deno.test("Operator tells of a stop by timer that the first version had begun", async () => {
+Deno.test("Operator reports a stop by timer that the first version had begun", async () => {
   const world = new World();
   const { clawdbot: { change: _, ...target } } = firstDocument(world.clock.nowMs).targets;
   const timer = { ...target.timer, dueAtMs: world.clock.nowMs - 1_000, warned: true, before: 1 };

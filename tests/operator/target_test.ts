@@ -51,7 +51,7 @@ Deno.test("Operator switches a target and says so", async (t) => {
   }
 });
 
-Deno.test("Operator tells at once what is refused for good", async (t) => {
+Deno.test("Operator reports permanent refusals at once", async (t) => {
   const rows: [error: Error, said: string][] = [
     [
       new PermissionError("patch", "deployments.apps/scale"),
@@ -143,7 +143,7 @@ Deno.test("Operator gives up after 30 s when a call hangs, and cannot know what 
   }
 });
 
-Deno.test("Operator tells what came of a change whose answer was lost", async (t) => {
+Deno.test("Operator reports the outcome of a change whose response was lost", async (t) => {
   const counts = { desired: 0, current: 0, ready: 0, available: 0 };
   const status: Scale = { ...counts, settled: true, resourceVersion: "9", generation: 1 };
   const rows: [name: string, meanwhile: (world: World) => void, said: string, effects: number[]][] = [
@@ -182,7 +182,7 @@ Deno.test("Operator tells what came of a change whose answer was lost", async (t
   }
 });
 
-Deno.test("Operator decides anew when the target changes between reading and writing", async (t) => {
+Deno.test("Operator decides again when the target changes between read and write", async (t) => {
   const rows: [name: string, then: number, said: string, effects: number[]][] = [
     ["status only", 1, off, [0]],
     ["another count", 4, off, [0]],
@@ -360,7 +360,7 @@ Deno.test("Operator finishes what it was about to do before anything else is don
   assert.deepEqual(world.effects, [1, 0]);
 });
 
-Deno.test("Operator takes up nothing of a sender, or in a room, that is not allowed any more", async (t) => {
+Deno.test("Operator resumes nothing of a sender, or in a room, that is no longer allowed", async (t) => {
   const elsewhere = new Set(["!another:example.org"]);
   const rows: [name: string, changes: Partial<OperatorConfig>, now: number, outcome: string, said: string[]][] = [
     ["sender", { allowedUsers: new Set(["@bob:example.org"]) }, 0, "stranger", []],

@@ -48,7 +48,7 @@ Deno.test("A command that is submitted when a look hangs doesn't wait for it", a
   assert.deepEqual(world.effects, [1, 0]);
 });
 
-Deno.test("A look that fails is taken again, whatever it failed of, until the target is ready", async (t) => {
+Deno.test("A failed read is retried after any failure, until the target is ready", async (t) => {
   const errors = [
     new TransientError("Cannot reach it"),
     new RejectedError("Got 404, and not from a Kubernetes API", 404, ""),
@@ -91,7 +91,7 @@ Deno.test("An unknown failure of one look, one Event, or one command's read ends
   assert.deepEqual(world.effects, [1, "ollama 1"]);
 });
 
-Deno.test("A fault of ours at one command is told, and the next one is carried out", async () => {
+Deno.test("An internal error at one command is reported, and the next command is carried out", async () => {
   const world = new World();
   await using running = world.start();
   const { scale } = world;
@@ -125,7 +125,7 @@ Deno.test("A store that fails, and a panic of the WebAssembly, end it", async (t
   }
 });
 
-Deno.test("A call that hangs is told after 5 s, by an answer that the outcome edits", async () => {
+Deno.test("A hanging call is reported after 5 s, in an answer that the outcome edits", async () => {
   const world = slowWorld();
   const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
   world.before = (call) => call === "scaler.read" ? hanging : undefined;
@@ -145,7 +145,7 @@ Deno.test("A call that hangs is told after 5 s, by an answer that the outcome ed
   assert.deepEqual(world.story.slice(2), ["✎ clawdbot is ready (took 0 s)"]);
 });
 
-Deno.test("A command that was told to be waiting, and then killed, edits the same answer in its next life", async (t) => {
+Deno.test("A command reported as waiting edits the same answer after a kill", async (t) => {
   const rows: [name: string, downMs: number, end: string, effects: number[]][] = [
     ["soon", 1_000, on, [1]],
     [
@@ -181,7 +181,7 @@ Deno.test("A command that was told to be waiting, and then killed, edits the sam
   }
 });
 
-Deno.test("A command that failed at two targets rings for each, and leaves nothing behind", async () => {
+Deno.test("A command that failed at two targets alerts for each, and leaves nothing behind", async () => {
   const world = new World({ targets: [clawdbot, ollama] });
   world.before = (call) => {
     if (call === "scaler.read") throw new TransientError("Cannot reach it");
@@ -218,7 +218,7 @@ Deno.test("A command that waits at one target, and then at another, says so of b
   assert.equal(world.story.at(-1), `✎ ${on}\n${waitingFor("ollama")}`);
 });
 
-Deno.test("A status that waited is told to be waiting, and edited, also across a kill", async () => {
+Deno.test("A waiting status is reported as waiting, and edited, also across a kill", async () => {
   const world = new World();
   world.before = (call) => {
     if (call === "scaler.read") throw new TransientError("Cannot reach it");
@@ -237,7 +237,7 @@ Deno.test("A status that waited is told to be waiting, and edited, also across a
   ]);
 });
 
-Deno.test("A half-done command is finished at the workload that it was given for, whatever that is called by now", async (t) => {
+Deno.test("A half-done command is finished at the workload that it was meant for, even if its alias has changed", async (t) => {
   const workload = "deployment/clawdbot/clawdbot";
   const elsewhere = { ...clawdbot, namespace: "elsewhere" };
   const renamed = { ...clawdbot, alias: "claw" };
@@ -283,7 +283,7 @@ Deno.test("A half-done command for two targets is finished at both when their na
   assert.deepEqual(world.texts, [`${on.replace("clawdbot", "two")}\n${on.replace("clawdbot", "one")}`]);
 });
 
-Deno.test("A timer that isn't permitted to stop its target does so as soon as it is", async () => {
+Deno.test("A timer that isn't permitted to stop its target does so once it is permitted", async () => {
   const world = new World();
   await using running = world.start();
   await running.receive("start 10m");
@@ -319,7 +319,7 @@ Deno.test("A target that is deleted and created again is watched again within se
   ]);
 });
 
-Deno.test("An autoscaler's minimum is told of each start without a phone ringing", async () => {
+Deno.test("An autoscaler's minimum is announced at each start without a notification", async () => {
   const world = slowWorld();
   await using running = world.start();
   await running.receive("start");
@@ -333,7 +333,7 @@ Deno.test("An autoscaler's minimum is told of each start without a phone ringing
   ]);
 });
 
-Deno.test("Nothing is asked of the cluster while a watch stands and nothing goes on", async () => {
+Deno.test("No request is made while a watch runs and nothing changes", async () => {
   const world = new World();
   await using running = world.start();
   await running.receive("start 12h");

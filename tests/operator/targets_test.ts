@@ -30,7 +30,7 @@ Deno.test("Operator switches the target that is named, or the first, or all", as
   }
 });
 
-Deno.test("Operator keeps silent about an unknown target where it was not spoken to", async () => {
+Deno.test("Operator ignores an unknown target in messages that aren't addressed to it", async () => {
   const world = new World(both);
   world.room(room, { joined: [alice, self, "@bob:example.org"] });
   await using running = world.start();
@@ -39,7 +39,7 @@ Deno.test("Operator keeps silent about an unknown target where it was not spoken
   assert.equal(world.texts.length, 1);
 });
 
-Deno.test("Operator keeps an account of each target, and tells what was refused once", async () => {
+Deno.test("Operator audits each target, and a refusal once", async () => {
   const world = new World(both);
   world.setScale(2, "ollama");
   await using running = world.start();
@@ -76,7 +76,7 @@ Deno.test("Operator has no target wait for another, and answers when all are don
   assert.deepEqual(world.texts, [off("ollama"), `${on("clawdbot")}\n${overtaken("ollama")}`]);
 });
 
-Deno.test("Operator tells of all targets where one cannot be had", async () => {
+Deno.test("Operator reports all targets even if one can't be read", async () => {
   const world = new World(both);
   world.isPrompt = false;
   world.before = (call, detail) => {
@@ -92,7 +92,7 @@ Deno.test("Operator tells of all targets where one cannot be had", async () => {
   assert.ok(text.startsWith(`✎ ${on("clawdbot")}\nCan't start ollama: the Kubernetes API didn't answer`), text);
 });
 
-Deno.test("Operator killed between two targets does each once, whatever was done to the first meanwhile", async (t) => {
+Deno.test("Operator killed between two targets changes each once, even if the first was changed meanwhile", async (t) => {
   const points = ["begin", "scale", "settle"].flatMap((call) => [`before ${call}`, `after ${call}`]);
   for (const point of points) {
     await t.step(`killed ${point}`, async () => {

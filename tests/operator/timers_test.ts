@@ -108,7 +108,7 @@ Deno.test("Operator sets, keeps, moves and cancels a target's time", async (t) =
   }
 });
 
-Deno.test("Operator answers what it is told about time", async () => {
+Deno.test("Operator answers commands with durations", async () => {
   const world = new World();
   await using running = world.start();
   for (const words of ["extend 1h", "start", "extend 1h", "start 2h", "extend 30m", "status", "start 5s"]) {
@@ -125,7 +125,7 @@ Deno.test("Operator answers what it is told about time", async () => {
   ]);
 });
 
-Deno.test("Operator does not warn of a short time, which its answer tells", async () => {
+Deno.test("Operator gives no warning of a short timer, which its answer has announced", async () => {
   const world = new World();
   await using running = world.start();
   await running.receive("start 10m");
@@ -134,7 +134,7 @@ Deno.test("Operator does not warn of a short time, which its answer tells", asyn
   assert.deepEqual(world.story.slice(2), [stopped]);
 });
 
-Deno.test("Operator neither warns of nor stops what is off, without a watch too", async () => {
+Deno.test("Operator neither warns about nor stops a target that is off, even without a watch", async () => {
   const world = new World();
   world.mayWatch = false;
   await using running = world.start();
@@ -170,7 +170,7 @@ for (const failure of passing) {
   });
 }
 
-Deno.test("Operator extends from now on what is over, and could not be stopped", async () => {
+Deno.test("Operator extends an overdue timer, whose stop has failed, from now on", async () => {
   const world = new World();
   await using running = world.start();
   await running.receive("start 1h");
@@ -187,7 +187,7 @@ Deno.test("Operator extends from now on what is over, and could not be stopped",
   assert.deepEqual(world.effects, [1, 0]);
 });
 
-Deno.test("Operator tells that it is not permitted to stop a target, once", async () => {
+Deno.test("Operator reports once that it isn't permitted to stop a target", async () => {
   const world = new World();
   await using running = world.start();
   await running.receive("start 2h");
@@ -241,7 +241,7 @@ Deno.test("Operator lets a start with a time join one without, and both come tru
   assert.deepEqual(world.effects, [1, 0]);
 });
 
-Deno.test("Operator stops the target that a time was set for, whatever is called so by now", async (t) => {
+Deno.test("Operator stops the workload that a timer was set for, even if its alias means another one now", async (t) => {
   const elsewhere = { ...clawdbot, namespace: "elsewhere" };
   const rows: [name: string, targets: Target[], stops: (string | number)[]][] = [
     ["its name is another one's", [elsewhere], []],

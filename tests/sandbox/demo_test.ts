@@ -67,7 +67,7 @@ async function isRunning(pid: string): Promise<boolean> {
 
 const readyLine = /✔ the operator \(process (\d+)\) is ready/;
 
-Deno.test("demo plays a conversation where there is no terminal, and leaves nothing behind", async () => {
+Deno.test("demo plays a conversation without a terminal, and cleans up", async () => {
   await using demo = new Demo(await emptyFolder());
   const [, pid = ""] = await demo.until(readyLine);
   await demo.until(/🔒 you +good morning\n[^]*🔒 toggle +clawdbot was asleep: starting/);

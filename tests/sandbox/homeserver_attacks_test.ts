@@ -172,7 +172,7 @@ Deno.test("Homeserver.issueLoginToken() gives a token for one login", async () =
   assert.equal((await login()).errcode, "M_FORBIDDEN");
 });
 
-Deno.test("Homeserver tells its address at .well-known", async () => {
+Deno.test("Homeserver serves its address at .well-known", async () => {
   await using homeserver = new Homeserver();
   const { "m.homeserver": told } = await (await fetch(`${homeserver.url}/.well-known/matrix/client`)).json();
   assert.equal(told.base_url, homeserver.url);

@@ -11,7 +11,7 @@ async function withUser(): Promise<{ homeserver: Homeserver; user: Client; world
   return { homeserver, world, user, [Symbol.asyncDispose]: () => homeserver[Symbol.asyncDispose]() };
 }
 
-Deno.test("Homeserver.fault() strikes the requests that it names, as often as it says", async (t) => {
+Deno.test("Homeserver.fault() affects the matching requests, as many times as given", async (t) => {
   const unavailable = { status: 503, body: { errcode: "M_UNKNOWN" } };
   const rows: { name: string; fault: Fault; sees: number[] }[] = [
     { name: "always", fault: { answer: unavailable }, sees: [503, 503, 503] },
@@ -44,7 +44,7 @@ Deno.test("Homeserver.fault() ends when it is disposed of", async () => {
   assert.equal((await world.user.ask("GET", "/account/whoami")).status, 200);
 });
 
-Deno.test("tooManyRequests() tells the wait in the body and as a header", async () => {
+Deno.test("tooManyRequests() gives the wait in the body and as a header", async () => {
   await using world = await withUser();
   using _fault = world.homeserver.fault({ answer: tooManyRequests(1_500) });
   const response = await fetch(`${world.homeserver.url}/_matrix/client/versions`);
@@ -112,7 +112,7 @@ Deno.test("Homeserver.fault() delays an answer until its time, or until it is re
   }
 });
 
-Deno.test("Homeserver.offline() breaks connections and refuses new ones; online() goes on with all it held", async () => {
+Deno.test("Homeserver.offline() breaks connections and refuses new ones; online() resumes with its state", async () => {
   await using world = await withUser();
   const { homeserver, user } = world;
   const { url } = homeserver;
@@ -128,7 +128,7 @@ Deno.test("Homeserver.offline() breaks connections and refuses new ones; online(
   assert.equal((await user.ask("GET", "/account/whoami")).status, 200);
 });
 
-Deno.test("Homeserver ends at once, whatever is still open", async () => {
+Deno.test("Homeserver closes at once, even with open requests", async () => {
   const homeserver = new Homeserver();
   const user = await new World(sandboxHomeserver(homeserver)).user();
   const { next_batch: since } = await user.sync();

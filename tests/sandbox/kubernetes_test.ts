@@ -68,7 +68,7 @@ Deno.test("a pod that is deleted is replaced, and a Deployment that is deleted t
   await seenWhile(sandbox, "", () => remove("/apis/apps/v1/namespaces/agents/deployments/clawdbot"));
 });
 
-Deno.test("a watch from before what is remembered is told so", async () => {
+Deno.test("a watch from a version that is too old gets 410", async () => {
   await using sandbox = await KubernetesSandbox.start(fast);
   for (let count = 0; count < 1_010; count += 1) sandbox.create({ namespace: "agents", name: `agent-${count}` });
   const headers = { authorization: `Bearer ${sandbox.adminToken}` };
@@ -77,7 +77,7 @@ Deno.test("a watch from before what is remembered is told so", async () => {
   assert.deepEqual([line.type, line.object.code, line.object.reason], ["ERROR", 410, "Expired"]);
 });
 
-Deno.test("a watch from before the history was forgotten is told so", async () => {
+Deno.test("a watch from a compacted version gets 410", async () => {
   await using sandbox = await KubernetesSandbox.start(fast);
   sandbox.create({ namespace: "agents", name: "clawdbot" });
   sandbox.forgetHistory();
@@ -138,7 +138,7 @@ Deno.test("faults hit the requests that they name, as often as they say, until t
   assert.equal(sandbox.requests.length, 5);
 });
 
-Deno.test("a client that goes away in the middle of its request is no mistake of the sandbox", async () => {
+Deno.test("a client that disconnects mid-request causes no sandbox error", async () => {
   await using sandbox = await KubernetesSandbox.start(fast);
   const said: unknown[] = [];
   const { error } = console;

@@ -37,7 +37,7 @@ Deno.test("Person.next() rejects at its deadline, and says what was seen", async
   );
 });
 
-Deno.test("Person asks again where an answer is lost, and says it once all the same", async () => {
+Deno.test("Person retries after a lost response, and still sends the message once", async () => {
   await using homeserver = new Homeserver();
   homeserver.register("anna", "secret-a");
   await using anna = await Person.login({ url: homeserver.url, user: "anna", password: "secret-a" });

@@ -78,7 +78,7 @@ Deno.test("draw() says when a message was not encrypted", () => {
   assert.ok(rows.includes(" toggle 09:05 in clear!"), rows.join("\n"));
 });
 
-Deno.test("draw() gives as many rows as the terminal has, none wider than it, whatever its size", () => {
+Deno.test("draw() returns as many rows as the terminal has, none wider than the terminal", () => {
   const long = { ...bubble, text: "漢字🦞 and\nsomeverylongwordthatdoesnotfit ".repeat(9), name: "👩‍👩‍👧 someone" };
   for (const text of ["", "ab", "🦞".repeat(70)]) {
     const full = { ...view, messages: [...view.messages, long, { ...long, mine: true }], typed: typed(text) };

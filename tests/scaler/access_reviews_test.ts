@@ -16,7 +16,7 @@ Deno.test("serverVersion() and whoAmI() are empty where the server does not say"
   assert.deepEqual([await serverVersion(at.api, patient), await whoAmI(at.api, patient)], ["", ""]);
 });
 
-Deno.test("canI() tells each permission, and what a Role lacks", async (t) => {
+Deno.test("canI() reports each permission, and which ones a Role lacks", async (t) => {
   const deployment = 'deployments.apps "clawdbot"';
   const rows: [verb: string, on: Parameters<typeof canI>[3], resource: string, base: boolean, extended: boolean][] = [
     ["get", undefined, deployment, true, true],

@@ -8,14 +8,14 @@ import { KubernetesApi, KubernetesScaler } from "../../lib/scaler/mod.ts";
 import type { Effect } from "../../sandbox/kubernetes/mod.ts";
 import { atSandbox, extendedRole, patient, target } from "./at_sandbox.ts";
 
-Deno.test("KubernetesApi.request() looks at the signal before anything else", async () => {
+Deno.test("KubernetesApi.request() checks the signal first", async () => {
   await using at = await atSandbox();
   const reason = new Error("the program ends");
   await assert.rejects(at.scaler.read(target, AbortSignal.abort(reason)), reason);
   assert.deepEqual(at.sandbox.requests, []);
 });
 
-Deno.test("KubernetesApi.request() ends at once when the signal is aborted, whatever the server does", async (t) => {
+Deno.test("KubernetesApi.request() ends at once when aborted, whatever the server does", async (t) => {
   for (const effect of ["silence", "stall"] as const) {
     await t.step(effect, async () => {
       await using at = await atSandbox();
@@ -77,8 +77,8 @@ Deno.test("KubernetesApi.request() takes nothing from a redirection", async () =
   assert.equal(at.sandbox.requests.length, 1);
 });
 
-Deno.test("KubernetesApi.request() takes a refused credential from its source anew, once", async (t) => {
-  await t.step("and goes on where there is a new one", async () => {
+Deno.test("KubernetesApi.request() rereads refused credentials, once", async (t) => {
+  await t.step("and continues with new ones", async () => {
     await using at = await atSandbox();
     const { resourceVersion } = await at.scaler.read(target, patient);
     await at.sandbox.writeKubeconfig(at.kubeconfig, at.sandbox.adminToken);
@@ -88,7 +88,7 @@ Deno.test("KubernetesApi.request() takes a refused credential from its source an
     const users = at.sandbox.requests.map(({ user }) => user);
     assert.deepEqual(users, ["system:serviceaccount:agents:operator", "", "admin", "admin"]);
   });
-  await t.step("and says so where it is the same", async () => {
+  await t.step("and throws if they are the same", async () => {
     await using at = await atSandbox();
     at.sandbox.revoke(at.token);
     await assert.rejects(at.scaler.read(target, patient), (error: Error) => {
@@ -118,7 +118,7 @@ Deno.test({
   },
 });
 
-Deno.test("KubernetesApi tells server and context for display", async () => {
+Deno.test("KubernetesApi shows server and context", async () => {
   await using at = await atSandbox();
   const api = new KubernetesApi(at.cluster);
   assert.deepEqual([api.server, api.context], [at.sandbox.url, "sandbox"]);
@@ -155,7 +155,7 @@ Deno.test("KubernetesApi.watch() puts lines together, and ends where the connect
   assert.deepEqual(await Array.fromAsync(at.api.watch(call, patient)), [begun, ...events]);
 });
 
-Deno.test("KubernetesApi leaves nobody waiting for the caller's signal", async () => {
+Deno.test("KubernetesApi leaves no listener on the caller's signal", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   const { signal } = new AbortController();
   const watching = at.scaler.watch(target, signal);
@@ -214,7 +214,7 @@ Deno.test("errorOf() makes the class that fits, and says what was tried", async 
   }
 });
 
-Deno.test("errorOf() keeps verb and resource of what is not permitted", () => {
+Deno.test("errorOf() keeps verb and resource of a forbidden request", () => {
   const error = errorOf(action, { status: 403, body: statusBody("Forbidden"), headers: new Headers() }, NOW_MS);
   assert.ok(error instanceof PermissionError);
   assert.deepEqual([error.verb, error.resource], [action.verb, action.resource]);

@@ -28,7 +28,7 @@ async function problemsWhen(
   }
 }
 
-Deno.test("KubernetesScaler.diagnose() tells what fails of Deployments and StatefulSets", async (t) => {
+Deno.test("KubernetesScaler.diagnose() reports failures of Deployments and StatefulSets", async (t) => {
   const rows: [image: string, certain: boolean, told: Partial<Problem>][] = [
     ["example/missing:1", true, { kind: "image", reason: "ImagePullBackOff", image: "example/missing:1" }],
     ["example/Invalid", true, { kind: "image", reason: "InvalidImageName", image: "example/Invalid" }],
@@ -55,7 +55,7 @@ Deno.test("KubernetesScaler.diagnose() tells what fails of Deployments and State
   }
 });
 
-Deno.test("KubernetesScaler.diagnose() tells of quota with the base Role", async () => {
+Deno.test("KubernetesScaler.diagnose() reports a quota with the base Role", async () => {
   const rules: Rule[] = baseRole.map((rule) => ({ ...rule, resourceNames: ["clawdbot", "agent"] }));
   await using at = await atSandbox({ rules });
   using _quota = at.sandbox.limitPods("agents", 0);

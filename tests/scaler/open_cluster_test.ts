@@ -63,7 +63,7 @@ Deno.test("openCluster() names all three places where there is no cluster", asyn
   });
 });
 
-Deno.test("openCluster() looks at the signal first", async () => {
+Deno.test("openCluster() checks the signal first", async () => {
   const reason = new Error("the program ends");
   await assert.rejects(openCluster(nowhere, AbortSignal.abort(reason)), reason);
 });

@@ -71,7 +71,7 @@ const imageProblem: Problem = {
   image: "example/agent:1",
 };
 
-Deno.test("problemsOf() says what keeps a container from being ready, and what is certain", async (t) => {
+Deno.test("problemsOf() lists what keeps a container from being ready, and which problems are certain", async (t) => {
   const configError = 'configmap "agent" not found';
   const rows: [name: string, pod: Json, found: readonly Problem[]][] = [
     ["ready", withContainer(running, { ready: true, restartCount: 5, lastState: ended(1) }), []],
@@ -196,7 +196,7 @@ Deno.test("problemsOf() says what keeps a container from being ready, and what i
   }
 });
 
-Deno.test("problemsOf() looks at living pods of the present revision only", async (t) => {
+Deno.test("problemsOf() considers only live pods of the current revision", async (t) => {
   const old = { labels: { "pod-template-hash": "6c6c6c6c6c" }, creationTimestamp: "2025-12-01T00:00:00Z" };
   const newer = { labels: { "pod-template-hash": "7b7b7b7b7b" }, creationTimestamp: "2026-02-01T00:00:00Z" };
   const broken = (metadata: Json, status: Json = {}) =>
@@ -345,7 +345,7 @@ Deno.test("messages of a hundred thousand characters cost no time", () => {
   assert.ok(performance.now() - begin < 500, `${performance.now() - begin} ms`);
 });
 
-Deno.test("problemsOf() never throws, whatever the objects hold", () => {
+Deno.test("problemsOf() never throws, for any object", () => {
   // Objects that are sound in most places, and in some anything that JSON can bring: no negative zero, for one.
   const junk = fc.json().map((json): unknown => JSON.parse(json));
   const spoilt = (value: unknown): fc.Arbitrary<unknown> => {

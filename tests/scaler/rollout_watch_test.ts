@@ -50,7 +50,7 @@ const status = (code: number) => ({
 });
 const line = (type: string, object: unknown) => ({ answer: 200, body: `${JSON.stringify({ type, object })}\n` });
 
-Deno.test("KubernetesScaler.watch() tells how a target stands, and then each change of its counts", async () => {
+Deno.test("KubernetesScaler.watch() yields a target's counts, and then each change", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   const watching = satisfiesPort(at.scaler).watch(target, patient)[Symbol.asyncIterator]();
   const told = await toldUntil(0, watching);
@@ -77,7 +77,7 @@ Deno.test("KubernetesScaler.watch() asks for its target alone, from the version 
   );
 });
 
-Deno.test("KubernetesScaler.watch() begins anew where a watch ends, and tells what it missed", async (t) => {
+Deno.test("KubernetesScaler.watch() restarts when a watch ends, and yields what it missed", async (t) => {
   // Silence is noticed at the deadline. Where it isn't waited for, a slow machine has all the time.
   const brief = { deadlineMs: 3_000, watchSeconds: 0 };
   const rows: [name: string, effect: Effect, times: number, options?: ApiOptions][] = [
@@ -101,7 +101,7 @@ Deno.test("KubernetesScaler.watch() begins anew where a watch ends, and tells wh
   }
 });
 
-Deno.test("KubernetesScaler.watch() leaves it to others to wait where watches end at once", async () => {
+Deno.test("KubernetesScaler.watch() throws, for the caller to back off, if watches end at once", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   at.sandbox.fault({ path: /watch=/, effect: { answer: 200, body: "" } });
   const watching = at.scaler.watch(target, patient);
@@ -116,7 +116,7 @@ Deno.test("KubernetesScaler.watch() leaves it to others to wait where watches en
   if (performance.now() - beganMs < 1_000) assert.deepEqual(asked(at), ["get", "watch", "get", "watch"]);
 });
 
-Deno.test("KubernetesScaler.watch() is no loop where each watch tells something and ends", async () => {
+Deno.test("KubernetesScaler.watch() doesn't spin if each watch yields something and ends", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   using _brief = at.sandbox.fault({ path: /watch=/, effect: line("BOOKMARK", {}) });
   const controller = new AbortController();
@@ -135,7 +135,7 @@ Deno.test("KubernetesScaler.watch() is no loop where each watch tells something 
   assert.equal(await end, reason);
 });
 
-Deno.test("KubernetesScaler.watch() tells apart what time may cure", async (t) => {
+Deno.test("KubernetesScaler.watch() distinguishes transient failures", async (t) => {
   const rows: [name: string, effect: Effect, retryAfterMs: number, deadlineMs?: number][] = [
     ["429", { answer: 429, headers: { "retry-after": "3" } }, 3_000],
     ["an event that is an error", line("ERROR", status(500)), 0],
@@ -159,7 +159,7 @@ Deno.test("KubernetesScaler.watch() tells apart what time may cure", async (t) =
   }
 });
 
-Deno.test("KubernetesScaler.watch() tells nothing but the permission where that is missing", async () => {
+Deno.test("KubernetesScaler.watch() throws a PermissionError if the permission is missing", async () => {
   await using at = await atSandbox({ rules: baseRole });
   await assert.rejects(at.scaler.watch(target, patient).next(), (error: Error) => {
     assert.ok(error instanceof PermissionError);
@@ -168,7 +168,7 @@ Deno.test("KubernetesScaler.watch() tells nothing but the permission where that 
   });
 });
 
-Deno.test("KubernetesScaler.watch() goes on with what takes its target's place", async (t) => {
+Deno.test("KubernetesScaler.watch() continues with an object that replaces its target", async (t) => {
   const again = { namespace: "agents", name: "clawdbot" };
   await t.step("at once", async () => {
     await using at = await atSandbox({ rules: extendedRole });
@@ -202,7 +202,7 @@ Deno.test("KubernetesScaler.watch() goes on with what takes its target's place",
   });
 });
 
-Deno.test("KubernetesScaler.watch() ends with the signal, and leaves nothing behind", async (t) => {
+Deno.test("KubernetesScaler.watch() ends when aborted, and leaves nothing behind", async (t) => {
   const reason = new Error("the program ends");
   await t.step("while it waits", async () => {
     await using at = await atSandbox({ rules: extendedRole });
@@ -249,7 +249,7 @@ Deno.test("KubernetesScaler.watch() ends with the signal, and leaves nothing beh
   });
 });
 
-Deno.test("KubernetesScaler.diagnose() says more as soon as it may", async () => {
+Deno.test("KubernetesScaler.diagnose() reports more once it is permitted", async () => {
   const rules: Rule[] = [...baseRole];
   await using at = await atSandbox({ rules });
   at.sandbox.durations.startMs = 60_000;

@@ -69,7 +69,7 @@ Deno.test("KubernetesScaler.scale() never acts twice when its answer is lost", a
   assert.equal((await at.scaler.read(target, patient)).desired, 1);
 });
 
-Deno.test("KubernetesScaler names what is missing or not permitted", async (t) => {
+Deno.test("KubernetesScaler's errors name what is missing or not permitted", async (t) => {
   const place = 'deployments.apps "clawdbot" in namespace "agents"';
   await t.step("a Deployment that is not there", async () => {
     await using at = await atSandbox({ rules: [{ resources: ["*"], verbs: ["*"] }] });
@@ -96,7 +96,7 @@ Deno.test("KubernetesScaler names what is missing or not permitted", async (t) =
   }
 });
 
-Deno.test("scaleOf() fills in what the API leaves out, and refuses what makes no sense", async (t) => {
+Deno.test("scaleOf() fills in omitted fields, and rejects nonsense", async (t) => {
   const counts = { desired: 0, current: 0, ready: 0, available: 0 };
   const zero: Scale = { ...counts, settled: true, resourceVersion: "5", generation: 2 };
   const metadata = { resourceVersion: "5", generation: 2 };

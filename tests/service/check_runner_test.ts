@@ -112,7 +112,7 @@ Deno.test(
   },
 );
 
-Deno.test("runChecks() lets a check that is late leave nothing behind", leavesNothing, async () => {
+Deno.test("runChecks() lets a late check clean up", leavesNothing, async () => {
   const cleaned: string[] = [];
   const slow: Check = {
     name: "login",

@@ -33,7 +33,7 @@ Deno.test("Health.readiness() is well only between ready and stopping, while the
   assert.deepEqual(health.readiness(), { ok: false, reason: "stopping" });
 });
 
-Deno.test("Health.readiness() tells a problem that only people can mend, for as long as it is there", () => {
+Deno.test("Health.readiness() reports a problem that only people can fix, as long as it lasts", () => {
   const { health } = onTestClock();
   let problem: string | undefined = "this device is not signed";
   health.problem = () => problem;

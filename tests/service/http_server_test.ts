@@ -27,7 +27,7 @@ async function answerTo(port: number, text: string): Promise<string> {
   return answer;
 }
 
-Deno.test("serveHealth() answers what is no HTTP with 400, and odd requests like others", async (t) => {
+Deno.test("serveHealth() answers invalid HTTP with 400, and unusual requests normally", async (t) => {
   await using server = await serving();
   const close = "connection: close\r\n\r\n";
   const rows: [name: string, request: string, status: RegExp][] = [

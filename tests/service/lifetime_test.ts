@@ -14,7 +14,7 @@ function loop(name: string, notes: string[]): (signal: AbortSignal) => Promise<v
     );
 }
 
-Deno.test("Lifetime ends loops before it closes what was opened before them", async () => {
+Deno.test("Lifetime ends loops before it closes resources that were opened before them", async () => {
   const notes: string[] = [];
   {
     await using lifetime = new Lifetime(new AbortController().signal, noPanic);

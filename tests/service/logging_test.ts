@@ -37,7 +37,7 @@ Deno.test("startLogging() writes one JSON object a line, with properties and err
   assert.equal(properties.error.message, "first\nsecond");
 });
 
-Deno.test("startLogging() leaves out what is below the level", async () => {
+Deno.test("startLogging() omits lines below the level", async () => {
   const act = () => {
     log.debug("a");
     log.info("b");
@@ -64,7 +64,7 @@ Deno.test("startLogging() shows a secret as [redacted], in the message and besid
   }
 });
 
-Deno.test("startLogging() lets no value of a message begin a line of its own or colour it", async () => {
+Deno.test("startLogging() lets no value break or colour a line", async () => {
   const forged = "x\n12:00:00.000 info operator: forged \x1b[31m";
   const [line = ""] = await logged(() => log.info("Ignored {sender}", { sender: forged }));
   // deno-lint-ignore no-control-regex -- this is what must not come through

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { loadYaml } from "@kubernetes/client-node";
 import { type Metric, METRICS, Metrics } from "../../lib/service/mod.ts";
 
-Deno.test("Metrics.text() tells what was counted and measured", async () => {
+Deno.test("Metrics.text() contains what was counted and measured", async () => {
   let nowMs = 0;
   const metrics = await Metrics.open("1.2.3", () => 1_500, () => nowMs);
   metrics.refused("stranger");
@@ -50,7 +50,7 @@ Deno.test("Metrics.text() tells what was counted and measured", async () => {
   assert.equal(lines.filter((line) => line.startsWith("# TYPE ")).length, Object.keys(METRICS).length);
 });
 
-Deno.test("Metrics.open() begins anew each time", async () => {
+Deno.test("Metrics.open() starts at zero each time", async () => {
   const first = await Metrics.open("1.2.3", () => 0);
   first.undecryptable();
   const second = await Metrics.open("1.2.3", () => 0);

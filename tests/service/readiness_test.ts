@@ -55,7 +55,7 @@ Deno.test("becomeReady() waits until the device is signed if commands need that"
   assert.equal(health.readiness().reason, "ready");
 });
 
-Deno.test("becomeReady() goes on without a target that can't be read, but not before it was tried", async () => {
+Deno.test("becomeReady() ignores a target that can't be read, but waits for the attempt", async () => {
   const { health, signed, read, tried, done } = start();
   tried();
   await settled();

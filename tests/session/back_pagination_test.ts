@@ -126,14 +126,14 @@ Deno.test("BackPagination asks for the members of a room that was joined, before
     assert.deepEqual([asked, waits.length], [[members, members, members, "p"], 2]);
     assert.deepEqual(events, ["$1", "$after"]);
   });
-  await t.step("and goes on without, where that is refused", async () => {
+  await t.step("and continues without it if that is refused", async () => {
     const refreshMembers = () => Promise.reject(new RejectedError("Cannot list the members: 403", 403, "M_FORBIDDEN"));
     const { asked, events, isCutOff } = await fill(page, [], { refreshMembers });
     assert.deepEqual([asked, events, isCutOff], [[members, "p"], ["$1", "$after"], false]);
   });
 });
 
-Deno.test("BackPagination tells of the latest message of each user and agent where an agent is", async () => {
+Deno.test("BackPagination reports the latest message of each user and agent in a room with an agent", async () => {
   const gap = () => ({
     chunk: [
       message("$6", "@eve:x"),
@@ -208,7 +208,7 @@ Deno.test("BackPagination asks for a hundred pages at most, also for empty ones,
   assert.deepEqual(waits, Array(90).fill(100));
 });
 
-Deno.test("BackPagination gives up what is refused or too large, and nothing else", async (t) => {
+Deno.test("BackPagination gives up on refused and too large responses, and nothing else", async (t) => {
   const refusal = () => Response.json({ errcode: "M_FORBIDDEN", error: "no" }, { status: 403 });
   // Content-Length is not believed: the bytes are counted.
   const large = () => {

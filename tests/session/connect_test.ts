@@ -45,7 +45,7 @@ function useless(words: RegExp): (error: unknown) => boolean {
   };
 }
 
-Deno.test("openSession() by a token goes on as its device, restart after restart, and logs in nowhere", async () => {
+Deno.test("openSession() by a token resumes as its device after each restart, without a login", async () => {
   await using world = new World();
   world.login = await byToken(world);
   const before = world.homeserver.requests.entries.filter(({ template }) => template.endsWith("/login")).length;
@@ -85,7 +85,7 @@ Deno.test("openSession() by a token ends with the token", async (t) => {
   }
 });
 
-Deno.test("openSession() by a token takes no device whose keys are elsewhere, and leaves them alone", async () => {
+Deno.test("openSession() by a token refuses a device whose keys are elsewhere, and doesn't replace them", async () => {
   await using world = new World();
   world.login = await byToken(world);
   const device = await deviceOf(world);
@@ -160,7 +160,7 @@ Deno.test("Session.ensureIdentity() says what a homeserver asks for that only a 
   await using running = await world.open();
   {
     using _ = world.homeserver.fault({ path: /device_signing\/upload/, answer: challenge });
-    await t.step("at the start it goes on without", async () => {
+    await t.step("at the start it continues without it", async () => {
       const state = await running.session.ensureIdentity(undefined, false, never);
       assert.match(state.signed ? "" : state.reason, words);
     });
@@ -247,7 +247,7 @@ Deno.test("openSession() waits for a new device that is not listed yet, and logs
     await deviceOf(world);
     assert.deepEqual([refused.hits, logins(world)], [4, 1]);
   });
-  await t.step("it never is: the next start goes on as the same device", async () => {
+  await t.step("it never is: the next start resumes as the same device", async () => {
     await using world = new World();
     world.retry = persistently(5);
     {

@@ -12,7 +12,7 @@ const answer: Answer = {
   reply: true,
 };
 
-Deno.test("outgoingEvent() makes a notice that replies and mentions nobody", () => {
+Deno.test("outgoingEvent() returns a notice that is a reply and mentions nobody", () => {
   assert.deepEqual(outgoingEvent(answer, undefined), {
     type: "m.room.message",
     content: {

@@ -152,7 +152,7 @@ Deno.test("Session.ensureIdentity() stays unsigned where the identity was reset 
   }
 });
 
-Deno.test("Session.ensureIdentity() stays unsigned when secret storage holds what is no secret", async (t) => {
+Deno.test("Session.ensureIdentity() stays unsigned if secret storage holds an invalid secret", async (t) => {
   const spoilt: [what: string, type: string, content: Record<string, unknown>][] = [
     ["a secret that is not base64", "m.cross_signing.master", { iv: "?", ciphertext: "?", mac: "?" }],
     ["a key's description that is not base64", "key", { iv: "?", mac: "?" }],
@@ -202,7 +202,7 @@ Deno.test("untilSigned() tries again, sooner where somebody else has signed the 
   assert.deepEqual([sleeps.length, sleeps.slice(4).every((ms) => ms === 10_000)], [65, true]);
 });
 
-Deno.test("Session.ensureIdentity() stays unsigned where the homeserver refuses it, unless it is asked for", async (t) => {
+Deno.test("Session.ensureIdentity() stays unsigned if the homeserver refuses, unless a reset was requested", async (t) => {
   const answer = { status: 403, body: { errcode: "M_FORBIDDEN", error: "no" } };
   for (const path of [uploadIdentity, uploadSignatures]) {
     await t.step(path, async () => {

@@ -31,7 +31,7 @@ async function withMachine(
   await Deno.remove(folder, { recursive: true });
 }
 
-Deno.test("CryptoMachine.receive() hands over what the crypto does not know, and that only", async (t) => {
+Deno.test("CryptoMachine.receive() passes only news to the crypto", async (t) => {
   await withMachine(async (machine) => {
     const counted = { device_one_time_keys_count: { signed_curve25519: 50 }, device_unused_fallback_key_types: [] };
     const request = { type: "m.room_key_request", sender: "@alice:localhost", content: {} };
@@ -79,7 +79,7 @@ Deno.test("CryptoMachine.query() keeps no devices of users who were not asked fo
   }, `http://127.0.0.1:${server.addr.port}`);
 });
 
-Deno.test("CryptoMachine.query() keeps nothing of users whose messages are not read", async () => {
+Deno.test("CryptoMachine.query() keeps nothing about users whose messages aren't read", async () => {
   const devices = { PHONE: { keys: { "ed25519:PHONE": "a", "curve25519:PHONE": "b" } } };
   const answer = { device_keys: { "@alice:localhost": {}, "@eve:evil.example": devices } };
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => Response.json(answer));

@@ -24,7 +24,7 @@ Deno.test("ciphertextKey() reads the message index", async (t) => {
   }
 });
 
-Deno.test("ciphertextKey() is undefined for what is no Megolm message", async (t) => {
+Deno.test("ciphertextKey() is undefined for anything but a Megolm message", async (t) => {
   const rows: [name: string, content: unknown][] = [
     ["nothing", undefined],
     ["no session id", { ciphertext: ciphertext(3, 8, 1) }],

@@ -119,7 +119,7 @@ async function remove(folder: string): Promise<void> {
   await Deno.remove(folder, { recursive: true });
 }
 
-Deno.test("findHomeserver() takes a URL as it is", async () => {
+Deno.test("findHomeserver() returns a URL unchanged", async () => {
   assert.equal(await findHomeserver({ kind: "url", url: "https://h.example/" }, never), "https://h.example");
 });
 

@@ -44,7 +44,7 @@ Deno.test("HomeserverClient.send() sends method, token, query and body", async (
   });
 });
 
-Deno.test("HomeserverClient.send() tells failures apart", async (t) => {
+Deno.test("HomeserverClient.send() maps failures to error classes", async (t) => {
   const rows: [name: string, response: () => Response, check: (error: unknown) => void][] = [
     [
       "403 is a rejection with its code",
@@ -122,7 +122,7 @@ function instantly(): { readonly clock: Pick<Clock, "sleep">; readonly waitsMs: 
   return { clock: { sleep: (ms, signal) => (waitsMs.push(ms), signal.throwIfAborted(), Promise.resolve()) }, waitsMs };
 }
 
-Deno.test("HomeserverClient.send() waits for what a rate limit asks, and tells of it", async () => {
+Deno.test("HomeserverClient.send() waits as long as a rate limit asks, and reports the wait", async () => {
   const { clock, waitsMs } = instantly();
   const told: number[] = [];
   let asked = 0;
@@ -134,7 +134,7 @@ Deno.test("HomeserverClient.send() waits for what a rate limit asks, and tells o
   assert.deepEqual([waitsMs, told], [[700, 700], [700, 700]]);
 });
 
-Deno.test("HomeserverClient.send() leaves a rate limit without an end to its caller after 15 s", async () => {
+Deno.test("HomeserverClient.send() gives up on an endless rate limit after 15 s", async () => {
   const { clock, waitsMs } = instantly();
   await withServer(() => json({}, 429, { "retry-after": "4" }), async (requests) => {
     await assert.rejects(requests.send({ method: "GET", path: "/" }, never), (error) => {
@@ -173,7 +173,7 @@ Deno.test("HomeserverClient.send() gives up on a body that stalls", async () => 
   });
 });
 
-Deno.test("HomeserverClient.send() says what is not reachable", async () => {
+Deno.test("HomeserverClient.send() names the unreachable address", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr as Deno.NetAddr;
   listener.close();

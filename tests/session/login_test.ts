@@ -125,7 +125,7 @@ Deno.test("logIn() by a token refuses one that is of no use", async (t) => {
   });
 });
 
-Deno.test("tryLogin() leaves nothing behind, and a given token alone", async () => {
+Deno.test("tryLogin() leaves no device behind, and keeps a given token", async () => {
   await using servers = new Servers();
   const accessToken = await servers.token();
   const given: Login = { method: "token", user: "toggle", accessToken: new Secret(accessToken), password: undefined };
@@ -142,7 +142,7 @@ Deno.test("tryLogin() leaves nothing behind, and a given token alone", async () 
   }
 });
 
-Deno.test("tryLogin() logs out also when it is told to end between login and logout", async () => {
+Deno.test("tryLogin() logs out even if it is aborted between login and logout", async () => {
   await using servers = new Servers();
   const login: Login = { method: "password", user: "toggle", password: new Secret(password) };
   const impatient = new AbortController();

@@ -91,7 +91,7 @@ Deno.test("openSession() notices a restored backup also where its tokens are ref
   await listensOnlyToWhatComesNow(running, alice, roomId);
 });
 
-Deno.test("openSession() leaves the keys of a later device alone, if a backup was copied over them", async () => {
+Deno.test("openSession() keeps the keys of a later device if a backup was copied over them", async () => {
   await using world = new World();
   const device = await deviceOfNext(world);
   await using backup = await backUp(world);
@@ -119,7 +119,7 @@ Deno.test("openSession() takes no later state of the same store for a restored o
   assert.equal(devices.size, 1);
 });
 
-Deno.test("openSession() gets over a restored backup also when it is cut short", async (t) => {
+Deno.test("openSession() recovers from a restored backup even if it is interrupted", async (t) => {
   const cuts: [path: string, method: string, after: boolean][] = [
     ["/user/{userId}/account_data/{type}", "GET", false],
     ["/login", "POST", false],

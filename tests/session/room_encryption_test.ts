@@ -60,7 +60,7 @@ Deno.test("Session.send() encrypts with a session that holds, whatever the clock
   }
 });
 
-Deno.test("Session.send() hands keys to signed devices alone, and refuses while our own is unsigned", async () => {
+Deno.test("Session.send() shares keys only with signed devices, and refuses while our own is unsigned", async () => {
   await using world = new World();
   world.onlySignedDevices = true;
   const [alice, bob] = [await world.person("alice", { crossSigning: true }), await world.person("bob")];
@@ -179,7 +179,7 @@ Deno.test("Session.send() takes few requests for many members, whom it trusts or
   }
 });
 
-Deno.test("Session.send() refuses an answer that cannot be encrypted, and goes on with the next", async (t) => {
+Deno.test("Session.send() rejects an answer that can't be encrypted, and sends the next", async (t) => {
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
@@ -244,7 +244,7 @@ Deno.test("a slow claim of one room's keys holds up nothing in another", async (
   assert.equal((await atBobs).encrypted, true);
 });
 
-Deno.test("what changed of a sender's devices is known after a restart, until the homeserver tells them", async () => {
+Deno.test("a sender's device change is remembered across a restart, until the devices are queried", async () => {
   await using world = new World();
   const alice = await world.person("alice");
   const tablet = await world.phoneOf("alice", "pw");
@@ -286,7 +286,7 @@ async function onlyOurDevices(world: World, asked: Person): Promise<Disposable> 
   return world.homeserver.fault({ path: "/keys/query", userId: self, answer });
 }
 
-Deno.test("a message that was decrypted makes its room encrypted for good, whatever the homeserver says", async (t) => {
+Deno.test("a decrypted message marks its room as encrypted for good, whatever the homeserver says", async (t) => {
   await using world = new World();
   const alice = await world.person("alice");
   let roomId = "";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { TransientError } from "../../lib/errors.ts";
 import { never, World } from "./world.ts";
 
-Deno.test("Session.findSent() knows again what was sent, encrypted or not, after a restart as another device", async (t) => {
+Deno.test("Session.findSent() finds what was sent, encrypted or not, after a restart as another device", async (t) => {
   for (const encrypted of [true, false]) {
     await t.step(encrypted ? "encrypted" : "in clear", async () => {
       await using world = new World();
@@ -25,7 +25,7 @@ Deno.test("Session.findSent() knows again what was sent, encrypted or not, after
   }
 });
 
-Deno.test("Session.findSent() takes nobody else's message for ours, and no page twice", async (t) => {
+Deno.test("Session.findSent() ignores others' messages, and reads no page twice", async (t) => {
   await using world = new World();
   const alice = await world.person("alice");
   let roomId = "";
@@ -41,7 +41,7 @@ Deno.test("Session.findSent() takes nobody else's message for ours, and no page 
     using _page = page({ chunk: [{ ...event, sender: "@mallory:localhost" }] });
     assert.equal(await running.session.findSent("t1", roomId, never), undefined);
   });
-  await t.step("one that goes on for ever", async () => {
+  await t.step("one that never ends", async () => {
     using endless = page({ chunk: [], end: "again" });
     assert.equal(await running.session.findSent("t1", roomId, never), undefined);
     assert.equal(endless.hits, 2);

@@ -141,7 +141,7 @@ Deno.test("Session.send() is read by a device and a member that come later", asy
   assert.equal((await atBobs).encrypted, true);
 });
 
-Deno.test("Session.send() hands the key to a member whose devices were known before", async () => {
+Deno.test("Session.send() shares the key with a member whose devices were known before", async () => {
   await using world = new World();
   const [alice, bob] = [await world.person("alice"), await world.person("bob")];
   await using running = (await world.open()).sync();
@@ -166,7 +166,7 @@ Deno.test("Session.send() hands the key to a member whose devices were known bef
   assert.equal(handed(), before + 1);
 });
 
-Deno.test("Session.send() makes a room's session anew after as many messages as the room wants", async () => {
+Deno.test("Session.send() rotates a room's session after the number of messages that the room sets", async () => {
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
@@ -187,7 +187,7 @@ Deno.test("Session.send() makes a room's session anew after as many messages as 
   assert.equal(new Set(sessions).size, 3);
 });
 
-Deno.test("Session.send() gives no key to somebody who leaves while it waits for keys", async () => {
+Deno.test("Session.send() shares no key with a user who leaves while keys are claimed", async () => {
   await using world = new World();
   const [alice, bob] = [await world.person("alice"), await world.person("bob")];
   await using running = (await world.open()).sync();
@@ -212,7 +212,7 @@ Deno.test("Session.send() gives no key to somebody who leaves while it waits for
   assert.equal(await bob.crypto.decrypt(roomId, event), undefined);
 });
 
-Deno.test("Session.send() says nothing that nobody could read because its key was refused", async () => {
+Deno.test("Session.send() sends no message that nobody could read because its key was refused", async () => {
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
@@ -227,7 +227,7 @@ Deno.test("Session.send() says nothing that nobody could read because its key wa
   assert.equal((await heard).body, "hello");
 });
 
-Deno.test("Session is addressed by its display name, too, if the homeserver tells it", async () => {
+Deno.test("Session is also addressed by its display name, if the homeserver gives it", async () => {
   await using world = new World();
   const names = ["@toggle:localhost", "toggle"];
   {
@@ -288,7 +288,7 @@ Deno.test("Session never sends in clear into a room that was encrypted, whatever
   assert.equal((await heard).encrypted, true, "by the last settings that could be used");
 });
 
-Deno.test("Session hands over what was said after its own join, and nothing from before", async () => {
+Deno.test("Session delivers messages from after its own join, none from before", async () => {
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
@@ -317,7 +317,7 @@ Deno.test("Session settles what was said before its store existed", async () => 
   assert.deepEqual((await anew.read(1)).map(body), ["new"]);
 });
 
-Deno.test("Session syncs anew where the homeserver knows its sync token no more, but not for a few refusals", async (t) => {
+Deno.test("Session starts an initial sync if the homeserver no longer knows its token, but not after a few refusals", async (t) => {
   const rows: [what: string, refusals: number, seen: string[]][] = [
     ["refused four times", 4, ["meanwhile", "afterwards"]],
     ["refused for good", Infinity, ["afterwards"]],
@@ -350,7 +350,7 @@ Deno.test("Session syncs anew where the homeserver knows its sync token no more,
   }
 });
 
-Deno.test("Session goes on without a sync token that it can't give back", async (t) => {
+Deno.test("Session drops a sync token that is too long to send back", async (t) => {
   const refusing = (status: number): StandingFault => ({
     kind: "answer",
     status,
@@ -399,7 +399,7 @@ Deno.test("Session does not take a sync token that is too long to be given back"
   assert.ok(answers > 7);
 });
 
-Deno.test("Session asks for less where the answer to a sync is too large, and knows all members all the same", async (t) => {
+Deno.test("Session requests less if a sync response is too large, and still knows all members", async (t) => {
   const large = {
     kind: "answer",
     status: 200,
@@ -457,7 +457,7 @@ Deno.test("Session asks for less where the answer to a sync is too large, and kn
   });
 });
 
-Deno.test("Session completes the members of a room that sync has told in part", async (t) => {
+Deno.test("Session completes the members of a room that sync has listed in part", async (t) => {
   /** Alice's room with Bert and us, of whose members a sync has told none but us. */
   const incomplete = async (world: World, proxy: FaultProxy) => {
     const [alice, bert] = [await world.person("alice"), await world.person("bert")];
@@ -493,7 +493,7 @@ Deno.test("Session completes the members of a room that sync has told in part", 
     }
     assert.equal(proxy.arrivedSince(begin, isListing), 1);
   });
-  await t.step("a member who is not listed has left, and gets no more keys", async () => {
+  await t.step("a member who isn't listed has left, and gets no more keys", async () => {
     await using world = new World();
     await using proxy = await FaultProxy.start({ url: world.homeserver.url });
     const { alice, running: opened, roomId } = await incomplete(world, proxy);
@@ -503,7 +503,7 @@ Deno.test("Session completes the members of a room that sync has told in part", 
     assert.ok(!running.store.rooms.isJoined(roomId, "@gone:localhost"));
     assert.ok(running.store.rooms.isJoined(roomId, alice.userId));
   });
-  await t.step("what sync tells meanwhile counts", async () => {
+  await t.step("a sync response meanwhile wins", async () => {
     await using world = new World();
     await using proxy = await FaultProxy.start({ url: world.homeserver.url });
     const { alice, bert, running: opened, roomId } = await incomplete(world, proxy);
@@ -541,7 +541,7 @@ Deno.test("Session completes the members of a room that sync has told in part", 
   });
 });
 
-Deno.test("Session does not end where each answer to a sync is too large, whatever its status", async (t) => {
+Deno.test("Session survives sync responses that are all too large, with any status", async (t) => {
   for (const status of [200, 400]) {
     await t.step(`with ${status}`, async () => {
       await using world = new World();
@@ -693,7 +693,7 @@ Deno.test("openSession() logs in again as the same device after a soft logout", 
   assert.equal(running.store.account.load()?.deviceId, device);
 });
 
-Deno.test("openSession() goes on as a new device when the old one is gone", async (t) => {
+Deno.test("openSession() continues as a new device when the old one is gone", async (t) => {
   const losses: [how: string, lose: (world: World, device: string) => void][] = [
     ["its token is refused for good", (world, device) => {
       world.homeserver.attacks.deleteDevice("@toggle:localhost", device);
@@ -736,7 +736,7 @@ Deno.test("openSession() goes on as a new device when the old one is gone", asyn
   }
 });
 
-Deno.test("Session leaves a room's membership of its own to where the room stands in the answer", async () => {
+Deno.test("Session takes its own membership from the section of the response that lists the room", async () => {
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
@@ -744,7 +744,7 @@ Deno.test("Session leaves a room's membership of its own to where the room stand
   assert.ok(running.session.room(roomId)?.isJoined("@toggle:localhost"));
 });
 
-Deno.test("Session tells who asks, device to device, to verify it, once in an answer", async () => {
+Deno.test("Session reports to-device verification requests, once per response and sender", async () => {
   await using world = new World();
   await using running = (await world.open()).sync();
   const device = running.store.account.load()?.deviceId ?? "";
@@ -814,7 +814,7 @@ Deno.test("Session.leave() forgets an invitation that the homeserver does not le
   assert.equal(running.session.room(joined)?.membership, "join", "where we are, we are");
 });
 
-Deno.test("Session tells of a history that was cut off until somebody takes it, and then not again for an hour", async () => {
+Deno.test("Session reports a cut-off history until it is accepted, and then not again for an hour", async () => {
   await using world = new World();
   const alice = await world.person("alice");
   await using running = (await world.open()).sync();
@@ -854,7 +854,7 @@ Deno.test("Session is addressed by a name that it is given while it runs", async
     await running.read(2);
     assert.ok(running.session.names.includes("The Claw"));
   });
-  await t.step("in a room, as its state has it", async () => {
+  await t.step("in a room, by its state", async () => {
     world.homeserver.attacks.inject(roomId, {
       type: "m.room.member",
       sender: alice.userId,
@@ -865,7 +865,7 @@ Deno.test("Session is addressed by a name that it is given while it runs", async
   });
 });
 
-Deno.test("Session.run() tells nothing any more once it has ended", async () => {
+Deno.test("Session.run() makes no calls after it has ended", async () => {
   for (const ends of [false, true]) {
     await using world = new World();
     await using running = (await world.open()).sync();
@@ -879,7 +879,7 @@ Deno.test("Session.run() tells nothing any more once it has ended", async () => 
   }
 });
 
-Deno.test("Session tells what is written where an agent is, and when the agent types; and who sent an event", async () => {
+Deno.test("Session reports messages and typing in rooms with an agent, and the sender of an event", async () => {
   await using world = new World();
   const alice = await world.person("alice");
   const agent = await world.person("clawd");

@@ -74,7 +74,7 @@ Deno.test("syncFilter() names each type of event in full, because Dendrite on SQ
   }
 });
 
-Deno.test("SyncApplier takes in no message of a user who is not allowed, writes nothing, and tells of each", async () => {
+Deno.test("SyncApplier stores no message of a user who isn't allowed, writes nothing, and reports each", async () => {
   await using syncing = new Syncing();
   syncing.joined();
   const strangers = Array.from({ length: 3_000 }, (_, index) => message("@mallory:x", `$${index}`));
@@ -101,7 +101,7 @@ Deno.test("SyncApplier stores an event that is nested too deeply, and those afte
   assert.deepEqual(syncing.arrived(), ["$deep", "$next"]);
 });
 
-Deno.test("SyncApplier refuses nothing that was said before the store existed, nor what is no message", async () => {
+Deno.test("SyncApplier reports no refusal of events from before the store, or of events that aren't messages", async () => {
   await using syncing = new Syncing();
   const first = syncing.apply({ join: { [ROOM]: { timeline: { events: [message("@mallory:x", "$old")] } } } });
   assert.deepEqual(first.refused, []);
@@ -134,7 +134,7 @@ Deno.test("RoomState.advance() writes the token of quiet responses once a minute
   }
 });
 
-Deno.test("SyncApplier leaves the last usable encryption in force", async (t) => {
+Deno.test("SyncApplier keeps the last usable encryption settings", async (t) => {
   const good = { algorithm: MEGOLM, rotation_period_msgs: 7 };
   const unusable: [string, Json][] = [
     ["empty", {}],
@@ -165,7 +165,7 @@ Deno.test("SyncApplier leaves the last usable encryption in force", async (t) =>
   }
 });
 
-Deno.test("SyncApplier reads who invites us wherever the invitation has it", async (t) => {
+Deno.test("SyncApplier reads inviters from every section of an invitation", async (t) => {
   const us = (sender: string): Json => ({ ...member(SELF, "invite"), sender });
   const many = Array.from({ length: 20 }, (_, index) => `@${index}:x`);
   const rows: [what: string, room: Json, inviters: string[]][] = [
@@ -197,7 +197,7 @@ Deno.test("SyncApplier reads who invites us wherever the invitation has it", asy
   }
 });
 
-Deno.test("SyncApplier tells of rooms when an allowed user comes or goes, and renews a session when anybody goes", async (t) => {
+Deno.test("SyncApplier reports membership changes of allowed users, and rotates the session when anybody leaves", async (t) => {
   const rows: [what: string, events: Json[], rooms: boolean, rotates: boolean][] = [
     ["an allowed user comes", [member("@bob:x")], true, false],
     ["an allowed user goes", [member("@ann:x", "leave")], true, true],
@@ -218,7 +218,7 @@ Deno.test("SyncApplier tells of rooms when an allowed user comes or goes, and re
   }
 });
 
-Deno.test("SyncApplier knows our own name in each room", async () => {
+Deno.test("SyncApplier tracks our display name in each room", async () => {
   await using syncing = new Syncing();
   syncing.joined();
   assert.equal(syncing.timeline([member(SELF, "join", { displayname: "The Claw" })]).names, true);
@@ -287,7 +287,7 @@ Deno.test("SyncApplier applies 3,000 rooms at once, and their gaps, in linear ti
   assert.ok(appliedMs < LINEAR_MS && filledMs < LINEAR_MS);
 });
 
-Deno.test("SyncApplier leaves no more than a hundred gaps in a room, and notes that its history is cut off", async () => {
+Deno.test("SyncApplier keeps at most a hundred gaps in a room, and records that its history is cut off", async () => {
   await using syncing = new Syncing();
   syncing.joined();
   for (let index = 0; index < 102; index += 1) {
@@ -303,7 +303,7 @@ Deno.test("SyncApplier leaves no more than a hundred gaps in a room, and notes t
   assert.deepEqual(syncing.arrived(), Array.from({ length: 102 }, (_, index) => `$${index}`));
 });
 
-Deno.test("SyncApplier tells what users and agents write where an agent is, and writes nothing of agents down", async () => {
+Deno.test("SyncApplier reports messages in rooms with an agent, and stores none of agents", async () => {
   await using syncing = new Syncing();
   syncing.joined(member("@clawd:x"));
   const told = ({ activity }: SyncEffect) => activity.messages.map(({ eventId }) => eventId);
@@ -326,7 +326,7 @@ Deno.test("SyncApplier tells what users and agents write where an agent is, and 
   assert.deepEqual(told(syncing.timeline([message("@ann:x", "$alone")])), [], "no agent is there any more");
 });
 
-Deno.test("SyncApplier tells which agents are typing, and nothing of others", async () => {
+Deno.test("SyncApplier reports which agents are typing, and nobody else", async () => {
   await using syncing = new Syncing();
   syncing.joined(member("@clawd:x"));
   const typing = (...events: Json[]) => {

@@ -93,7 +93,7 @@ class Fixture implements AsyncDisposable {
   }
 }
 
-Deno.test("CryptoMachine.receive() keeps nothing of what somebody who is not allowed sends", async (t) => {
+Deno.test("CryptoMachine.receive() stores nothing from users who aren't allowed", async (t) => {
   await using fixture = await Fixture.open();
   using stranger = await fixture.peer(mallory);
   const keys: Awaited<ReturnType<Peer["roomKey"]>>[] = [];
@@ -139,7 +139,7 @@ Deno.test("CryptoMachine.receive() takes an allowed user's key, though somebody 
   assert.equal(await fixture.read("!room:localhost", event), "read");
 });
 
-Deno.test("CryptoMachine.receive() keeps so many Megolm sessions of an allowed user in a room; the oldest go", async (t) => {
+Deno.test("CryptoMachine.receive() limits the Megolm sessions of an allowed user in a room; the oldest are deleted", async (t) => {
   await using fixture = await Fixture.open();
   using phone = await fixture.peer(alice);
   const [room, other] = ["!room:localhost", "!other:localhost"];
@@ -182,18 +182,18 @@ Deno.test("CryptoMachine.forgetRoom() deletes a room's Megolm sessions, and no o
 });
 
 Deno.test("CryptoMachine.forgetRoom() deletes our own session of a room, though nobody sent one", async () => {
-  await using place = await Place.open();
+  await using fixture = await Fixture.open();
   const [left, kept] = ["!left:localhost", "!kept:localhost"];
-  const records = () => [place.count("outbound_group_sessions"), place.count("inbound_group_sessions3")];
-  for (const room of [left, kept]) await place.machine.shareRoomKey(room, [], new EncryptionSettings(), never);
+  const records = () => [fixture.count("outbound_group_sessions"), fixture.count("inbound_group_sessions3")];
+  for (const room of [left, kept]) await fixture.machine.shareRoomKey(room, [], new EncryptionSettings(), never);
   assert.deepEqual(records(), [2, 2]);
-  await place.machine.forgetRoom(left, never);
+  await fixture.machine.forgetRoom(left, never);
   assert.deepEqual(records(), [1, 1]);
-  await place.again();
-  assert.deepEqual([place.store.megolm.ofRoom(left), place.store.megolm.ofRoom(kept).length], [[], 2]);
+  await fixture.reopen();
+  assert.deepEqual([fixture.store.megolm.ofRoom(left), fixture.store.megolm.ofRoom(kept).length], [[], 2]);
 });
 
-Deno.test("CryptoMachine goes on without the to-device event at which the crypto panics", async (t) => {
+Deno.test("CryptoMachine skips the to-device event at which the crypto panics", async (t) => {
   await using fixture = await Fixture.open();
   using phone = await fixture.peer(alice);
   const rooms = ["!one:localhost", "!bad:localhost", "!two:localhost"];

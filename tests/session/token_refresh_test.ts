@@ -127,7 +127,7 @@ Deno.test("TokenRefresh sends a request again whose token was replaced on its wa
   assert.deepEqual([fixture.requests("/refresh"), fixture.requests("/account/whoami")], [1, 3]);
 });
 
-Deno.test("TokenRefresh goes on with the token in use while it cannot be renewed, and asks seldom", async () => {
+Deno.test("TokenRefresh keeps using the token while it can't be renewed, and retries rarely", async () => {
   await using fixture = await Fixture.create();
   fixture.nowMs += 241_000;
   using down = fixture.homeserver.fault({ path: "/refresh", answer: { status: 502 } });
@@ -144,14 +144,14 @@ Deno.test("TokenRefresh goes on with the token in use while it cannot be renewed
 });
 
 Deno.test("TokenRefresh keeps the token in use where the new one is none that a request can carry", async () => {
-  await using ground = await Ground.create();
-  ground.nowMs += 241_000;
-  using _broken = ground.homeserver.fault({ path: "/refresh", answer: { status: 200, body: { access_token: "💥" } } });
-  await ground.ask();
-  assert.deepEqual(ground.saved, []);
+  await using fixture = await Fixture.create();
+  fixture.nowMs += 241_000;
+  using _broken = fixture.homeserver.fault({ path: "/refresh", answer: { status: 200, body: { access_token: "💥" } } });
+  await fixture.ask();
+  assert.deepEqual(fixture.saved, []);
 });
 
-Deno.test("TokenRefresh says that the homeserver is away, not that the login has ended, where it cannot renew", async () => {
+Deno.test("TokenRefresh reports an unreachable homeserver, not an ended login, if it can't renew", async () => {
   await using fixture = await Fixture.create();
   fixture.nowMs += refreshableMs + 1;
   using _down = fixture.homeserver.fault({ path: "/refresh", answer: { status: 502 } });
@@ -183,7 +183,7 @@ Deno.test("TokenRefresh tells a login that has ended from one that has ended sof
   }
 });
 
-Deno.test("TokenRefresh leaves a request to its own signal, and the renewal to the others", async () => {
+Deno.test("TokenRefresh lets one request be aborted while others wait for the renewal", async () => {
   await using fixture = await Fixture.create();
   fixture.nowMs += 250_000;
   const slow = fixture.homeserver.fault({ path: "/refresh", delayMs: Infinity });
@@ -226,7 +226,7 @@ function count(world: World, path: string): number {
   return world.homeserver.requests.count("POST", path);
 }
 
-Deno.test("openSession() goes on after hours as the same device, without a login", async () => {
+Deno.test("openSession() resumes after hours as the same device, without a login", async () => {
   const clock = { nowMs: Date.now() };
   await using world = worldAt(clock);
   const first = await accountOf(world);
@@ -240,7 +240,7 @@ Deno.test("openSession() goes on after hours as the same device, without a login
   assert.ok(world.homeserver.requests.entries.every(({ status }) => status !== 401));
 });
 
-Deno.test("openSession() keeps the newest tokens whatever else of the account it changes", async () => {
+Deno.test("openSession() keeps the newest tokens when it changes the account otherwise", async () => {
   const clock = { nowMs: Date.now() };
   await using world = worldAt(clock);
   await accountOf(world);
@@ -255,7 +255,7 @@ Deno.test("openSession() keeps the newest tokens whatever else of the account it
   used[Symbol.dispose]();
 });
 
-Deno.test("openSession() goes on by the old refresh token where the answer of a refresh was lost", async (t) => {
+Deno.test("openSession() continues with the old refresh token if the response to a refresh was lost", async (t) => {
   await t.step("as the same device, where the homeserver keeps the old one valid", async () => {
     const clock = { nowMs: Date.now() };
     await using world = worldAt(clock);
@@ -329,7 +329,7 @@ Deno.test("replaceStoreKey() logs the old device out, also when its access token
   assert.ok(!body.includes(old.deviceId), body);
 });
 
-Deno.test("openSession() by a given token has none to refresh by, whatever was stored", async () => {
+Deno.test("openSession() by a configured token never refreshes it", async () => {
   const clock = { nowMs: Date.now() };
   await using world = worldAt(clock);
   const { deviceId } = await accountOf(world);

@@ -73,7 +73,7 @@ async function read(ann: OlmMachine, event: string): Promise<string> {
   return JSON.parse((await ann.decryptRoomEvent(event, new RoomId(ROOM), settings)).event).content.body;
 }
 
-Deno.test("the Rust crypto goes on in the next life: same keys, same Olm and Megolm sessions", async () => {
+Deno.test("the Rust crypto resumes after a restart: same keys, same Olm and Megolm sessions", async () => {
   await using folder = new StoreFolder();
   const bob = await OlmMachine.initialize(new UserId(BOB), new DeviceId("BOBDEV"));
   const keys: Record<string, Record<string, unknown>> = {};

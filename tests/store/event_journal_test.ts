@@ -28,7 +28,7 @@ Deno.test("EventJournal is what the operator asks for", async () => {
   assert.deepEqual(port.unsettled(0), []);
 });
 
-Deno.test("EventJournal has in the next life where each event stood in this one", async () => {
+Deno.test("EventJournal persists each event's state across a restart", async () => {
   await using folder = new StoreFolder();
   const store = await folder.reopen();
   const places = ["$new", "$undecryptable", "$acting", "$settled"].map((id) => arrive(store, id));
@@ -95,7 +95,7 @@ Deno.test("EventJournal.claim() lets one event have a ciphertext", async () => {
   assert.equal(journal.claim(second, { ...key, sessionId: "t" }), true);
 });
 
-Deno.test("EventJournal.claim() uses a ciphertext up for the sender who used it, and for nobody else", async () => {
+Deno.test("EventJournal.claim() consumes a ciphertext for its sender only", async () => {
   await using folder = new StoreFolder();
   let store = await folder.reopen();
   const key = { sessionId: "s", messageIndex: 3 };
@@ -115,7 +115,7 @@ Deno.test("EventJournal.claim() uses a ciphertext up for the sender who used it,
   assert.equal(store.journal.claim(carol, lower), true, "and not Carol's");
 });
 
-Deno.test("EventJournal tells once of each room in whose history something is missing", async () => {
+Deno.test("EventJournal reports a cut-off history once per room", async () => {
   await using folder = new StoreFolder();
   const { rooms } = await folder.reopen();
   rooms.fillGap(rooms.addGap({ roomId: "!r", from: "p", to: "s" }), [event("$1")], true);
@@ -216,7 +216,7 @@ Deno.test("EventJournal.prune() settles what could not be decrypted for a week, 
   assert.equal(store.rooms.hasEvent("!r", "$10001"), true, "a copy is not taken in");
 });
 
-Deno.test("EventJournal says once what is about a user or a room, however long ago that was", async () => {
+Deno.test("EventJournal sends answers about a user or a room only once, even after a long time", async () => {
   await using folder = new StoreFolder();
   const store = await folder.reopen();
   const about = ["@ann:x another key", "!r", "$1", "clawdbot 7 !r"].map((eventId) => answer(eventId));
@@ -230,7 +230,7 @@ Deno.test("EventJournal says once what is about a user or a room, however long a
   assert.deepEqual(store.journal.unsent("!r", 10).map(({ answer: { eventId } }) => eventId), ["$1", "clawdbot 7 !r"]);
 });
 
-Deno.test("EventJournal reads unsent answers room by room, and no more of them than are wanted", async () => {
+Deno.test("EventJournal.unsent() returns unsent answers of a room, up to the limit", async () => {
   await using folder = new StoreFolder();
   const store = await folder.reopen();
   store.transaction(() => {

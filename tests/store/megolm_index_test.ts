@@ -17,7 +17,7 @@ function request(run: (factory: any) => any): Promise<any> {
   });
 }
 
-Deno.test("MegolmIndex knows records from before there was an index, and they can be deleted", async () => {
+Deno.test("MegolmIndex indexes records from before the index existed, and they can be deleted", async () => {
   const folder = await Deno.makeTempDir();
   const reopen = async () => {
     const store = await openStore({ folder, holder: { host: "test", pid: Deno.pid } });

@@ -30,7 +30,7 @@ function digests(folder: StoreFolder): string[] {
   });
 }
 
-Deno.test("openStore() keeps a session from one life to the next, and it can be cleared", async () => {
+Deno.test("openStore() persists a session across restarts, and it can be cleared", async () => {
   await using folder = new StoreFolder();
   const first = await folder.reopen();
   assert.equal(first.account.load(), undefined);
@@ -42,7 +42,7 @@ Deno.test("openStore() keeps a session from one life to the next, and it can be 
   assert.equal((await folder.reopen()).account.load(), undefined);
 });
 
-Deno.test("openStore() makes files for the owner alone, and leaves nothing but them", async () => {
+Deno.test("openStore() creates files that only the owner can read, and no others", async () => {
   await using folder = new StoreFolder();
   const store = await folder.reopen();
   await store.openCrypto();
@@ -221,7 +221,7 @@ Deno.test("openStore() refuses a folder that is a file, or a file that is a fold
   assert.match((await refusal(folder)).message, /Cannot open the store .*state\.sqlite3/);
 });
 
-Deno.test("a store goes on after a death at any point of its first opening", async (t) => {
+Deno.test("a store opens after a kill at any point of its first opening", async (t) => {
   const rows: [name: string, leave: (folder: StoreFolder) => void][] = [
     ["nothing", () => {}],
     ["the folder", (f) => Deno.mkdirSync(f.path)],
@@ -244,7 +244,7 @@ Deno.test("a store goes on after a death at any point of its first opening", asy
   }
 });
 
-Deno.test("a store that has failed writes nothing more, tells why, and has kept what it acknowledged", async (t) => {
+Deno.test("a failed store writes nothing more, gives the reason, and has kept what it acknowledged", async (t) => {
   const rows = [["fill", "StoreError", "state"], ["fill-crypto", "UnknownError", "crypto-1"]] as const;
   for (const [what, name, database] of rows) {
     await t.step(what, async () => {

@@ -35,7 +35,7 @@ Deno.test("openStore() takes over a store from before there were pins", async ()
   assert.deepEqual(pins.get("@ann:x"), identity);
 });
 
-Deno.test("Pins has in the next life what it was given in this one, each user's last", async () => {
+Deno.test("Pins persists each user's last pin across a restart", async () => {
   await using folder = new StoreFolder();
   const { pins } = await folder.reopen();
   assert.equal(pins.get("@ann:x"), undefined);

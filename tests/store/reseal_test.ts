@@ -43,7 +43,7 @@ function assertKept({ account, counter, carriedIdentity, targetDocument, pins, j
   assert.deepEqual(journal.unsent("!r", 10).map(({ answer }) => answer), [answer]);
 }
 
-Deno.test("Store.replaceKey() seals everything with the other key, and leaves nothing that the old one opens", async (t) => {
+Deno.test("Store.replaceKey() encrypts everything with the new key, and leaves nothing that the old one opens", async (t) => {
   await t.step("a configured key", async () => {
     await using folder = new StoreFolder();
     await fill(await folder.reopen(given));
@@ -79,7 +79,7 @@ Deno.test("openStore() ends a change of the key file that was cut short", async 
     await folder.close();
     return { old, new: Deno.readTextFileSync(folder.file("key")) };
   };
-  await t.step("after everything was sealed anew", async () => {
+  await t.step("after everything was sealed with the new key", async () => {
     await using folder = new StoreFolder();
     const keys = await replaced(folder);
     Deno.writeTextFileSync(folder.file("key"), keys.old);

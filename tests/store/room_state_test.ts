@@ -18,7 +18,7 @@ function ready(store: Store): string[] {
   return store.journal.unsettled(0).map(({ inbox }) => inbox.eventId);
 }
 
-Deno.test("RoomState has in the next life what it was given in this one", async () => {
+Deno.test("RoomState persists across a restart", async () => {
   await using folder = new StoreFolder();
   const { rooms } = await folder.reopen();
   assert.equal(rooms.syncToken(), undefined);

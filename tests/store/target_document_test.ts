@@ -5,7 +5,7 @@ import { event, StoreFolder } from "./folder.ts";
 
 const remembered = { targets: { clawdbot: { beforeStop: 3, startedBy: "@somebody-to-be-found:x" } }, stories: [] };
 
-Deno.test("Memory has in the next life what it was given last in this one, and hides it", async () => {
+Deno.test("The target document persists across a restart, encrypted", async () => {
   await using folder = new StoreFolder();
   const { targetDocument } = await folder.reopen();
   assert.equal(targetDocument.load(), undefined);

@@ -29,7 +29,7 @@ async function endOf(folder: string): Promise<unknown> {
   return { state, records, encrypted, files };
 }
 
-Deno.test("takeOver() says that the disk is full where it is, blames nobody else, and goes on once there is space", async () => {
+Deno.test("takeOver() reports a full disk as such, and resumes once there is space", async () => {
   const program = join(import.meta.dirname ?? ".", "snapshots_program.ts");
   const outcomes: string[] = [];
   for (const blocks of [100, 200, 400, 800]) {
@@ -54,7 +54,7 @@ function disposable(database: DatabaseSync): Disposable & { readonly database: D
   return { database, [Symbol.dispose]: () => database.close() };
 }
 
-Deno.test("takeOver(), killed before any of its steps, comes to the same end when it is started again", async (t) => {
+Deno.test("takeOver() killed before any step reaches the same result after a restart", async (t) => {
   await using folder = new OldFolder("vodozemac");
   const copies = Deno.makeTempDirSync({ prefix: "takeover-copies-" });
   try {

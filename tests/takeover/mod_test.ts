@@ -189,7 +189,7 @@ Deno.test("takeOver() keeps the identity of a cross-signing secret", async () =>
   assert.deepEqual(folder.oldFiles(), [IMPORTED[0], "cross_signing_secret.imported", IMPORTED[1]]);
 });
 
-Deno.test("takeOver() leaves out sessions that cannot be read, and says how many", async () => {
+Deno.test("takeOver() skips unreadable sessions, and logs how many", async () => {
   await using folder = new OldFolder("libolm");
   const rubbish = new TextEncoder().encode("rubbish");
   folder.alter("UPDATE megolminboundsessions SET session = ? WHERE rowid = 1", rubbish);
@@ -244,7 +244,7 @@ Deno.test("takeOver() takes back what the Python operator was killed in, as SQLi
   await folder.withStore((store) => assert.rejects(take(store, folder), /cannot be read|damaged|malformed/));
 });
 
-Deno.test("takeOver() leaves nothing of another device, whose takeover was cut short", async () => {
+Deno.test("takeOver() removes what an interrupted takeover of another device has left", async () => {
   await using folder = new OldFolder("libolm");
   await folder.withStore(async (store) => {
     const killed = () => {
@@ -265,7 +265,7 @@ Deno.test("takeOver() leaves nothing of another device, whose takeover was cut s
   });
 });
 
-Deno.test("findOldStore() says whose store there is, or what of it is missing, and touches nothing", async () => {
+Deno.test("findOldStore() returns the store's owner, or what is missing, and changes nothing", async () => {
   await using folder = new OldFolder("libolm");
   assert.equal(findOldStore(folder.file("nothing")), undefined);
   assert.equal(findOldStore(folder.path), `device ${DEVICE} of ${USER}`);
@@ -358,7 +358,7 @@ const failures: readonly Failure[] = [
   },
 ];
 
-Deno.test("takeOver() says what is wrong with a store that cannot be taken over, and leaves it as it was", async (t) => {
+Deno.test("takeOver() explains why a store can't be taken over, and leaves it unchanged", async (t) => {
   for (const { name, spoil, user, message } of failures) {
     await t.step(name, async () => {
       await using folder = new OldFolder("vodozemac");
@@ -385,7 +385,7 @@ Deno.test("takeOver() says what is wrong with a store that cannot be taken over,
   }
 });
 
-Deno.test("takeOver() leaves an old store alone, and says so, where ours has a session or had one", async (t) => {
+Deno.test("takeOver() ignores an old store, and says so, if ours has or had a session", async (t) => {
   for (const account of [true, false]) {
     await t.step(account ? "has" : "had", async () => {
       await using folder = new OldFolder("libolm");

@@ -44,7 +44,7 @@ function oneTimeKeys(account: Buffer): Buffer[] {
   }).sort(Buffer.compare);
 }
 
-Deno.test("libolmPickle() leaves libolm's own pickles as they are", () => {
+Deno.test("libolmPickle() returns libolm's own pickles unchanged", () => {
   for (const [what, sql] of columns) {
     for (const pickle of pickles("libolm", sql)) assert.equal(libolmPickle(what, pickle), pickle);
   }

@@ -33,7 +33,7 @@ function asked(world: World, since: number): string[] {
 }
 
 for (const kind of kinds) {
-  Deno.test(`Session goes on as the device of a store of kind "${kind}", from where that one stopped`, async () => {
+  Deno.test(`Session continues as the device of a store of kind "${kind}", from where that one stopped`, async () => {
     await using world = new World();
     const old = await oldDevice(world, kind);
     const alice = await world.person("alice");
@@ -89,7 +89,7 @@ Deno.test("Session uploads nothing for a device that was taken over where the ho
   assert.deepEqual(listedKeys, deviceKeys);
 });
 
-Deno.test("openSession() begins with a new device, whatever a takeover that never ended has left", async () => {
+Deno.test("openSession() starts with a new device after an unfinished takeover", async () => {
   await using world = new World();
   await oldDevice(world, "vodozemac");
   {

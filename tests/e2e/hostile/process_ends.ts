@@ -290,6 +290,14 @@ export const processEnds: readonly ProcessEnd[] = [
     test: ["tests/async_test.ts", "retry() gives up with the last failure as the cause"],
   },
   {
+    place: "lib/maintenance/mod.ts:rotateRecoveryKey",
+    cause: "--rotate-recovery-key without RECOVERY_KEY",
+    code: 2,
+    why: configuration,
+    next: asTold,
+    test: ["tests/faults/rotate_test.ts", "--rotate-recovery-key: only the new key opens the identity from then on"],
+  },
+  {
     place: "main.ts:endAtOnce",
     cause: "a panic of the Rust crypto, or an error that nobody has caught",
     code: 1,

@@ -38,13 +38,13 @@ Deno.test("decodeKey() gives back an equal key of the same kind", () => {
   );
 });
 
-Deno.test("encodeKey() refuses what is no key", async (t) => {
+Deno.test("encodeKey() rejects invalid keys", async (t) => {
   for (const value of [NaN, new Date(NaN), null, undefined, true, {}, [{}], new Uint8Array(1)]) {
     await t.step(Deno.inspect(value), () => assert.throws(() => encodeKey(value as unknown as Key), TypeError));
   }
 });
 
-Deno.test("decodeKey() refuses what is damaged", async (t) => {
+Deno.test("decodeKey() rejects damaged keys", async (t) => {
   const rows: [what: string, bytes: number[]][] = [
     ["nothing", []],
     ["a string without end", [0x30, 0x61]],

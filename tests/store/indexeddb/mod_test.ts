@@ -31,7 +31,7 @@ function twoStores(connection: Connection): void {
   people.createIndex("tags", "tags", { multiEntry: true });
 }
 
-Deno.test("openDurableIndexedDB() finds in the next life what each kind of change has left", async (t) => {
+Deno.test("openDurableIndexedDB() persists each kind of change across a restart", async (t) => {
   const changes: [name: string, (connection: Connection) => Promise<unknown>, plainKeys: unknown[]][] = [
     ["put", (c) => write(c, "plain", (s) => s.put({ a: [1, "x"] }, ["k", 1])), ["a", "b", "c", ["k", 1]]],
     ["overwritten", (c) => write(c, "plain", (s) => s.put("new", "a")), ["a", "b", "c"]],
@@ -92,7 +92,7 @@ Deno.test("openDurableIndexedDB() finds all of many records", async (t) => {
   }
 });
 
-Deno.test("openDurableIndexedDB() goes on counting generated keys, even after the records are gone", async () => {
+Deno.test("openDurableIndexedDB() continues generated keys even after their records are gone", async () => {
   using shared = disk();
   const connection = await open(await shared.life(), "d", 1, twoStores);
   await write(connection, "people", (store) => [store.add({}), store.add({}), store.clear()]);
@@ -101,7 +101,7 @@ Deno.test("openDurableIndexedDB() goes on counting generated keys, even after th
   assert.deepEqual(await result(again.transaction("people").objectStore("people").getAllKeys()), [3]);
 });
 
-Deno.test("openDurableIndexedDB() finds changed schemas in the next life", async (t) => {
+Deno.test("openDurableIndexedDB() persists schema changes across a restart", async (t) => {
   const upgrades: [name: string, (connection: Connection, transaction: Transaction) => void, stores: string[]][] = [
     ["new store with records", (c) => c.createObjectStore("more").put(1, "k"), ["more", "people", "plain"]],
     ["deleted store", (c) => c.deleteObjectStore("plain"), ["people"]],
@@ -195,7 +195,7 @@ Deno.test("a first version that cannot be written does not come to be", async ()
   assert.deepEqual(await dump(await shared.life()), {});
 });
 
-Deno.test("openDurableIndexedDB() leaves other factories in memory", async () => {
+Deno.test("openDurableIndexedDB() doesn't affect other factories", async () => {
   using shared = disk();
   const durable = await shared.life();
   const { IDBFactory } = await import("fake-indexeddb");
@@ -211,7 +211,7 @@ const operation = fc.record({
   value: fc.record({ name: fc.oneof(fc.string(), fc.integer()), tags: fc.array(fc.integer({ max: 5, min: 0 })) }),
 });
 
-Deno.test("openDurableIndexedDB() holds in the next life what this one holds, after any changes", async () => {
+Deno.test("openDurableIndexedDB() holds the same after a restart, after any changes", async () => {
   const transactions = fc.array(fc.record({ operations: fc.array(operation, { maxLength: 6 }), aborts: fc.boolean() }));
   await fc.assert(
     fc.asyncProperty(transactions, async (transactions) => {
