@@ -20,12 +20,12 @@ const message = "PUT /rooms/{roomId}/send/{type}/{transactionId}";
  * was too slow for an answer in time, the line that went before it is left out.
  */
 async function requestsPerCommand(echo: "true" | "false", others: number): Promise<string[][]> {
-  await using place = await Fixture.open();
+  await using fixture = await Fixture.open();
   await using people = new AsyncDisposableStack();
-  const { anna, homeserver, operatorId } = place;
-  await using operator = place.start({ environment: { ECHO_MODE: echo } });
-  const roomId = await place.invite();
-  await place.joined(roomId);
+  const { anna, homeserver, operatorId } = fixture;
+  await using operator = fixture.start({ environment: { ECHO_MODE: echo } });
+  const roomId = await fixture.invite();
+  await fixture.joined(roomId);
   for (let i = 0; i < others; i++) {
     homeserver.register(`other-${i}`, "pw");
     const other = people.use(await Person.login({ url: homeserver.url, user: `other-${i}`, password: "pw" }));
@@ -71,8 +71,8 @@ Deno.test("a command costs as many requests in a room of two as in one of eight"
 
 /** Requests to the API server for a start that is followed until the target is ready, and for the stop after it. */
 async function requestsForTarget(verbs: string[]): Promise<{ start: string[]; stop: string[] }> {
-  await using place = await Place.open();
-  const { anna, kubernetes, operatorId, environment } = place;
+  await using fixture = await Fixture.open();
+  const { anna, kubernetes, operatorId, environment } = fixture;
   // The first look comes before the pod is ready, and the second, a second later, after that: on a slow machine, too.
   kubernetes.durations.startMs = 400;
   const named = { namespace: "clawdbot", resourceNames: ["clawdbot"] };
@@ -81,9 +81,9 @@ async function requestsForTarget(verbs: string[]): Promise<{ start: string[]; st
     { ...named, resources: ["deployments/scale"], verbs: ["get", "patch"] },
   ]);
   await kubernetes.writeKubeconfig(environment["KUBECONFIG"] ?? "", account);
-  await using operator = place.start();
-  const roomId = await place.invite();
-  await place.joined(roomId);
+  await using operator = fixture.start();
+  const roomId = await fixture.invite();
+  await fixture.joined(roomId);
   await operator.ready;
   const command = async (word: string, end: RegExp): Promise<string[]> => {
     const ended = anna.next(({ sender, body }) => sender === operatorId && end.test(body));

@@ -23,11 +23,11 @@ export interface PluginCredentials {
 /** An exec plugin or OIDC provider. Its credentials are cached until they expire. */
 export class CredentialPlugin {
   readonly #config = new KubeConfig();
-  readonly #what: string;
+  readonly #failure: string;
   #pending: Promise<PluginCredentials> | undefined;
 
   private constructor(user: User, what: string) {
-    this.#what = what;
+    this.#failure = what;
     this.#config.loadFromClusterAndUser({ name: "cluster", server: "https://localhost", skipTLSVerify: false }, user);
   }
 
@@ -65,13 +65,15 @@ export class CredentialPlugin {
     try {
       await this.#config.applyToHTTPSOptions(options);
     } catch (error) {
-      throw new CredentialError(`Cannot log in to the cluster: ${this.#what} (${nameOf(error)})`, { cause: error });
+      throw new CredentialError(`Cannot log in to the cluster: ${this.#failure} (${nameOf(error)})`, { cause: error });
     }
     const { cert, key } = options;
     const headers = new Map(Object.entries(options.headers ?? {}));
     const token = String(headers.get("Authorization") ?? "").replace(/^Bearer /, "").trim();
     const client = cert && key ? { cert: String(cert), key: String(key) } : undefined;
-    if (token === "" && client === undefined) throw new CredentialError(`Cannot log in to the cluster: ${this.#what}`);
+    if (token === "" && client === undefined) {
+      throw new CredentialError(`Cannot log in to the cluster: ${this.#failure}`);
+    }
     return { token, client };
   }
 }

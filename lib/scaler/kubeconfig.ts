@@ -60,7 +60,7 @@ export class KubeconfigSource implements CredentialSource {
     if (context === undefined) throw new Unusable(`it has no context "${current}"; ${contexts}`);
     const login = await loginOf(
       mustFind(files, "cluster", context),
-      context.fields.user ? mustFind(files, "user", context) : { ...context, what: "no user", fields: {} },
+      context.fields.user ? mustFind(files, "user", context) : { ...context, description: "no user", fields: {} },
     );
     this.#context = current;
     return login;
@@ -79,7 +79,7 @@ interface File {
 /** A cluster, user or context entry. */
 interface Entry {
   /** Such as `user "alice"`, for messages. */
-  readonly what: string;
+  readonly description: string;
   readonly folder: string;
   readonly fields: Json;
 }
@@ -122,54 +122,56 @@ function findEntry(files: readonly File[], kind: "cluster" | "user" | "context",
   for (const { folder, config } of files) {
     const found = list(config[`${kind}s`]).map(object).filter((entry) => entry.name === name);
     if (found.length > 1) throw new Unusable(`it has several ${kind}s with the name "${name}"`);
-    if (found[0] !== undefined) return { what: `${kind} "${name}"`, folder, fields: object(found[0][kind]) };
+    if (found[0] !== undefined) return { description: `${kind} "${name}"`, folder, fields: object(found[0][kind]) };
   }
   return undefined;
 }
 
 function mustFind(files: readonly File[], kind: "cluster" | "user", context: Entry): Entry {
-  const name = textIn(context.fields, kind, context.what);
+  const name = textIn(context.fields, kind, context.description);
   const entry = findEntry(files, kind, name);
-  if (entry === undefined) throw new Unusable(`${context.what} names ${kind} "${name}", which is missing`);
+  if (entry === undefined) throw new Unusable(`${context.description} names ${kind} "${name}", which is missing`);
   return entry;
 }
 
 /** Value of a string field; "" if it is absent. */
-function textIn(fields: Json, name: string, what?: string): string {
+function textIn(fields: Json, name: string, description?: string): string {
   const value = fields[name] ?? "";
-  if (typeof value !== "string") throw new Unusable(`${what === undefined ? "" : `${what}: `}${name} is not a string`);
+  if (typeof value !== "string") {
+    throw new Unusable(`${description === undefined ? "" : `${description}: `}${name} is not a string`);
+  }
   return value;
 }
 
 /** Path in a field, resolved against the kubeconfig's folder; undefined if it is absent. */
-function pathIn({ fields, folder, what }: Entry, name: string): string | undefined {
-  const path = textIn(fields, name, what);
+function pathIn({ fields, folder, description }: Entry, name: string): string | undefined {
+  const path = textIn(fields, name, description);
   if (path === "") return undefined;
   return isAbsolute(path) ? path : join(folder, path);
 }
 
 function pemIn(entry: Entry, name: string): Pem | undefined {
-  const data = textIn(entry.fields, `${name}-data`, entry.what);
+  const data = textIn(entry.fields, `${name}-data`, entry.description);
   const path = pathIn(entry, name);
   if (data === "") return path === undefined ? undefined : { path };
-  if (path !== undefined) throw new Unusable(`${entry.what} has both ${name} and ${name}-data`);
+  if (path !== undefined) throw new Unusable(`${entry.description} has both ${name} and ${name}-data`);
   try {
     return { text: atob(data) };
   } catch {
-    throw new Unusable(`${entry.what}: ${name}-data is not base64`);
+    throw new Unusable(`${entry.description}: ${name}-data is not base64`);
   }
 }
 
 async function loginOf(cluster: Entry, user: Entry): Promise<Login> {
-  const { fields, what } = user;
-  const text = (name: string): string => textIn(fields, name, what);
+  const { fields, description } = user;
+  const text = (name: string): string => textIn(fields, name, description);
   const authority = pemIn(cluster, "certificate-authority");
   const client = clientCertificateIn(user);
   const server = serverIn(cluster);
   const [token, tokenFile] = [text("token"), pathIn(user, "tokenFile")];
   const [username, password] = [text("username"), text("password")];
   const isBasic = username !== "" || password !== "";
-  if (isBasic && token !== "") throw new Unusable(`${what} has both a token and a password`);
+  if (isBasic && token !== "") throw new Unusable(`${description} has both a token and a password`);
   const hasToken = token !== "" || tokenFile !== undefined;
   const headers = [...isBasic ? [basicAuth(username, password)] : [], ...impersonation(user)];
   const plugin = await pluginFor(cluster, user, server, {
@@ -183,34 +185,34 @@ async function loginOf(cluster: Entry, user: Entry): Promise<Login> {
     server.startsWith("http:") && hasCredentials &&
     !/^http:\/\/(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|\/|$)/.test(server)
   ) {
-    throw new Unusable(`the credentials of ${what} would be sent in the clear to ${server}; use https`);
+    throw new Unusable(`the credentials of ${description} would be sent in the clear to ${server}; use https`);
   }
-  const proxyUrl = textIn(cluster.fields, "proxy-url", cluster.what) || undefined;
+  const proxyUrl = textIn(cluster.fields, "proxy-url", cluster.description) || undefined;
   return { server, proxyUrl, authority, client, token, tokenFile, headers, plugin };
 }
 
 function clientCertificateIn(user: Entry): { cert: Pem; key: Pem } | undefined {
   const [cert, key] = [pemIn(user, "client-certificate"), pemIn(user, "client-key")];
   if (cert === undefined) return undefined;
-  if (key === undefined) throw new Unusable(`${user.what} has a client-certificate without a client-key`);
+  if (key === undefined) throw new Unusable(`${user.description} has a client-certificate without a client-key`);
   return { cert, key };
 }
 
 /** Base URL of the API server. Without a scheme it is http, as in kubectl. */
-function serverIn({ fields, what }: Entry): string {
-  const given = textIn(fields, "server", what);
-  if (given === "") throw new Unusable(`${what} has no server`);
+function serverIn({ fields, description }: Entry): string {
+  const given = textIn(fields, "server", description);
+  if (given === "") throw new Unusable(`${description} has no server`);
   const skipsVerification = fields["insecure-skip-tls-verify"] ?? false;
   if (typeof skipsVerification !== "boolean") {
-    throw new Unusable(`${what}: insecure-skip-tls-verify is not true or false`);
+    throw new Unusable(`${description}: insecure-skip-tls-verify is not true or false`);
   }
   const url = URL.parse(/^https?:\/\//i.test(given) ? given : `http://${given}`);
-  if (url === null) throw new Unusable(`${what}: server is not a URL`);
+  if (url === null) throw new Unusable(`${description}: server is not a URL`);
   if (url.protocol === "https:") {
     if (skipsVerification) {
       throw new Unusable("insecure-skip-tls-verify is not supported; use certificate-authority-data instead");
     }
-    const name = textIn(fields, "tls-server-name", what);
+    const name = textIn(fields, "tls-server-name", description);
     if (name !== "" && name !== url.hostname) throw new Unusable("tls-server-name is not supported");
   }
   return url.origin + url.pathname.replace(/\/+$/, "");
@@ -222,12 +224,12 @@ function basicAuth(username: string, password: string): Header {
 }
 
 /** Headers for user impersonation (Kubernetes API, "User impersonation"). */
-function impersonation({ fields, what }: Entry): Header[] {
-  const [user, uid] = [textIn(fields, "as", what), textIn(fields, "as-uid", what)];
+function impersonation({ fields, description }: Entry): Header[] {
+  const [user, uid] = [textIn(fields, "as", description), textIn(fields, "as-uid", description)];
   const texts = (value: unknown, name: string): string[] =>
     list(value).map((each) => {
       if (typeof each === "string") return each;
-      throw new Unusable(`${what}: ${name} has a value that is not a string`);
+      throw new Unusable(`${description}: ${name} has a value that is not a string`);
     });
   const headers: Header[] = [
     ...uid === "" ? [] : [["impersonate-uid", uid] as const],
@@ -237,7 +239,7 @@ function impersonation({ fields, what }: Entry): Header[] {
     ),
   ];
   if (user !== "") return [["impersonate-user", user], ...headers];
-  if (headers.length > 0) throw new Unusable(`${what} has as-uid, as-groups or as-user-extra without as`);
+  if (headers.length > 0) throw new Unusable(`${description} has as-uid, as-groups or as-user-extra without as`);
   return [];
 }
 
@@ -252,27 +254,33 @@ function escapedKey(key: string): string {
 /** Returns the user's credential plugin, unless the user has a token, password or certificate that takes precedence. */
 async function pluginFor(
   cluster: Entry,
-  { fields, what, folder }: Entry,
+  { fields, description, folder }: Entry,
   server: string,
   { hasAuthorization, hasCertificate }: { hasAuthorization: boolean; hasCertificate: boolean },
 ): Promise<CredentialPlugin | undefined> {
   const exec = object(fields.exec);
   const provider = object(fields["auth-provider"]);
-  if (fields.exec && fields["auth-provider"]) throw new Unusable(`${what} has both exec and auth-provider`);
+  if (fields.exec && fields["auth-provider"]) throw new Unusable(`${description} has both exec and auth-provider`);
   if (fields.exec && !hasAuthorization && !hasCertificate) {
     const { command, apiVersion, interactiveMode } = exec;
-    if (typeof command !== "string" || command === "") throw new Unusable(`${what}: exec has no command`);
+    if (typeof command !== "string" || command === "") throw new Unusable(`${description}: exec has no command`);
     if (!/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(`${apiVersion}`)) {
-      throw new Unusable(`${what}: exec has an apiVersion other than client.authentication.k8s.io/v1 and v1beta1`);
+      throw new Unusable(
+        `${description}: exec has an apiVersion other than client.authentication.k8s.io/v1 and v1beta1`,
+      );
     }
-    if (interactiveMode === "Always") throw new Unusable(`${what} logs in by asking at a terminal; use another way`);
+    if (interactiveMode === "Always") {
+      throw new Unusable(`${description} logs in by asking at a terminal; use another way`);
+    }
     const program = /[/\\]/.test(command) && !isAbsolute(command) ? join(folder, command) : command;
     await mayRun(program);
     const { CredentialPlugin } = await import("./credential_plugin.ts");
     return CredentialPlugin.exec({ ...exec, command: program }, execCluster(cluster, server));
   }
   if (fields["auth-provider"] && !hasAuthorization) {
-    if (provider.name !== "oidc") throw new Unusable(`${what}: auth-provider "${provider.name}" is not supported`);
+    if (provider.name !== "oidc") {
+      throw new Unusable(`${description}: auth-provider "${provider.name}" is not supported`);
+    }
     const { CredentialPlugin } = await import("./credential_plugin.ts");
     return CredentialPlugin.oidc(provider);
   }

@@ -56,16 +56,16 @@ export async function openSession(options: OpenSessionOptions, signal: AbortSign
   const connecting: Connecting = { ...options, client, signal };
   const stored = store.account.load();
   if (stored !== undefined) {
-    mustBeOurs(stored, login.user);
-    mayMove(stored, client.baseUrl);
+    checkOwner(stored, login.user);
+    checkMove(stored, client.baseUrl);
   } // Without an account, the crypto store holds a device that was never ours.
   else await store.emptyCrypto();
   const account = login.method === "token"
-    ? await adopt(connecting, stored)
+    ? await accountOfToken(connecting, stored)
     : stored ?? await newLogin(connecting, undefined);
-  const session = await begin(connecting, account).catch((error) => {
+  const session = await openDevice(connecting, account).catch((error) => {
     if (!(error instanceof DeviceLost)) throw error;
-    return beginAnew(connecting, account, error);
+    return replaceLostDevice(connecting, account, error);
   });
   unfinished.move();
   return session;
@@ -94,8 +94,8 @@ export async function replaceStoreKey(
     ]);
   }
   using client = new HomeserverClient(options.homeserver, { onWait });
-  mustBeOurs(stored, login.user);
-  mayMove(stored, client.baseUrl);
+  checkOwner(stored, login.user);
+  checkMove(stored, client.baseUrl);
   const identity = await identityOf(client, store, stored);
   const next = await logInAs({ ...options, client, signal }, undefined);
   await store.replaceKey(key, next, identity);
@@ -130,7 +130,7 @@ class DeviceLost extends Error {
   }
 }
 
-async function begin(connecting: Connecting, account: StoredSession): Promise<Session> {
+async function openDevice(connecting: Connecting, account: StoredSession): Promise<Session> {
   const { client, store, login, retry, signal } = connecting;
   const { userId: self, deviceId } = account;
   useStoredTokens(connecting, account);
@@ -230,7 +230,7 @@ async function publishKeys(
   if (account === undefined) throw new TypeError("Cannot publish keys: there is no account");
   const { ed25519, curve25519 } = machine.olm.identityKeys;
   const ours = `${ed25519.toBase64()} ${curve25519.toBase64()}`;
-  const mustBeOurKeys = (keys: string | undefined): void => {
+  const checkOurKeys = (keys: string | undefined): void => {
     if (keys === ours) return;
     const reason = `the homeserver ${keys === undefined ? "no longer lists the device" : "lists other keys of it"}`;
     if (isMoved(account, client.baseUrl)) throw refusedElsewhere(account, client.baseUrl, reason);
@@ -240,7 +240,7 @@ async function publishKeys(
     retry((signal) => listedKeys(machine, account, signal), signal),
     retry((signal) => restoreDetection.isRestored(signal), signal),
   ]);
-  if (before !== undefined) mustBeOurKeys(before);
+  if (before !== undefined) checkOurKeys(before);
   if (isRestored) {
     throw new DeviceLost("the store is older than what the homeserver knows: it was restored from a backup", {
       isRestored: true,
@@ -249,7 +249,7 @@ async function publishKeys(
   await retry((signal) => machine.sendOutgoing(signal), signal);
   if (before === undefined) {
     const isNew = account.isListed === false;
-    mustBeOurKeys(
+    checkOurKeys(
       await retry(async (signal) => {
         const keys = await listedKeys(machine, account, signal);
         if (keys !== undefined || !isNew) return keys;
@@ -268,10 +268,10 @@ async function publishKeys(
 }
 
 /** Continues as a new device. Nothing is discarded before the new login has succeeded. */
-async function beginAnew(connecting: Connecting, account: StoredSession, lost: DeviceLost): Promise<Session> {
+async function replaceLostDevice(connecting: Connecting, account: StoredSession, lost: DeviceLost): Promise<Session> {
   const { client, store, login, retry, signal } = connecting;
   const { deviceId, userId } = account;
-  if (login.method === "token") throw tokenUseless(account, lost.message);
+  if (login.method === "token") throw tokenUnusable(account, lost.message);
   const next = await logInAs(connecting, undefined).catch((error) => {
     if (!(error instanceof CredentialError)) throw error;
     throw new CredentialError(
@@ -291,11 +291,11 @@ async function beginAnew(connecting: Connecting, account: StoredSession, lost: D
     { device: deviceId, user: userId, reason: lost.message, next: next.deviceId },
   );
   if (isRestored) log.warning("ignoring commands sent before now: the store was restored from a backup");
-  return await begin(connecting, next);
+  return await openDevice(connecting, next);
 }
 
 /** Every homeserver answers a query for our own keys, so a refusal is a temporary fault. */
-function notForGood(error: unknown): never {
+function asTransient(error: unknown): never {
   if (!(error instanceof RejectedError)) throw error;
   throw new TransientError(error.message, { cause: error });
 }
@@ -306,7 +306,7 @@ async function listedKeys(
   { userId, deviceId }: StoredSession,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const { device_keys } = await machine.query(userId, signal).catch(notForGood);
+  const { device_keys } = await machine.query(userId, signal).catch(asTransient);
   const devices = object(device_keys)[userId];
   if (devices === undefined) throw new TransientError("Cannot go on: the homeserver does not tell our own devices");
   const keys = machine.listed(userId)?.get(deviceId);
@@ -341,7 +341,7 @@ function storedSession(homeserver: string, { expiresInMs, ...loggedIn }: LoggedI
  * Continues as the device of the given token. If that device is new to us, it must not have keys yet: ours would
  * replace them and lock out whoever holds them.
  */
-async function adopt(
+async function accountOfToken(
   { client, store, login, retry, now, signal }: Connecting,
   stored: StoredSession | undefined,
 ): Promise<StoredSession> {
@@ -368,11 +368,11 @@ async function adopt(
   const { userId, deviceId } = account;
   const body = { device_keys: { [userId]: [deviceId] } };
   const { json } = await retry(
-    (signal) => client.send({ method: "POST", path: "/_matrix/client/v3/keys/query", body }, signal).catch(notForGood),
+    (signal) => client.send({ method: "POST", path: "/_matrix/client/v3/keys/query", body }, signal).catch(asTransient),
     signal,
   );
   if (object(object(json["device_keys"])[userId])[deviceId] !== undefined) {
-    throw tokenUseless(account, "it has encryption keys already, which are not in this store");
+    throw tokenUnusable(account, "it has encryption keys already, which are not in this store");
   }
   if (stored === undefined) store.account.save(account);
   else {
@@ -396,14 +396,14 @@ async function identityOf(
   return await exportIdentity(machine.olm);
 }
 
-function tokenUseless({ deviceId }: StoredSession, reason: string): CredentialError {
+function tokenUnusable({ deviceId }: StoredSession, reason: string): CredentialError {
   return new CredentialError(
     `Cannot go on as device ${deviceId} of MATRIX_ACCESS_TOKEN: ${reason}; log in for a new token, and give that`,
   );
 }
 
 /** Checks that the stored session belongs to the configured user. */
-function mustBeOurs({ userId }: StoredSession, user: string): void {
+function checkOwner({ userId }: StoredSession, user: string): void {
   if (fullUserId(user, userId) === userId) return;
   throw new ConfigError([
     `MATRIX_USER: the store in CRYPTO_STORE_PATH belongs to ${userId} (got "${user}"); use that user or another folder`,
@@ -419,7 +419,7 @@ function isMoved({ homeserver }: StoredSession, baseUrl: string): boolean {
  *
  * @throws ConfigError if the change is from https to http
  */
-function mayMove(account: StoredSession, baseUrl: string): void {
+function checkMove(account: StoredSession, baseUrl: string): void {
   if (!isMoved(account, baseUrl)) return;
   const { homeserver, userId } = account;
   if (new URL(homeserver).protocol === "https:" && new URL(baseUrl).protocol === "http:") {

@@ -72,9 +72,9 @@ export async function ensureIdentity(
   signal: AbortSignal,
 ): Promise<IdentityState> {
   try {
-    return await bringIntoOrder(options, reset, signal);
+    return await setUpIdentity(options, reset, signal);
   } catch (error) {
-    if (reset || signal.aborted || isOthersFailure(error)) throw error;
+    if (reset || signal.aborted || isUnrelated(error)) throw error;
     return { signed: false, reason: errorMessage(error) };
   }
 }
@@ -82,7 +82,7 @@ export async function ensureIdentity(
 /**
  * Reports whether an error is not about the identity: store, crypto, login or configuration errors, and transient ones.
  */
-function isOthersFailure(error: unknown): boolean {
+function isUnrelated(error: unknown): boolean {
   const kinds = [StoreError, WebAssembly.RuntimeError, TokenRefused, ConfigError, TransientError];
   return kinds.some((kind) => error instanceof kind);
 }
@@ -102,7 +102,7 @@ export async function untilSigned(
   { sleep }: Pick<Clock, "sleep"> = systemClock,
 ): Promise<void> {
   for (;;) {
-    const state = await fewTimes(ensure, signal, sleep);
+    const state = await tryFewTimes(ensure, signal, sleep);
     tried(state);
     if (state.signed) return;
     for (let waitedMs = 0; waitedMs < TRY_AGAIN_MS && !isSigned(); waitedMs += LOOK_AGAIN_MS) {
@@ -111,7 +111,7 @@ export async function untilSigned(
   }
 }
 
-async function fewTimes(
+async function tryFewTimes(
   ensure: (signal: AbortSignal) => Promise<IdentityState>,
   signal: AbortSignal,
   sleep: Clock["sleep"],
@@ -132,7 +132,7 @@ export async function exportIdentity(olm: OlmMachine): Promise<CrossSigningKeys 
   return master === undefined || selfSigning === undefined ? undefined : { master, selfSigning, userSigning };
 }
 
-async function bringIntoOrder(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<IdentityState> {
+async function setUpIdentity(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<IdentityState> {
   const { machine, self } = options;
   // A known identity was reported when the session was opened. A missing one is queried again, so that none is
   // replaced.
@@ -144,7 +144,7 @@ async function bringIntoOrder(options: IdentityOptions, reset: boolean, signal: 
   }
   const storage = options.recoveryKey && await SecretStorage.open(options.client, self, options.recoveryKey, signal);
   if (reset || !machine.hasIdentity(self)) {
-    await makeIdentity(options, reset, signal);
+    await createIdentity(options, reset, signal);
   } else if (!await holdsPrivateKeys(machine.olm) && !await restore(options, storage, signal)) {
     // Another device of the account may have signed ours.
     if (machine.isSigned) return { signed: true, masterKey: await ownMasterKey(machine.olm, self) ?? "" };
@@ -159,7 +159,7 @@ async function bringIntoOrder(options: IdentityOptions, reset: boolean, signal: 
   }
   options.store.carriedIdentity.clear();
   await signDevice(options, signal);
-  if (storage !== undefined) await keep(machine.olm, storage, signal);
+  if (storage !== undefined) await saveToStorage(machine.olm, storage, signal);
   return { signed: true, masterKey: await ownMasterKey(machine.olm, self) ?? "" };
 }
 
@@ -177,7 +177,7 @@ async function holdsPrivateKeys(olm: OlmMachine): Promise<boolean> {
  * Uploads the keys, then their signatures. After a crash in between, the next start still holds the keys and completes
  * this.
  */
-async function makeIdentity(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<void> {
+async function createIdentity(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<void> {
   const { machine, client } = options;
   const made = await machine.olm.bootstrapCrossSigning(reset);
   if (made.uploadKeysRequest) await machine.sendAll([made.uploadKeysRequest], signal);
@@ -202,7 +202,7 @@ async function uploadSigningKeys(options: IdentityOptions, keys: Json, signal: A
     if (!(error instanceof RejectedError) || error.status !== 401) throw error;
     const flows = list(error.answer["flows"]).map((flow) => texts(object(flow)["stages"]).join(" and "));
     if (options.password === undefined || !flows.includes("m.login.password")) {
-      throw unpublished(options.self, flows, error);
+      throw authenticationRequired(options.self, flows, error);
     }
     await upload({
       type: "m.login.password",
@@ -214,7 +214,7 @@ async function uploadSigningKeys(options: IdentityOptions, keys: Json, signal: A
 }
 
 /** Builds the error for authentication that the homeserver demands and we can't give, with the possible remedies. */
-function unpublished(self: string, flows: readonly string[], cause: RejectedError): CredentialError {
+function authenticationRequired(self: string, flows: readonly string[], cause: RejectedError): CredentialError {
   const ways = flows.includes("m.login.password")
     ? ["with AUTH_METHOD=token, give MATRIX_PASSWORD, which is used for that alone"]
     : [];
@@ -289,7 +289,7 @@ async function uploadSignatures(client: HomeserverClient, body: string, signal: 
 }
 
 /** Saves to secret storage the keys that are missing there. */
-async function keep(olm: OlmMachine, storage: SecretStorage, signal: AbortSignal): Promise<void> {
+async function saveToStorage(olm: OlmMachine, storage: SecretStorage, signal: AbortSignal): Promise<void> {
   const keys = await exportIdentity(olm);
   if (keys === undefined) return;
   const { master, selfSigning, userSigning } = keys;

@@ -132,7 +132,7 @@ export class CryptoMachine implements Disposable {
     const olm = await OlmMachine.initFromStore(new UserId(options.self), new DeviceId(options.deviceId), handle);
     olm.roomKeyRequestsEnabled = false;
     const machine = new CryptoMachine(olm, options);
-    await machine.#lookAtOwnDevice();
+    await machine.#updateIsSigned();
     return machine;
   }
 
@@ -415,7 +415,7 @@ export class CryptoMachine implements Disposable {
         this.#store.cryptoNotes.deleteStale(user);
       }
     }
-    await this.#lookAtOwnDevice();
+    await this.#updateIsSigned();
     this.#revision += 1;
     return json;
   }
@@ -494,7 +494,7 @@ export class CryptoMachine implements Disposable {
     return json;
   }
 
-  async #lookAtOwnDevice(): Promise<void> {
+  async #updateIsSigned(): Promise<void> {
     using device = await this.olm.getDevice(this.olm.userId, this.olm.deviceId);
     this.#isSigned = device?.isCrossSignedByOwner() ?? false;
   }

@@ -145,7 +145,7 @@ export class HomeserverClient implements Disposable {
       const waitMs = rateLimitOf(response);
       if (waitMs === 0 || waitedMs + waitMs > Math.min(MAX_RATE_LIMIT_WAIT_MS, deadlineMs)) {
         return {
-          json: readAnswer(what, request.path, response, this.baseUrl),
+          json: parseAnswer(what, request.path, response, this.baseUrl),
           body: response.body,
           headers: response.headers,
         };
@@ -211,7 +211,7 @@ function retryAfter(headers: Headers, json: Json | undefined): number {
   return retryAfterMs(headers, count(json?.["retry_after_ms"]), Date.now());
 }
 
-function readAnswer(what: string, path: string, response: HttpResponse, baseUrl: string): Json {
+function parseAnswer(what: string, path: string, response: HttpResponse, baseUrl: string): Json {
   const { status } = response;
   const json = parseObject(response.body);
   const isOk = status >= 200 && status < 300;

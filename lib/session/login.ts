@@ -42,12 +42,12 @@ export async function logIn(
   signal: AbortSignal,
 ): Promise<LoggedIn> {
   const loggedIn = login.method === "token"
-    ? await owner(client, login.user, login.accessToken.reveal(), signal)
+    ? await ownerOfToken(client, login.user, login.accessToken.reveal(), signal)
     : await newDevice(client, login, deviceId, signal);
   client.authenticate(loggedIn.accessToken);
   const { userId } = loggedIn;
   if (userId === fullUserId(login.user, userId)) return loggedIn;
-  if (login.method !== "token") await leave(client);
+  if (login.method !== "token") await logOutWithinDeadline(client);
   throw new CredentialError(
     `Cannot log in as ${login.user}: the homeserver takes us for ${userId}; see MATRIX_USER, ` +
       (login.method === "token" ? "MATRIX_ACCESS_TOKEN" : "and how the homeserver makes a user id of the name"),
@@ -68,7 +68,7 @@ export async function tryLogin(
 ): Promise<LoggedIn & { readonly loggedOut: boolean }> {
   const loggedIn = await logIn(client, login, TEST_DEVICE, signal);
   const loggedOut = login.method !== "token";
-  if (loggedOut) await leave(client);
+  if (loggedOut) await logOutWithinDeadline(client);
   return { ...loggedIn, loggedOut };
 }
 
@@ -83,12 +83,12 @@ export async function whileLoggedIn<Result>(
   try {
     return await work(userId);
   } finally {
-    if (login.method !== "token") await leave(client);
+    if (login.method !== "token") await logOutWithinDeadline(client);
   }
 }
 
 /** Logs out, even if the caller's signal has been aborted. */
-async function leave(client: HomeserverClient): Promise<void> {
+async function logOutWithinDeadline(client: HomeserverClient): Promise<void> {
   const reason = (): Error => new TransientError("Cannot log out: no answer within 5 s");
   using deadline = new Deadline(5_000, new AbortController().signal, { reason });
   await logOut(client, deadline.signal);
@@ -106,7 +106,7 @@ async function newDevice(
   signal: AbortSignal,
 ): Promise<LoggedIn> {
   client.authenticate(undefined);
-  const proof = await prove(client, login, signal);
+  const proof = await loginBody(client, login, signal);
   try {
     const { json } = await client.send({
       method: "POST",
@@ -139,7 +139,7 @@ async function newDevice(
 }
 
 /** Returns the body of the login request, except for the device. */
-async function prove(
+async function loginBody(
   client: HomeserverClient,
   login: Exclude<Login, { method: "token" }>,
   signal: AbortSignal,
@@ -187,7 +187,7 @@ async function refusal(
 }
 
 /** Looks up the owner of a token. */
-async function owner(
+async function ownerOfToken(
   client: HomeserverClient,
   user: string,
   accessToken: string,

@@ -50,7 +50,7 @@ export class OwnNames {
   }
 
   /** Queries our display name if a message may address us by an unknown one. */
-  async heard(message: Json, signal: AbortSignal): Promise<void> {
+  async refreshIfAddressed(message: Json, signal: AbortSignal): Promise<void> {
     if (performance.now() - this.#askedAtMs < PROFILE_FRESH_MS || !this.#mayHoldNewName(message)) return;
     this.#askedAtMs = performance.now();
     const name = await displayName(this.#client, this.#self, signal);

@@ -17,11 +17,11 @@ export class PanicGuard implements Disposable {
   readonly #notes: CryptoNotes;
   /** Number of panics by input in progress, from earlier processes. */
   readonly #panics: Map<string, number>;
-  readonly #inHand = new Set<string>();
+  readonly #inProgress = new Set<string>();
   /** Serializes calls after a panic, until the input that caused it is known. */
   readonly #oneByOne: Mutex | undefined;
-  readonly #onError = ({ error }: ErrorEvent): void => void this.#noteIfPanic(error);
-  readonly #onRejection = ({ reason }: PromiseRejectionEvent): void => void this.#noteIfPanic(reason);
+  readonly #onError = ({ error }: ErrorEvent): void => void this.#recordIfPanic(error);
+  readonly #onRejection = ({ reason }: PromiseRejectionEvent): void => void this.#recordIfPanic(reason);
 
   constructor(notes: CryptoNotes) {
     this.#notes = notes;
@@ -63,24 +63,24 @@ export class PanicGuard implements Disposable {
   }
 
   async #run<T>(input: string, call: () => Promise<T>): Promise<T> {
-    this.#inHand.add(input);
+    this.#inProgress.add(input);
     try {
       const value = await call();
       this.forget(input);
       return value;
     } catch (error) {
-      if (!this.#noteIfPanic(error)) this.forget(input);
+      if (!this.#recordIfPanic(error)) this.forget(input);
       throw error;
     } finally {
-      this.#inHand.delete(input);
+      this.#inProgress.delete(input);
     }
   }
 
-  #noteIfPanic(error: unknown): boolean {
+  #recordIfPanic(error: unknown): boolean {
     if (!(error instanceof WebAssembly.RuntimeError)) return false;
-    this.#notes.addPanic(this.#inHand);
+    this.#notes.addPanic(this.#inProgress);
     // Later errors are consequences of this panic, not causes.
-    this.#inHand.clear();
+    this.#inProgress.clear();
     return true;
   }
 

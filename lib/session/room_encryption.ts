@@ -174,7 +174,7 @@ export class RoomEncryption {
       await this.#claimMissing(this.#store.rooms.joinedMembers(roomId), signal);
       // From here on, only calls into the crypto are awaited, unless keys must be sent.
       const made = await guarded(async () => {
-        const session = this.#current(roomId, encryption) ?? await this.#begin(roomId);
+        const session = this.#current(roomId, encryption) ?? await this.#createSession(roomId);
         const members = this.#store.rooms.joinedMembers(roomId);
         const shares = await this.#machine.shareRoomKey(roomId, members, this.#settings(encryption), signal);
         if (shares.length > 0) return shares;
@@ -205,7 +205,7 @@ export class RoomEncryption {
     return ageMs >= 0 && ageMs < maxAgeMs(encryption) - MARGIN_MS ? session : undefined;
   }
 
-  async #begin(roomId: string): Promise<GroupSession> {
+  async #createSession(roomId: string): Promise<GroupSession> {
     await this.#machine.olm.invalidateGroupSession(new RoomId(roomId));
     const session = { madeAtMs: this.#now(), messages: 0 };
     this.#sessions.set(roomId, session);

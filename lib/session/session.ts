@@ -149,7 +149,7 @@ export class Session implements Disposable {
       stop,
     );
     try {
-      this.#listenForKeys(listener, stop);
+      this.#registerCallbacks(listener, stop);
       // Deletes keys that arrived after we had left. Recent ones are kept, because we may be about to be invited to
       // their room.
       for (const roomId of this.#store.megolm.rooms(this.#options.now() - DAY_MS)) {
@@ -223,7 +223,7 @@ export class Session implements Disposable {
     }
   }
 
-  #listenForKeys(listener: Listener, stop: AbortSignal): void {
+  #registerCallbacks(listener: Listener, stop: AbortSignal): void {
     // Defers the call until the crypto's own call has returned, because reading a message calls into the crypto again.
     const tell = (what: () => void): Promise<void> => {
       queueMicrotask(() => stop.aborted || what());
@@ -251,7 +251,7 @@ export class Session implements Disposable {
     if (payload.kind === "undecryptable") return payload;
     if (payload.kind === "decrypted") this.#encryption.noteEncrypted(event.roomId);
     if (isVerification(payload)) await this.#takeVerification(event, payload, signal);
-    else if (payload.type === "m.room.message") await this.#names.heard(payload.content, signal);
+    else if (payload.type === "m.room.message") await this.#names.refreshIfAddressed(payload.content, signal);
     return payload;
   }
 

@@ -40,22 +40,22 @@ export async function singleSignOn(
   const browser = new Browser(client, signal);
   const start = new URL(client.baseUrl + START + await providerId(client, login.idpId, signal));
   start.searchParams.set("redirectUrl", OURSELVES);
-  const given: Given = { username, password: login.password.reveal(), fields: new Set() };
+  const given: Credentials = { username, password: login.password.reveal(), fields: new Set() };
   let page = await browser.visit(start);
   for (let step = 0; step < MAX_STEPS; step++) {
     const atHomeserver = hosts.isHomeserver(page.url);
     const target = page.redirect ?? (atHomeserver ? linkToUs(page) : undefined);
     if (target === undefined) {
       if (atHomeserver) throw new CredentialError(homeserverRefuses(page, login.idpId));
-      const { action, body } = answerTo(page, given);
-      hosts.mustBeProvider(action, page.url);
+      const { action, body } = fillIn(page, given);
+      hosts.checkProvider(action, page.url);
       page = await browser.visit(action, body);
     } else if (atHomeserver && target.origin === OURSELVES) {
       const token = target.searchParams.get("loginToken");
       if (!token) throw new CredentialError(`Cannot log in: ${page.url.origin} ended the sign-on without a token`);
       return token;
     } else {
-      hosts.mustBeExpected(target, page.url);
+      hosts.checkRedirect(target, page.url);
       page = await browser.visit(target);
     }
   }
@@ -98,7 +98,7 @@ export class Hosts {
     return this.#homeserver.has(url.origin) && /\/_(matrix|synapse)\//.test(url.pathname);
   }
 
-  mustBeExpected(target: URL, from: URL): void {
+  checkRedirect(target: URL, from: URL): void {
     if (this.isHomeserver(target)) return;
     if (this.isHomeserver(from)) {
       const encrypted = this.#plain || target.protocol === "https:";
@@ -109,10 +109,10 @@ export class Hosts {
       }
       if (encrypted) this.#provider ??= target.origin;
     }
-    this.mustBeProvider(target, from);
+    this.checkProvider(target, from);
   }
 
-  mustBeProvider(target: URL, from: URL): void {
+  checkProvider(target: URL, from: URL): void {
     if (target.origin === this.#provider) return;
     throw new CredentialError(
       `Cannot log in: ${from.origin} sends us to ${target.origin}; expected was ` +
@@ -172,14 +172,14 @@ function linkToUs({ html, url }: Page): URL | undefined {
 }
 
 /** Credentials, and the fields that they were already entered into. */
-interface Given {
+interface Credentials {
   readonly username: string;
   readonly password: string;
   readonly fields: Set<string>;
 }
 
 /** Fills in the page's login form. */
-function answerTo(page: Page, given: Given): { action: URL; body: URLSearchParams } {
+function fillIn(page: Page, given: Credentials): { action: URL; body: URLSearchParams } {
   const form = formWith(page, "password") ?? formWith(page, "username");
   const action = form?.post ? URL.parse(form.action ?? "", page.url) : null;
   if (page.status >= 400 || !form || action === null) throw new CredentialError(providerRefuses(page, given));
@@ -208,7 +208,7 @@ function formWith({ html }: Page, field: string): Form | undefined {
   return formsOf(html).find(({ fields }) => fields.get(field)?.hidden === false);
 }
 
-function providerRefuses(page: Page, given: Given): string {
+function providerRefuses(page: Page, given: Credentials): string {
   const { url, status, html } = page;
   if (status >= 400) {
     return `Cannot log in: ${url.origin} refuses what the homeserver sends it (${

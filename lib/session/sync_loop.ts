@@ -153,7 +153,7 @@ export async function syncLoop(
       }).catch(failed);
       refusals = 0;
       await receive(answer);
-      polls.wentWell();
+      polls.succeeded();
     }, signal);
   }
 }
@@ -194,7 +194,7 @@ export class Polls {
   #failures = 1;
 
   /**
-   * Returns the timing of the next poll, in milliseconds. The poll counts as failed until {@linkcode Polls.wentWell} is
+   * Returns the timing of the next poll, in milliseconds. The poll counts as failed until {@linkcode Polls.succeeded} is
    * called.
    */
   next(hasToken: boolean): { readonly heldMs: number; readonly deadlineMs: number } {
@@ -208,7 +208,7 @@ export class Polls {
   }
 
   /** Records that the last poll succeeded. */
-  wentWell(): void {
+  succeeded(): void {
     this.#failures = 0;
   }
 }

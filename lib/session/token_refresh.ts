@@ -60,7 +60,7 @@ export class TokenRefresh implements TokenRenewal {
   readonly #ending = new AbortController();
   #tokens: Tokens & { readonly refreshToken: string };
   #notBeforeMs = -Infinity;
-  #underWay: Promise<void> | undefined;
+  #refreshing: Promise<void> | undefined;
 
   constructor({ client, tokens, save, now }: TokenRefreshOptions) {
     this.#client = client;
@@ -71,7 +71,7 @@ export class TokenRefresh implements TokenRenewal {
 
   async renewIfDue(signal: AbortSignal): Promise<void> {
     const { refreshAtMs: dueAtMs = Infinity } = this.#tokens;
-    if (this.#underWay === undefined && this.#now() < Math.max(dueAtMs, this.#notBeforeMs)) return;
+    if (this.#refreshing === undefined && this.#now() < Math.max(dueAtMs, this.#notBeforeMs)) return;
     try {
       await this.#renew(signal);
     } catch (error) {
@@ -102,11 +102,11 @@ export class TokenRefresh implements TokenRenewal {
   /** @param signal ends the wait. The refresh continues, because other callers may be waiting for it */
   async #renew(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    this.#underWay ??= this.#refresh().catch((error) => {
+    this.#refreshing ??= this.#refresh().catch((error) => {
       this.#notBeforeMs = this.#now() + RETRY_MS;
       throw error;
-    }).finally(() => this.#underWay = undefined);
-    await unlessAborted(this.#underWay, signal);
+    }).finally(() => this.#refreshing = undefined);
+    await unlessAborted(this.#refreshing, signal);
   }
 
   async #refresh(): Promise<void> {

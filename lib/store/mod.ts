@@ -139,7 +139,7 @@ function openKeyCheck(seal: Seal, check: unknown, path: string): void {
 }
 
 /** The parts of an open store. */
-interface Parts {
+interface StoreParts {
   /** The store's folder; undefined for a store in memory. */
   readonly folder: string | undefined;
   readonly latch: FailureLatch;
@@ -172,13 +172,13 @@ export class Store implements AsyncDisposable {
   readonly pins: Pins;
   /** State about the Rust crypto that its own database doesn't hold. */
   readonly cryptoNotes: CryptoNotes;
-  readonly #parts: Parts;
+  readonly #parts: StoreParts;
   #crypto: Database | undefined;
   #megolm: MegolmIndex | undefined;
   #closed = false;
 
   /** Use {@linkcode openStore}. */
-  constructor(parts: Parts) {
+  constructor(parts: StoreParts) {
     const { state, key, seal, now } = parts;
     this.#parts = parts;
     this.cryptoKey = key;

@@ -15,7 +15,7 @@ Deno.test("Polls.next() holds polls only while all goes well", async (t) => {
       const polls = new Polls();
       for (const well of wentWell) {
         polls.next(true);
-        if (well) polls.wentWell();
+        if (well) polls.succeeded();
       }
       assert.deepEqual(polls.next(hasToken), { heldMs, deadlineMs });
     });

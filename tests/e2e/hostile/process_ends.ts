@@ -180,7 +180,7 @@ export const processEnds: readonly ProcessEnd[] = [
     test: ["tests/session/discovery_test.ts", "findHomeserver() stays where we are logged in"],
   },
   {
-    place: "lib/session/connect.ts:mustBeOurs",
+    place: "lib/session/connect.ts:checkOwner",
     cause: "the store belongs to another account",
     code: 2,
     why: configuration,
@@ -188,7 +188,7 @@ export const processEnds: readonly ProcessEnd[] = [
     test: ["tests/session/session_test.ts", "openSession() says what is wrong with a login"],
   },
   {
-    place: "lib/session/connect.ts:mayMove",
+    place: "lib/session/connect.ts:checkMove",
     cause: "the homeserver has moved from https to http",
     code: 2,
     why: configuration + ": the token would be sent in clear",
@@ -204,7 +204,7 @@ export const processEnds: readonly ProcessEnd[] = [
     test: ["tests/session/connect_test.ts", "openSession() goes on where the homeserver has moved to"],
   },
   {
-    place: "lib/session/connect.ts:beginAnew",
+    place: "lib/session/connect.ts:replaceLostDevice",
     cause: "token and password are refused",
     code: 1,
     why: refused,
@@ -212,7 +212,7 @@ export const processEnds: readonly ProcessEnd[] = [
     test: ["tests/session/connect_test.ts", "openSession() sets nothing aside while the homeserver refuses"],
   },
   {
-    place: "lib/session/connect.ts:tokenUseless",
+    place: "lib/session/connect.ts:tokenUnusable",
     cause: "MATRIX_ACCESS_TOKEN has ended, or its device can't be ours",
     code: 1,
     why: refused,
@@ -263,7 +263,7 @@ export const processEnds: readonly ProcessEnd[] = [
     ],
   },
   {
-    place: "lib/session/cross_signing.ts:unpublished",
+    place: "lib/session/cross_signing.ts:authenticationRequired",
     cause: "--reset-identity, and the homeserver asks for what isn't to be had here",
     code: 1,
     why: "it is what was asked for",
@@ -274,7 +274,7 @@ export const processEnds: readonly ProcessEnd[] = [
     ],
   },
   {
-    place: "lib/session/homeserver_client.ts:readAnswer",
+    place: "lib/session/homeserver_client.ts:parseAnswer",
     cause: "the login ends while it runs (TokenRefused), more than MAX_RETRIES times in a row over 15 minutes",
     code: 1,
     why: "a restart may find what we don't",
