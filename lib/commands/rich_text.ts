@@ -71,9 +71,9 @@ export function enumerated(texts: readonly Text[], conjunction: "and" | "or"): T
 }
 
 /** Prepares foreign text for one line: collapses white space and truncates it to `most` characters. */
-export function quoted(words: string, most = 100): Text {
+export function quoted(words: string, maxLength = 100): Text {
   const line = [...words.replace(/[\s\p{Cc}\u202A-\u202E\u2066-\u2069]+/gu, " ").trim()];
-  return verbatim(line.length > most ? `${line.slice(0, most).join("")}…` : line.join(""));
+  return verbatim(line.length > maxLength ? `${line.slice(0, maxLength).join("")}…` : line.join(""));
 }
 
 /** Formats a count, such as `1 replica`. */

@@ -53,9 +53,9 @@ export class Authorizer {
    *
    * @throws TransientError if the homeserver didn't answer a query, or refused it; nothing is decided then
    */
-  async authorize(inbox: InboxEvent, signal: AbortSignal): Promise<Authorization> {
-    const { roomId, sender } = inbox;
-    const payload = await pending(() => this.#chat.read(inbox, signal));
+  async authorize(event: InboxEvent, signal: AbortSignal): Promise<Authorization> {
+    const { roomId, sender } = event;
+    const payload = await pending(() => this.#chat.read(event, signal));
     if (payload.kind === "undecryptable") return payload;
     const facts = payload.kind === "decrypted" && !payload.senderFacts.mismatchedSender
       ? payload.senderFacts

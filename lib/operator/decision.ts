@@ -32,7 +32,7 @@ export interface State extends TargetState {
 
 /** A command whose turn it is. */
 export interface PendingCommand {
-  /** Sequence number of its event in the inbox. */
+  /** Position of its event in the journal. */
   readonly seq: number;
   /** Canonical command word; `wake` for a message to the target's agent. */
   readonly word: TargetCommand["word"];

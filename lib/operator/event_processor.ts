@@ -63,7 +63,7 @@ export interface EventProcessorOptions {
   readonly chat: Pick<Chat, "names" | "room" | "self" | "senderOf">;
   readonly journal: Pick<
     Journal,
-    "arrived" | "awaitingKey" | "claim" | "isOurs" | "transaction" | "undecryptable" | "unsettled"
+    "awaitingKey" | "claim" | "isOurs" | "markUndecryptable" | "newEvents" | "transaction" | "unsettled"
   >;
   readonly authorizer: Authorizer;
   readonly agents: Agents;
@@ -117,7 +117,7 @@ export class EventProcessor {
 
   /** Takes new events. */
   eventsArrived(): void {
-    this.#enqueueAll((after) => this.#options.journal.arrived(after));
+    this.#enqueueAll((after) => this.#options.journal.newEvents(after));
   }
 
   /** Takes the events that were waiting for this key. */
@@ -142,23 +142,23 @@ export class EventProcessor {
       const last = entries.at(-1);
       if (last === undefined) return;
       for (const entry of entries) this.#enqueue(entry);
-      after = last.inbox.seq;
+      after = last.event.seq;
     }
   }
 
   #enqueue(entry: Entry): void {
-    const { inbox, progress } = entry;
+    const { event, progress } = entry;
     const { chat, config, audit, queue, sendQueue } = this.#options;
-    if (this.#inProgress.has(inbox.seq)) return;
-    if (!isMessage(inbox)) return sendQueue.settle(inbox.seq, "no-message");
-    if (inbox.sender === chat.self) return sendQueue.settle(inbox.seq, "own");
-    if (!config.allowedUsers.has(inbox.sender)) {
-      audit.refused(inbox, "stranger");
-      return sendQueue.settle(inbox.seq, "stranger");
+    if (this.#inProgress.has(event.seq)) return;
+    if (!isMessage(event)) return sendQueue.settle(event.seq, "no-message");
+    if (event.sender === chat.self) return sendQueue.settle(event.seq, "own");
+    if (!config.allowedUsers.has(event.sender)) {
+      audit.refused(event, "stranger");
+      return sendQueue.settle(event.seq, "stranger");
     }
-    this.#inProgress.add(inbox.seq);
-    if (progress.state === "begun") return this.#submit(resumedCommand(inbox, progress.command));
-    queue.run(`room ${inbox.roomId}`, () => this.#processInOrder(entry));
+    this.#inProgress.add(event.seq);
+    if (progress.state === "begun") return this.#submit(resumedCommand(event, progress.command));
+    queue.run(`room ${event.roomId}`, () => this.#processInOrder(entry));
   }
 
   /**
@@ -167,7 +167,7 @@ export class EventProcessor {
    */
   async #processInOrder(entry: Entry): Promise<void> {
     const { queue, clock, stop } = this.#options;
-    const { roomId, sender } = entry.inbox;
+    const { roomId, sender } = entry.event;
     const aside = `aside ${roomId} ${sender}`;
     const setAside = (): void => queue.run(aside, () => this.#process(entry, stop));
     if (queue.isBusy(aside)) return setAside();
@@ -181,7 +181,7 @@ export class EventProcessor {
   }
 
   async #process(entry: Entry, signal: AbortSignal): Promise<void> {
-    const { seq } = entry.inbox;
+    const { seq } = entry.event;
     const keysBefore = this.#keysArrived;
     const next = await this.#authorizeOrGiveUp(entry, signal);
     if (typeof next === "object") {
@@ -192,14 +192,14 @@ export class EventProcessor {
     this.#inProgress.delete(seq);
     // The key may have arrived between the failed decryption and the write that recorded it.
     if (next === "waits-for-key" && keysBefore !== this.#keysArrived) {
-      this.#enqueue({ inbox: entry.inbox, progress: { state: "undecryptable" } });
+      this.#enqueue({ event: entry.event, progress: { state: "undecryptable" } });
     }
   }
 
   /** An answer that arrives at once needs no acknowledgement before it. */
   #acknowledgeLater(command: TargetCommand): void {
     const { targets, queue, clock, stop, config } = this.#options;
-    const { seq, receivedAtMs } = command.inbox;
+    const { seq, receivedAtMs } = command.event;
     if (config.echo !== "message" || command.word === "wake") return;
     queue.run(`acknowledge ${seq}`, async () => {
       await clock.sleep(Math.max(0, receivedAtMs + ACKNOWLEDGED_AFTER_MS - clock.now()), stop);
@@ -209,29 +209,33 @@ export class EventProcessor {
 
   /** An unknown failure affects this message only. */
   async #authorizeOrGiveUp(entry: Entry, signal: AbortSignal): Promise<Disposition> {
-    const { inbox } = entry;
+    const { event } = entry;
     const { retrier } = this.#options;
     try {
       const limits = { unknownFailures: MAX_UNKNOWN_FAILURES };
       return await retrier.run("handle a message", () => this.#authorize(entry, signal), signal, limits);
     } catch (error) {
       if (signal.aborted || isFatal(error)) throw error;
-      const { roomId: room, eventId: event } = inbox;
-      logger.error("failed to handle {event} in {room}: {reason}", { room, event, reason: errorLocation(error) });
-      return this.#refuse(inbox, "unreadable");
+      const { roomId: room, eventId } = event;
+      logger.error("failed to handle {event} in {room}: {reason}", {
+        room,
+        event: eventId,
+        reason: errorLocation(error),
+      });
+      return this.#refuse(event, "unreadable");
     }
   }
 
   /** @param signal ends the attempts to decrypt it; nothing is decided then */
-  async #authorize({ inbox, progress }: Entry, signal: AbortSignal): Promise<Disposition> {
-    this.#awaitingKey.delete(inbox.seq);
-    const authorization = await this.#options.authorizer.authorize(inbox, signal);
+  async #authorize({ event, progress }: Entry, signal: AbortSignal): Promise<Disposition> {
+    this.#awaitingKey.delete(event.seq);
+    const authorization = await this.#options.authorizer.authorize(event, signal);
     if (authorization.kind === "undecryptable") {
-      return this.#undecryptable(inbox, authorization, progress.state === "new");
+      return this.#undecryptable(event, authorization, progress.state === "new");
     }
-    const message = messageOf(inbox, authorization.payload);
-    const repliedUser = await this.#repliedUser(inbox, message, authorization.room, signal);
-    return this.#options.journal.transaction(() => this.#interpret(inbox, authorization, message, repliedUser));
+    const message = messageOf(event, authorization.payload);
+    const repliedUser = await this.#repliedUser(event, message, authorization.room, signal);
+    return this.#options.journal.transaction(() => this.#interpret(event, authorization, message, repliedUser));
   }
 
   /**
@@ -253,35 +257,35 @@ export class EventProcessor {
     return isNamed ? undefined : await chat.senderOf(roomId, eventId, signal);
   }
 
-  #undecryptable(inbox: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): Disposition {
+  #undecryptable(event: InboxEvent, { why, sessionId }: Undecryptable, isNew: boolean): Disposition {
     const { chat, journal, config, clock, audit, agents, targets, queue, sendQueue, stop } = this.#options;
-    if (why.kind === "forged") return this.#refuse(inbox, "mismatched-sender");
+    if (why.kind === "forged") return this.#refuse(event, "mismatched-sender");
     const isTold = () => {
-      const room = chat.room(inbox.roomId);
-      if (room?.membership !== "join" || !isRoomAllowed(inbox.roomId, config.allowedRooms)) return false;
+      const room = chat.room(event.roomId);
+      if (room?.membership !== "join" || !isRoomAllowed(event.roomId, config.allowedRooms)) return false;
       // The homeserver may hide for now that the room is encrypted. Nothing is said in clear then.
       if (!room.encrypted) return false;
       // If agents are awake, the message was probably for them, and they have read it.
       const present = agents.joinedTo(room);
       const isTheirs = present.length > 0 && !present.some(({ alias }) => targets.isAsleep(alias));
-      return this.#mayHint("undecryptable", inbox, isTheirs ? DAY_MS : HINT_EVERY_MS);
+      return this.#mayHint("undecryptable", event, isTheirs ? DAY_MS : HINT_EVERY_MS);
     };
-    const hint = replyTo(inbox, "hint", undecryptable(why.kind === "withheld" ? why.code : undefined));
-    if (why.kind === "broken") return this.#refuse(inbox, "unreadable", isTold() ? [hint] : []);
+    const hint = replyTo(event, "hint", undecryptable(why.kind === "withheld" ? why.code : undefined));
+    if (why.kind === "broken") return this.#refuse(event, "unreadable", isTold() ? [hint] : []);
 
-    journal.undecryptable(inbox.seq, sessionId);
+    journal.markUndecryptable(event.seq, sessionId);
     if (!isNew) return "waits-for-key";
-    this.#awaitingKey.add(inbox.seq);
-    audit.undecryptable(inbox, why.kind === "withheld" ? why.code : why.kind);
-    queue.run(`hint ${inbox.seq}`, async () => {
+    this.#awaitingKey.add(event.seq);
+    audit.undecryptable(event, why.kind === "withheld" ? why.code : why.kind);
+    queue.run(`hint ${event.seq}`, async () => {
       await clock.sleep(KEY_GRACE_MS, stop);
-      if (this.#awaitingKey.delete(inbox.seq) && isTold()) sendQueue.enqueue(hint);
+      if (this.#awaitingKey.delete(event.seq) && isTold()) sendQueue.enqueue(hint);
     });
     return "waits-for-key";
   }
 
   #interpret(
-    inbox: InboxEvent,
+    event: InboxEvent,
     authorization: Readable,
     message: Message | undefined,
     repliedUser: string | undefined,
@@ -291,79 +295,79 @@ export class EventProcessor {
     // A refused ciphertext is claimed too. Otherwise the server could send it again once its sender is trusted. With a
     // forged sender it isn't claimed, because it belongs to somebody else.
     const isForged = payload.kind === "decrypted" && payload.senderFacts.mismatchedSender;
-    if (payload.kind === "decrypted" && !isForged && !journal.claim(inbox.seq, payload.ciphertext)) {
-      return this.#refuse(inbox, "repeat");
+    if (payload.kind === "decrypted" && !isForged && !journal.claim(event.seq, payload.ciphertext)) {
+      return this.#refuse(event, "repeat");
     }
     const isWithAgent = agents.joinedTo(room).length > 0;
-    if (message === undefined || (!message.isText && !isWithAgent)) return this.#settle(inbox, "no-text");
+    if (message === undefined || (!message.isText && !isWithAgent)) return this.#settle(event, "no-text");
 
     const parsed = parse(message.isText ? message.text : "", chat.names, config.aliases);
-    const ageMs = ageOf(inbox, clock.now());
+    const ageMs = ageOf(event, clock.now());
     const isOld = ageMs > config.maxCommandAgeMs;
     const isReplyToUs = message.repliedTo !== undefined && this.#isOurs(message.repliedTo);
     const mentionsUs = message.mentions.includes(chat.self) || parsed.addressed;
     if (room !== undefined && isWithAgent) {
-      const context: MessageContext = { room, sender: inbox.sender, repliedUser };
+      const context: MessageContext = { room, sender: event.sender, repliedUser };
       const isNamed = agents.named(message, context).length > 0;
       const isCommand = parsed.kind === "command";
       if (!(mentionsUs || isReplyToUs) || (isNamed && !isCommand)) {
         // A command word without the agent's name may have been meant for us.
         const isIgnored = isOld || message.isEdit || (isCommand && !isNamed);
-        return this.#agentMessage(inbox, authorization, isIgnored ? [] : agents.addressed(message, context));
+        return this.#agentMessage(event, authorization, isIgnored ? [] : agents.addressed(message, context));
       }
     }
     const isAddressed = isWithAgent
       ? mentionsUs || isReplyToUs
-      : mentionsUs || (room !== undefined && isDirectRoom(room, inbox.sender, chat.self));
+      : mentionsUs || (room !== undefined && isDirectRoom(room, event.sender, chat.self));
     const isAnswered = !isOld && (isAddressed || parsed.kind === "command");
     if (!verdict.trusted) {
       if (verdict.reason === "room-not-allowed" && isAnswered) {
-        sendQueue.enqueue(roomHint(inbox.roomId, inbox.roomId, roomNotAllowed()));
+        sendQueue.enqueue(roomHint(event.roomId, event.roomId, roomNotAllowed()));
       }
-      return this.#refuseUntrusted(inbox, authorization, verdict, isAnswered);
+      return this.#refuseUntrusted(event, authorization, verdict, isAnswered);
     }
     if (message.isEdit) {
-      return parsed.kind === "command" ? this.#refuse(inbox, "edit") : this.#settle(inbox, "edit");
+      return parsed.kind === "command" ? this.#refuse(event, "edit") : this.#settle(event, "edit");
     }
     if (message.repliedTo !== undefined && !isReplyToUs) {
-      if (parsed.kind === "unknown") return this.#settle(inbox, "reply");
-      return this.#refuse(inbox, "reply", isOld ? [] : [replyTo(inbox, "answer", replyIsNoCommand(parsed.text))]);
+      if (parsed.kind === "unknown") return this.#settle(event, "reply");
+      return this.#refuse(event, "reply", isOld ? [] : [replyTo(event, "answer", replyIsNoCommand(parsed.text))]);
     }
-    if (parsed.kind === "command") return this.#command(inbox, parsed, isOld ? ageMs : undefined);
+    if (parsed.kind === "command") return this.#command(event, parsed, isOld ? ageMs : undefined);
     const { misuse } = parsed;
     // Where an agent is, a word that we don't know may be one that the agent knows.
     const isTold = isAnswered && (misuse !== undefined || !isWithAgent);
     const words = misuse === undefined ? unknownCommand(parsed.text) : misused(misuse, config.aliases);
-    return this.#settle(inbox, "no-command", isTold ? [replyTo(inbox, "answer", words)] : []);
+    return this.#settle(event, "no-command", isTold ? [replyTo(event, "answer", words)] : []);
   }
 
   /**
    * Handles a message to agents: it wakes them or does nothing. We stay silent, unless an agent is asleep and the
    * message would have woken it if its sender were trusted.
    */
-  #agentMessage(inbox: InboxEvent, authorization: Readable, called: readonly Agent[]): Disposition {
+  #agentMessage(event: InboxEvent, authorization: Readable, called: readonly Agent[]): Disposition {
     const { verdict, payload } = authorization;
     const aliases = [...new Set(called.map(({ alias }) => alias))];
     if (!verdict.trusted) {
       const isMissed = aliases.some((alias) => this.#options.targets.isAsleep(alias));
-      return this.#refuseUntrusted(inbox, authorization, verdict, isMissed);
+      return this.#refuseUntrusted(event, authorization, verdict, isMissed);
     }
-    if (aliases.length === 0 || payload.kind !== "decrypted") return this.#settle(inbox, "not-for-us");
+    if (aliases.length === 0 || payload.kind !== "decrypted") return this.#settle(event, "not-for-us");
     return {
-      ...{ inbox, word: "wake", typed: "", durationMs: undefined },
+      ...{ event, word: "wake", typed: "", durationMs: undefined },
       steps: new Map(aliases.map((target) => [target, { target }])),
     };
   }
 
   #refuseUntrusted(
-    inbox: InboxEvent,
+    event: InboxEvent,
     authorization: Readable,
     { reason, explanation }: Extract<Readable["verdict"], { trusted: false }>,
     isAnswered: boolean,
   ): "settled" {
     const everyMs = explanation === "not-encrypted" ? 60 * MINUTE_MS : HINT_EVERY_MS;
-    const isTold = isAnswered && explanation !== undefined && this.#mayHint(explanation, inbox, everyMs);
-    return this.#refuse(inbox, reason, isTold ? [this.#explain(inbox, authorization, explanation)] : []);
+    const isTold = isAnswered && explanation !== undefined && this.#mayHint(explanation, event, everyMs);
+    return this.#refuse(event, reason, isTold ? [this.#explain(event, authorization, explanation)] : []);
   }
 
   /** Whether it replies to a message of ours, as far as we can tell. Trust doesn't depend on that. */
@@ -372,25 +376,25 @@ export class EventProcessor {
     return quotedUser === chat.self || eventIds.every((eventId) => journal.isOurs(eventId));
   }
 
-  #command(inbox: InboxEvent, command: Command, tooOldMs: number | undefined): Disposition {
+  #command(event: InboxEvent, command: Command, tooOldMs: number | undefined): Disposition {
     const { config, sendQueue } = this.#options;
     const { aliases, echo: form } = config;
     const { word, text: typed, durationMs } = command;
     // The answer already names the command.
-    if (tooOldMs !== undefined) return this.#answer(inbox, command, "too-old", away(typed, tooOldMs));
+    if (tooOldMs !== undefined) return this.#answer(event, command, "too-old", away(typed, tooOldMs));
     if (form === "reaction") {
-      sendQueue.enqueue({ ...replyTo(inbox, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
+      sendQueue.enqueue({ ...replyTo(event, "echo", { plain: "🦞", html: "🦞" }), form: "reaction" });
     }
     if (word === "help") {
       const text = help(aliases, config);
-      return this.#answer(inbox, command, "done", form === "message" ? answering(typed, text) : text);
+      return this.#answer(event, command, "done", form === "message" ? answering(typed, text) : text);
     }
     const steps = new Map(targetsOf(command, aliases).map((target) => [target, { target }]));
-    return { inbox, word, typed, durationMs, steps };
+    return { event, word, typed, durationMs, steps };
   }
 
   #submit(command: TargetCommand): void {
-    const { inbox: { seq, roomId }, word, typed } = command;
+    const { event: { seq, roomId }, word, typed } = command;
     const done = this.#options.targets.submit(command).then(() => void this.#inProgress.delete(seq));
     if (word === "status") return;
     const running = this.#running.get(roomId) ?? new Set();
@@ -405,7 +409,7 @@ export class EventProcessor {
 
   /** A status reports the result of the commands before it in its room, so it waits for them. */
   #status(command: TargetCommand): void {
-    const { inbox: { seq, roomId } } = command;
+    const { event: { seq, roomId } } = command;
     const { queue, clock, stop } = this.#options;
     const before = [...this.#running.get(roomId) ?? []];
     if (before.length === 0) return this.#submit(command);
@@ -423,28 +427,28 @@ export class EventProcessor {
     });
   }
 
-  #explain(inbox: InboxEvent, { room, payload }: Readable, explanation: Parameters<typeof untrusted>[0]): Answer {
+  #explain(event: InboxEvent, { room, payload }: Readable, explanation: Parameters<typeof untrusted>[0]): Answer {
     const device = payload.kind === "decrypted" ? payload.senderFacts.device : undefined;
     return replyTo(
-      inbox,
+      event,
       "hint",
       untrusted(explanation, {
         encrypted: room?.encrypted ?? false,
         deviceId: device?.deviceId,
-        trustedDevices: this.#options.authorizer.trustedDevices(inbox.sender),
+        trustedDevices: this.#options.authorizer.trustedDevices(event.sender),
       }),
     );
   }
 
   /** Answers a command that needs no target worker. */
   #answer(
-    inbox: InboxEvent,
+    event: InboxEvent,
     { word: command, target }: Command,
     outcome: Outcome,
     text: Text,
   ): "settled" {
-    this.#options.audit.commanded(inbox, { command, target, outcome, before: undefined, after: undefined, ms: 0 });
-    return this.#settle(inbox, outcome, [replyTo(inbox, "answer", text)]);
+    this.#options.audit.commanded(event, { command, target, outcome, before: undefined, after: undefined, ms: 0 });
+    return this.#settle(event, outcome, [replyTo(event, "answer", text)]);
   }
 
   /** Limits how often a room is told the same thing (SPEC 4c, 4h). */
@@ -456,9 +460,9 @@ export class EventProcessor {
     return true;
   }
 
-  #refuse(inbox: InboxEvent, reason: Refusal, answers: readonly Answer[] = []): "settled" {
-    this.#options.audit.refused(inbox, reason);
-    return this.#settle(inbox, reason, answers);
+  #refuse(event: InboxEvent, reason: Refusal, answers: readonly Answer[] = []): "settled" {
+    this.#options.audit.refused(event, reason);
+    return this.#settle(event, reason, answers);
   }
 
   #settle({ seq }: InboxEvent, outcome: string, answers: readonly Answer[] = []): "settled" {
@@ -470,8 +474,8 @@ export class EventProcessor {
 /**
  * Whether an event is a message, encrypted or not, or a verification step, which the chat handles, and is not redacted.
  */
-function isMessage({ event }: InboxEvent): boolean {
-  const { type, content } = event;
+function isMessage({ json }: InboxEvent): boolean {
+  const { type, content } = json;
   const isWanted = type === "m.room.message" || type === "m.room.encrypted" ||
     (typeof type === "string" && type.startsWith("m.key.verification."));
   if (!isWanted) return false;

@@ -41,13 +41,13 @@ const SAID = ["m.text", "m.emote", "m.image", "m.audio", "m.video", "m.file", "m
  *
  * @returns undefined for anything but a message of a person
  */
-export function messageOf({ event }: InboxEvent, payload: Readable): Message | undefined {
+export function messageOf({ json }: InboxEvent, payload: Readable): Message | undefined {
   const { type, content } = payload;
   const kind = text(content["msgtype"]) ?? "";
   const body = text(content["body"]);
   if (type !== "m.room.message" || !SAID.includes(kind) || body === undefined) return undefined;
 
-  const contents = [content, object(event["content"])];
+  const contents = [content, object(json["content"])];
   const relations = [
     ...contents.map((each) => object(each["m.relates_to"])),
     ...payload.kind === "decrypted" ? [object(payload.outerRelation)] : [],
@@ -78,11 +78,11 @@ export function messageOf({ event }: InboxEvent, payload: Readable): Message | u
  * Without that, it is computed from `origin_server_ts`. Neither is proof, because the homeserver reports both.
  */
 export function ageOf(
-  { ageMs, receivedAtMs, event }: Pick<InboxEvent, "ageMs" | "event" | "receivedAtMs">,
+  { ageMs, receivedAtMs, json }: Pick<InboxEvent, "ageMs" | "json" | "receivedAtMs">,
   nowMs: number,
 ): number {
   if (ageMs !== undefined) return Math.max(0, ageMs) + Math.max(0, nowMs - receivedAtMs);
-  const sentAtMs = event["origin_server_ts"];
+  const sentAtMs = json["origin_server_ts"];
   return Math.max(0, nowMs - (typeof sentAtMs === "number" ? sentAtMs : receivedAtMs));
 }
 
@@ -90,8 +90,8 @@ export function ageOf(
  * Returns the thread that an event belongs to, by the event id of its root. Relations are outside the ciphertext
  * (Matrix spec v1.16, client-server API, 11.12.5.1, "Event relationships and encryption").
  */
-export function threadOf({ event }: InboxEvent): string | undefined {
-  const relation = object(object(event["content"])["m.relates_to"]);
+export function threadOf({ json }: InboxEvent): string | undefined {
+  const relation = object(object(json["content"])["m.relates_to"]);
   return relation["rel_type"] === "m.thread" ? text(relation["event_id"]) : undefined;
 }
 

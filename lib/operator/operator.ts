@@ -134,7 +134,7 @@ export class Operator implements Listener, AsyncDisposable {
     }
   }
 
-  /** New events are in the inbox. */
+  /** The journal holds new events. */
   eventsArrived(): void {
     this.#whileRunning(() => this.#events.eventsArrived());
   }

@@ -165,7 +165,7 @@ export type Progress =
 /** An unsettled event. */
 export interface Entry {
   /** The event. */
-  readonly inbox: InboxEvent;
+  readonly event: InboxEvent;
   /** Its processing state. */
   readonly progress: Progress;
 }
@@ -189,13 +189,13 @@ export interface Journal {
   unsettled(afterSeq: number): readonly Entry[];
 
   /** Like {@linkcode Journal.unsettled}, but only events that have not been handled at all. */
-  arrived(afterSeq: number): readonly Entry[];
+  newEvents(afterSeq: number): readonly Entry[];
 
   /** Returns the unsettled events that could not be decrypted for want of this Megolm session. */
   awaitingKey(roomId: string, sessionId: string): readonly Entry[];
 
   /** Records that an event cannot be decrypted yet. */
-  undecryptable(seq: number, sessionId: string | undefined): void;
+  markUndecryptable(seq: number, sessionId: string | undefined): void;
 
   /**
    * Claims a ciphertext for an event.
@@ -205,7 +205,7 @@ export interface Journal {
   claim(seq: number, ciphertext: CiphertextKey): boolean;
 
   /** Records a command before it is carried out. */
-  begin(seq: number, command: StoredCommand): void;
+  saveCommand(seq: number, command: StoredCommand): void;
 
   /**
    * Settles an event and queues its answers in one transaction.
@@ -215,19 +215,19 @@ export interface Journal {
   settle(seq: number, outcome: string, answers: readonly Answer[]): void;
 
   /** Queues an answer without settling anything. Does nothing if its transaction id is known. */
-  say(answer: Answer): void;
+  queueAnswer(answer: Answer): void;
 
   /** Returns the rooms with unsent answers, the one with the oldest answer first. */
-  roomsToAnswer(): readonly string[];
+  roomsWithUnsentAnswers(): readonly string[];
 
   /** Returns the unsent answers of a room, oldest first, at most `most`. */
-  unsent(roomId: string, most: number): readonly Unsent[];
+  unsentAnswers(roomId: string, most: number): readonly Unsent[];
 
   /** Records that an answer was sent, and its event id. */
-  sent(transactionId: string, eventId: string): void;
+  markSent(transactionId: string, eventId: string): void;
 
   /** Drops an unsent answer. */
-  drop(transactionId: string): void;
+  dropAnswer(transactionId: string): void;
 
   /** Whether the event is an answer of ours. Old ones are forgotten. */
   isOurs(eventId: string): boolean;

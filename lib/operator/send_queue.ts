@@ -22,14 +22,17 @@ const KEPT_FOR_MS = 24 * 60 * 60 * 1_000;
 const MAX_UNKNOWN_FAILURES = 4;
 
 /** Makes an answer that is a reply to an event, in its thread, and doesn't notify. */
-export function replyTo(inbox: InboxEvent, kind: Answer["kind"], text: Text): Answer {
-  const { roomId, eventId } = inbox;
-  return { kind, sequence: 0, roomId, eventId, form: "notice", text, reply: true, ...inThread(threadOf(inbox)) };
+export function replyTo(event: InboxEvent, kind: Answer["kind"], text: Text): Answer {
+  const { roomId, eventId } = event;
+  return { kind, sequence: 0, roomId, eventId, form: "notice", text, reply: true, ...inThread(threadOf(event)) };
 }
 
 export interface SendQueueOptions {
   readonly chat: Pick<Chat, "findSent" | "send">;
-  readonly journal: Pick<Journal, "drop" | "roomsToAnswer" | "say" | "sent" | "sentAs" | "settle" | "unsent">;
+  readonly journal: Pick<
+    Journal,
+    "dropAnswer" | "markSent" | "queueAnswer" | "roomsWithUnsentAnswers" | "sentAs" | "settle" | "unsentAnswers"
+  >;
   readonly clock: Pick<Clock, "now">;
   readonly queue: KeyedQueue;
   readonly retrier: Retrier;
@@ -51,7 +54,7 @@ export class SendQueue {
 
   constructor(options: SendQueueOptions) {
     this.#options = options;
-    this.#maybeSent = new Set(options.journal.roomsToAnswer());
+    this.#maybeSent = new Set(options.journal.roomsWithUnsentAnswers());
   }
 
   /** Settles an event and sends its answers. */
@@ -62,14 +65,14 @@ export class SendQueue {
 
   /** Sends an answer without settling anything. */
   enqueue(answer: Answer): void {
-    this.#options.journal.say(answer);
+    this.#options.journal.queueAnswer(answer);
     this.drain();
   }
 
   /** Starts to send what is unsent. */
   drain(): void {
     const { queue, stop } = this.#options;
-    for (const roomId of this.#options.journal.roomsToAnswer()) {
+    for (const roomId of this.#options.journal.roomsWithUnsentAnswers()) {
       if (this.#sending.has(roomId)) continue;
       this.#sending.add(roomId);
       queue.run(`send ${roomId}`, () => this.#sendAll(roomId, stop));
@@ -79,7 +82,7 @@ export class SendQueue {
   /** Tries once, without retries, to send what is unsent. For shutdown. */
   async flush(): Promise<void> {
     await Promise.all(
-      this.#options.journal.roomsToAnswer().map(async (roomId) => {
+      this.#options.journal.roomsWithUnsentAnswers().map(async (roomId) => {
         try {
           await this.#sendAll(roomId, undefined);
         } catch (error) {
@@ -95,7 +98,7 @@ export class SendQueue {
 
   async #sendAll(roomId: string, retryUntil: AbortSignal | undefined): Promise<void> {
     for (;;) {
-      const [next] = this.#options.journal.unsent(roomId, 1);
+      const [next] = this.#options.journal.unsentAnswers(roomId, 1);
       if (next === undefined) return void this.#sending.delete(roomId);
       await this.#sendOrDrop(next, retryUntil);
     }
@@ -123,12 +126,12 @@ export class SendQueue {
     const { roomId } = answer;
     const before = this.#maybeSent.has(roomId) ? await chat.findSent(transactionId, roomId, abandon) : undefined;
     this.#maybeSent.add(roomId);
-    journal.sent(transactionId, before ?? await chat.send(transactionId, answer, replaced, abandon));
+    journal.markSent(transactionId, before ?? await chat.send(transactionId, answer, replaced, abandon));
     this.#maybeSent.delete(roomId);
   }
 
   #drop({ transactionId, answer }: Unsent, error: unknown): void {
-    this.#options.journal.drop(transactionId);
+    this.#options.journal.dropAnswer(transactionId);
     this.#maybeSent.delete(answer.roomId);
     const { roomId: room, eventId: event, kind } = answer;
     const reason = errorMessage(error);

@@ -19,7 +19,7 @@ import type { StatusLine, StatusMessage, TargetStates } from "./target_state.ts"
 export interface StatusMessagesOptions {
   readonly chat: Pick<Chat, "room">;
   readonly agents: Agents;
-  readonly journal: Pick<Journal, "begin" | "say" | "settle">;
+  readonly journal: Pick<Journal, "queueAnswer" | "saveCommand" | "settle">;
   readonly states: TargetStates;
   readonly targets: readonly Target[];
   /** Whether the first line of an answer repeats the command. */
@@ -59,14 +59,14 @@ export class StatusMessages {
    * sender is added to that one instead.
    */
   follow(command: TargetCommand, target: Target, text: Required<Text>): void {
-    const { inbox } = command;
+    const { event } = command;
     const { states } = this.#options;
     const workload = workloadKey(target);
-    const other = states.following(workload).find(({ roomId }) => roomId === inbox.roomId);
+    const other = states.following(workload).find(({ roomId }) => roomId === event.roomId);
     if (other !== undefined) {
       // Somebody who has sent a start is notified when the target is ready, so isToAgent is dropped.
       const { isToAgent: _, ...joined } = other;
-      return states.setMessage({ ...joined, users: [...new Set([...joined.users, inbox.sender])] });
+      return states.setMessage({ ...joined, users: [...new Set([...joined.users, event.sender])] });
     }
     const message = this.#messageOf(command);
     states.setMessage({ ...message, lines: withLine(message.lines, { workload, text, state: "followed" }) });
@@ -79,7 +79,7 @@ export class StatusMessages {
    */
   settle(command: TargetCommand, alert: { readonly target: Target; readonly news: News } | undefined): void {
     const { journal, states } = this.#options;
-    const { inbox, steps, word } = command;
+    const { event, steps, word } = command;
     const ends = [...steps.values()].map(({ end }) => end);
     const message = this.#messageOf(command);
     const isOver = !ends.includes(undefined);
@@ -88,10 +88,10 @@ export class StatusMessages {
       const outcomes = new Set(ends.flatMap((end) => end?.outcome ?? []));
       const answer = answerOf({ ...message, lines }, command.underWay);
       const isSilent = lines.length === 0 && !message.answered;
-      journal.settle(inbox.seq, [...outcomes].join("+"), isSilent ? [] : [answer]);
+      journal.settle(event.seq, [...outcomes].join("+"), isSilent ? [] : [answer]);
       if (isSilent) return;
-    } else if (word !== "status") journal.begin(inbox.seq, storedCommand(command));
-    const told = alert === undefined ? message : this.#mention(message, [inbox.sender], alert.target, alert.news);
+    } else if (word !== "status") journal.saveCommand(event.seq, storedCommand(command));
+    const told = alert === undefined ? message : this.#mention(message, [event.sender], alert.target, alert.news);
     if (isOver) states.setMessage(answered({ ...told, lines }));
     else if (told !== message) states.setMessage(told);
   }
@@ -139,7 +139,7 @@ export class StatusMessages {
       const eventId = `${target.alias} ${key} ${roomId}`;
       const form = rings ? "text" : "notice";
       const about = { sequence: 0, roomId, eventId, ...inThread(threadId) };
-      journal.say({ kind: "alert", ...about, form, text, reply: false, mentions });
+      journal.queueAnswer({ kind: "alert", ...about, form, text, reply: false, mentions });
     }
   }
 
@@ -159,13 +159,13 @@ export class StatusMessages {
     states.setMessage(this.#queue({ ...message, isNotice: true, lines }));
   }
 
-  #messageOf({ inbox, typed, word }: TargetCommand): StatusMessage {
+  #messageOf({ event, typed, word }: TargetCommand): StatusMessage {
     const { states, isEchoed } = this.#options;
-    const { roomId, eventId, sender } = inbox;
+    const { roomId, eventId, sender } = event;
     const isToAgent = word === "wake";
     return states.message(roomId, eventId) ?? {
       ...blank(eventId, roomId, [sender]),
-      ...inThread(threadOf(inbox)),
+      ...inThread(threadOf(event)),
       ...isToAgent ? { isToAgent } : isEchoed ? { echo: typed } : {},
     };
   }
@@ -178,7 +178,7 @@ export class StatusMessages {
         ? []
         : [{ workload, text: end.text, state: "final" }]
     );
-    this.#options.journal.say(answerOf({ ...message, lines: [...ended, ...message.lines] }));
+    this.#options.journal.queueAnswer(answerOf({ ...message, lines: [...ended, ...message.lines] }));
     return answered(message);
   }
 
@@ -191,7 +191,7 @@ export class StatusMessages {
   #mention(message: StatusMessage, mentions: readonly string[], target: Target, news: News): StatusMessage {
     const { roomId, eventId, threadId, alerts: sequence } = message;
     const text = words.mentioning(this.#people(roomId, mentions), this.sentence(target, news));
-    this.#options.journal.say({
+    this.#options.journal.queueAnswer({
       ...{ kind: "alert", sequence, roomId, eventId, form: "text", text, reply: true, mentions },
       ...inThread(threadId),
     });

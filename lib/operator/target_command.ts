@@ -11,7 +11,7 @@ import type { Target } from "../config/mod.ts";
 /** A trusted command to be carried out at its targets, or a message to their agents that is to wake them. */
 export interface TargetCommand {
   /** Event of the command. */
-  readonly inbox: InboxEvent;
+  readonly event: InboxEvent;
   /** Canonical command word; `wake` for a message to agents. */
   readonly word: "start" | "stop" | "extend" | "status" | "wake";
   /** The command as it was typed. Empty for a message to agents. */
@@ -91,12 +91,12 @@ const words = ["start", "stop", "extend", "status", "wake"] as const satisfies r
 
 /** Restores a command that was interrupted. The change that it was about to make may have been made. */
 export function resumedCommand(
-  inbox: InboxEvent,
+  event: InboxEvent,
   { command, typed = command, durationMs, parts }: StoredCommand,
 ): TargetCommand {
   const word = words.find((each) => each === command) ?? "start";
   return {
-    inbox,
+    event,
     word,
     typed,
     durationMs,

@@ -35,7 +35,7 @@ export interface TargetState {
 
 /** A stop by chat. */
 export interface ChatStop {
-  /** Sequence number of its event in the inbox. Earlier messages wake nothing, even if their keys arrive later. */
+  /** Position of its event in the journal. Earlier messages wake nothing, even if their keys arrive later. */
   readonly seq: number;
   /** Whether it is held: messages to the target's agent don't wake it. */
   readonly isHeld: boolean;

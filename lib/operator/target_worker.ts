@@ -52,13 +52,13 @@ const MAX_DECISIONS = 100;
 export interface TargetWorkerOptions {
   readonly scaler: Scaler;
   readonly rollouts: Pick<Rollouts, "watch" | "diagnose">;
-  readonly journal: Pick<Journal, "arrived" | "begin">;
+  readonly journal: Pick<Journal, "newEvents" | "saveCommand">;
   readonly states: TargetStates;
   readonly messages: StatusMessages;
   /** Runs calls to journal and states in one transaction. */
   readonly transaction: (calls: () => void) => void;
   /** Checks whether a command may still be carried out. Returns the reason if not. */
-  readonly authorize: (inbox: InboxEvent, signal: AbortSignal) => Promise<Refusal | undefined>;
+  readonly authorize: (event: InboxEvent, signal: AbortSignal) => Promise<Refusal | undefined>;
   /** Starts to send what is unsent. */
   readonly drain: () => void;
   readonly agents: Agents;
@@ -132,7 +132,7 @@ export class TargetWorker {
     };
     this.#waiting.add(over);
     if (command.word === "status") {
-      queue.run(`status ${command.inbox.seq} ${this.#target.alias}`, () => this.#execute(command).then(over));
+      queue.run(`status ${command.event.seq} ${this.#target.alias}`, () => this.#execute(command).then(over));
     } else {
       this.#commands.push({ command, over });
       this.#passAbort.abort();
@@ -177,7 +177,7 @@ export class TargetWorker {
   /** Reconciles until the command has ended. */
   async #execute(command: TargetCommand): Promise<void> {
     const { stop, clock, states } = this.#options;
-    const { roomId, eventId } = command.inbox;
+    const { roomId, eventId } = command.event;
     const unconfirmed = command.steps.get(this.#workload)?.intent;
     const lines = states.message(roomId, eventId)?.lines ?? [];
     const isTold = lines.some(({ workload, state }) => workload === this.#workload && state === "waiting");
@@ -267,7 +267,7 @@ export class TargetWorker {
   #isCatchingUp(): boolean {
     const { clock, journal } = this.#options;
     const sinceMs = clock.now() - this.#startedAtMs;
-    return this.#schedule !== undefined && sinceMs < MAX_CATCHING_UP_MS && journal.arrived(0).length > 0;
+    return this.#schedule !== undefined && sinceMs < MAX_CATCHING_UP_MS && journal.newEvents(0).length > 0;
   }
 
   /** Returns the latest activity. A time in the future was recorded before the clock was set back; it counts as now. */
@@ -285,16 +285,16 @@ export class TargetWorker {
   #state(turn: Turn | undefined): State {
     const state = this.#options.states.of(this.#workload);
     if (turn === undefined) return state;
-    const { command: { inbox, word, typed, durationMs, steps }, takenAtMs, unconfirmed, unansweredTold } = turn;
+    const { command: { event, word, typed, durationMs, steps }, takenAtMs, unconfirmed, unansweredTold } = turn;
     const nowMs = this.#options.clock.now();
-    const { seq, sender, roomId, receivedAtMs } = inbox;
+    const { seq, sender, roomId, receivedAtMs } = event;
     return {
       ...state,
       command: {
         ...{ seq, receivedAtMs, word, typed, durationMs, sender, roomId, takenAtMs, unconfirmed, unansweredTold },
-        ...inThread(threadOf(inbox)),
+        ...inThread(threadOf(event)),
         isOnly: steps.size === 1,
-        sentAtMs: nowMs - ageOf(inbox, nowMs),
+        sentAtMs: nowMs - ageOf(event, nowMs),
       },
     };
   }
@@ -312,7 +312,7 @@ export class TargetWorker {
           return { diagnosis: await this.#diagnose(signal) };
         case "authorize":
           if (turn === undefined) throw new Error("Cannot authorize what no command asks for");
-          return { authorization: { refusal: await authorize(turn.command.inbox, signal) } };
+          return { authorization: { refusal: await authorize(turn.command.event, signal) } };
         case "scale":
           await this.#scale(call, turn);
       }
@@ -359,7 +359,7 @@ export class TargetWorker {
     if (turn !== undefined) {
       const { command } = turn;
       command.steps.set(this.#workload, { target: alias, workload: this.#workload, intent });
-      journal.begin(command.inbox.seq, storedCommand(command));
+      journal.saveCommand(command.event.seq, storedCommand(command));
     } else {
       this.#write([{ kind: "remember", changes: withIntent(states.of(this.#workload), call) }], undefined);
     }
@@ -466,7 +466,7 @@ export class TargetWorker {
     if (turn === undefined) throw new Error("Cannot have nobody wait");
     const { messages, journal } = this.#options;
     messages.showWaiting(turn.command, this.#target, news);
-    journal.begin(turn.command.inbox.seq, storedCommand(turn.command));
+    journal.saveCommand(turn.command.event.seq, storedCommand(turn.command));
     turn.unansweredTold = true;
   }
 
@@ -482,20 +482,20 @@ export class TargetWorker {
     }
     if (write.kind !== "answer" || turn === undefined) return;
     const { outcome, refusal, news, before, after } = write;
-    const { inbox, word: command } = turn.command;
+    const { event, word: command } = turn.command;
     if (command === "wake" && outcome === "failed" && news !== undefined) this.#wakeFailedAtMs = clock.now();
     // If several targets refuse a command for the same reason, it is recorded once.
-    if (refusal !== undefined && !earlier.includes(refusal)) audit.refused(inbox, refusal);
+    if (refusal !== undefined && !earlier.includes(refusal)) audit.refused(event, refusal);
     // Messages to an agent that is awake are not recorded.
     if (news === undefined) return;
-    audit.commanded(inbox, { command, target: alias, outcome, before, after, ms: clock.now() - turn.takenAtMs });
+    audit.commanded(event, { command, target: alias, outcome, before, after, ms: clock.now() - turn.takenAtMs });
   }
 
   /** Shows in the command's message that a server isn't answering, even while a call hangs. */
   #reportIfUnanswered(turn: Turn): void {
     if (turn.unansweredTold) return;
     const { queue, clock, policy } = this.#options;
-    queue.run(`unanswered ${turn.command.inbox.seq} ${this.#target.alias}`, async () => {
+    queue.run(`unanswered ${turn.command.event.seq} ${this.#target.alias}`, async () => {
       try {
         await clock.sleep(UNANSWERED_TOLD_AFTER_MS, turn.over);
       } catch (error) {

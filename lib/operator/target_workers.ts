@@ -23,7 +23,7 @@ export interface TargetWorkersOptions
   extends Omit<TargetWorkerOptions, "states" | "messages" | "authorize" | "drain" | "policy" | "upTimes"> {
   readonly chat: Pick<Chat, "room">;
   readonly agents: Agents;
-  readonly journal: Pick<Journal, "arrived" | "begin" | "say" | "settle">;
+  readonly journal: Pick<Journal, "newEvents" | "saveCommand" | "queueAnswer" | "settle">;
   readonly targetDocument: TargetDocumentStore;
   /** Authorizes commands again right before they are carried out. */
   readonly authorizer: Pick<Authorizer, "authorize">;
@@ -52,7 +52,7 @@ export class TargetWorkers {
     const each: Omit<TargetWorkerOptions, "policy" | "upTimes"> = {
       ...options,
       ...{ states, messages },
-      authorize: (inbox, signal) => refusalOf(authorizer, inbox, signal),
+      authorize: (event, signal) => refusalOf(authorizer, event, signal),
       drain: () => sendQueue.drain(),
     };
     this.#options = options;
@@ -137,7 +137,7 @@ export class TargetWorkers {
   /** Ends a command at a target that the configuration no longer names. */
   #endGone(command: TargetCommand, step: TargetStep): void {
     const { transaction, audit, sendQueue } = this.#options;
-    const { inbox, word, typed, steps } = command;
+    const { event, word, typed, steps } = command;
     const { target: alias, workload = alias } = step;
     const isSilent = word === "wake";
     steps.set(workload, {
@@ -149,7 +149,7 @@ export class TargetWorkers {
       this.#states.save();
     });
     const unread = { before: undefined, after: undefined };
-    audit.commanded(inbox, { command: word, target: alias, outcome: "failed", ...unread, ms: 0 });
+    audit.commanded(event, { command: word, target: alias, outcome: "failed", ...unread, ms: 0 });
     sendQueue.drain();
   }
 }
@@ -160,10 +160,10 @@ export class TargetWorkers {
  */
 async function refusalOf(
   authorizer: Pick<Authorizer, "authorize">,
-  inbox: InboxEvent,
+  event: InboxEvent,
   signal: AbortSignal,
 ): Promise<Refusal | undefined> {
-  const authorization = await authorizer.authorize(inbox, signal);
+  const authorization = await authorizer.authorize(event, signal);
   if (authorization.kind === "undecryptable") return "unreadable";
   return authorization.verdict.trusted ? undefined : authorization.verdict.reason;
 }

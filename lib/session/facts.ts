@@ -8,9 +8,9 @@
 import type { Json } from "../json.ts";
 import type { NewEvent } from "../store/mod.ts";
 
-/** A timeline event as the inbox keeps it until it is settled. */
+/** A timeline event as the journal keeps it until it is settled. */
 export interface InboxEvent extends NewEvent {
-  /** Position in the inbox, ascending. */
+  /** Position in the journal, ascending. */
   readonly seq: number;
 }
 
@@ -181,9 +181,9 @@ export interface AgentRoomActivity {
  * Receives a session's notifications. Most calls only say that something has changed; the listener then looks it up.
  */
 export interface Listener {
-  /** The inbox holds new events. */
+  /** The journal holds new events. */
   eventsArrived(): void;
-  /** A user who isn't allowed has sent a message. It isn't in the inbox. */
+  /** A user who isn't allowed has sent a message. It isn't in the journal. */
   refused(event: RefusedEvent): void;
   /**
    * There was activity in rooms that agents have joined. Called before the other notifications, and also for past

@@ -78,7 +78,7 @@ export class PanicGuard implements Disposable {
 
   #recordIfPanic(error: unknown): boolean {
     if (!(error instanceof WebAssembly.RuntimeError)) return false;
-    this.#notes.addPanic(this.#inProgress);
+    this.#notes.recordPanic(this.#inProgress);
     // Later errors are consequences of this panic, not causes.
     this.#inProgress.clear();
     return true;

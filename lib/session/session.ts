@@ -38,9 +38,9 @@ const DAY_MS = 24 * HOUR_MS;
 /** Options of {@linkcode Session}. */
 export interface SessionOptions {
   readonly store: Store;
-  /** Users whose messages reach the inbox. */
+  /** Users whose messages reach the journal. */
   readonly allowedUsers: ReadonlySet<string>;
-  /** User IDs of the agents. Their messages and typing are reported as activity but never reach the inbox. */
+  /** User IDs of the agents. Their messages and typing are reported as activity but never reach the journal. */
   readonly agents: ReadonlySet<string>;
   /** Whether keys are only sent to devices that their owners have cross-signed. */
   readonly onlySignedDevices: boolean;
@@ -247,7 +247,7 @@ export class Session implements Disposable {
   /** Reads an event. Verification steps are also passed to the crypto. */
   async read(event: InboxEvent, signal: AbortSignal): Promise<Payload> {
     signal.throwIfAborted();
-    const payload = await this.#decryption.read(event.roomId, event.sender, event.event, signal);
+    const payload = await this.#decryption.read(event.roomId, event.sender, event.json, signal);
     if (payload.kind === "undecryptable") return payload;
     if (payload.kind === "decrypted") this.#encryption.noteEncrypted(event.roomId);
     if (isVerification(payload)) await this.#takeVerification(event, payload, signal);
@@ -256,7 +256,7 @@ export class Session implements Disposable {
   }
 
   async #takeVerification(
-    { event, eventId, roomId, sender }: InboxEvent,
+    { json, eventId, roomId, sender }: InboxEvent,
     { type, content }: { type: string; content: Json },
     signal: AbortSignal,
   ): Promise<void> {
@@ -265,7 +265,7 @@ export class Session implements Disposable {
     const input = `verification ${roomId} ${eventId}`;
     if (guard.isBarred(input)) return log.error("skipped a verification step: the crypto library panics on it");
     try {
-      const clear = JSON.stringify({ ...event, type, content });
+      const clear = JSON.stringify({ ...json, type, content });
       await guard.run(input, () => olm.receiveVerificationEvent(clear, new RoomId(roomId)), signal);
     } catch (error) {
       if (error instanceof WebAssembly.RuntimeError) throw error;

@@ -309,7 +309,7 @@ export class SyncApplier {
 }
 
 /**
- * Converts an event to an inbox message: a chat message or a verification step.
+ * Converts an event to a journal entry: a chat message or a verification step.
  *
  * @returns undefined for state events, our own, redacted and malformed ones
  */
@@ -322,11 +322,11 @@ export function messageOf(roomId: string, event: Json, self: string, nowMs: numb
     return undefined;
   }
   if (Object.keys(object(event["content"])).length === 0) return undefined;
-  return { roomId, eventId, sender, event, receivedAtMs: nowMs, ageMs: count(object(event["unsigned"])["age"]) };
+  return { roomId, eventId, sender, json: event, receivedAtMs: nowMs, ageMs: count(object(event["unsigned"])["age"]) };
 }
 
 /** Reports whether a message is a chat message, as opposed to a verification step. The content doesn't matter. */
-export function isWritten({ event }: NewEvent): boolean {
+export function isWritten({ json: event }: NewEvent): boolean {
   return event["type"] === "m.room.message" || event["type"] === "m.room.encrypted";
 }
 

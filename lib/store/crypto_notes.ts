@@ -41,7 +41,7 @@ export class CryptoNotes {
   }
 
   /** Counts one panic for each of these inputs. */
-  addPanic(inputs: Iterable<string>): void {
+  recordPanic(inputs: Iterable<string>): void {
     this.#database.transaction(() => {
       for (const input of inputs) {
         const sql = "INSERT INTO panics VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1";

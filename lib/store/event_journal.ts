@@ -32,7 +32,7 @@ export interface StoredEvent extends NewEvent {
 /** An unsettled event and its state. `Command` is opaque to the journal. */
 export interface StoredEntry<Command> {
   /** The event. */
-  readonly inbox: StoredEvent;
+  readonly event: StoredEvent;
   /** State of the event. */
   readonly progress: { readonly state: "new" } | { readonly state: "undecryptable" } | {
     readonly state: "begun";
@@ -74,7 +74,7 @@ export class EventJournal {
   }
 
   /** Like {@linkcode unsettled}, but only new events, so that events waiting for a key aren't read on every pass. */
-  arrived(afterSeq: number): readonly StoredEntry<never>[] {
+  newEvents(afterSeq: number): readonly StoredEntry<never>[] {
     return this.#entries("state = 'new' AND seq > ?", afterSeq);
   }
 
@@ -88,7 +88,7 @@ export class EventJournal {
    *
    * @throws Error if the event is settled, held or unknown; so do the other methods that take a `seq`
    */
-  undecryptable(seq: number, sessionId: string | undefined): void {
+  markUndecryptable(seq: number, sessionId: string | undefined): void {
     this.#update(seq, "state = 'undecryptable', session_id = ?", sessionId ?? null);
   }
 
@@ -119,7 +119,7 @@ export class EventJournal {
   }
 
   /** Stores the command being carried out, as JSON, until the event is settled. */
-  begin(seq: number, command: object): void {
+  saveCommand(seq: number, command: object): void {
     this.#database.transaction(() => {
       const row = this.#database.get("SELECT room_id, event_id FROM events WHERE seq = ?", seq);
       const sealed = this.#seal.close(command, "intent", String(row?.room_id), String(row?.event_id));
@@ -132,12 +132,12 @@ export class EventJournal {
     this.#database.transaction(() => {
       const change = "state = 'settled', content = NULL, intent = NULL, outcome = ?, settled_at_ms = ?";
       this.#update(seq, change, outcome, this.#now());
-      for (const answer of answers) this.say(answer);
+      for (const answer of answers) this.queueAnswer(answer);
     });
   }
 
   /** Queues an answer. Does nothing if its transaction id is known, whether sent or not. */
-  say<Answer extends StoredAnswer>(answer: Answer): void {
+  queueAnswer<Answer extends StoredAnswer>(answer: Answer): void {
     const id = transactionId(answer.eventId, answer.kind, answer.sequence);
     this.#database.run(
       `INSERT INTO answers (transaction_id, room_id, event_id, written_at_ms, content) VALUES (?, ?, ?, ?, ?)
@@ -147,13 +147,13 @@ export class EventJournal {
   }
 
   /** Rooms with unsent answers, ordered by their earliest one. */
-  roomsToAnswer(): readonly string[] {
+  roomsWithUnsentAnswers(): readonly string[] {
     const sql = "SELECT room_id FROM answers WHERE content IS NOT NULL GROUP BY room_id ORDER BY min(id)";
     return this.#database.all(sql).map(({ room_id }) => String(room_id));
   }
 
   /** At most `limit` unsent answers of a room, earliest first. After an outage there may be thousands. */
-  unsent<Answer extends StoredAnswer>(
+  unsentAnswers<Answer extends StoredAnswer>(
     roomId: string,
     limit: number,
   ): readonly { transactionId: string; answer: Answer; writtenAtMs: number }[] {
@@ -166,13 +166,13 @@ export class EventJournal {
   }
 
   /** Marks an answer as sent, with the id of the event that was sent. */
-  sent(transactionId: string, eventId: string): void {
+  markSent(transactionId: string, eventId: string): void {
     const sql = "UPDATE answers SET sent_as = ?, content = NULL WHERE transaction_id = ?";
     this.#database.run(sql, eventId, transactionId);
   }
 
   /** Gives up on an unsent answer. It can't be queued again. */
-  drop(transactionId: string): void {
+  dropAnswer(transactionId: string): void {
     this.#database.run("UPDATE answers SET content = NULL WHERE transaction_id = ?", transactionId);
   }
 
@@ -257,19 +257,19 @@ export class EventJournal {
 
   #toEntry<Command>(row: Row): StoredEntry<Command> {
     const [roomId, eventId] = [String(row.room_id), String(row.event_id)];
-    const inbox = {
+    const event = {
       seq: Number(row.seq),
       roomId,
       eventId,
       sender: String(row.sender),
-      event: this.#seal.open(row.content, "event", roomId, eventId) as Record<string, unknown>,
+      json: this.#seal.open(row.content, "event", roomId, eventId) as Record<string, unknown>,
       receivedAtMs: Number(row.received_at_ms),
       ageMs: row.age_ms === null ? undefined : Number(row.age_ms),
     };
     if (row.state === "acting") {
       const command = this.#seal.open(row.intent, "intent", roomId, eventId) as Command;
-      return { inbox, progress: { state: "begun", command } };
+      return { event, progress: { state: "begun", command } };
     }
-    return { inbox, progress: { state: row.state === "undecryptable" ? "undecryptable" : "new" } };
+    return { event, progress: { state: row.state === "undecryptable" ? "undecryptable" : "new" } };
   }
 }

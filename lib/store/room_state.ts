@@ -46,7 +46,7 @@ export interface NewEvent {
   /** User id of the sender, as claimed by the homeserver. */
   readonly sender: string;
   /** The event's JSON, as received. */
-  readonly event: Readonly<Record<string, unknown>>;
+  readonly json: Readonly<Record<string, unknown>>;
   /** Time of receipt by our clock, milliseconds since the epoch. */
   readonly receivedAtMs: number;
   /** `unsigned.age` at receipt, in milliseconds; undefined if the server gave none. */
@@ -304,7 +304,7 @@ export class RoomState {
           initial.state,
           initial.state === "held" ? initial.gap : null,
         ],
-        settled ? null : this.#seal.close(event.event, "event", roomId, eventId),
+        settled ? null : this.#seal.close(event.json, "event", roomId, eventId),
         ...settled ? ["silent", this.#now()] : [null, null],
       );
       return true;

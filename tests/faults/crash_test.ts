@@ -16,7 +16,7 @@ Deno.test(`killed ${KILLS} times at random moments, the operator loses nothing a
 
   await using store = await openStore({ folder: fixture.store, holder: { host: "test", pid: Deno.pid } });
   assert.deepEqual(store.journal.unsettled(0), []);
-  assert.deepEqual(store.journal.roomsToAnswer(), []);
+  assert.deepEqual(store.journal.roomsWithUnsentAnswers(), []);
   const pin = store.pins.get<Pin>(fixture.anna.userId);
   assert.equal(pin?.kind === "identity" && pin.masterKey, await fixture.anna.crypto.masterKey());
 });

@@ -86,9 +86,9 @@ Deno.test("a sync answer, however spoilt, is applied or refused, and the store s
         // The response was refused as a whole: nothing was stored, and the next sync requests it again.
         if (!(error instanceof TransientError)) throw error;
       }
-      for (const { inbox } of store.journal.unsettled(0)) {
-        assert.ok(inbox.sender !== SELF);
-        store.journal.settle(inbox.seq, "seen", []);
+      for (const { event } of store.journal.unsettled(0)) {
+        assert.ok(event.sender !== SELF);
+        store.journal.settle(event.seq, "seen", []);
         handled += 1;
       }
       const rooms = new Map(store.rooms.all().map((room) => [room.roomId, room]));
@@ -127,15 +127,15 @@ Deno.test("an event, however spoilt, is read as something, or not now", async ()
   await running.until(() => running.events().length === 5 || undefined);
   const signal = new AbortController().signal;
 
-  const originals = running.events().map(({ event }) => ({ roomId, event }));
+  const originals = running.events().map(({ json }) => ({ roomId, json }));
   await fc.assert(
-    fc.asyncProperty(spoilt(originals), async ({ roomId, event }) => {
+    fc.asyncProperty(spoilt(originals), async ({ roomId, json }) => {
       // Only messages that pass this check, from a known user, reach the operator.
-      const made = messageOf(String(roomId), object(event), SELF, 0);
+      const made = messageOf(String(roomId), object(json), SELF, 0);
       if (made === undefined || made.sender !== alice.userId) return;
-      const inbox = { ...made, seq: 1 };
+      const event = { ...made, seq: 1 };
       try {
-        const payload = await running.session.read(inbox, signal);
+        const payload = await running.session.read(event, signal);
         assert.ok(["clear", "decrypted", "undecryptable"].includes(payload.kind));
       } catch (error) {
         if (!(error instanceof TransientError)) throw error;

@@ -17,8 +17,8 @@ Deno.test("events of an allowed user are measured apart, and permitted", async (
       rooms.addEvent({ ...event(eventId), sender: "@ann:x" }, { state: "new" });
       journal.claim(index, { sessionId: "s".repeat(43), messageIndex: index });
       for (const sequence of [0, 1]) {
-        journal.say({ kind: "answer", sequence, roomId: "!r", eventId });
-        journal.sent(journal.unsent("!r", 1)[0]?.transactionId ?? "", `$s${sequence}${eventId}`);
+        journal.queueAnswer({ kind: "answer", sequence, roomId: "!r", eventId });
+        journal.markSent(journal.unsentAnswers("!r", 1)[0]?.transactionId ?? "", `$s${sequence}${eventId}`);
       }
       journal.settle(index, "done", []);
     }
@@ -34,7 +34,7 @@ Deno.test("more than an allowed user's events may cost is told, and an event of 
   const before = await size(folder);
   const { rooms, journal: events } = await folder.reopen();
   events.transaction(() => {
-    rooms.addEvent({ ...event("$1"), sender: "@ann:x", event: { body: "x".repeat(100_000) } }, { state: "new" });
+    rooms.addEvent({ ...event("$1"), sender: "@ann:x", json: { body: "x".repeat(100_000) } }, { state: "new" });
     rooms.addEvent({ ...event("$2"), sender: "@stranger:y" }, { state: "settled" });
     for (let index = 0; index < 40_000; index += 1) rooms.setEncrypted(`!${index}${"x".repeat(40)}`);
   });

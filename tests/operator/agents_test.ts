@@ -735,7 +735,10 @@ Deno.test("Operator wakes, and puts to sleep, exactly once and says so, wherever
     assert.deepEqual(world.effects, [1, 0], `${killAt}: asleep`);
     return world;
   };
-  const calls = "unsettled read claim begin save transaction settle say send sent scaler.read scale record".split(" ");
+  const calls =
+    "unsettled read claim saveCommand save transaction settle queueAnswer send markSent scaler.read scale record".split(
+      " ",
+    );
   for (const call of calls) {
     for (const when of ["before", "after"]) {
       const world = await play(`${when} ${call}`);

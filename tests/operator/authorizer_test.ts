@@ -25,7 +25,7 @@ Deno.test("Authorizer.authorize() goes by the pin that another message of the se
   const pins = { get: (user: string) => world.pins.get(user), set: world.pins.set.bind(world.pins) };
   const authorizer = new Authorizer(chat, pins, world.clock, config);
   const { signal } = new AbortController();
-  const message = { roomId: room, sender: alice, event: {}, receivedAtMs: 0, ageMs: 0 };
+  const message = { roomId: room, sender: alice, json: {}, receivedAtMs: 0, ageMs: 0 };
   const authorizations = await Promise.all(
     payloads.map((_, seq) => authorizer.authorize({ ...message, seq, eventId: `$${seq}` }, signal)),
   );

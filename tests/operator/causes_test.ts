@@ -48,7 +48,9 @@ interface Change {
   readonly realMs: number;
 }
 
-const points = ["scale", "save", "say", "scaler.read", "settle"].flatMap((call) => [`before ${call}`, `after ${call}`]);
+const points = ["scale", "save", "queueAnswer", "scaler.read", "settle"].flatMap((
+  call,
+) => [`before ${call}`, `after ${call}`]);
 const nearEdgeMs = fc.oneof(fc.integer({ min: -minute, max: minute }), fc.constantFrom(-16 * minute, 0));
 
 const steps: fc.Arbitrary<Step[]> = fc.array(
@@ -183,8 +185,8 @@ class Witness extends World {
   /** The intent that was written down last. */
   #cause(): string {
     const { timer, schedule, idle } = this.remembered?.targets["deployment/clawdbot/clawdbot"] ?? {};
-    const commands = this.store.journal.unsettled<StoredCommand>(0).flatMap(({ inbox, progress }) =>
-      progress.state === "begun" ? progress.command.parts.map(({ intent }) => ({ intent, cause: inbox.eventId })) : []
+    const commands = this.store.journal.unsettled<StoredCommand>(0).flatMap(({ event, progress }) =>
+      progress.state === "begun" ? progress.command.parts.map(({ intent }) => ({ intent, cause: event.eventId })) : []
     );
     const edge = this.schedule.at(this.clock.nowMs).previous;
     const all = [

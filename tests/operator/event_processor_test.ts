@@ -53,9 +53,9 @@ const cases: Case[] = [
     ],
   },
   { name: "our own message", how: { sender: self }, outcome: "own" },
-  { name: "a reaction", how: { event: { type: "m.reaction", content: { a: 1 } } }, outcome: "no-message" },
-  { name: "a redacted message", how: { event: { type: "m.room.encrypted", content: {} } }, outcome: "no-message" },
-  { name: "an event of no shape", how: { event: {} }, outcome: "no-message" },
+  { name: "a reaction", how: { json: { type: "m.reaction", content: { a: 1 } } }, outcome: "no-message" },
+  { name: "a redacted message", how: { json: { type: "m.room.encrypted", content: {} } }, outcome: "no-message" },
+  { name: "an event of no shape", how: { json: {} }, outcome: "no-message" },
   { name: "a room that we have left", room: { membership: "leave" }, outcome: "not-joined", refused: ["not-joined"] },
   {
     name: "clear text in an encrypted room",
@@ -98,14 +98,14 @@ const cases: Case[] = [
   {
     name: "a step of a verification",
     how: {
-      event: { type: "m.key.verification.start", content: { a: 1 } },
+      json: { type: "m.key.verification.start", content: { a: 1 } },
       payload: { kind: "clear", type: "m.key.verification.start", content: { msgtype: "m.text", body: "start" } },
     },
     outcome: "no-text",
   },
   {
     name: "a room that was upgraded",
-    how: { event: { type: "m.room.tombstone", state_key: "", content: { replacement_room: "!new" } } },
+    how: { json: { type: "m.room.tombstone", state_key: "", content: { replacement_room: "!new" } } },
     outcome: "no-message",
   },
   {
@@ -156,7 +156,7 @@ const cases: Case[] = [
     name: "an edit whose new content stands outside of the ciphertext",
     how: {
       ...text("start"),
-      event: { type: "m.room.encrypted", content: { "m.new_content": { body: "start" } } },
+      json: { type: "m.room.encrypted", content: { "m.new_content": { body: "start" } } },
     },
     outcome: "edit",
     refused: ["edit"],
@@ -602,9 +602,9 @@ Deno.test("Operator takes a reply to its own words for a command, by the event t
   await running.receive("start", { payload: decrypted("start", { ...key, messageIndex: 501 }, { content: toUs }) });
   assert.equal(world.outcome(2), "done");
   // A server adds another relation outside.
-  const event = { type: "m.room.encrypted", content: { "m.relates_to": { "m.in_reply_to": { event_id: "$other" } } } };
+  const json = { type: "m.room.encrypted", content: { "m.relates_to": { "m.in_reply_to": { event_id: "$other" } } } };
   await running.receive("stop", {
-    event,
+    json,
     payload: decrypted("stop", { ...key, messageIndex: 502 }, { content: toUs }),
   });
   assert.equal(world.outcome(3), "reply");
@@ -614,7 +614,7 @@ Deno.test("Operator answers a command in a thread within the thread, also with h
   const world = new World({ echo: "message" });
   world.isPrompt = false;
   const content = { "m.relates_to": { rel_type: "m.thread", event_id: "$root", is_falling_back: true } };
-  const inThread = { event: { type: "m.room.encrypted", content } };
+  const inThread = { json: { type: "m.room.encrypted", content } };
   await using running = world.start();
   await running.receive("start", inThread);
   await running.receive("start", { ...inThread, payload: locked() });
@@ -739,8 +739,8 @@ Deno.test("Operator lets a sender whose devices cannot be asked for hold up a ro
   world.room(room, { joined: [alice, bob, self] });
   let isAway = true;
   world.before = (call, eventId) => {
-    const entry = world.store.journal.unsettled(0).find(({ inbox }) => inbox.eventId === eventId);
-    const sender = entry?.inbox.sender;
+    const entry = world.store.journal.unsettled(0).find(({ event }) => event.eventId === eventId);
+    const sender = entry?.event.sender;
     if (call === "read" && sender === bob && isAway) throw new TransientError("Cannot query");
   };
   await using running = world.start();

@@ -301,14 +301,14 @@ export class World {
       roomId: room,
       eventId: `$event${number}`,
       sender: alice,
-      event: { type: encrypted ? "m.room.encrypted" : "m.room.message", content: { body: "…" } },
+      json: { type: encrypted ? "m.room.encrypted" : "m.room.message", content: { body: "…" } },
       receivedAtMs: this.clock.nowMs,
       ageMs: 0,
       ...changes,
     };
     this.store.rooms.addEvent(event, gap === undefined ? { state: "new" } : { state: "held", gap });
     this.payloads.set(event.eventId, payload ?? decrypted(body, { sessionId: "session", messageIndex: number }));
-    return { seq: this.entry(number)?.inbox.seq ?? 0, ...event };
+    return { seq: this.entry(number)?.event.seq ?? 0, ...event };
   }
 
   /** An agent is in a room. */
@@ -318,7 +318,7 @@ export class World {
 
   /** The so-manieth message, as long as it is not settled, nor held behind a gap. */
   entry(number: number): Entry | undefined {
-    return this.store.journal.unsettled<StoredCommand>(0).find(({ inbox }) => inbox.eventId === `$event${number}`);
+    return this.store.journal.unsettled<StoredCommand>(0).find(({ event }) => event.eventId === `$event${number}`);
   }
 
   /** What became of the so-manieth message. */
@@ -329,7 +329,7 @@ export class World {
   /** What became of an answer. */
   stateOf(answer: Pick<Answer, "eventId" | "kind" | "sequence">): "unsent" | "sent" | "dropped" {
     const { journal } = this.store;
-    const unsent = journal.roomsToAnswer().flatMap((roomId) => journal.unsent(roomId, 1_000));
+    const unsent = journal.roomsWithUnsentAnswers().flatMap((roomId) => journal.unsentAnswers(roomId, 1_000));
     if (unsent.some((each) => each.transactionId === transactionIdOf(answer))) return "unsent";
     return journal.sentAs(answer) === undefined ? "dropped" : "sent";
   }
@@ -402,27 +402,27 @@ export class World {
   #journal(run: OperatorRun): Journal {
     const { journal } = this.store;
     const seen = <E extends Entry>(entries: readonly E[]): readonly E[] => {
-      for (const { inbox } of entries) this.#eventIds.set(inbox.seq, inbox.eventId);
+      for (const { event } of entries) this.#eventIds.set(event.seq, event.eventId);
       return entries;
     };
     return {
       transaction: (calls) => this.#transaction(run, calls),
       unsettled: (afterSeq) => run.sync("unsettled", () => seen(journal.unsettled<StoredCommand>(afterSeq))),
-      arrived: (afterSeq) => run.sync("unsettled", () => seen(journal.arrived(afterSeq))),
+      newEvents: (afterSeq) => run.sync("unsettled", () => seen(journal.newEvents(afterSeq))),
       awaitingKey: (roomId, sessionId) => seen(journal.awaitingKey<StoredCommand>(roomId, sessionId)),
-      undecryptable: (seq, sessionId) => journal.undecryptable(seq, sessionId),
+      markUndecryptable: (seq, sessionId) => journal.markUndecryptable(seq, sessionId),
       claim: (seq, ciphertext) => run.sync("claim", () => journal.claim(seq, ciphertext)),
-      begin: (seq, command) => run.sync("begin", () => journal.begin(seq, command)),
+      saveCommand: (seq, command) => run.sync("saveCommand", () => journal.saveCommand(seq, command)),
       settle: (seq, outcome, answers) =>
         run.sync("settle", () => {
           journal.settle(seq, outcome, answers);
           this.#outcomes.set(this.#eventIds.get(seq) ?? "", outcome);
         }),
-      say: (answer) => run.sync("say", () => journal.say(answer)),
-      roomsToAnswer: () => journal.roomsToAnswer(),
-      unsent: (roomId, most) => run.sync("unsent", () => journal.unsent<Answer>(roomId, most)),
-      sent: (transactionId, eventId) => run.sync("sent", () => journal.sent(transactionId, eventId)),
-      drop: (transactionId) => run.sync("drop", () => journal.drop(transactionId)),
+      queueAnswer: (answer) => run.sync("queueAnswer", () => journal.queueAnswer(answer)),
+      roomsWithUnsentAnswers: () => journal.roomsWithUnsentAnswers(),
+      unsentAnswers: (roomId, limit) => run.sync("unsentAnswers", () => journal.unsentAnswers<Answer>(roomId, limit)),
+      markSent: (transactionId, eventId) => run.sync("markSent", () => journal.markSent(transactionId, eventId)),
+      dropAnswer: (transactionId) => run.sync("dropAnswer", () => journal.dropAnswer(transactionId)),
       isOurs: (eventId) => journal.isOurs(eventId),
       sentAs: (answer) => journal.sentAs(answer),
     };
@@ -612,17 +612,17 @@ export class Running implements AsyncDisposable {
 
   /** Puts a message into the inbox, tells the operator, and waits for it to come to rest. */
   async receive(body: string, how: Parameters<World["receive"]>[1] = {}): Promise<InboxEvent> {
-    const inbox = this.#world.receive(body, how);
-    if (this.#world.hasAgent(inbox.roomId)) this.operator.agentRoomsActive({ messages: [inbox], typing: new Map() });
+    const event = this.#world.receive(body, how);
+    if (this.#world.hasAgent(event.roomId)) this.operator.agentRoomsActive({ messages: [event], typing: new Map() });
     this.operator.eventsArrived();
     await settled();
-    return inbox;
+    return event;
   }
 
   /** An agent writes, which is not put into the inbox; the operator comes to rest. */
   async agentWrites(agent: string, roomId: string = room): Promise<void> {
     const receivedAtMs = this.#world.clock.nowMs;
-    const message = { roomId, eventId: `$${agent} ${receivedAtMs}`, sender: agent, event: {}, receivedAtMs, ageMs: 0 };
+    const message = { roomId, eventId: `$${agent} ${receivedAtMs}`, sender: agent, json: {}, receivedAtMs, ageMs: 0 };
     this.operator.agentRoomsActive({ messages: [message], typing: new Map() });
     await settled();
   }

@@ -61,7 +61,7 @@ Deno.test("Operator follows no room's upgrade, but an allowed user's own invitat
   world.room("!old");
   await using running = world.start();
   const content = { body: "This room has been replaced", replacement_room: "!new" };
-  await running.receive("", { roomId: "!old", event: { type: "m.room.tombstone", state_key: "", content } });
+  await running.receive("", { roomId: "!old", json: { type: "m.room.tombstone", state_key: "", content } });
   running.operator.roomsChanged();
   await settled();
   assert.deepEqual(world.membershipCalls, []);

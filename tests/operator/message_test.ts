@@ -13,7 +13,7 @@ const plain: InboxEvent = {
   roomId: "!r",
   eventId: "$e",
   sender: "@a:b",
-  event: {},
+  json: {},
   receivedAtMs: 0,
   ageMs: 0,
 };
@@ -21,7 +21,7 @@ const plain: InboxEvent = {
 function read(content: Json, outer: Json = {}): Message | undefined {
   const payload = decrypted("start", { sessionId: "s", messageIndex: 0 }, { content });
   assert.ok(payload.kind === "decrypted");
-  return messageOf({ ...plain, event: { content: outer } }, payload);
+  return messageOf({ ...plain, json: { content: outer } }, payload);
 }
 
 function inWords(message: Message | undefined): string {
@@ -105,7 +105,7 @@ Deno.test("threadOf() is the thread that stands outside of a ciphertext", async 
   ];
   for (const [expected, relation] of rows) {
     await t.step(JSON.stringify(relation), () => {
-      assert.equal(threadOf({ ...plain, event: { content: { "m.relates_to": relation } } }), expected);
+      assert.equal(threadOf({ ...plain, json: { content: { "m.relates_to": relation } } }), expected);
     });
   }
 });
@@ -115,9 +115,9 @@ Deno.test("ageOf() trusts the server's age first", async (t) => {
     [1_500, "age and the time since", { ageMs: 500, receivedAtMs: 9_000 }],
     [1_000, "a negative age", { ageMs: -500, receivedAtMs: 9_000 }],
     [500, "a clock set back since", { ageMs: 500, receivedAtMs: 99_000 }],
-    [4_000, "no age", { ageMs: undefined, event: { origin_server_ts: 6_000 } }],
-    [0, "no age, sent in the future", { ageMs: undefined, event: { origin_server_ts: 60_000 } }],
-    [1_000, "neither", { ageMs: undefined, receivedAtMs: 9_000, event: { origin_server_ts: "6000" } }],
+    [4_000, "no age", { ageMs: undefined, json: { origin_server_ts: 6_000 } }],
+    [0, "no age, sent in the future", { ageMs: undefined, json: { origin_server_ts: 60_000 } }],
+    [1_000, "neither", { ageMs: undefined, receivedAtMs: 9_000, json: { origin_server_ts: "6000" } }],
   ];
   for (const [expected, name, event] of rows) {
     await t.step(`${name}: ${expected} ms`, () => assert.equal(ageOf({ ...plain, ...event }, 10_000), expected));

@@ -12,15 +12,15 @@ const calls = [
   "read",
   "pin",
   "claim",
-  "say",
+  "queueAnswer",
   "scaler.read",
-  "begin",
+  "saveCommand",
   "scale",
   "settle",
   "save",
   "transaction",
 ];
-const points = [...calls, "unsent", "send", "sent"].flatMap((call) => [`before ${call}`, `after ${call}`]);
+const points = [...calls, "unsentAnswers", "send", "markSent"].flatMap((call) => [`before ${call}`, `after ${call}`]);
 
 Deno.test("Operator killed at any port call has one effect and one answer per command after a restart", async (t) => {
   for (const point of points) {
@@ -39,7 +39,7 @@ Deno.test("Operator killed at any port call has one effect and one answer per co
       assert.deepEqual(world.effects, [1]);
       assert.deepEqual(world.texts, [`🦞 start\n${on}`]);
       assert.equal(world.outcome(1), "done");
-      assert.deepEqual(world.store.journal.roomsToAnswer(), []);
+      assert.deepEqual(world.store.journal.roomsWithUnsentAnswers(), []);
     });
   }
 });

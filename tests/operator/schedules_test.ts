@@ -288,7 +288,7 @@ Deno.test("Operator handles no edge twice when the clock is set back, and resume
 });
 
 Deno.test("Operator killed while it follows the schedule does it once, and says so once", async (t) => {
-  const points = ["save", "scale", "scaler.read", "transaction", "say"];
+  const points = ["save", "scale", "scaler.read", "transaction", "queueAnswer"];
   for (const point of points.flatMap((call) => [`before ${call}`, `after ${call}`])) {
     await t.step(`killed ${point}`, async () => {
       const world = await workday();

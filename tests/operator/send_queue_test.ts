@@ -18,7 +18,7 @@ function leave(world: World, changes: Partial<Answer>): Answer {
     reply: true,
   };
   const answer = { ...plain, ...changes };
-  world.store.journal.say(answer);
+  world.store.journal.queueAnswer(answer);
   return answer;
 }
 

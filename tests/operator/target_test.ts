@@ -339,7 +339,7 @@ Deno.test("Operator takes up what it was about to do", async (t) => {
       const world = new World();
       for (const count of meanwhile) world.setScale(count);
       const { seq } = world.receive("start", { ageMs });
-      world.store.journal.begin(seq, { command: "start", parts: [{ target, intent }] });
+      world.store.journal.saveCommand(seq, { command: "start", parts: [{ target, intent }] });
       await using _running = world.start();
       await settled();
       assert.deepEqual(world.texts, [said]);
@@ -354,7 +354,7 @@ Deno.test("Operator finishes what it was about to do before anything else is don
   world.room("!second:example.org");
   const { seq } = world.receive("start");
   const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
-  world.store.journal.begin(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
+  world.store.journal.saveCommand(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
   await using _running = world.start();
   await settled();
   assert.deepEqual(world.effects, [1, 0]);
@@ -377,7 +377,7 @@ Deno.test("Operator resumes nothing of a sender, or in a room, that is no longer
       world.room(room, { joined: [alice, "@bob:example.org", self] });
       const { seq } = world.receive("start");
       const intent = { before: 0, after: 1, resourceVersion: "1", generation: 1, atMs: 1_000_000_000 };
-      world.store.journal.begin(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
+      world.store.journal.saveCommand(seq, { command: "start", parts: [{ target: clawdbot.alias, intent }] });
       world.setScale(now);
       await using _running = world.start();
       await settled();

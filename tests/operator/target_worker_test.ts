@@ -27,9 +27,9 @@ Deno.test("A command costs one read and one change, and is written down twice", 
   calls.length = 0;
   await running.receive("start");
   const upToAnswer = calls.slice(calls.indexOf("scaler.read"), calls.indexOf("send"));
-  assert.deepEqual(upToAnswer.filter((call) => ["scaler.read", "begin", "scale", "transaction"].includes(call)), [
+  assert.deepEqual(upToAnswer.filter((call) => ["scaler.read", "saveCommand", "scale", "transaction"].includes(call)), [
     "scaler.read",
-    "begin",
+    "saveCommand",
     "scale",
     "transaction",
   ]);
@@ -256,7 +256,7 @@ Deno.test("A half-done command is finished at the workload that it was meant for
       const world = new World();
       world.scales.set("claw", world.scale);
       const { seq } = world.receive("start");
-      world.store.journal.begin(seq, { command: "start", parts: [{ target: clawdbot.alias, workload, intent }] });
+      world.store.journal.saveCommand(seq, { command: "start", parts: [{ target: clawdbot.alias, workload, intent }] });
       await using _running = world.start(undefined, targets);
       await settled();
       assert.deepEqual(world.texts, [said]);
@@ -270,7 +270,7 @@ Deno.test("A half-done command for two targets is finished at both when their na
   const one = { ...clawdbot, alias: "two" }, two = { ...clawdbot, alias: "one", namespace: "elsewhere" };
   for (const alias of ["one", "two"]) world.scales.set(alias, world.scale);
   const { seq } = world.receive("start all");
-  world.store.journal.begin(seq, {
+  world.store.journal.saveCommand(seq, {
     command: "start",
     parts: [
       { target: "one", workload: "deployment/clawdbot/clawdbot", intent },
@@ -366,7 +366,11 @@ Deno.test("Lines about commands speak of nothing that isn't known", async () => 
 });
 
 Deno.test("Killed at a message that says it waits, it says so once", async (t) => {
-  for (const point of ["begin", "say", "transaction", "save"].flatMap((call) => [`before ${call}`, `after ${call}`])) {
+  for (
+    const point of ["saveCommand", "queueAnswer", "transaction", "save"].flatMap((
+      call,
+    ) => [`before ${call}`, `after ${call}`])
+  ) {
     await t.step(point, async () => {
       const world = slowWorld();
       world.receive("start");

@@ -93,7 +93,7 @@ Deno.test("Operator reports all targets even if one can't be read", async () => 
 });
 
 Deno.test("Operator killed between two targets changes each once, even if the first was changed meanwhile", async (t) => {
-  const points = ["begin", "scale", "settle"].flatMap((call) => [`before ${call}`, `after ${call}`]);
+  const points = ["saveCommand", "scale", "settle"].flatMap((call) => [`before ${call}`, `after ${call}`]);
   for (const point of points) {
     await t.step(`killed ${point}`, async () => {
       const world = new World(both);

@@ -269,7 +269,7 @@ Deno.test("Operator warns and stops in the thread in which a time was set", asyn
   const content = { "m.relates_to": { rel_type: "m.thread", event_id: "$root" } };
   const event = { type: "m.room.encrypted", content };
   await using running = world.start();
-  await running.receive("start 1h", { event });
+  await running.receive("start 1h", { json: event });
   // A time that is moved stays where it was set.
   await running.receive("extend 1h");
   await world.clock.advance(2 * 3_600_000);

@@ -49,7 +49,7 @@ async function fill(
   store.rooms.updateMembers(ROOM, joined.map((user) => [user, true]));
   const gap = store.rooms.addGap({ roomId: ROOM, from: "p", to });
   store.rooms.addEvent(
-    { roomId: ROOM, eventId: "$after", sender: "@ann:x", event: message("$after"), receivedAtMs: 0, ageMs: 0 },
+    { roomId: ROOM, eventId: "$after", sender: "@ann:x", json: message("$after"), receivedAtMs: 0, ageMs: 0 },
     { state: "held", gap },
   );
   const stop = new AbortController();
@@ -93,7 +93,7 @@ async function fill(
     refused,
     active,
     waits,
-    events: store.journal.unsettled(0).map(({ inbox }) => inbox.eventId),
+    events: store.journal.unsettled(0).map(({ event }) => event.eventId),
     isCutOff: store.journal.cutOffHistories().length > 0,
   };
 }

@@ -45,7 +45,7 @@ async function restored(world: World, alice: Person): Promise<{ device: string |
     await running.session.ensureIdentity(undefined, false, never);
     await alice.say(roomId, "before the backup");
     await running.read(1);
-    running.store.journal.say({ kind: "answer", sequence: 0, roomId, eventId: "$old" });
+    running.store.journal.queueAnswer({ kind: "answer", sequence: 0, roomId, eventId: "$old" });
   }
   await using backup = await backUp(world);
   {
@@ -59,7 +59,7 @@ async function restored(world: World, alice: Person): Promise<{ device: string |
 
 async function listensOnlyToWhatComesNow(running: Running, alice: Person, roomId: string): Promise<void> {
   await running.until(() => running.session.joinedRooms().includes(roomId) || undefined);
-  assert.deepEqual([running.events(), running.store.journal.roomsToAnswer()], [[], []]);
+  assert.deepEqual([running.events(), running.store.journal.roomsWithUnsentAnswers()], [[], []]);
   const deviceId = deviceOf(running);
   await alice.until(() => alice.members(roomId, "join").length === 2 || undefined);
   assert.ok(deviceId);

@@ -41,7 +41,7 @@ class Syncing implements AsyncDisposable {
 
   /** Ids of events that may be handled now. */
   arrived(): string[] {
-    return this.store.journal.unsettled(0).map(({ inbox }) => inbox.eventId);
+    return this.store.journal.unsettled(0).map(({ event }) => event.eventId);
   }
 
   writes(): number {

@@ -211,7 +211,7 @@ export class Running implements AsyncDisposable {
 
   /** Events that may be handled now. */
   events(): InboxEvent[] {
-    return this.store.journal.unsettled(0).map(({ inbox }) => inbox);
+    return this.store.journal.unsettled(0).map(({ event }) => event);
   }
 
   /** Waits for so many events and reads them. */

@@ -15,11 +15,11 @@ function answer(eventId: string, sequence = 0): Answer {
 /** Takes an event in and gives its place. */
 function arrive(store: Store, eventId: string, sender = "@ann:x"): number {
   assert.equal(store.rooms.addEvent({ ...event(eventId), sender }, { state: "new" }), true);
-  return store.journal.unsettled(0).find(({ inbox }) => inbox.eventId === eventId)?.inbox.seq ?? 0;
+  return store.journal.unsettled(0).find(({ event }) => event.eventId === eventId)?.event.seq ?? 0;
 }
 
 function standing({ journal }: Store): [string, string][] {
-  return journal.unsettled(0).map(({ inbox, progress }) => [inbox.eventId, progress.state]);
+  return journal.unsettled(0).map(({ event, progress }) => [event.eventId, progress.state]);
 }
 
 Deno.test("EventJournal is what the operator asks for", async () => {
@@ -33,17 +33,17 @@ Deno.test("EventJournal persists each event's state across a restart", async () 
   const store = await folder.reopen();
   const places = ["$new", "$undecryptable", "$acting", "$settled"].map((id) => arrive(store, id));
   const [, undecryptable = 0, acting = 0, settled = 0] = places;
-  store.journal.undecryptable(undecryptable, "session");
-  store.journal.begin(acting, intent);
+  store.journal.markUndecryptable(undecryptable, "session");
+  store.journal.saveCommand(acting, intent);
   store.journal.settle(settled, "done", [answer("$settled", 0), answer("$settled", 1)]);
 
   const later = await folder.reopen();
   assert.deepEqual(standing(later), [["$new", "new"], ["$undecryptable", "undecryptable"], ["$acting", "begun"]]);
   const [first, , third] = later.journal.unsettled(0);
-  assert.deepEqual(first?.inbox, { seq: places[0], ...event("$new") });
+  assert.deepEqual(first?.event, { seq: places[0], ...event("$new") });
   assert.deepEqual(third?.progress, { state: "begun", command: intent });
   assert.deepEqual(later.journal.unsettled(places[0] ?? 0).length, 2);
-  assert.deepEqual(later.journal.unsent("!r", 10).map(({ answer }) => answer), [
+  assert.deepEqual(later.journal.unsentAnswers("!r", 10).map(({ answer }) => answer), [
     answer("$settled", 0),
     answer("$settled", 1),
   ]);
@@ -54,15 +54,15 @@ Deno.test("EventJournal.awaitingKey() finds what waits for one session of one ro
   await using folder = new StoreFolder();
   const store = await folder.reopen();
   for (const [eventId, session] of [["$1", "a"], ["$2", "b"], ["$3", "a"], ["$4", undefined]] as const) {
-    store.journal.undecryptable(arrive(store, eventId), session);
+    store.journal.markUndecryptable(arrive(store, eventId), session);
   }
   store.journal.settle(arrive(store, "$5"), "ignored", []);
   const { journal } = await folder.reopen();
   const waiting = journal.awaitingKey("!r", "a");
-  assert.deepEqual(waiting.map(({ inbox }) => inbox.eventId), ["$1", "$3"]);
+  assert.deepEqual(waiting.map(({ event }) => event.eventId), ["$1", "$3"]);
   assert.deepEqual(journal.awaitingKey("!other", "a"), []);
-  journal.settle(waiting[0]?.inbox.seq ?? 0, "done", []);
-  assert.deepEqual(journal.awaitingKey("!r", "a").map(({ inbox }) => inbox.eventId), ["$3"]);
+  journal.settle(waiting[0]?.event.seq ?? 0, "done", []);
+  assert.deepEqual(journal.awaitingKey("!r", "a").map(({ event }) => event.eventId), ["$3"]);
 });
 
 Deno.test("EventJournal refuses to change an event that is settled, held or unknown", async () => {
@@ -72,11 +72,11 @@ Deno.test("EventJournal refuses to change an event that is settled, held or unkn
   rooms.addEvent(event("$held"), { state: "held", gap: rooms.addGap({ roomId: "!r", from: "p", to: "s" }) });
   for (const seq of [1, 2, 99]) {
     assert.throws(() => journal.settle(seq, "done", [answer("$x")]), /Cannot change the event/);
-    assert.throws(() => journal.begin(seq, intent), /Cannot change the event/);
-    assert.throws(() => journal.undecryptable(seq, "s"), /Cannot change the event/);
+    assert.throws(() => journal.saveCommand(seq, intent), /Cannot change the event/);
+    assert.throws(() => journal.markUndecryptable(seq, "s"), /Cannot change the event/);
     assert.throws(() => journal.claim(seq, { sessionId: "s", messageIndex: 0 }), /Cannot change the event/);
   }
-  assert.deepEqual(journal.unsent("!r", 10), [], "answers are queued together with settling, or not at all");
+  assert.deepEqual(journal.unsentAnswers("!r", 10), [], "answers are queued together with settling, or not at all");
 });
 
 Deno.test("EventJournal.claim() lets one event have a ciphertext", async () => {
@@ -141,7 +141,7 @@ Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was u
     assert.equal(store.journal.claim(seq, { sessionId: "s", messageIndex }), true);
     store.journal.settle(seq, "done", [answer(eventId)]);
   }
-  store.journal.sent(transactionId("$1", "answer", 0), "$said");
+  store.journal.markSent(transactionId("$1", "answer", 0), "$said");
   const old = arrive(store, "$old");
   folder.nowMs += WEEK_MS;
   store.journal.prune();
@@ -153,7 +153,7 @@ Deno.test("EventJournal.prune() forgets old events, but no ciphertext that was u
   assert.deepEqual(["$1", "$2"].map((id) => later.rooms.hasEvent("!r", id)), [false, false]);
   assert.deepEqual(standing(later), [["$old", "new"]]);
   assert.equal(later.journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), undefined);
-  assert.equal(later.journal.unsent("!r", 10).length, 1, "what is to be sent stays");
+  assert.equal(later.journal.unsentAnswers("!r", 10).length, 1, "what is to be sent stays");
 
   const { journal } = await folder.reopen();
   for (const [messageIndex, accepted] of [[4, false], [3, false], [0, false], [5, true]] as const) {
@@ -198,13 +198,13 @@ Deno.test("EventJournal.prune() settles what could not be decrypted for a week, 
   store.transaction(() => {
     for (let i = 1; i <= 10_001; i++) {
       store.rooms.addEvent(event(`$${i}`), { state: "new" });
-      store.journal.undecryptable(i, "late");
+      store.journal.markUndecryptable(i, "late");
     }
   });
   store.journal.prune();
   assert.equal(store.journal.awaitingKey("!r", "late").length, 10_000);
   assert.equal(standing(store)[0]?.[0], "$2");
-  assert.equal(store.journal.arrived(0).length, 0, "nobody is to look at them again");
+  assert.equal(store.journal.newEvents(0).length, 0, "nobody is to look at them again");
   arrive(store, "$new");
   folder.nowMs += WEEK_MS;
   store.journal.prune();
@@ -212,7 +212,7 @@ Deno.test("EventJournal.prune() settles what could not be decrypted for a week, 
   folder.nowMs += 1;
   store.journal.prune();
   assert.deepEqual(standing(store), [["$new", "new"]]);
-  assert.deepEqual(store.journal.arrived(0).map(({ inbox }) => inbox.eventId), ["$new"]);
+  assert.deepEqual(store.journal.newEvents(0).map(({ event }) => event.eventId), ["$new"]);
   assert.equal(store.rooms.hasEvent("!r", "$10001"), true, "a copy is not taken in");
 });
 
@@ -221,20 +221,25 @@ Deno.test("EventJournal sends answers about a user or a room only once, even aft
   const store = await folder.reopen();
   const about = ["@ann:x another key", "!r", "$1", "clawdbot 7 !r"].map((eventId) => answer(eventId));
   for (const each of about) {
-    store.journal.say(each);
-    store.journal.sent(transactionId(each.eventId, each.kind, each.sequence), "$said");
+    store.journal.queueAnswer(each);
+    store.journal.markSent(transactionId(each.eventId, each.kind, each.sequence), "$said");
   }
   folder.nowMs += WEEK_MS + 1;
   store.journal.prune();
-  for (const each of about) store.journal.say(each);
-  assert.deepEqual(store.journal.unsent("!r", 10).map(({ answer: { eventId } }) => eventId), ["$1", "clawdbot 7 !r"]);
+  for (const each of about) store.journal.queueAnswer(each);
+  assert.deepEqual(store.journal.unsentAnswers("!r", 10).map(({ answer: { eventId } }) => eventId), [
+    "$1",
+    "clawdbot 7 !r",
+  ]);
 });
 
 Deno.test("EventJournal.unsent() returns unsent answers of a room, up to the limit", async () => {
   await using folder = new StoreFolder();
   const store = await folder.reopen();
   store.transaction(() => {
-    for (let i = 0; i < 1_000; i++) store.journal.say({ ...answer(`$${i}`), roomId: i % 2 === 0 ? "!even" : "!odd" });
+    for (let i = 0; i < 1_000; i++) {
+      store.journal.queueAnswer({ ...answer(`$${i}`), roomId: i % 2 === 0 ? "!even" : "!odd" });
+    }
   });
   // Only what is asked for is opened: what was altered further back would be a StoreError.
   await folder.close();
@@ -243,11 +248,11 @@ Deno.test("EventJournal.unsent() returns unsent answers of a room, up to the lim
     database.exec("UPDATE answers SET content = x'00' WHERE event_id NOT IN ('$0', '$1', '$2')");
   }
   const { journal } = await folder.reopen();
-  assert.deepEqual(journal.roomsToAnswer(), ["!even", "!odd"]);
-  assert.deepEqual(journal.unsent("!even", 2).map(({ answer }) => answer.eventId), ["$0", "$2"]);
-  assert.deepEqual(journal.unsent("!odd", 1).map(({ answer }) => answer.eventId), ["$1"]);
-  assert.deepEqual(journal.unsent("!none", 1), []);
-  assert.throws(() => journal.unsent("!odd", 2), { name: "StoreError" });
+  assert.deepEqual(journal.roomsWithUnsentAnswers(), ["!even", "!odd"]);
+  assert.deepEqual(journal.unsentAnswers("!even", 2).map(({ answer }) => answer.eventId), ["$0", "$2"]);
+  assert.deepEqual(journal.unsentAnswers("!odd", 1).map(({ answer }) => answer.eventId), ["$1"]);
+  assert.deepEqual(journal.unsentAnswers("!none", 1), []);
+  assert.throws(() => journal.unsentAnswers("!odd", 2), { name: "StoreError" });
 });
 
 Deno.test("EventJournal says an answer once", async () => {
@@ -255,15 +260,15 @@ Deno.test("EventJournal says an answer once", async () => {
   const store = await folder.reopen();
   const [sent, dropped, unsent] = [answer("$1", 0), answer("$1", 1), answer("$1", 2)];
   folder.nowMs = 5_000;
-  for (const one of [sent, dropped, unsent]) store.journal.say(one);
-  store.journal.say({ ...unsent, text: { plain: "other words" } });
-  store.journal.sent(transactionId("$1", "answer", 0), "$said");
-  store.journal.drop(transactionId("$1", "answer", 1));
+  for (const one of [sent, dropped, unsent]) store.journal.queueAnswer(one);
+  store.journal.queueAnswer({ ...unsent, text: { plain: "other words" } });
+  store.journal.markSent(transactionId("$1", "answer", 0), "$said");
+  store.journal.dropAnswer(transactionId("$1", "answer", 1));
 
   const { journal } = await folder.reopen();
-  for (const one of [sent, dropped, unsent]) journal.say(one);
+  for (const one of [sent, dropped, unsent]) journal.queueAnswer(one);
   const id = transactionId("$1", "answer", 2);
-  assert.deepEqual(journal.unsent("!r", 10), [{ transactionId: id, answer: unsent, writtenAtMs: 5_000 }]);
+  assert.deepEqual(journal.unsentAnswers("!r", 10), [{ transactionId: id, answer: unsent, writtenAtMs: 5_000 }]);
   assert.equal(journal.sentAs({ eventId: "$1", kind: "answer", sequence: 0 }), "$said");
   assert.equal(journal.sentAs({ eventId: "$1", kind: "answer", sequence: 1 }), undefined);
 });

@@ -56,5 +56,5 @@ export class StoreFolder implements AsyncDisposable {
 /** An event of room !r. */
 export function event(eventId: string, roomId = "!r"): NewEvent {
   const content = { msgtype: "m.text", body: `text of ${eventId}` };
-  return { roomId, eventId, sender: "@ann:x", event: { event_id: eventId, content }, receivedAtMs: 1_000, ageMs: 5 };
+  return { roomId, eventId, sender: "@ann:x", json: { event_id: eventId, content }, receivedAtMs: 1_000, ageMs: 5 };
 }

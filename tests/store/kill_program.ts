@@ -32,7 +32,7 @@ while (true) {
   tell(`number ${number}`);
 
   place += 1;
-  const event: NewEvent = { roomId: "!r", eventId: `$${place}`, sender: "@a:x", event: {}, receivedAtMs: 0, ageMs: 0 };
+  const event: NewEvent = { roomId: "!r", eventId: `$${place}`, sender: "@a:x", json: {}, receivedAtMs: 0, ageMs: 0 };
   if (late) setTimeout(add, LATE_MS, event, place);
   else add(event, place);
   tell(`event ${place}`);

@@ -63,7 +63,7 @@ Deno.test(`a store has lost no acknowledged write after ${KILLS} kills`, async (
   assert.ok(acknowledged.number > KILLS, `only ${acknowledged.number} were acknowledged`);
 
   const store = await folder.reopen();
-  const events = new Set(store.journal.unsettled(0).map(({ inbox }) => inbox.eventId));
+  const events = new Set(store.journal.unsettled(0).map(({ event }) => event.eventId));
   for (let i = 1; i <= acknowledged.event; i++) assert.ok(events.has(`$${i}`), `event ${i} of ${acknowledged.event}`);
   assert.equal(store.rooms.syncToken(), String(events.size));
 

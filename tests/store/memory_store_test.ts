@@ -7,7 +7,7 @@ Deno.test("openMemoryStore() is a store like any other, apart from every other o
   await using other = openMemoryStore();
   one.rooms.addEvent(event("$1"), { state: "new" });
   const [entry] = one.journal.unsettled(0);
-  assert.deepEqual(entry?.inbox, { seq: 1, ...event("$1") });
+  assert.deepEqual(entry?.event, { seq: 1, ...event("$1") });
   assert.equal(one.journal.claim(1, { sessionId: "s", messageIndex: 0 }), true);
   one.targetDocument.save({ targets: {} });
   one.pins.set("@ann:x", { masterKey: "key" });

@@ -69,7 +69,7 @@ Deno.test("a store's journals stay small, also after a large transaction", async
   assert.ok(most < 600_000, `${most} bytes`);
   store.transaction(() => {
     for (let index = 0; index < 300; index += 1) {
-      store.rooms.addEvent({ ...event(`$${index}`), event: { body: "x".repeat(20_000) } }, { state: "new" });
+      store.rooms.addEvent({ ...event(`$${index}`), json: { body: "x".repeat(20_000) } }, { state: "new" });
     }
   });
   assert.ok(journal() > 5_000_000);
@@ -92,9 +92,17 @@ Deno.test("a store holds no content in clear", async () => {
   store.account.save(session);
   store.rooms.addEvent(event("$1"), { state: "new" });
   const acting = { command: "start", parts: [{ target: "hidden target" }] };
-  store.journal.begin(1, acting);
+  store.journal.saveCommand(1, acting);
   const text = { plain: "hidden answer" };
-  store.journal.say({ kind: "answer", sequence: 0, roomId: "!r", eventId: "$1", form: "notice", text, reply: true });
+  store.journal.queueAnswer({
+    kind: "answer",
+    sequence: 0,
+    roomId: "!r",
+    eventId: "$1",
+    form: "notice",
+    text,
+    reply: true,
+  });
   await folder.close();
   const all = folder.files().map((name) => Buffer.from(Deno.readFileSync(folder.file(name))).toString("latin1")).join();
   assert.ok(all.includes("@ann:x"), "the test looks at the right bytes");

@@ -47,7 +47,7 @@ Deno.test("openStore() takes over all that the first release had in its store", 
     const [halfDone, locked, ...rest] = journal.unsettled(0);
     assert.deepEqual(rest, [], "what is held behind a gap stays there");
     const intent = { before: 0, after: 1, resourceVersion: "7", generation: 3, atMs: nowMs };
-    assert.deepEqual([halfDone?.inbox.eventId, halfDone?.progress], [
+    assert.deepEqual([halfDone?.event.eventId, halfDone?.progress], [
       "$half-done",
       {
         state: "begun",
@@ -57,7 +57,7 @@ Deno.test("openStore() takes over all that the first release had in its store", 
     assert.deepEqual(journal.awaitingKey(ROOM, "late"), [locked]);
     const [gap] = rooms.gaps();
     assert.deepEqual(gap, { id: gap?.id, roomId: ROOM, from: "p1", to: "s41" });
-    assert.deepEqual(journal.unsent(ROOM, 10).map(({ answer }) => answer.eventId), ["$used9"]);
+    assert.deepEqual(journal.unsentAnswers(ROOM, 10).map(({ answer }) => answer.eventId), ["$used9"]);
     assert.equal(rooms.hasEvent(ROOM, "$used9"), true);
 
     // What was used up stays so: by its row, by the floor of rows that are gone, and whoever is named as the sender.
@@ -73,7 +73,7 @@ Deno.test("openStore() takes over all that the first release had in its store", 
       assert.throws(() =>
         store.transaction(() => {
           rooms.addEvent({ ...event("$again", ROOM), sender }, { state: "new" });
-          const seq = journal.unsettled(0).at(-1)?.inbox.seq ?? 0;
+          const seq = journal.unsettled(0).at(-1)?.event.seq ?? 0;
           assert.equal(
             journal.claim(seq, { sessionId: "session", messageIndex }),
             accepted,

@@ -15,7 +15,7 @@ try {
   await using store = await openStore({ folder, holder: { host: "other-host", pid: 4711 } });
   if (what === "fill") {
     await fill(store, (i) => {
-      const event = { roomId: "!r", eventId: `$${i}`, sender: "@a:x", event: { TEXT }, receivedAtMs: 0, ageMs: 0 };
+      const event = { roomId: "!r", eventId: `$${i}`, sender: "@a:x", json: { TEXT }, receivedAtMs: 0, ageMs: 0 };
       store.rooms.addEvent(event, { state: "new" });
     });
   } else if (what === "fill-crypto") {

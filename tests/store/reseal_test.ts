@@ -24,8 +24,8 @@ async function fill(store: Store): Promise<void> {
   store.targetDocument.save(target);
   store.pins.set("@ann:x", pin);
   for (const id of ["$acting", "$answered"]) store.rooms.addEvent(event(id), { state: "new" });
-  const [acting, answered] = store.journal.unsettled(0).map(({ inbox }) => inbox.seq);
-  store.journal.begin(acting ?? 0, intent);
+  const [acting, answered] = store.journal.unsettled(0).map(({ event }) => event.seq);
+  store.journal.saveCommand(acting ?? 0, intent);
   store.journal.settle(answered ?? 0, "done", [answer]);
 }
 
@@ -36,11 +36,11 @@ function assertKept({ account, counter, carriedIdentity, targetDocument, pins, j
   assert.deepEqual(targetDocument.load(), target);
   assert.deepEqual(pins.get("@ann:x"), pin);
   const [entry] = journal.unsettled(0);
-  assert.deepEqual([entry?.inbox.event, entry?.progress], [event("$acting").event, {
+  assert.deepEqual([entry?.event.json, entry?.progress], [event("$acting").json, {
     state: "begun",
     command: intent,
   }]);
-  assert.deepEqual(journal.unsent("!r", 10).map(({ answer }) => answer), [answer]);
+  assert.deepEqual(journal.unsentAnswers("!r", 10).map(({ answer }) => answer), [answer]);
 }
 
 Deno.test("Store.replaceKey() encrypts everything with the new key, and leaves nothing that the old one opens", async (t) => {

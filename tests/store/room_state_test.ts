@@ -15,7 +15,7 @@ const clear: StoredRoom = { ...room, encrypted: false, encryption: undefined };
 
 /** Event ids that may be handled, in order. */
 function ready(store: Store): string[] {
-  return store.journal.unsettled(0).map(({ inbox }) => inbox.eventId);
+  return store.journal.unsettled(0).map(({ event }) => event.eventId);
 }
 
 Deno.test("RoomState persists across a restart", async () => {
@@ -104,7 +104,7 @@ Deno.test("RoomState.addEvent() takes an event in once", async () => {
   assert.equal(store.rooms.addEvent(event("$2"), { state: "settled" }), true);
   const later = await folder.reopen();
   assert.equal(later.rooms.addEvent(event("$2"), { state: "new" }), false);
-  assert.deepEqual(later.journal.unsettled(0).map(({ inbox }) => inbox), [
+  assert.deepEqual(later.journal.unsettled(0).map(({ event }) => event), [
     { seq: 1, ...event("$1") },
     { seq: 2, ...event("$1", "!other") },
   ]);
@@ -156,9 +156,9 @@ Deno.test("RoomState.fillGap() gives places after all that were read before", as
   const gap = rooms.addGap({ roomId: "!r", from: "p", to: "s" });
   rooms.addEvent(event("$held"), { state: "held", gap });
   rooms.addEvent(event("$other", "!other"), { state: "new" });
-  const read = journal.unsettled(0).at(-1)?.inbox.seq ?? 0;
+  const read = journal.unsettled(0).at(-1)?.event.seq ?? 0;
   rooms.fillGap(gap, [event("$missed")]);
-  assert.deepEqual(journal.unsettled(read).map(({ inbox }) => inbox.eventId), ["$missed", "$held"]);
+  assert.deepEqual(journal.unsettled(read).map(({ event }) => event.eventId), ["$missed", "$held"]);
 });
 
 Deno.test("Store.transaction() undoes everything if it throws, and only a part if that is caught within", async () => {

@@ -32,7 +32,7 @@ Deno.test("Memory and journal change together or not at all", async () => {
   const settle = (each: Store, then: () => void) =>
     each.transaction(() => {
       each.targetDocument.save(remembered);
-      each.transaction(() => each.journal.settle(each.journal.unsettled(0)[0]?.inbox.seq ?? 0, "done", []));
+      each.transaction(() => each.journal.settle(each.journal.unsettled(0)[0]?.event.seq ?? 0, "done", []));
       then();
     });
   assert.throws(() => settle(store, () => assert.fail("killed")), /killed/);
