@@ -34,7 +34,7 @@ import { Schedule } from "./schedule.ts";
 import type { StatusMessages } from "./status_messages.ts";
 import { storedCommand, type TargetCommand, workloadKey } from "./target_command.ts";
 import type { TargetState, TargetStates } from "./target_state.ts";
-import { Failures, Turn, waitAfter } from "./target_turn.ts";
+import { CommandExecution, Failures, waitAfter } from "./command_execution.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
@@ -181,20 +181,20 @@ export class TargetWorker {
     const unconfirmed = command.steps.get(this.#workload)?.intent;
     const lines = states.message(roomId, eventId)?.lines ?? [];
     const isTold = lines.some(({ workload, state }) => workload === this.#workload && state === "waiting");
-    using turn = new Turn(command, this.#options, unconfirmed, isTold);
-    this.#reportIfUnanswered(turn);
+    using execution = new CommandExecution(command, this.#options, unconfirmed, isTold);
+    this.#reportIfUnanswered(execution);
     for (;;) {
-      const requeueAfterMs = await this.#reconcile(turn);
-      if (turn.isOver) return;
+      const requeueAfterMs = await this.#reconcile(execution);
+      if (execution.isOver) return;
       await clock.sleep(requeueAfterMs ?? 0, stop);
     }
   }
 
   /** Observes, decides and acts until nothing is left to do. Returns the delay until the next pass, in milliseconds. */
-  async #reconcile(turn: Turn | undefined): Promise<number | undefined> {
+  async #reconcile(execution: CommandExecution | undefined): Promise<number | undefined> {
     const { clock, stop } = this.#options;
     try {
-      return await this.#decideAndAct(turn);
+      return await this.#decideAndAct(execution);
     } catch (error) {
       if (stop.aborted || isFatal(error)) throw error;
       logger.error("failed to work on {target}: {reason}", {
@@ -202,43 +202,45 @@ export class TargetWorker {
         reason: String(error),
         error,
       });
-      if (turn === undefined) return this.#failures.add("Kubernetes API", undefined, error).retryAtMs - clock.now();
-      const news = { kind: "failed", word: verbOf(turn.command), why: { kind: "internal" } } as const;
-      this.#write([{ kind: "answer", outcome: "failed", news, followed: false }], turn);
+      if (execution === undefined) {
+        return this.#failures.add("Kubernetes API", undefined, error).retryAtMs - clock.now();
+      }
+      const news = { kind: "failed", word: verbOf(execution.command), why: { kind: "internal" } } as const;
+      this.#write([{ kind: "answer", outcome: "failed", news, followed: false }], execution);
       return undefined;
     }
   }
 
-  async #decideAndAct(turn: Turn | undefined): Promise<number | undefined> {
+  async #decideAndAct(execution: CommandExecution | undefined): Promise<number | undefined> {
     const { clock, policy } = this.#options;
-    const failures = turn?.failures ?? this.#failures;
+    const failures = execution?.failures ?? this.#failures;
     const shown = this.#shown;
-    if (turn === undefined) this.#passAbort = new AbortController();
+    if (execution === undefined) this.#passAbort = new AbortController();
     let learned: Partial<Observed> = { shown, failure: failures.latest };
     let conflicts = 0;
     for (let decisions = 0; decisions < MAX_DECISIONS; decisions += 1) {
-      const observed: Observed = { ...this.#known(turn), ...learned };
-      const { effects, requeueAfterMs } = decide(this.#state(turn), observed, clock.now(), policy);
+      const observed: Observed = { ...this.#known(execution), ...learned };
+      const { effects, requeueAfterMs } = decide(this.#state(execution), observed, clock.now(), policy);
       if (effects.length === 0) {
         if (observed.failure !== undefined) return requeueAfterMs;
         failures.clear();
-        if (turn === undefined && this.#shown === shown) this.#shown = undefined;
+        if (execution === undefined && this.#shown === shown) this.#shown = undefined;
         return requeueAfterMs;
       }
-      this.#write(effects.filter(isWrite), turn);
-      if (turn?.isOver) return undefined;
+      this.#write(effects.filter(isWrite), execution);
+      if (execution?.isOver) return undefined;
       learned = { ...learned, accepted: undefined };
       const call = effects.find((effect): effect is Call => !isWrite(effect));
       if (call === undefined) continue;
       try {
-        learned = { ...learned, failure: undefined, ...await this.#call(call, turn) };
+        learned = { ...learned, failure: undefined, ...await this.#call(call, execution) };
       } catch (error) {
         // A command is waiting; its own pass will read the target.
-        const isInterrupted = turn === undefined && this.#passAbort.signal.aborted && call.kind !== "scale";
+        const isInterrupted = execution === undefined && this.#passAbort.signal.aborted && call.kind !== "scale";
         if (isInterrupted && !isFatal(error)) return 0;
         // Somebody else has changed the target meanwhile. It is read again at once, a few times.
         const isRace = error instanceof ConflictError && ++conflicts < MAX_CONFLICTS;
-        const failure = isRace ? undefined : this.#failed(error, call, turn);
+        const failure = isRace ? undefined : this.#failed(error, call, execution);
         learned = { ...learned, scale: undefined, authorization: undefined, failure };
       }
     }
@@ -246,10 +248,10 @@ export class TargetWorker {
   }
 
   /** Returns what is known without making a request. */
-  #known(turn: Turn | undefined): Observed {
+  #known(execution: CommandExecution | undefined): Observed {
     const { agents } = this.#options;
     // This scans all rooms.
-    const agentRooms = turn?.command.word === "status" ? agents.roomsOf(this.#target.alias).length : undefined;
+    const agentRooms = execution?.command.word === "status" ? agents.roomsOf(this.#target.alias).length : undefined;
     return {
       isWatched: this.#isWatched,
       seenUnready: this.#seenUnready,
@@ -282,10 +284,10 @@ export class TargetWorker {
     return { ...this.#activity, isAgentTyping: this.#typing.size > 0 };
   }
 
-  #state(turn: Turn | undefined): State {
+  #state(execution: CommandExecution | undefined): State {
     const state = this.#options.states.of(this.#workload);
-    if (turn === undefined) return state;
-    const { command: { event, word, typed, durationMs, steps }, takenAtMs, unconfirmed, unansweredTold } = turn;
+    if (execution === undefined) return state;
+    const { command: { event, word, typed, durationMs, steps }, takenAtMs, unconfirmed, unansweredTold } = execution;
     const nowMs = this.#options.clock.now();
     const { seq, sender, roomId, receivedAtMs } = event;
     return {
@@ -300,10 +302,10 @@ export class TargetWorker {
   }
 
   /** Performs a call and returns what it observed. */
-  async #call(call: Call, turn: Turn | undefined): Promise<Partial<Observed>> {
+  async #call(call: Call, execution: CommandExecution | undefined): Promise<Partial<Observed>> {
     const { stop, authorize } = this.#options;
-    const signal = turn?.readDeadline.signal ?? AbortSignal.any([stop, this.#passAbort.signal]);
-    if (turn !== undefined) turn.waitingFor = partyOf(call);
+    const signal = execution?.readDeadline.signal ?? AbortSignal.any([stop, this.#passAbort.signal]);
+    if (execution !== undefined) execution.waitingFor = partyOf(call);
     try {
       switch (call.kind) {
         case "read":
@@ -311,14 +313,14 @@ export class TargetWorker {
         case "diagnose":
           return { diagnosis: await this.#diagnose(signal) };
         case "authorize":
-          if (turn === undefined) throw new Error("Cannot authorize what no command asks for");
-          return { authorization: { refusal: await authorize(turn.command.event, signal) } };
+          if (execution === undefined) throw new Error("Cannot authorize what no command asks for");
+          return { authorization: { refusal: await authorize(execution.command.event, signal) } };
         case "scale":
-          await this.#scale(call, turn);
+          await this.#scale(call, execution);
       }
       return { accepted: call.intent, scale: undefined };
     } finally {
-      if (turn !== undefined) turn.waitingFor = undefined;
+      if (execution !== undefined) execution.waitingFor = undefined;
     }
   }
 
@@ -351,42 +353,42 @@ export class TargetWorker {
   }
 
   /** Persists the intent, then changes the replica count. */
-  async #scale(call: Extract<Call, { kind: "scale" }>, turn: Turn | undefined): Promise<void> {
+  async #scale(call: Extract<Call, { kind: "scale" }>, execution: CommandExecution | undefined): Promise<void> {
     const { scaler, observer, clock, journal, states, stop, abandon } = this.#options;
     const { alias } = this.#target;
     const { intent } = call;
-    (turn?.readDeadline.signal ?? stop).throwIfAborted();
-    if (turn !== undefined) {
-      const { command } = turn;
+    (execution?.readDeadline.signal ?? stop).throwIfAborted();
+    if (execution !== undefined) {
+      const { command } = execution;
       command.steps.set(this.#workload, { target: alias, workload: this.#workload, intent });
       journal.saveCommand(command.event.seq, storedCommand(command));
     } else {
       this.#write([{ kind: "remember", changes: withIntent(states.of(this.#workload), call) }], undefined);
     }
-    using scaleDeadline = turn === undefined ? new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock }) : undefined;
+    using scaleDeadline = execution === undefined ? new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock }) : undefined;
     try {
       await scaler.scale(
         this.#target,
         intent.after,
         intent.resourceVersion,
-        scaleDeadline?.signal ?? turn?.scaleDeadline.signal ?? abandon,
+        scaleDeadline?.signal ?? execution?.scaleDeadline.signal ?? abandon,
       );
     } catch (error) {
-      if (turn !== undefined && !isRefusedChange(error)) turn.unconfirmed = intent;
+      if (execution !== undefined && !isRefusedChange(error)) execution.unconfirmed = intent;
       throw error;
     }
     observer.scaled(alias, clock.now() - intent.atMs);
   }
 
   /** Records a failed call. Rethrows the error if it is fatal or the operator is stopping. */
-  #failed(error: unknown, call: Call, turn: Turn | undefined): Failure {
+  #failed(error: unknown, call: Call, execution: CommandExecution | undefined): Failure {
     const { stop } = this.#options;
-    if (stop.aborted && !isTimeout(error, turn)) throw isFatal(error) ? error : stop.reason;
+    if (stop.aborted && !isTimeout(error, execution)) throw isFatal(error) ? error : stop.reason;
     const party = partyOf(call);
     // The cluster may accept our credentials again later. If the homeserver refuses them, the login has ended.
     if (isFatal(error) && !(error instanceof CredentialError && party === "Kubernetes API")) throw error;
-    const why = this.#refusalOf(error, turn);
-    const failure = (turn?.failures ?? this.#failures).add(party, why, error);
+    const why = this.#refusalOf(error, execution);
+    const failure = (execution?.failures ?? this.#failures).add(party, why, error);
     logger.warn("failed to {what} {target}, trying again in {wait} s: {reason}", {
       what: call.kind,
       target: this.#target.alias,
@@ -397,41 +399,41 @@ export class TargetWorker {
   }
 
   /** Returns why the API server refused a call; undefined if a retry may succeed. */
-  #refusalOf(error: unknown, turn: Turn | undefined): Why | undefined {
+  #refusalOf(error: unknown, execution: CommandExecution | undefined): Why | undefined {
     const { kind, namespace, name } = this.#target;
     if (error instanceof PermissionError) return { kind: "not-permitted", verb: error.verb, resource: error.resource };
     if (error instanceof NotFoundError) {
       return { kind: "not-found", target: `${kind} ${name} in namespace ${namespace}` };
     }
     // A command is answered at once. Any other call is retried.
-    if (turn === undefined) return undefined;
+    if (execution === undefined) return undefined;
     if (error instanceof CredentialError) return { kind: "rejected", reason: "Unauthorized" };
     if (error instanceof RejectedError) return { kind: "rejected", reason: error.code || `${error.status}` };
     return undefined;
   }
 
   /** Performs the writes of a decision in one transaction. */
-  #write(writes: readonly Write[], turn: Turn | undefined): void {
+  #write(writes: readonly Write[], execution: CommandExecution | undefined): void {
     if (writes.length === 0) return;
     const { transaction, states, drain } = this.#options;
-    const earlier = turn && [...turn.command.steps.values()].map(({ end }) => end?.outcome);
+    const earlier = execution && [...execution.command.steps.values()].map(({ end }) => end?.outcome);
     transaction(() => {
-      for (const write of writes) this.#perform(write, turn);
+      for (const write of writes) this.#perform(write, execution);
       states.save();
     });
-    for (const write of writes) this.#recordOutcome(write, turn, earlier ?? []);
+    for (const write of writes) this.#recordOutcome(write, execution, earlier ?? []);
     drain();
   }
 
-  #perform(write: Write, turn: Turn | undefined): void {
+  #perform(write: Write, execution: CommandExecution | undefined): void {
     const { states, messages } = this.#options;
     switch (write.kind) {
       case "remember":
         return states.change(this.#workload, write.changes);
       case "answer":
-        return this.#endCommand(write, turn);
+        return this.#endCommand(write, execution);
       case "say-waiting":
-        return this.#showWaiting(write, turn);
+        return this.#showWaiting(write, execution);
       case "update":
         return messages.update(this.#target, write);
       case "unfollow":
@@ -446,10 +448,10 @@ export class TargetWorker {
   }
 
   /** Ends a command at this target. The last of its targets settles the event. */
-  #endCommand(write: Extract<Write, { kind: "answer" }>, turn: Turn | undefined): void {
-    if (turn === undefined) throw new Error("Cannot answer what nobody has asked");
+  #endCommand(write: Extract<Write, { kind: "answer" }>, execution: CommandExecution | undefined): void {
+    if (execution === undefined) throw new Error("Cannot answer what nobody has asked");
     const { messages } = this.#options;
-    const { command } = turn;
+    const { command } = execution;
     const { alias } = this.#target;
     const { outcome, refusal, news, before, after, followed, alert } = write;
     const text = news && messages.sentence(this.#target, news);
@@ -458,20 +460,24 @@ export class TargetWorker {
     command.steps.set(this.#workload, { target: alias, workload: this.#workload, end });
     if (followed && text !== undefined) messages.follow(command, this.#target, text);
     messages.settle(command, alert && { target: this.#target, news: alert });
-    turn.isOver = true;
+    execution.isOver = true;
   }
 
   /** Also records the command, so that it edits the message if it is resumed after a restart. */
-  #showWaiting({ news }: Extract<Write, { kind: "say-waiting" }>, turn: Turn | undefined): void {
-    if (turn === undefined) throw new Error("Cannot have nobody wait");
+  #showWaiting({ news }: Extract<Write, { kind: "say-waiting" }>, execution: CommandExecution | undefined): void {
+    if (execution === undefined) throw new Error("Cannot have nobody wait");
     const { messages, journal } = this.#options;
-    messages.showWaiting(turn.command, this.#target, news);
-    journal.saveCommand(turn.command.event.seq, storedCommand(turn.command));
-    turn.unansweredTold = true;
+    messages.showWaiting(execution.command, this.#target, news);
+    journal.saveCommand(execution.command.event.seq, storedCommand(execution.command));
+    execution.unansweredTold = true;
   }
 
   /** Updates audit trail and metrics after the writes. `earlier` has the outcomes at other targets so far. */
-  #recordOutcome(write: Write, turn: Turn | undefined, earlier: readonly (string | undefined)[]): void {
+  #recordOutcome(
+    write: Write,
+    execution: CommandExecution | undefined,
+    earlier: readonly (string | undefined)[],
+  ): void {
     const { audit, observer, clock } = this.#options;
     const { alias } = this.#target;
     if (write.kind === "record") audit.changed(this.#target, write.reason, write.cause, write.message);
@@ -480,32 +486,32 @@ export class TargetWorker {
       observer.ready(alias, afterMs);
       if (afterMessageMs !== undefined) observer.woken(alias, afterMessageMs);
     }
-    if (write.kind !== "answer" || turn === undefined) return;
+    if (write.kind !== "answer" || execution === undefined) return;
     const { outcome, refusal, news, before, after } = write;
-    const { event, word: command } = turn.command;
+    const { event, word: command } = execution.command;
     if (command === "wake" && outcome === "failed" && news !== undefined) this.#wakeFailedAtMs = clock.now();
     // If several targets refuse a command for the same reason, it is recorded once.
     if (refusal !== undefined && !earlier.includes(refusal)) audit.refused(event, refusal);
     // Messages to an agent that is awake are not recorded.
     if (news === undefined) return;
-    audit.commanded(event, { command, target: alias, outcome, before, after, ms: clock.now() - turn.takenAtMs });
+    audit.commanded(event, { command, target: alias, outcome, before, after, ms: clock.now() - execution.takenAtMs });
   }
 
   /** Shows in the command's message that a server isn't answering, even while a call hangs. */
-  #reportIfUnanswered(turn: Turn): void {
-    if (turn.unansweredTold) return;
+  #reportIfUnanswered(execution: CommandExecution): void {
+    if (execution.unansweredTold) return;
     const { queue, clock, policy } = this.#options;
-    queue.run(`unanswered ${turn.command.event.seq} ${this.#target.alias}`, async () => {
+    queue.run(`unanswered ${execution.command.event.seq} ${this.#target.alias}`, async () => {
       try {
-        await clock.sleep(UNANSWERED_TOLD_AFTER_MS, turn.over);
+        await clock.sleep(UNANSWERED_TOLD_AFTER_MS, execution.ended);
       } catch (error) {
-        if (error === turn.over.reason) return;
+        if (error === execution.ended.reason) return;
         throw error;
       }
-      const { waitingFor, failures: { latest: failure } } = turn;
+      const { waitingFor, failures: { latest: failure } } = execution;
       if (waitingFor === undefined && failure === undefined) return;
-      const observed: Observed = { ...this.#known(turn), waitingFor, failure };
-      this.#write(decide(this.#state(turn), observed, clock.now(), policy).effects.filter(isWrite), turn);
+      const observed: Observed = { ...this.#known(execution), waitingFor, failure };
+      this.#write(decide(this.#state(execution), observed, clock.now(), policy).effects.filter(isWrite), execution);
     });
   }
 
@@ -565,6 +571,6 @@ function isRefusedChange(error: unknown): boolean {
 }
 
 /** Whether the command's own deadline has expired, as opposed to the operator stopping. */
-function isTimeout(error: unknown, turn: Turn | undefined): boolean {
-  return turn !== undefined && turn.scaleDeadline.expired && error === turn.scaleDeadline.signal.reason;
+function isTimeout(error: unknown, execution: CommandExecution | undefined): boolean {
+  return execution !== undefined && execution.scaleDeadline.expired && error === execution.scaleDeadline.signal.reason;
 }

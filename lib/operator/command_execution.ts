@@ -1,5 +1,5 @@
 /**
- * A command's turn at a target: its deadlines, its failures and the change that it has sent.
+ * Execution of a command at a target: its deadlines, its failures and the change that it has sent.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export interface FailureOptions {
   readonly observer: Pick<Observer, "retried">;
 }
 
-export interface TurnOptions extends FailureOptions {
+export interface CommandExecutionOptions extends FailureOptions {
   readonly clock: Clock;
   /** Aborts calls that change nothing. */
   readonly stop: AbortSignal;
@@ -59,8 +59,8 @@ export class Failures {
   }
 }
 
-/** A command's turn at a target. */
-export class Turn implements Disposable {
+/** Execution of a command at a target, once it is its turn. */
+export class CommandExecution implements Disposable {
   readonly command: TargetCommand;
   readonly takenAtMs: number;
   readonly failures: Failures;
@@ -75,11 +75,11 @@ export class Turn implements Disposable {
   readonly readDeadline: Deadline;
   /** Aborts the call that changes the replica count. */
   readonly scaleDeadline: Deadline;
-  readonly #over = new AbortController();
+  readonly #ending = new AbortController();
 
   constructor(
     command: TargetCommand,
-    options: TurnOptions,
+    options: CommandExecutionOptions,
     unconfirmed: Intent | undefined,
     unansweredTold: boolean,
   ) {
@@ -93,13 +93,13 @@ export class Turn implements Disposable {
     this.scaleDeadline = new Deadline(COMMAND_TRIED_FOR_MS, abandon, { clock });
   }
 
-  /** Aborted when the turn ends. */
-  get over(): AbortSignal {
-    return this.#over.signal;
+  /** Aborted when it has ended. */
+  get ended(): AbortSignal {
+    return this.#ending.signal;
   }
 
   [Symbol.dispose](): void {
-    this.#over.abort();
+    this.#ending.abort();
     this.readDeadline[Symbol.dispose]();
     this.scaleDeadline[Symbol.dispose]();
   }
