@@ -8,7 +8,7 @@
 import { ConfigError, errorMessage } from "../errors.ts";
 import type { Secret } from "./secret.ts";
 import type { UpTime } from "./up_times.ts";
-import { quoted, type Target, Unfit } from "./values.ts";
+import { InvalidValue, quoted, type Target } from "./values.ts";
 import { type Context, ROWS, type Settings, type Variable, VARIABLES } from "./variables.ts";
 
 /** The configuration, frozen. Times are in milliseconds and have names that end in `Ms`. */
@@ -53,7 +53,7 @@ export function readConfig(env: Environment, context: Context): Config {
     try {
       return [key, valueOf(variable, env, context)];
     } catch (error) {
-      if (!(error instanceof Unfit)) throw error;
+      if (!(error instanceof InvalidValue)) throw error;
       problems.push(...error.problems);
       return [key, undefined];
     }
@@ -61,8 +61,8 @@ export function readConfig(env: Environment, context: Context): Config {
   // Has a value for each row, of the type that the row's parser returns: that is how Settings is defined.
   const read = Object.fromEntries(settings) as Settings;
   const targets = targetsOf(read, env);
-  problems.push(...strangers(read), ...rivals(env), ...missing(read, env));
-  problems.push(...withoutTarget(read, targets), ...wrongAgents(read, targets), ...withoutAgent(read));
+  problems.push(...identitiesWithoutUser(read), ...conflictingTargets(env), ...missingForLogin(read, env));
+  problems.push(...unknownTargets(read, targets), ...agentProblems(read, targets), ...idleWithoutAgent(read));
   const defaultAlias = targets[0]?.alias ?? "";
   const misspelt = misspellings(env);
   problems.push(...misspelt.problems);
@@ -93,7 +93,7 @@ function targetsOf(
 }
 
 /** Reports unknown aliases in schedule and agents. Skipped if the targets are invalid. */
-function withoutTarget({ schedule = [], agents = [] }: Partial<Settings>, targets: readonly Target[]): string[] {
+function unknownTargets({ schedule = [], agents = [] }: Partial<Settings>, targets: readonly Target[]): string[] {
   const aliases = targets.map(({ alias }) => alias);
   const unknown = (name: string, entries: readonly { readonly alias: string | undefined }[]): string[] =>
     [...new Set(entries.flatMap(({ alias }) => alias === undefined || aliases.includes(alias) ? [] : [alias]))]
@@ -107,7 +107,7 @@ function withoutTarget({ schedule = [], agents = [] }: Partial<Settings>, target
  * message to any of them wakes it. One account can't be the agent of two targets, because a message to it would not
  * tell which one to wake.
  */
-function wrongAgents(settings: Partial<Settings>, targets: readonly Target[]): string[] {
+function agentProblems(settings: Partial<Settings>, targets: readonly Target[]): string[] {
   const { agents = [], allowedUsers = [] } = settings;
   const { agents: { name } } = VARIABLES;
   const own = ownUserId(settings);
@@ -136,7 +136,7 @@ function ownUserId({ user, homeserver }: Partial<Settings>): string | undefined 
 }
 
 /** Reports an idle time without an agent to measure it by. */
-function withoutAgent({ idleStopMs, agents }: Partial<Settings>): string[] {
+function idleWithoutAgent({ idleStopMs, agents }: Partial<Settings>): string[] {
   if (idleStopMs === undefined || agents === undefined || agents.length > 0) return [];
   const { idleStopMs: { name }, agents: { name: needed } } = VARIABLES;
   return [`${name}: needs ${needed}, since it counts messages to and from an agent; set it or remove ${name}`];
@@ -164,7 +164,7 @@ function withFallback(address: Settings["httpAddress"], env: Environment): Setti
 }
 
 /** Reports that both ways to name targets are used. */
-function rivals(env: Environment): string[] {
+function conflictingTargets(env: Environment): string[] {
   const { targets, deploymentName, deploymentNamespace } = VARIABLES;
   if (trimmed(env, targets.name) === "") return [];
   return [deploymentName, deploymentNamespace].filter(({ name }) => trimmed(env, name) !== "")
@@ -172,7 +172,7 @@ function rivals(env: Environment): string[] {
 }
 
 /** Reports identities of users who aren't allowed. Skipped if either variable is invalid. */
-function strangers({ trustedIdentities, allowedUsers }: Partial<Settings>): string[] {
+function identitiesWithoutUser({ trustedIdentities, allowedUsers }: Partial<Settings>): string[] {
   const { trustedIdentities: { name } } = VARIABLES;
   return (allowedUsers === undefined ? [] : trustedIdentities ?? [])
     .filter(([userId]) => !allowedUsers?.includes(userId))
@@ -180,7 +180,7 @@ function strangers({ trustedIdentities, allowedUsers }: Partial<Settings>): stri
 }
 
 /** Reports settings that the login method requires and that are not set. */
-function missing({ authMethod }: Partial<Settings>, env: Environment): string[] {
+function missingForLogin({ authMethod }: Partial<Settings>, env: Environment): string[] {
   return ROWS.filter(({ name, secret, requiredFor = [] }) =>
     requiredFor.some((method) => method === authMethod) &&
     trimmed(env, name) === "" && (!secret || trimmed(env, `${name}_FILE`) === "")
@@ -193,15 +193,15 @@ function valueOf(variable: Variable<unknown>, env: Environment, context: Context
   const { name, default: unset, permitted, parse } = variable;
   const given = givenFor(variable, env, context);
   if (given === undefined && unset === undefined) {
-    throw new Unfit(`${name}: not set, but required; use ${permitted}`);
+    throw new InvalidValue(`${name}: not set, but required; use ${permitted}`);
   }
   if (given === undefined && unset === "nothing") return undefined;
   const text = given?.text ?? (typeof unset === "function" ? unset(context) : unset ?? "");
   try {
     return parse(text);
   } catch (error) {
-    if (!(error instanceof Unfit)) throw error;
-    throw new Unfit(...error.problems.map((problem) => `${given?.name ?? name}: ${problem}`));
+    if (!(error instanceof InvalidValue)) throw error;
+    throw new InvalidValue(...error.problems.map((problem) => `${given?.name ?? name}: ${problem}`));
   }
 }
 
@@ -213,9 +213,11 @@ function givenFor(variable: Variable<unknown>, env: Environment, context: Contex
   const name = `${variable.name}_FILE`;
   const path = trimmed(env, name);
   if (!variable.secret || path === "") return given;
-  if (given !== undefined) throw new Unfit(`${name}: can't be combined with ${variable.name}; remove one of them`);
+  if (given !== undefined) {
+    throw new InvalidValue(`${name}: can't be combined with ${variable.name}; remove one of them`);
+  }
   const text = contentOf(path, name, context);
-  if (text === "") throw new Unfit(`${name}: file is empty (got ${JSON.stringify(path)})`);
+  if (text === "") throw new InvalidValue(`${name}: file is empty (got ${JSON.stringify(path)})`);
   return { name, text };
 }
 
@@ -224,7 +226,7 @@ function contentOf(path: string, name: string, context: Context): string {
     return context.readFile(path).replace(/[\r\n]+$/, "");
   } catch (error) {
     const reason = errorMessage(error);
-    throw new Unfit(`${name}: can't read the file: ${reason} (got ${JSON.stringify(path)})`);
+    throw new InvalidValue(`${name}: can't read the file: ${reason} (got ${JSON.stringify(path)})`);
   }
 }
 
@@ -244,7 +246,7 @@ function misspellings(env: Environment): { problems: string[]; warnings: string[
   const problems: string[] = [];
   const warnings: string[] = [];
   for (const given of Object.keys(env)) {
-    const right = names.includes(given) || trimmed(env, given) === "" ? undefined : meant(given, names);
+    const right = names.includes(given) || trimmed(env, given) === "" ? undefined : closestName(given, names);
     if (right === undefined) continue;
     if (trimmed(env, right) === "") problems.push(`${given}: unknown variable; did you mean ${right}?`);
     else warnings.push(`${given}: unknown variable; ${right} is set and counts`);
@@ -291,24 +293,24 @@ function loginOf(settings: Settings): Login {
   const { user, authMethod: method, password, keycloakUrl } = settings;
   switch (method) {
     case "password":
-      return { user, method, password: given(password) };
+      return { user, method, password: required(password) };
     case "token":
-      return { user, method, accessToken: given(settings.accessToken), password };
+      return { user, method, accessToken: required(settings.accessToken), password };
     case "jwt": {
       const keycloak = {
-        url: given(keycloakUrl),
-        realm: given(settings.keycloakRealm),
-        clientId: given(settings.keycloakClientId),
+        url: required(keycloakUrl),
+        realm: required(settings.keycloakRealm),
+        clientId: required(settings.keycloakClientId),
         clientSecret: settings.keycloakClientSecret,
       };
-      return { user, method, password: given(password), keycloak, loginType: settings.jwtLoginType };
+      return { user, method, password: required(password), keycloak, loginType: settings.jwtLoginType };
     }
     case "sso":
-      return { user, method, password: given(password), idpId: settings.ssoIdpId, keycloakUrl };
+      return { user, method, password: required(password), idpId: settings.ssoIdpId, keycloakUrl };
   }
 }
 
-function given<Value>(value: Value | undefined): Value {
+function required<Value>(value: Value | undefined): Value {
   if (value === undefined) throw new TypeError("a setting is missing that its row calls required");
   return value;
 }
@@ -317,7 +319,7 @@ function given<Value>(value: Value | undefined): Value {
  * Returns the name that was probably meant. Names are in capitals. Long ones may differ by two letters, others by one,
  * so that `ALLOWED_HOSTS` of another program doesn't count as ours.
  */
-function meant(given: string, names: readonly string[]): string | undefined {
+function closestName(given: string, names: readonly string[]): string | undefined {
   const capitals = given.toUpperCase();
   return names.find((name) => isWithin(1, capitals, name)) ??
     names.find((name) => name.length > 10 && isWithin(2, capitals, name));

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { itemsOf, splitAlias, Unfit, unfit } from "./values.ts";
+import { InvalidValue, itemsOf, problemWith, splitAlias } from "./values.ts";
 
 /** A range of hours on some days of each week, in a time zone. */
 export interface UpTime {
@@ -37,10 +37,10 @@ export function upTimes(text: string): readonly UpTimeEntry[] {
   for (const item of itemsOf(text, EXAMPLE)) {
     const { alias, rest } = splitAlias(item);
     const read = upTimeOf(rest);
-    if ("problem" in read) problems.push(unfit(read.problem, item, read.use));
+    if ("problem" in read) problems.push(problemWith(read.problem, item, read.use));
     else entries.push(Object.freeze({ ...read, alias }));
   }
-  if (problems.length > 0) throw new Unfit(...problems);
+  if (problems.length > 0) throw new InvalidValue(...problems);
   return Object.freeze(entries);
 }
 

@@ -1,5 +1,5 @@
 /**
- * Parsers for the values of variables. A parser returns a value or throws {@linkcode Unfit}, and never repeats a
+ * Parsers for the values of variables. A parser returns a value or throws {@linkcode InvalidValue}, and never repeats a
  * secret.
  *
  * @module
@@ -12,7 +12,7 @@ import { decodeRecoveryKey } from "./recovery_key.ts";
 import { Secret } from "./secret.ts";
 
 /** A value is invalid. */
-export class Unfit extends Error {
+export class InvalidValue extends Error {
   /** All problems, one line each. */
   readonly problems: readonly string[];
 
@@ -23,7 +23,7 @@ export class Unfit extends Error {
   }
 }
 
-/** Parses a trimmed, non-empty text, or throws {@linkcode Unfit}. */
+/** Parses a trimmed, non-empty text, or throws {@linkcode InvalidValue}. */
 export type Parser<Value> = (text: string) => Value;
 
 /** The homeserver: a base URL without a trailing slash, or a server name that has yet to be resolved. */
@@ -48,7 +48,7 @@ export function quoted(text: string): string {
 }
 
 /** Formats a problem with a text, and what to use instead. */
-export function unfit(problem: string, text: string, use?: string): string {
+export function problemWith(problem: string, text: string, use?: string): string {
   return `${problem} (got ${quoted(text)})${use === undefined ? "" : `; use ${use}`}`;
 }
 
@@ -63,15 +63,15 @@ export function oneOf<const Name extends string>(choices: Readonly<Record<Name, 
   const words = alternatives(names.flatMap((name) => choices[name]));
   return (text) => {
     const name = names.find((each) => choices[each].includes(text.toLowerCase()));
-    if (name === undefined) throw new Unfit(unfit(`must be ${words}`, text));
+    if (name === undefined) throw new InvalidValue(problemWith(`must be ${words}`, text));
     return name;
   };
 }
 
 /** Accepts text of a certain form. */
-export function textOf(what: string, fits: (text: string) => boolean, use?: string): Parser<string> {
+export function textOf(what: string, isValid: (text: string) => boolean, use?: string): Parser<string> {
   return (text) => {
-    if (!fits(text)) throw new Unfit(unfit(`not ${what}`, text, use));
+    if (!isValid(text)) throw new InvalidValue(problemWith(`not ${what}`, text, use));
     return text;
   };
 }
@@ -79,26 +79,26 @@ export function textOf(what: string, fits: (text: string) => boolean, use?: stri
 /** Splits a comma-separated list into its items, trimmed and without empty ones. There must be at least one. */
 export function itemsOf(text: string, use: string): string[] {
   const items = text.split(",").map((item) => item.trim()).filter((item) => item !== "");
-  if (items.length === 0) throw new Unfit(unfit("empty list", text, use));
+  if (items.length === 0) throw new InvalidValue(problemWith("empty list", text, use));
   return items;
 }
 
 /** Parses a comma-separated list and checks each item. Drops duplicates. */
-export function listOf(what: string, fits: (item: string) => boolean, use: string): Parser<readonly string[]> {
+export function listOf(what: string, isValid: (item: string) => boolean, use: string): Parser<readonly string[]> {
   return (text) => {
     const items = [...new Set(itemsOf(text, use))];
-    const wrong = items.filter((item) => !fits(item));
-    if (wrong.length > 0) throw new Unfit(...wrong.map((item) => unfit(`not ${what}`, item, use)));
+    const wrong = items.filter((item) => !isValid(item));
+    if (wrong.length > 0) throw new InvalidValue(...wrong.map((item) => problemWith(`not ${what}`, item, use)));
     return Object.freeze(items);
   };
 }
 
 /** Parses a whole number within bounds. `or` names a word that the caller accepts instead. */
-export function wholeNumber(least: number, most: number, or?: string): Parser<number> {
-  const allowed = `a whole number from ${least} to ${most}${or === undefined ? "" : `, or ${or}`}`;
+export function wholeNumber(min: number, max: number, or?: string): Parser<number> {
+  const allowed = `a whole number from ${min} to ${max}${or === undefined ? "" : `, or ${or}`}`;
   return (text) => {
     const number = /^\d+$/.test(text) ? Number(text) : NaN;
-    if (!(number >= least && number <= most)) throw new Unfit(unfit(`must be ${allowed}`, text));
+    if (!(number >= min && number <= max)) throw new InvalidValue(problemWith(`must be ${allowed}`, text));
     return number;
   };
 }
@@ -111,9 +111,9 @@ export function duration({ leastMs = 1, mostMs, use }: {
 }): Parser<number> {
   return (text) => {
     const milliseconds = parseDuration(text);
-    if (milliseconds === undefined) throw new Unfit(unfit("not a duration", text, use));
-    if (milliseconds < leastMs) throw new Unfit(unfit("too short", text, use));
-    if (milliseconds > mostMs) throw new Unfit(unfit("too long", text, use));
+    if (milliseconds === undefined) throw new InvalidValue(problemWith("not a duration", text, use));
+    if (milliseconds < leastMs) throw new InvalidValue(problemWith("too short", text, use));
+    if (milliseconds > mostMs) throw new InvalidValue(problemWith("too long", text, use));
     return milliseconds;
   };
 }
@@ -122,17 +122,17 @@ export function duration({ leastMs = 1, mostMs, use }: {
 export function secretKey(text: string): Secret<Uint8Array> {
   const base64 = text.replaceAll("-", "+").replaceAll("_", "/").replace(/={1,2}$/, "");
   if (!/^[A-Za-z0-9+/]+$/.test(base64) || base64.length % 4 === 1) {
-    throw new Unfit("not base64; use 32 bytes in base64");
+    throw new InvalidValue("not base64; use 32 bytes in base64");
   }
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  if (bytes.length !== 32) throw new Unfit(`${bytes.length} bytes long; use 32 bytes in base64`);
+  if (bytes.length !== 32) throw new InvalidValue(`${bytes.length} bytes long; use 32 bytes in base64`);
   return new Secret(bytes);
 }
 
 /** Decodes a recovery key. */
 export function recoveryKey(text: string): Secret<Uint8Array<ArrayBuffer>> {
   const key = decodeRecoveryKey(text);
-  if ("wrong" in key) throw new Unfit(`not a recovery key: ${key.wrong}`);
+  if ("wrong" in key) throw new InvalidValue(`not a recovery key: ${key.wrong}`);
   return new Secret(key);
 }
 
@@ -153,7 +153,7 @@ export function trustedIdentities(text: string): readonly TrustedIdentity[] {
   for (const item of text === "" ? [] : identityList(text)) {
     const [userId, masterKey] = identityOf(item) ?? [item, item];
     if ((identities.get(userId) ?? masterKey) !== masterKey) {
-      throw new Unfit(unfit("two keys for one user", userId, "one of them"));
+      throw new InvalidValue(problemWith("two keys for one user", userId, "one of them"));
     }
     identities.set(userId, masterKey);
   }
@@ -222,9 +222,11 @@ export function url(text: string): string {
 
 function urlOf(text: string, allowed: string): string {
   const parsed = /^https?:\/\//i.test(text) ? URL.parse(text) : null;
-  if (parsed === null) throw new Unfit(unfit(`must be ${allowed}`, text));
-  if (parsed.username !== "" || parsed.password !== "") throw new Unfit("must be a URL without user name and password");
-  if (/[?#]/.test(text)) throw new Unfit("must be a URL without query and fragment");
+  if (parsed === null) throw new InvalidValue(problemWith(`must be ${allowed}`, text));
+  if (parsed.username !== "" || parsed.password !== "") {
+    throw new InvalidValue("must be a URL without user name and password");
+  }
+  if (/[?#]/.test(text)) throw new InvalidValue("must be a URL without query and fragment");
   return parsed.href.replace(/\/+$/, "");
 }
 
@@ -238,7 +240,9 @@ export function homeserver(text: string): Homeserver {
 export function httpAddress(text: string): HttpAddress | undefined {
   if (text.toLowerCase() === "off") return undefined;
   const [, host, port] = /^(.+):(\d+)$/.exec(text) ?? [];
-  if (host === undefined || !isServerName(text)) throw new Unfit(unfit("must be host:port, [IPv6]:port or off", text));
+  if (host === undefined || !isServerName(text)) {
+    throw new InvalidValue(problemWith("must be host:port, [IPv6]:port or off", text));
+  }
   return Object.freeze({ hostname: host.replace(/^\[|\]$/g, ""), port: Number(port) });
 }
 
@@ -254,13 +258,13 @@ export function targets(text: string): readonly Target[] {
   const problems: string[] = [];
   for (const item of itemsOf(text, "alias=namespace/name")) {
     const target = targetOf(item);
-    if (typeof target === "string") problems.push(unfit(target, item));
-    else if (found.has(target.alias)) problems.push(unfit("alias is taken by another target", item));
+    if (typeof target === "string") problems.push(problemWith(target, item));
+    else if (found.has(target.alias)) problems.push(problemWith("alias is taken by another target", item));
     else if ([...found.values()].some((other) => workloadOf(other) === workloadOf(target))) {
-      problems.push(unfit("second alias for the same workload", item));
+      problems.push(problemWith("second alias for the same workload", item));
     } else found.set(target.alias, target);
   }
-  if (problems.length > 0) throw new Unfit(...problems);
+  if (problems.length > 0) throw new InvalidValue(...problems);
   return Object.freeze([...found.values()]);
 }
 
