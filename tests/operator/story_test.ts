@@ -372,7 +372,7 @@ Deno.test("Operator reports that a target can't be read after a while, and keeps
 });
 
 Deno.test("Operator killed during a rollout resumes its messages, and repeats none", async (t) => {
-  const calls = ["save", "say", "transaction", "send", "sent", "scaler.read", "diagnose"];
+  const calls = ["save", "queueAnswer", "transaction", "send", "markSent", "scaler.read", "diagnose"];
   let killed = 0;
   for (const point of calls.flatMap((call) => [`before ${call}`, `after ${call}`])) {
     await t.step(`killed ${point}`, async () => {

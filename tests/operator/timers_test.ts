@@ -202,7 +202,11 @@ Deno.test("Operator reports once that it isn't permitted to stop a target", asyn
 });
 
 Deno.test("Operator killed while it stops a target by itself says so once, and stops it once", async (t) => {
-  for (const point of ["save", "scale", "transaction", "say"].flatMap((call) => [`before ${call}`, `after ${call}`])) {
+  for (
+    const point of ["save", "scale", "transaction", "queueAnswer"].flatMap((
+      call,
+    ) => [`before ${call}`, `after ${call}`])
+  ) {
     await t.step(`killed ${point}`, async () => {
       const world = new World();
       {
