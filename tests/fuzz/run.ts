@@ -160,7 +160,8 @@ class Run implements AsyncDisposable {
 
   failed(property: Property, what: string): void {
     const all = this.#failures.get(property) ?? [];
-    if (all.length < 5) this.#print(`FAIL ${property}: ${what.slice(0, 2_000)}`);
+    const words = what.length > 2_000 ? `${what.slice(0, 200)}\n…\n${what.slice(-1_800)}` : what;
+    if (all.length < 5) this.#print(`FAIL ${property}: ${words}; last changed: ${this.#lastChanges()}`);
     if (all.length < 20) all.push(`${what}\n  last changed: ${this.#lastChanges()}`);
     this.#failures.set(property, all);
   }
@@ -409,6 +410,11 @@ class Run implements AsyncDisposable {
       }
       this.#ground.heal(this.#forger);
       const recovered = performance.now();
+      // The room that an alias was said to be is believed until the next start.
+      if (this.#forger.names.slice(since).some((each) => each.startsWith("directory#"))) {
+        await operator.kill();
+        operator = begin();
+      }
       const first = await Promise.race([
         operator.ready.then(() => undefined, () => operator.ended),
         aborted(AbortSignal.timeout(this.#patienceMs)),
