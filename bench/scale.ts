@@ -105,8 +105,8 @@ class Recorder {
       const seconds = (now.atMs - last.atMs) / 1_000;
       const percent = (usage: Usage, before: Usage) => rounded((usage.cpuMs - before.cpuMs) / seconds / 10);
       this.windows.push({
-        at: rounded((last.atMs - this.#begin) / 1_000),
-        seconds: rounded(seconds),
+        at: (last.atMs - this.#begin) / 1_000,
+        seconds,
         rate: rateThen,
         rssMiB: rounded(now.operator.rss / mebi),
         withoutFilesMiB: rounded(now.operator.withoutFiles / mebi),
@@ -158,7 +158,8 @@ function withCommands(windows: Recorder["windows"], commands: readonly Given[], 
     const took = commands.filter(({ atMs }) => isWithin(atMs)).map(latency);
     const done = commands.filter(({ patchedAtMs }) => patchedAtMs !== undefined && isWithin(patchedAtMs)).length;
     const of = (share: (numbers: readonly number[]) => number) => took.length === 0 ? 0 : rounded(share(took));
-    return { ...window, given: took.length, done, p50: of(median), p95: of(p95), p99: of(p99) };
+    const [at, seconds] = [rounded(window.at), rounded(window.seconds)];
+    return { ...window, at, seconds, given: took.length, done, p50: of(median), p95: of(p95), p99: of(p99) };
   });
 }
 
@@ -185,9 +186,9 @@ const steps = [await step(crowd, load, recorder, rate, minutes * 60)];
 const steady = load.given.slice(first);
 report(`${steady.length} commands were given at ${rate} a second`);
 for (const each of rates) {
-  if ((steps.at(-1)?.p99 ?? 0) > bentMs) break;
+  if ((steps.at(-1)?.p50 ?? 0) > bentMs) break;
   steps.push(await step(crowd, load, recorder, each, stepSeconds));
-  report(`${each} a second: p99 ${steps.at(-1)?.p99} ms`);
+  report(`${each} a second: p50 ${steps.at(-1)?.p50} ms, p99 ${steps.at(-1)?.p99} ms`);
 }
 await recorder.stop();
 const windows = withCommands(recorder.windows, load.given, recorder.beginMs);
