@@ -179,8 +179,9 @@ async function holdsPrivateKeys(olm: OlmMachine): Promise<boolean> {
  */
 async function createIdentity(options: IdentityOptions, reset: boolean, signal: AbortSignal): Promise<void> {
   const { machine, client } = options;
+  // An upload that is still pending would be part of the result, and be sent by the session's loop as well.
+  await machine.sendKeys(signal);
   const made = await machine.olm.bootstrapCrossSigning(reset);
-  if (made.uploadKeysRequest) await machine.sendAll([made.uploadKeysRequest], signal);
   const keys = object(JSON.parse(made.uploadSigningKeysRequest.body));
   await uploadSigningKeys(options, keys, signal);
   await uploadSignatures(client, made.uploadSignaturesRequest.body, signal);

@@ -338,6 +338,17 @@ async function identityOf(world: World): Promise<string> {
   return state.masterKey;
 }
 
+Deno.test("Session.ensureIdentity() uploads no key twice that the sync loop uploads, too", async () => {
+  await using world = new World();
+  await using running = (await world.open()).sync();
+  await running.session.ensureIdentity(undefined, false, never);
+  await running.roomWith(await world.person("alice"));
+  const uploads = world.homeserver.requests.entries.filter((entry) =>
+    entry.template === "/keys/upload" && entry.userId === self
+  );
+  assert.equal(uploads.length, 2, "device and one-time keys, then the fallback key");
+});
+
 Deno.test("openSession() carries the identity over to a new device, also when it is cut short", async (t) => {
   const cuts: [where: string, path: string, method: string, after: boolean][] = [
     ["before the new login", "/login", "POST", false],
