@@ -97,12 +97,15 @@ export class BackPagination {
   /** Fills the room's gaps, oldest first, until none is left. */
   async #fillRoom(roomId: string): Promise<void> {
     const { rooms } = this.#options.store;
-    const work = new HomeserverRetry(this.#retryOptions);
+    const [reading, asking] = [new HomeserverRetry(this.#retryOptions), new HomeserverRetry(this.#retryOptions)];
     for (;;) {
       const gap = rooms.oldestGap(roomId);
       if (gap === undefined) return void this.#filling.delete(roomId);
-      if (gap.to === undefined) await work.run((signal) => this.#askMembers(roomId, signal), this.#stop);
-      const { events, refused, latest, cutOff } = await work.run((signal) => this.#read(gap, signal), this.#stop);
+      const hasJoined = gap.to === undefined;
+      const [{ events, refused, latest, cutOff }] = await Promise.all([
+        reading.run((signal) => this.#read(gap, signal), this.#stop),
+        hasJoined ? asking.run((signal) => this.#askMembers(roomId, signal), this.#stop) : undefined,
+      ]);
       rooms.fillGap(gap.id, events, cutOff !== undefined);
       if (cutOff !== undefined) {
         log.warning("missed part of the history of {room}, so older commands may be lost: {reason}", {

@@ -31,6 +31,8 @@ async function fill(
   { to, refreshMembers = () => Promise.resolve() }: Filled = { to: "s" },
 ): Promise<{
   readonly asked: string[];
+  /** Number of requests before an event was handled. */
+  readonly askedBefore: number;
   readonly events: string[];
   readonly refused: RefusedEvent[];
   readonly isCutOff: boolean;
@@ -59,6 +61,7 @@ async function fill(
   const refused: RefusedEvent[] = [];
   const active: string[] = [];
   const waits: number[] = [];
+  let askedBefore = 0;
   const history = new BackPagination(
     {
       ...{ client, store, self: SELF, allowedUsers: new Set(["@ann:x"]), agents: new Set(["@clawd:x"]), now: () => 0 },
@@ -68,7 +71,10 @@ async function fill(
       },
     },
     {
-      filled: filled.resolve,
+      filled: () => {
+        askedBefore = asked.length;
+        filled.resolve();
+      },
       refused: (event) => refused.push(event),
       agentRoomActive: (messages) => active.push(...messages.map(({ eventId }) => eventId)),
     },
@@ -90,6 +96,7 @@ async function fill(
   assert.equal(store.rooms.gapCount(ROOM), 0);
   return {
     asked,
+    askedBefore,
     refused,
     active,
     waits,
@@ -122,8 +129,9 @@ Deno.test("BackPagination asks for the members of a room that was joined, before
     let failures = 2;
     const refreshMembers = () =>
       failures-- > 0 ? Promise.reject(new TransientError("Cannot list the members: 502")) : Promise.resolve();
-    const { asked, events, waits } = await fill(page, [], { refreshMembers });
-    assert.deepEqual([asked, waits.length], [[members, members, members, "p"], 2]);
+    const { asked, askedBefore, events, waits } = await fill(page, [], { refreshMembers });
+    assert.deepEqual([asked.toSorted(), waits.length], [[members, members, members, "p"], 2]);
+    assert.equal(askedBefore, asked.length, "before an event is handled");
     assert.deepEqual(events, ["$1", "$after"]);
   });
   await t.step("and continues without it if that is refused", async () => {
