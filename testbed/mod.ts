@@ -42,7 +42,7 @@ export { baseRules, extendedRules, type Rule, type ServiceAccount, ServiceAccoun
 export { type TargetOptions, type TargetState, type WorkloadResource, Workloads } from "./workloads.ts";
 
 /** Pods that start, fail and stop fast, but not instantly. */
-const quickPods: PodDelays = { startMs: 300, stopMs: 100, runMs: 300, backOffMs: 1_000 };
+const quickPods: PodDelays = { startMs: 300, stopMs: 100, runMs: 300, backOffMs: 1_300 };
 
 /** The servers and users. Disposing ends everything that was started. */
 export interface Testbed extends AsyncDisposable {

@@ -87,7 +87,9 @@ export class World implements AsyncDisposable {
   /** Starts everything except the operator. */
   static async create(): Promise<World> {
     await using resources = new AsyncDisposableStack();
-    const testbed = resources.use(await startTestbed({ startMs: 1_000, stopMs: 100, runMs: 300, backOffMs: 1_000 }));
+    // A failing pull changes its reason after each back-off. If two of them took as long as a diagnosis waits, 2 s, each
+    // diagnosis could see the same one.
+    const testbed = resources.use(await startTestbed({ startMs: 1_000, stopMs: 100, runMs: 300, backOffMs: 1_300 }));
     const namespace = `story-${crypto.randomUUID().slice(0, 8)}`;
     const all = Object.entries(workloads);
     for (const [name, workload] of all) await testbed.workloads.createTarget({ namespace, name, ...workload });
