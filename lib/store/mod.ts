@@ -11,7 +11,7 @@ import { SealedDocument } from "./sealed_document.ts";
 import { StoreError } from "../errors.ts";
 import { FailureLatch } from "./failure_latch.ts";
 import { makeFolder, removeFile, writeFile } from "./files.ts";
-import { decodeKey, type DurableFactory, installGlobals, openDurableIndexedDB } from "./indexeddb/mod.ts";
+import { decodeKey, IDBFactory, type IDBRequest, type IDBTransaction, installGlobals } from "./indexeddb/mod.ts";
 import { EventJournal } from "./event_journal.ts";
 import { beginKeyChange, finishKeyChange, KEY_FILE, obtainKey } from "./key.ts";
 import { type CryptoRecord, MegolmIndex } from "./megolm_index.ts";
@@ -174,6 +174,7 @@ export class Store implements AsyncDisposable {
   readonly cryptoNotes: CryptoNotes;
   readonly #parts: StoreParts;
   #crypto: Database | undefined;
+  #factory: IDBFactory | undefined;
   #megolm: MegolmIndex | undefined;
   #closed = false;
 
@@ -207,11 +208,12 @@ export class Store implements AsyncDisposable {
    *
    * @throws StoreError if it is missing although it was created before, or foreign, damaged or of a newer version
    */
+  // deno-lint-ignore require-await -- opening may come to need waiting; callers are not to depend on that
   async openCrypto(): Promise<void> {
     const { folder, latch, state } = this.#parts;
     if (folder === undefined) {
       this.#crypto = openMemoryDatabase(cryptoSchema, latch);
-      return await this.#useCrypto(this.#crypto);
+      return this.#useCrypto(this.#crypto);
     }
     const number = this.#meta("crypto");
     const path = join(folder, `crypto-${number}.sqlite3`);
@@ -222,7 +224,7 @@ export class Store implements AsyncDisposable {
     });
     try {
       state.run("UPDATE meta SET value = ? WHERE name = 'crypto_begun'", number);
-      await this.#useCrypto(crypto);
+      this.#useCrypto(crypto);
       this.#crypto = crypto;
     } catch (error) {
       crypto.close();
@@ -248,30 +250,41 @@ export class Store implements AsyncDisposable {
   /** Deletes records from the Rust crypto's database behind the crypto's back. It reads these records on every use. */
   async deleteCryptoRecords(records: readonly CryptoRecord[]): Promise<void> {
     if (records.length === 0) return;
-    const factory: IndexedDBFactory = Reflect.get(globalThis, "indexedDB");
-    const opened = factory.open(`${CRYPTO_NAME}::matrix-sdk-crypto`);
+    const opened = this.#indexedDB().open(`${CRYPTO_NAME}::matrix-sdk-crypto`);
     await settled(opened, "success");
-    const database = opened.result;
-    try {
-      const transaction = database.transaction([...new Set(records.map(({ store }) => store))], "readwrite");
-      for (const { store, key } of records) transaction.objectStore(store).delete(key);
-      await settled(transaction, "complete");
-    } finally {
-      database.close();
-    }
+    using database = opened.result;
+    const transaction = database.transaction(records.map(({ store }) => store), "readwrite");
+    for (const { store, key } of records) transaction.objectStore(store).delete(key);
+    await settled(transaction, "complete");
   }
 
-  async #useCrypto(crypto: Database): Promise<void> {
+  #useCrypto(crypto: Database): void {
     const index = new MegolmIndex(crypto, this.#parts.now);
-    installGlobals(await openDurableIndexedDB(crypto.raw, (writes) => crypto.transaction(writes), index));
+    const failed = (error: unknown): void => this.#failed(error);
+    installGlobals(this.#factory = new IDBFactory({ sql: crypto, observer: index, failed }));
     if (crypto.get("SELECT 1 FROM megolm_sessions") === undefined) index.backfill(recordsOf(crypto));
     this.#megolm = index;
   }
 
   /** Empties the Rust crypto's database of what an interrupted start left in it. The crypto must not be using it. */
   async emptyCrypto(): Promise<void> {
-    const factory: DurableFactory = Reflect.get(globalThis, "indexedDB");
+    const factory = this.#indexedDB();
     for (const { name } of await factory.databases()) await settled(factory.deleteDatabase(name), "success");
+  }
+
+  /** A record of the crypto's database can't be read: it was altered, or the disk is failing. */
+  #failed(error: unknown): void {
+    const { folder = ":memory:", latch } = this.#parts;
+    const isKnown = error instanceof StoreError;
+    const reason = error instanceof Error ? error.message : String(error);
+    const text =
+      `Cannot read the crypto's records in the store ${folder}: ${reason}; bring a backup of the whole folder back`;
+    latch.fail(isKnown ? error : new StoreError(text, folder, error));
+  }
+
+  #indexedDB(): IDBFactory {
+    if (this.#factory === undefined) throw new Error("Cannot use the crypto's database: it is not open");
+    return this.#factory;
   }
 
   #meta(name: string): number {
@@ -364,22 +377,8 @@ export class Store implements AsyncDisposable {
   }
 }
 
-/** The part of IndexedDB used here. Deno has no types for it. */
-interface IndexedDBFactory {
-  open(name: string): Failing & {
-    readonly result: {
-      transaction(stores: readonly string[], mode: "readwrite"): Failing & {
-        objectStore(name: string): { delete(key: unknown): unknown };
-      };
-      close(): void;
-    };
-  };
-}
-
-type Failing = EventTarget & { readonly error: unknown };
-
 /** Waits for an event, or rejects on failure. */
-function settled(target: Failing, done: "success" | "complete"): Promise<void> {
+function settled(target: IDBRequest | IDBTransaction, done: "success" | "complete"): Promise<void> {
   return new Promise((resolve, reject) => {
     target.addEventListener(done, () => resolve());
     for (const failure of ["error", "abort"]) target.addEventListener(failure, () => reject(target.error));

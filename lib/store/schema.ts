@@ -4,7 +4,7 @@
  * @module
  */
 
-import { indexedDBSchema } from "./indexeddb/mod.ts";
+import { indexTables, recordTables } from "./indexeddb/mod.ts";
 import { megolmIndexSchema } from "./megolm_index.ts";
 import type { Schema } from "./sqlite.ts";
 
@@ -103,6 +103,6 @@ export const stateSchema: Schema = {
 
 /** Schema of crypto-1.sqlite3 and its successors. */
 export const cryptoSchema: Schema = {
-  applicationId: 0x6f636b31,
-  /* "ock1" */ steps: [...indexedDBSchema, megolmIndexSchema],
+  applicationId: 0x6f636b31, // "ock1"
+  steps: [recordTables, megolmIndexSchema, indexTables],
 };

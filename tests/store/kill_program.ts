@@ -7,8 +7,8 @@
  * @module
  */
 
-import { IDBTransaction } from "fake-indexeddb";
 import { type NewEvent, openStore } from "../../lib/store/mod.ts";
+import { Database } from "../../lib/store/sqlite.ts";
 import { type Connection, open, result, write } from "./indexeddb/driver.ts";
 
 const LATE_MS = 30;
@@ -17,7 +17,7 @@ const late = mode === "late";
 
 await using store = await openStore({ folder, holder: { host: "h", pid: Deno.pid } });
 await store.openCrypto();
-if (late) completeBeforeWriting();
+if (late) writeLate();
 const connection = await open(Reflect.get(globalThis, "indexedDB"), "numbers", 1, (c) => c.createObjectStore("all"));
 let number = await highest(connection);
 let place = Number(store.rooms.syncToken() ?? 0);
@@ -33,16 +33,11 @@ while (true) {
 
   place += 1;
   const event: NewEvent = { roomId: "!r", eventId: `$${place}`, sender: "@a:x", json: {}, receivedAtMs: 0, ageMs: 0 };
-  if (late) setTimeout(add, LATE_MS, event, place);
-  else add(event, place);
-  tell(`event ${place}`);
-}
-
-function add(event: NewEvent, token: number): void {
   store.transaction(() => {
     store.rooms.addEvent(event, { state: "new" });
-    store.rooms.setSyncToken(String(token));
+    store.rooms.setSyncToken(String(place));
   });
+  tell(`event ${place}`);
 }
 
 async function highest(connection: Connection): Promise<number> {
@@ -54,13 +49,11 @@ function tell(line: string): void {
   Deno.stdout.writeSync(new TextEncoder().encode(line + "\n"));
 }
 
-/** Lets everybody see `complete` at once, and the store's own hook only later. */
-function completeBeforeWriting(): void {
-  const { dispatchEvent } = IDBTransaction.prototype;
-  const plain = Object.getPrototypeOf(IDBTransaction.prototype).dispatchEvent;
-  IDBTransaction.prototype.dispatchEvent = function (event: { type: string }) {
-    if (event.type !== "complete" || this.mode !== "readwrite") return dispatchEvent.call(this, event);
-    setTimeout(() => dispatchEvent.call(this, event), LATE_MS);
-    return plain.call(this, event);
+/** Has every transaction, of the journal and of IndexedDB, return before anything is written. */
+function writeLate(): void {
+  const { transaction } = Database.prototype;
+  Database.prototype.transaction = function <Result>(writes: () => Result): Result {
+    setTimeout(() => transaction.call(this, writes), LATE_MS);
+    return undefined as Result;
   };
 }

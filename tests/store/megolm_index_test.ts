@@ -44,7 +44,13 @@ Deno.test("MegolmIndex indexes records from before the index existed, and they c
   }
   {
     using database = new DatabaseSync(join(folder, "crypto-1.sqlite3"));
-    database.exec("DROP TABLE megolm_sessions; DROP TABLE megolm_rooms; PRAGMA user_version = 1");
+    database.exec(`DROP TABLE megolm_sessions; DROP TABLE megolm_rooms; DROP TABLE index_records;
+      ALTER TABLE indexes DROP COLUMN filled;
+      ALTER TABLE indexes ADD COLUMN multi_entry INTEGER NOT NULL DEFAULT 0;
+      ALTER TABLE stores ADD COLUMN key_path TEXT NOT NULL DEFAULT 'null';
+      ALTER TABLE stores ADD COLUMN auto_increment INTEGER NOT NULL DEFAULT 0;
+      ALTER TABLE stores ADD COLUMN generator INTEGER NOT NULL DEFAULT 0;
+      PRAGMA user_version = 1`);
   }
   {
     await using store = await reopen();

@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { StoreError } from "../../lib/errors.ts";
 import { openStore, type Store } from "../../lib/store/mod.ts";
 import { event, StoreFolder } from "./folder.ts";
-import { open, result } from "./indexeddb/driver.ts";
+import { open, result, write } from "./indexeddb/driver.ts";
 
 const program = new URL("open_program.ts", import.meta.url).pathname;
 const session = { homeserver: "https://x", userId: "@me:x", deviceId: "D", accessToken: "secret token" };
@@ -204,7 +204,7 @@ Deno.test("openStore() refuses files that it cannot read, and leaves them as the
     ["crypto gone", (f) => Deno.removeSync(crypto(f)), /crypto-1\.sqlite3: the file is missing/],
     ["crypto swapped for state", (f) => Deno.copyFileSync(state(f), crypto(f)), /a database of something else/],
     ["crypto with a value that is none", (f) => {
-      sql(crypto(f), "INSERT INTO databases VALUES (1, 'd', 1); INSERT INTO stores VALUES (2, 1, 's', 'x', 0, 0)");
+      sql(crypto(f), "INSERT INTO indexes (store, name, key_path, is_unique) VALUES (1, 'i', 'x', 0)");
     }, /Cannot read the store .*crypto-1\.sqlite3/],
   ];
   for (const [name, spoil, message] of rows) {
@@ -218,6 +218,30 @@ Deno.test("openStore() refuses files that it cannot read, and leaves them as the
       assert.deepEqual(digests(folder), before);
     });
   }
+});
+
+Deno.test("a record of the crypto that can't be read ends the store", async () => {
+  await using folder = new StoreFolder();
+  await (await folder.reopen()).openCrypto();
+  let connection = await open(Reflect.get(globalThis, "indexedDB"), "d", 1, (c) => c.createObjectStore("s"));
+  await write(connection, "s", (store) => store.put("value", "key"));
+  connection.close();
+  await folder.close();
+  {
+    using database = new DatabaseSync(folder.file("crypto-1.sqlite3"));
+    database.exec("UPDATE records SET value = 'half'");
+  }
+  const store = await folder.reopen();
+  await store.openCrypto();
+  connection = await open(Reflect.get(globalThis, "indexedDB"), "d");
+  const reading = result(connection.transaction("s").objectStore("s").get("key"));
+  await assert.rejects(reading, { name: "UnknownError" });
+  const failure = await store.failed;
+  assert.match(
+    failure.message,
+    /^Cannot read the crypto's records in the store .*; bring a backup of the whole folder/,
+  );
+  assert.throws(() => store.rooms.setSyncToken("later"), failure);
 });
 
 Deno.test("openStore() refuses a folder that is a file, or a file that is a folder", async () => {

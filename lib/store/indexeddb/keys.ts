@@ -20,6 +20,25 @@ const STRING = 0x30;
 const BINARY = 0x40;
 const ARRAY = 0x50;
 const ascii = new TextDecoder();
+/** Arrays are nested at most this deep. Also stops the recursion into cyclic ones. */
+const MAX_LEVELS = 200;
+
+/**
+ * Converts a value into a key: copies dates and buffers, and takes views for buffers (Indexed Database API 3.0, "convert
+ * a value to a key").
+ *
+ * @throws DOMException DataError if it isn't a valid key
+ */
+export function toKey(value: unknown, level = 0): Key {
+  if (typeof value === "string" || (typeof value === "number" && !Number.isNaN(value))) return value;
+  if (value instanceof Date && !Number.isNaN(value.getTime())) return new Date(value);
+  if (value instanceof ArrayBuffer && !value.detached) return value.slice();
+  if (ArrayBuffer.isView(value) && !(value.buffer instanceof ArrayBuffer && value.buffer.detached)) {
+    return Uint8Array.from(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)).buffer;
+  }
+  if (Array.isArray(value) && level < MAX_LEVELS) return Array.from(value, (part) => toKey(part, level + 1));
+  throw new DOMException("The value is not a valid key", "DataError");
+}
 
 /**
  * Encodes a key.

@@ -44,7 +44,7 @@ function toJson(value: unknown, level: number): unknown {
   if (Array.isArray(value) && Object.keys(value).length === value.length) {
     return value.map((part) => toJson(part, level + 1));
   }
-  if (typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
+  if (typeof value === "object" && [Object.prototype, null].includes(Object.getPrototypeOf(value))) {
     const object = Object.fromEntries(Object.entries(value).map(([name, part]) => [name, toJson(part, level + 1)]));
     return Object.hasOwn(object, MARK) ? { [MARK]: ["object", object] } : object;
   }

@@ -5,68 +5,112 @@
  * @module
  */
 
-import type { DurableFactory } from "../../../lib/store/indexeddb/mod.ts";
+import { IDBFactory, indexTables, type RecordObserver, recordTables } from "../../../lib/store/indexeddb/mod.ts";
+import { FailureLatch } from "../../../lib/store/failure_latch.ts";
+import { type Database, openMemoryDatabase } from "../../../lib/store/sqlite.ts";
+
+/** Anything that fires events. */
+interface Target {
+  addEventListener(type: string, listener: (event: { preventDefault(): void }) => void): void;
+}
 
 /** An IDBRequest. */
-export interface Request<T = unknown> extends EventTarget {
+export interface Request<T = unknown> extends Target {
   readonly result: T;
-  readonly error: DOMException;
+  readonly error: DOMException | null;
+}
+
+/** A cursor. */
+export interface Cursor {
+  readonly key: unknown;
+  readonly primaryKey: unknown;
+  readonly value: unknown;
+  update(value: unknown): Request;
+  delete(): Request;
+  continue(): void;
+}
+
+/** What an object store and an index have in common. */
+export interface Source {
+  get(key: unknown): Request;
+  getAll(query?: unknown, count?: number): Request<unknown[]>;
+  getAllKeys(query?: unknown, count?: number): Request<unknown[]>;
+  count(query?: unknown): Request<number>;
+  openCursor(query?: unknown): Request<Cursor | null>;
+}
+
+/** An IDBIndex. */
+export interface Index extends Source {
+  readonly keyPath: unknown;
+  readonly unique: boolean;
 }
 
 /** An IDBObjectStore. */
-export interface Store {
-  name: string;
-  readonly keyPath: unknown;
-  readonly autoIncrement: boolean;
+export interface Store extends Source {
+  readonly name: string;
   readonly indexNames: Iterable<string>;
   put(value: unknown, key?: unknown): Request;
   add(value: unknown, key?: unknown): Request;
-  get(key: unknown): Request;
   delete(key: unknown): Request;
   clear(): Request;
-  getAll(): Request<unknown[]>;
-  getAllKeys(): Request<unknown[]>;
-  openCursor(): Request<
-    { value: unknown; update(value: unknown): Request; delete(): Request; continue(): void } | null
-  >;
-  createIndex(name: string, keyPath: unknown, options?: { unique?: boolean; multiEntry?: boolean }): void;
-  deleteIndex(name: string): void;
-  index(name: string): {
-    readonly keyPath: unknown;
-    readonly unique: boolean;
-    readonly multiEntry: boolean;
-    getAllKeys(): Request<unknown[]>;
-    getAll(): Request<unknown[]>;
-  };
+  createIndex(name: string, keyPath: string | string[], options?: { unique?: boolean }): unknown;
+  index(name: string): Index;
 }
 
 /** An IDBTransaction. */
-export interface Transaction extends EventTarget {
+export interface Transaction extends Target {
   readonly error: DOMException | null;
   objectStore(name: string): Store;
   abort(): void;
 }
 
 /** An IDBDatabase. */
-export interface Connection {
+export interface Connection extends Target {
   readonly version: number;
   readonly objectStoreNames: Iterable<string>;
   transaction(stores: string | string[], mode?: "readonly" | "readwrite"): Transaction;
-  createObjectStore(name: string, options?: { keyPath?: unknown; autoIncrement?: boolean }): Store;
+  createObjectStore(name: string): Store;
   deleteObjectStore(name: string): void;
   close(): void;
 }
 
 /** An IDBFactory. */
 export interface Factory {
-  open(name: string, version?: number): Request<Connection> & { readonly transaction: Transaction };
+  open(name: string, version?: number): Request<Connection>;
   deleteDatabase(name: string): Request;
-  databases(): Promise<{ name: string; version: number }[]>;
+  databases(): Promise<{ name?: string; version?: number }[]>;
 }
 
-/** The factory with the types that it has in fact. */
-export function typed(factory: DurableFactory): Factory {
-  return factory as unknown as Factory;
+/** An SQLite database that several lives share, and a way to have its next write fail. */
+export class Disk implements Disposable {
+  /** Whether the next transaction fails. */
+  isFull = false;
+  /** What the factories have reported. */
+  readonly failures: unknown[] = [];
+  readonly sql: Database = openMemoryDatabase(
+    { applicationId: 0, steps: [recordTables, indexTables] },
+    new FailureLatch(),
+  );
+
+  /** A factory that finds what the earlier ones have left. */
+  life(observer?: RecordObserver): IDBFactory {
+    const { sql } = this;
+    const transaction = <Result>(writes: () => Result): Result =>
+      sql.transaction(() => {
+        const result = writes();
+        if (this.isFull) throw new Error("disk I/O error");
+        return result;
+      });
+    return new IDBFactory({
+      sql: { run: sql.run.bind(sql), get: sql.get.bind(sql), all: sql.all.bind(sql), transaction },
+      observer,
+      failed: (error) => this.failures.push(error),
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.sql.close();
+  }
 }
 
 /** The result of a request. */
@@ -87,13 +131,13 @@ export function complete(transaction: Transaction): Promise<void> {
 
 /** Opens a database; `upgrade` runs in its versionchange transaction. */
 export function open(
-  factory: DurableFactory,
+  factory: Factory,
   name: string,
   version?: number,
   upgrade?: (connection: Connection, transaction: Transaction) => void,
 ): Promise<Connection> {
-  const request = typed(factory).open(name, version);
-  request.addEventListener("upgradeneeded", () => upgrade?.(request.result, request.transaction));
+  const request = factory.open(name, version);
+  request.addEventListener("upgradeneeded", () => upgrade?.(request.result, Reflect.get(request, "transaction")));
   return result(request);
 }
 
@@ -106,23 +150,22 @@ export function write(connection: Connection, store: string, write: (store: Stor
 }
 
 /** Everything that a factory holds, as plain data. */
-export async function dump(factory: DurableFactory): Promise<unknown> {
+export async function dump(factory: Factory): Promise<unknown> {
   const databases: Record<string, unknown> = {};
-  for (const { name, version } of await typed(factory).databases()) {
+  for (const { name = "", version } of await factory.databases()) {
     const connection = await open(factory, name);
     const stores: Record<string, unknown> = {};
     for (const storeName of [...connection.objectStoreNames]) {
       const store = connection.transaction(storeName).objectStore(storeName);
-      const { keyPath, autoIncrement } = store;
       const [keys, values] = await Promise.all([result(store.getAllKeys()), result(store.getAll())]);
       const indexes: Record<string, unknown> = {};
       for (const indexName of [...store.indexNames]) {
         const index = connection.transaction(storeName).objectStore(storeName).index(indexName);
-        const { keyPath, unique, multiEntry } = index;
+        const { keyPath, unique } = index;
         const [keys, values] = await Promise.all([result(index.getAllKeys()), result(index.getAll())]);
-        indexes[indexName] = { keyPath, unique, multiEntry, keys, values };
+        indexes[indexName] = { keyPath, unique, keys, values };
       }
-      stores[storeName] = { keyPath, autoIncrement, keys, values, indexes };
+      stores[storeName] = { keys, values, indexes };
     }
     connection.close();
     databases[name] = { version, stores };

@@ -1,287 +1,284 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import { IDBKeyRange } from "fake-indexeddb";
-import fc from "fast-check";
-import { indexedDBSchema, openDurableIndexedDB } from "../../../lib/store/indexeddb/mod.ts";
-import { complete, type Connection, dump, open, result, type Store, type Transaction, typed, write } from "./driver.ts";
-
-/** A SQLite database that several lives share, and a way to have its next write fail. */
-function disk() {
-  const sql = new DatabaseSync(":memory:");
-  for (const step of indexedDBSchema) sql.exec(step);
-  const fault = { next: false };
-  const transaction = (writes: () => void) => {
-    sql.exec("BEGIN");
-    try {
-      writes();
-      if (fault.next) throw new Error("disk I/O error");
-      sql.exec("COMMIT");
-    } catch (error) {
-      sql.exec("ROLLBACK");
-      throw error;
-    }
-  };
-  return { fault, life: () => openDurableIndexedDB(sql, transaction), [Symbol.dispose]: () => sql.close() };
-}
+import {
+  encodeKey,
+  encodeValue,
+  IDBFactory,
+  indexTables,
+  type Key,
+  recordTables,
+} from "../../../lib/store/indexeddb/mod.ts";
+import { FailureLatch } from "../../../lib/store/failure_latch.ts";
+import { Database } from "../../../lib/store/sqlite.ts";
+import {
+  complete,
+  type Connection,
+  Disk,
+  dump,
+  type Factory,
+  open,
+  result,
+  type Store,
+  type Transaction,
+  write,
+} from "./driver.ts";
 
 function twoStores(connection: Connection): void {
   connection.createObjectStore("plain");
-  const people = connection.createObjectStore("people", { keyPath: "id", autoIncrement: true });
-  people.createIndex("name", "name");
-  people.createIndex("tags", "tags", { multiEntry: true });
+  connection.createObjectStore("people").createIndex("name", "name");
 }
 
-Deno.test("openDurableIndexedDB() persists each kind of change across a restart", async (t) => {
-  const changes: [name: string, (connection: Connection) => Promise<unknown>, plainKeys: unknown[]][] = [
-    ["put", (c) => write(c, "plain", (s) => s.put({ a: [1, "x"] }, ["k", 1])), ["a", "b", "c", ["k", 1]]],
-    ["overwritten", (c) => write(c, "plain", (s) => s.put("new", "a")), ["a", "b", "c"]],
-    ["delete of a key", (c) => write(c, "plain", (s) => s.delete("b")), ["a", "c"]],
-    ["delete of a range", (c) => write(c, "plain", (s) => s.delete(IDBKeyRange.bound("a", "b"))), ["c"]],
-    ["clear", (c) => write(c, "plain", (s) => s.clear()), []],
-    ["clear between puts", (c) => write(c, "plain", (s) => (s.put(1, "x"), s.clear(), s.put(2, "y"))), ["y"]],
-    ["put and delete in one", (c) => write(c, "plain", (s) => (s.put(1, "x"), s.delete("x"))), ["a", "b", "c"]],
-    ["delete and put in one", (c) => write(c, "plain", (s) => (s.delete("a"), s.put(2, "a"))), ["a", "b", "c"]],
-    ["update by cursor", (c) => write(c, "plain", (s) => eachRecord(s, (cursor) => cursor.update("u"))), [
-      "a",
-      "b",
-      "c",
-    ]],
-    ["delete by cursor", (c) => write(c, "plain", (s) => eachRecord(s, (cursor) => cursor.delete())), []],
-    ["generated key", (c) => write(c, "people", (s) => s.add({ name: "Ann", tags: ["x", "y"] })), ["a", "b", "c"]],
-  ];
-  for (const [name, change, plainKeys] of changes) {
-    await t.step(name, async () => {
-      using shared = disk();
-      const first = await shared.life();
-      const connection = await open(first, "d", 1, twoStores);
-      await write(connection, "plain", (store) => ["a", "b", "c"].forEach((key) => store.put(key, key)));
-      await change(connection);
-      connection.close();
-      const second = await shared.life();
-      assert.deepEqual(await dump(second), await dump(first));
-      const again = await open(second, "d");
-      assert.deepEqual(await result(again.transaction("plain").objectStore("plain").getAllKeys()), plainKeys);
-    });
-  }
-});
-
-function eachRecord(store: Store, visit: (cursor: { update(value: unknown): unknown; delete(): unknown }) => void) {
-  const request = store.openCursor();
-  request.addEventListener("success", () => {
-    if (!request.result) return;
-    visit(request.result);
-    request.result.continue();
-  });
+async function peopled(factory: Factory): Promise<Connection> {
+  const connection = await open(factory, "d", 1, twoStores);
+  await write(connection, "plain", (store) => store.put("value", "key"));
+  await write(connection, "people", (store) => [store.put({ name: "Bob" }, 1), store.put({ name: "Ann" }, 2)]);
+  return connection;
 }
 
-Deno.test("openDurableIndexedDB() finds all of many records", async (t) => {
-  for (const count of [499, 500, 501, 1_000, 1_001]) {
-    await t.step(`${count} records`, async () => {
-      using shared = disk();
-      const connection = await open(await shared.life(), "d", 1, twoStores);
-      const keys = Array.from({ length: count }, (_, place) => place);
-      await write(connection, "plain", (store) => keys.map((key) => store.put({ key }, key)));
-      await write(connection, "people", (store) => store.put({ id: 7, name: "Ann", tags: [] }));
-      const again = await open(await shared.life(), "d");
-      const plain = again.transaction("plain").objectStore("plain");
-      assert.deepEqual(await result(plain.getAllKeys()), keys);
-      assert.deepEqual(await result(plain.getAll()), keys.map((key) => ({ key })));
-      const people = again.transaction("people").objectStore("people");
-      assert.deepEqual(await result(people.getAllKeys()), [7]);
-    });
-  }
-});
-
-Deno.test("openDurableIndexedDB() continues generated keys even after their records are gone", async () => {
-  using shared = disk();
-  const connection = await open(await shared.life(), "d", 1, twoStores);
-  await write(connection, "people", (store) => [store.add({}), store.add({}), store.clear()]);
-  const again = await open(await shared.life(), "d");
-  await write(again, "people", (store) => store.add({}));
-  assert.deepEqual(await result(again.transaction("people").objectStore("people").getAllKeys()), [3]);
-});
-
-Deno.test("openDurableIndexedDB() persists schema changes across a restart", async (t) => {
-  const upgrades: [name: string, (connection: Connection, transaction: Transaction) => void, stores: string[]][] = [
+Deno.test("IDBFactory persists schema changes across a restart", async (t) => {
+  const upgrades: [name: string, (connection: Connection, upgrade: Transaction) => unknown, stores: string[]][] = [
     ["new store with records", (c) => c.createObjectStore("more").put(1, "k"), ["more", "people", "plain"]],
     ["deleted store", (c) => c.deleteObjectStore("plain"), ["people"]],
-    ["renamed store", (_, x) => x.objectStore("plain").name = "renamed", ["people", "renamed"]],
     ["swapped for one of the same name", (c) => (c.deleteObjectStore("plain"), c.createObjectStore("plain")), [
       "people",
       "plain",
     ]],
     ["made and deleted", (c) => (c.createObjectStore("x").put(1, 1), c.deleteObjectStore("x")), ["people", "plain"]],
-    ["new index", (_, x) => x.objectStore("people").createIndex("both", ["id", "name"]), ["people", "plain"]],
-    ["deleted index", (_, x) => x.objectStore("people").deleteIndex("name"), ["people", "plain"]],
+    ["new index over records", (_, upgrade) => upgrade.objectStore("people").createIndex("both", ["name", "name"]), [
+      "people",
+      "plain",
+    ]],
+    ["new index over changed records", (_, upgrade) => {
+      const people = upgrade.objectStore("people");
+      people.createIndex("more", "more");
+      people.put({ more: 1 }, 3);
+      people.delete(1);
+    }, ["people", "plain"]],
   ];
   for (const [name, upgrade, stores] of upgrades) {
     await t.step(name, async () => {
-      using shared = disk();
-      const first = await shared.life();
-      const connection = await open(first, "d", 1, twoStores);
-      await write(connection, "plain", (store) => store.put("value", "key"));
-      await write(connection, "people", (store) => store.put({ id: 7, name: "Ann", tags: ["x", "y"] }));
-      connection.close();
+      using disk = new Disk();
+      const first = disk.life();
+      (await peopled(first)).close();
       const upgraded = await open(first, "d", 2, upgrade);
       assert.deepEqual([...upgraded.objectStoreNames], stores);
       upgraded.close();
-      assert.deepEqual(await dump(await shared.life()), await dump(first));
+      const left = await dump(first);
+      const second = disk.life();
+      assert.deepEqual(await dump(second), left);
+      (await open(second, "d", 3)).close();
+      assert.deepEqual(await dump(disk.life()), await dump(second));
     });
   }
 });
 
-Deno.test("openDurableIndexedDB() forgets a deleted database, and keeps the others", async () => {
-  using shared = disk();
-  const first = await shared.life();
-  for (const name of ["d", "e"]) {
-    const connection = await open(first, name, 1, twoStores);
-    await write(connection, "plain", (store) => store.put(name, "key"));
-    connection.close();
-  }
-  await result(typed(first).deleteDatabase("d"));
-  const second = await shared.life();
-  assert.deepEqual(await typed(second).databases(), [{ name: "e", version: 1 }]);
-  assert.deepEqual(await dump(second), await dump(first));
-  await open(second, "d", 1, twoStores);
-  assert.deepEqual((await typed(await shared.life()).databases()).map(({ name }) => name).sort(), ["d", "e"]);
-});
-
-Deno.test("a transaction that was aborted leaves nothing", async () => {
-  using shared = disk();
-  const first = await shared.life();
-  const connection = await open(first, "d", 1, twoStores);
-  const transaction = connection.transaction(["plain", "people"], "readwrite");
-  const end = assert.rejects(complete(transaction), { name: "AbortError" });
-  await result(transaction.objectStore("plain").put(1, "k"));
-  transaction.abort();
-  await end;
-  await write(connection, "people", (store) => store.add({ name: "Bob" }));
-  connection.close();
-  const second = await shared.life();
-  assert.deepEqual(await dump(second), await dump(first));
-});
-
-Deno.test("a transaction that cannot be written is aborted, and memory is as the disk", async (t) => {
-  const rows: [name: string, error: string, spoil: (fault: { next: boolean }, store: Store) => void][] = [
-    ["for an I/O error", "UnknownError", (fault) => fault.next = true],
-    ["for a value of an unknown kind", "DataCloneError", (_, store) => store.put(new Map(), "map")],
+Deno.test("an upgrade that is aborted, throws or can't be written leaves the earlier version", async (t) => {
+  const change = (connection: Connection, upgrade: Transaction) => {
+    connection.deleteObjectStore("plain");
+    connection.createObjectStore("more").put(1, 1);
+    upgrade.objectStore("people").createIndex("both", ["name", "name"]);
+  };
+  const upgrades: [name: string, (connection: Connection, upgrade: Transaction, disk: Disk) => void][] = [
+    ["aborted", (_, upgrade) => upgrade.abort()],
+    ["throws", () => {
+      throw new Error("thrown by a handler");
+    }],
+    ["disk full", (_, __, disk) => disk.isFull = true],
+    ["closed", (connection) => connection.close()],
   ];
-  for (const [name, error, spoil] of rows) {
+  for (const [name, end] of upgrades) {
     await t.step(name, async () => {
-      using shared = disk();
-      const first = await shared.life();
-      const connection = await open(first, "d", 1, twoStores);
-      await write(connection, "plain", (store) => store.put("before", "k"));
-      const end = write(connection, "plain", (store) => {
-        store.put("after", "k");
-        store.put("more", "l");
-        spoil(shared.fault, store);
+      using disk = new Disk();
+      using thrown = uncaught();
+      const first = disk.life();
+      (await peopled(first)).close();
+      const left = await dump(first);
+      const upgrading = open(first, "d", 2, (connection, upgrade) => {
+        change(connection, upgrade);
+        end(connection, upgrade, disk);
       });
-      await assert.rejects(end, { name: error });
-      shared.fault.next = false;
-      await write(connection, "plain", (store) => store.put("later", "m"));
-      const store = connection.transaction("plain").objectStore("plain");
-      assert.deepEqual(await result(store.getAll()), ["before", "later"]);
-      connection.close();
-      assert.deepEqual(await dump(await shared.life()), await dump(first));
+      await assert.rejects(upgrading, { name: "AbortError" });
+      disk.isFull = false;
+      assert.deepEqual(thrown.messages, name === "throws" ? ["thrown by a handler"] : []);
+      if (name === "closed") return assert.equal((await open(first, "d")).version, 2);
+      assert.deepEqual(await dump(first), left);
+      assert.deepEqual(await dump(disk.life()), left);
     });
   }
 });
+
+/** Collects errors that nobody has caught, instead of failing the test. */
+function uncaught(): { readonly messages: string[] } & Disposable {
+  const messages: string[] = [];
+  const listener = (event: ErrorEvent) => {
+    event.preventDefault();
+    messages.push(event.error.message);
+  };
+  addEventListener("error", listener);
+  return { messages, [Symbol.dispose]: () => removeEventListener("error", listener) };
+}
 
 Deno.test("a first version that cannot be written does not come to be", async () => {
-  using shared = disk();
-  shared.fault.next = true;
-  await assert.rejects(open(await shared.life(), "d", 1, twoStores), { name: "AbortError" });
-  assert.deepEqual(await dump(await shared.life()), {});
+  using disk = new Disk();
+  disk.isFull = true;
+  await assert.rejects(open(disk.life(), "d", 1, twoStores), { name: "AbortError" });
+  assert.deepEqual([await dump(disk.life()), disk.failures.length], [{}, 1]);
 });
 
-Deno.test("openDurableIndexedDB() doesn't affect other factories", async () => {
-  using shared = disk();
-  const durable = await shared.life();
-  const { IDBFactory } = await import("fake-indexeddb");
-  const connection = await open(new IDBFactory(), "d", 1, twoStores);
-  await write(connection, "plain", (store) => store.put(1, 1));
-  assert.deepEqual(await dump(durable), {});
-  assert.deepEqual(await dump(await shared.life()), {});
+Deno.test("open() refuses a version that is older than the database", async () => {
+  using disk = new Disk();
+  const factory = disk.life();
+  (await open(factory, "d", 2, twoStores)).close();
+  await assert.rejects(open(factory, "d", 1), { name: "VersionError" });
+  assert.equal((await open(factory, "d")).version, 2);
 });
 
-const operation = fc.record({
-  kind: fc.constantFrom("put" as const, "put" as const, "delete" as const, "range" as const, "clear" as const),
-  key: fc.oneof(fc.integer({ min: 0, max: 9 }), fc.constantFrom("a", "b", "c")),
-  value: fc.record({ name: fc.oneof(fc.string(), fc.integer()), tags: fc.array(fc.integer({ max: 5, min: 0 })) }),
-});
-
-Deno.test("openDurableIndexedDB() holds the same after a restart, after any changes", async () => {
-  const transactions = fc.array(fc.record({ operations: fc.array(operation, { maxLength: 6 }), aborts: fc.boolean() }));
-  await fc.assert(
-    fc.asyncProperty(transactions, async (transactions) => {
-      using shared = disk();
-      const first = await shared.life();
-      const connection = await open(first, "d", 1, (c) => {
-        const store = c.createObjectStore("s");
-        store.createIndex("name", "name");
-        store.createIndex("tags", "tags", { multiEntry: true });
+Deno.test("an upgrade and a deletion wait until other connections are closed", async (t) => {
+  const works: [name: string, work: (factory: Factory) => Promise<unknown>, versions: unknown[]][] = [
+    ["upgrade", (factory) => open(factory, "d", 2).then((connection) => connection.close()), [1, 2]],
+    ["deletion", (factory) => result(factory.deleteDatabase("d")), [1, null]],
+  ];
+  for (const [name, work, versions] of works) {
+    await t.step(name, async () => {
+      using disk = new Disk();
+      const factory = disk.life();
+      const connection = await peopled(factory);
+      const reading = result(connection.transaction("plain").objectStore("plain").getAll());
+      const told: unknown[] = [];
+      connection.addEventListener("versionchange", (event) => {
+        told.push(Reflect.get(event, "oldVersion"), Reflect.get(event, "newVersion"));
+        connection.close();
+        assert.throws(() => connection.transaction("plain"), { name: "InvalidStateError" });
       });
-      for (const { operations, aborts } of transactions) {
-        const transaction = connection.transaction("s", "readwrite");
-        const end = complete(transaction).catch(() => {});
-        const store = transaction.objectStore("s");
-        for (const { kind, key, value } of operations) {
-          if (kind === "put") store.put(value, key);
-          else if (kind === "delete") store.delete(key);
-          else if (kind === "range") store.delete(IDBKeyRange.lowerBound(key));
-          else store.clear();
-        }
-        if (aborts) {
-          const last = store.get(0);
-          last.addEventListener("success", () => transaction.abort());
-        }
-        await end;
-      }
-      connection.close();
-      assert.deepEqual(await dump(await shared.life()), await dump(first));
-    }),
-    { numRuns: 40 },
-  );
+      await work(factory).then(() => told.push("done"));
+      assert.deepEqual([await reading, told], [["value"], [...versions, "done"]]);
+    });
+  }
 });
 
-Deno.test("transactions that overlap run in the order in which they were made, if one of them writes", async () => {
-  const stores = ["a", "b", "c"];
-  const transaction = fc.record({
-    writes: fc.boolean(),
-    scope: fc.subarray(stores, { minLength: 1 }),
-    aborts: fc.integer({ max: 4, min: 0 }).map((number) => number === 0),
+Deno.test("IDBFactory forgets a deleted database, and keeps the others", async () => {
+  using disk = new Disk();
+  const first = disk.life();
+  (await peopled(first)).close();
+  const other = await open(first, "e", 1, twoStores);
+  await write(other, "plain", (store) => store.put(1, "key"));
+  other.close();
+  await result(first.deleteDatabase("d"));
+  const second = disk.life();
+  assert.deepEqual(await second.databases(), [{ name: "e", version: 1 }]);
+  assert.deepEqual(await dump(second), await dump(first));
+  assert.equal(disk.sql.get("SELECT count(*) AS n FROM records")?.["n"], 1);
+  (await peopled(second)).close();
+  assert.deepEqual((await disk.life().databases()).map(({ name }) => name), ["e", "d"]);
+});
+
+Deno.test("an index from before indexes had a table is filled when the database is opened", async () => {
+  using raw = new DatabaseSync(":memory:");
+  raw.exec(recordTables);
+  raw.exec(`INSERT INTO databases VALUES (1, 'd', 7); INSERT INTO stores VALUES (2, 1, 's', 'null', 0, 0);
+    INSERT INTO indexes VALUES (2, 'i', '"n"', 0, 0)`);
+  const put = raw.prepare("INSERT INTO records VALUES (2, ?, ?)");
+  const keys: Key[] = Array.from({ length: 1_001 }, (_, number) => `${number}`.padStart(4, "0"));
+  // Every other record has no key in the index.
+  keys.forEach((key, place) => put.run(encodeKey(key), encodeValue(place % 2 === 0 ? { n: -place } : {})));
+  raw.exec(indexTables);
+  const sql = new Database(":memory:", raw, new FailureLatch());
+  for (const _ of ["filled", "found filled"]) {
+    const connection: Connection = await open(new IDBFactory({ sql, failed: assert.ifError }), "d");
+    const store = connection.transaction("s").objectStore("s");
+    const [count, found] = await Promise.all([result(store.count()), result(store.index("i").getAllKeys())]);
+    assert.deepEqual([count, found], [1_001, keys.filter((_, place) => place % 2 === 0).toReversed()]);
+  }
+});
+
+Deno.test("a transaction that cannot be written is aborted and reported, and what was written before is kept", async () => {
+  using disk = new Disk();
+  const factory = disk.life();
+  const connection = await peopled(factory);
+  const end = write(connection, "plain", (store) => [store.put("after", "key"), store.put("more", "l")]);
+  disk.isFull = true;
+  await assert.rejects(end, { name: "UnknownError", message: /disk I\/O error/ });
+  disk.isFull = false;
+  assert.equal(disk.failures.length, 1);
+  await write(connection, "plain", (store) => store.put("later", "m"));
+  const store = connection.transaction("plain").objectStore("plain");
+  assert.deepEqual(await result(store.getAll()), ["value", "later"]);
+  connection.close();
+  assert.deepEqual(await dump(disk.life()), await dump(factory));
+});
+
+Deno.test("a record that cannot be read is reported, and fails only what reads it", async () => {
+  using disk = new Disk();
+  const connection = await peopled(disk.life());
+  disk.sql.run("UPDATE records SET value = 'half' WHERE key = ?", encodeKey("key"));
+  const reading = connection.transaction("plain");
+  const ended = complete(reading);
+  await assert.rejects(result(reading.objectStore("plain").get("key")), { name: "UnknownError" });
+  await assert.rejects(ended, { name: "UnknownError" });
+  assert.match(String(disk.failures), /^SyntaxError/);
+  const people = connection.transaction("people").objectStore("people");
+  assert.deepEqual(await result(people.index("name").getAllKeys()), [2, 1]);
+});
+
+Deno.test("put() refuses values and keys that cannot be stored, and the transaction goes on", async (t) => {
+  const rows: [name: string, error: string, put: (store: Store) => unknown][] = [
+    ["a value of an unknown kind", "DataCloneError", (store) => store.put(new Map(), "k")],
+    ["a function", "DataCloneError", (store) => store.put({ call: () => 1 }, "k")],
+    ["no key", "DataError", (store) => store.put("value")],
+    ["a key that is none", "DataError", (store) => store.put("value", { a: 1 })],
+  ];
+  for (const [name, error, put] of rows) {
+    await t.step(name, async () => {
+      using disk = new Disk();
+      const connection = await peopled(disk.life());
+      await write(connection, "plain", (store) => {
+        assert.throws(() => put(store), { name: error });
+        store.put("other", "other");
+      });
+      const store = connection.transaction("plain").objectStore("plain");
+      assert.deepEqual(await result(store.getAllKeys()), ["key", "other"]);
+    });
+  }
+});
+
+Deno.test("a transaction whose handler throws is aborted, and the error is not swallowed", async () => {
+  using disk = new Disk();
+  using thrown = uncaught();
+  const connection = await peopled(disk.life());
+  const transaction = connection.transaction("plain", "readwrite");
+  const ended = complete(transaction);
+  transaction.objectStore("plain").put("after", "key").addEventListener("success", () => {
+    throw new Error("thrown by a handler");
   });
-  await fc.assert(
-    fc.asyncProperty(fc.array(transaction, { maxLength: 30 }), async (transactions) => {
-      using shared = disk();
-      const connection = await open(await shared.life(), "d", 1, (c) => {
-        for (const store of stores) c.createObjectStore(store);
-      });
-      for (const store of stores) await write(connection, store, (into) => into.put([], "numbers"));
-      const expected = new Map(stores.map((store) => [store, [] as number[]]));
-      const running = transactions.map(async ({ writes, scope, aborts }, number) => {
-        const before = scope.map((name) => [...expected.get(name) ?? []]);
-        if (writes && !aborts) { for (const name of scope) expected.get(name)?.push(number); }
-        const made = connection.transaction(scope, writes ? "readwrite" : "readonly");
-        const end = complete(made).then(() => false, () => true);
-        const seen = scope.map(async (name) => {
-          const store = made.objectStore(name);
-          const numbers = await result(store.get("numbers")) as number[];
-          if (writes) store.put([...numbers, number], "numbers");
-          return numbers;
-        });
-        assert.deepEqual(await Promise.all(seen), before);
-        if (aborts) made.abort();
-        assert.equal(await end, aborts);
-      });
-      await Promise.all(running);
-      for (const name of stores) {
-        const numbers = await result(connection.transaction(name).objectStore(name).get("numbers"));
-        assert.deepEqual(numbers, expected.get(name));
-      }
-      connection.close();
-    }),
-    { numRuns: 40 },
-  );
+  await assert.rejects(ended, { name: "AbortError" });
+  assert.deepEqual(thrown.messages, ["thrown by a handler"]);
+  assert.equal(await result(connection.transaction("plain").objectStore("plain").get("key")), "value");
+});
+
+Deno.test("a transaction takes no requests after it has ended or was committed", async () => {
+  using disk = new Disk();
+  const connection = await peopled(disk.life());
+  const ended = connection.transaction("plain", "readwrite");
+  const store = ended.objectStore("plain");
+  await complete(ended);
+  assert.throws(() => store.put(1, 1), { name: "TransactionInactiveError" });
+  assert.throws(() => ended.abort(), { name: "InvalidStateError" });
+  const reader = connection.transaction("plain").objectStore("plain");
+  assert.throws(() => reader.put(1, 1), { name: "ReadOnlyError" });
+});
+
+Deno.test("the observer is told of each record, within the transaction that changes it", async () => {
+  using disk = new Disk();
+  const told: string[] = [];
+  const observer = {
+    written: (store: string, key: Key) => told.push(`${store} + ${key}`),
+    deleted: (store: string, key: Key) => told.push(`${store} - ${key}`),
+  };
+  const connection = await open(disk.life(observer), "d", 1, twoStores);
+  await write(connection, "plain", (store) => [store.put(1, "a"), store.put(2, "b"), store.put(3, "a")]);
+  await write(connection, "plain", (store) => [store.delete("b"), store.clear(), store.put(4, "c")]);
+  disk.isFull = true;
+  await assert.rejects(write(connection, "people", (store) => store.put(1, 1)));
+  assert.deepEqual(told.splice(0, 5), ["plain + a", "plain + b", "plain + c", "plain - a", "plain - b"]);
+  assert.deepEqual(told, ["people + 1"]);
 });
