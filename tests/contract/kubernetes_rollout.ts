@@ -147,6 +147,30 @@ export const rolloutCases: readonly ContractCase[] = [
     },
   },
   {
+    name:
+      "a patch with the resourceVersion that a watch tells is accepted, and is the generation after the one it tells",
+    async run(cluster, name) {
+      const { metadata } = await settled(cluster, name);
+      const events = watch(cluster, name, metadata.resourceVersion);
+      // That is told, too, although no count and no generation changes.
+      const body = { metadata: { labels: { changes: "nothing" } } };
+      assert.equal((await call(cluster, { method: "PATCH", path: workloads(cluster, name), body })).status, 200);
+      let told: Loose | undefined;
+      for await (const { object } of events) {
+        if (told === undefined) {
+          const { resourceVersion, generation } = told = object.metadata as Loose;
+          assert.notEqual(resourceVersion, metadata.resourceVersion);
+          assert.equal(generation, metadata.generation);
+          assert.equal((await scale(cluster, name, 1, { resourceVersion })).status, 200);
+          assertStatus(await scale(cluster, name, 2, { resourceVersion }), 409, "Conflict");
+        } else {
+          assert.deepEqual([object.metadata.generation, object.spec.replicas], [told["generation"] + 1, 1]);
+          break;
+        }
+      }
+    },
+  },
+  {
     name: "a watch tells that its Deployment is deleted, and ends by itself after timeoutSeconds",
     async run(cluster, name) {
       const events = watch(cluster, name, (await settled(cluster, name)).metadata.resourceVersion);
