@@ -71,6 +71,9 @@ export class PermissionError extends Error {
   }
 }
 
+/** A request that was forbidden is made again after this time, because the permission may have been granted. */
+export const FORBIDDEN_FOR_MS = 300_000;
+
 /** A named object doesn't exist, such as a Deployment or a room. */
 export class NotFoundError extends Error {
   /** The class, for readers of the text alone. */

@@ -9,7 +9,7 @@ import { getLogger } from "@logtape/logtape";
 import type { Clock, KeyedQueue } from "../async.ts";
 import type { UntrustedReason } from "../authorization/mod.ts";
 import type { CommandWord } from "../commands/mod.ts";
-import { CredentialError, errorMessage, isFatal, PermissionError } from "../errors.ts";
+import { CredentialError, errorMessage, FORBIDDEN_FOR_MS, isFatal, PermissionError } from "../errors.ts";
 import type { InboxEvent, RefusedEvent } from "../session/mod.ts";
 import type { Rollouts } from "./ports.ts";
 import type { Target } from "../config/mod.ts";
@@ -75,9 +75,6 @@ export interface Observer {
 }
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
-
-/** Forbidden Events are tried again after this time, because the permission may have been granted. */
-const FORBIDDEN_FOR_MS = 300_000;
 
 /** Writes the audit trail. */
 export class Audit {

@@ -62,8 +62,18 @@ const PROVISIONAL_AFTER_MS = 10_000;
 const STEADY_FOR_MS = 30_000;
 /** A target that can't be read for this long is reported. Before that it may just be deleted and created again. */
 const UNREADABLE_TOLD_AFTER_MS = 10_000;
+/** A start is first diagnosed after this time: there can be no pod at once. */
+const DIAGNOSED_AFTER_MS = 1_000;
 /** Minimum interval between diagnoses, because each one lists pods. */
 const DIAGNOSED_EVERY_MS = 2_000;
+/** Interval at which a start is read while no watch shows it. */
+const READ_EVERY_MS = 1_000;
+/** Interval at which a start is read although a watch shows it: a dead connection is noticed only after minutes. */
+const WATCHED_READ_EVERY_MS = 10_000;
+/** Interval at which a start that is late is read and diagnosed. */
+const LATE_EVERY_MS = 10_000;
+/** A stop is read at intervals that double from one second to this. */
+const MAX_STOP_READ_EVERY_MS = 15_000;
 /** A timer is announced this long before it is due (SPEC 3j). */
 const WARNED_BEFORE_MS = 10 * 60_000;
 /** Number of rooms to remember in which a target was commanded. */
@@ -77,7 +87,10 @@ const AUTOSCALER = "kube-controller-manager";
 /** Decides the next step at a target. */
 export function decide(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision {
   const { command } = state;
-  if (command !== undefined) return decideCommand(state, command, observed, nowMs, policy);
+  if (command !== undefined) {
+    return decideChangeByWatch(state, command, observed, nowMs, policy) ??
+      decideCommand(state, command, observed, nowMs, policy);
+  }
   return decideSchedule(state, observed, nowMs, policy) ?? decideTimer(state, observed, nowMs) ??
     decideIdle(state, observed, nowMs, policy) ?? decideForeignChange(state, observed, nowMs, policy) ??
     decideRollout(state, observed, nowMs, policy) ?? decideReadiness(state, observed, nowMs) ??
@@ -100,6 +113,31 @@ export function isReady({ desired, ready, settled }: Scale): boolean {
 }
 
 // ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * Decides on a command by what the watch has shown, if that leads to a change; undefined if it doesn't. Such a change
+ * needs no read before it: it carries the resourceVersion, so it is refused if the watch is behind. Whatever else comes
+ * of a command is concluded from a read.
+ */
+function decideChangeByWatch(
+  state: State,
+  command: PendingCommand,
+  observed: Observed,
+  nowMs: number,
+  policy: TargetPolicy,
+): Decision | undefined {
+  const { scale, watched, accepted, hasConflicted } = observed;
+  const { word, unconfirmed } = command;
+  if (watched === undefined || scale !== undefined || accepted !== undefined || hasConflicted === true) {
+    return undefined;
+  }
+  const isOn = watched.desired > 0;
+  const isWanted = isOn ? word === "stop" : word === "start" || word === "wake";
+  // What became of a change whose outcome is unknown, only a read tells.
+  if (!isWanted || unconfirmed !== undefined) return undefined;
+  const decision = decideCommand(state, command, { ...observed, scale: watched }, nowMs, policy);
+  return decision.effects.some(({ kind }) => kind === "authorize" || kind === "scale") ? decision : undefined;
+}
 
 function decideCommand(
   state: State,
@@ -141,7 +179,7 @@ function decideCommand(
   if (scale === undefined) return act({ kind: "read" });
   if (command.word === "status") {
     const isDiagnosed = diagnosis !== undefined && diagnosis.atMs >= command.takenAtMs;
-    if (scale.desired > 0 && !isReady(scale) && !isDiagnosed) return act({ kind: "diagnose" });
+    if (scale.desired > 0 && !isReady(scale) && !isDiagnosed) return act({ kind: "diagnose", scale });
     return conclude(state, command, statusOf(state, command, observed, scale, nowMs, policy), observed, nowMs, policy);
   }
   const ended = resumeChange(command, scale, observed, policy) ??
@@ -169,10 +207,8 @@ interface Result {
   readonly alert?: News;
   readonly before?: number;
   readonly after?: number;
-  /**
-   * Start of the rollout that is to be followed, milliseconds since the epoch; undefined if there is none to follow.
-   */
-  readonly followedSinceMs?: number;
+  /** Start of the rollout that is to be followed; undefined if there is none to follow. */
+  readonly follows?: Pick<Rollout, "atMs" | "generation">;
   /** New stop time of the target. Undefined leaves it unchanged, unless the replica count changes: that clears it. */
   readonly timer?: StopTime | undefined;
 }
@@ -248,7 +284,7 @@ function alreadyInEffect(
   { schedule }: Observed,
   nowMs: number,
   policy: TargetPolicy,
-): Pick<Result, "news" | "followedSinceMs"> | undefined {
+): Pick<Result, "news" | "follows"> | undefined {
   const isHeld = word === "stop" || stopped?.isHeld === true;
   const next = upcoming(scale.desired, timer, isHeld, schedule, nowMs, policy);
   if (scale.desired === 0) {
@@ -264,18 +300,18 @@ function alreadyOn(
   scale: Scale,
   next: Upcoming | undefined,
   nowMs: number,
-): Pick<Result, "news" | "followedSinceMs"> {
+): Pick<Result, "news" | "follows"> {
   if (isReady(scale)) return { news: { kind: "already-on", scale, next } };
-  return { news: { kind: "already-starting", scale, next }, followedSinceMs: nowMs };
+  return { news: { kind: "already-starting", scale, next }, follows: { atMs: nowMs, generation: scale.generation } };
 }
 
 function changed(
   { word, durationMs }: PendingCommand,
-  { before, after, atMs }: Intent,
+  { before, after, atMs, generation }: Intent,
   { schedule }: Observed,
   policy: TargetPolicy,
 ): Result {
-  const counts = { before, after, followedSinceMs: atMs };
+  const counts = { before, after, follows: { atMs, generation: generation + 1 } };
   const timer = after === 0 ? undefined : stopTime(durationMs, policy.autoStopMs, schedule, atMs);
   const next = upcoming(after, timer, word === "stop", schedule, atMs, policy);
   if (after === 0) return { outcome: "done", news: { kind: "switched-off", next }, ...counts };
@@ -305,7 +341,7 @@ function stopTime(
 function skipWake(
   state: State,
   command: PendingCommand,
-  { scale, failure, authorization, accepted, isWatched, wakeFailedAtMs = -Infinity }: Observed,
+  { scale, failure, authorization, accepted, watched, wakeFailedAtMs = -Infinity }: Observed,
   nowMs: number,
   policy: TargetPolicy,
 ): Decision | undefined {
@@ -327,7 +363,7 @@ function skipWake(
   }
   if (scale.desired > 0) {
     // Without a watch we would otherwise not learn that somebody else has turned the target on.
-    const isUnseen = !isWatched && state.rollout === undefined && state.expectedReplicas === 0;
+    const isUnseen = watched === undefined && state.rollout === undefined && state.expectedReplicas === 0;
     const seen: Effect = { kind: "remember", changes: { expectedReplicas: scale.desired, ...releaseHold(stopped) } };
     return passOver("already", undefined, ...isUnseen ? [seen] : []);
   }
@@ -376,9 +412,9 @@ function conclude(
 ): Decision {
   const { word, sender, roomId } = command;
   const verb = verbOf(command);
-  const { outcome, refusal, news, alert, before, after, followedSinceMs, timer: stopTime } = result;
+  const { outcome, refusal, news, alert, before, after, follows, timer: stopTime } = result;
   const answer: Write = {
-    ...{ kind: "answer", outcome, refusal, news, before, after, followed: followedSinceMs !== undefined },
+    ...{ kind: "answer", outcome, refusal, news, before, after, followed: follows !== undefined },
     ...alert === undefined ? {} : { alert },
   };
   if (word === "status") return act(answer);
@@ -390,10 +426,10 @@ function conclude(
     after,
     nowMs,
   );
-  const isNew = rollout === undefined && followedSinceMs !== undefined && before !== undefined && after !== undefined;
+  const isNew = rollout === undefined && follows !== undefined && before !== undefined && after !== undefined;
   const woken = word === "wake" ? { wokenAtMs: command.sentAtMs } : {};
   const begun: Rollout | undefined = isNew
-    ? { before, after, atMs: followedSinceMs, ...woken, told: "nothing", late: false }
+    ? { before, after, ...follows, ...woken, told: "nothing", late: false }
     : rollout;
   const { rooms = [], timer: former } = state;
   const timer = stopTime && timerOf(command, stopTime, isChange ? undefined : former, nowMs);
@@ -555,9 +591,9 @@ function decideForeignChange(
   policy: TargetPolicy,
 ): Decision | undefined {
   const { expectedReplicas: before, rollout, rooms = [], startedBy, stopped } = state;
-  const { scale: read, shown, failure, isWatched } = observed;
+  const { scale: read, shown, failure, watched } = observed;
   // Without a watch, changes that are seen by chance are not announced (SPEC 3h).
-  if (rollout === undefined && before !== undefined && !isWatched) return undefined;
+  if (rollout === undefined && before !== undefined && watched === undefined) return undefined;
   // If no count is expected, nothing is concluded from it, so a count from the watch suffices.
   const scale = read ?? (before === undefined && rollout === undefined ? shown : undefined);
   if (scale === undefined) {
@@ -568,7 +604,7 @@ function decideForeignChange(
     }
     return act({ kind: "read" });
   }
-  const { desired, manager, resourceVersion } = scale;
+  const { desired, manager, resourceVersion, generation } = scale;
   if (desired === before && (rollout === undefined || rollout.after === desired)) return undefined;
 
   const isNews = before !== undefined && before !== desired;
@@ -598,7 +634,7 @@ function decideForeignChange(
   } else if (isOver) effects.push({ kind: "unfollow" });
   const changes: TargetState = {
     expectedReplicas: desired,
-    rollout: rollout === undefined || isOver ? undefined : { ...rollout, after: desired },
+    rollout: rollout === undefined || isOver ? undefined : { ...rollout, after: desired, generation },
     ...desired === 0 ? { timer: undefined, readySinceMs: undefined } : releaseHold(stopped),
   };
   return act(...effects, { kind: "remember", changes });
@@ -606,39 +642,56 @@ function decideForeignChange(
 
 // ── Rollouts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Reports the progress of a followed change, until the target is ready or off and a minute has passed. */
+/**
+ * Reports the progress of a followed change, until the target is ready or off and a minute has passed. It is seen by
+ * the watch if one is running, else by reads.
+ */
 function decideRollout(state: State, observed: Observed, nowMs: number, policy: TargetPolicy): Decision | undefined {
   const { expectedReplicas, rollout, timer } = state;
   if (rollout === undefined) return undefined;
-  const { scale, shown, failure, isWatched, diagnosis, seenReadySinceMs } = observed;
+  const { scale, watched, failure, diagnosis, seenReadySinceMs } = observed;
   const afterMs = nowMs - rollout.atMs;
   const leftMs = FOLLOWED_FOR_MS - afterMs;
   const again = (...ms: number[]) => wait(...ms, untilDue(state, observed, nowMs, policy));
   const isDone = rollout.after === 0 || rollout.told === "ready";
   const end = () => act({ kind: "unfollow" }, { kind: "remember", changes: { rollout: undefined } });
-  if (failure !== undefined && nowMs < failure.retryAtMs) {
+  const isOtherCount = watched !== undefined && watched.desired !== expectedReplicas;
+  const isSince = watched !== undefined && watched.generation >= (rollout.generation ?? 0);
+  const seen = scale ?? (isSince && !isOtherCount ? watched : undefined);
+  const isRetrying = failure !== undefined && nowMs < failure.retryAtMs;
+  if (isRetrying && seen === undefined) {
     if (isDone) return leftMs > 0 ? again(leftMs, failure.retryAtMs - nowMs) : end();
     return decideUnreadable(rollout, failure, nowMs) ?? again(failure.retryAtMs - nowMs);
   }
-  // Once only an undone change is left to report, the watch is enough.
-  const isAsLeft = shown === undefined ||
-    (shown.desired === expectedReplicas && (shown.desired === 0 || isReady(shown)));
-  if (scale === undefined && !(isDone && isWatched && isAsLeft)) return act({ kind: "read" });
+  const untilReadMs = isRetrying ? failure.retryAtMs - nowMs : untilRead(rollout, observed, nowMs, policy);
+  // Somebody else's change is confirmed by a read. At the end, that includes one to an object that has replaced ours.
+  const isSuspect = isOtherCount && (isSince || leftMs <= 0);
+  if (scale === undefined && !isRetrying && (isSuspect || untilReadMs <= 0)) return act({ kind: "read" });
   if (isDone && leftMs <= 0) return end();
-  if (scale === undefined) return again(leftMs);
-  const pollMs = isWatched ? 2_000 : 1_000;
-  if (rollout.after > 0 && !isReady(scale)) {
-    const isCurrent = diagnosis !== undefined && diagnosis.atMs >= rollout.atMs;
-    if (!isCurrent || nowMs - diagnosis.atMs >= DIAGNOSED_EVERY_MS) return act({ kind: "diagnose" });
-    return decideUnready(rollout, scale, diagnosis, nowMs, policy) ??
-      again(afterMs < policy.startTimeoutMs ? pollMs : 10_000);
+  if (seen === undefined) return isDone ? again(leftMs, untilReadMs) : again(untilReadMs);
+  if (rollout.after > 0 && !isReady(seen)) {
+    const isLate = afterMs >= policy.startTimeoutMs;
+    // If the clock was set back behind the start, the diagnosis is nevertheless of this start.
+    const isCurrent = diagnosis !== undefined && diagnosis.atMs >= Math.min(rollout.atMs, nowMs);
+    const untilDiagnosisMs = isCurrent
+      ? untilAgain(diagnosis.atMs, isLate ? LATE_EVERY_MS : DIAGNOSED_EVERY_MS, nowMs)
+      : untilAgain(rollout.atMs, DIAGNOSED_AFTER_MS, nowMs);
+    if (untilDiagnosisMs <= 0) return act({ kind: "diagnose", scale: seen });
+    const reported = isCurrent ? decideUnready(rollout, seen, diagnosis, nowMs, policy) : undefined;
+    if (reported !== undefined) return reported;
+    const marks = [PROVISIONAL_AFTER_MS, policy.startTimeoutMs].map((ms) => ms - afterMs).filter((ms) => ms > 0);
+    return again(untilDiagnosisMs, untilReadMs, ...marks);
   }
   if (rollout.after > 0 && rollout.told !== "ready") {
+    // A start that was under way before the command may have been ready before that, and the watch may be behind.
+    if (scale === undefined && rollout.before === rollout.after) {
+      return isRetrying ? again(untilReadMs) : act({ kind: "read" });
+    }
     const hasFailed = rollout.problems !== undefined;
     const unsteadyMs = hasFailed ? STEADY_FOR_MS - (nowMs - (seenReadySinceMs ?? nowMs)) : 0;
-    if (unsteadyMs > 0) return again(isWatched ? unsteadyMs : Math.min(unsteadyMs, pollMs));
+    if (unsteadyMs > 0) return again(unsteadyMs, untilReadMs);
     const isAlert = rollout.told === "failing" || rollout.unreadableTold === true || afterMs > ALERTS_AFTER_MS;
-    const next = upcoming(scale.desired, timer, false, observed.schedule, nowMs, policy);
+    const next = upcoming(seen.desired, timer, false, observed.schedule, nowMs, policy);
     const { wokenAtMs } = rollout;
     const since = wokenAtMs === undefined ? {} : { afterMessageMs: Math.max(0, nowMs - wokenAtMs) };
     return act(
@@ -650,8 +703,34 @@ function decideRollout(state: State, observed: Observed, nowMs: number, policy: 
     );
   }
   // The only thing left to report is that somebody undoes the change.
-  const isOver = isWatched || rollout.after > 0 || (scale.settled && scale.current === 0);
-  return isOver ? again(leftMs) : again(leftMs, pollMs);
+  const isGone = seen.settled && seen.current === 0;
+  return rollout.after > 0 || isGone ? again(leftMs) : again(leftMs, untilReadMs);
+}
+
+/** Returns the milliseconds until a rollout must be read; Infinity if the watch suffices. */
+function untilRead(
+  { after, told, atMs }: Rollout,
+  { watched, readAtMs = -Infinity }: Observed,
+  nowMs: number,
+  { startTimeoutMs }: TargetPolicy,
+): number {
+  const leftMs = atMs + FOLLOWED_FOR_MS - nowMs;
+  // The change itself counts as a read. If the clock was set back behind it, a read is nevertheless later.
+  const lastMs = readAtMs >= Math.min(atMs, nowMs) ? readAtMs : atMs;
+  if (after === 0 || told === "ready") {
+    if (watched !== undefined) return Infinity;
+    if (after > 0) return leftMs;
+    // It is read 1 s after the change, then after 3 s, 7 s and so on.
+    const everyMs = Math.min(Math.max(0, lastMs - atMs) + READ_EVERY_MS, MAX_STOP_READ_EVERY_MS);
+    return Math.min(leftMs, untilAgain(lastMs, everyMs, nowMs));
+  }
+  if (lastMs - atMs >= startTimeoutMs) return untilAgain(lastMs, LATE_EVERY_MS, nowMs);
+  return untilAgain(lastMs, watched === undefined ? READ_EVERY_MS : WATCHED_READ_EVERY_MS, nowMs);
+}
+
+/** Returns the milliseconds until something is due again; 0 if the clock was set back behind the last time. */
+function untilAgain(lastMs: number, everyMs: number, nowMs: number): number {
+  return lastMs > nowMs ? 0 : Math.max(0, lastMs + everyMs - nowMs);
 }
 
 /** Reports that the API server refuses to show the target, once this has lasted a while. Reads continue. */

@@ -87,7 +87,7 @@ export function decideIdle(
       return act(...stoppedEffects(state, idle, warning.intent.before, nowMs, idleStopMs));
     }
     // If nothing else will report the change, it is accepted silently.
-    const isTold = observed.isWatched || state.rollout !== undefined;
+    const isTold = observed.watched !== undefined || state.rollout !== undefined;
     return isTold ? undefined : act({ kind: "remember", changes: { expectedReplicas: 0, readySinceMs: undefined } });
   }
   if (warning === undefined) {

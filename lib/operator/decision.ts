@@ -75,15 +75,22 @@ export interface AgentActivity {
 
 /** What is known in this pass. */
 export interface Observed {
-  /** Whether a watch is running. It reports every change. */
-  readonly isWatched: boolean;
-  /** Counts that the watch has shown since the last read. They may be older than our own latest change. */
+  /**
+   * Newest counts that the watch has shown; undefined if no watch is running. A watch reports every change, but it may be
+   * behind: these counts may be older than our own latest change.
+   */
+  readonly watched?: Scale | undefined;
+  /** Counts that the watch has shown since the last pass. */
   readonly shown?: Scale | undefined;
   /** Counts that were read in this pass. */
   readonly scale?: Scale | undefined;
+  /** When it was last read other than for a command, milliseconds since the epoch. */
+  readonly readAtMs?: number | undefined;
+  /** Whether a change was refused in this pass because the target had changed. */
+  readonly hasConflicted?: boolean;
   /** Whether the target has been seen not ready. If not, it is unknown since when it is ready. */
   readonly seenUnready: boolean;
-  /** Since when reads have shown it ready without interruption, milliseconds since the epoch. */
+  /** Since when it has been seen ready without interruption, milliseconds since the epoch. */
   readonly seenReadySinceMs?: number | undefined;
   /** Why it isn't ready, and when that was asked, milliseconds since the epoch. */
   readonly diagnosis?: Diagnosis & { readonly atMs: number } | undefined;
@@ -125,7 +132,8 @@ export type Effect = Call | Write;
 /** A request to the cluster or the homeserver. */
 export type Call =
   | { readonly kind: "read" }
-  | { readonly kind: "diagnose" }
+  /** Finds out why the target isn't ready, as these counts show. */
+  | { readonly kind: "diagnose"; readonly scale: Scale }
   /** Checks the command's sender, device and room again. */
   | { readonly kind: "authorize" }
   /** Persists the intent, then changes the replica count. */

@@ -121,7 +121,7 @@ export interface Scaler {
   read(target: Target, signal: AbortSignal): Promise<Scale>;
 
   /**
-   * Sets the replica count if the target still has the given `resourceVersion`, that is, hasn't changed since it was read.
+   * Sets the replica count if the target still has the given `resourceVersion`, that is, hasn't changed since.
    *
    * @throws ConflictError if it has changed; TransientError | PermissionError | NotFoundError
    */
@@ -134,19 +134,21 @@ export interface Scaler {
  */
 export interface Rollouts {
   /**
-   * Yields the current state of a target, then its state after each change, until the signal is aborted. When the
-   * server ends the watch, it is resumed without losing changes.
+   * Yields the current state of a target, then its state after each change, even if only its resourceVersion has
+   * changed, until the signal is aborted. Yields undefined if the target was deleted. When the server ends the watch, it
+   * is resumed without losing changes.
    *
    * @throws PermissionError if watching is not permitted; TransientError | NotFoundError
    */
-  watch(target: Target, signal: AbortSignal): AsyncIterable<Scale>;
+  watch(target: Target, signal: AbortSignal): AsyncIterable<Scale | undefined>;
 
   /**
    * Returns why a target isn't ready, in the cluster's own words. Considers pods of the current revision only.
    *
-   * @throws TransientError | PermissionError | NotFoundError from reading the target itself
+   * @param scale of that target, as it was read or as the watch has shown it
+   * @throws TransientError
    */
-  diagnose(target: Target, signal: AbortSignal): Promise<Diagnosis>;
+  diagnose(target: Target, scale: Scale, signal: AbortSignal): Promise<Diagnosis>;
 
   /**
    * Creates a Kubernetes Event on a target, so that `kubectl describe` shows what was done and by whom.

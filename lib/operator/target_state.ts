@@ -116,6 +116,11 @@ export interface Rollout {
   readonly after: number;
   /** When it was made, milliseconds since the epoch. */
   readonly atMs: number;
+  /**
+   * The target's generation after it. What the watch shows of an earlier one is older than the change. Undefined if an
+   * earlier version of the operator has stored it; whatever the watch shows since then is newer.
+   */
+  readonly generation?: number;
   /** When the message that woke the target was sent, milliseconds since the epoch; undefined if no message did. */
   readonly wokenAtMs?: number;
   /** What was last reported. */

@@ -1,8 +1,8 @@
 /**
  * Reconcile loop of a target: observe, decide, act, wait. It handles everything that happens at the target: commands,
  * one at a time in the order of submission; timer, schedule and idleness; rollouts; changes by others. A watch, if
- * permitted, only wakes the loop; decisions are based on reads. Targets run independently, and a status doesn't queue
- * behind other commands.
+ * permitted, wakes the loop and spares it reads. Targets run independently, and a status doesn't queue behind other
+ * commands.
  *
  * @module
  */
@@ -14,6 +14,7 @@ import {
   ConflictError,
   CredentialError,
   errorMessage,
+  FORBIDDEN_FOR_MS,
   isFatal,
   NotFoundError,
   PermissionError,
@@ -38,8 +39,6 @@ import { CommandExecution, Failures, waitAfter } from "./command_execution.ts";
 
 const logger = getLogger(["openclaw-toggle", "operator"]);
 
-/** A forbidden watch is retried after this time, because the permission may have been granted. */
-const WATCH_FORBIDDEN_FOR_MS = 300_000;
 /** Interval for looking for a target that doesn't exist. It may be created again. */
 const MISSING_TARGET_MS = 5_000;
 /** The number of conflicts between read and write, in one pass, that counts as a failure. */
@@ -96,9 +95,12 @@ export class TargetWorker {
   readonly #typing = new Map<string, readonly string[]>();
   /** When a message last failed to wake the target, milliseconds since the epoch. */
   #wakeFailedAtMs: number | undefined;
-  #isWatched = false;
+  /** Newest counts that the watch has shown; undefined if no watch is running. */
+  #watched: Scale | undefined;
   /** Counts that the watch has shown since the last pass. */
   #shown: Scale | undefined;
+  /** When it was last read other than for a command, milliseconds since the epoch. */
+  #readAtMs: number | undefined;
   #seenUnready = false;
   #seenReadySinceMs: number | undefined;
   #diagnosis: Diagnosis & { readonly atMs: number } | undefined;
@@ -242,6 +244,7 @@ export class TargetWorker {
         const isRace = error instanceof ConflictError && ++conflicts < MAX_CONFLICTS;
         const failure = isRace ? undefined : this.#failed(error, call, execution);
         learned = { ...learned, scale: undefined, authorization: undefined, failure };
+        if (error instanceof ConflictError) learned = { ...learned, hasConflicted: true };
       }
     }
     throw new Error(`No end to what is to be done at ${this.#target.alias}`);
@@ -253,7 +256,8 @@ export class TargetWorker {
     // This scans all rooms.
     const agentRooms = execution?.command.word === "status" ? agents.roomsOf(this.#target.alias).length : undefined;
     return {
-      isWatched: this.#isWatched,
+      watched: this.#watched,
+      readAtMs: this.#readAtMs,
       seenUnready: this.#seenUnready,
       seenReadySinceMs: this.#seenReadySinceMs,
       diagnosis: this.#diagnosis,
@@ -309,9 +313,9 @@ export class TargetWorker {
     try {
       switch (call.kind) {
         case "read":
-          return { scale: await this.#read(signal) };
+          return { scale: await this.#read(signal, execution) };
         case "diagnose":
-          return { diagnosis: await this.#diagnose(signal) };
+          return { diagnosis: await this.#diagnose(call.scale, signal) };
         case "authorize":
           if (execution === undefined) throw new Error("Cannot authorize what no command asks for");
           return { authorization: { refusal: await authorize(execution.command.event, signal) } };
@@ -324,25 +328,28 @@ export class TargetWorker {
     }
   }
 
-  async #read(signal: AbortSignal): Promise<Scale> {
+  async #read(signal: AbortSignal, execution: CommandExecution | undefined): Promise<Scale> {
     const { scaler, clock } = this.#options;
     const scale = await scaler.read(this.#target, signal);
+    // What a command reads, the loop doesn't get to see.
+    if (execution === undefined) this.#readAtMs = clock.now();
     this.#recordCounts(scale);
-    this.#seenReadySinceMs = isReady(scale) ? this.#seenReadySinceMs ?? clock.now() : undefined;
     return scale;
   }
 
   #recordCounts(scale: Scale): void {
-    this.#options.observer.replicas(this.#target.alias, scale);
+    const { observer, clock } = this.#options;
+    observer.replicas(this.#target.alias, scale);
     this.#seenUnready ||= !isReady(scale);
+    this.#seenReadySinceMs = isReady(scale) ? this.#seenReadySinceMs ?? clock.now() : undefined;
   }
 
   /** Diagnoses the target, as far as permissions allow. */
-  async #diagnose(signal: AbortSignal): Promise<Diagnosis & { readonly atMs: number }> {
+  async #diagnose(scale: Scale, signal: AbortSignal): Promise<Diagnosis & { readonly atMs: number }> {
     const { rollouts, clock } = this.#options;
     const atMs = clock.now();
     try {
-      this.#diagnosis = { ...await rollouts.diagnose(this.#target, signal), atMs };
+      this.#diagnosis = { ...await rollouts.diagnose(this.#target, scale, signal), atMs };
     } catch (error) {
       signal.throwIfAborted();
       if (isFatal(error) && !(error instanceof CredentialError)) throw error;
@@ -522,16 +529,13 @@ export class TargetWorker {
       let waitMs = 1_000;
       try {
         for await (const scale of rollouts.watch(this.#target, stop)) {
-          if (!this.#isWatched) backoff = newBackoff();
-          this.#isWatched = true;
-          this.#shown = scale;
-          this.#recordCounts(scale);
-          this.#wakeup.notify();
+          if (this.#watched === undefined) backoff = newBackoff();
+          this.#show(scale);
         }
       } catch (error) {
         stop.throwIfAborted();
         if (isFatal(error) && !(error instanceof CredentialError)) throw error;
-        if (error instanceof PermissionError) waitMs = WATCH_FORBIDDEN_FOR_MS;
+        if (error instanceof PermissionError) waitMs = FORBIDDEN_FOR_MS;
         else if (error instanceof NotFoundError) waitMs = MISSING_TARGET_MS;
         else {
           waitMs = waitAfter(backoff, error);
@@ -539,13 +543,30 @@ export class TargetWorker {
         }
         logger.debug("failed to watch {target}: {reason}", { target: alias, reason: errorMessage(error) });
       }
-      if (this.#isWatched) {
-        this.#isWatched = false;
-        this.#wakeup.notify();
-      }
+      this.#show(undefined);
       await clock.sleep(waitMs, stop);
     }
   }
+
+  /**
+   * Takes over what the watch shows; undefined if it has ended or there is no target. Wakes the loop, unless only the
+   * resourceVersion is another one.
+   */
+  #show(scale: Scale | undefined): void {
+    const before = this.#watched;
+    this.#watched = scale;
+    if (scale === undefined ? before === undefined : before !== undefined && hasSameCounts(scale, before)) return;
+    this.#shown = scale;
+    if (scale !== undefined) this.#recordCounts(scale);
+    this.#wakeup.notify();
+  }
+}
+
+function hasSameCounts(
+  { resourceVersion: _, ...counts }: Scale,
+  { resourceVersion: __, ...others }: Scale,
+): boolean {
+  return JSON.stringify(counts) === JSON.stringify(others);
 }
 
 /** Returns the state with the intent of a change that no command has asked for, stored with the cause of the change. */

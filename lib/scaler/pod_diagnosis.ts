@@ -55,26 +55,41 @@ const MESSAGE_LENGTH = 4_096;
 /**
  * Diagnoses a workload, from its pods too if they may be listed.
  *
- * @throws TransientError | PermissionError | NotFoundError | RejectedError if the workload can't be read
+ * @param missingPermission is known to be missing, so that pods are not asked for
+ * @throws TransientError | RejectedError if the pods can't be listed for another reason
  */
 export async function diagnose(
   api: KubernetesApi,
   workload: Workload,
-  read: Json,
+  seen: Json,
+  missingPermission: string | undefined,
   signal: AbortSignal,
 ): Promise<Diagnosis> {
-  const selector = encodeURIComponent(selectorOf(object(read.spec)));
+  const unlisted = { pods: [], missingPermission };
+  const listed = missingPermission === undefined ? await listPods(api, workload, seen, signal) : unlisted;
+  return {
+    problems: problemsOf(workload.kind, seen, listed.pods),
+    missingPermission: listed.missingPermission,
+  };
+}
+
+/** Lists the pods that a workload selects; none if that is forbidden. */
+async function listPods(
+  api: KubernetesApi,
+  workload: Workload,
+  seen: Json,
+  signal: AbortSignal,
+): Promise<{ readonly pods: readonly Json[]; readonly missingPermission: string | undefined }> {
+  const selector = encodeURIComponent(selectorOf(object(seen.spec)));
   const { path, resource } = namespacedPath(workload, "pods");
   const call = { verb: "list", resource, method: "GET", path: `${path}?labelSelector=${selector}` } as const;
-  let pods: readonly Json[] = [];
-  let missingPermission: string | undefined;
   try {
-    pods = list((await api.request(call, signal)).items).map(object);
+    const { items } = await api.request(call, signal);
+    return { pods: list(items).map(object), missingPermission: undefined };
   } catch (error) {
     if (!(error instanceof PermissionError)) throw error;
-    missingPermission = `${error.verb} ${error.resource}`;
+    return { pods: [], missingPermission: `${error.verb} ${error.resource}` };
   }
-  return { problems: problemsOf(workload.kind, read, pods), missingPermission };
 }
 
 /** Formats a workload's selector as a query parameter (Kubernetes API, label selectors). */

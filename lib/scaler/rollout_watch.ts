@@ -1,20 +1,21 @@
 /**
- * Watches the replica counts of a workload.
+ * Watches a workload.
  *
  * @module
  */
 
 import { Throttle } from "../async.ts";
 import { NotFoundError, TransientError } from "../errors.ts";
+import type { Json } from "../json.ts";
 import type { KubernetesApi } from "./api.ts";
-import { collectionPath, getWorkload, type Scale, scaleIn, type Workload, workloadPath } from "./workloads.ts";
+import { collectionPath, getWorkload, scaleIn, type Workload, workloadPath } from "./workloads.ts";
 
 /** If two watches in a row end sooner than this without an event, watching fails instead of restarting forever. */
 const BRIEF_MS = 1_000;
 
 /**
- * Yields the current counts of a workload, then the new counts after each change. Yields nothing until the server has
- * accepted a watch, nor while the workload doesn't exist. A workload created in its place is reported as a change.
+ * Yields a workload, then the workload after each change. Yields undefined when it was deleted. Yields nothing until the
+ * server has accepted a watch, nor while the workload doesn't exist yet.
  *
  * @throws TransientError | PermissionError | RejectedError; the signal's reason if it is aborted
  */
@@ -22,11 +23,12 @@ export async function* watchRollout(
   api: KubernetesApi,
   workload: Workload,
   signal: AbortSignal,
-): AsyncGenerator<Scale, void> {
+): AsyncGenerator<Json | undefined, void> {
   const { resource } = workloadPath(workload);
   const narrowed = `${collectionPath(workload)}?fieldSelector=${encodeURIComponent(`metadata.name=${workload.name}`)}`;
-  let lastCounts = "";
-  const hasChanged = (scale: Scale) => lastCounts !== (lastCounts = countsOf(scale));
+  /** Version that was yielded last; undefined if the workload doesn't exist. */
+  let version: string | undefined;
+  const versionOf = (object: Json | undefined) => object && scaleIn(workload, "watch", object).resourceVersion;
   // A watch normally lasts for minutes. This limits restarts if a server ends each one after a single event.
   const throttle = new Throttle({ burst: 5, everyMs: 1_000 });
   for (let emptyWatches = 0; emptyWatches < 2;) {
@@ -36,30 +38,24 @@ export async function* watchRollout(
     emptyWatches += 1;
     // Without a resourceVersion a watch starts with the existing objects (Kubernetes API, "Get State and Start at
     // Any").
-    const from = read === undefined ? "" : `&resourceVersion=${encodeURIComponent(read.resourceVersion)}`;
+    const from = read === undefined ? "" : `&resourceVersion=${encodeURIComponent(versionOf(read) ?? "")}`;
     const call = { verb: "watch", resource, method: "GET", path: narrowed + from } as const;
     for await (const { type, object } of api.watch(call, signal)) {
       if (type !== "BEGUN") emptyWatches = 0;
-      if (type === "DELETED") lastCounts = "";
-      const isThere = type === "ADDED" || type === "MODIFIED";
-      const scale = isThere ? scaleIn(workload, "watch", object) : type === "BEGUN" ? read : undefined;
-      if (scale !== undefined && hasChanged(scale)) yield scale;
+      if (!["BEGUN", "ADDED", "MODIFIED", "DELETED"].includes(type)) continue;
+      const shown = type === "BEGUN" ? read : type === "DELETED" ? undefined : object;
+      if (version !== (version = versionOf(shown))) yield shown;
     }
     if (performance.now() - began > BRIEF_MS) emptyWatches = 0;
   }
   throw new TransientError(`Cannot watch ${resource}: ${api.server} ends the watch at once`);
 }
 
-async function readIfThere(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Scale | undefined> {
+async function readIfThere(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Json | undefined> {
   try {
-    return scaleIn(workload, "get", await getWorkload(api, workload, signal));
+    return await getWorkload(api, workload, signal);
   } catch (error) {
     if (error instanceof NotFoundError) return undefined;
     throw error;
   }
-}
-
-/** The counts without the resourceVersion, for comparison. */
-function countsOf({ resourceVersion: _, ...counts }: Scale): string {
-  return JSON.stringify(counts);
 }

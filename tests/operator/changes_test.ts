@@ -144,8 +144,9 @@ Deno.test("Operator misses no change that arrives during the last read of its ow
     return looked.promise;
   };
   world.setPods({ ready: 0 });
+  await world.clock.advance(1_000);
   await lookedAt.promise;
-  await world.clock.advance(61_000);
+  await world.clock.advance(60_000);
   world.setScale(3, "clawdbot", "kubectl-edit");
   await settled();
   looked.resolve();

@@ -56,6 +56,11 @@ export const ready: Scale = { ...starting, ready: 1, available: 1 };
 export const three: Scale = { ...ready, desired: 3, current: 3, ready: 3 };
 export const stopping: Scale = { ...off, current: 1 };
 
+/** Counts as they are since the change of {@linkcode begun} or {@linkcode stopped}. */
+export function since(scale: Scale): Scale {
+  return { ...scale, generation: 4 };
+}
+
 export const start: PendingCommand = {
   ...{ word: "start", typed: "start", durationMs: undefined, sender: alice, roomId: room, isOnly: true },
   ...{ seq: 7, receivedAtMs: 0, sentAtMs: 0, takenAtMs: 0, unansweredTold: false },
@@ -75,7 +80,7 @@ export const forbidden: Failure = {
   why: { kind: "not-permitted", verb: "get", resource: "deployments.apps" },
 };
 
-export const begun: Rollout = { before: 0, after: 1, atMs: 0, told: "nothing", late: false };
+export const begun: Rollout = { before: 0, after: 1, atMs: 0, generation: 4, told: "nothing", late: false };
 export const stopped: Rollout = { ...begun, before: 1, after: 0 };
 export const image: Problem = { kind: "image", certain: true, reason: "ImagePullBackOff", image: "claw:0" };
 export const crash: Problem = { kind: "crash", certain: true, reason: "CrashLoopBackOff" };
@@ -89,6 +94,12 @@ export const failing: Rollout = { ...begun, told: "failing", problems: ["image c
 
 /** Due at 0, so that times read as before and after it. */
 export const timer: StopTimer = { dueAtMs: 0, roomId: room, user: alice, warned: true };
+
+/** A watch that has shown nothing since any of the changes, unless the case says what it shows. */
+export function watched(cases: readonly Case[]): readonly Case[] {
+  const behind = { ...off, generation: 2, resourceVersion: "5" };
+  return cases.map((each) => ({ ...each, observed: { watched: behind, ...each.observed } }));
+}
 
 /** Just diagnosed. */
 export function diagnosed(
@@ -116,12 +127,19 @@ export const evening: ScheduleView = {
 export const due: FollowedSchedule = { text: "daily", edgeAtMs: -10 * hour };
 export const dealtWith: FollowedSchedule = { text: "daily", edgeAtMs: 0 };
 
-/** Runs each table of cases as a test. */
+/** Runs each table of cases as a test. There is no watch, unless the case says what it has shown. */
 export function testCases(sections: Readonly<Record<string, readonly Case[]>>): void {
   for (const [section, cases] of Object.entries(sections)) {
     Deno.test(`decide(): ${section}`, async (t) => {
       for (const { given, state = {}, observed, atMs = 0, policy: changes, then, again } of cases) {
-        const seen: Observed = { isWatched: true, seenUnready: false, ...observed };
+        const seen: Observed = {
+          seenUnready: false,
+          // Counts of this pass have just been read,
+          ...observed?.scale === undefined ? {} : { readAtMs: atMs },
+          ...observed,
+          // and what has been shown since the last pass is the newest that was shown.
+          ...observed?.shown === undefined ? {} : { watched: observed.shown },
+        };
         await t.step(`${given}: ${[...then, ...again === undefined ? [] : [again]].join("; ") || "nothing"}`, () => {
           const decision = decide(state, seen, atMs, { ...policy, ...changes });
           assert.deepEqual(decision.effects.map((effect) => inShort(effect, atMs)), then);
@@ -186,10 +204,10 @@ function remembered([name, value]: [string, unknown], nowMs: number): string {
     return rooms.length === 1 ? name : `rooms ${rooms.join(" ")}`;
   }
   if (name === "rollout") {
-    const { before, after, told, late, problems, provisional, unreadableTold } = value as Rollout;
-    const more = `${late ? " late" : ""}${unreadableTold ? " unreadable" : ""}${
-      provisional ? ` provisional ${provisional}` : ""
-    }`;
+    const { before, after, generation, told, late, problems, provisional, unreadableTold } = value as Rollout;
+    const more = `${generation === 4 ? "" : ` from generation ${generation}`}${late ? " late" : ""}${
+      unreadableTold ? " unreadable" : ""
+    }${provisional ? ` provisional ${provisional}` : ""}`;
     return `rollout ${before} → ${after} ${told}${more}${problems === undefined ? "" : ` ${problems.join(", ")}`}`;
   }
   if (name === "timer") {

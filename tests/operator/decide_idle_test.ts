@@ -22,6 +22,7 @@ import {
   timer,
   toNone,
   unanswered,
+  watched,
 } from "./decide_cases.ts";
 
 const quiet: Idle = { userAtMs: 0, roomId: room };
@@ -397,4 +398,4 @@ const idleness: readonly Case[] = ([
   },
 ] satisfies Case[]).map((each) => ({ ...each, policy: { ...agent, ...each.policy } }));
 
-testCases({ idleness });
+testCases({ idleness: watched(idleness) });

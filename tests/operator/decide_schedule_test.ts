@@ -26,6 +26,7 @@ import {
   toOne,
   trusted,
   unanswered,
+  watched,
 } from "./decide_cases.ts";
 
 const schedules: readonly Case[] = [
@@ -319,7 +320,7 @@ const schedules: readonly Case[] = [
   {
     given: "nobody has written for long, and somebody has turned it off: without a watch nobody is told",
     state: { expectedReplicas: 1, idle: { userAtMs: 0 } },
-    observed: { isWatched: false, scale: off },
+    observed: { watched: undefined, scale: off },
     atMs: hour,
     policy: { idleStopMs: hour, agents: ["@clawd:example.org"] },
     then: ["remember expectedReplicas 0, readySinceMs"],
@@ -443,4 +444,4 @@ const schedules: readonly Case[] = [
   },
 ];
 
-testCases({ schedules });
+testCases({ schedules: watched(schedules) });

@@ -525,7 +525,7 @@ export class World {
   #rollouts(run: OperatorRun): Rollouts {
     return {
       watch: (target, signal) => this.#watch(target, signal),
-      diagnose: (target, signal) =>
+      diagnose: (target, _scale, signal) =>
         run.async("diagnose", async () => {
           await this.before("diagnose", target.alias, signal);
           return this.diagnosis;
@@ -538,12 +538,12 @@ export class World {
     };
   }
 
-  async *#watch({ alias }: Target, signal: AbortSignal): AsyncGenerator<Scale, void> {
+  async *#watch({ alias }: Target, signal: AbortSignal): AsyncGenerator<Scale | undefined, void> {
     for (let told: Scale | undefined;;) {
       signal.throwIfAborted();
       await this.before("watch", alias, signal);
       if (!this.mayWatch) throw new PermissionError("watch", alias);
-      const scale = this.#scaleOf(alias);
+      const scale = this.scales.get(alias);
       if (scale !== told) {
         // It may be long on its way.
         await this.before("watched", alias, signal);
@@ -564,8 +564,19 @@ export class World {
     this.#set(alias, { ...scale, ...changes, resourceVersion: `${Number(scale.resourceVersion) + 1}` });
   }
 
+  /** Deletes a target, or creates it again. */
+  replace(scale: Scale | undefined, alias = clawdbot.alias): void {
+    if (scale === undefined) this.scales.delete(alias);
+    else this.scales.set(alias, scale);
+    this.#tellWatchers();
+  }
+
   #set(alias: string, scale: Scale): void {
     this.scales.set(alias, scale);
+    this.#tellWatchers();
+  }
+
+  #tellWatchers(): void {
     const watchers = [...this.#watchers];
     this.#watchers.clear();
     for (const tell of watchers) tell();

@@ -65,6 +65,7 @@ Deno.test("Operator reports permanent refusals at once", async (t) => {
     for (const call of ["scaler.read", "scale"]) {
       await t.step(`${error.name} at ${call}: ${said}`, async () => {
         const world = new World();
+        world.mayWatch = call === "scale";
         world.before = (name) => {
           if (name === call) throw error;
         };
@@ -132,6 +133,7 @@ Deno.test("Operator gives up after 30 s when a call hangs, and cannot know what 
   for (const [call, part] of [["scaler.read", "Nothing was changed."], ["scale", "Can't tell whether"]] as const) {
     await t.step(`${call} hangs`, async () => {
       const world = new World();
+      world.mayWatch = call === "scale";
       world.before = (name, _detail, signal) => name === call ? hang(signal) : undefined;
       await using running = world.start();
       await running.receive("start");
@@ -236,11 +238,15 @@ Deno.test("Operator authorizes again right before acting", async (t) => {
     ],
     ["room left", (world) => world.room(room, { membership: "leave" }), "not-joined"],
   ];
-  for (const [name, change, reason] of rows) {
-    await t.step(`${name}: ${reason}`, async () => {
+  for (const [[name, change, reason], mayWatch] of rows.flatMap((row) => [[row, true], [row, false]] as const)) {
+    await t.step(`${name}, ${mayWatch ? "watch" : "no watch"}: ${reason}`, async () => {
       const world = new World();
+      world.mayWatch = mayWatch;
+      let reads = 0;
       world.before = (call) => {
-        if (call === "scaler.read") change(world);
+        // It is read when it arrives, and when it is authorized again.
+        if (call === "read") reads += 1;
+        if (reads === (mayWatch ? 2 : 1) && call === (mayWatch ? "read" : "scaler.read")) change(world);
       };
       await using running = world.start();
       await running.receive("start");
@@ -278,6 +284,7 @@ Deno.test("Operator carries out one command at a time, in their order; status wa
 
 Deno.test("Operator does not act on a command that has become too old while it waited for its turn", async () => {
   const world = new World({ maxCommandAgeMs: 20_000 });
+  world.mayWatch = false;
   world.before = (call) => {
     if (call === "scaler.read" && world.clock.nowMs < 1_000_025_000) throw timeout();
   };

@@ -17,22 +17,24 @@ function slowWorld(...given: ConstructorParameters<typeof World>): World {
   return world;
 }
 
-Deno.test("A command costs one read and one change, and is written down twice", async () => {
-  const world = new World();
-  const calls: string[] = [];
-  world.before = (call) => void calls.push(call);
-  world.onDurable = (call) => void calls.push(call);
-  await using running = world.start();
-  await settled();
-  calls.length = 0;
-  await running.receive("start");
-  const upToAnswer = calls.slice(calls.indexOf("scaler.read"), calls.indexOf("send"));
-  assert.deepEqual(upToAnswer.filter((call) => ["scaler.read", "saveCommand", "scale", "transaction"].includes(call)), [
-    "scaler.read",
-    "saveCommand",
-    "scale",
-    "transaction",
-  ]);
+Deno.test("A command costs one change, and a read before it unless a watch spares it, and is written down twice", async (t) => {
+  for (const mayWatch of [true, false]) {
+    await t.step(mayWatch ? "watch" : "no watch", async () => {
+      const world = new World();
+      world.mayWatch = mayWatch;
+      const calls: string[] = [];
+      world.before = (call) => void calls.push(call);
+      world.onDurable = (call) => void calls.push(call);
+      await using running = world.start();
+      await settled();
+      calls.length = 0;
+      await running.receive("start");
+      const isCounted = (call: string) => ["scaler.read", "saveCommand", "scale", "transaction"].includes(call);
+      const upToAnswer = calls.slice(calls.indexOf("claim"), calls.indexOf("send")).filter(isCounted);
+      const read = mayWatch ? [] : ["scaler.read"];
+      assert.deepEqual(upToAnswer, [...read, "saveCommand", "scale", "transaction"]);
+    });
+  }
 });
 
 Deno.test("A command that is submitted when a look hangs doesn't wait for it", async () => {
@@ -115,6 +117,7 @@ Deno.test("A store that fails, and a panic of the WebAssembly, end it", async (t
   ) {
     await t.step(error.message, async () => {
       const world = new World();
+      world.mayWatch = false;
       world.before = (call) => {
         if (call === "scaler.read") throw error;
       };
@@ -127,6 +130,7 @@ Deno.test("A store that fails, and a panic of the WebAssembly, end it", async (t
 
 Deno.test("A hanging call is reported after 5 s, in an answer that the outcome edits", async () => {
   const world = slowWorld();
+  world.mayWatch = false;
   const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
   world.before = (call) => call === "scaler.read" ? hanging : undefined;
   await using running = world.start();
@@ -142,7 +146,7 @@ Deno.test("A hanging call is reported after 5 s, in an answer that the outcome e
   assert.deepEqual(world.story, [waiting, `✎ ${on}`]);
   world.setPods({ ready: 1 });
   await world.clock.advance(2_000);
-  assert.deepEqual(world.story.slice(2), ["✎ clawdbot is ready (took 0 s)"]);
+  assert.deepEqual(world.story.slice(2), ["✎ clawdbot is ready (took 1 s)"]);
 });
 
 Deno.test("A command reported as waiting edits the same answer after a kill", async (t) => {
@@ -158,6 +162,7 @@ Deno.test("A command reported as waiting edits the same answer after a kill", as
   for (const [name, downMs, end, effects] of rows) {
     await t.step(name, async () => {
       const world = slowWorld();
+      world.mayWatch = false;
       world.before = (call) => {
         if (call === "scaler.read") throw new TransientError("Cannot reach it");
       };
@@ -183,6 +188,7 @@ Deno.test("A command reported as waiting edits the same answer after a kill", as
 
 Deno.test("A command that failed at two targets alerts for each, and leaves nothing behind", async () => {
   const world = new World({ targets: [clawdbot, ollama] });
+  world.mayWatch = false;
   world.before = (call) => {
     if (call === "scaler.read") throw new TransientError("Cannot reach it");
   };
@@ -200,6 +206,7 @@ Deno.test("A command that failed at two targets alerts for each, and leaves noth
 
 Deno.test("A command that waits at one target, and then at another, says so of both in one message", async () => {
   const world = slowWorld({ targets: [clawdbot, ollama] });
+  world.mayWatch = false;
   const { promise: hanging, resolve: goOn } = Promise.withResolvers<void>();
   world.before = (call) => call === "scaler.read" ? hanging : undefined;
   await using running = world.start();
@@ -347,6 +354,7 @@ Deno.test("No request is made while a watch runs and nothing changes", async () 
 Deno.test("Lines about commands speak of nothing that isn't known", async () => {
   const lines = await logOf(async () => {
     const world = new World({ targets: [clawdbot, ollama] });
+    world.mayWatch = false;
     await using running = world.start();
     for (const command of ["help", "status ollama", "start", "stop ollama"]) await running.receive(command);
     world.before = (call) => {
@@ -373,6 +381,7 @@ Deno.test("Killed at a message that says it waits, it says so once", async (t) =
   ) {
     await t.step(point, async () => {
       const world = slowWorld();
+      world.mayWatch = false;
       world.receive("start");
       world.before = (call) => {
         if (call === "scaler.read") throw new TransientError("Cannot reach it");

@@ -51,8 +51,10 @@ Deno.test("Operator audits each target, and a refusal once", async () => {
   assert.equal(world.outcome(1), "done+already");
   assert.deepEqual([...world.replicas], [["clawdbot", 1], ["ollama", 2]]);
 
+  let reads = 0;
   world.before = (call) => {
-    if (call === "scaler.read") world.room(room, { membership: "leave" });
+    // It is read when it arrives, and again right before it would be carried out.
+    if (call === "read" && (reads += 1) > 1) world.room(room, { membership: "leave" });
   };
   await running.receive("stop all");
   assert.equal(world.outcome(2), "not-joined");
@@ -78,6 +80,7 @@ Deno.test("Operator has no target wait for another, and answers when all are don
 
 Deno.test("Operator reports all targets even if one can't be read", async () => {
   const world = new World(both);
+  world.mayWatch = false;
   world.isPrompt = false;
   world.before = (call, detail) => {
     if (call === "scaler.read" && detail === "ollama") throw new TransientError("Cannot reach it");
@@ -113,6 +116,7 @@ Deno.test("Operator killed between two targets changes each once, even if the fi
 
   await t.step("the first was done, and undone by another command", async () => {
     const world = new World(both);
+    world.mayWatch = false;
     world.isPrompt = false;
     world.before = (call, detail, signal) => {
       if (call !== "scaler.read" || detail !== "ollama") return;

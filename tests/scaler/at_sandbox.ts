@@ -72,7 +72,7 @@ export async function atSandbox(options: ApiOptions & { rules?: readonly Rule[] 
     token,
     cluster,
     api,
-    scaler: new KubernetesScaler(api),
+    scaler: new KubernetesScaler(api, options.now),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }

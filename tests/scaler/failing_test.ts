@@ -22,7 +22,7 @@ async function problemsWhen(
   for (;;) {
     const changed = Promise.withResolvers<void>();
     using _listening = sandbox.onChange(() => changed.resolve());
-    const { problems } = await scaler.diagnose(target, patient);
+    const { problems } = await scaler.diagnose(target, await scaler.read(target, patient), patient);
     if (wanted(problems[0])) return problems;
     await changed.promise;
   }

@@ -10,11 +10,12 @@ import { type AtSandbox, atSandbox, baseRole, extendedRole, patient, target } fr
 /** The checker refuses this line if the class does not satisfy the operator's port. */
 const satisfiesPort: (rollouts: KubernetesScaler) => Rollouts = (rollouts) => rollouts;
 
-/** Everything told until the count of ready pods is so. */
-async function toldUntil(ready: number, watching: AsyncIterator<Scale>): Promise<Scale[]> {
+/** Everything told until the count of ready pods is so; a deletion is left out. */
+async function toldUntil(ready: number, watching: AsyncIterator<Scale | undefined>): Promise<Scale[]> {
   const told: Scale[] = [];
   for (;;) {
-    const { value } = await watching.next();
+    const { value }: IteratorResult<Scale | undefined> = await watching.next();
+    if (value === undefined) continue;
     told.push(value);
     if (value.ready === ready && value.desired === ready && value.settled) return told;
   }
@@ -50,17 +51,21 @@ const status = (code: number) => ({
 });
 const line = (type: string, object: unknown) => ({ answer: 200, body: `${JSON.stringify({ type, object })}\n` });
 
-Deno.test("KubernetesScaler.watch() yields a target's counts, and then each change", async () => {
+Deno.test("KubernetesScaler.watch() yields a target's counts, and then each change, also of the version alone", async () => {
   await using at = await atSandbox({ rules: extendedRole });
   const watching = satisfiesPort(at.scaler).watch(target, patient)[Symbol.asyncIterator]();
   const told = await toldUntil(0, watching);
   assert.equal(told.length, 1);
-  await asAdmin(at, "PATCH", { metadata: { labels: { changes: "no count" } } });
-  await scaleTo(at, 2);
+  await asAdmin(at, "PATCH", { metadata: { labels: { changes: "nothing" } } });
+  const [labelled] = await toldUntil(0, watching);
+  assert.notEqual(labelled?.resourceVersion, told[0]?.resourceVersion);
+  assert.deepEqual({ ...labelled, resourceVersion: "" }, { ...told[0], resourceVersion: "" });
+  // That version is the present one.
+  await at.scaler.scale(target, 2, labelled?.resourceVersion ?? "", patient);
   told.push(...await toldUntil(2, watching));
-  const counts = told.map((scale) => JSON.stringify({ ...scale, resourceVersion: "" }));
-  assert.ok(told.length >= 3, counts.join("\n"));
-  counts.forEach((each, index) => assert.notEqual(each, counts[index - 1]));
+  const versions = told.map(({ resourceVersion }) => resourceVersion);
+  assert.ok(told.length >= 3, versions.join());
+  assert.equal(new Set(versions).size, versions.length);
   assert.equal(told.at(-1)?.manager, "openclaw-toggle");
   await watching.return?.();
 });
@@ -179,14 +184,14 @@ Deno.test("KubernetesScaler.watch() continues with an object that replaces its t
     await toldUntil(1, watching);
     await watching.return();
   });
-  await t.step("with the same counts", async () => {
+  await t.step("with the same counts, and tells first that it is gone", async () => {
     await using at = await atSandbox({ rules: extendedRole });
     const watching = at.scaler.watch(target, patient);
     await toldUntil(0, watching);
-    const next = toldUntil(0, watching);
     await asAdmin(at, "DELETE");
+    assert.deepEqual(await watching.next(), { value: undefined, done: false });
     at.sandbox.create(again);
-    await next;
+    await toldUntil(0, watching);
     assert.deepEqual(asked(at), ["get", "watch", "get"]);
     await watching.return();
   });
@@ -249,42 +254,82 @@ Deno.test("KubernetesScaler.watch() ends when aborted, and leaves nothing behind
   });
 });
 
-Deno.test("KubernetesScaler.diagnose() reports more once it is permitted", async () => {
+Deno.test("KubernetesScaler.diagnose() asks for pods again five minutes after that was forbidden", async () => {
   const rules: Rule[] = [...baseRole];
-  await using at = await atSandbox({ rules });
+  let nowMs = 0;
+  await using at = await atSandbox({ rules, now: () => nowMs });
   at.sandbox.durations.startMs = 60_000;
   await scaleTo(at, 1);
   await untilOnePod(at);
-  const missingPermission = 'list pods in namespace "agents"';
-  assert.deepEqual(await at.scaler.diagnose(target, patient), { problems: [], missingPermission });
+  const scale = await at.scaler.read(target, patient);
+  const diagnose = () => at.scaler.diagnose(target, scale, patient);
+  const lists = () => at.sandbox.requests.filter(({ path }) => path.includes("/pods")).length;
+  const forbidden = { problems: [], missingPermission: 'list pods in namespace "agents"' };
+  assert.deepEqual(await diagnose(), forbidden);
   rules.push({ resources: ["pods"], verbs: ["list"] });
+  nowMs = 299_999;
+  assert.deepEqual(await diagnose(), forbidden);
+  assert.equal(lists(), 1);
+  nowMs = 300_000;
   const problems = [{ kind: "other", certain: false, reason: "ContainerCreating" }];
-  assert.deepEqual(await at.scaler.diagnose(target, patient), { problems, missingPermission: undefined });
+  assert.deepEqual(await diagnose(), { problems, missingPermission: undefined });
   assert.match(at.sandbox.requests.at(-1)?.path ?? "", /\/pods\?labelSelector=app%3Dclawdbot$/);
   rules.pop();
-  assert.deepEqual(await at.scaler.diagnose(target, patient), { problems: [], missingPermission });
+  assert.deepEqual(await diagnose(), forbidden);
 });
 
-Deno.test("KubernetesScaler.diagnose() and record() don't read a workload again that was just read", async () => {
-  await using at = await atSandbox({ rules: extendedRole });
+Deno.test("KubernetesScaler.diagnose() reads conditions although pods are forbidden", async () => {
+  await using at = await atSandbox();
+  using _quota = at.sandbox.limitPods("agents", 0);
+  const before = await at.scaler.read(target, patient);
+  assert.deepEqual((await at.scaler.diagnose(target, before, patient)).problems, []);
+  const refused = Promise.withResolvers<void>();
+  const diagnose = async () => {
+    const { problems: [first] } = await at.scaler.diagnose(target, await at.scaler.read(target, patient), patient);
+    if (first?.kind === "quota") refused.resolve();
+  };
+  using _listening = at.sandbox.onChange(() => void diagnose());
+  await scaleTo(at, 1);
+  await refused.promise;
+});
+
+Deno.test("KubernetesScaler.diagnose() and record() read nothing again that was read or watched", async (t) => {
+  for (const source of ["read", "watch"] as const) {
+    await t.step(source, async () => {
+      await using at = await atSandbox({ rules: extendedRole });
+      const watching = at.scaler.watch(target, patient);
+      const scale = source === "read" ? await at.scaler.read(target, patient) : (await watching.next()).value;
+      at.sandbox.requests.length = 0;
+      await at.scaler.diagnose(target, scale ?? assert.fail(), patient);
+      await at.scaler.record(target, { reason: "SwitchedOn", message: "x", type: "Normal" }, patient);
+      const requests = at.sandbox.requests.map(({ method, path }) => `${method} ${/\w+(?=\?|$)/.exec(path)}`);
+      assert.deepEqual(requests, ["GET pods", "POST events"]);
+      await watching.return();
+    });
+  }
+});
+
+Deno.test("KubernetesScaler.diagnose() explains the very counts that it is given", async () => {
+  await using at = await atSandbox();
+  const off = await at.scaler.read(target, patient);
+  using _quota = at.sandbox.limitPods("agents", 0);
+  const watched = Promise.withResolvers<void>();
+  using _listening = at.sandbox.onChange(() => watched.resolve());
+  await scaleTo(at, 1);
+  await watched.promise;
   await at.scaler.read(target, patient);
-  const requests = () =>
-    at.sandbox.requests.splice(0).map(({ method, path }) => `${method} ${/\w+(?=\?|$)/.exec(path)}`);
-  assert.deepEqual(requests(), ["GET clawdbot"]);
-  await at.scaler.diagnose(target, patient);
-  assert.deepEqual(requests(), ["GET pods"]);
-  await at.scaler.record(target, { reason: "SwitchedOn", message: "x", type: "Normal" }, patient);
-  assert.deepEqual(requests(), ["POST events"]);
-  // What was diagnosed once may have changed.
-  await at.scaler.diagnose(target, patient);
-  assert.deepEqual(requests(), ["GET clawdbot", "GET pods"]);
+  assert.deepEqual((await at.scaler.diagnose(target, off, patient)).problems, []);
+  await assert.rejects(
+    at.scaler.diagnose(target, { ...off }, patient),
+    /^Error: Cannot diagnose counts that come from/,
+  );
 });
 
 Deno.test("KubernetesScaler.diagnose() passes on what keeps it from looking", async () => {
   await using at = await atSandbox({ rules: extendedRole });
-  await assert.rejects(at.scaler.diagnose({ ...target, name: "nobody" }, patient), PermissionError);
+  const scale = await at.scaler.read(target, patient);
   at.sandbox.fault({ path: /pods/, effect: { answer: 503 } });
-  await assert.rejects(at.scaler.diagnose(target, patient), TransientError);
+  await assert.rejects(at.scaler.diagnose(target, scale, patient), TransientError);
 });
 
 Deno.test("KubernetesScaler.record() writes an Event that names the very object", async () => {

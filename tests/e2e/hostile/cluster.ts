@@ -261,7 +261,8 @@ async function reasonFor(ground: Ground, workload: Workload): Promise<string> {
   return await asAdministrator(ground, async (api, signal) => {
     let diagnosis: Diagnosis | undefined;
     await eventually("a reason is found", async () => {
-      diagnosis = await new KubernetesScaler(api).diagnose(workload, signal);
+      const scaler = new KubernetesScaler(api);
+      diagnosis = await scaler.diagnose(workload, await scaler.read(workload, signal), signal);
       return diagnosis.problems[0]?.reason === "ImagePullBackOff";
     });
     return diagnosis?.problems.map(({ reason, image }) => `${reason} of ${image}`).join("; ") ?? "";
@@ -290,9 +291,9 @@ async function recreatedDeployment(ground: Ground): Promise<string> {
     const { testbed: { cluster, workloads } } = ground;
     const begun = Promise.withResolvers<void>();
     const again = (async () => {
-      for await (const { desired } of new KubernetesScaler(api).watch(workload, signal)) {
+      for await (const scale of new KubernetesScaler(api).watch(workload, signal)) {
         begun.resolve();
-        if (desired === 3) return performance.now();
+        if (scale?.desired === 3) return performance.now();
       }
       throw new Error("the watch has ended");
     })();
