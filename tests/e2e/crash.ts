@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { baseRules, type Person, type SeenEvent, startTestbed, type Watch } from "../../testbed/mod.ts";
+import { baseRules, extendedRules, type Person, type SeenEvent, startTestbed, type Watch } from "../../testbed/mod.ts";
 import { crash, type CrashFixture, type OperatorRun, type Room, type RoomMessage, summary } from "../faults/crash.ts";
 import { firstAnswer } from "../../sandbox/person/mod.ts";
 import { editedBy } from "./conversation.ts";
@@ -31,7 +31,8 @@ export async function crashOnRealServers(kills: number): Promise<void> {
   await testbed.workloads.createTarget({ namespace, name: DEPLOYMENT });
   const target = () => testbed.workloads.until(namespace, DEPLOYMENT, () => true, PATIENCE_MS);
   const { generation } = await target();
-  const account = await testbed.serviceAccounts.create(namespace, "openclaw-toggle", baseRules(DEPLOYMENT));
+  const base = await testbed.serviceAccounts.create(namespace, "openclaw-toggle", baseRules(DEPLOYMENT));
+  const extended = await testbed.serviceAccounts.create(namespace, "extended", extendedRules(DEPLOYMENT));
   const anna = await testbed.person("anna");
   const password = crypto.randomUUID();
   const { userId: operatorId, localpart } = await testbed.homeserver.register("toggle", password);
@@ -44,16 +45,18 @@ export async function crashOnRealServers(kills: number): Promise<void> {
     DEPLOYMENT_NAMESPACE: namespace,
     CRYPTO_STORE_PATH: join(testbed.folder, "store"),
     MAX_COMMAND_AGE: "1h",
-    KUBECONFIG: account.kubeconfig,
     LOG_FORMAT: "text",
     LOG_LEVEL: "info",
     HTTP_ADDRESS: "",
   };
   let last: OperatorProcess | undefined;
+  let runs = 0;
   const fixture: CrashFixture = {
     operatorId,
     startOperator: (): OperatorRun => {
-      const process = last = new OperatorProcess({ environment });
+      // Every second one may watch its target, so that it needs no read before a change.
+      const { kubeconfig } = (runs += 1) % 2 === 0 ? extended : base;
+      const process = last = new OperatorProcess({ environment: { ...environment, KUBECONFIG: kubeconfig } });
       return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
     },
     invite: async () => {

@@ -20,6 +20,8 @@ const permissions = [
   { ...named("deployments"), verbs: ["get"] },
   { ...named("deployments/scale"), verbs: ["get", "patch"] },
 ];
+/** With these, the operator needs no read before a change. */
+const watchingPermissions = [...permissions, { ...named("deployments"), verbs: ["watch"] }];
 
 function named(resource: string) {
   return { namespace: target.namespace, resources: [resource], resourceNames: [target.name] };
@@ -37,12 +39,14 @@ export class Fixture implements AsyncDisposable {
   readonly store: string;
   /** Replica counts that the target was set to, in order. */
   readonly effects: number[] = [];
-  /** The operator's environment. */
+  /** The operator's environment, with the permissions of the base Role. */
   readonly environment: Readonly<Record<string, string>>;
+  /** What is different about it where the operator may also watch its target. */
+  readonly watching: Readonly<Record<"KUBECONFIG", string>>;
   readonly #resources: AsyncDisposableStack;
 
   private constructor(
-    parts: Pick<Fixture, "homeserver" | "kubernetes" | "anna" | "operatorId" | "store" | "environment">,
+    parts: Pick<Fixture, "homeserver" | "kubernetes" | "anna" | "operatorId" | "store" | "environment" | "watching">,
     resources: AsyncDisposableStack,
   ) {
     ({
@@ -52,6 +56,7 @@ export class Fixture implements AsyncDisposable {
       operatorId: this.operatorId,
       store: this.store,
       environment: this.environment,
+      watching: this.watching,
     } = parts);
     this.#resources = resources;
     resources.use(this.kubernetes.onChange(() => this.#look()));
@@ -67,6 +72,8 @@ export class Fixture implements AsyncDisposable {
     kubernetes.create(target);
     const kubeconfig = join(folder, "kubeconfig");
     await kubernetes.writeKubeconfig(kubeconfig, kubernetes.token("openclaw-toggle", permissions));
+    const watching = { KUBECONFIG: join(folder, "kubeconfig-watching") };
+    await kubernetes.writeKubeconfig(watching.KUBECONFIG, kubernetes.token("watching", watchingPermissions));
     const operatorId = homeserver.register("toggle", "secret");
     homeserver.register("anna", "pw");
     const login = { url: homeserver.url, user: "anna", password: "pw", crossSigning: true };
@@ -85,7 +92,7 @@ export class Fixture implements AsyncDisposable {
       LOG_LEVEL: "info",
       HTTP_ADDRESS: "",
     };
-    return new Fixture({ homeserver, kubernetes, anna, operatorId, store, environment }, resources.move());
+    return new Fixture({ homeserver, kubernetes, anna, operatorId, store, environment, watching }, resources.move());
   }
 
   /** Starts the operator. */

@@ -8,6 +8,7 @@ import { printTable } from "./table.ts";
 const SEND = "/rooms/{roomId}/send/{type}/{transactionId}";
 const SHARE = "/sendToDevice/{type}/{transactionId}";
 const JOIN = "/rooms/{roomId}/join";
+const TARGET = /\/deployments\/clawdbot$/;
 
 /** Waits until the point is reached, after the steps that lead to it. */
 type Reached = (roomId: string) => Promise<unknown>;
@@ -19,6 +20,8 @@ interface Point {
   readonly joining?: boolean;
   /** Whether the operator must not have sent anything since its start. */
   readonly silent?: boolean;
+  /** Whether the point is at, or needs, the read before a change, which a watch spares. */
+  readonly reading?: boolean;
   /** Makes the servers stop at the point. `roomId` is where the command will be sent. */
   readonly arrange: (fixture: Fixture, faults: DisposableStack, roomId: string) => Reached | Promise<Reached>;
 }
@@ -50,8 +53,8 @@ function strike(fixture: Fixture, faults: DisposableStack, fault: Fault, skip = 
   }, AbortSignal.timeout(PATIENCE_MS));
 }
 
-/** The API server receives a request and neither executes nor answers it. */
-function unheard(method: string, path: RegExp): Point["arrange"] {
+/** The API server receives a request, or more, and neither executes nor answers it. */
+function unheard(method: string, path: RegExp, times = 1): Point["arrange"] {
   return (fixture, faults) => {
     const { promise, resolve } = Promise.withResolvers<void>();
     class Telling extends RegExp {
@@ -61,8 +64,21 @@ function unheard(method: string, path: RegExp): Point["arrange"] {
         return matches;
       }
     }
-    faults.use(fixture.kubernetes.fault({ method, path: new Telling(path), times: 1, effect: "silence" }));
+    faults.use(fixture.kubernetes.fault({ method, path: new Telling(path), times, effect: "silence" }));
     return () => promise;
+  };
+}
+
+/**
+ * The API server answers no read. One of them is the command's, when Anna sees its acknowledgement: others may be looks
+ * at what the change before has come to.
+ */
+function unread(fixture: Fixture, faults: DisposableStack, roomId: string): Reached {
+  const reached = unheard("GET", TARGET, Infinity)(fixture, faults, roomId);
+  const acknowledged = seen(1)(fixture, roomId);
+  return async () => {
+    await (await reached)(roomId);
+    await acknowledged(roomId);
   };
 }
 
@@ -80,8 +96,7 @@ function slowly(arrange: Point["arrange"]): Point["arrange"] {
     faults.use(
       fixture.kubernetes.fault({
         method: "GET",
-        path: /\/deployments\/clawdbot$/,
-        times: 1,
+        path: TARGET,
         effect: { delayMs: 1_000 },
       }),
     );
@@ -121,17 +136,21 @@ async function brokenSync(fixture: Fixture, faults: DisposableStack, roomId: str
 const points: readonly Point[] = [
   { name: "the sync answer broke off half-way", arrange: brokenSync },
   { name: "the event is stored, the next sync begun", arrange: held("GET", "/sync") },
-  { name: "reading the target, unanswered", arrange: unheard("GET", /\/deployments\/clawdbot$/) },
+  { name: "reading the target, unanswered", reading: true, arrange: unread },
   { name: "sharing the room key, not taken yet", silent: true, arrange: held("PUT", SHARE) },
-  { name: "the acknowledgement not taken yet", arrange: slowly(held("PUT", SEND)) },
-  { name: "the acknowledgement taken, unanswered", arrange: slowly(lost("PUT", SEND, 0, seen(1))) },
+  { name: "the acknowledgement not taken yet", reading: true, arrange: slowly(held("PUT", SEND)) },
+  { name: "the acknowledgement taken, unanswered", reading: true, arrange: slowly(lost("PUT", SEND, 0, seen(1))) },
   { name: "PATCH not carried out yet", arrange: unheard("PATCH", /\/scale/) },
   { name: "PATCH carried out, unanswered", arrange: scaled },
   { name: "the answer not taken yet", arrange: held("PUT", SEND) },
   { name: "the answer taken, unanswered", arrange: lost("PUT", SEND, 0, seen(1)) },
   { name: "the answer seen", arrange: (fixture, _, roomId) => seen(1)(fixture, roomId) },
-  { name: "the acknowledgement's edit not taken yet", arrange: slowly(held("PUT", SEND, 1)) },
-  { name: "the acknowledgement's edit taken, unanswered", arrange: slowly(lost("PUT", SEND, 1, answered)) },
+  { name: "the acknowledgement's edit not taken yet", reading: true, arrange: slowly(held("PUT", SEND, 1)) },
+  {
+    name: "the acknowledgement's edit taken, unanswered",
+    reading: true,
+    arrange: slowly(lost("PUT", SEND, 1, answered)),
+  },
   { name: "joining, not carried out yet", joining: true, arrange: held("POST", JOIN) },
   {
     name: "joined, unanswered",
@@ -146,9 +165,18 @@ const points: readonly Point[] = [
 ];
 
 Deno.test("killed at each point of a command's way, it has one effect and one answer", async (t) => {
+  await killAtEach(t, points, false);
+});
+
+Deno.test("killed at each point of a command's way to what it watches, it has one effect and one answer", async (t) => {
+  await killAtEach(t, points.filter(({ reading = false, joining = false }) => !reading && !joining), true);
+});
+
+async function killAtEach(t: Deno.TestContext, points: readonly Point[], isWatching: boolean): Promise<void> {
   await using fixture = await Fixture.open();
+  const start = () => fixture.start(isWatching ? { environment: fixture.watching } : {});
   let roomId = await fixture.invite();
-  let operator = fixture.start();
+  let operator = start();
   await operator.ready;
   await fixture.joined(roomId);
   const table: string[][] = [];
@@ -165,13 +193,20 @@ Deno.test("killed at each point of a command's way, it has one effect and one an
     );
   const untilAnswered = (eventId: string) =>
     fixture.anna.until(() => about(eventId).some((message) => isAnswer(fixture, message)) || undefined, PATIENCE_MS);
-  await untilAnswered(await command());
+  /** The edit that tells of readiness would be taken for what is sent next. */
+  const untilReady = (eventId: string) =>
+    fixture.replicas === 0
+      ? Promise.resolve()
+      : fixture.anna.until(() => about(eventId).some(({ body }) => / is ready/.test(body)) || undefined, PATIENCE_MS);
+  const first = await command();
+  await untilAnswered(first);
+  await untilReady(first);
 
   for (const { name, joining = false, silent = false, arrange } of points) {
     await t.step(name, async () => {
       if (silent) {
         assert.equal(await operator.stop(), 0);
-        operator = fixture.start();
+        operator = start();
       }
       await operator.ready;
       const effects = fixture.effects.length;
@@ -184,7 +219,7 @@ Deno.test("killed at each point of a command's way, it has one effect and one an
         await reached(roomId);
         await operator.kill();
       }
-      operator = fixture.start();
+      operator = start();
       await operator.ready;
       if (joining) await fixture.joined(roomId);
       eventId ??= await command();
@@ -196,8 +231,9 @@ Deno.test("killed at each point of a command's way, it has one effect and one an
       table.push([name, String(count), String(answers), texts.at(-1) ?? ""]);
       assert.deepEqual({ count, answers }, { count: 1, answers: 1 });
       assert.match(texts.at(-1) ?? "", / is (on|off)\b/);
+      await untilReady(eventId);
     });
   }
   assert.equal(await operator.stop(), 0);
   printTable(["killed at", "effects", "answers", "the answer"], table);
-});
+}

@@ -10,12 +10,14 @@ import { type Fixture, PATIENCE_MS } from "./fixture.ts";
 import type { OperatorOptions } from "../operator_process.ts";
 import type { Sent } from "./wire.ts";
 
-/** Returns the ground of a place. */
+/** Returns the ground of a place. Every second run of the operator may watch its target. */
 export function sandboxFixture(fixture: Fixture, options: Partial<OperatorOptions> = {}): CrashFixture {
+  let runs = 0;
   return {
     operatorId: fixture.operatorId,
     startOperator: (): OperatorRun => {
-      const process = fixture.start(options);
+      const permissions = (runs += 1) % 2 === 0 ? fixture.watching : {};
+      const process = fixture.start({ ...options, environment: { ...options.environment, ...permissions } });
       return { ready: () => process.ready, kill: () => process.kill(), stop: () => process.stop() };
     },
     invite: async () => roomOf(fixture, await fixture.invite()),

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { Fault, RequestInfo } from "../../../testbed/proxy.ts";
 import type { SeenEvent } from "../../../testbed/mod.ts";
 import { bodyOf, editedBy } from "../conversation.ts";
-import { elapsed, type Ground, patienceMs, Subject } from "./subject.ts";
+import { elapsed, type Ground, patienceMs, Subject, type SubjectOptions } from "./subject.ts";
 import type { Measured, Row } from "./table.ts";
 
 /** Well within the 30 s for which a command is retried. */
@@ -42,15 +42,19 @@ async function ride(subject: Subject, ms: number, begins: () => Promise<void>, e
 /** Returns the answer, or, if it only says that the operator is still trying, the final one. */
 async function outcomeOf({ talk }: Subject, answer: string): Promise<string> {
   if (!/^The Kubernetes API isn't answering\. Still trying/.test(answer)) return answer;
-  const isOutcome = (event: SeenEvent) => editedBy(event) !== undefined && /is on|Can't start/.test(bodyOf(event));
+  const isOutcome = (event: SeenEvent) =>
+    editedBy(event) !== undefined && /is on|Can't (start|tell)/.test(bodyOf(event));
   return bodyOf(await talk.seen.first("the outcome of the command", isOutcome, patienceMs));
 }
 
-function row(name: string, fault: Fault, ms: number, answers: RegExp): Row<Ground> {
+/** Permissions of an operator that watches its target: it reads nothing before a change. */
+const watching = { role: "extended" } as const;
+
+function row(name: string, fault: Fault, ms: number, answers: RegExp, permissions: SubjectOptions = {}): Row<Ground> {
   return {
     fault: `Kubernetes: ${name}`,
     run: async (ground): Promise<Measured> => {
-      await using subject = await Subject.ready(ground);
+      await using subject = await Subject.ready(ground, permissions);
       const { kubernetes } = subject;
       const { answer, measured } = await ride(
         subject,
@@ -72,6 +76,7 @@ async function stopControlPlane(ground: Ground): Promise<Measured> {
 
 const done = /is on/;
 const tooLong = /Can't start .* didn't answer within 30 s/;
+const unknown = /Can't tell whether .* was started: .* didn't answer within 30 s/;
 
 export const kubernetesRows: readonly Row<Ground>[] = [
   { fault: "Kubernetes: control plane stopped", alone: true, run: stopControlPlane },
@@ -79,6 +84,12 @@ export const kubernetesRows: readonly Row<Ground>[] = [
   row("hanging", { kind: "silent" }, briefMs, done),
   row("hanging, connections lost", { kind: "silent", forGood: true }, briefMs, done),
   row("hanging for longer than a command is tried", { kind: "silent" }, lastingMs, tooLong),
+  row("connection refused, watched", { kind: "refuse" }, briefMs, done, watching),
+  row("hanging, watched", { kind: "silent" }, briefMs, done, watching),
+  row("hanging for longer than a command is tried, watched", { kind: "silent" }, lastingMs, tooLong, watching),
+  row("changes hang for longer, watched", { kind: "silent", when: isPatch }, lastingMs, unknown, watching),
+  row("the change is made, its answer is lost, watched", { kind: "drop", when: isPatch }, briefMs, done, watching),
+  row("409 at each change, watched", { ...refusal(409, "Conflict"), when: isPatch }, lastingMs, tooLong, watching),
   row("the change is made, its answer is lost", { kind: "drop", when: isPatch }, briefMs, done),
   row("403", refusal(403, "Forbidden"), 1_000, /Can't start .* not allowed to get/),
   row("404", refusal(404, "NotFound"), 1_000, /Can't start .* there's no deployment/),
