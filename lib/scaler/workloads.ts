@@ -35,7 +35,7 @@ export interface Counts {
 
 /** Replica counts of a workload, with the version to base a change on. */
 export interface Scale extends Counts {
-  /** Sent with the PATCH, so that it applies only to the state that was read. */
+  /** Sent with the PATCH, so that it applies only to the state that these counts are from. */
   readonly resourceVersion: string;
   /** Changes with every change of the spec, but not of the status (`metadata.generation`). */
   readonly generation: number;
@@ -96,7 +96,7 @@ export async function getWorkload(api: KubernetesApi, workload: Workload, signal
 }
 
 /**
- * Sets the replica count, if the workload hasn't changed since it was read.
+ * Sets the replica count, if the workload still has that resourceVersion.
  *
  * If the response is lost, the change may have been made. Repeating the call then ends in a ConflictError, never in a
  * second change. Deno's fetch also resends a request by itself if a reused connection was dropped. So a ConflictError
