@@ -1,7 +1,7 @@
 /**
  * The event journal: the state of each event from arrival to settlement, the ciphertexts that have been used, and the
- * queued answers. Every call is on disk when it returns. Implements the operator's port of the same name; commands are
- * opaque to it.
+ * queued answers. Every call is on disk when it returns, except where it says otherwise. Implements the operator's port
+ * of the same name; commands are opaque to it.
  *
  * @module
  */
@@ -63,9 +63,12 @@ export class EventJournal {
     this.#now = now;
   }
 
-  /** Runs calls in one transaction, which is rolled back if they throw. */
+  /**
+   * Runs calls in one transaction, which is rolled back if they throw. It is durable on return if one of the calls is,
+   * which all are but {@linkcode claim}.
+   */
   transaction<T>(calls: () => T): T {
-    return this.#database.transaction(calls);
+    return this.#database.lazily(calls);
   }
 
   /** Unsettled events after a position, earliest first, without those held behind a gap. */
@@ -89,17 +92,18 @@ export class EventJournal {
    * @throws Error if the event is settled, held or unknown; so do the other methods that take a `seq`
    */
   markUndecryptable(seq: number, sessionId: string | undefined): void {
-    this.#update(seq, "state = 'undecryptable', session_id = ?", sessionId ?? null);
+    this.#database.transaction(() => this.#update(seq, "state = 'undecryptable', session_id = ?", sessionId ?? null));
   }
 
   /**
    * Claims a ciphertext for an event and its sender, to detect replays. Repeating a claim for the same event succeeds.
+   * The claim is durable with the next call that changes the event's state.
    *
    * @returns false if another event of the same sender has claimed it, or if the claim floor left by pruned events
    * covers its index
    */
   claim(seq: number, { sessionId, messageIndex }: { sessionId: string; messageIndex: number }): boolean {
-    return this.#database.transaction(() => {
+    return this.#database.lazily(() => {
       const sql = "SELECT room_id, sender, session_id, message_index FROM events WHERE seq = ?";
       const row = this.#database.get(sql, seq);
       if (typeof row?.message_index === "number") {
@@ -139,10 +143,12 @@ export class EventJournal {
   /** Queues an answer. Does nothing if its transaction id is known, whether sent or not. */
   queueAnswer<Answer extends StoredAnswer>(answer: Answer): void {
     const id = transactionId(answer.eventId, answer.kind, answer.sequence);
-    this.#database.run(
-      `INSERT INTO answers (transaction_id, room_id, event_id, written_at_ms, content) VALUES (?, ?, ?, ?, ?)
-        ON CONFLICT (transaction_id) DO NOTHING`,
-      ...[id, answer.roomId, answer.eventId, this.#now(), this.#seal.close(answer, "answer", id)],
+    this.#database.transaction(() =>
+      this.#database.run(
+        `INSERT INTO answers (transaction_id, room_id, event_id, written_at_ms, content) VALUES (?, ?, ?, ?, ?)
+          ON CONFLICT (transaction_id) DO NOTHING`,
+        ...[id, answer.roomId, answer.eventId, this.#now(), this.#seal.close(answer, "answer", id)],
+      )
     );
   }
 
@@ -165,10 +171,22 @@ export class EventJournal {
     });
   }
 
-  /** Marks an answer as sent, with the id of the event that was sent. */
+  /**
+   * Marks an answer as sent, with the id of the event that was sent. That needn't be durable at once unless another
+   * answer waits in the room: the next run searches each room for the answer that it finds unsent first.
+   */
   markSent(transactionId: string, eventId: string): void {
-    const sql = "UPDATE answers SET sent_as = ?, content = NULL WHERE transaction_id = ?";
-    this.#database.run(sql, eventId, transactionId);
+    const mark = (): void => {
+      const sql = "UPDATE answers SET sent_as = ?, content = NULL WHERE transaction_id = ?";
+      this.#database.run(sql, eventId, transactionId);
+    };
+    const others = this.#database.get(
+      `SELECT 1 FROM answers WHERE room_id = (SELECT room_id FROM answers WHERE transaction_id = ?1)
+        AND content IS NOT NULL AND transaction_id <> ?1`,
+      transactionId,
+    );
+    if (others === undefined) this.#database.lazily(mark);
+    else this.#database.transaction(mark);
   }
 
   /** Gives up on an unsent answer. It can't be queued again. */

@@ -14,7 +14,7 @@ import { makeFolder, removeFile, writeFile } from "./files.ts";
 import { decodeKey, IDBFactory, type IDBRequest, type IDBTransaction, installGlobals } from "./indexeddb/mod.ts";
 import { EventJournal } from "./event_journal.ts";
 import { beginKeyChange, finishKeyChange, KEY_FILE, obtainKey } from "./key.ts";
-import { type CryptoRecord, MegolmIndex } from "./megolm_index.ts";
+import { type CryptoRecord, MegolmIndex, type SessionStore } from "./megolm_index.ts";
 import { Pins } from "./pins.ts";
 import { describeHolder, HOLDER_FILE, STATE_FILE } from "./probe.ts";
 import { cryptoSchema, stateSchema } from "./schema.ts";
@@ -33,6 +33,12 @@ export type { CryptoNotes, CryptoRecord, EventJournal, MegolmIndex, Pins, RoomSt
 
 /** Name of the Rust crypto's database. */
 export const CRYPTO_NAME = "openclaw-toggle";
+
+/**
+ * Object stores of the Rust crypto whose changes needn't be durable at once. An outbound Megolm session is never used by
+ * a later process: each starts with new ones, so a ratchet that was not saved does not go back.
+ */
+const RELAXED: ReadonlySet<string> = new Set<SessionStore>(["outbound_group_sessions"]);
 
 /** A session with the homeserver. */
 export interface StoredSession {
@@ -261,7 +267,7 @@ export class Store implements AsyncDisposable {
   #useCrypto(crypto: Database): void {
     const index = new MegolmIndex(crypto, this.#parts.now);
     const failed = (error: unknown): void => this.#failed(error);
-    installGlobals(this.#factory = new IDBFactory({ sql: crypto, observer: index, failed }));
+    installGlobals(this.#factory = new IDBFactory({ sql: crypto, observer: index, relaxed: RELAXED, failed }));
     if (crypto.get("SELECT 1 FROM megolm_sessions") === undefined) index.backfill(recordsOf(crypto));
     this.#megolm = index;
   }

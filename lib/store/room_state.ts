@@ -98,10 +98,15 @@ export class RoomState {
    * Applies a sync response and its token in one transaction. If the response changes nothing, the token is kept in
    * memory and written within a minute, so that irrelevant responses cost no commit.
    *
-   * @param isDurable effects of this response were already written elsewhere, so the token must be written as well
+   * The homeserver sends the same response again for the token before it. So it may be written lazily: what is done
+   * because of its events is never durable without them.
+   *
+   * @param isDurable effects of this response were already written elsewhere, so the token must be durable as well
    */
   advance(token: string, isDurable: boolean, apply: () => void): void {
-    this.#database.transaction(() => {
+    const write = (writes: () => void): void =>
+      isDurable ? this.#database.transaction(writes) : this.#database.lazily(writes);
+    write(() => {
       const before = this.changes();
       apply();
       const isQuiet = this.changes() === before && !isDurable && !this.tokenIsAdopted();
@@ -286,13 +291,13 @@ export class RoomState {
   }
 
   /**
-   * Appends an event.
+   * Appends an event, as durably as the transaction that this is called in.
    *
    * @returns false if the event is already known
    */
   addEvent(event: NewEvent, initial: InitialState): boolean {
     const { roomId, eventId, sender, receivedAtMs, ageMs } = event;
-    return this.#database.transaction(() => {
+    return this.#database.lazily(() => {
       if (this.hasEvent(roomId, eventId)) return false;
       const settled = initial.state === "settled";
       this.#database.run(

@@ -1,6 +1,6 @@
 /**
  * One SQLite database: locked by one process, checked before the first write, migrated to the current schema, and
- * durable after every statement or transaction.
+ * durable after every statement or transaction, except those that may come later.
  *
  * Never open the file by other means in the same process: closing it would drop SQLite's POSIX lock.
  *
@@ -41,30 +41,40 @@ const CORRUPT = 11;
 const FULL = 13;
 const CANNOT_OPEN = 14;
 const NOT_A_DATABASE = 26;
+/** Path of a database in memory. */
+const MEMORY = ":memory:";
 /** The WAL is checkpointed from this many pages of 4 KiB on. Frequent checkpoints cost no more than a late one. */
 const MAX_WAL_PAGES = 128;
 /** Misuse of SQL, or a violated constraint: the database itself is fine. */
 const HARMLESS = new Set([1, 18, 19, 20, 21, 25]);
 
+/** How long a write made by {@linkcode Database.lazily} may stay uncommitted, in milliseconds. */
+const COMMITTED_WITHIN_MS = 1_000;
+
 /** An open database. Every method throws StoreError if SQLite fails, and nothing is written after that. */
 export class Database {
-  /** For code with its own SQL. Writes must run in {@linkcode transaction}. */
-  readonly raw: DatabaseSync;
   readonly #path: string;
+  readonly #raw: DatabaseSync;
   readonly #latch: FailureLatch;
   readonly #statements = new Map<string, StatementSync>();
+  /** Open calls of {@linkcode transaction} and {@linkcode lazily} in each other. */
   #depth = 0;
+  /** Whether one of them must be durable when the outermost has ended. */
+  #isUrgent = false;
+  /** Commits what has been written lazily; undefined if nothing has. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** Use {@linkcode openDatabase}. */
   constructor(path: string, raw: DatabaseSync, latch: FailureLatch) {
     this.#path = path;
-    this.raw = raw;
+    this.#raw = raw;
     this.#latch = latch;
   }
 
-  /** Runs a statement and returns the number of changed rows. */
+  /** Runs a statement and returns the number of changed rows. A change outside of a transaction is durable on return. */
   run(sql: string, ...values: SQLInputValue[]): number {
-    return this.#guard(() => Number(this.#prepare(sql).run(...values).changes));
+    const run = (): number => this.#guard(() => Number(this.#prepare(sql).run(...values).changes));
+    return this.#depth === 0 && this.#timer !== undefined ? this.transaction(run) : run();
   }
 
   /** Returns the first row. */
@@ -82,44 +92,75 @@ export class Database {
     return Number(this.get("SELECT total_changes() AS changes")?.changes);
   }
 
-  /** Runs `f` in a transaction, or in a savepoint if one is open. Rolls back if `f` throws. */
+  /** Runs `f` in a transaction, or in a savepoint if one is open. Rolls back if `f` throws. It is durable on return. */
   transaction<T>(f: () => T): T {
-    const [begin, commit, rollback] = this.#depth === 0
-      ? ["BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"] as const
-      : ["SAVEPOINT part", "RELEASE part", "ROLLBACK TO part"] as const;
-    this.run(begin);
+    return this.#nested(f, true);
+  }
+
+  /**
+   * Like {@linkcode transaction}, but durable only with the next transaction that is, or within a second. For what may
+   * be lost with the process, because it would be done again. Whatever is durable later, so is this: the order of
+   * writes is kept. A transaction within makes the whole durable on return.
+   */
+  lazily<T>(f: () => T): T {
+    return this.#nested(f, this.#path === MEMORY);
+  }
+
+  #nested<T>(f: () => T, isUrgent: boolean): T {
+    const isOutermost = this.#depth === 0;
+    const isFirst = isOutermost && this.#timer === undefined;
+    this.#isUrgent = isUrgent || (this.#isUrgent && !isOutermost);
+    this.#exec(isFirst ? "BEGIN IMMEDIATE" : "SAVEPOINT part");
     this.#depth += 1;
     try {
       const result = this.#guard(f);
       if (result instanceof Promise) {
         throw new TypeError("Cannot wait within a transaction: it would hold other writes");
       }
-      this.run(commit);
+      if (!isFirst) this.#exec("RELEASE part");
+      if (isOutermost) this.#end();
       return result;
     } catch (error) {
       // SQLite rolls back by itself after some failures. A savepoint that was rolled back must still be released.
-      if (this.raw.isTransaction) {
-        this.raw.exec(rollback);
-        if (this.#depth > 1) this.raw.exec(commit);
-      }
+      if (this.#raw.isTransaction) this.#raw.exec(isFirst ? "ROLLBACK" : "ROLLBACK TO part; RELEASE part");
       throw error;
     } finally {
       this.#depth -= 1;
     }
   }
 
-  /** Checkpoints the WAL, unless the store has failed, and closes the database. */
+  /** Ends the outermost transaction: commits it, or has it committed later. */
+  #end(): void {
+    if (this.#isUrgent) this.#commit();
+    else this.#timer ??= setTimeout(() => this.#commit(), COMMITTED_WITHIN_MS);
+  }
+
+  #commit(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#exec("COMMIT");
+  }
+
+  /** Commits, checkpoints the WAL, unless the store has failed, and closes the database. */
   close(): void {
     try {
-      if (!this.#latch.error) this.get("PRAGMA wal_checkpoint(TRUNCATE)");
+      if (!this.#latch.error) {
+        if (this.#timer !== undefined) this.#commit();
+        this.get("PRAGMA wal_checkpoint(TRUNCATE)");
+      }
     } finally {
-      this.raw.close();
+      clearTimeout(this.#timer);
+      this.#raw.close();
     }
+  }
+
+  #exec(sql: string): void {
+    this.#guard(() => this.#prepare(sql).run());
   }
 
   #prepare(sql: string): StatementSync {
     let statement = this.#statements.get(sql);
-    if (!statement) this.#statements.set(sql, statement = this.raw.prepare(sql));
+    if (!statement) this.#statements.set(sql, statement = this.#raw.prepare(sql));
     return statement;
   }
 
@@ -165,9 +206,9 @@ export function openDatabase(path: string, schema: Schema, opening: Opening): Da
 
 /** Opens the same kind of database in memory. */
 export function openMemoryDatabase(schema: Schema, latch: FailureLatch): Database {
-  const raw = new DatabaseSync(":memory:");
+  const raw = new DatabaseSync(MEMORY);
   migrate(raw, schema, 0);
-  return new Database(":memory:", raw, latch);
+  return new Database(MEMORY, raw, latch);
 }
 
 /** Checks the file before changing anything, so that a foreign file stays untouched. */

@@ -16,7 +16,7 @@ try {
   if (what === "fill") {
     await fill(store, (i) => {
       const event = { roomId: "!r", eventId: `$${i}`, sender: "@a:x", json: { TEXT }, receivedAtMs: 0, ageMs: 0 };
-      store.rooms.addEvent(event, { state: "new" });
+      store.transaction(() => store.rooms.addEvent(event, { state: "new" }));
     });
   } else if (what === "fill-crypto") {
     await store.openCrypto();

@@ -34,12 +34,14 @@ export interface FactoryOptions {
   /** Has the tables of records.ts, and nothing else writes to them. */
   readonly sql: Sql;
   readonly observer?: RecordObserver | undefined;
+  /** Names of object stores whose changes may be lost with the process. By default there are none. */
+  readonly relaxed?: ReadonlySet<string>;
   /** Called when records can't be read or written. The transaction that needs them is aborted. */
   readonly failed: (error: unknown) => void;
 }
 
 /** What connections share. */
-interface Context extends FactoryOptions {
+interface Context extends Required<FactoryOptions> {
   readonly catalog: Catalog;
 }
 
@@ -91,8 +93,7 @@ export class IDBDatabase extends IDBTarget implements Disposable {
     if (missing !== undefined) throw new DOMException(`There is no object store ${missing}`, "NotFoundError");
     if (scope.length === 0) throw new DOMException("A transaction needs an object store", "InvalidAccessError");
     if (mode !== "readonly" && mode !== "readwrite") throw new TypeError(`Not a mode of transactions: ${mode}`);
-    const { sql, observer, failed } = this.#context;
-    const transaction = new IDBTransaction(this, { sql, observer, failed, stores: this.#schema.stores, scope, mode });
+    const transaction = new IDBTransaction(this, { ...this.#context, stores: this.#schema.stores, scope, mode });
     this.#database.scheduler.add(transaction);
     return transaction;
   }
@@ -138,16 +139,13 @@ export class IDBDatabase extends IDBTarget implements Disposable {
    * @returns whether the change was committed
    */
   async upgrade(version: number, change: (transaction: IDBTransaction) => boolean): Promise<boolean> {
-    const { sql, observer, failed, catalog } = this.#context;
     const draft: DatabaseSchema = { ...this.#schema, version, stores: copyOf(this.#schema.stores) };
     const before = this.#schema;
     this.#schema = draft;
-    const save = (): void => catalog.save(draft);
-    const mode = "versionchange";
-    const transaction = this.#upgrade = new IDBTransaction(this, {
-      ...{ sql, observer, failed, stores: draft.stores, scope: [], mode, save },
-      undo: () => this.#schema = before,
-    });
+    const save = (): void => this.#context.catalog.save(draft);
+    const undo = (): void => void (this.#schema = before);
+    const options = { ...this.#context, stores: draft.stores, scope: [], mode: "versionchange", save, undo } as const;
+    const transaction = this.#upgrade = new IDBTransaction(this, options);
     if (!change(transaction) && transaction.isLive) transaction.abort();
     setImmediate(() => transaction.start());
     const isCommitted = await transaction.ended;
@@ -175,7 +173,7 @@ export class IDBFactory {
   /** Serves the databases in an SQLite database. */
   constructor(options: FactoryOptions) {
     const catalog = new Catalog(options.sql);
-    this.#context = { ...options, catalog };
+    this.#context = { observer: undefined, relaxed: new Set(), ...options, catalog };
     this.#databases = new Map(catalog.load().map((schema) => [schema.name, new Database(schema.name, schema)]));
   }
 

@@ -19,6 +19,8 @@ export interface Sql {
   all(sql: string, ...values: (number | string | Uint8Array)[]): Record<string, SqlValue>[];
   /** Runs writes in one transaction, which is durable on return. */
   transaction<Result>(writes: () => Result): Result;
+  /** The same, but it may be durable a little later. */
+  lazily<Result>(writes: () => Result): Result;
 }
 
 /** Called for each record that is written or deleted, with the name of its object store, within the SQL transaction. */

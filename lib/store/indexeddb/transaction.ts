@@ -34,6 +34,8 @@ interface Placed {
 export interface TransactionOptions {
   readonly sql: Sql;
   readonly observer: RecordObserver | undefined;
+  /** Names of object stores whose changes may be lost with the process. */
+  readonly relaxed: ReadonlySet<string>;
   /** Called when a record can't be read or written. */
   readonly failed: (error: unknown) => void;
   /** Schemas of the database's object stores. */
@@ -185,15 +187,16 @@ export class IDBTransaction extends IDBTarget implements RequestQueue {
 
   #commit(): void {
     this.#state = "committing";
-    const { sql, observer, save } = this.#options;
+    const { sql, observer, relaxed, save } = this.#options;
     const changed = [...this.#records].filter(([schema, records]) => !records.isUnchanged && !this.#isDeleted(schema));
+    const isRelaxed = save === undefined && changed.every(([{ name }]) => relaxed.has(name));
+    const write = (): void => {
+      for (const [, records] of changed) records.flush(observer);
+      save?.();
+    };
     try {
-      if (changed.length > 0 || save !== undefined) {
-        sql.transaction(() => {
-          for (const [, records] of changed) records.flush(observer);
-          save?.();
-        });
-      }
+      if (isRelaxed && changed.length > 0) sql.lazily(write);
+      else if (!isRelaxed) sql.transaction(write);
     } catch (error) {
       return this.#abort(this.#exception(error));
     }

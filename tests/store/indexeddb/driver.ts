@@ -102,7 +102,7 @@ export class Disk implements Disposable {
         return result;
       });
     return new IDBFactory({
-      sql: { run: sql.run.bind(sql), get: sql.get.bind(sql), all: sql.all.bind(sql), transaction },
+      sql: { run: sql.run.bind(sql), get: sql.get.bind(sql), all: sql.all.bind(sql), transaction, lazily: transaction },
       observer,
       failed: (error) => this.failures.push(error),
     });
