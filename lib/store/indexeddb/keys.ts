@@ -20,6 +20,10 @@ const STRING = 0x30;
 const BINARY = 0x40;
 const ARRAY = 0x50;
 const ascii = new TextDecoder();
+const encoder = new TextEncoder();
+/** ASCII without zeros: each character is its own byte. */
+// deno-lint-ignore no-control-regex -- keys are hashes with control characters between them
+const PLAIN = /^[\x01-\x7f]*$/;
 /** Arrays are nested at most this deep. Also stops the recursion into cyclic ones. */
 const MAX_LEVELS = 200;
 
@@ -46,9 +50,19 @@ export function toKey(value: unknown, level = 0): Key {
  * @throws TypeError if it isn't a valid key
  */
 export function encodeKey(key: Key): Uint8Array {
+  if (typeof key === "string" && PLAIN.test(key)) return encodePlain(key);
   const bytes: number[] = [];
   write(bytes, key);
   return Uint8Array.from(bytes);
+}
+
+/** Most keys are of this kind. */
+function encodePlain(key: string): Uint8Array {
+  const bytes = new Uint8Array(key.length + 2);
+  bytes[0] = STRING;
+  encoder.encodeInto(key, bytes.subarray(1));
+  bytes[key.length + 1] = END;
+  return bytes;
 }
 
 /**
