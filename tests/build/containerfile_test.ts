@@ -14,7 +14,11 @@ Deno.test("the Containerfile makes what SPEC 7a asks for", () => {
     { from: executable, to: "/openclaw-toggle", owner: "0:0" },
   ]);
   assert.deepEqual([entrypoint, ports, folder], [["/openclaw-toggle"], [8080], "/data"]);
-  assert.deepEqual(environment, { MALLOC_ARENA_MAX: "1", MALLOC_TRIM_THRESHOLD_: "65536" });
+  assert.deepEqual(environment, {
+    MALLOC_ARENA_MAX: "1",
+    MALLOC_TRIM_THRESHOLD_: "65536",
+    MALLOC_MMAP_THRESHOLD_: "65536",
+  });
   for (const name of ["title", "description", "licenses", "version", "revision", "source"]) {
     assert.ok(labels[`org.opencontainers.image.${name}`], name);
   }
