@@ -93,8 +93,9 @@ export async function sendHttp(request: HttpRequest, signal: AbortSignal): Promi
 async function textOf(response: Response, action: string, maxBytes: number, signal: AbortSignal): Promise<string> {
   if (response.body === null) return "";
   const declared = count(Number(response.headers.get("content-length") ?? NaN));
-  // A compressed body gets larger than its header says.
-  const isBounded = declared !== undefined && declared <= maxBytes && !response.headers.has("content-encoding");
+  // A compressed body gets larger than its header says, and a chunked one ends where it likes (RFC 9112, 6.3).
+  const isCoded = ["content-encoding", "transfer-encoding"].some((name) => response.headers.has(name));
+  const isBounded = declared !== undefined && declared <= maxBytes && !isCoded;
   // This takes half the time of reading part by part.
   if (isBounded) return unlessAborted(response.text(), signal);
   const reader = response.body.getReader();

@@ -49,6 +49,23 @@ Deno.test("sendHttp() holds the body to the deadline, too, and names no query", 
   finish();
 });
 
+Deno.test("sendHttp() lets go of a connection whose body, of a known length, does not come to its end", async (t) => {
+  for (const how of ["deadline", "signal"]) {
+    await t.step(how, async () => {
+      using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const controller = new AbortController();
+      const deadlineMs = how === "deadline" ? 50 : 10_000;
+      const asking = get(new URL(`http://127.0.0.1:${listener.addr.port}/`), controller.signal, { deadlineMs });
+      using connection = await listener.accept();
+      await connection.read(new Uint8Array(1_024));
+      await connection.write(new TextEncoder().encode("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf"));
+      if (how === "signal") setTimeout(() => controller.abort(new Error("stopping")), 20);
+      await assert.rejects(asking, { message: how === "signal" ? "stopping" : /no answer within 0\.05 s$/ });
+      assert.equal(await connection.read(new Uint8Array(1)), null);
+    });
+  }
+});
+
 Deno.test("sendHttp() says why a connection broke, without the chain that led there", async () => {
   using server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const breaking = (async () => {
@@ -89,6 +106,12 @@ Deno.test("sendHttp() rejects a too large response by its headers, or once its b
     ["content-length: 2000000", "x", /the answer of 2 MiB is larger than 1 MiB$/],
     [
       "transfer-encoding: chunked",
+      `2\r\nxx\r\n${(1_048_577).toString(16)}\r\n${"x".repeat(1_048_577)}\r\n`,
+      /the answer is larger than 1 MiB$/,
+    ],
+    // The length is not that of the body then (RFC 9112, 6.3).
+    [
+      "content-length: 2\r\ntransfer-encoding: chunked",
       `2\r\nxx\r\n${(1_048_577).toString(16)}\r\n${"x".repeat(1_048_577)}\r\n`,
       /the answer is larger than 1 MiB$/,
     ],
