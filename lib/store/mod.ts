@@ -1,6 +1,6 @@
 /**
  * All persistent state, in one folder locked by one process: the account, sync state, the event journal, and the Rust
- * crypto's database. A call's changes are on disk when it returns.
+ * crypto's database. A call's changes are on disk when it returns, except where it says otherwise.
  *
  * @module
  */
@@ -280,12 +280,13 @@ export class Store implements AsyncDisposable {
 
   /** A record of the crypto's database can't be read: it was altered, or the disk is failing. */
   #failed(error: unknown): void {
+    // The latch knows of it, or the database was closed.
+    if (error instanceof StoreError) return;
     const { folder = ":memory:", latch } = this.#parts;
-    const isKnown = error instanceof StoreError;
     const reason = error instanceof Error ? error.message : String(error);
     const text =
       `Cannot read the crypto's records in the store ${folder}: ${reason}; bring a backup of the whole folder back`;
-    latch.fail(isKnown ? error : new StoreError(text, folder, error));
+    latch.fail(new StoreError(text, folder, error));
   }
 
   #indexedDB(): IDBFactory {

@@ -121,18 +121,32 @@ export class Database {
       if (isOutermost) this.#end();
       return result;
     } catch (error) {
-      // SQLite rolls back by itself after some failures. A savepoint that was rolled back must still be released.
-      if (this.#raw.isTransaction) this.#raw.exec(isFirst ? "ROLLBACK" : "ROLLBACK TO part; RELEASE part");
+      // After a failure of the store, closing rolls everything back. Otherwise the lazy writes before this are kept.
+      if (!this.#latch.error && this.#raw.isTransaction) this.#rollBack(isFirst);
       throw error;
     } finally {
       this.#depth -= 1;
     }
   }
 
+  #rollBack(isFirst: boolean): void {
+    // A savepoint that was rolled back must still be released.
+    this.#guard(() => this.#raw.exec(isFirst ? "ROLLBACK" : "ROLLBACK TO part; RELEASE part"));
+  }
+
   /** Ends the outermost transaction: commits it, or has it committed later. */
   #end(): void {
     if (this.#isUrgent) this.#commit();
-    else this.#timer ??= setTimeout(() => this.#commit(), COMMITTED_WITHIN_MS);
+    else this.#timer ??= setTimeout(() => this.#commitLate(), COMMITTED_WITHIN_MS);
+  }
+
+  #commitLate(): void {
+    try {
+      this.#commit();
+    } catch (error) {
+      // The latch has told of its own error.
+      if (error !== this.#latch.error) throw error;
+    }
   }
 
   #commit(): void {
@@ -143,6 +157,7 @@ export class Database {
 
   /** Commits, checkpoints the WAL, unless the store has failed, and closes the database. */
   close(): void {
+    if (!this.#raw.isOpen) return;
     try {
       if (!this.#latch.error) {
         if (this.#timer !== undefined) this.#commit();
@@ -166,6 +181,7 @@ export class Database {
 
   #guard<T>(f: () => T): T {
     this.#latch.check();
+    if (!this.#raw.isOpen) throw new StoreError(`Cannot use the store ${this.#path}: it is closed`, this.#path);
     try {
       return f();
     } catch (error) {

@@ -244,6 +244,33 @@ Deno.test("a record of the crypto that can't be read ends the store", async () =
   assert.throws(() => store.rooms.setSyncToken("later"), failure);
 });
 
+Deno.test("what the crypto asks for while its database is closed fails, and doesn't end the store", async (t) => {
+  const rows: [name: string, close: (store: Store) => Promise<void>][] = [
+    ["the store is closed", (store) => store.close()],
+    ["the device is replaced", async (store) => {
+      await store.replaceDevice({ ...session, deviceId: "E" });
+      store.rooms.setSyncToken("later");
+    }],
+  ];
+  for (const [name, close] of rows) {
+    await t.step(name, async () => {
+      await using folder = new StoreFolder();
+      const store = await folder.reopen();
+      await store.openCrypto();
+      const connection = await open(Reflect.get(globalThis, "indexedDB"), "d", 1, (c) => {
+        c.createObjectStore("read");
+        c.createObjectStore("written");
+      });
+      const reading = result(connection.transaction("read").objectStore("read").get("key"));
+      const writing = write(connection, "written", (store) => store.put("value", "key"));
+      const refused = { name: "UnknownError", message: /it is closed/ };
+      await Promise.all([close(store), assert.rejects(reading, refused), assert.rejects(writing, refused)]);
+      assert.equal(await Promise.race([store.failed, Promise.resolve("none")]), "none");
+      if (name !== "the store is closed") assert.equal(store.rooms.syncToken(), "later");
+    });
+  }
+});
+
 Deno.test("openStore() refuses a folder that is a file, or a file that is a folder", async () => {
   await using folder = new StoreFolder();
   Deno.writeTextFileSync(folder.path, "");

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { StoreError } from "../../lib/errors.ts";
 import { FailureLatch } from "../../lib/store/failure_latch.ts";
-import { type Database, openDatabase, openMemoryDatabase } from "../../lib/store/sqlite.ts";
+import { Database, openDatabase, openMemoryDatabase } from "../../lib/store/sqlite.ts";
 
 const schema = { applicationId: 1, steps: ["CREATE TABLE notes (note TEXT PRIMARY KEY) STRICT"] };
 
@@ -117,4 +118,90 @@ Deno.test("in memory, where nothing is durable, lazily() sets no timer", () => {
   database.lazily(() => database.run("INSERT INTO notes VALUES ('a')"));
   assert.equal(database.all("SELECT * FROM notes").length, 1);
   database.close();
+});
+
+/** A database that can't commit as long as another connection reads it, because it has no WAL. */
+class LockedNotes implements Disposable {
+  readonly #folder = Deno.makeTempDirSync();
+  readonly #reader: DatabaseSync;
+  readonly latch = new FailureLatch();
+  readonly database: Database;
+
+  constructor() {
+    const path = join(this.#folder, "notes.sqlite3");
+    const raw = new DatabaseSync(path);
+    raw.exec(schema.steps.join(";"));
+    this.database = new Database(path, raw, this.latch);
+    this.#reader = new DatabaseSync(path);
+    this.#reader.exec("BEGIN");
+    assert.equal(this.left, "");
+  }
+
+  write(note: string): void {
+    this.database.run("INSERT INTO notes VALUES (?)", note);
+  }
+
+  get left(): string {
+    return this.#reader.prepare("SELECT note FROM notes").all().map(({ note }) => note).join(" ");
+  }
+
+  unlock(): void {
+    this.#reader.exec("COMMIT");
+  }
+
+  [Symbol.dispose](): void {
+    this.database.close();
+    this.#reader.close();
+    Deno.removeSync(this.#folder, { recursive: true });
+  }
+}
+
+Deno.test("a late commit that fails is the store's failure, and nothing is committed after one", async (t) => {
+  const uncaught: unknown[] = [];
+  const listen = (event: ErrorEvent): void => {
+    event.preventDefault();
+    uncaught.push(event.error);
+  };
+  addEventListener("error", listen);
+  try {
+    await t.step("its own commit", async () => {
+      using notes = new LockedNotes();
+      notes.database.lazily(() => notes.write("a"));
+      assert.match((await notes.latch.failed).message, /^Cannot use the store .*: database is locked; nothing more/);
+      notes.unlock();
+      notes.database.close();
+      assert.equal(notes.left, "");
+    });
+    await t.step("the store has failed before", async () => {
+      using notes = new LockedNotes();
+      notes.unlock();
+      notes.database.lazily(() => notes.write("a"));
+      notes.latch.fail(new StoreError("the other database has failed", "path"));
+      await new Promise((resolve) => setTimeout(resolve, 1_100));
+      notes.database.close();
+      assert.equal(notes.left, "");
+    });
+    assert.deepEqual(uncaught, []);
+  } finally {
+    removeEventListener("error", listen);
+  }
+});
+
+Deno.test("a transaction that cannot be committed fails as the store does, also with lazy writes before it", () => {
+  for (const before of [() => {}, (notes: LockedNotes) => notes.database.lazily(() => notes.write("a"))]) {
+    using notes = new LockedNotes();
+    before(notes);
+    const commit = (): void => notes.database.transaction(() => notes.write("b"));
+    assert.throws(commit, { name: "StoreError", message: /database is locked/ });
+    assert.throws(commit, notes.latch.error);
+    notes.unlock();
+    notes.database.close();
+    assert.equal(notes.left, "");
+  }
+});
+
+Deno.test("a database that is closed says so, and can be closed again", () => {
+  using notes = new Notes();
+  notes.database.close();
+  assert.throws(() => notes.write("a"), { name: "StoreError", message: /notes\.sqlite3: it is closed$/ });
 });
