@@ -120,9 +120,9 @@ export class SyncApplier {
   }
 
   /**
-   * Applies a response atomically and durably. A response that changes nothing causes no commit.
+   * Applies a response atomically. A response that changes nothing causes no commit.
    *
-   * @param isDurable whether the crypto has stored something from this response
+   * @param isDurable whether the crypto has stored something from this response, so that its token must be durable, too
    */
   apply(answer: Json, isDurable: boolean): SyncEffect {
     const { rooms } = this.#store;

@@ -65,7 +65,7 @@ export class EventJournal {
 
   /**
    * Runs calls in one transaction, which is rolled back if they throw. It is durable on return if one of the calls is,
-   * which all are but {@linkcode claim}.
+   * which all are but {@linkcode claim} and, for a room's only answer, {@linkcode markSent}.
    */
   transaction<T>(calls: () => T): T {
     return this.#database.lazily(calls);
@@ -191,7 +191,8 @@ export class EventJournal {
 
   /** Gives up on an unsent answer. It can't be queued again. */
   dropAnswer(transactionId: string): void {
-    this.#database.run("UPDATE answers SET content = NULL WHERE transaction_id = ?", transactionId);
+    const sql = "UPDATE answers SET content = NULL WHERE transaction_id = ?";
+    this.#database.transaction(() => this.#database.run(sql, transactionId));
   }
 
   /** Settles all unsettled events with one outcome, and drops all unsent answers. */
@@ -227,7 +228,8 @@ export class EventJournal {
 
   /** Marks the room as told about that missing part and all earlier ones. */
   markCutOffReported(roomId: string, id: number): void {
-    this.#database.run("DELETE FROM cut_histories WHERE room_id = ? AND id <= ?", roomId, id);
+    const sql = "DELETE FROM cut_histories WHERE room_id = ? AND id <= ?";
+    this.#database.transaction(() => this.#database.run(sql, roomId, id));
   }
 
   /**

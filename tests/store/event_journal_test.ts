@@ -273,6 +273,60 @@ Deno.test("EventJournal says an answer once", async () => {
   assert.equal(journal.sentAs({ eventId: "$1", kind: "answer", sequence: 1 }), undefined);
 });
 
+/** The journal as a process would find it that starts now. */
+function onDisk(folder: StoreFolder): unknown {
+  const copy = Deno.makeTempDirSync();
+  try {
+    for (const name of folder.files().filter((name) => /^state\.sqlite3(-wal)?$/.test(name))) {
+      Deno.copyFileSync(folder.file(name), `${copy}/${name}`);
+    }
+    using database = new DatabaseSync(`${copy}/state.sqlite3`);
+    return ["events", "answers", "cut_histories"].map((table) => database.prepare(`SELECT * FROM ${table}`).all());
+  } finally {
+    Deno.removeSync(copy, { recursive: true });
+  }
+}
+
+Deno.test("what EventJournal records is durable on return, but what the next run finds out by itself", async (t) => {
+  const unsent = transactionId("$answered", "answer", 0);
+  const rows: [name: string, act: (store: Store, seq: number) => unknown, isDurable: boolean][] = [
+    ["claim", ({ journal }, seq) => journal.claim(seq, { sessionId: "s", messageIndex: 1 }), false],
+    ["markUndecryptable", ({ journal }, seq) => journal.markUndecryptable(seq, "s"), true],
+    ["saveCommand", ({ journal }, seq) => journal.saveCommand(seq, intent), true],
+    ["settle", ({ journal }, seq) => journal.settle(seq, "done", []), true],
+    ["queueAnswer", ({ journal }) => journal.queueAnswer(answer("$new")), true],
+    ["markSent, the room's only one", ({ journal }) => journal.markSent(unsent, "$sent"), false],
+    ["markSent, another waits in the room", ({ journal }) => {
+      journal.queueAnswer(answer("$answered", 1));
+      journal.markSent(unsent, "$sent");
+    }, true],
+    ["claim, then settle", ({ journal }, seq) => {
+      journal.claim(seq, { sessionId: "s", messageIndex: 1 });
+      journal.settle(seq, "done", []);
+    }, true],
+    ["dropAnswer", ({ journal }) => journal.dropAnswer(unsent), true],
+    ["settleAll", ({ journal }) => journal.settleAll("store-restored"), true],
+    ["markCutOffReported", ({ journal }) => journal.markCutOffReported("!r", 1), true],
+  ];
+  for (const [name, act, isDurable] of rows) {
+    await t.step(name, async () => {
+      for (const isWithin of [false, true]) {
+        await using folder = new StoreFolder();
+        const store = await folder.reopen();
+        const seq = arrive(store, "$new");
+        store.journal.queueAnswer(answer("$answered"));
+        store.journal.queueAnswer({ ...answer("$answered", 2), roomId: "!elsewhere" });
+        store.rooms.recordCutOffHistory("!r");
+        if (isWithin) store.journal.transaction(() => act(store, seq));
+        else act(store, seq);
+        const left = onDisk(folder);
+        await folder.close();
+        (isDurable ? assert.deepEqual : assert.notDeepEqual)(left, onDisk(folder));
+      }
+    });
+  }
+});
+
 Deno.test("EventJournal refuses content that was moved from another row", async () => {
   await using folder = new StoreFolder();
   const store = await folder.reopen();
