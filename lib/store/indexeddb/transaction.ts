@@ -88,6 +88,11 @@ export class IDBTransaction extends IDBTarget implements RequestQueue {
     return NameList.from([...names].sort()) as NameList;
   }
 
+  /** The same names, in any order. A transaction that changes the version has none: it runs alone. */
+  get scope(): readonly string[] {
+    return this.#options.scope;
+  }
+
   /** Whether it has not ended. */
   get isLive(): boolean {
     return this.#state !== "finished";
@@ -270,10 +275,10 @@ export class TransactionScheduler {
 function runnable(transactions: readonly IDBTransaction[]): IDBTransaction[] {
   const read = new Set<string>();
   const written = new Set<string>();
-  return transactions.filter(({ objectStoreNames, isStarted, mode }) => {
+  return transactions.filter(({ scope, isStarted, mode }) => {
     const isReader = mode === "readonly";
-    const isFree = objectStoreNames.every((store) => !written.has(store) && (isReader || !read.has(store)));
-    for (const store of objectStoreNames) (isReader ? read : written).add(store);
+    const isFree = scope.every((store) => !written.has(store) && (isReader || !read.has(store)));
+    for (const store of scope) (isReader ? read : written).add(store);
     return isFree && !isStarted;
   });
 }
