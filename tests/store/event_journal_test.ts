@@ -275,16 +275,8 @@ Deno.test("EventJournal says an answer once", async () => {
 
 /** The journal as a process would find it that starts now. */
 function onDisk(folder: StoreFolder): unknown {
-  const copy = Deno.makeTempDirSync();
-  try {
-    for (const name of folder.files().filter((name) => /^state\.sqlite3(-wal)?$/.test(name))) {
-      Deno.copyFileSync(folder.file(name), `${copy}/${name}`);
-    }
-    using database = new DatabaseSync(`${copy}/state.sqlite3`);
-    return ["events", "answers", "cut_histories"].map((table) => database.prepare(`SELECT * FROM ${table}`).all());
-  } finally {
-    Deno.removeSync(copy, { recursive: true });
-  }
+  const tables = ["events", "answers", "cut_histories"];
+  return folder.onDisk("state.sqlite3", (database) => tables.map((t) => database.prepare(`SELECT * FROM ${t}`).all()));
 }
 
 Deno.test("what EventJournal records is durable on return, but what the next run finds out by itself", async (t) => {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { DatabaseSync } from "node:sqlite";
 import { type NewEvent, openStore, type Store } from "../../lib/store/mod.ts";
 
 /** A temporary folder with a store, which a test opens as often as it needs. */
@@ -45,6 +46,16 @@ export class StoreFolder implements AsyncDisposable {
   /** Names of the files in the folder, sorted. */
   files(): string[] {
     return Array.from(Deno.readDirSync(this.path), ({ name }) => name).sort();
+  }
+
+  /** Reads a database as a process would find it that starts now, although the store is open. */
+  onDisk<Found>(name: string, read: (database: DatabaseSync) => Found): Found {
+    const copy = Deno.makeTempDirSync({ dir: this.#parent });
+    for (const file of this.files().filter((file) => file === name || file === `${name}-wal`)) {
+      Deno.copyFileSync(this.file(file), `${copy}/${file}`);
+    }
+    using database = new DatabaseSync(`${copy}/${name}`);
+    return read(database);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

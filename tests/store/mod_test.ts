@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { StoreError } from "../../lib/errors.ts";
 import { openStore, type Store } from "../../lib/store/mod.ts";
 import { event, StoreFolder } from "./folder.ts";
-import { open, result, write } from "./indexeddb/driver.ts";
+import { complete, type Connection, open, result, write } from "./indexeddb/driver.ts";
 
 const program = new URL("open_program.ts", import.meta.url).pathname;
 const session = { homeserver: "https://x", userId: "@me:x", deviceId: "D", accessToken: "secret token" };
@@ -242,6 +242,50 @@ Deno.test("a record of the crypto that can't be read ends the store", async () =
     /^Cannot read the crypto's records in the store .*; bring a backup of the whole folder/,
   );
   assert.throws(() => store.rooms.setSyncToken("later"), failure);
+});
+
+Deno.test("of the crypto's changes, only those of outbound Megolm sessions may be durable later", async (t) => {
+  const [outbound, inbound] = ["outbound_group_sessions", "inbound_group_sessions3"];
+  const rows: [name: string, change: (connection: Connection) => Promise<void>, left: string][] = [
+    ["outbound", (c) => write(c, outbound, (store) => store.put("late", "a")), ""],
+    ["inbound", (c) => write(c, inbound, (store) => store.put("now", "a")), "now"],
+    ["deletion of inbound", async (c) => {
+      await write(c, inbound, (store) => store.put("now", "a"));
+      await write(c, inbound, (store) => store.delete("a"));
+    }, ""],
+    ["outbound, then inbound", async (c) => {
+      await write(c, outbound, (store) => store.put("late", "a"));
+      await write(c, inbound, (store) => store.put("now", "a"));
+    }, "late now"],
+    ["both at once", async (c) => {
+      const transaction = c.transaction([outbound, inbound], "readwrite");
+      transaction.objectStore(outbound).put("with it", "a");
+      transaction.objectStore(inbound).put("now", "a");
+      await complete(transaction);
+    }, "now with it"],
+    ["outbound, in a transaction over both", async (c) => {
+      const transaction = c.transaction([outbound, inbound], "readwrite");
+      transaction.objectStore(outbound).put("late", "a");
+      await complete(transaction);
+    }, ""],
+  ];
+  for (const [name, change, left] of rows) {
+    await t.step(name, async () => {
+      await using folder = new StoreFolder();
+      const store = await folder.reopen();
+      await store.openCrypto();
+      const connection = await open(Reflect.get(globalThis, "indexedDB"), "d", 1, (c) => {
+        for (const name of [outbound, inbound]) c.createObjectStore(name);
+      });
+      await change(connection);
+      const found = folder.onDisk("crypto-1.sqlite3", (database) => {
+        const records = database.prepare("SELECT value FROM records ORDER BY value").all();
+        return records.map(({ value }) => JSON.parse(String(value))).join(" ");
+      });
+      assert.equal(found, left);
+      connection.close();
+    });
+  }
 });
 
 Deno.test("what the crypto asks for while its database is closed fails, and doesn't end the store", async (t) => {
