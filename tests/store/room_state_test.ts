@@ -45,6 +45,29 @@ Deno.test("RoomState persists across a restart", async () => {
   assert.deepEqual(later.gaps(), [{ id: gap, roomId: "!r", from: "p", to: undefined }]);
 });
 
+Deno.test("RoomState.advance() writes in order, and at once where the crypto has taken its part", async () => {
+  await using folder = new StoreFolder();
+  const { rooms, journal } = await folder.reopen();
+  const left = (): unknown =>
+    folder.onDisk("state.sqlite3", (database) => [
+      database.prepare("SELECT value FROM meta WHERE name = 'sync_token'").get()?.value,
+      ...database.prepare("SELECT event_id FROM events ORDER BY seq").all().map(({ event_id }) => event_id),
+    ]);
+  const advance = (token: string, isDurable: boolean): void =>
+    rooms.advance(token, isDurable, () => void rooms.addEvent(event(`$${token}`), { state: "new" }));
+  advance("s1", true);
+  assert.deepEqual(left(), ["s1", "$s1"]);
+  advance("s2", false);
+  advance("s3", false);
+  assert.equal(rooms.syncToken(), "s3");
+  assert.deepEqual(left(), ["s1", "$s1"], "the homeserver sends the rest again");
+  advance("s4", true);
+  assert.deepEqual(left(), ["s4", "$s1", "$s2", "$s3", "$s4"]);
+  advance("s5", false);
+  journal.settle(1, "done", []);
+  assert.deepEqual(left(), ["s5", "$s1", "$s2", "$s3", "$s4", "$s5"], "what follows from an event is not before it");
+});
+
 Deno.test("RoomState.adoptToken() is remembered until the next token", async () => {
   await using folder = new StoreFolder();
   (await folder.reopen()).rooms.adoptToken("theirs");
