@@ -75,6 +75,11 @@ export class EncodedRange {
     );
   }
 
+  /** The only key within, if it is the range of one. */
+  get only(): Uint8Array | undefined {
+    return this.lower === this.upper ? this.lower?.key : undefined;
+  }
+
   /** Whether a key lies within. */
   includes(key: Uint8Array): boolean {
     const { lower, upper } = this;

@@ -28,7 +28,11 @@ abstract class Source {
   /** Reads the value of the first record that matches a key or range. */
   get(query: unknown): IDBRequest {
     const range = this.#range(query ?? NaN);
-    return this.queue.place(this, () => this.#read(range, 1).map(valueOf)[0]);
+    const key = this.#index === undefined ? range.only : undefined;
+    return this.queue.place(this, () => {
+      const value = key === undefined ? this.#read(range, 1)[0]?.value : this.queue.records(this.schema).get(key);
+      return value === undefined ? undefined : decodeValue(value);
+    });
   }
 
   /** Reads the values of all matching records. */
