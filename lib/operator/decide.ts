@@ -419,10 +419,12 @@ function conclude(
   };
   if (word === "status") return act(answer);
   const isChange = outcome === "done" && before !== after;
+  // A target that was ready and is no longer is followed anew. The earlier rollout has been reported.
+  const isAnew = follows !== undefined && state.rollout?.told === "ready";
   const { rollout, effects } = endRollout(
     state,
     isChange && word === "stop" ? sender : undefined,
-    isChange,
+    isChange || isAnew,
     after,
     nowMs,
   );

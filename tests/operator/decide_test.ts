@@ -140,6 +140,17 @@ const commands: readonly Case[] = [
     ],
   },
   {
+    given: "a start of what is no longer ready, though the first start has been told so: it is followed anew",
+    state: { command: start, rollout: { ...begun, told: "ready" }, expectedReplicas: 1 },
+    observed: { scale: starting },
+    atMs: second,
+    then: [
+      "unfollow",
+      "remember rooms, rollout 1 → 1 nothing from generation 3, expectedReplicas 1",
+      "answer already 1 → 1: already-starting, followed",
+    ],
+  },
+  {
     given: "a start for two hours of what is on: a timer is set",
     state: { command: { ...start, durationMs: 2 * hour } },
     observed: { scale: ready, ...trusted },
