@@ -98,7 +98,10 @@ async function observe(command: readonly string[]): Promise<Observed> {
   }
   const opened: Opened = JSON.parse(line);
   // An earlier version of this program has ended by now, and has no usage any more.
-  const usage = await usageOf(process.pid).catch(() => undefined);
+  const usage = await usageOf(process.pid).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  });
   const workingSet = await group?.workingSet();
   await process.stdin.close();
   await reader.cancel();

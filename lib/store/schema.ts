@@ -98,6 +98,7 @@ export const stateSchema: Schema = {
     DROP INDEX unsent;
     CREATE INDEX unsent ON answers (room_id, id) WHERE content IS NOT NULL;
   `,
+    "CREATE INDEX gaps_of_room ON gaps (room_id, id)",
   ],
 };
 
