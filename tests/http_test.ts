@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { gzipSync } from "node:zlib";
 import { RejectedError, TransientError } from "../lib/errors.ts";
 import { networkReason, redirectOf, retryAfterMs, sendHttp } from "../lib/http.ts";
 
@@ -126,6 +127,15 @@ Deno.test("sendHttp() rejects a too large response by its headers, or once its b
     await assert.rejects(asking, { code: "TOO_LARGE", message });
     await sending?.catch(() => {});
   }
+});
+
+Deno.test("sendHttp() rejects a response that is small only as long as it is compressed", async () => {
+  const body = gzipSync("x".repeat(2_000_000));
+  await using server = serve(() =>
+    new Response(body, { headers: { "content-encoding": "gzip", "content-length": `${body.length}` } })
+  );
+  await assert.rejects(get(server.url, never, { maxBytes: 1_048_576 }), { code: "TOO_LARGE" });
+  assert.equal((await get(server.url, never, { maxBytes: 3_000_000 })).body.length, 2_000_000);
 });
 
 Deno.test("sendHttp() rejects a URL that is too long to be sent, and shows only its start", async () => {

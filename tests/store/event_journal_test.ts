@@ -346,3 +346,64 @@ Deno.test("transactionId() differs by event, kind and sequence, and by nothing e
   // Fixed for ever: a crash before an update, and the answer after it, must agree.
   assert.equal(transactionId("$1", "answer", 0), "ty5mOd0LBR8C-2brrQ-MKl-wO4PDC_CHn0rCsB0ObmLA");
 });
+
+Deno.test("a kill loses at most what would be done again, and never what came before something that is kept", async (t) => {
+  const sync = (store: Store, isDurable = false) =>
+    store.rooms.advance("s2", isDurable, () => void store.rooms.addEvent(event("$2"), { state: "new" }));
+  const place = (store: Store) => store.journal.unsettled(0).at(-1)?.event.seq ?? 0;
+  const claim = (store: Store) => store.journal.claim(place(store), { sessionId: "session", messageIndex: 1 });
+  const left = ({ rooms, journal }: Store) => ({
+    token: rooms.syncToken(),
+    events: standing({ journal } as Store).map(([eventId, state]) => `${eventId} ${state}`),
+    unsent: journal.unsentAnswers<Answer>("!r", 10).map(({ answer }) => answer.eventId),
+  });
+  const [before, none] = [{ token: "s1", events: ["$1 new"] }, { unsent: [] }];
+  const arrived = { token: "s2", events: ["$1 new", "$2 new"], ...none };
+  const id = (eventId: string) => transactionId(eventId, "answer", 0);
+  const steps: [name: string, act: (store: Store) => unknown, left: object][] = [
+    ["a sync response", sync, { ...before, ...none }],
+    ["one that the crypto has stored something of", (store) => sync(store, true), arrived],
+    ["and a claim", (store) => (sync(store), claim(store)), { ...before, ...none }],
+    ["and the command", (store) => {
+      sync(store);
+      claim(store);
+      store.journal.saveCommand(place(store), intent);
+    }, { ...arrived, events: ["$1 new", "$2 begun"] }],
+    ["a claim and an answer in one transaction", (store) => {
+      sync(store);
+      store.journal.transaction(() => {
+        claim(store);
+        store.journal.queueAnswer(answer("$2"));
+      });
+    }, { ...arrived, unsent: ["$2"] }],
+    ["an answer that was sent, the last of its room", (store) => {
+      store.journal.settle(place(store), "done", [answer("$1")]);
+      store.journal.markSent(id("$1"), "$sent");
+      assert.equal(store.journal.unsentAnswers("!r", 1).length, 0);
+    }, { token: "s1", events: [], unsent: ["$1"] }],
+    ["and another one was queued", (store) => {
+      store.journal.settle(place(store), "done", [answer("$1")]);
+      store.journal.markSent(id("$1"), "$sent");
+      store.journal.queueAnswer(answer("$0"));
+    }, { token: "s1", events: [], unsent: ["$0"] }],
+    ["an answer that was sent while another waits in the room", (store) => {
+      store.journal.settle(place(store), "done", [answer("$1"), answer("$1", 1)]);
+      store.journal.markSent(id("$1"), "$sent");
+    }, { token: "s1", events: [], unsent: ["$1"] }],
+    ["an event without a key", (store) => {
+      sync(store);
+      store.journal.transaction(() => store.journal.markUndecryptable(place(store), "session"));
+    }, { ...arrived, events: ["$1 new", "$2 undecryptable"] }],
+  ];
+  for (const [name, act, expected] of steps) {
+    await t.step(name, async () => {
+      await using folder = new StoreFolder();
+      const store = await folder.reopen();
+      store.transaction(() => arrive(store, "$1"));
+      store.rooms.setSyncToken("s1");
+      act(store);
+      await using killed = await folder.killed();
+      assert.deepEqual(left(killed.store), expected);
+    });
+  }
+});

@@ -32,6 +32,22 @@ export class StoreFolder implements AsyncDisposable {
     });
   }
 
+  /** What is left in the store if the process is killed now: copies the files, and opens the copy. */
+  async killed(): Promise<StoreFolder> {
+    const copy = new StoreFolder();
+    copy.nowMs = this.nowMs;
+    Deno.mkdirSync(copy.path);
+    for (const name of this.files()) Deno.copyFileSync(this.file(name), copy.file(name));
+    await copy.reopen();
+    return copy;
+  }
+
+  /** The store, which must be open. */
+  get store(): Store {
+    if (this.#last === undefined) throw new Error("Cannot use the store: it is closed");
+    return this.#last;
+  }
+
   /** Closes the store. */
   async close(): Promise<void> {
     await this.#last?.close();

@@ -85,6 +85,8 @@ export interface Factory {
 export class Disk implements Disposable {
   /** Whether the next transaction fails. */
   isFull = false;
+  /** How each transaction was committed. */
+  readonly commits: ("durable" | "later")[] = [];
   /** What the factories have reported. */
   readonly failures: unknown[] = [];
   readonly sql: Database = openMemoryDatabase(
@@ -93,17 +95,20 @@ export class Disk implements Disposable {
   );
 
   /** A factory that finds what the earlier ones have left. */
-  life(observer?: RecordObserver): IDBFactory {
+  life(observer?: RecordObserver, relaxed: readonly string[] = []): IDBFactory {
     const { sql } = this;
-    const transaction = <Result>(writes: () => Result): Result =>
+    const transaction = <Result>(writes: () => Result, how: "durable" | "later" = "durable"): Result =>
       sql.transaction(() => {
         const result = writes();
         if (this.isFull) throw new Error("disk I/O error");
+        this.commits.push(how);
         return result;
       });
+    const lazily = <Result>(writes: () => Result): Result => transaction(writes, "later");
     return new IDBFactory({
-      sql: { run: sql.run.bind(sql), get: sql.get.bind(sql), all: sql.all.bind(sql), transaction, lazily: transaction },
+      sql: { run: sql.run.bind(sql), get: sql.get.bind(sql), all: sql.all.bind(sql), transaction, lazily },
       observer,
+      relaxed: new Set(relaxed),
       failed: (error) => this.failures.push(error),
     });
   }

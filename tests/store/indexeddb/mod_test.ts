@@ -282,3 +282,25 @@ Deno.test("the observer is told of each record, within the transaction that chan
   assert.deepEqual(told.splice(0, 5), ["plain + a", "plain + b", "plain + c", "plain - a", "plain - b"]);
   assert.deepEqual(told, ["people + 1"]);
 });
+
+Deno.test("a transaction may be durable later if it changes nothing but relaxed stores", async (t) => {
+  const both = ["plain", "people"];
+  const rows: [name: string, scope: string[], write: (transaction: Transaction) => unknown, commits: string[]][] = [
+    ["a relaxed store", ["plain"], (made) => made.objectStore("plain").put(1, 1), ["later"]],
+    ["a relaxed store of two", both, (made) => made.objectStore("plain").put(1, 1), ["later"]],
+    ["the other of the two", both, (made) => made.objectStore("people").put(1, 1), ["durable"]],
+    ["both", both, (made) => both.forEach((name) => made.objectStore(name).put(1, 1)), ["durable"]],
+    ["nothing", both, (made) => made.objectStore("people").get(1), []],
+  ];
+  for (const [name, scope, write, commits] of rows) {
+    await t.step(name, async () => {
+      using disk = new Disk();
+      const connection = await open(disk.life(undefined, ["plain"]), "d", 1, twoStores);
+      assert.deepEqual(disk.commits.splice(0), ["durable"]);
+      const made = connection.transaction(scope, "readwrite");
+      write(made);
+      await complete(made);
+      assert.deepEqual(disk.commits, commits);
+    });
+  }
+});
