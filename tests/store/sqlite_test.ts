@@ -117,7 +117,6 @@ Deno.test("in memory, where nothing is durable, lazily() sets no timer", () => {
   const database = openMemoryDatabase(schema, new FailureLatch());
   database.lazily(() => database.run("INSERT INTO notes VALUES ('a')"));
   assert.equal(database.all("SELECT * FROM notes").length, 1);
-  database.close();
 });
 
 /** A database that can't commit as long as another connection reads it, because it has no WAL. */

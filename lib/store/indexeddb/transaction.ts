@@ -168,7 +168,7 @@ export class IDBTransaction extends IDBTarget implements RequestQueue {
   #turn(): void {
     if (this.#state === "finished") return;
     if (this.#placed.length === 0) return this.#commit();
-    for (let left = this.#placed.length; left > 0 && this.isLive; left--) {
+    for (let left = this.#placed.length; left > 0; left--) {
       const next = this.#placed.shift();
       if (next !== undefined) this.#carryOut(next);
     }

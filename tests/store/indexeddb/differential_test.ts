@@ -83,7 +83,10 @@ function rangeOf(query: Query, ranges: Ranges): unknown {
 /** Makes the stores. The indexes come in a second version, so that they are filled with what is there. */
 async function connect(factory: Factory): Promise<Connection> {
   const first = await open(factory, "d", 1, (connection) => {
-    for (const name of stores) connection.createObjectStore(name).put({ v: { n: 1, u: name } }, name);
+    for (const name of stores) {
+      const store = connection.createObjectStore(name);
+      for (const key of [1, 2, 3, "a"]) store.put({ v: { n: 1, u: key } }, key);
+    }
   });
   first.close();
   return await open(factory, "d", 2, (_, upgrade) => {

@@ -64,6 +64,8 @@ Deno.test("IDBFactory persists schema changes across a restart", async (t) => {
       assert.deepEqual([...upgraded.objectStoreNames], stores);
       upgraded.close();
       const left = await dump(first);
+      const orphans = "SELECT count(*) AS n FROM records WHERE store NOT IN (SELECT id FROM stores)";
+      assert.equal(disk.sql.get(orphans)?.["n"], 0);
       const second = disk.life();
       assert.deepEqual(await dump(second), left);
       (await open(second, "d", 3)).close();
@@ -93,7 +95,9 @@ Deno.test("an upgrade that is aborted, throws or can't be written leaves the ear
       const first = disk.life();
       (await peopled(first)).close();
       const left = await dump(first);
+      const seen: unknown[] = [];
       const upgrading = open(first, "d", 2, (connection, upgrade) => {
+        upgrade.addEventListener("abort", () => seen.push(connection.version, ...connection.objectStoreNames));
         change(connection, upgrade);
         end(connection, upgrade, disk);
       });
@@ -101,6 +105,7 @@ Deno.test("an upgrade that is aborted, throws or can't be written leaves the ear
       disk.isFull = false;
       assert.deepEqual(thrown.messages, name === "throws" ? ["thrown by a handler"] : []);
       if (name === "closed") return assert.equal((await open(first, "d")).version, 2);
+      assert.deepEqual(seen, [1, "people", "plain"]);
       assert.deepEqual(await dump(first), left);
       assert.deepEqual(await dump(disk.life()), left);
     });
@@ -143,15 +148,18 @@ Deno.test("an upgrade and a deletion wait until other connections are closed", a
       using disk = new Disk();
       const factory = disk.life();
       const connection = await peopled(factory);
-      const reading = result(connection.transaction("plain").objectStore("plain").getAll());
       const told: unknown[] = [];
+      const reading = result(connection.transaction("plain").objectStore("plain").getAll());
       connection.addEventListener("versionchange", (event) => {
         told.push(Reflect.get(event, "oldVersion"), Reflect.get(event, "newVersion"));
-        connection.close();
-        assert.throws(() => connection.transaction("plain"), { name: "InvalidStateError" });
+        setTimeout(() => {
+          told.push("closed");
+          connection.close();
+          assert.throws(() => connection.transaction("plain"), { name: "InvalidStateError" });
+        }, 10);
       });
       await work(factory).then(() => told.push("done"));
-      assert.deepEqual([await reading, told], [["value"], [...versions, "done"]]);
+      assert.deepEqual([await reading, told], [["value"], [...versions, "closed", "done"]]);
     });
   }
 });
@@ -265,6 +273,17 @@ Deno.test("a transaction takes no requests after it has ended or was committed",
   assert.throws(() => ended.abort(), { name: "InvalidStateError" });
   const reader = connection.transaction("plain").objectStore("plain");
   assert.throws(() => reader.put(1, 1), { name: "ReadOnlyError" });
+});
+
+Deno.test("a cursor moves one record at a time", async () => {
+  using disk = new Disk();
+  const connection = await peopled(disk.life());
+  const request = connection.transaction("people").objectStore("people").openCursor();
+  const cursor = await result(request);
+  cursor?.continue();
+  assert.throws(() => cursor?.continue(), { name: "InvalidStateError" });
+  assert.throws(() => request.result, { name: "InvalidStateError" });
+  assert.equal((await result(request))?.key, 2);
 });
 
 Deno.test("the observer is told of each record, within the transaction that changes it", async () => {
