@@ -5,7 +5,7 @@
  */
 
 import { join } from "node:path";
-import type { ContenderUsage, Name } from "./contender.ts";
+import type { Contender, ContenderUsage, Name } from "./contender.ts";
 import { ControlGroup } from "./control_group.ts";
 import type { Figure } from "./figures.ts";
 import type { Room, Stage } from "./stage.ts";
@@ -126,6 +126,12 @@ export async function commands(
   firstCount: number,
 ): Promise<Figure[]> {
   const made: Figure[] = [];
+  const calls = new Series();
+  const { homeserver, records } = stage.testbed;
+  const requestsOf = async ({ userId, namespace }: Contender) => ({
+    asked: (await homeserver.requestsOf(userId)).length,
+    called: await records.requestsOf(namespace, "operator"),
+  });
   for (const size of members) {
     const [replicas, answer, requests] = [new Series(), new Series(), new Series()];
     const rooms: Room[] = [];
@@ -136,13 +142,15 @@ export async function commands(
       for (const room of rooms) {
         const { contender } = room;
         await stage.settled(contender);
-        const before = await stage.testbed.homeserver.requestsOf(contender.userId);
+        const before = await requestsOf(contender);
         const { replicasMs, answerMs } = await stage.command(room);
         replicas.add(contender.name, replicasMs);
         answer.add(contender.name, answerMs);
         await stage.settled(contender);
-        const asked = (await stage.testbed.homeserver.requestsOf(contender.userId)).length - before.length;
-        if (contender.name !== "floor") requests.add(contender.name, asked);
+        const { asked, called } = await requestsOf(contender);
+        if (contender.name === "floor") continue;
+        requests.add(contender.name, asked - before.asked);
+        if (called !== undefined) calls.add(contender.name, called - (before.called ?? NaN));
       }
     }
     made.push(
@@ -164,6 +172,7 @@ export async function commands(
   made.push(
     replicas.figure("the same, first command in a room", "ms"),
     answer.figure("acknowledged → answer, first command in a room", "ms"),
+    calls.figure("requests to the API server per command", "requests"),
   );
   return made;
 }

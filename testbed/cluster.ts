@@ -126,7 +126,10 @@ export async function startControlPlane(program: string, folder: string, delays:
   };
 }
 
-/** Audit policy: logs each write to a scale or a workload, with its body, once it is answered. */
+/**
+ * Audit policy: logs each write to a scale or a workload, with its body, once it is answered; and which other requests
+ * ServiceAccounts make about workloads, their pods and Events.
+ */
 const auditPolicy = {
   apiVersion: "audit.k8s.io/v1",
   kind: "Policy",
@@ -139,6 +142,11 @@ const auditPolicy = {
         group: "apps",
         resources: ["deployments", "deployments/scale", "statefulsets", "statefulsets/scale"],
       }],
+    },
+    {
+      level: "Metadata",
+      userGroups: ["system:serviceaccounts"],
+      resources: [{ group: "apps" }, { group: "", resources: ["pods", "events"] }],
     },
     { level: "None" },
   ],

@@ -1,5 +1,5 @@
 /**
- * What a cluster has recorded: Events, and the writes in the API server's audit log.
+ * What a cluster has recorded: Events, and the requests in the API server's audit log.
  *
  * @module
  */
@@ -59,14 +59,32 @@ export class ClusterRecords {
 
   /** Writes to a Deployment's scale, oldest first; undefined on an existing cluster. */
   async scaleWrites(namespace: string, name: string): Promise<ScaleWrite[] | undefined> {
-    if (!this.#plane.auditLog) return undefined;
-    const log = await Deno.readTextFile(this.#plane.auditLog);
-    return log.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line)).filter(({ objectRef }) =>
-      objectRef.namespace === namespace && objectRef.name === name && objectRef.subresource === "scale"
+    const entries = await this.#audited();
+    return entries?.filter(({ objectRef, verb }) =>
+      objectRef.namespace === namespace && objectRef.name === name && objectRef.subresource === "scale" &&
+      verb !== "get"
     ).map(({ user, responseStatus, requestObject }) => ({
       user: user.username,
       status: responseStatus.code,
       replicas: requestObject.spec.replicas,
     }));
+  }
+
+  /**
+   * How many requests a ServiceAccount has made about workloads, pods and Events, refused ones among them; undefined on
+   * an existing cluster. A watch counts once.
+   */
+  async requestsOf(namespace: string, account: string): Promise<number | undefined> {
+    const name = `system:serviceaccount:${namespace}:${account}`;
+    const entries = (await this.#audited())?.filter(({ user }) => user.username === name);
+    return entries && new Set(entries.map(({ auditID }) => auditID)).size;
+  }
+
+  // deno-lint-ignore no-explicit-any -- entries of the API server's own log (audit.k8s.io/v1 Event)
+  async #audited(): Promise<any[] | undefined> {
+    if (!this.#plane.auditLog) return undefined;
+    const log = await Deno.readTextFile(this.#plane.auditLog);
+    // The last line may be half written.
+    return log.split("\n").slice(0, -1).map((line) => JSON.parse(line));
   }
 }
