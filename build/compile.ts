@@ -32,8 +32,7 @@ export function permissions(start: string = project.tasks.start): string[] {
  * are optimised after eight times as much use as by default: after some hundred commands, that has cost more processor
  * time and memory than it has saved.
  *
- * The code cache would be written beside the temporary files, which the image has no place for; and a process that
- * writes it keeps 40 MiB.
+ * The code cache would be written beside the temporary files, which the image has no place for.
  */
 export const runtimeFlags: readonly string[] = [
   "--v8-flags=--max-semi-space-size=1,--optimize-for-size,--wasm-tiering-budget=104857600",

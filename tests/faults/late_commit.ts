@@ -13,7 +13,8 @@ const name = Deno.env.get("LATE_DATABASE") ?? "";
 const fromSignal = Deno.env.get("LATE_FROM") === "signal";
 
 /** SQL that marks an opened and checked database, and SQL that is run before it is closed. */
-const FIRST = { "state.sqlite3": "name = 'key_check'", "crypto-1.sqlite3": "SELECT * FROM databases" }[name] ?? "";
+const FIRST =
+  { "state.sqlite3": "name = 'key_check'", "crypto-1.sqlite3": "SELECT id, name, version FROM databases" }[name] ?? "";
 const LAST = "wal_checkpoint";
 /** Turns transactions into savepoints of the one that is committed late. */
 const PARTS: Readonly<Record<string, string>> = {
@@ -25,6 +26,8 @@ const PARTS: Readonly<Record<string, string>> = {
 const { prepare, exec } = DatabaseSync.prototype;
 /** Open late transactions, and the timers that commit them. */
 const held = new Map<DatabaseSync, ReturnType<typeof setInterval> | undefined>();
+/** Those with an open part. Lazy writes keep one open for a while; it can't be committed before its end. */
+const inPart = new Set<DatabaseSync>();
 
 DatabaseSync.prototype.prepare = function (this: DatabaseSync, sql: string): StatementSync {
   if (sql.includes(FIRST) && !held.has(this) && this.location()?.endsWith(`/${name}`)) begin(this);
@@ -40,17 +43,24 @@ DatabaseSync.prototype.prepare = function (this: DatabaseSync, sql: string): Sta
 };
 DatabaseSync.prototype.exec = function (this: DatabaseSync, sql: string): void {
   exec.call(this, held.has(this) ? PARTS[sql] ?? sql : sql);
+  if (sql === "BEGIN IMMEDIATE") inPart.add(this);
+  else if (sql === "COMMIT" || sql === "ROLLBACK") inPart.delete(this);
 };
 
 function begin(database: DatabaseSync): void {
-  if (!fromSignal) return hold(database, setInterval(() => exec.call(database, "COMMIT; BEGIN IMMEDIATE"), LATE_MS));
+  if (!fromSignal) return hold(database, setInterval(() => commit(database), LATE_MS));
   Deno.addSignalListener("SIGUSR2", () => {
     hold(database, undefined);
     console.error("nothing is committed any more");
   });
 }
 
+function commit(database: DatabaseSync): void {
+  if (!inPart.has(database)) exec.call(database, "COMMIT; BEGIN IMMEDIATE");
+}
+
 function hold(database: DatabaseSync, commits: ReturnType<typeof setInterval> | undefined): void {
-  exec.call(database, "BEGIN IMMEDIATE");
+  // An open part becomes a part of what is committed late.
+  exec.call(database, inPart.has(database) ? "SAVEPOINT early" : "BEGIN IMMEDIATE");
   held.set(database, commits);
 }
