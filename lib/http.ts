@@ -104,8 +104,9 @@ async function textOf(response: Response, action: string, maxBytes: number, sign
   let bytes = 0;
   try {
     for (;;) {
-      if (Math.max(bytes, declared ?? 0) > maxBytes) {
-        const size = (declared ?? 0) > bytes ? ` of ${mebibytes(declared ?? 0)}` : "";
+      const toldBytes = declared ?? 0;
+      if (Math.max(bytes, toldBytes) > maxBytes) {
+        const size = toldBytes > bytes ? ` of ${mebibytes(toldBytes)}` : "";
         const reason = `the answer${size} is larger than ${mebibytes(maxBytes)}`;
         throw new RejectedError(`Cannot ${action}: ${reason}`, response.status, TOO_LARGE);
       }

@@ -6,9 +6,8 @@
 
 import { Throttle } from "../async.ts";
 import { NotFoundError, TransientError } from "../errors.ts";
-import type { Json } from "../json.ts";
 import type { KubernetesApi } from "./api.ts";
-import { collectionPath, getWorkload, scaleIn, type Workload, workloadPath } from "./workloads.ts";
+import { collectionPath, getWorkload, type Seen, seenIn, type Workload, workloadPath } from "./workloads.ts";
 
 /** If two watches in a row end sooner than this without an event, watching fails instead of restarting forever. */
 const BRIEF_MS = 1_000;
@@ -23,12 +22,11 @@ export async function* watchRollout(
   api: KubernetesApi,
   workload: Workload,
   signal: AbortSignal,
-): AsyncGenerator<Json | undefined, void> {
+): AsyncGenerator<Seen | undefined, void> {
   const { resource } = workloadPath(workload);
   const narrowed = `${collectionPath(workload)}?fieldSelector=${encodeURIComponent(`metadata.name=${workload.name}`)}`;
   /** Version that was yielded last; undefined if the workload doesn't exist. */
   let version: string | undefined;
-  const versionOf = (object: Json | undefined) => object && scaleIn(workload, "watch", object).resourceVersion;
   // A watch normally lasts for minutes. This limits restarts if a server ends each one after a single event.
   const throttle = new Throttle({ burst: 5, everyMs: 1_000 });
   for (let emptyWatches = 0; emptyWatches < 2;) {
@@ -38,20 +36,20 @@ export async function* watchRollout(
     emptyWatches += 1;
     // Without a resourceVersion a watch starts with the existing objects (Kubernetes API, "Get State and Start at
     // Any").
-    const from = read === undefined ? "" : `&resourceVersion=${encodeURIComponent(versionOf(read) ?? "")}`;
+    const from = read === undefined ? "" : `&resourceVersion=${encodeURIComponent(read.scale.resourceVersion)}`;
     const call = { verb: "watch", resource, method: "GET", path: narrowed + from } as const;
     for await (const { type, object } of api.watch(call, signal)) {
       if (type !== "BEGUN") emptyWatches = 0;
       if (!["BEGUN", "ADDED", "MODIFIED", "DELETED"].includes(type)) continue;
-      const shown = type === "BEGUN" ? read : type === "DELETED" ? undefined : object;
-      if (version !== (version = versionOf(shown))) yield shown;
+      const shown = type === "BEGUN" ? read : type === "DELETED" ? undefined : seenIn(workload, "watch", object);
+      if (version !== (version = shown?.scale.resourceVersion)) yield shown;
     }
     if (performance.now() - began > BRIEF_MS) emptyWatches = 0;
   }
   throw new TransientError(`Cannot watch ${resource}: ${api.server} ends the watch at once`);
 }
 
-async function readIfThere(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Json | undefined> {
+async function readIfThere(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Seen | undefined> {
   try {
     return await getWorkload(api, workload, signal);
   } catch (error) {

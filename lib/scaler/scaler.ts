@@ -15,7 +15,7 @@ import {
   namespacedPath,
   patchScale,
   type Scale,
-  scaleIn,
+  type Seen,
   type Workload,
   workloadPath,
 } from "./workloads.ts";
@@ -46,7 +46,7 @@ export class KubernetesScaler {
 
   /** Reads a workload's replica counts. */
   async read(workload: Workload, signal: AbortSignal): Promise<Scale> {
-    return this.#scaleOf(workload, "get", await getWorkload(this.#api, workload, signal));
+    return this.#remember(workload, await getWorkload(this.#api, workload, signal));
   }
 
   /**
@@ -64,7 +64,7 @@ export class KubernetesScaler {
    */
   async *watch(workload: Workload, signal: AbortSignal): AsyncGenerator<Scale | undefined, void> {
     for await (const shown of watchRollout(this.#api, workload, signal)) {
-      yield shown && this.#scaleOf(workload, "watch", shown);
+      yield shown && this.#remember(workload, shown);
     }
   }
 
@@ -92,14 +92,13 @@ export class KubernetesScaler {
   async record(workload: Workload, event: KubernetesEvent, signal: AbortSignal): Promise<void> {
     const { path } = workloadPath(workload);
     const reference = this.#references.get(path) ??
-      referenceTo(workload, await getWorkload(this.#api, workload, signal));
+      referenceTo(workload, (await getWorkload(this.#api, workload, signal)).object);
     await createEvent(this.#api, workload, reference, event, signal);
   }
 
-  #scaleOf(workload: Workload, verb: string, seen: Json): Scale {
-    const scale = scaleIn(workload, verb, seen);
-    this.#workloads.set(scale, seen);
-    this.#references.set(workloadPath(workload).path, referenceTo(workload, seen));
+  #remember(workload: Workload, { object, scale }: Seen): Scale {
+    this.#workloads.set(scale, object);
+    this.#references.set(workloadPath(workload).path, referenceTo(workload, object));
     return scale;
   }
 }

@@ -43,6 +43,14 @@ export interface Scale extends Counts {
   readonly manager?: string;
 }
 
+/** A workload from the API, with its counts. */
+export interface Seen {
+  /** The whole workload. */
+  readonly object: Json;
+  /** Its counts. */
+  readonly scale: Scale;
+}
+
 /** Name under which the API server records our changes (Kubernetes API, field management). */
 export const FIELD_MANAGER = "openclaw-toggle";
 
@@ -88,11 +96,10 @@ export function namespacedPath({ namespace }: Pick<Workload, "namespace">, plura
  *
  * @throws TransientError | PermissionError | NotFoundError | RejectedError
  */
-export async function getWorkload(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Json> {
+export async function getWorkload(api: KubernetesApi, workload: Workload, signal: AbortSignal): Promise<Seen> {
   const { path, resource } = workloadPath(workload);
   const read = await api.request({ verb: "get", resource, method: "GET", path }, signal);
-  scaleIn(workload, "get", read);
-  return read;
+  return seenIn(workload, "get", read);
 }
 
 /**
@@ -120,14 +127,14 @@ export async function patchScale(
 }
 
 /**
- * Replica counts of a workload, as {@linkcode scaleOf} reads them.
+ * Reads a workload's counts, as {@linkcode scaleOf} does.
  *
  * @param verb that fetched it, for the message
  * @throws TransientError if the object is not a workload
  */
-export function scaleIn(workload: Workload, verb: string, read: Json): Scale {
-  const scale = scaleOf(read);
-  if (scale !== undefined) return scale;
+export function seenIn(workload: Workload, verb: string, object: Json): Seen {
+  const scale = scaleOf(object);
+  if (scale !== undefined) return { object, scale };
   throw new TransientError(`Cannot ${verb} ${workloadPath(workload).resource}: the response is not a ${workload.kind}`);
 }
 

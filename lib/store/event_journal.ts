@@ -143,12 +143,10 @@ export class EventJournal {
   /** Queues an answer. Does nothing if its transaction id is known, whether sent or not. */
   queueAnswer<Answer extends StoredAnswer>(answer: Answer): void {
     const id = transactionId(answer.eventId, answer.kind, answer.sequence);
-    this.#database.transaction(() =>
-      this.#database.run(
-        `INSERT INTO answers (transaction_id, room_id, event_id, written_at_ms, content) VALUES (?, ?, ?, ?, ?)
-          ON CONFLICT (transaction_id) DO NOTHING`,
-        ...[id, answer.roomId, answer.eventId, this.#now(), this.#seal.close(answer, "answer", id)],
-      )
+    this.#write(
+      `INSERT INTO answers (transaction_id, room_id, event_id, written_at_ms, content) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (transaction_id) DO NOTHING`,
+      ...[id, answer.roomId, answer.eventId, this.#now(), this.#seal.close(answer, "answer", id)],
     );
   }
 
@@ -191,8 +189,7 @@ export class EventJournal {
 
   /** Gives up on an unsent answer. It can't be queued again. */
   dropAnswer(transactionId: string): void {
-    const sql = "UPDATE answers SET content = NULL WHERE transaction_id = ?";
-    this.#database.transaction(() => this.#database.run(sql, transactionId));
+    this.#write("UPDATE answers SET content = NULL WHERE transaction_id = ?", transactionId);
   }
 
   /** Settles all unsettled events with one outcome, and drops all unsent answers. */
@@ -228,8 +225,7 @@ export class EventJournal {
 
   /** Marks the room as told about that missing part and all earlier ones. */
   markCutOffReported(roomId: string, id: number): void {
-    const sql = "DELETE FROM cut_histories WHERE room_id = ? AND id <= ?";
-    this.#database.transaction(() => this.#database.run(sql, roomId, id));
+    this.#write("DELETE FROM cut_histories WHERE room_id = ? AND id <= ?", roomId, id);
   }
 
   /**
@@ -261,6 +257,11 @@ export class EventJournal {
         before,
       );
     });
+  }
+
+  /** Runs a statement whose change is durable on return, or with the transaction that it is in. */
+  #write(sql: string, ...values: (string | number | Uint8Array)[]): void {
+    this.#database.transaction(() => this.#database.run(sql, ...values));
   }
 
   #update(seq: number, change: string, ...values: (string | number | null | Uint8Array)[]): void {

@@ -75,7 +75,7 @@ export class IDBDatabase extends IDBTarget implements Disposable {
 
   /** Names of its object stores. */
   get objectStoreNames(): NameList {
-    return NameList.from([...this.#schema.stores.keys()].sort()) as NameList;
+    return NameList.sorted(this.#schema.stores.keys());
   }
 
   /** Whether it was closed. */

@@ -21,21 +21,21 @@ export class IDBKeyRange {
   readonly upperOpen: boolean;
 
   /** Use the static methods. */
-  private constructor(lower: unknown, upper: unknown, lowerOpen: boolean, upperOpen: boolean) {
-    this.lower = lower === undefined ? undefined : toKey(lower);
-    this.upper = upper === undefined ? undefined : toKey(upper);
+  private constructor(lower: Key | undefined, upper: Key | undefined, lowerOpen: boolean, upperOpen: boolean) {
+    this.lower = lower;
+    this.upper = upper;
     this.lowerOpen = lowerOpen || lower === undefined;
     this.upperOpen = upperOpen || upper === undefined;
   }
 
   /** @throws DOMException DataError if a bound isn't a key, or the lower one lies above the upper one */
   static bound(lower: unknown, upper: unknown, lowerOpen = false, upperOpen = false): IDBKeyRange {
-    const range = new IDBKeyRange(toKey(lower), toKey(upper), lowerOpen, upperOpen);
-    const order = Buffer.compare(encodeKey(toKey(lower)), encodeKey(toKey(upper)));
+    const [from, to] = [toKey(lower), toKey(upper)];
+    const order = Buffer.compare(encodeKey(from), encodeKey(to));
     if (order > 0 || (order === 0 && (lowerOpen || upperOpen))) {
       throw new DOMException("Cannot make a key range that holds no key", "DataError");
     }
-    return range;
+    return new IDBKeyRange(from, to, lowerOpen, upperOpen);
   }
 
   static lowerBound(lower: unknown, isOpen = false): IDBKeyRange {
@@ -47,7 +47,8 @@ export class IDBKeyRange {
   }
 
   static only(key: unknown): IDBKeyRange {
-    return new IDBKeyRange(toKey(key), toKey(key), false, false);
+    const only = toKey(key);
+    return new IDBKeyRange(only, only, false, false);
   }
 }
 
@@ -61,13 +62,16 @@ export class EncodedRange {
     this.upper = upper;
   }
 
+  /** The range of one key. */
+  static ofKey(key: Uint8Array): EncodedRange {
+    const bound = { key, isOpen: false };
+    return new EncodedRange(bound, bound);
+  }
+
   /** The range of a query: a key, a range, or all keys. */
   static of(query: unknown): EncodedRange {
     if (query === undefined || query === null) return new EncodedRange();
-    if (!(query instanceof IDBKeyRange)) {
-      const bound = { key: encodeKey(toKey(query)), isOpen: false };
-      return new EncodedRange(bound, bound);
-    }
+    if (!(query instanceof IDBKeyRange)) return EncodedRange.ofKey(encodeKey(toKey(query)));
     const { lower, upper, lowerOpen, upperOpen } = query;
     return new EncodedRange(
       lower === undefined ? undefined : { key: encodeKey(lower), isOpen: lowerOpen },

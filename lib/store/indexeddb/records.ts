@@ -29,7 +29,10 @@ export interface RecordObserver {
   deleted(store: string, key: Key): void;
 }
 
-/** Path to a key within a value: names of properties, separated by dots; "" for the value itself; or several paths, for an array of keys. */
+/**
+ * Path to a key within a value: names of properties, separated by dots; "" for the value itself; or several paths, for
+ * an array of keys.
+ */
 export type KeyPath = string | readonly string[];
 
 /** An index. */
@@ -43,7 +46,7 @@ export interface IndexSchema {
 
 /** An object store. Its keys are given with its values. */
 export interface StoreSchema {
-  /** Never changes, and is never used again. */
+  /** Never changes. */
   readonly id: number;
   readonly name: string;
   readonly indexes: Map<string, IndexSchema>;
@@ -115,7 +118,7 @@ export class Catalog {
     }));
   }
 
-  /** Returns an id that was never used, for a database or a store. */
+  /** Returns an id that is not in use, for a database or a store. */
   newId(): number {
     return ++this.#lastId;
   }
@@ -242,8 +245,7 @@ export class StoreRecords {
     for (const { name, keyPath, unique } of this.#schema.indexes.values()) {
       const indexKey = unique ? keyAt(value, keyPath) : undefined;
       if (indexKey === undefined) continue;
-      const bound = { key: indexKey, isOpen: false };
-      const others = this.read(new EncodedRange(bound, bound), { index: name, limit: 2 });
+      const others = this.read(EncodedRange.ofKey(indexKey), { index: name, limit: 2 });
       if (others.some(({ primaryKey }) => Buffer.compare(primaryKey, key) !== 0)) {
         throw new DOMException(`Cannot write the record: its key in the index ${name} exists`, "ConstraintError");
       }
@@ -305,8 +307,8 @@ export class StoreRecords {
         this.#changes.set(nameOf(key), this.#changes.get(nameOf(key)) ?? { key, value: undefined });
       }
     }
+    const filled = [...indexes.values()].filter(({ isNew }) => !isNew);
     for (const { key, value } of this.#changes.values()) {
-      const filled = [...indexes.values()].filter(({ isNew }) => !isNew);
       const before = filled.length === 0 ? undefined : this.#onDisk(key);
       for (const index of filled) this.#moveEntry(index, key, before, value);
       if (value !== undefined) {

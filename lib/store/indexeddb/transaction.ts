@@ -7,12 +7,16 @@
 import { setImmediate } from "node:timers";
 import { IDBEvent, IDBTarget, type Listener } from "./events.ts";
 import { IDBObjectStore } from "./object_store.ts";
-import { StoreRecords, type StoreSchema } from "./records.ts";
-import type { RecordObserver, Sql } from "./records.ts";
+import { type RecordObserver, type Sql, StoreRecords, type StoreSchema } from "./records.ts";
 import { IDBRequest, type RequestQueue } from "./requests.ts";
 
 /** Names of object stores, as a DOMStringList. */
 export class NameList extends Array<string> {
+  /** Sorts names. */
+  static sorted(names: Iterable<string>): NameList {
+    return NameList.from([...names].sort()) as NameList;
+  }
+
   /** Returns a name. */
   item(index: number): string | null {
     return this[index] ?? null;
@@ -84,8 +88,7 @@ export class IDBTransaction extends IDBTarget implements RequestQueue {
 
   /** Names of the object stores in its scope. */
   get objectStoreNames(): NameList {
-    const names = this.mode === "versionchange" ? [...this.#options.stores.keys()] : this.#options.scope;
-    return NameList.from([...names].sort()) as NameList;
+    return NameList.sorted(this.mode === "versionchange" ? this.#options.stores.keys() : this.#options.scope);
   }
 
   /** The same names, in any order. A transaction that changes the version has none: it runs alone. */
